@@ -1,0 +1,114 @@
+#!/usr/bin/python
+# Copyright: gpustead developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Ansible shell over module_utils/node_records."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: node_records_info
+short_description: Read what the nodes of the cluster say about themselves
+description:
+  - Reads the records C(<host>.json) that each node leaves in a directory on the NAS.
+  - A record that is damaged, or is of another host, is reported and left out.
+version_added: 0.1.0
+author: The gpustead developers (@gpustead)
+extends_documentation_fragment:
+  - ansible.builtin.action_common_attributes
+attributes:
+  check_mode:
+    support: full
+  diff_mode:
+    support: none
+  platform:
+    platforms: posix
+options:
+  dir:
+    description: Directory with the records. One that does not exist holds no records.
+    type: path
+    required: true
+  uid:
+    description: User id to read as, for shares on which root is nobody.
+    type: int
+  gid:
+    description: Group id to read as.
+    type: int
+"""
+
+EXAMPLES = r"""
+- name: Read the records
+  gpustead.cluster.node_records_info:
+    dir: /mnt/nas/.cluster/nodes
+    uid: 1500
+    gid: 1500
+  register: nodes
+
+- name: Show the slots of gpu01
+  ansible.builtin.debug:
+    msg: "{{ nodes.records.gpu01.slots }}"
+"""
+
+RETURN = r"""
+records:
+  description: Record of each host, by its name in the inventory.
+  type: dict
+  returned: always
+  sample:
+    gpu01:
+      host: gpu01
+      address: 10.0.0.11
+      slots: 8
+      gpus: [GPU-8f6fe2a1-6b6a-3a5c-0f3f-4f1f3d2b9a10]
+      interface: eth0
+      ssh_mesh_port: 2222
+      machine_id: 5b0e1f0c6a7d4e0b8d1c2f3a4b5c6d7e
+damaged:
+  description: Files that are not the record of the host they are named after.
+  type: list
+  elements: dict
+  returned: always
+  contains:
+    file:
+      description: Name of the file.
+      type: str
+      sample: gpu02.json
+    reason:
+      description: What is wrong with it.
+      type: str
+      sample: "gpu02.json: schema 2: expected schema 1. Run the site playbook with --limit gpu02."
+"""
+
+import os
+from dataclasses import asdict
+from pathlib import Path
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.gpustead.cluster.plugins.module_utils.node_records import read_board
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            "dir": {"type": "path", "required": True},
+            "uid": {"type": "int"},
+            "gid": {"type": "int"},
+        },
+        required_together=[("uid", "gid")],
+        supports_check_mode=True,
+    )
+    uid, gid = module.params["uid"], module.params["gid"]
+    if uid is not None and os.geteuid() == 0:
+        os.setgroups([])
+        os.setegid(gid)
+        os.seteuid(uid)
+    board = read_board(Path(module.params["dir"]))
+    os.seteuid(os.getuid())
+    module.exit_json(
+        changed=False,
+        records={host: asdict(record) for host, record in board.records.items()},
+        damaged=[{"file": name, "reason": reason} for name, reason in board.damaged],
+    )
+
+
+if __name__ == "__main__":
+    main()
