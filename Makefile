@@ -1,0 +1,68 @@
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-full lint unit integration lab lab-down venv engine root lock clean
+
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+export ANSIBLE_CALLBACKS_ENABLED := ansible.posix.profile_tasks
+export PROFILE_TASKS_TASK_OUTPUT_LIMIT := 8
+export PYTHONUNBUFFERED := 1
+
+LAB_NODES ?= 3
+INVENTORY := inventory/lab
+STEP := scripts/step.sh
+
+help: ## Print this help
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+demo: venv lab ## Turn empty hosts of a lab into a cluster, verify it and train on it
+	@$(STEP) 'Turn the hosts into a cluster (site.yml)' ansible-playbook -i $(INVENTORY) site.yml
+	@$(STEP) 'Verify the cluster' ansible-playbook -i $(INVENTORY) playbooks/verify.yml
+	@$(STEP) 'Train a model over the nodes' ansible-playbook -i $(INVENTORY) playbooks/train.yml
+	@ansible-playbook -i $(INVENTORY) playbooks/summary.yml >.cache/summary.log || { cat .cache/summary.log; exit 1; }
+	@cat reports/summary.txt
+
+test: lint unit integration ## Run every check, the lab's included
+
+test-full: export FULL := 1
+test-full: test ## The same, and a node that joins and nodes that come back
+
+lint: venv ## Ansible, YAML and Python linters, types
+	@$(STEP) 'ansible-lint (production)' ansible-lint --nocolor
+	@$(STEP) 'yamllint' yamllint --strict .
+	@$(STEP) 'ruff' ruff check --no-cache .
+	@$(STEP) 'ruff format' ruff format --no-cache --check .
+	@$(STEP) 'mypy (strict)' scripts/mypy.sh
+
+unit: venv ## Unit tests
+	@$(STEP) 'Unit tests' pytest -q tests/unit
+
+integration: venv root engine ## The lab: create, check, converge, idempotence, verify, tests from outside, destroy
+	@$(STEP) 'The lab from bare hosts to a verified cluster' scripts/integration.sh
+
+lab: venv root engine ## Start the lab (LAB_NODES=3) and write inventory/lab
+	@$(STEP) 'Start the lab' ansible-playbook -i localhost, playbooks/lab.yml -e lab_nodes=$(LAB_NODES)
+
+lab-down: venv root ## Take away all that make lab or make demo made, and nothing else
+	@if docker info >/dev/null 2>&1; then \
+	  $(STEP) 'Take the lab away' ansible-playbook -i localhost, playbooks/lab_down.yml; \
+	else echo 'no Docker engine answers: no lab stands'; fi
+	@scripts/engine.sh stop
+	@rm -rf reports .cache
+
+venv:
+	@scripts/venv.sh
+
+engine:
+	@scripts/engine.sh start
+
+root:
+	@if [ "$$(id -u)" -ne 0 ]; then echo 'the lab needs root on this machine (networks, debootstrap): run this make as root' >&2; exit 1; fi
+
+lock: venv ## Write the lock files anew (needs uv)
+	@cd requirements && for python in 3.11 3.12; do \
+	  uv pip compile --quiet --upgrade --generate-hashes --no-annotate --no-header --python-version $$python \
+	    requirements.in -o python$$python.txt; done
+
+clean: ## Remove the virtual environment and caches
+	@rm -rf .venv .cache .ansible .mypy_cache .pytest_cache .ruff_cache reports

@@ -1,0 +1,23 @@
+#!/bin/bash
+# The molecule scenario, with the tests from outside before the lab is taken away again.
+set -eu -o pipefail
+inventory=molecule/default/inventory
+step="scripts/step.sh"
+
+finish() {
+    status=$?
+    if [ "${KEEP_LAB:-}" ]; then echo "the lab of the tests stays (KEEP_LAB): molecule destroy takes it away"; exit "$status"; fi
+    $step 'destroy' molecule destroy || status=1
+    exit "$status"
+}
+trap finish EXIT
+
+$step 'create' molecule create
+$step 'check: --check --diff on fresh hosts' molecule check
+$step 'converge' molecule converge
+$step 'idempotence: the second run changes nothing' molecule idempotence
+$step 'verify' molecule verify
+$step 'tests from outside' pytest -v --durations=10 tests/integration --ignore tests/integration/lifecycle --inventory "$inventory"
+if [ "${FULL:-}" ]; then
+    $step 'a node joins, nodes come back' pytest -v -p no:cacheprovider tests/integration/lifecycle --inventory "$inventory"
+fi

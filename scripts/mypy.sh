@@ -1,0 +1,10 @@
+#!/bin/sh
+# Checks our Python through the collection's own name, as Ansible imports it; the tests of the lab by themselves.
+set -eu
+root=$(pwd)
+cd .dev
+collection=ansible_collections/gpustead/cluster
+MYPYPATH=. mypy --config-file "$collection/pyproject.toml" --cache-dir "$root/.mypy_cache" \
+    $(find -L "$collection/plugins" "$collection/tests/unit" -name '*.py')
+cd "$root/tests/integration"
+MYPYPATH=. exec mypy --config-file "$root/pyproject.toml" --cache-dir "$root/.mypy_cache" $(find . -name '*.py')

@@ -1,0 +1,94 @@
+"""Who reaches which port: a node, a declared client, an outsider; over IPv4 and IPv6."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from conftest import Host, Lab
+
+MESH_PORTS = [2222, 29500]
+PUBLISHED_PORTS = [18888, 16006, 17860, 10022]
+REGISTRY_PORT = 5000
+# Prints the reachable ones of "address port" pairs, all tried at once.
+PROBE = """
+import concurrent.futures, socket, sys
+def reach(pair):
+    try:
+        socket.create_connection(pair, timeout=3).close()
+        return True
+    except OSError:
+        return False
+pairs = [(a.rsplit(',', 1)[0], int(a.rsplit(',', 1)[1])) for a in sys.argv[1:]]
+with concurrent.futures.ThreadPoolExecutor(32) as pool:
+    print(*[f'{h},{p}' for (h, p), ok in zip(pairs, pool.map(reach, pairs)) if ok])
+"""
+LISTENER = """
+import socket, threading, time
+s = socket.socket(socket.AF_INET6)
+s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+s.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+s.bind(('::', 29500)); s.listen(64)
+while True: s.accept()[0].close()
+"""
+
+
+def reachable(source: Host, pairs: list[tuple[str, int]]) -> set[tuple[str, int]]:
+    """Those (address, port) pairs that the source can connect to."""
+    arguments = " ".join(f"{address},{port}" for address, port in pairs)
+    out = source.check_output(f"python3 - {arguments} <<'EOF'\n{PROBE}\nEOF")
+    return {(word.rsplit(",", 1)[0], int(word.rsplit(",", 1)[1])) for word in out.split()}
+
+
+@pytest.fixture(scope="module")
+def rendezvous(lab: Lab) -> Iterator[None]:
+    """A listener on the rendezvous port of every node, so that a closed port means a firewall."""
+    for node in lab.nodes:
+        node.check_output(f'systemd-run --unit lab-rendezvous --collect python3 -c "{LISTENER}"')
+    yield
+    for node in lab.nodes:
+        node.run("systemctl stop lab-rendezvous")
+
+
+def as_declared(lab: Lab) -> None:
+    """Every port of every node, seen by every kind of peer: open or closed as declared."""
+    node, peer, client, outsider = lab.nodes[0], lab.nodes[1], lab["client"], lab["outsider"]
+    addresses = [node.address, node.address6]
+    registry = lab["nas"]
+    mesh = {(address, port) for address in addresses for port in MESH_PORTS}
+    published = {(address, port) for address in addresses for port in PUBLISHED_PORTS}
+    store = {(registry.address, REGISTRY_PORT)}
+    everything = sorted(mesh | published | store)
+    assert reachable(peer, everything) == mesh | published | store
+    assert reachable(client, everything) == published
+    assert reachable(outsider, everything) == set()
+
+
+@pytest.mark.usefixtures("rendezvous")
+class TestPorts:
+    def test_as_declared(self, lab: Lab) -> None:
+        as_declared(lab)
+
+    def test_container_addresses_are_not_reached_around_the_published_ports(self, lab: Lab) -> None:
+        node, neighbour = lab.nodes[0], lab["nas"]
+        inside = node.check_output(
+            "docker inspect -f '{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}' "
+            "$(docker compose -p gpustead-workspace ps -q jupyter)"
+        )
+        assert reachable(node, [(inside, 8888)]) == {(inside, 8888)}
+        neighbour.check_output(f"ip route replace {inside}/32 via {node.address}")
+        try:
+            assert reachable(neighbour, [(inside, 8888)]) == set()
+        finally:
+            neighbour.check_output(f"ip route del {inside}/32")
+
+    def test_as_declared_after_ufw_reload(self, lab: Lab) -> None:
+        for node in lab.nodes:
+            node.check_output("ufw reload")
+        as_declared(lab)
+
+    def test_as_declared_after_docker_restart(self, lab: Lab) -> None:
+        lab.nodes[0].check_output("systemctl restart docker")
+        wait = "for i in $(seq 60); do docker ps --format '{{.Status}}' | grep -qv '(healthy)' || exit 0; sleep 1; done"
+        lab.nodes[0].check_output(wait)
+        as_declared(lab)
