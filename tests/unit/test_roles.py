@@ -1,0 +1,126 @@
+"""What must hold for every role: its defaults, its argument spec, its size, and what the site may set."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[2]
+ROLES = sorted(path.name for path in (ROOT / "roles").iterdir() if path.is_dir())
+GROUP_VARS = sorted((ROOT / "group_vars" / "all").glob("*.yml"))
+# The lab is no part of a site: playbooks/lab.yml is where it is described.
+SITE_ROLES = [role for role in ROLES if role != "lab"]
+
+
+def load(path: Path) -> Any:
+    return yaml.safe_load(path.read_text())
+
+
+def defaults(role: str) -> dict[str, Any]:
+    return load(ROOT / "roles" / role / "defaults" / "main.yml") or {}
+
+
+def task_files(role: str) -> list[Path]:
+    folders = (ROOT / "roles" / role / name for name in ("tasks", "handlers"))
+    return sorted(path for folder in folders for path in folder.glob("**/*.yml"))
+
+
+def role_text(role: str) -> str:
+    files = (path for path in (ROOT / "roles" / role).rglob("*") if path.is_file())
+    return "\n".join(path.read_text(errors="replace") for path in files)
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_defaults_and_argument_spec_name_the_same_variables(role: str) -> None:
+    main = load(ROOT / "roles" / role / "meta" / "argument_specs.yml")["argument_specs"]["main"]
+    assert set(defaults(role)) == set(main.get("options", {}))
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_literal_defaults_are_the_same_in_the_argument_spec(role: str) -> None:
+    main = load(ROOT / "roles" / role / "meta" / "argument_specs.yml")["argument_specs"]["main"]
+    options = main.get("options", {})
+    declared = {name: options[name]["default"] for name in options if "default" in options[name]}
+    assert declared == {name: defaults(role).get(name) for name in declared}
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_public_variables_carry_the_name_of_the_role(role: str) -> None:
+    assert [name for name in defaults(role) if not name.startswith(f"{role}_")] == []
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_each_default_has_a_comment_above(role: str) -> None:
+    lines = (ROOT / "roles" / role / "defaults" / "main.yml").read_text().splitlines()
+    bare = [
+        line for above, line in zip(["", *lines], lines) if re.match(r"[a-z]\w*:", line) and not above.startswith("#")
+    ]
+    assert bare == []
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_role_has_a_readme(role: str) -> None:
+    assert (ROOT / "roles" / role / "README.md").read_text().startswith("# ")
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_task_files_are_short(role: str) -> None:
+    limits = {path: 40 if path.parts[-2:] == ("tasks", "main.yml") else 60 for path in task_files(role)}
+    lengths = {path: len(path.read_text().splitlines()) for path in limits}
+    assert {path.name: lengths[path] for path in limits if lengths[path] > limits[path]} == {}
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_errors_and_host_keys_are_not_ignored(role: str) -> None:
+    forbidden = r"ignore_errors|failed_when: false|StrictHostKeyChecking[ =](no|off)"
+    assert re.findall(forbidden, role_text(role), re.IGNORECASE) == []
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_no_role_reads_another_roles_variables(role: str) -> None:
+    others = {name for other in ROLES if other != role for name in defaults(other)} - set(defaults(role))
+    words = set(re.findall(r"\b[a-z]\w+", "\n".join(path.read_text() for path in task_files(role))))
+    assert words & others == set()
+
+
+def test_firewall_opens_the_ports_that_the_workspace_publishes() -> None:
+    published = defaults("firewall")["firewall_published_ports"]
+    assert published == list(defaults("workspace")["workspace_ports"].values())
+
+
+@pytest.mark.parametrize("path", GROUP_VARS, ids=lambda path: path.name)
+def test_group_vars_set_nothing(path: Path) -> None:
+    # They would beat the group_vars/all of the user's own inventory.
+    assert load(path) is None
+
+
+def documented() -> set[str]:
+    text = "\n".join(path.read_text() for path in GROUP_VARS)
+    return set(re.findall(r"^# ([a-z]\w*):", text, re.MULTILINE))
+
+
+@pytest.mark.parametrize("role", SITE_ROLES)
+def test_group_vars_document_every_variable_of_the_role(role: str) -> None:
+    assert set(defaults(role)) - documented() == set()
+
+
+@pytest.mark.parametrize("role", SITE_ROLES)
+def test_group_vars_document_every_site_wide_variable_the_role_reads(role: str) -> None:
+    text = (ROOT / "roles" / role / "defaults" / "main.yml").read_text()
+    assert set(re.findall(r"\bcluster_\w+", text)) - documented() == set()
+
+
+def test_group_vars_document_nothing_that_does_not_exist() -> None:
+    known = {name for role in SITE_ROLES for name in defaults(role)}
+    assert {name for name in documented() if not name.startswith("cluster_")} - known == set()
+
+
+@pytest.mark.parametrize("path", GROUP_VARS, ids=lambda path: path.name)
+def test_commented_settings_are_yaml_when_uncommented(path: Path) -> None:
+    # Prose stands behind "##", a setting behind "#".
+    settings = "\n".join(re.findall(r"^# (.*)$", path.read_text(), re.MULTILINE))
+    assert isinstance(yaml.safe_load(settings), dict)
