@@ -12,6 +12,8 @@ finish() {
 }
 trap finish EXIT
 
+# Whatever an earlier, interrupted run left.
+$step 'clean slate' molecule destroy
 $step 'create' molecule create
 $step 'check: --check --diff on fresh hosts' molecule check
 $step 'converge' molecule converge
