@@ -100,7 +100,8 @@ def test_plan(tmp_path: Path, authority: Path, change: dict[str, Any], days_late
     want = wanted(tmp_path, authority)
     found = parse_certificate(sign(runner(tmp_path), authority, want, tmp_path))
     other = key(tmp_path / "other")
-    want = replace(want, **{name: other if value == "other" else value for name, value in change.items()})
+    values: dict[str, Any] = {name: other if value == "other" else value for name, value in change.items()}
+    want = replace(want, **values)
     said = reason_to_sign(found, want, time.time() + days_later * DAY)
     assert (reason in said) if reason else said == ""
 
