@@ -1,0 +1,146 @@
+#!/usr/bin/python
+# Copyright: gpustead developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Merge settings into Docker's daemon.json."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: docker_daemon_config
+short_description: Merge settings into Docker's daemon.json
+version_added: "0.1.0"
+author: gpustead developers
+description:
+  - Puts settings into C(daemon.json) key by key and leaves everything else in it as it is, byte for byte.
+  - Objects are merged key by key at every depth. Everything else, lists too, is replaced.
+  - Refuses a file that it cannot read without doubt (comments, typographic quotes, a key that stands there twice, a
+    second document, keys that dockerd no longer knows), and names the line, the column and the remedy.
+  - Refuses a setting that the systemd unit of Docker or one of its drop-ins also gives as an option, since dockerd
+    does not start then, and names the file.
+  - Lets C(dockerd --validate) judge the result where dockerd is installed, before anything is written. The file that
+    was there is kept as C(daemon.json.<time>.bak).
+  - Neither reloads nor restarts Docker; it tells which of the two is needed.
+options:
+  settings:
+    description: What must be there.
+    type: dict
+    default: {}
+  absent:
+    description: Keys at the top level that must not be there.
+    type: list
+    elements: str
+    default: []
+  path:
+    description: The file.
+    type: path
+    default: /etc/docker/daemon.json
+attributes:
+  check_mode:
+    support: full
+    description: Tells what would change; the result is validated in check mode, too.
+  diff_mode:
+    support: full
+    description: Shows the file before and after, without the passwords in addresses.
+"""
+
+EXAMPLES = r"""
+- name: Rotate the logs of containers
+  gpustead.cluster.docker_daemon_config:
+    settings:
+      log-driver: json-file
+      log-opts: {max-size: 50m, max-file: "5"}
+    absent: [debug]
+  notify: Restart Docker
+"""
+
+RETURN = r"""
+changed_keys:
+  description: Keys at the top level that changed, appeared or went.
+  returned: success
+  type: list
+  elements: str
+reload_required:
+  description: Whether something changed that dockerd takes over on a reload (SIGHUP).
+  returned: success
+  type: bool
+restart_required:
+  description: Whether something changed that dockerd takes over on a restart alone.
+  returned: success
+  type: bool
+validated:
+  description: Whether dockerd judged the result. It is not asked when nothing changes, and cannot before Docker 23.
+  returned: success
+  type: bool
+backup_file:
+  description: Where the file that was there is kept.
+  returned: when a file was replaced
+  type: str
+"""
+
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.gpustead.cluster.plugins.module_utils import daemon_json
+from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
+
+ARGUMENTS = {
+    "settings": {"type": "dict", "default": {}},
+    "absent": {"type": "list", "elements": "str", "default": []},
+    "path": {"type": "path", "default": "/etc/docker/daemon.json"},
+}
+
+
+def read(path: str) -> str:
+    file = Path(path)
+    return daemon_json.decode(file.read_bytes(), path) if file.exists() else ""
+
+
+def main() -> None:
+    module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
+    path: str = module.params["path"]
+    result: dict[str, Any] = {}
+
+    def run(argv: Any) -> tuple[int, str, str]:
+        outcome: tuple[int, str, str] = module.run_command(list(argv), handle_exceptions=False)
+        return outcome
+
+    try:
+        plan = daemon_json.plan(read(path), module.params["settings"], module.params["absent"], path)
+        systemctl, dockerd = module.get_bin_path("systemctl"), module.get_bin_path("dockerd")
+        if systemctl:
+            daemon_json.check_flags(list(module.params["settings"]), daemon_json.docker_flags(run, read), path)
+        validated = False
+        if plan.changed:
+            with tempfile.NamedTemporaryFile(dir=module.tmpdir, suffix=".json", delete=False) as candidate:
+                candidate.write(plan.after.encode())
+            validated = bool(dockerd) and daemon_json.validate(run, dockerd, candidate.name, path)
+            if not module.check_mode:
+                target = Path(path).resolve()  # a link stays a link
+                target.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+                if target.exists():
+                    result["backup_file"] = f"{target}.{time.strftime('%Y-%m-%d@%H:%M:%S')}.bak"
+                    module.preserved_copy(str(target), result["backup_file"])
+                module.atomic_move(candidate.name, str(target))
+    except (GpusteadError, OSError) as error:
+        module.fail_json(msg=str(error))
+    module.exit_json(
+        changed=plan.changed,
+        changed_keys=list(plan.changed_keys),
+        reload_required=plan.reload_required,
+        restart_required=plan.restart_required,
+        validated=validated,
+        diff={
+            "before": daemon_json.masked(plan.before),
+            "after": daemon_json.masked(plan.after),
+            "before_header": path,
+            "after_header": path,
+        },
+        **result,
+    )
+
+
+if __name__ == "__main__":
+    main()
