@@ -17,6 +17,7 @@ Run = Callable[[Sequence[str]], "tuple[int, str, str]"]
 
 TAG = "gpustead: "
 ACTIONS = ("allow", "deny", "reject", "limit")
+PROTOCOLS = ("any", "tcp", "udp", "ah", "esp", "gre", "ipv6", "igmp", "vrrp")
 _PORT = r"\d{1,5}(?::\d{1,5})?"
 _PORTS = re.compile(rf"{_PORT}(?:,{_PORT})*\Z")
 

@@ -107,6 +107,7 @@ ssh_ports:
 """
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -122,11 +123,7 @@ RULE = {
     "from_port": {"type": "str", "default": ""},
     "to_ip": {"type": "str", "default": "any"},
     "to_port": {"type": "str", "default": ""},
-    "proto": {
-        "type": "str",
-        "choices": ["any", "tcp", "udp", "ah", "esp", "gre", "ipv6", "igmp", "vrrp"],
-        "default": "any",
-    },
+    "proto": {"type": "str", "choices": list(ufw.PROTOCOLS), "default": "any"},
     "comment": {"type": "str", "default": "declared"},
 }
 ARGUMENTS = {
@@ -137,19 +134,9 @@ ARGUMENTS = {
 
 
 def declared(rule: dict[str, Any], source: str) -> ufw.Rule:
-    return ufw.normal(
-        ufw.Rule(
-            rule["rule"],
-            rule["direction"],
-            rule["interface"],
-            source,
-            rule["from_port"],
-            rule["to_ip"],
-            rule["to_port"],
-            rule["proto"],
-            comment=ufw.TAG + rule["comment"],
-        )
-    )
+    start = ufw.Rule(rule["rule"], rule["direction"], rule["interface"], source, rule["from_port"])
+    end = {"destination": rule["to_ip"], "port": rule["to_port"], "proto": rule["proto"]}
+    return ufw.normal(replace(start, **end, comment=ufw.TAG + rule["comment"]))
 
 
 def read(path: str) -> str:
