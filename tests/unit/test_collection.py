@@ -1,0 +1,68 @@
+"""The collection as users get it: built, installed somewhere else, and run by its full name."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import tarfile
+from pathlib import Path
+
+import pytest
+
+PROJECT = Path(__file__).resolve().parents[2]
+MODULES = sorted(path.stem for path in (PROJECT / "plugins/modules").glob("*.py"))
+NOT_FOR_USERS = ("tests/", "molecule/", ".dev", ".ci", ".venv", ".cache", "inventory/lab", "ansible.cfg")
+
+
+def run(*command: str, cwd: Path, collections: Path | None = None) -> subprocess.CompletedProcess[str]:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("ANSIBLE_")}
+    environment["ANSIBLE_HOME"] = str(cwd / "home")
+    if collections:
+        environment["ANSIBLE_COLLECTIONS_PATH"] = str(collections)
+    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture(scope="module")
+def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("build")
+    built = run("ansible-galaxy", "collection", "build", str(PROJECT), "--output-path", str(folder), cwd=folder)
+    assert built.returncode == 0, built.stderr
+    return next(folder.glob("gpustead-cluster-*.tar.gz"))
+
+
+@pytest.fixture(scope="module")
+def installed(archive: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("collections")
+    done = run(
+        *("ansible-galaxy", "collection", "install", str(archive), "--no-deps", "--collections-path", str(folder)),
+        cwd=folder,
+    )
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+def test_the_archive_holds_what_users_need_and_no_more(archive: Path) -> None:
+    with tarfile.open(archive) as tar:
+        names = tar.getnames()
+    assert {"README.md", "LICENSE", "meta/runtime.yml", "playbooks/site.yml", "playbooks/verify.yml"} <= set(names)
+    assert [name for name in names if name.startswith(NOT_FOR_USERS)] == []
+    assert [name for name in names if "__pycache__" in name or name.endswith((".pyc", ".tar.gz"))] == []
+
+
+@pytest.mark.parametrize("playbook", ["site", "verify", "summary", "train"])
+def test_playbooks_are_found_by_their_full_name(installed: Path, tmp_path: Path, playbook: str) -> None:
+    inventory = tmp_path / "hosts.yml"
+    inventory.write_text("gpu_nodes: {hosts: {gpu01: {ansible_host: 192.0.2.1}}}\n")
+    done = run(
+        *("ansible-playbook", "-i", str(inventory), "--syntax-check", f"gpustead.cluster.{playbook}"),
+        cwd=tmp_path,
+        collections=installed,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_modules_are_documented(installed: Path, tmp_path: Path, module: str) -> None:
+    done = run("ansible-doc", f"gpustead.cluster.{module}", cwd=tmp_path, collections=installed)
+    assert done.returncode == 0, done.stderr
+    assert "EXAMPLES" in done.stdout
