@@ -14,12 +14,19 @@ import argparse
 import hashlib
 import os
 import socket
+import sys
 from datetime import timedelta
 
 import deepspeed
 import torch
 from deepspeed import comm as dist
 from deepspeed.accelerator import get_accelerator
+
+
+def say(text: str) -> None:
+    """One write for a line, so that the lines of several ranks do not mix."""
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
 
 
 def network() -> torch.nn.Module:
@@ -30,11 +37,12 @@ def network() -> torch.nn.Module:
 def batches(rank: int, steps: int, size: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
     random = torch.Generator().manual_seed(1000 + rank)
     inputs = [torch.randn(size, 16, generator=random) for _ in range(steps)]
-    return [(x, torch.sin(x.sum(dim=1, keepdim=True) / 2)) for x in inputs]
+    weights = torch.linspace(-1, 1, 16).unsqueeze(1)
+    return [(x, torch.tanh(x @ weights / 2)) for x in inputs]
 
 
 def optimizer(model: torch.nn.Module) -> torch.optim.Optimizer:
-    return torch.optim.Adam(model.parameters(), lr=0.005)  # torch's own: no operator to compile
+    return torch.optim.Adam(model.parameters(), lr=0.01)  # torch's own: no operator to compile
 
 
 def alone(data: list[tuple[torch.Tensor, torch.Tensor]], device: torch.device) -> torch.nn.Module:
@@ -83,9 +91,7 @@ def main() -> None:
 
     data = batches(rank, options.steps, options.batch_size)
     own = checksum([x for x, _ in data])
-    print(
-        f"rank={rank} world_size={world_size} host={socket.gethostname()} device={device} data={own:015x}", flush=True
-    )
+    say(f"rank={rank} world_size={world_size} host={socket.gethostname()} device={device} data={own:015x}")
     require(len(set(from_all(own, torch.int64, device))) == world_size, "two ranks have the same data")
 
     model = network()
@@ -106,20 +112,19 @@ def main() -> None:
         everyone = from_all(loss.item(), torch.float32, device)
         losses.append(sum(everyone) / world_size)
         if rank == 0 and (step % 10 == 0 or step == len(data) - 1):
-            print(f"step={step} loss={losses[-1]:.4f}", flush=True)
+            say(f"step={step} loss={losses[-1]:.4f}")
 
     together = checksum(list(engine.module.parameters()))
     without = checksum(list(alone(data, device).parameters()))
-    print(f"rank={rank} world_size={world_size} parameters={together:015x} alone={without:015x}", flush=True)
+    say(f"rank={rank} world_size={world_size} parameters={together:015x} alone={without:015x}")
     require(len(set(from_all(together, torch.int64, device))) == 1, "the ranks ended with different parameters")
     require(world_size == 1 or together != without, "the parameters are those of a run without reduction")
-    require(losses[-1] < 0.7 * losses[0], f"the loss did not fall: {losses[0]:.4f} to {losses[-1]:.4f}")
+    require(losses[-1] < 0.5 * losses[0], f"the loss did not fall: {losses[0]:.4f} to {losses[-1]:.4f}")
     dist.barrier()
     if rank == 0:
-        print(
+        say(
             f"OK world_size={world_size} steps={len(losses)} loss={losses[0]:.4f}->{losses[-1]:.4f} "
-            f"parameters={together:015x}",
-            flush=True,
+            f"parameters={together:015x}"
         )
 
 
