@@ -98,7 +98,7 @@ def test_group_vars_set_nothing(path: Path) -> None:
     assert load(path) is None
 
 
-def commented(path: Path) -> dict[str, Any]:
+def commented(path: Path) -> Any:
     # Prose stands behind "##", a setting behind "#".
     return yaml.safe_load("\n".join(re.findall(r"^# (.*)$", path.read_text(), re.MULTILINE)))
 
