@@ -1,41 +1,47 @@
 # Copyright: gpustead developers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Local accounts with declared ids: read the host, plan, and carry the plan out.
+"""Accounts with exactly the declared ids: observe the host, plan all changes, then apply them.
 
-A renumbering first gives the files their new owner and then changes the account. Killed anywhere in between, the
-next run finds the account with its old ids, has fewer files left to do, and ends the same: no journal is needed.
+Nothing is changed before the plan for all accounts stands, so a refusal leaves the host as it was. A renumbering is
+written down in a journal before it begins: a run that was killed is finished by the next one.
 """
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
-import re
 import stat
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Callable
+from typing import Any, Optional
 
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
 
+# argv, stdin -> exit status, stdout, stderr
 Run = Callable[[Sequence[str], str], "tuple[int, str, str]"]
+
+# usermod -u walks through the home directory by itself, and across file systems; not through one that is not there.
+NOWHERE = "/nonexistent/gpustead"
+FIRST_USER_ID = 1000
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """An account as declared. Empty texts leave what is there, or useradd's default."""
+class Wish:
+    """An account as declared; None is "as it is"."""
 
     name: str
     uid: int
     gid: int
     group: str
     groups: tuple[str, ...] = ()
-    home: str = ""
-    shell: str = ""
-    comment: str = ""
+    home: Optional[str] = None
+    shell: Optional[str] = None
+    comment: Optional[str] = None
     system: bool = False
-    password_hash: str = ""
-    roots: tuple[str, ...] = ()
+    password_hash: Optional[str] = field(default=None, repr=False)
+    roots: tuple[str, ...] = ("/home",)
 
 
 @dataclass(frozen=True)
@@ -49,6 +55,9 @@ class Account:
     home: str
     shell: str
 
+    def __str__(self) -> str:
+        return f"{self.name}: uid={self.uid} gid={self.gid} home={self.home} shell={self.shell} ({self.comment})"
+
 
 @dataclass(frozen=True)
 class Group:
@@ -56,298 +65,456 @@ class Group:
 
     name: str
     gid: int
-    members: tuple[str, ...]
+    members: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
-class Found:
-    """What the host knows that matters for one declared account; None where there is nothing."""
+class Process:
+    """A running process and the ids in whose name it runs."""
 
-    account: Account | None  # by its name
-    local: bool  # whether that account stands in /etc/passwd
-    holder: Account | None  # who has the uid
-    group: Group | None  # the primary group, by its name
-    gid_holder: Group | None  # who has the gid
-    missing: tuple[str, ...]  # supplementary groups that do not exist
-    memberships: tuple[str, ...]  # groups that list the account
-    password: str  # the hash in shadow
-    processes: tuple[str, ...]  # "4711 (bash)" of the account's present uid
+    pid: int
+    command: str
+    uids: tuple[int, ...]
 
 
 @dataclass(frozen=True)
-class Reown:
-    """Give the files under the roots that belong to the old ids to the new ones; None leaves that id alone."""
+class Move:
+    """A renumbering: which files change to which ids. This is what the journal holds."""
 
-    uid: tuple[int, int] | None
-    gid: tuple[int, int] | None
+    name: str
+    old_uids: tuple[int, ...]
+    old_gids: tuple[int, ...]
+    uid: int
+    gid: int
+    whole_group: bool
+    home: str
     roots: tuple[str, ...]
 
-    def __str__(self) -> str:
-        pairs = [f"{kind} {old} -> {new}" for kind, (old, new) in self._pairs()]
-        return f"files under {', '.join(self.roots)}: {', '.join(pairs)}"
-
-    def _pairs(self) -> list[tuple[str, tuple[int, int]]]:
-        return [(kind, pair) for kind, pair in (("uid", self.uid), ("gid", self.gid)) if pair]
+    def ids(self, uid: int, gid: int) -> tuple[int, int]:
+        """The ids that a file with these ids gets."""
+        owned = uid in self.old_uids or uid == self.uid
+        regroup = gid in self.old_gids and (owned or self.whole_group)
+        return (self.uid if uid in self.old_uids else uid, self.gid if regroup else gid)
 
 
 @dataclass(frozen=True)
-class Command:
-    """A command of the shadow tools; `data` goes to its standard input and is shown nowhere."""
+class Host:
+    """What was observed: local accounts and groups, those that only a directory service knows, and the rest."""
 
-    argv: tuple[str, ...]
-    data: str = ""
+    accounts: tuple[Account, ...] = ()
+    groups: tuple[Group, ...] = ()
+    remote_accounts: tuple[Account, ...] = ()
+    remote_groups: tuple[Group, ...] = ()
+    hashes: dict[str, str] = field(default_factory=dict, repr=False)
+    processes: tuple[Process, ...] = ()
+    journals: dict[str, Move] = field(default_factory=dict)
 
-    def __str__(self) -> str:
-        return " ".join(self.argv)
+    def account(self, name: str) -> Optional[Account]:
+        return next((account for account in self.accounts if account.name == name), None)
 
+    def group(self, name: str) -> Optional[Group]:
+        return next((group for group in self.groups if group.name == name), None)
 
-Step = "Reown | Command"
+    def holders(self, uid: int, but: str) -> list[str]:
+        known = (*self.accounts, *self.remote_accounts)
+        return sorted({account.name for account in known if account.uid == uid and account.name != but})
 
-
-def parse_passwd(line: str) -> Account | None:
-    """One line of passwd; None for one that is none (NIS markers, blank lines, damage)."""
-    words = line.rstrip("\n").split(":")
-    if len(words) != 7 or not words[0] or not words[2].isdigit() or not words[3].isdigit():
-        return None
-    return Account(words[0], int(words[2]), int(words[3]), words[4], words[5], words[6])
-
-
-def parse_group(line: str) -> Group | None:
-    """One line of group; None for one that is none."""
-    words = line.rstrip("\n").split(":")
-    if len(words) != 4 or not words[0] or not words[2].isdigit():
-        return None
-    return Group(words[0], int(words[2]), tuple(name for name in words[3].split(",") if name))
+    def group_holders(self, gid: int, but: str) -> list[str]:
+        known = (*self.groups, *self.remote_groups)
+        return sorted({group.name for group in known if group.gid == gid and group.name != but})
 
 
-def observe(run: Run, wanted: Wanted, root: str = "/") -> Found:
-    """Ask the name services (and with them any directory) and the local files. `root` is for tests."""
-    account = _lookup_account(run, wanted.name)
-    groups = [group for group in map(parse_group, _getent(run, "group")) if group]
-    names = {group.name for group in groups}
-    absent = [name for name in (*wanted.groups,) if name not in names and not _getent(run, "group", name)]
-    shadow = dict(line.split(":", 2)[:2] for line in _read(root, "etc/shadow") if line.count(":") > 1)
-    return Found(
-        account=account,
-        local=any(line.startswith(f"{wanted.name}:") for line in _read(root, "etc/passwd")),
-        holder=_lookup_account(run, str(wanted.uid)),
-        group=next(filter(None, map(parse_group, _getent(run, "group", wanted.group))), None),
-        gid_holder=next(filter(None, map(parse_group, _getent(run, "group", str(wanted.gid)))), None),
-        missing=tuple(absent),
-        memberships=tuple(group.name for group in groups if wanted.name in group.members),
-        password=shadow.get(wanted.name, ""),
-        processes=tuple(processes(account.uid, root)) if account else (),
+@dataclass(frozen=True)
+class Change:
+    """All that is to be done for one account, in this order: core, then (after the others' core) extras."""
+
+    wish: Wish
+    before: Optional[Account]
+    after: Account
+    move: Optional[Move] = None
+    core: tuple[tuple[str, ...], ...] = ()
+    extras: tuple[tuple[str, ...], ...] = ()
+    password: bool = False
+
+    @property
+    def changed(self) -> bool:
+        return bool(self.move or self.core or self.extras or self.password)
+
+    def texts(self) -> tuple[str, str]:
+        """Before and after, for a diff; without secrets."""
+        before = f"{self.before}\n" if self.before else ""
+        after = [str(self.after)]
+        if self.move:
+            old = ",".join(map(str, self.move.old_uids)) or self.move.uid
+            groups = ",".join(map(str, self.move.old_gids)) or self.move.gid
+            after.append(f"files of {old}:{groups} below {' '.join(self.move.roots)}: {self.move.uid}:{self.move.gid}")
+        after += [" ".join(argv) for argv in self.extras]
+        after += ["password: set"] if self.password else []
+        return before, "\n".join(after) + "\n"
+
+
+# Observe
+
+
+def parse_passwd(text: str) -> list[Account]:
+    """Reads lines of passwd; those of other kinds (comments, NIS) are no accounts."""
+    rows = (line.split(":") for line in text.splitlines())
+    return [
+        Account(row[0], int(row[2]), int(row[3]), row[4], row[5], row[6])
+        for row in rows
+        if len(row) == 7 and row[0][:1] not in {"", "+", "-", "#"} and row[2].isdigit() and row[3].isdigit()
+    ]
+
+
+def parse_group(text: str) -> list[Group]:
+    """Reads lines of group."""
+    rows = (line.split(":") for line in text.splitlines())
+    return [
+        Group(row[0], int(row[2]), tuple(name for name in row[3].split(",") if name))
+        for row in rows
+        if len(row) == 4 and row[0][:1] not in {"", "+", "-", "#"} and row[2].isdigit()
+    ]
+
+
+def read_processes(proc: Path) -> list[Process]:
+    """Reads /proc. A directory there may belong to root while its process does not: the status file tells."""
+    found = []
+    for path in sorted(proc.glob("[0-9]*/status")):
+        try:
+            status = dict(line.split(":", 1) for line in path.read_text(errors="replace").splitlines() if ":" in line)
+        except OSError:
+            continue  # it has ended
+        uids = tuple(sorted({int(uid) for uid in status.get("Uid", "").split()}))
+        found.append(Process(int(path.parent.name), status.get("Name", "").strip(), uids))
+    return found
+
+
+def read_journal(path: Path) -> Move:
+    """Reads what a run that was killed had begun."""
+    try:
+        raw = json.loads(path.read_text())
+        lists = {name: tuple(raw[name]) for name in ("old_uids", "old_gids", "roots")}
+        return Move(**{**raw, **lists})
+    except (ValueError, TypeError, KeyError) as error:
+        raise GpusteadError(
+            f"{path} cannot be read ({error})",
+            "the journal of a renumbering",
+            "Finish that renumbering by hand, then remove the file.",
+        ) from error
+
+
+def getent(run: Run, database: str, keys: Iterable[str]) -> str:
+    """What all sources of the host know of these names and numbers."""
+    wanted = sorted(set(keys))
+    code, out, err = run(["getent", database, *wanted], "") if wanted else (0, "", "")
+    if code not in {0, 2}:  # 2: some are not there
+        raise GpusteadError(f"getent {database} exited with {code} ({err.strip()})", "an answer", "See nsswitch.conf.")
+    return out
+
+
+def observe(run: Run, wishes: Sequence[Wish], state_dir: Path, root: Path = Path("/")) -> Host:
+    """Reads the local files, asks for what else is known, and looks for journals."""
+    accounts = parse_passwd((root / "etc/passwd").read_text(errors="replace"))
+    groups = parse_group((root / "etc/group").read_text(errors="replace"))
+    keys = [key for wish in wishes for key in (wish.name, str(wish.uid))]
+    group_keys = [key for wish in wishes for key in (wish.group, str(wish.gid), *wish.groups)]
+    local = {account.name for account in accounts}
+    local_groups = {group.name for group in groups}
+    shadow = [line.split(":") for line in (root / "etc/shadow").read_text(errors="replace").splitlines()]
+    journals = {wish.name: state_dir / f"{wish.name}.json" for wish in wishes}
+    return Host(
+        accounts=tuple(accounts),
+        groups=tuple(groups),
+        remote_accounts=tuple(one for one in parse_passwd(getent(run, "passwd", keys)) if one.name not in local),
+        remote_groups=tuple(one for one in parse_group(getent(run, "group", group_keys)) if one.name not in local_groups),
+        hashes={row[0]: row[1] for row in shadow if len(row) > 1},
+        processes=tuple(read_processes(root / "proc")),
+        journals={name: read_journal(path) for name, path in journals.items() if path.exists()},
     )
 
 
-def _getent(run: Run, *words: str) -> list[str]:
-    return run(["getent", *words], "")[1].splitlines()
+# Plan
 
 
-def _lookup_account(run: Run, key: str) -> Account | None:
-    return next(filter(None, map(parse_passwd, _getent(run, "passwd", key))), None)
-
-
-def _read(root: str, path: str) -> list[str]:
-    try:
-        return Path(root, path).read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        return []
-
-
-def processes(uid: int, root: str = "/") -> Iterator[str]:
-    """Processes with that real or effective uid, as "4711 (bash)". Source: proc(5), status."""
-    for status in sorted(Path(root, "proc").glob("[0-9]*/status")):
-        try:
-            text = status.read_text(errors="replace")
-        except OSError:
-            continue  # it ended meanwhile
-        ids = re.search(r"^Uid:\s*(\d+)\s+(\d+)", text, re.MULTILINE)
-        name = re.search(r"^Name:\s*(.*)$", text, re.MULTILINE)
-        if ids and str(uid) in ids.groups():
-            yield f"{status.parent.name} ({name.group(1) if name else '?'})"
-
-
-def plan(wanted: Wanted, found: Found) -> list[Reown | Command]:
-    """The steps from what is there to what is declared; none when it is so already.
-
-    Raises:
-        GpusteadError: an id belongs to somebody else, a renumbered account is busy, or one of a directory differs.
-    """
-    account = found.account
-    if account and not found.local:
-        _check_directory_account(wanted, account)
-        return []
-    _check_ids_are_free(wanted, found)
-    renumbered = account is not None and (account.uid, account.gid) != (wanted.uid, wanted.gid)
-    moved_group = found.group is not None and found.group.gid != wanted.gid
-    if (renumbered or moved_group) and found.processes:
-        raise GpusteadError(
-            f"account {wanted.name!r} has running processes: {', '.join(found.processes[:5])}",
-            f"none while its ids change to {wanted.uid}:{wanted.gid}",
-            "End them, or log the user out, and run again.",
-        )
-    steps: list[Reown | Command] = []
-    if account and (renumbered or moved_group) and wanted.roots:
-        old_gid = found.group.gid if moved_group and found.group else account.gid
-        steps.append(
-            Reown(
-                (account.uid, wanted.uid) if account.uid != wanted.uid else None,
-                (old_gid, wanted.gid) if old_gid != wanted.gid else None,
-                wanted.roots,
+def plan(host: Host, wishes: Sequence[Wish]) -> list[Change]:
+    """Plans all accounts, each on the host as the former ones will leave it."""
+    changes = []
+    for wish in wishes:
+        change = plan_one(host, wish)
+        changes.append(change)
+        if change.changed:
+            gone = {wish.name}
+            moved = Group(wish.group, wish.gid)
+            host = replace(
+                host,
+                accounts=(*(one for one in host.accounts if one.name not in gone), change.after),
+                groups=(*(one for one in host.groups if one.name != wish.group), moved)
+                if (host.group(wish.group) or moved).gid != wish.gid or not host.group(wish.group)
+                else host.groups,
             )
-        )
-    if found.group is None:
-        steps.append(Command(("groupadd", "--gid", str(wanted.gid), wanted.group)))
-    elif moved_group:
-        steps.append(Command(("groupmod", "--gid", str(wanted.gid), wanted.group)))
-    steps += [Command(("groupadd", "--system", name)) for name in found.missing if name != wanted.group]
-    return steps + (_change(wanted, account, found) if account else [_create(wanted)]) + _password(wanted, found)
+    return changes
 
 
-def _check_directory_account(wanted: Wanted, account: Account) -> None:
-    if (account.uid, account.gid) != (wanted.uid, wanted.gid):
+def refuse_foreign_ids(host: Host, wish: Wish) -> None:
+    """The ids must be free, or the account's already."""
+    if wish.uid == 0 or wish.gid == 0:
+        raise GpusteadError(f"account '{wish.name}' with id 0", "ids above 0", "Root is no account of the cluster.")
+    if wish.uid < FIRST_USER_ID and not wish.system:
+        remedy = f"Choose uid {FIRST_USER_ID} or above for '{wish.name}', or say system: true."
+        raise GpusteadError(f"uid {wish.uid} of '{wish.name}' is a system id", f"{FIRST_USER_ID} or above", remedy)
+    holders = host.holders(wish.uid, wish.name)
+    if holders:
+        remedy = f"Choose another uid for '{wish.name}', or renumber '{holders[0]}' first."
+        raise GpusteadError(f"uid {wish.uid} belongs to '{', '.join(holders)}'", f"'{wish.name}' or nobody", remedy)
+    holders = host.group_holders(wish.gid, wish.group)
+    if holders:
+        remedy = f"Choose another gid for '{wish.name}', or set its group to '{holders[0]}'."
+        raise GpusteadError(f"gid {wish.gid} belongs to '{', '.join(holders)}'", f"'{wish.group}' or nobody", remedy)
+
+
+def refuse_busy(host: Host, account: Account) -> None:
+    """A process would go on with the old ids, and make files with them."""
+    busy = [process for process in host.processes if account.uid in process.uids]
+    if busy:
+        names = ", ".join(f"{process.pid} {process.command}" for process in busy[:10])
+        more = f" and {len(busy) - 10} more" if len(busy) > 10 else ""
+        remedy = f"End them (loginctl terminate-user {account.name}), then run again."
+        raise GpusteadError(f"account '{account.name}' has running processes ({names}{more})", "none", remedy)
+
+
+def plan_one(host: Host, wish: Wish) -> Change:
+    """Plans one account, or says why not."""
+    remote = next((account for account in host.remote_accounts if account.name == wish.name), None)
+    before = host.account(wish.name)
+    if remote and not before:
+        if (remote.uid, remote.gid) == (wish.uid, wish.gid):
+            return Change(wish, remote, remote)
         raise GpusteadError(
-            f"account {wanted.name!r} comes from a directory service with ids {account.uid}:{account.gid}",
-            f"{wanted.uid}:{wanted.gid}",
-            "It is not touched; declare the directory's ids, or change them in the directory.",
+            f"account '{wish.name}' of the directory service has {remote.uid}:{remote.gid}",
+            f"{wish.uid}:{wish.gid}",
+            "Declare these ids, or change them in the directory: it is not ours to change.",
         )
-
-
-def _check_ids_are_free(wanted: Wanted, found: Found) -> None:
-    if found.holder and found.holder.name != wanted.name:
-        raise GpusteadError(
-            f"uid {wanted.uid} for {wanted.name!r} belongs to {found.holder.name!r}",
-            "a free uid",
-            "Declare another uid, or renumber or remove that account.",
+    refuse_foreign_ids(host, wish)
+    group_steps, group_move = plan_group(host, wish)
+    move = plan_move(host, wish, before, group_move)
+    if move and before and (before.uid, before.gid) != (wish.uid, wish.gid):
+        refuse_busy(host, before)
+    if before:
+        home = wish.home or (move.home if move and before.home == NOWHERE else before.home)
+        after = Account(
+            wish.name,
+            wish.uid,
+            wish.gid,
+            before.comment if wish.comment is None else wish.comment,
+            home,
+            wish.shell or before.shell,
         )
-    if found.gid_holder and found.gid_holder.name != wanted.group:
-        raise GpusteadError(
-            f"gid {wanted.gid} for group {wanted.group!r} belongs to group {found.gid_holder.name!r}",
-            "a free gid",
-            "Declare another gid, or renumber or remove that group.",
+        steps = [*group_steps, *modify(before, after)]
+    else:
+        after = Account(
+            wish.name,
+            wish.uid,
+            wish.gid,
+            wish.comment or "",
+            wish.home or f"/home/{wish.name}",
+            wish.shell or ("/usr/sbin/nologin" if wish.system else "/bin/bash"),
         )
+        steps = [*group_steps, create(after, wish.system)]
+    password = wish.password_hash is not None and host.hashes.get(wish.name) != wish.password_hash
+    return Change(wish, before, after, move, tuple(steps), tuple(plan_extras(host, wish)), password)
 
 
-def _create(wanted: Wanted) -> Command:
-    argv = ["useradd", "--uid", str(wanted.uid), "--gid", str(wanted.gid)]
-    argv += ["--create-home", "--shell", wanted.shell or "/bin/bash"]
-    argv += ["--home-dir", wanted.home] if wanted.home else []
-    argv += ["--comment", wanted.comment] if wanted.comment else []
-    argv += ["--groups", ",".join(wanted.groups)] if wanted.groups else []
-    argv += ["--system"] if wanted.system else []
-    return Command((*argv, wanted.name))
+def plan_group(host: Host, wish: Wish) -> tuple[list[tuple[str, ...]], Optional[int]]:
+    """Steps for the primary group, and its former gid when it is renumbered."""
+    remote = next((group for group in host.remote_groups if group.name == wish.group), None)
+    local = host.group(wish.group)
+    if local and local.gid == wish.gid:
+        return [], None
+    if local:
+        if local.gid < FIRST_USER_ID and not (wish.system and local.gid):
+            remedy = f"Set group of '{wish.name}' to a name that is free."
+            raise GpusteadError(f"group '{wish.group}' is a system group, gid {local.gid}", f"{wish.gid}", remedy)
+        return [("groupmod", "-g", str(wish.gid), wish.group)], local.gid
+    if remote and remote.gid != wish.gid:
+        remedy = "Declare that gid, or another group: the directory is not ours to change."
+        what = f"group '{wish.group}' of the directory service has gid {remote.gid}"
+        raise GpusteadError(what, f"{wish.gid}", remedy)
+    return ([] if remote else [("groupadd", "-g", str(wish.gid), wish.group)]), None
 
 
-def _change(wanted: Wanted, account: Account, found: Found) -> list[Reown | Command]:
-    argv: list[str] = []
-    if account.uid != wanted.uid:
-        argv += ["--uid", str(wanted.uid)]
-    if account.gid != wanted.gid:
-        argv += ["--gid", str(wanted.gid)]
-    if wanted.shell and account.shell != wanted.shell:
-        argv += ["--shell", wanted.shell]
-    if wanted.home and account.home != wanted.home:
-        argv += ["--home", wanted.home]
-    if wanted.comment and account.comment != wanted.comment:
-        argv += ["--comment", wanted.comment]
-    new = [name for name in wanted.groups if name not in found.memberships]
-    if new:
-        argv += ["--append", "--groups", ",".join(new)]
-    if not argv:
-        return []
-    command = ("usermod", *argv, wanted.name)
-    return [Command(_without_home(command, account.home) if "--uid" in argv or "--gid" in argv else command)]
+def plan_move(host: Host, wish: Wish, before: Optional[Account], group_gid: Optional[int]) -> Optional[Move]:
+    """Which files change, with those of a run that did not come to its end."""
+    begun = host.journals.get(wish.name)
+    old_uids = {before.uid} if before else set()
+    old_gids = {before.gid} if before else set()
+    roots = list(wish.roots)
+    if begun:
+        old_uids |= {*begun.old_uids, begun.uid}
+        old_gids |= {*begun.old_gids, begun.gid}
+        roots = [*roots, *(root for root in begun.roots if root not in roots)]
+    if group_gid is not None:
+        old_gids.add(group_gid)
+    old_uids.discard(wish.uid)
+    old_gids.discard(wish.gid)
+    if not begun and not old_uids and not old_gids:
+        return None
+    whole = group_gid is not None or bool(begun and begun.whole_group)
+    if before and before.uid != wish.uid and before.uid < FIRST_USER_ID and not (wish.system and before.uid):
+        remedy = "Choose another name, or say system: true."
+        raise GpusteadError(f"'{wish.name}' is a system account, uid {before.uid}", f"uid {wish.uid}", remedy)
+    for uid in sorted(old_uids):
+        holders = host.holders(uid, wish.name)
+        if holders:
+            what = f"former uid {uid} of '{wish.name}' belongs to '{', '.join(holders)}' too"
+            raise GpusteadError(what, f"'{wish.name}' alone", "Whose files these are must be told apart by hand.")
+    for gid in sorted(old_gids) if whole else []:
+        holders = host.group_holders(gid, wish.group)
+        if holders and gid != (before.gid if before else None):
+            what = f"former gid {gid} of group '{wish.group}' belongs to '{', '.join(holders)}' too"
+            raise GpusteadError(what, f"'{wish.group}' alone", "Whose files these are must be told apart by hand.")
+    home = begun.home if begun else (before.home if before else f"/home/{wish.name}")
+    return Move(
+        wish.name, tuple(sorted(old_uids)), tuple(sorted(old_gids)), wish.uid, wish.gid, whole, home, tuple(roots)
+    )
 
 
-def _without_home(command: tuple[str, ...], home: str) -> tuple[str, ...]:
-    """usermod chowns the home by itself, into other file systems too: let it see an empty one, in a private view."""
-    script = 'if [ -d "$1" ]; then mount -t tmpfs none "$1"; fi && shift && exec "$@"'
-    return ("unshare", "--mount", "sh", "-c", script, "sh", home, *command)
+def modify(before: Account, after: Account) -> Iterator[tuple[str, ...]]:
+    """The ids by themselves, without a home directory for usermod to walk through; then all else."""
+    ids = (before.uid, before.gid) != (after.uid, after.gid)
+    if ids:
+        yield ("usermod", "-d", NOWHERE, "-u", str(after.uid), "-g", str(after.gid), after.name)
+    options = {
+        "-d": after.home if ids or after.home != before.home else None,
+        "-s": after.shell if after.shell != before.shell else None,
+        "-c": after.comment if after.comment != before.comment else None,
+    }
+    words = [word for option, value in options.items() if value is not None for word in (option, value)]
+    if words:
+        yield ("usermod", *words, after.name)
 
 
-def _password(wanted: Wanted, found: Found) -> list[Reown | Command]:
-    if not wanted.password_hash or wanted.password_hash == found.password:
-        return []
-    return [Command(("chpasswd", "--encrypted"), f"{wanted.name}:{wanted.password_hash}\n")]
+def create(account: Account, system: bool) -> tuple[str, ...]:
+    """A new account; a system account gets no home directory."""
+    kind = ["-r", "-M"] if system else ["-m"]
+    ids = ["-u", str(account.uid), "-g", str(account.gid)]
+    return ("useradd", *kind, *ids, "-d", account.home, "-s", account.shell, "-c", account.comment, account.name)
 
 
-def apply(run: Run, steps: Sequence[Reown | Command]) -> None:
-    """Carry the steps out in their order."""
-    for step in steps:
-        if isinstance(step, Reown):
-            for root in step.roots:
-                reown(step, root)
-            continue
-        code, out, err = run(list(step.argv), step.data)
-        if code:
-            raise GpusteadError(str(step), "success", (err or out).strip() or f"It ended with {code}.")
+def plan_extras(host: Host, wish: Wish) -> Iterator[tuple[str, ...]]:
+    """Supplementary groups, added to those that the account has."""
+    known = {group.name: group for group in (*host.remote_groups, *host.groups)}
+    missing = [name for name in wish.groups if name not in known or wish.name not in known[name].members]
+    for name in missing:
+        if name not in known:
+            yield ("groupadd", "-f", "-r", name)  # -f: another account of this run may have made it
+        elif not host.group(name):
+            remedy = f"Add '{wish.name}' there: the directory is not ours to change."
+            raise GpusteadError(f"group '{name}' is of the directory service", f"'{wish.name}' in it", remedy)
+    if missing:
+        yield ("usermod", "-a", "-G", ",".join(missing), wish.name)
 
 
-def reown(step: Reown, root: str) -> None:
-    """Give the files below `root` their new ids: on its own file system alone, links themselves, setuid bits kept."""
+# Apply
+
+
+def must(run: Run, argv: Sequence[str], data: str = "") -> None:
+    code, out, err = run(argv, data)
+    if code != 0:
+        said = " ".join((err or out).split())
+        raise GpusteadError(f"{' '.join(argv)} exited with {code} ({said})", "0", "Remove the cause and run again.")
+
+
+def apply(run: Run, changes: Sequence[Change], state_dir: Path) -> None:
+    """Makes the plan true. Supplementary groups come last, lest one takes an id that a later account needs."""
+    for change in changes:
+        journal = state_dir / f"{change.wish.name}.json"
+        if change.move:
+            write_journal(journal, change.move)
+            for root in change.move.roots:
+                rechown(root, change.move)
+        for argv in change.core:
+            must(run, argv)
+        if change.move:
+            journal.unlink()
+    for change in changes:
+        for argv in change.extras:
+            must(run, argv)
+        if change.password:
+            # On the command line it would be in every process list.
+            must(run, ["chpasswd", "-e"], f"{change.wish.name}:{change.wish.password_hash}\n")
+
+
+def write_journal(path: Path, move: Move) -> None:
+    """On disk as a whole before the first file changes."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    fresh = path.with_suffix(".tmp")
+    with open(fresh, "w", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:
+        file.write(json.dumps(asdict(move)) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+    fresh.replace(path)
+
+
+def rechown(root: str, move: Move) -> None:
+    """Changes the files below a root, on its file system alone, following no symbolic link."""
     try:
-        device = os.lstat(root).st_dev
+        top = os.open(root, os.O_RDONLY | os.O_DIRECTORY)
     except FileNotFoundError:
         return
-    pending = [root]
-    while pending:
-        path = pending.pop()
-        found = os.lstat(path)
-        if found.st_dev != device:
-            continue
-        uid = step.uid[1] if step.uid and found.st_uid == step.uid[0] else -1
-        gid = step.gid[1] if step.gid and found.st_gid == step.gid[0] else -1
-        if (uid, gid) != (-1, -1):
-            os.chown(path, uid, gid, follow_symlinks=False)
-            if found.st_mode & (stat.S_ISUID | stat.S_ISGID) and not stat.S_ISLNK(found.st_mode):
-                os.chmod(path, stat.S_IMODE(found.st_mode))  # chown clears these bits
-        if stat.S_ISDIR(found.st_mode):
-            with os.scandir(path) as entries:
-                pending += [entry.path for entry in entries]
-
-
-def owner_of(path: str) -> tuple[int, int]:
-    """uid and gid of what a path leads to; raises GpusteadError when it is not there or belongs to root."""
-    try:
-        found = os.stat(path)
     except OSError as error:
-        raise GpusteadError(f"path {path}: {error.strerror}", "a file or directory", "Create or mount it.") from None
-    if not found.st_uid:
-        raise GpusteadError(f"path {path} belongs to root", "a user's path", "Declare a uid instead.")
-    return found.st_uid, found.st_gid
+        raise GpusteadError(f"root {root}: {error.strerror}", "a directory", "Correct roots.") from error
+    try:
+        info = os.fstat(top)
+        ids = move.ids(info.st_uid, info.st_gid)
+        if ids != (info.st_uid, info.st_gid):
+            os.fchown(top, *ids)
+        walk(top, info.st_dev, move)
+    finally:
+        os.close(top)
 
 
-def check_all(wanted: Sequence[Wanted]) -> None:
-    """Refuse declarations that contradict each other; raises GpusteadError."""
-    for kind in ("name", "uid"):
-        seen: dict[object, str] = {}
-        for user in wanted:
-            value = getattr(user, kind)
-            if value in seen:
-                raise GpusteadError(
-                    f"{kind} {value} is declared for {seen[value]!r} and {user.name!r}",
-                    f"each {kind} once",
-                    "Correct one of them.",
-                )
-            seen[value] = user.name
-    for user in wanted:
-        if not re.fullmatch("[a-z_][a-z0-9_-]{0,31}", user.name):
-            raise GpusteadError(f"account name {user.name!r}", "a name such as 'ada'", "Rename it.")
-        if user.uid < 1000 and not user.system:
-            raise GpusteadError(f"uid {user.uid} of {user.name!r}", "1000 or more", "Set system: true if you mean it.")
+def walk(folder: int, device: int, move: Move) -> None:
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            with contextlib.suppress(FileNotFoundError):  # removed by somebody else meanwhile
+                settle(folder, entry.name, device, move)
 
 
-def describe(wanted: Wanted, found: Found) -> str:
-    """The account as it is, for a diff; without its password."""
-    account = found.account
-    if not account:
-        return ""
-    groups = ",".join(sorted(set(found.memberships) & set(wanted.groups)))
-    return f"{account.name}: uid={account.uid} gid={account.gid} shell={account.shell} groups={groups}\n"
+def settle(folder: int, name: str, device: int, move: Move) -> None:
+    """One entry of an open directory, and what is below it. The descriptor keeps it the same entry throughout."""
+    info = os.stat(name, dir_fd=folder, follow_symlinks=False)
+    if info.st_dev != device:
+        return
+    ids = move.ids(info.st_uid, info.st_gid)
+    if stat.S_ISDIR(info.st_mode):
+        inner = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=folder)
+        try:
+            if os.fstat(inner).st_dev == device:
+                walk(inner, device, move)
+                give(inner, info, ids)
+        finally:
+            os.close(inner)
+    elif ids == (info.st_uid, info.st_gid):
+        return
+    elif stat.S_ISREG(info.st_mode):
+        file = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=folder)
+        try:
+            give(file, os.fstat(file), ids)
+        finally:
+            os.close(file)
+    else:
+        os.chown(name, *ids, dir_fd=folder, follow_symlinks=False)
 
 
-def goal(wanted: Wanted, found: Found) -> str:
-    """The account as it should be, in the same form."""
-    shell = wanted.shell or (found.account.shell if found.account else "/bin/bash")
-    return f"{wanted.name}: uid={wanted.uid} gid={wanted.gid} shell={shell} groups={','.join(sorted(wanted.groups))}\n"
+def give(file: int, info: os.stat_result, ids: tuple[int, int]) -> None:
+    """Linux takes setuid bits and capabilities from a file that changes its owner: they are put back."""
+    if ids == (info.st_uid, info.st_gid):
+        return
+    capability: Any = None
+    with contextlib.suppress(OSError):  # most have none
+        capability = os.getxattr(file, "security.capability")
+    os.fchown(file, *ids)
+    if stat.S_IMODE(info.st_mode) & (stat.S_ISUID | stat.S_ISGID):
+        os.fchmod(file, stat.S_IMODE(info.st_mode))
+    if capability is not None:
+        os.setxattr(file, "security.capability", capability)

@@ -1,27 +1,28 @@
 #!/usr/bin/python
 # Copyright: gpustead developers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Local accounts with exactly the declared ids."""
+"""Accounts with exactly the declared uid and gid, on every host alike."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: uid_match
-short_description: Local accounts with exactly the declared ids, files included
+short_description: Accounts with exactly the declared uid and gid
 version_added: "0.1.0"
 author: gpustead developers
 description:
-  - Sees to it that accounts exist with exactly the declared uid and gid, so that a file has the same owner on the
-    NAS, on every host and in every container. All accounts in one exchange.
-  - An account that is missing is created. One with other ids is renumbered, together with the files that it owns
-    under the named roots. Files on other file systems are not touched, symbolic links not followed.
-  - Nothing is changed on the host when any account is refused because an id belongs to somebody else, because an
-    account to be renumbered has running processes, or because an account of a directory service (LDAP, SSSD) has
-    other ids. Accounts of a directory service are never touched.
-  - A renumbering that was killed half-way is completed by the next run.
+  - Creates local accounts with exactly these ids, or renumbers those that are there together with their files, all of
+    them in one exchange.
+  - Refuses, before anything is changed, an id that belongs to somebody else, to renumber an account with running
+    processes or a system account, and ids other than those that a directory service (LDAP, SSSD) has for an account
+    of its own. Such an account is never changed.
+  - A renumbering that was interrupted is finished by the next run, from a journal in O(state_dir).
+notes:
+  - Files of an account outside its roots, on file systems mounted below them, and entries in ACLs keep the old ids.
+    The mailbox in C(/var/mail) is taken along by C(usermod).
 options:
   users:
-    description: The accounts.
+    description: The accounts, in the order in which they are made.
     type: list
     elements: dict
     required: true
@@ -31,69 +32,102 @@ options:
         type: str
         required: true
       uid:
-        description: Its uid. Required unless O(users[].path) is given.
+        description: uid. Required where O(users[].path) is not there.
         type: int
       gid:
-        description: Its gid; by default the same number as the uid.
+        description: gid of the primary group. Default as the uid.
         type: int
       path:
-        description: Take uid and gid from the owner of this path, such as a workspace on the NAS.
+        description: Take uid and gid from the owner of this path, when it is there.
         type: path
       group:
-        description: Name of its primary group; by default that of the account.
+        description: Name of the primary group. Default as the account's.
         type: str
       groups:
-        description: Further groups; made when missing. Memberships that are not listed stay.
+        description: Supplementary groups. They are made when missing; membership in others is kept.
         type: list
         elements: str
         default: []
       home:
-        description: Home directory. An existing one is not moved.
+        description: Home directory. Default as it is, or C(/home/<name>) for a new account. Nothing is moved.
         type: path
       shell:
-        description: Login shell; V(/bin/bash) for a new account.
-        type: str
+        description: Login shell. Default as it is, or C(/bin/bash) for a new account that is no system account.
+        type: path
       comment:
-        description: Full name.
+        description: Comment (GECOS). Default as it is.
         type: str
       system:
-        description: Allows a uid below 1000.
+        description: A system account, which may have ids below 1000 and gets no home directory made.
         type: bool
         default: false
       password_hash:
-        description: Hash as in shadow(5).
+        description: Password as a crypt(3) string. Default as it is.
         type: str
+      roots:
+        description: Directories in which files are renumbered for this account. Default O(roots).
+        type: list
+        elements: path
   roots:
-    description: Directories under which the files of a renumbered account are given to its new ids.
+    description: Directories in which the files of a renumbered account are given the new ids.
     type: list
     elements: path
     default: [/home]
+  state_dir:
+    description: Where journals are kept.
+    type: path
+    default: /var/lib/gpustead/uid_match
 attributes:
   check_mode:
     support: full
-    description: Tells what would be done.
+    description: Tells what would change, and refuses what a real run would refuse.
   diff_mode:
     support: full
-    description: Shows the accounts before and after.
+    description: Shows the accounts before and after, without password hashes.
 """
 
 EXAMPLES = r"""
-- name: Two users, the same everywhere
+- name: The same ids on every host
   gpustead.cluster.uid_match:
     users:
-      - {name: ada, uid: 1500, groups: [ml]}
-      - {name: grace, path: /mnt/nas/users/grace}
-    roots: [/home, /scratch]
+      - {name: ada, uid: 1500, groups: [docker]}
+      - {name: bob, uid: 1501, shell: /bin/zsh}
+    roots: [/home, /data]
+
+- name: The ids that the share shows
+  gpustead.cluster.uid_match:
+    users:
+      - {name: ada, path: /mnt/nas/users/ada}
 """
 
 RETURN = r"""
-steps:
-  description: What was done, or would be, in order.
+users:
+  description: The accounts, in the order given.
   returned: success
   type: list
-  elements: str
+  elements: dict
+  contains:
+    name:
+      description: Name of the account.
+      type: str
+    uid:
+      description: Its uid.
+      type: int
+    gid:
+      description: gid of its primary group.
+      type: int
+    home:
+      description: Its home directory.
+      type: str
+    exists:
+      description: Whether the account is there; in check mode, whether it was there before.
+      type: bool
+    changed:
+      description: Whether it was changed.
+      type: bool
 """
 
+from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
@@ -108,65 +142,61 @@ USER = {
     "group": {"type": "str"},
     "groups": {"type": "list", "elements": "str", "default": []},
     "home": {"type": "path"},
-    "shell": {"type": "str"},
+    "shell": {"type": "path"},
     "comment": {"type": "str"},
     "system": {"type": "bool", "default": False},
     "password_hash": {"type": "str", "no_log": True},
+    "roots": {"type": "list", "elements": "path"},
 }
 ARGUMENTS = {
-    "users": {
-        "type": "list",
-        "elements": "dict",
-        "required": True,
-        "options": USER,
-        "required_one_of": [["uid", "path"]],
-        "mutually_exclusive": [["uid", "path"]],
-    },
+    "users": {"type": "list", "elements": "dict", "required": True, "options": USER},
     "roots": {"type": "list", "elements": "path", "default": ["/home"]},
+    "state_dir": {"type": "path", "default": "/var/lib/gpustead/uid_match"},
 }
 
 
-def declared(user: dict[str, Any], roots: list[str]) -> accounts.Wanted:
-    uid, gid = accounts.owner_of(user["path"]) if user["path"] else (user["uid"], user["gid"] or user["uid"])
-    texts = {name: user[name] or "" for name in ("home", "shell", "comment", "password_hash")}
-    return accounts.Wanted(
-        user["name"],
-        uid,
-        gid,
-        user["group"] or user["name"],
-        tuple(user["groups"]),
-        system=user["system"],
-        roots=tuple(roots),
-        **texts,
-    )
+def declared(user: dict[str, Any], roots: list[str]) -> accounts.Wish:
+    uid, gid = user["uid"], user["gid"]
+    path = Path(user["path"]) if user["path"] else None
+    if path and path.exists():
+        uid, gid = path.stat().st_uid, path.stat().st_gid
+    if uid is None:
+        where = f"path {path}, which is not there" if path else "no path"
+        raise GpusteadError(f"account '{user['name']}' has no uid and {where}", "ids", "Set uid, or make the path.")
+    given = {name: user[name] for name in ("name", "home", "shell", "comment", "system", "password_hash")}
+    group, groups = user["group"] or user["name"], tuple(user["groups"])
+    chosen = tuple(roots if user["roots"] is None else user["roots"])
+    return accounts.Wish(uid=uid, gid=uid if gid is None else gid, group=group, groups=groups, roots=chosen, **given)
 
 
 def main() -> None:
     module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
+    state_dir = Path(module.params["state_dir"])
 
     def run(argv: Any, data: str) -> tuple[int, str, str]:
-        code, out, err = module.run_command(list(argv), data=data or None, environ_update={"LC_ALL": "C"})
+        command = [module.get_bin_path(argv[0], required=True), *argv[1:]]
+        code, out, err = module.run_command(command, data=data, environ_update={"LC_ALL": "C", "LANGUAGE": "C"})
         return code, out, err
 
     try:
-        wanted = [declared(user, module.params["roots"]) for user in module.params["users"]]
-        accounts.check_all(wanted)
-        found = [accounts.observe(run, user) for user in wanted]
-        steps = [accounts.plan(*pair) for pair in zip(wanted, found)]
+        wishes = [declared(user, module.params["roots"]) for user in module.params["users"]]
+        changes = accounts.plan(accounts.observe(run, wishes, state_dir), wishes)
         if not module.check_mode:
-            for user, todo in zip(wanted, steps):
-                # Accounts before this one may have made a group that it shares.
-                accounts.apply(run, accounts.plan(user, accounts.observe(run, user)) if todo else [])
+            accounts.apply(run, changes, state_dir)
     except GpusteadError as error:
         module.fail_json(msg=str(error))
-    changed = [triple for triple in zip(wanted, found, steps) if triple[2]]
+    texts = [change.texts() for change in changes if change.changed]
     module.exit_json(
-        changed=bool(changed),
-        steps=[str(step) for _, _, todo in changed for step in todo],
-        diff={
-            "before": "".join(accounts.describe(user, there) for user, there, _ in changed),
-            "after": "".join(accounts.goal(user, there) for user, there, _ in changed),
-        },
+        changed=any(change.changed for change in changes),
+        users=[
+            {
+                **{name: getattr(change.after, name) for name in ("name", "uid", "gid", "home")},
+                "exists": bool(change.before) or not module.check_mode,
+                "changed": change.changed,
+            }
+            for change in changes
+        ],
+        diff={"before": "".join(text[0] for text in texts), "after": "".join(text[1] for text in texts)},
     )
 
 
