@@ -15,7 +15,7 @@ import stat
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any
 
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
 
@@ -36,11 +36,11 @@ class Wish:
     gid: int
     group: str
     groups: tuple[str, ...] = ()
-    home: Optional[str] = None
-    shell: Optional[str] = None
-    comment: Optional[str] = None
+    home: str | None = None
+    shell: str | None = None
+    comment: str | None = None
     system: bool = False
-    password_hash: Optional[str] = field(default=None, repr=False)
+    password_hash: str | None = field(default=None, repr=False)
     roots: tuple[str, ...] = ("/home",)
 
 
@@ -109,10 +109,10 @@ class Host:
     processes: tuple[Process, ...] = ()
     journals: dict[str, Move] = field(default_factory=dict)
 
-    def account(self, name: str) -> Optional[Account]:
+    def account(self, name: str) -> Account | None:
         return next((account for account in self.accounts if account.name == name), None)
 
-    def group(self, name: str) -> Optional[Group]:
+    def group(self, name: str) -> Group | None:
         return next((group for group in self.groups if group.name == name), None)
 
     def holders(self, uid: int, but: str) -> list[str]:
@@ -129,9 +129,9 @@ class Change:
     """All that is to be done for one account, in this order: core, then (after the others' core) extras."""
 
     wish: Wish
-    before: Optional[Account]
+    before: Account | None
     after: Account
-    move: Optional[Move] = None
+    move: Move | None = None
     core: tuple[tuple[str, ...], ...] = ()
     extras: tuple[tuple[str, ...], ...] = ()
     password: bool = False
@@ -226,7 +226,9 @@ def observe(run: Run, wishes: Sequence[Wish], state_dir: Path, root: Path = Path
         accounts=tuple(accounts),
         groups=tuple(groups),
         remote_accounts=tuple(one for one in parse_passwd(getent(run, "passwd", keys)) if one.name not in local),
-        remote_groups=tuple(one for one in parse_group(getent(run, "group", group_keys)) if one.name not in local_groups),
+        remote_groups=tuple(
+            one for one in parse_group(getent(run, "group", group_keys)) if one.name not in local_groups
+        ),
         hashes={row[0]: row[1] for row in shadow if len(row) > 1},
         processes=tuple(read_processes(root / "proc")),
         journals={name: read_journal(path) for name, path in journals.items() if path.exists()},
@@ -243,15 +245,10 @@ def plan(host: Host, wishes: Sequence[Wish]) -> list[Change]:
         change = plan_one(host, wish)
         changes.append(change)
         if change.changed:
-            gone = {wish.name}
-            moved = Group(wish.group, wish.gid)
-            host = replace(
-                host,
-                accounts=(*(one for one in host.accounts if one.name not in gone), change.after),
-                groups=(*(one for one in host.groups if one.name != wish.group), moved)
-                if (host.group(wish.group) or moved).gid != wish.gid or not host.group(wish.group)
-                else host.groups,
-            )
+            others = (account for account in host.accounts if account.name != wish.name)
+            groups = (group for group in host.groups if group.name != wish.group)
+            group = replace(host.group(wish.group) or Group(wish.group, wish.gid), gid=wish.gid)
+            host = replace(host, accounts=(*others, change.after), groups=(*groups, group))
     return changes
 
 
@@ -324,7 +321,7 @@ def plan_one(host: Host, wish: Wish) -> Change:
     return Change(wish, before, after, move, tuple(steps), tuple(plan_extras(host, wish)), password)
 
 
-def plan_group(host: Host, wish: Wish) -> tuple[list[tuple[str, ...]], Optional[int]]:
+def plan_group(host: Host, wish: Wish) -> tuple[list[tuple[str, ...]], int | None]:
     """Steps for the primary group, and its former gid when it is renumbered."""
     remote = next((group for group in host.remote_groups if group.name == wish.group), None)
     local = host.group(wish.group)
@@ -342,7 +339,7 @@ def plan_group(host: Host, wish: Wish) -> tuple[list[tuple[str, ...]], Optional[
     return ([] if remote else [("groupadd", "-g", str(wish.gid), wish.group)]), None
 
 
-def plan_move(host: Host, wish: Wish, before: Optional[Account], group_gid: Optional[int]) -> Optional[Move]:
+def plan_move(host: Host, wish: Wish, before: Account | None, group_gid: int | None) -> Move | None:
     """Which files change, with those of a run that did not come to its end."""
     begun = host.journals.get(wish.name)
     old_uids = {before.uid} if before else set()

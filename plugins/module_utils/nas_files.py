@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
@@ -120,7 +121,8 @@ def apply(root: str, entry: Entry, before: str) -> None:
         os.rmdir(path) if os.path.isdir(path) else os.unlink(path)
         return
     if entry.state == "directory" and not before:
-        os.mkdir(path, 0o700)
+        with contextlib.suppress(FileExistsError):  # another node was faster
+            os.mkdir(path, 0o700)
     elif entry.state == "file" and (entry.content is not None or not before):
         _write(path, entry, exclusive=entry.generate > 0)
     if os.geteuid() == 0 or os.lstat(path).st_gid != entry.group:
@@ -143,10 +145,8 @@ def _write(path: str, entry: Entry, exclusive: bool) -> None:
         if not exclusive:
             os.replace(temporary, path)
             return
-        try:
-            os.link(temporary, path)  # fails where another node was faster, whose token then holds
-        except FileExistsError:
-            pass
+        with contextlib.suppress(FileExistsError):  # another node was faster: its token holds
+            os.link(temporary, path)
         os.unlink(temporary)
     except OSError:
         if os.path.lexists(temporary):

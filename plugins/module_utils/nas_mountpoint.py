@@ -35,9 +35,7 @@ class Bare:
 class Mountpoint:
     def __init__(self, path: str, run: Run) -> None:
         if not posixpath.isabs(path) or posixpath.normpath(path) != path or path == "/":
-            raise GpusteadError(
-                f"mountpoint {path!r}", "an absolute path without a trailing slash", "Correct it."
-            )
+            raise GpusteadError(f"mountpoint {path!r}", "an absolute path without a trailing slash", "Correct it.")
         self.path = path
         self.parent, self.name = posixpath.split(path)
         self._run = run
@@ -48,9 +46,7 @@ class Mountpoint:
     def _must(self, *argv: str) -> str:
         code, out, err = self.beneath(*argv)
         if code:
-            raise GpusteadError(
-                f"{' '.join(argv)} in {self.parent}", "success", err.strip() or f"Got {code}."
-            )
+            raise GpusteadError(f"{' '.join(argv)} in {self.parent}", "success", err.strip() or f"Got {code}.")
         return out
 
     def observe(self) -> Bare:
@@ -59,9 +55,7 @@ class Mountpoint:
             return Bare("")
         mode, kind = self._must("stat", "-c", "%a %F", "--", self.name).split(" ", 1)
         if kind.strip() != "directory":
-            raise GpusteadError(
-                f"mountpoint {self.path}", "a directory", f"It is a {kind.strip()}: move it away."
-            )
+            raise GpusteadError(f"mountpoint {self.path}", "a directory", f"It is a {kind.strip()}: move it away.")
         code, out, _ = self.beneath("lsattr", "-d", "--", self.name)
         entries = len(self._must("find", self.name, "-mindepth", "1", "-maxdepth", "1", "-printf", "x"))
         return Bare(mode, code == 0 and "i" in out.split()[0], entries)

@@ -55,8 +55,7 @@ def count_pci_gpus(devices: Path = Path("/sys/bus/pci/devices")) -> int:
     return sum(
         1
         for vendor in devices.glob("*/vendor")
-        if vendor.read_text().strip() == _NVIDIA
-        and (vendor.parent / "class").read_text().startswith(_DISPLAY_CLASS)
+        if vendor.read_text().strip() == _NVIDIA and (vendor.parent / "class").read_text().startswith(_DISPLAY_CLASS)
     )
 
 

@@ -75,9 +75,7 @@ def address(text: str) -> str:
     try:
         network = ipaddress.ip_network(text, strict=False)
     except ValueError:
-        raise GpusteadError(
-            f"{text!r} in a firewall rule", "an address, a CIDR or 'any'", "Correct it."
-        ) from None
+        raise GpusteadError(f"{text!r} in a firewall rule", "an address, a CIDR or 'any'", "Correct it.") from None
     if not network.prefixlen:  # ufw takes 0.0.0.0/0 for both families, and prints ::/0 like it
         return "any"
     return str(network.network_address if network.num_addresses == 1 else network)
@@ -234,8 +232,7 @@ def guard(rules: Sequence[Rule], session: Session | None, numbers: Iterable[int]
         culprit = next((rule for rule in rules if rule.action in ("deny", "reject")), None)
         raise GpusteadError(
             f"SSH from {session.source} to port {session.port}",
-            "an allowing ufw rule that stands before any denying one"
-            + (f", such as [{culprit}]" if culprit else ""),
+            "an allowing ufw rule that stands before any denying one" + (f", such as [{culprit}]" if culprit else ""),
             "Nothing was enabled; remove or narrow the denying rule.",
         )
     wanted = {str(number) for number in numbers}

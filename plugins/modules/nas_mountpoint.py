@@ -76,17 +76,11 @@ def main() -> None:
         module.fail_json(msg=str(error))
     for path, bare in after.items():
         if not bare.immutable:
-            module.warn(
-                f"{path}: no immutable flag on this file system; unmounted, it stops all but root (mode 0000)"
-            )
+            module.warn(f"{path}: no immutable flag on this file system; unmounted, it stops all but root (mode 0000)")
         if bare.entries:
-            module.warn(
-                f"{path}: {bare.entries} entries lie in the bare directory, hidden while the share is mounted"
-            )
+            module.warn(f"{path}: {bare.entries} entries lie in the bare directory, hidden while the share is mounted")
     shown = [{path: asdict(bare) for path, bare in side.items()} for side in (before, after)]
-    module.exit_json(
-        changed=before != after, mountpoints=shown[1], diff={"before": shown[0], "after": shown[1]}
-    )
+    module.exit_json(changed=before != after, mountpoints=shown[1], diff={"before": shown[0], "after": shown[1]})
 
 
 if __name__ == "__main__":

@@ -41,7 +41,7 @@ def file(path: str, content: str, owner: int = ADA, mode: int = 0o644, secret: b
     return Entry(path, "file", owner, owner, mode, content, 0, secret)
 
 
-REFUSED = {
+REFUSED: dict[str, dict[str, object]] = {
     "a path that leads out": {"path": "../etc", "state": "directory", "mode": "0755"},
     "an absolute path": {"path": "/etc", "state": "directory", "mode": "0755"},
     "no path": {"path": "", "state": "directory", "mode": "0755"},
