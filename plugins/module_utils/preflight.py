@@ -159,7 +159,7 @@ def _node(name: str, values: Mapping[str, Any]) -> Iterator[str]:
         found = ipaddress.ip_address(address)
     except ValueError:
         return  # a name, or networks that are reported already
-    if not any(found in network for network in known if network.version == found.version):
+    if known and not any(found in network for network in known if network.version == found.version):
         yield f"{name}: address {address} is not in cluster_network ({', '.join(networks)}); correct one of them."
 
 
