@@ -1,186 +1,452 @@
 # Copyright: gpustead developers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Every problem of an inventory that can be seen before a host is changed, each as one line."""
+"""What is wrong with an inventory, and with hosts as they answer, before anything is changed."""
 
 from __future__ import annotations
 
+import base64
+import binascii
 import ipaddress
 import re
+import ssl
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Callable, Union
 
-# What a check needs of a host's variables; anything else is never rendered.
-NAMES = (
+Network = Union[ipaddress.IPv4Network, ipaddress.IPv6Network]
+
+GROUPS = ("gpu_nodes", "nas_server", "registry")
+# The variables that are looked at. One that is not set has its role's default, which is sound.
+VARIABLES = (
     "ansible_host",
+    "ansible_port",
     "cluster_address",
     "cluster_ca_certificates",
     "cluster_ca_passphrase",
     "cluster_clients",
+    "cluster_nas_path",
     "cluster_network",
     "cluster_owner",
+    "cluster_registry",
     "cluster_users",
     "nas_extra_mounts",
     "nas_source",
+    "ssh_mesh_port",
     "workspace_mounts",
     "workspace_ports",
 )
-RELEASES = {"debian": ("12", "13"), "ubuntu": ("22.04", "24.04")}
+# As in the defaults of the roles; a test holds them equal.
 WORKSPACE_PORTS = {"jupyter": 18888, "tensorboard": 16006, "gradio": 17860, "ssh": 10022}
-TAKEN_PORTS = {22: "the host's SSH", 2222: "the mesh", 5000: "the registry"}
-KEY = re.compile(r"(\S+ )?(ssh-(ed25519|rsa)|ecdsa-sha2-nistp\d+|sk-\S+@openssh\.com) AAAA\S+")
+MESH_PORT = 2222
+RENDEZVOUS_PORTS = range(29500, 29511)
+REGISTRY_PORT = 5000
+PASSPHRASE_LENGTH = 12
+RELEASES = {"debian": ("12", "13"), "ubuntu": ("22.04", "24.04")}
+OLDEST_PYTHON = (3, 9)
+
+_ACCOUNT = re.compile(r"[a-z_][a-z0-9_-]{0,31}\Z")
+_HOST_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?\Z")
+_CRYPT = re.compile(r"([!*]+|\$(5|6|7|y|gy|2[abxy])\$[./A-Za-z0-9=,$]{20,})\Z")
+_KEY = re.compile(r"(?:^|\s)((?:ssh|ecdsa|sk-ssh|sk-ecdsa)-[a-z0-9@.-]+)\s+([A-Za-z0-9+/]+=*)(?:\s|\Z)")
+_KINDS = {str: "a text", list: "a list", dict: "a dictionary"}
 
 
-def check(groups: Mapping[str, Sequence[str]], variables: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """All problems of an inventory.
+@dataclass(frozen=True)
+class Problem:
+    """The place (a variable, a group, a host), the value that is wrong there, and what to do."""
 
-    Args:
-        groups: names of the hosts of each group.
-        variables: per host of the cluster, the rendered values of those in NAMES that are set.
+    where: str
+    what: str
+    remedy: str
 
-    Returns:
-        One line for each problem: the value, the place, the remedy. A problem of all hosts stands once.
-    """
-    nodes = list(groups.get("gpu_nodes") or [])
+    def __str__(self) -> str:
+        return " ".join(f"{self.where}: {self.what}. {self.remedy}".split())
+
+
+@dataclass(frozen=True)
+class Broken:
+    """A value that could not be rendered."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
+class Site:
+    """An inventory: groups, and of each host those of VARIABLES that are set; `read` opens files of the controller."""
+
+    groups: Mapping[str, Sequence[str]]
+    hosts: Mapping[str, Mapping[str, Any]]
+    read: Callable[[str], str]
+
+    def members(self, *groups: str) -> list[str]:
+        return list(dict.fromkeys(host for group in groups for host in self.groups.get(group, ())))
+
+
+@dataclass
+class _Host:
+    """One host's variables, taken with their types, and what was wrong with them."""
+
+    name: str
+    values: Mapping[str, Any]
+    problems: list[Problem] = field(default_factory=list)
+
+    def refuse(self, where: str, what: str, remedy: str) -> None:
+        self.problems.append(Problem(where, what, remedy))
+
+    def get(self, name: str, kind: type, default: Any) -> Any:
+        value = self.values.get(name)
+        if isinstance(value, Broken):
+            self.refuse(name, f"cannot be rendered ({value.reason})", "Correct it in the inventory.")
+        elif value is not None and not isinstance(value, kind):
+            self.refuse(name, f"is {value!r}, not {_KINDS[kind]}", f"Write it as {_KINDS[kind]}.")
+        elif value is not None:
+            return value
+        return default
+
+    def ok(self, name: str) -> bool:
+        """Whether the value is none of those that `get` complains about."""
+        return all(problem.where != name for problem in self.problems)
+
+    def dicts(self, name: str) -> list[Mapping[str, Any]]:
+        entries = self.get(name, list, [])
+        for entry in entries:
+            if not isinstance(entry, Mapping):
+                self.refuse(name, f"the entry {entry!r} is not a dictionary", "Write each entry as {key: value}.")
+        return [entry for entry in entries if isinstance(entry, Mapping)]
+
+
+def check(site: Site) -> list[Problem]:
+    """All problems of an inventory. What several hosts share is told once."""
+    nodes, members = site.members("gpu_nodes"), site.members(*GROUPS)
+    found: dict[Problem, list[str]] = {}
+    accounts: set[tuple[str, int, int]] = set()
     if not nodes:
-        return [
-            "group gpu_nodes has no host: it is the one group that every cluster needs; put your GPU servers there."
-        ]
-    problems: dict[str, None] = {}
-    for node in nodes:
-        for line in [*_site(variables.get(node, {})), *_node(node, variables.get(node, {}))]:
-            problems.setdefault(line)
-    return list(problems)
+        found[Problem("gpu_nodes", "the inventory has no host in this group", "Put the GPU servers into it.")] = []
+    for name in members:
+        host = _Host(name, site.hosts.get(name, {}))
+        accounts |= set(_check_users(host, required=name in nodes))
+        _check_cluster(host, site)
+        if name in nodes:
+            _check_node(host, site)
+        for problem in dict.fromkeys(host.problems):
+            found.setdefault(problem, []).append(name)
+    # Hosts may have different lists of users, but the share and its ids are one.
+    for problem in [*_clashes(sorted(accounts)), *_same_addresses(site, nodes)]:
+        found.setdefault(problem, [])
+    return [_placed(problem, hosts, nodes, members) for problem, hosts in found.items()]
 
 
-def _site(values: Mapping[str, Any]) -> Iterator[str]:
-    yield from _users(values)
-    yield from _networks(values)
-    yield from _secrets(values)
-    if not str(values.get("nas_source") or "").strip():
-        yield "nas_source is empty: set it to what the nodes mount, such as nas.example.org:/export."
-    yield from _ports(values.get("workspace_ports") or WORKSPACE_PORTS)
-    for name, key in (("nas_extra_mounts", "path"), ("workspace_mounts", "path"), ("workspace_mounts", "host")):
-        for mount in values.get(name) or []:
-            path = str(mount.get(key, "")) if isinstance(mount, Mapping) else ""
-            if not path.startswith("/"):
-                yield f"{name}: {key} {path!r} is not an absolute path; correct it."
+def _placed(problem: Problem, hosts: Sequence[str], *everyone: Sequence[str]) -> Problem:
+    """The problem with the hosts that have it, unless all of a kind have it or it names them itself."""
+    if not hosts or any(set(hosts) == set(names) for names in everyone) or set(hosts) & set(problem.what.split()):
+        return problem
+    return Problem(f"{problem.where} on {shorten(hosts)}", problem.what, problem.remedy)
 
 
-def _users(values: Mapping[str, Any]) -> Iterator[str]:
-    users = values.get("cluster_users") or []
-    if not users:
-        yield "cluster_users is empty: declare at least the user who owns the cluster, with name and uid."
-        return
-    broken = [user for user in users if not isinstance(user, Mapping) or "name" not in user or "uid" not in user]
-    for user in broken:
-        yield f"cluster_users: {user!r} has no name or no uid; give it both."
-    users = [user for user in users if user not in broken]
+def shorten(names: Sequence[str], limit: int = 6) -> str:
+    more = f" and {len(names) - limit} more" if len(names) > limit else ""
+    return ", ".join(names[:limit]) + more
+
+
+def _number(value: Any) -> int | None:
+    """An id or a port, which an INI inventory or the command line gives as text."""
+    if isinstance(value, bool):
+        return None
+    if isinstance(value, int) or (isinstance(value, str) and value.isascii() and value.isdigit()):
+        return int(value)
+    return None
+
+
+# Accounts
+
+
+def _check_users(host: _Host, required: bool) -> list[tuple[str, int, int]]:
+    accounts = []
+    users = host.dicts("cluster_users")
     for user in users:
-        yield from _user(user)
-    names = [str(user["name"]) for user in users]
-    for name, count in Counter(names).items():
-        if count > 1:
-            yield f"cluster_users: {name!r} is declared {count} times; keep one."
-    for kind, group_of in (("uid", lambda user: user["name"]), ("gid", lambda user: user.get("group", user["name"]))):
-        holders: dict[str, list[str]] = {}
-        for user in users:
-            holders.setdefault(str(user.get(kind, user["uid"])), []).append(str(group_of(user)))
-        for number, who in holders.items():
-            if len(set(who)) > 1:
-                yield f"cluster_users: {kind} {number} is declared for {' and '.join(who)}; give each its own {kind}."
-    owner = values.get("cluster_owner")
+        account = _check_user(host, user)
+        if account:
+            accounts.append(account)
+    host.problems.extend(_clashes(accounts))
+    names = [str(user.get("name")) for user in users]
+    if required and not users and host.ok("cluster_users"):
+        host.refuse("cluster_users", "is empty", "Declare at least the account that owns the workspace: name and uid.")
+    owner = host.get("cluster_owner", str, "")
     if owner and owner not in names:
-        yield f"cluster_owner {owner!r} is not one of cluster_users ({', '.join(names)}); add it there or correct it."
-
-
-def _user(user: Mapping[str, Any]) -> Iterator[str]:
-    name, uid = str(user["name"]), str(user["uid"])
-    if not re.fullmatch("[a-z_][a-z0-9_-]{0,31}", name):
-        yield f"cluster_users: name {name!r} is not a Linux account name; use lower-case letters, digits, - and _."
-    if not uid.isdigit() or not 0 < int(uid) < 2**32 - 2:
-        yield f"cluster_users: uid {uid!r} of {name!r} is not a number that Linux knows; correct it."
-    elif int(uid) < 1000 and not user.get("system"):
-        yield f"cluster_users: uid {uid} of {name!r} is below 1000; choose a higher one, or mean it with system: true."
-    hashed = user.get("password_hash")
-    if hashed and not re.match(r"\$[0-9a-z]+\$", str(hashed)):
-        yield f"cluster_users: password_hash of {name!r} is no crypt(3) hash; make one with mkpasswd."
-    if "password" in user:
-        yield f"cluster_users: {name!r} has a password in clear; give its hash as password_hash instead."
-    for key in user.get("ssh_keys") or []:
-        if not KEY.match(str(key)):
-            yield f"cluster_users: {name!r} has a key that is no SSH public key: {str(key)[:40]!r}; correct it."
-
-
-def _networks(values: Mapping[str, Any]) -> Iterator[str]:
-    if not values.get("cluster_network"):
-        yield "cluster_network is empty: list the networks (CIDR) in which the nodes live, such as [10.1.0.0/24]."
-    for name in ("cluster_network", "cluster_clients"):
-        networks = values.get(name) or []
-        if isinstance(networks, str):
-            yield f"{name} is a text ({networks!r}): make it a list, even of one network."
-            continue
-        for network in networks:
-            try:
-                ipaddress.ip_network(network)
-            except ValueError as error:
-                yield f"{name}: {network!r} is not a network in CIDR ({error}); correct it."
-
-
-def _secrets(values: Mapping[str, Any]) -> Iterator[str]:
-    if len(str(values.get("cluster_ca_passphrase") or "")) < 12:
-        yield "cluster_ca_passphrase is missing or shorter than 12 characters: set one, in a vault."
-    for path in values.get("cluster_ca_certificates") or []:
-        try:
-            with open(path, encoding="utf-8", errors="replace") as file:
-                if "-----BEGIN CERTIFICATE-----" not in file.read():
-                    yield f"cluster_ca_certificates: {path} is no PEM certificate; correct the path or convert it."
-        except OSError as error:
-            yield f"cluster_ca_certificates: {path} on the controller: {error.strerror}; correct the path."
-
-
-def _ports(ports: Mapping[str, Any]) -> Iterator[str]:
-    users: dict[int, list[str]] = {port: [who] for port, who in TAKEN_PORTS.items()}
-    for service, port in {**WORKSPACE_PORTS, **ports}.items():
-        if not str(port).isdigit() or not 0 < int(port) < 65536:
-            yield f"workspace_ports: {port!r} for {service} is no port; use 1 to 65535."
-        else:
-            users.setdefault(int(port), []).append(service)
-    for number, who in users.items():
-        if len(who) > 1:
-            yield f"workspace_ports: port {number} is published for {' and '.join(who)}; give each a port of its own."
-
-
-def _node(name: str, values: Mapping[str, Any]) -> Iterator[str]:
-    address = str(values.get("cluster_address") or values.get("ansible_host") or name)
-    networks = values.get("cluster_network") or []
-    try:
-        known = [ipaddress.ip_network(network) for network in networks]
-        found = ipaddress.ip_address(address)
-    except ValueError:
-        return  # a name, or networks that are reported already
-    if known and not any(found in network for network in known if network.version == found.version):
-        yield f"{name}: address {address} is not in cluster_network ({', '.join(networks)}); correct one of them."
-
-
-# Printed by every host in one exchange; plain sh, because there may be no Python.
-QUESTION = 'printf \'python3=%s\\nuid=%s\\n\' "$(command -v python3)" "$(id -u)"; cat /etc/os-release'
-
-
-def check_host(name: str, answer: str) -> list[str]:
-    """The problems of one host from its answer to QUESTION."""
-    facts = dict(re.findall(r'^(\w+)="?(.*?)"?\r?$', answer, re.MULTILINE))
-    problems = []
-    if not facts.get("python3"):
-        problems.append(f"{name}: there is no python3, which Ansible needs; install it (apt-get install python3).")
-    release = facts.get("ID", "?"), facts.get("VERSION_ID", "?")
-    if release[1] not in RELEASES.get(release[0], ()):
-        known = ", ".join(f"{system.title()} {' or '.join(numbers)}" for system, numbers in RELEASES.items())
-        problems.append(
-            f"{name}: runs {' '.join(release)}, which is not supported ({known}); reinstall it or take it out."
+        host.refuse(
+            "cluster_owner",
+            f"{owner!r} is no account of cluster_users ({', '.join(names) or 'which is empty'})",
+            "Add it there, or name another.",
         )
-    if facts.get("uid") != "0":
+    return accounts
+
+
+def _check_user(host: _Host, user: Mapping[str, Any]) -> tuple[str, int, int] | None:
+    def refuse(what: str, remedy: str) -> None:
+        host.refuse("cluster_users", what, remedy)
+
+    name = user.get("name")
+    if not isinstance(name, str) or not _ACCOUNT.match(name) or name == "root":
+        refuse(
+            f"{name!r} cannot be the name of an account",
+            "Use up to 32 of a-z, 0-9, _ and -, beginning with a letter, and not root.",
+        )
+        return None
+    uid, gid = _number(user.get("uid")), _number(user.get("gid", user.get("uid")))
+    for key, number in (("uid", uid), ("gid", gid)):
+        if number is None or not 0 < number < 2**31 or number in (65534, 65535):
+            value = user.get(key, "missing")
+            refuse(
+                f"{key} of {name} is {value!r}" if key in user else f"{name} has no {key}", f"Give it a {key}, as 1500."
+            )
+            return None
+    assert uid is not None and gid is not None
+    if uid < 1000 and user.get("system") is not True:
+        refuse(
+            f"{name} has the uid {uid}, below 1000, where the system keeps its own accounts",
+            "Choose one from 1000 up, or set system: true for this account.",
+        )
+    for group in _texts(user, "groups", refuse):
+        if not _ACCOUNT.match(group):
+            refuse(f"{group!r}, a group of {name}, cannot be the name of a group", "Use a-z, 0-9, _ and -.")
+    for key in _texts(user, "ssh_keys", refuse):
+        if not is_public_key(key):
+            refuse(
+                f"{key[:40]!r}… of {name} is not a whole public SSH key",
+                "Paste the one line of a .pub file, such as ssh-ed25519 AAAA… ada@laptop.",
+            )
+    hashed = user.get("password_hash")
+    if hashed and not (isinstance(hashed, str) and _CRYPT.match(hashed)):
+        refuse(
+            f"password_hash of {name} is not a crypt(3) string",  # its value may be a password: not shown
+            "Make one with the filter password_hash('sha512', rounds=…, salt=…) or with mkpasswd; it begins with $6$ or $y$.",
+        )
+    return name, uid, gid
+
+
+def _texts(user: Mapping[str, Any], key: str, refuse: Callable[[str, str], None]) -> list[str]:
+    values = user.get(key) or []
+    if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
+        refuse(f"{key} of {user['name']} is not a list of texts", f"Write {key}: [...].")
+        return []
+    return values
+
+
+def _clashes(accounts: Sequence[tuple[str, int, int]]) -> Iterator[Problem]:
+    for name, count in Counter(name for name, _, _ in accounts).items():
+        if count > 1:
+            uids = " and ".join(str(uid) for other, uid, _ in accounts if other == name)
+            yield Problem("cluster_users", f"{name} is declared {count} times, with uid {uids}", "Keep one of them.")
+    of_uid: dict[int, list[str]] = {}
+    of_gid: dict[int, list[str]] = {}
+    for name, uid, gid in dict.fromkeys(accounts):
+        of_uid.setdefault(uid, []).append(name)
+        of_gid.setdefault(gid, []).append(name)
+    for kind, owners in (("uid", of_uid), ("gid", of_gid)):
+        for number, names in owners.items():
+            # Two accounts with one uid have one gid by default: told once.
+            if len(set(names)) > 1 and not (
+                kind == "gid" and set(names) in [set(others) for others in of_uid.values()]
+            ):
+                whose = " and ".join(dict.fromkeys(names))
+                what = f"the uid {number} belongs to {whose}"
+                if kind == "gid":
+                    what = f"the gid {number} would be the primary group of {whose}, which each have one of their own"
+                yield Problem("cluster_users", what, f"Give each account a {kind} of its own.")
+
+
+def is_public_key(line: str) -> bool:
+    """Whether a line, as in authorized_keys, holds a public key that is complete."""
+    match = _KEY.search(line.strip())
+    if not match or "\n" in line.strip():
+        return False
+    try:
+        blob = base64.b64decode(match.group(2), validate=True)
+    except binascii.Error:
+        return False
+    parts = []
+    while len(blob) >= 4:
+        length = int.from_bytes(blob[:4], "big")
+        if len(blob) < 4 + length:
+            return False
+        parts.append(blob[4 : 4 + length])
+        blob = blob[4 + length :]
+    return not blob and len(parts) > 1 and parts[0] == match.group(1).encode()
+
+
+# Networks, files and ports
+
+
+def _networks(host: _Host, name: str) -> list[Network]:
+    networks: list[Network] = []
+    for text in host.get(name, list, []):
+        try:
+            if not isinstance(text, str) or "/" not in text:
+                raise ValueError(f"{text!r} is not a network with its prefix")
+            networks.append(ipaddress.ip_network(text))
+        except ValueError as error:
+            host.refuse(name, str(error), "Write networks as CIDR, such as 10.20.0.0/24 or fd20::/64.")
+    return networks
+
+
+def _check_cluster(host: _Host, site: Site) -> None:
+    if not _networks(host, "cluster_network") and host.ok("cluster_network"):
+        host.refuse(
+            "cluster_network", "is missing", 'List the networks in which the nodes live, such as ["10.20.0.0/24"].'
+        )
+    _networks(host, "cluster_clients")
+    for path in host.get("cluster_ca_certificates", list, []):
+        reason = _bad_certificate(path, site.read)
+        if reason:
+            host.refuse(
+                "cluster_ca_certificates", reason, "List files on the controller, each with one PEM certificate."
+            )
+    mount = host.get("cluster_nas_path", str, "/mnt/nas")
+    if not re.match(r"/[^/]", mount):
+        host.refuse("cluster_nas_path", f"{mount!r} is not an absolute path below /", "Write it as /mnt/nas.")
+
+
+def _bad_certificate(path: Any, read: Callable[[str], str]) -> str:
+    if not isinstance(path, str) or not path.startswith("/"):
+        return f"{path!r} is not an absolute path"
+    try:
+        text = read(path)
+    except (OSError, UnicodeDecodeError) as error:
+        return f"{path} cannot be read ({getattr(error, 'strerror', None) or 'not a text'})"
+    count = text.count("-----BEGIN CERTIFICATE-----")
+    if count != 1:
+        return f"{path} holds {count} PEM certificates"
+    try:
+        ssl.PEM_cert_to_DER_cert(text[text.index("-----BEGIN CERTIFICATE-----") :].strip())
+    except ValueError:
+        return f"{path} holds a PEM certificate that is damaged"
+    return ""
+
+
+def _address(values: Mapping[str, Any], name: str) -> str:
+    return str(values.get("cluster_address") or values.get("ansible_host") or name)
+
+
+def _check_node(host: _Host, site: Site) -> None:
+    if not _HOST_NAME.match(host.name):
+        host.refuse(
+            "gpu_nodes", f"{host.name!r} is no host name, as SSH and the hostfile of DeepSpeed need it", "Rename it."
+        )
+    try:
+        address = ipaddress.ip_address(_address(host.values, host.name))
+    except ValueError:
+        pass  # a name, which each host resolves for itself
+    else:
+        networks = _networks(host, "cluster_network")
+        if networks and not any(address in network for network in networks):
+            host.refuse(
+                "cluster_network",
+                f"{host.name} has the address {address}, outside of {', '.join(map(str, networks))}",
+                "Add its network, or set cluster_address of the host to its address on the cluster's network.",
+            )
+    if not host.get("nas_source", str, "").strip() and host.ok("nas_source"):
+        host.refuse("nas_source", "is empty", "Say what to mount, such as nas.example.org:/export/cluster.")
+    if len(host.get("cluster_ca_passphrase", str, "")) < PASSPHRASE_LENGTH and host.ok("cluster_ca_passphrase"):
+        host.refuse(
+            "cluster_ca_passphrase",
+            f"is missing or shorter than {PASSPHRASE_LENGTH} characters",
+            "Set a long random text, in a vault.",
+        )
+    registry = host.get("cluster_registry", str, "")
+    if not site.members("registry") and not registry:
+        host.refuse("registry", "the inventory has no host in this group", "Put one into it, or set cluster_registry.")
+    if registry and not re.match(r"[^:/\s]+:\d+\Z", registry):
+        host.refuse("cluster_registry", f"{registry!r} is not host:port", "Write it as registry.example.org:5000.")
+    _check_mounts(host)
+    _check_ports(host, site)
+
+
+def _check_mounts(host: _Host) -> None:
+    for name, keys in (("nas_extra_mounts", ("path",)), ("workspace_mounts", ("host", "path"))):
+        for entry in host.dicts(name):
+            for key in keys:
+                path = entry.get(key)
+                if not isinstance(path, str) or not re.match(r"/[^/]", path):
+                    host.refuse(name, f"{key} is {path!r}", "Give each entry absolute paths, such as /mnt/data.")
+    for entry in host.dicts("nas_extra_mounts"):
+        if not entry.get("source"):
+            host.refuse("nas_extra_mounts", f"the source of {entry.get('path')} is empty", "Say what to mount there.")
+
+
+def _check_ports(host: _Host, site: Site) -> None:
+    services = host.get("workspace_ports", dict, WORKSPACE_PORTS)
+    if set(services) != set(WORKSPACE_PORTS):
+        host.refuse("workspace_ports", f"names {', '.join(services)}", f"Name {', '.join(WORKSPACE_PORTS)}, each once.")
+    users: dict[int, list[str]] = {}
+
+    def take(where: str, value: Any, user: str) -> None:
+        port = _number(value)
+        if port is None or not 0 < port < 65536:
+            host.refuse(where, f"{value!r}, the port of {user}, is no port", "Choose one from 1 to 65535.")
+        elif user not in users.setdefault(port, []):
+            users[port].append(user)
+
+    for service, value in services.items():
+        take("workspace_ports", value, str(service))
+    for value in (22, host.values.get("ansible_port") or 22):
+        take("ansible_port", value, "the host's own SSH")
+    take("ssh_mesh_port", host.values.get("ssh_mesh_port") or MESH_PORT, "the mesh")
+    for value in RENDEZVOUS_PORTS:
+        take("workspace_ports", value, "DeepSpeed's rendezvous")
+    if host.name in site.members("registry"):
+        take("cluster_registry", REGISTRY_PORT, "the registry")
+    for port, names in users.items():
+        if len(names) > 1:
+            host.refuse(
+                "workspace_ports",
+                f"port {port} is published twice, by {' and '.join(names)}",
+                "Give each a port of its own.",
+            )
+
+
+def _same_addresses(site: Site, nodes: Iterable[str]) -> Iterator[Problem]:
+    owners: dict[str, list[str]] = {}
+    for name in nodes:
+        owners.setdefault(_address(site.hosts.get(name, {}), name), []).append(name)
+    for address, names in owners.items():
+        if len(names) > 1:
+            yield Problem("gpu_nodes", f"{' and '.join(names)} have one address, {address}", "Correct cluster_address.")
+
+
+# What hosts answer
+
+_MARK = "gpustead."
+
+
+def check_answer(name: str, answer: Mapping[str, Any]) -> list[Problem]:
+    """What is wrong with a host, as it answered the probe of playbooks/preflight.yml (rc, stdout, stderr, msg)."""
+    lines = [line.strip() for line in str(answer.get("stdout", "")).splitlines()]
+    said = dict(line[len(_MARK) :].split("=", 1) for line in lines if line.startswith(_MARK) and "=" in line)
+    if "uid" not in said:
+        words = " ".join(str(answer.get(key) or "") for key in ("msg", "stderr", "stdout")).split()
+        reason = " ".join(words)[:300] or "no answer"
+        return [Problem(name, f"runs no commands as root ({reason})", "Give ansible_user sudo there, and see become.")]
+    problems = []
+    if said["uid"] != "0":
+        problems.append(Problem(name, f"commands run as uid {said['uid']}, not as root", "See become and become_user."))
+    version = tuple(
+        int(number) for number in re.findall(r"\A(\d+)\.(\d+)\Z", said.get("python", "")) for number in number
+    )
+    if version < OLDEST_PYTHON:
+        found = said.get("python") or "nothing"
         problems.append(
-            f"{name}: becoming root gave uid {facts.get('uid', '?')}; check ansible_user and its sudo rights."
+            Problem(name, f"no Python 3.9 or newer ({found})", "Install it there first: apt-get install python3.")
+        )
+    known = [f"{system} {version}" for system, versions in RELEASES.items() for version in versions]
+    release = said.get("release", "of an unknown kind").strip()
+    if release not in known:
+        pretty = said.get("name", "no name")
+        problems.append(
+            Problem(
+                name,
+                f"its release is {release} ({pretty}), expected one of {', '.join(known)}",
+                "Install one of these there, or take the host out of the inventory.",
+            )
         )
     return problems
