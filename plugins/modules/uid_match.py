@@ -175,7 +175,9 @@ def main() -> None:
 
     def run(argv: Any, data: str) -> tuple[int, str, str]:
         command = [module.get_bin_path(argv[0], required=True), *argv[1:]]
-        code, out, err = module.run_command(command, data=data, environ_update={"LC_ALL": "C", "LANGUAGE": "C"})
+        environ = {"LC_ALL": "C", "LANGUAGE": "C"}
+        # binary_data: as it stands, with no line end added.
+        code, out, err = module.run_command(command, data=data, binary_data=True, environ_update=environ)
         return code, out, err
 
     try:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from conftest import Host
+from conftest import Host, Lab
 
 NAME, OLD, NEW = "gsada", 4101, 4201
 OTHER = "gsbob"
@@ -151,10 +151,21 @@ def test_system_accounts_are_not_renumbered(host: Host) -> None:
         assert done.get("failed") and name in done["msg"]
 
 
-def test_accounts_of_a_directory_service(host: Host) -> None:
-    host.check_output(
-        "test -e /usr/share/doc/libnss-extrausers || (apt-get update && apt-get install -y libnss-extrausers)"
+@pytest.fixture
+def directory_host(host: Host, lab: Lab) -> Iterator[Host]:
+    """With a source of accounts that is not /etc/passwd. The host may have no way out: a node fetches the package."""
+    package = lab.nodes[0].check_output(
+        "cd $(mktemp -d) && apt-get download -q libnss-extrausers >/dev/null && base64 -w0 *.deb && rm -r $PWD"
     )
+    host.check_output(f"echo {package} | base64 -d > /tmp/extrausers.deb && dpkg -i /tmp/extrausers.deb")
+    yield host
+    host.check_output(
+        r"sed -i 's/ extrausers//' /etc/nsswitch.conf && dpkg -P libnss-extrausers; rm /tmp/extrausers.deb"
+    )
+
+
+def test_accounts_of_a_directory_service(directory_host: Host) -> None:
+    host = directory_host
     host.check_output(
         f"mkdir -p {EXTRA} && echo '{NAME}:x:{OLD}:{OLD}:Ada:/home/{NAME}:/bin/bash' > {EXTRA}/passwd "
         f"&& echo '{NAME}:x:{OLD}:' > {EXTRA}/group "

@@ -1,0 +1,282 @@
+"""Reading accounts, planning them, and changing the files of those that are renumbered."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible_collections.gpustead.cluster.plugins.module_utils.accounts import (
+    NOWHERE,
+    Account,
+    Change,
+    Group,
+    Host,
+    Move,
+    Process,
+    Wish,
+    apply,
+    observe,
+    parse_group,
+    parse_passwd,
+    plan,
+    read_journal,
+    rechown,
+    write_journal,
+)
+from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
+
+FIXTURES = Path(__file__).parent / "fixtures" / "getent"
+ADA = Account("ada", 1001, 1001, "", "/home/ada", "/bin/sh")
+BOB = Account("bob", 1002, 1002, "", "/home/bob", "/bin/sh")
+BACKUP = Account("backup", 34, 34, "", "/var/backups", "/usr/sbin/nologin")
+LDAP = Account("eve", 1700, 1700, "", "/home/eve", "/bin/sh")
+HOST = Host(
+    accounts=(ADA, BOB, BACKUP),
+    groups=(Group("ada", 1001), Group("bob", 1002), Group("backup", 34), Group("ml", 1900, ("bob",))),
+    remote_accounts=(LDAP,),
+    remote_groups=(Group("eve", 1700), Group("staffers", 1800, ("eve",))),
+    hashes={"ada": "$6$a$b"},
+    processes=(Process(1, "systemd", (0,)), Process(77, "python3", (0, 1002))),
+)
+MOVE = Move("ada", (1001,), (1001,), 1500, 1500, True, "/home/ada", ("/home",))
+ROOT_ONLY = pytest.mark.skipif(os.geteuid() != 0, reason="only root may give files away")
+
+
+def wish(name: str = "ada", uid: int = 1500, **others: Any) -> Wish:
+    return Wish(**{"name": name, "uid": uid, "gid": uid, "group": name, **others})
+
+
+CORE: dict[str, tuple[Wish, list[str]]] = {
+    "as it is": (wish(uid=1001), []),
+    "a new account": (
+        wish("zoe"),
+        ["groupadd -g 1500 zoe", "useradd -m -u 1500 -g 1500 -d /home/zoe -s /bin/bash -c  zoe"],
+    ),
+    "a new system account": (
+        wish("svc", 960, system=True),
+        ["groupadd -g 960 svc", "useradd -r -M -u 960 -g 960 -d /home/svc -s /usr/sbin/nologin -c  svc"],
+    ),
+    "a new account in a group that is there": (
+        wish("zoe", gid=1900, group="ml"),
+        ["useradd -m -u 1500 -g 1900 -d /home/zoe -s /bin/bash -c  zoe"],
+    ),
+    "another id": (
+        wish(),
+        ["groupmod -g 1500 ada", f"usermod -d {NOWHERE} -u 1500 -g 1500 ada", "usermod -d /home/ada ada"],
+    ),
+    "another primary group": (
+        wish(uid=1001, gid=1900, group="ml"),
+        [f"usermod -d {NOWHERE} -u 1001 -g 1900 ada", "usermod -d /home/ada ada"],
+    ),
+    "another shell and comment": (
+        wish(uid=1001, shell="/bin/zsh", comment="Ada L."),
+        ["usermod -s /bin/zsh -c Ada L. ada"],
+    ),
+    "a system account, when that is said": (
+        wish("backup", 35, system=True),
+        ["groupmod -g 35 backup", f"usermod -d {NOWHERE} -u 35 -g 35 backup", "usermod -d /var/backups backup"],
+    ),
+    "a directory's account as it is": (wish("eve", 1700, shell="/bin/zsh", groups=("ml",)), []),
+}
+
+
+@pytest.mark.parametrize("case", CORE)
+def test_core(case: str) -> None:
+    wanted, expected = CORE[case]
+    (change,) = plan(HOST, [wanted])
+    assert [" ".join(argv) for argv in change.core] == expected
+    assert change.changed is bool(expected)
+
+
+REFUSED: dict[str, tuple[Wish, str]] = {
+    "uid of another": (wish(uid=1002, gid=1001), "uid 1002 belongs to 'bob'"),
+    "uid of a directory's account": (wish(uid=1700, gid=1001), "uid 1700 belongs to 'eve'"),
+    "gid of another": (wish(gid=1002), "gid 1002 belongs to 'bob'"),
+    "gid of a directory's group": (wish(gid=1700), "gid 1700 belongs to 'eve'"),
+    "a busy account": (wish("bob"), "'bob' has running processes (77 python3)"),
+    "a directory's account": (wish("eve"), "of the directory service has 1700:1700"),
+    "a directory's group with another gid": (wish("zoe", group="staffers"), "has gid 1800"),
+    "a member for a directory's group": (wish(uid=1001, groups=("staffers",)), "'staffers' is of the directory"),
+    "a system account": (wish("backup"), "a system"),
+    "a system id without saying so": (wish("zoe", 500), "uid 500 of 'zoe' is a system id"),
+    "root": (wish("root", 0, system=True), "id 0"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_refused(case: str) -> None:
+    wanted, message = REFUSED[case]
+    with pytest.raises(GpusteadError) as caught:
+        plan(HOST, [wanted])
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+EXTRAS: dict[str, tuple[tuple[str, ...], str, list[str]]] = {
+    "there already": (("ml",), "bob", []),
+    "added": (("ml",), "ada", ["usermod -a -G ml ada"]),
+    "made": (("ml", "gpu"), "ada", ["groupadd -f -r gpu", "usermod -a -G ml,gpu ada"]),
+}
+
+
+@pytest.mark.parametrize("case", EXTRAS)
+def test_supplementary_groups(case: str) -> None:
+    groups, name, expected = EXTRAS[case]
+    account = HOST.account(name)
+    assert account
+    (change,) = plan(HOST, [wish(name, account.uid, groups=groups)])
+    assert [" ".join(argv) for argv in change.extras] == expected
+
+
+@pytest.mark.parametrize(("given", "changed"), [(None, False), ("$6$a$b", False), ("$6$a$c", True)])
+def test_password(given: str | None, changed: bool) -> None:
+    (change,) = plan(HOST, [wish(uid=1001, password_hash=given)])
+    assert change.changed is changed
+    assert "$6$" not in f"{change.texts()} {change} {HOST}"
+
+
+def test_an_id_may_be_taken_once_a_former_account_of_the_batch_has_left_it() -> None:
+    quiet = replace(HOST, processes=())
+    assert all(change.move for change in plan(quiet, [wish(uid=1500), wish("bob", 1001)]))
+    with pytest.raises(GpusteadError, match="'ada'"):
+        plan(quiet, [wish("bob", 1001), wish(uid=1500)])
+
+
+JOURNALS: dict[str, tuple[Host, Wish, tuple[int, ...], tuple[int, ...]]] = {
+    "killed before usermod": (HOST, wish(), (1001,), (1001,)),
+    "killed after usermod": (
+        replace(HOST, accounts=(replace(ADA, uid=1500, gid=1500, home=NOWHERE),), groups=(Group("ada", 1500),)),
+        wish(),
+        (1001,),
+        (1001,),
+    ),
+    "then called back": (HOST, wish(uid=1001), (1500,), (1500,)),
+    "then sent elsewhere": (HOST, wish(uid=1600), (1001, 1500), (1001, 1500)),
+}
+
+
+@pytest.mark.parametrize("case", JOURNALS)
+def test_what_was_begun_is_finished(case: str) -> None:
+    host, wanted, uids, gids = JOURNALS[case]
+    (change,) = plan(replace(host, journals={"ada": MOVE}), [wanted])
+    assert change.move
+    assert (change.move.old_uids, change.move.old_gids) == (uids, gids)
+    assert (change.after.uid, change.after.home) == (wanted.uid, "/home/ada")
+
+
+def test_files_whose_owner_is_not_clear_are_left() -> None:
+    taken = (replace(ADA, uid=1500, gid=1500), replace(BOB, uid=1001))
+    host = Host(accounts=taken, groups=(Group("ada", 1500),), journals={"ada": MOVE})
+    with pytest.raises(GpusteadError, match="former uid 1001 of 'ada' belongs to 'bob' too"):
+        plan(host, [wish()])
+
+
+def test_journal_comes_back_as_it_was(tmp_path: Path) -> None:
+    path = tmp_path / "state" / "ada.json"
+    write_journal(path, MOVE)
+    assert read_journal(path) == MOVE
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    path.write_text('{"name": "ada"}')
+    with pytest.raises(GpusteadError, match=str(path)):
+        read_journal(path)
+
+
+@pytest.mark.parametrize(
+    ("ids", "whole", "expected"),
+    [
+        ((1001, 1001), True, (1500, 1500)),
+        ((1001, 100), True, (1500, 100)),
+        ((0, 1001), True, (0, 1500)),
+        ((0, 1001), False, (0, 1001)),
+        ((1500, 1001), False, (1500, 1500)),
+        ((1002, 1002), True, (1002, 1002)),
+    ],
+)
+def test_ids_of_files(ids: tuple[int, int], whole: bool, expected: tuple[int, int]) -> None:
+    assert replace(MOVE, whole_group=whole).ids(*ids) == expected
+
+
+@ROOT_ONLY
+def test_files_get_the_new_ids(tmp_path: Path) -> None:
+    root, outside = tmp_path / "root", tmp_path / "outside"
+    (root / "deep").mkdir(parents=True)
+    outside.write_text("")
+    (root / "deep" / "file").write_text("")
+    (root / "tool").write_text("")
+    (root / "others").write_text("")
+    (root / "link").symlink_to(outside)
+    os.mkfifo(root / "fifo")
+    mine = [root / "deep", root / "deep" / "file", root / "tool", root / "link", root / "fifo", outside]
+    for path in mine:
+        os.lchown(path, 1001, 1001)
+    (root / "tool").chmod(0o4750)
+    rechown(str(root), MOVE)
+    rechown(str(tmp_path / "missing"), MOVE)
+    assert {path.lstat().st_uid for path in mine[:-1]} == {1500}
+    assert (outside.stat().st_uid, (root / "others").stat().st_uid) == (1001, 0)
+    assert stat.S_IMODE((root / "tool").stat().st_mode) == 0o4750
+
+
+def test_apply_goes_in_order_and_keeps_the_hash_off_the_command_line(tmp_path: Path) -> None:
+    calls: list[tuple[str, str]] = []
+
+    def run(argv: Sequence[str], data: str) -> tuple[int, str, str]:
+        calls.append((" ".join(argv), data))
+        return 0, "", ""
+
+    changes: list[Change] = plan(HOST, [wish("zoe", groups=("gpu",), password_hash="$6$x$y"), wish("yan", 1501)])
+    apply(run, changes, tmp_path)
+    names = [argv.split()[0] for argv, _ in calls]
+    assert names == ["groupadd", "useradd", "groupadd", "useradd", "groupadd", "usermod", "chpasswd"]
+    assert calls[-1] == ("chpasswd -e", "zoe:$6$x$y\n")
+    assert "$6$" not in " ".join(argv for argv, _ in calls)
+
+
+def test_observe(tmp_path: Path) -> None:
+    (tmp_path / "etc").mkdir()
+    (tmp_path / "etc" / "passwd").write_text("ada:x:1001:1001::/home/ada:/bin/sh\n+::::::\n")
+    (tmp_path / "etc" / "group").write_text("ada:x:1001:\nml:x:1900:ada,bob\n")
+    (tmp_path / "etc" / "shadow").write_text("ada:$6$a$b:1::::::\n")
+    (tmp_path / "proc" / "77").mkdir(parents=True)
+    (tmp_path / "proc" / "77" / "status").write_text("Name:\tsleep\nUid:\t1001\t1001\t0\t1001\n")
+    asked = []
+
+    def run(argv: Sequence[str], data: str) -> tuple[int, str, str]:
+        asked.append(list(argv))
+        known = "eve:x:1700:1700::/home/eve:/bin/sh\nada:x:1001:1001::/home/ada:/bin/sh\n"
+        return 2, known if argv[1] == "passwd" else "eve:x:1700:\n", ""
+
+    host = observe(run, [wish(groups=("ml",)), wish("eve", 1700)], tmp_path / "state", tmp_path)
+    assert (host.accounts, host.remote_accounts) == ((replace(ADA),), (LDAP,))
+    assert host.groups[1] == Group("ml", 1900, ("ada", "bob"))
+    assert host.remote_groups == (Group("eve", 1700),)
+    assert host.hashes == {"ada": "$6$a$b"}
+    assert host.processes == (Process(77, "sleep", (0, 1001)),)
+    assert len(asked) == 2  # however many accounts
+
+
+@pytest.mark.parametrize(
+    ("name", "count", "some"),
+    [
+        ("augeas-root-passwd.txt", 19, Account("nfsnobody", 4294967294, 499, "Anonymous NFS User", "/var/lib/nfs", "")),
+        ("jc-ubuntu18-passwd.txt", 30, Account("joeuser", 1000, 1000, "Joe User", "/home/joeuser", "/bin/bash")),
+        (
+            "passwd-ldap-gecos-words.txt",
+            2,
+            Account("ABC", 10000, 10000, "ABC", "/home/ABC", "/bin/bash"),
+        ),
+    ],
+)
+def test_captured_passwd(name: str, count: int, some: Account) -> None:
+    found = parse_passwd((FIXTURES / name).read_text())
+    assert len(found) == count
+    assert replace(some, shell=some.shell or "/sbin/nologin") in found
+
+
+def test_lines_that_are_no_groups() -> None:
+    assert parse_group("\n# x\n+\nbad:x:nan:\nml:x:5:\n") == [Group("ml", 5)]
