@@ -79,7 +79,7 @@ def test_create_and_again(host: Host) -> None:
     assert match(host, check=True, groups=["gsteam"])["changed"]
     assert state(host) == before
     password = "$6$salt$" + "x" * 86
-    wish = {"groups": ["gsteam"], "password_hash": password, "comment": "Ada"}
+    wish: dict[str, Any] = {"groups": ["gsteam"], "password_hash": password, "comment": "Ada"}
     done = match(host, **wish)
     assert done["changed"], done
     assert password not in str(done)
