@@ -4,6 +4,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from ansible_collections.gpustead.cluster.plugins.module_utils.preflight import check_answer
+
 DOCUMENTATION = r"""
 name: preflight_answers
 short_description: What is wrong with hosts, as they answered the preflight's probe
@@ -35,11 +40,6 @@ _value:
   sample:
     - "gpu01: no Python 3.9 or newer (sh: 1: python3: not found). Install it there first: apt-get install python3."
 """
-
-from collections.abc import Callable, Mapping
-from typing import Any
-
-from ansible_collections.gpustead.cluster.plugins.module_utils.preflight import check_answer
 
 
 def preflight_answers(answers: Mapping[str, Mapping[str, Any]]) -> list[str]:

@@ -4,6 +4,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ansible.errors import AnsibleError
+from ansible_collections.gpustead.cluster.plugins.module_utils.preflight import GROUPS, VARIABLES, Broken, Site, check
+from jinja2 import Undefined, UndefinedError
+
 DOCUMENTATION = r"""
 name: preflight_problems
 short_description: Everything that is wrong with a cluster's inventory
@@ -43,14 +51,6 @@ _value:
   sample:
     - "cluster_users: the uid 1500 belongs to ada and bob. Give each account a uid of its own."
 """
-
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
-from typing import Any
-
-from ansible.errors import AnsibleError
-from ansible_collections.gpustead.cluster.plugins.module_utils.preflight import GROUPS, VARIABLES, Broken, Site, check
-from jinja2 import Undefined, UndefinedError
 
 
 def plain(value: Any) -> Any:

@@ -49,7 +49,7 @@ _ACCOUNT = re.compile(r"[a-z_][a-z0-9_-]{0,31}\Z")
 _HOST_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?\Z")
 _CRYPT = re.compile(r"([!*]+|\$(5|6|7|y|gy|2[abxy])\$[./A-Za-z0-9=,$]{20,})\Z")
 _KEY = re.compile(r"(?:^|\s)((?:ssh|ecdsa|sk-ssh|sk-ecdsa)-[a-z0-9@.-]+)\s+([A-Za-z0-9+/]+=*)(?:\s|\Z)")
-_KINDS = {str: "a text", list: "a list", dict: "a dictionary"}
+_KINDS: dict[type, str] = {str: "a text", list: "a list", dict: "a dictionary"}
 
 
 @dataclass(frozen=True)
@@ -220,7 +220,7 @@ def _check_user(host: _Host, user: Mapping[str, Any]) -> tuple[str, int, int] | 
     if hashed and not (isinstance(hashed, str) and _CRYPT.match(hashed)):
         refuse(
             f"password_hash of {name} is not a crypt(3) string",  # its value may be a password: not shown
-            "Make one with the filter password_hash('sha512', rounds=…, salt=…) or with mkpasswd; it begins with $6$ or $y$.",
+            "Make one with mkpasswd or the filter password_hash and a fixed salt; it begins with $6$ or $y$.",
         )
     return name, uid, gid
 
@@ -401,7 +401,7 @@ def _check_ports(host: _Host, site: Site) -> None:
             host.refuse(
                 "workspace_ports",
                 f"port {port} is published twice, by {' and '.join(names)}",
-                "Give each a port of its own.",
+                "Give each its own.",
             )
 
 

@@ -1,4 +1,6 @@
-"""Problems of an inventory, each as one line that names the value, the place and the remedy."""
+# Copyright: gpustead developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Problems of an inventory, each as one line that names the place, the value and the remedy."""
 
 from __future__ import annotations
 
@@ -6,103 +8,247 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.gpustead.cluster.plugins.module_utils.preflight import check, check_host
+import yaml
+from ansible_collections.gpustead.cluster.plugins.module_utils import preflight
+from ansible_collections.gpustead.cluster.plugins.module_utils.preflight import Broken, Site, check, check_answer
 
-KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAINJhszxqdNZ7p6NBFWsw8DTQAYKtEfXesg2ypqIADe6K ada"
+ROOT = Path(__file__).parents[2]
+KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAINJhszxqdNZ7p6NBFWsw8DTQAYKtEfXesg2ypqIADe6K"
+HASH = "$6$salt$IxDD3jeSOb5eB1CX5LBsqZFVkJdido3OUILO5Ifz5iwMuTS4XMS130MTSuDDl3aCI6WouIL9AjRbLCelDCy.g."
+CERTIFICATE = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"
 GOOD: dict[str, Any] = {
     "ansible_host": "10.1.0.11",
     "cluster_network": ["10.1.0.0/24", "fd00:1::/64"],
     "cluster_clients": ["10.9.0.0/16"],
-    "cluster_users": [{"name": "ada", "uid": 1500, "ssh_keys": [KEY]}, {"name": "svc", "uid": 990, "system": True}],
+    "cluster_users": [
+        {"name": "ada", "uid": 1500, "ssh_keys": [f"{KEY} ada@laptop"], "groups": ["ml"], "password_hash": HASH},
+        {"name": "svc", "uid": "990", "gid": "991", "system": True},
+    ],
     "cluster_ca_passphrase": "a long enough passphrase",
     "nas_source": "nas:/export",
 }
-GROUPS = {"gpu_nodes": ["gpu01"]}
+
+
+def users(*entries: dict[str, Any]) -> dict[str, Any]:
+    return {"cluster_users": list(entries)}
+
+
+def ada(**more: Any) -> dict[str, Any]:
+    return users({"name": "ada", "uid": 1500, **more})
+
+
+# What is changed in a good inventory, and what the one problem must say.
 BAD: dict[str, tuple[dict[str, Any], list[str]]] = {
     "two users with one uid": (
-        {"cluster_users": [{"name": "ada", "uid": 1500}, {"name": "bob", "uid": 1500, "gid": 1501}]},
-        ["uid 1500 is declared for ada and bob"],
+        users({"name": "ada", "uid": 1500}, {"name": "bob", "uid": 1500}),
+        ["uid 1500 belongs to ada and bob", "cluster_users"],
     ),
-    "one name twice": (
-        {"cluster_users": [{"name": "ada", "uid": 1500}, {"name": "ada", "uid": 1501}]},
-        ["'ada' is declared 2 times"],
+    "one uid, two gids": (users({"name": "ada", "uid": 1500}, {"name": "bob", "uid": 1500, "gid": 7}), ["uid 1500"]),
+    "one uid, as text": (users({"name": "ada", "uid": 1500}, {"name": "bob", "uid": "1500"}), ["uid 1500"]),
+    "one name twice": (users({"name": "ada", "uid": 1500}, {"name": "ada", "uid": 1501}), ["ada is declared 2 times"]),
+    "one gid for two primary groups": (
+        users({"name": "ada", "uid": 1500, "gid": 2000}, {"name": "bob", "uid": 1501, "gid": 2000}),
+        ["gid 2000", "ada and bob"],
     ),
-    "one gid for two groups": (
-        {"cluster_users": [{"name": "ada", "uid": 1500, "gid": 100}, {"name": "bob", "uid": 1501, "gid": 100}]},
-        ["gid 100 is declared for ada and bob"],
+    "a system uid": (users({"name": "ada", "uid": 999}), ["uid 999, below 1000", "system: true"]),
+    "root's uid": (users({"name": "ada", "uid": 0, "system": True}), ["uid of ada is 0"]),
+    "nobody's uid": (users({"name": "ada", "uid": 65534}), ["uid of ada is 65534"]),
+    "a uid that is none": (users({"name": "ada", "uid": "x"}), ["uid of ada is 'x'"]),
+    "a uid that is true": (users({"name": "ada", "uid": True}), ["uid of ada is True"]),
+    "a user without uid": (users({"name": "ada"}), ["ada has no uid"]),
+    "a user without name": (users({"uid": 1500}, {"name": "ada", "uid": 1500}), ["None cannot be the name"]),
+    "a bad name": (users({"name": "Ada L", "uid": 1500}), ["'Ada L' cannot be the name"]),
+    "a name alone": ({"cluster_users": ["ada", {"name": "ada", "uid": 1500}]}, ["'ada' is not a dictionary"]),
+    "a bad group": (ada(groups=["no way"]), ["'no way', a group of ada"]),
+    "groups as text": (ada(groups="ml"), ["groups of ada is not a list"]),
+    "a password in clear": (ada(password_hash="hunter2 in clear"), ["password_hash of ada", "crypt(3)"]),
+    "a key that is none": (ada(ssh_keys=["hello"]), ["'hello'", "of ada", "public SSH key"]),
+    "half a key": (ada(ssh_keys=[KEY[:60]]), ["is not a whole public SSH key"]),
+    "a private key": (ada(ssh_keys=["-----BEGIN OPENSSH PRIVATE KEY-----\nx"]), ["public SSH key"]),
+    "two keys in one": (ada(ssh_keys=[f"{KEY}\n{KEY}"]), ["public SSH key"]),
+    "no users": ({"cluster_users": []}, ["cluster_users: is empty"]),
+    "users that cannot be rendered": ({"cluster_users": Broken("'who' is undefined")}, ["'who' is undefined"]),
+    "an unknown owner": ({"cluster_owner": "eve"}, ["cluster_owner: 'eve'", "ada, svc"]),
+    "no network": ({"cluster_network": []}, ["cluster_network: is missing"]),
+    "a network that is none": ({"cluster_network": ["10.1.0.0/33"]}, ["10.1.0.0/33", "CIDR"]),
+    "an address as network": ({"cluster_network": ["10.1.0.11"]}, ["'10.1.0.11'", "CIDR"]),
+    "a network as text": ({"cluster_network": "10.1.0.0/24"}, ["'10.1.0.0/24', not a list"]),
+    "host bits": ({"cluster_clients": ["10.9.0.1/16"]}, ["cluster_clients: 10.9.0.1/16 has host bits set"]),
+    "an address elsewhere": ({"ansible_host": "10.2.0.1"}, ["gpu01 has the address 10.2.0.1", "10.1.0.0/24"]),
+    "cluster_address counts": ({"cluster_address": "10.3.0.1"}, ["gpu01 has the address 10.3.0.1"]),
+    "no NAS": ({"nas_source": " "}, ["nas_source: is empty"]),
+    "a NAS that is nothing": ({"nas_source": None}, ["nas_source: is empty"]),
+    "a NAS path": ({"cluster_nas_path": "nas"}, ["cluster_nas_path: 'nas'"]),
+    "a port twice": (
+        {"workspace_ports": {**preflight.WORKSPACE_PORTS, "gradio": "18888"}},
+        ["port 18888 is published twice, by jupyter and gradio"],
     ),
-    "a system uid": ({"cluster_users": [{"name": "ada", "uid": 999}]}, ["uid 999 of 'ada' is below 1000", "system"]),
-    "a uid that is none": ({"cluster_users": [{"name": "ada", "uid": "x"}]}, ["uid 'x' of 'ada'"]),
-    "a user without uid": ({"cluster_users": [{"name": "ada"}]}, ["no name or no uid"]),
-    "a bad name": ({"cluster_users": [{"name": "Ada L", "uid": 1500}]}, ["'Ada L' is not a Linux account name"]),
-    "a password in clear": ({"cluster_users": [{"name": "ada", "uid": 1500, "password": "x"}]}, ["in clear"]),
-    "a hash that is none": ({"cluster_users": [{"name": "ada", "uid": 1500, "password_hash": "x"}]}, ["crypt"]),
-    "a key that is none": ({"cluster_users": [{"name": "ada", "uid": 1500, "ssh_keys": ["x"]}]}, ["no SSH public key"]),
-    "nobody": ({"cluster_users": []}, ["cluster_users is empty"]),
-    "an unknown owner": ({"cluster_owner": "eve"}, ["cluster_owner 'eve'", "ada"]),
-    "no network": ({"cluster_network": []}, ["cluster_network is empty"]),
-    "a network that is none": ({"cluster_network": ["10.1.0.0/33"]}, ["'10.1.0.0/33' is not a network"]),
-    "a network as text": ({"cluster_network": "10.1.0.0/24"}, ["make it a list"]),
-    "host bits": ({"cluster_clients": ["10.9.0.1/16"]}, ["cluster_clients: '10.9.0.1/16'"]),
-    "an address elsewhere": ({"ansible_host": "10.2.0.1"}, ["gpu01: address 10.2.0.1"]),
-    "no NAS": ({"nas_source": " "}, ["nas_source is empty"]),
-    "a port twice": ({"workspace_ports": {"jupyter": 18888, "tensorboard": 18888}}, ["port 18888", "tensorboard"]),
-    "the mesh's port": ({"workspace_ports": {"ssh": 2222}}, ["port 2222", "the mesh"]),
-    "no port": ({"workspace_ports": {"ssh": 70000}}, ["70000 for ssh"]),
-    "a short passphrase": ({"cluster_ca_passphrase": "short"}, ["cluster_ca_passphrase"]),
-    "an authority that is not there": ({"cluster_ca_certificates": ["/nowhere.pem"]}, ["/nowhere.pem"]),
-    "a relative mount": ({"workspace_mounts": [{"host": "data", "path": "/data"}]}, ["host 'data'"]),
-    "a relative extra mount": ({"nas_extra_mounts": [{"path": "data"}]}, ["path 'data'"]),
+    "the mesh's port": ({"workspace_ports": {**preflight.WORKSPACE_PORTS, "ssh": 2222}}, ["by ssh and the mesh"]),
+    "another port of the mesh": ({"ssh_mesh_port": 10022}, ["port 10022", "by ssh and the mesh"]),
+    "the host's SSH": (
+        {"workspace_ports": {**preflight.WORKSPACE_PORTS, "ssh": 22}},
+        ["by ssh and the host's own SSH"],
+    ),
+    "the host's other SSH": ({"ansible_port": 10022}, ["by ssh and the host's own SSH"]),
+    "the rendezvous": ({"workspace_ports": {**preflight.WORKSPACE_PORTS, "ssh": 29501}}, ["port 29501", "rendezvous"]),
+    "the registry": ({"workspace_ports": {**preflight.WORKSPACE_PORTS, "ssh": 5000}}, ["by ssh and the registry"]),
+    "no port": ({"workspace_ports": {**preflight.WORKSPACE_PORTS, "ssh": 70000}}, ["70000, the port of ssh"]),
+    "a service left out": ({"workspace_ports": {"ssh": 10022}}, ["names ssh", "jupyter"]),
+    "a short passphrase": ({"cluster_ca_passphrase": "short"}, ["cluster_ca_passphrase: is missing or shorter"]),
+    "a vault that is closed": ({"cluster_ca_passphrase": Broken("decryption failed")}, ["decryption failed"]),
+    "an authority that is not there": ({"cluster_ca_certificates": ["/nowhere.pem"]}, ["/nowhere.pem cannot be read"]),
+    "an authority by a relative path": ({"cluster_ca_certificates": ["ca.pem"]}, ["'ca.pem'", "absolute"]),
+    "a relative mount": ({"workspace_mounts": [{"host": "data", "path": "/data"}]}, ["host is 'data'"]),
+    "a mount to nowhere": ({"workspace_mounts": [{"host": "/data"}]}, ["path is None"]),
+    "a relative extra mount": ({"nas_extra_mounts": [{"path": "data", "source": "x:/y"}]}, ["path is 'data'"]),
+    "an extra mount of nothing": (
+        {"nas_extra_mounts": [{"path": "/data", "source": ""}]},
+        ["source of /data is empty"],
+    ),
+    "a registry without port": (
+        {"cluster_registry": "registry.example.org"},
+        ["'registry.example.org' is not host:port"],
+    ),
 }
 
 
+def read(path: str) -> str:
+    return Path(path).read_text(encoding="utf-8")
+
+
+def problems(change: dict[str, Any], groups: dict[str, list[str]] | None = None) -> list[str]:
+    values = {**GOOD, **change}
+    site = Site(groups or {"gpu_nodes": ["gpu01"], "registry": ["gpu01"]}, {"gpu01": values}, read)
+    return [str(problem) for problem in check(site)]
+
+
 def test_a_good_inventory_has_no_problem() -> None:
-    assert check(GROUPS, {"gpu01": GOOD}) == []
+    assert problems({}) == []
 
 
-@pytest.mark.parametrize("groups", [{}, {"gpu_nodes": []}, {"nas_server": ["nas"]}])
-def test_gpu_nodes_is_required(groups: dict[str, list[str]]) -> None:
-    (line,) = check(groups, {})
-    assert "gpu_nodes" in line
+@pytest.mark.parametrize(
+    "line",
+    [
+        KEY,
+        f'from="10.0.0.0/8",no-pty {KEY} comment here',
+        "ecdsa-sha2-nistp256 AAAAE2VjZHNhLXNoYTItbmlzdHAyNTYAAAAIbmlzdHAyNTYAAABBBHTAHc4ZP6TG5fiaKXFJnBC9Qms8yWxyHZfa0"
+        "C/H2k/rVCYaF0zDnEHVLMfIUiFOCkhaZyFCG1JG4UrwJMTRAVM=",
+    ],
+)
+def test_public_keys(line: str) -> None:
+    assert preflight.is_public_key(line)
+
+
+@pytest.mark.parametrize(
+    "hashed", [HASH, "!", "*", "$y$j9T$F5Jx5fExrKuPp53xLKQ..1$X3DX6M94c7o.9agCG9G317fhZg9SqC.5i5rd.RhAtQ7"]
+)
+def test_password_hashes(hashed: str) -> None:
+    assert problems(ada(password_hash=hashed)) == []
 
 
 @pytest.mark.parametrize("case", BAD)
 def test_each_problem_is_one_line(case: str) -> None:
     change, words = BAD[case]
-    lines = check(GROUPS, {"gpu01": {**GOOD, **change}})
+    lines = problems(change)
     assert len(lines) == 1, lines
-    assert all(word in lines[0] for word in words), lines
+    assert "\n" not in lines[0]
+    assert [word for word in words if word not in lines[0]] == [], lines
 
 
-def test_all_problems_are_found_at_once_and_those_of_the_site_stand_once() -> None:
-    bad = {**GOOD, "nas_source": "", "cluster_ca_passphrase": ""}
-    lines = check({"gpu_nodes": ["a", "b"]}, {"a": bad, "b": {**bad, "ansible_host": "10.2.0.1"}})
-    assert [line.split()[0] for line in lines] == ["cluster_ca_passphrase", "nas_source", "b:"]
+@pytest.mark.parametrize("name", ["cluster_ca_passphrase", "password_hash"])
+def test_secrets_are_not_shown(name: str) -> None:
+    change = {name: "hunter2"} if name in GOOD else ada(password_hash="hunter2")
+    assert "hunter2" not in "".join(problems(change))
 
 
-def test_a_file_that_is_no_certificate(tmp_path: Path) -> None:
-    path = tmp_path / "ca.pem"
-    path.write_text("not one")
-    (line,) = check(GROUPS, {"gpu01": {**GOOD, "cluster_ca_certificates": [str(path)]}})
-    assert str(path) in line and "PEM" in line
+@pytest.mark.parametrize("groups", [{}, {"gpu_nodes": []}, {"ungrouped": ["a"]}])
+def test_gpu_nodes_is_required(groups: dict[str, list[str]]) -> None:
+    (problem,) = check(Site(groups, {}, read))
+    assert problem.where == "gpu_nodes"
 
 
-def answer(python: str = "/usr/bin/python3", uid: str = "0", system: str = "debian", number: str = "13") -> str:
-    return f'python3={python}\r\nuid={uid}\r\nPRETTY_NAME="x"\nID={system}\nVERSION_ID="{number}"\n'
+def test_a_registry_is_required() -> None:
+    (line,) = problems({}, {"gpu_nodes": ["gpu01"]})
+    assert line.startswith("registry:")
 
 
 @pytest.mark.parametrize(
-    ("said", "words"),
+    ("text", "words"),
     [
-        (answer(), []),
-        (answer(system="ubuntu", number="24.04"), []),
-        (answer(python=""), ["n1", "python3"]),
-        (answer(number="11"), ["n1", "debian 11", "Debian 12 or 13"]),
-        (answer(system="fedora", number="43"), ["fedora 43"]),
-        (answer(uid="1000"), ["uid 1000", "sudo"]),
-        ("", ["python3"]),
+        (CERTIFICATE, ""),
+        (CERTIFICATE * 2, "2 PEM"),
+        ("not one", "0 PEM"),
+        (CERTIFICATE.replace("AAAA", "A"), "damaged"),
     ],
 )
-def test_hosts_are_judged_by_what_they_answer(said: str, words: list[str]) -> None:
-    text = " ".join(check_host("n1", said))
-    assert all(word in text for word in words) and bool(text) == bool(words)
+def test_authorities(tmp_path: Path, text: str, words: str) -> None:
+    path = tmp_path / "ca.pem"
+    path.write_text(f"# its name\n{text}")
+    lines = problems({"cluster_ca_certificates": [str(path)]})
+    assert bool(lines) == bool(words)
+    assert words in "".join(lines)
+
+
+def test_what_all_hosts_share_is_told_once_and_the_rest_with_its_hosts() -> None:
+    bad = {**GOOD, "nas_source": ""}
+    hosts = {
+        "gpu01": bad,
+        "gpu02": {**bad, "ansible_host": "10.1.0.12", "cluster_clients": ["all"]},
+        "nas": {**GOOD, "ansible_host": "10.99.0.1"},
+    }
+    lines = [
+        str(problem) for problem in check(Site({"gpu_nodes": ["gpu01", "gpu02"], "registry": ["nas"]}, hosts, read))
+    ]
+    assert [line.split(":")[0] for line in lines] == ["nas_source", "cluster_clients on gpu02"]
+
+
+def test_users_are_one_list_even_if_hosts_declare_them_apart() -> None:
+    hosts = {
+        "a": {**GOOD, "ansible_host": "10.1.0.1", **users({"name": "ada", "uid": 1500})},
+        "b": {**GOOD, "ansible_host": "10.1.0.2", **users({"name": "bob", "uid": 1500})},
+    }
+    (line,) = [str(problem) for problem in check(Site({"gpu_nodes": ["a", "b"], "registry": ["a"]}, hosts, read))]
+    assert "uid 1500 belongs to ada and bob" in line
+
+
+def test_two_nodes_with_one_address() -> None:
+    site = Site({"gpu_nodes": ["a", "b"], "registry": ["a"]}, {"a": GOOD, "b": GOOD}, read)
+    (line,) = [str(problem) for problem in check(site)]
+    assert "a and b have one address, 10.1.0.11" in line
+
+
+def test_defaults_are_those_of_the_roles() -> None:
+    defaults = {
+        role: yaml.safe_load((ROOT / "roles" / role / "defaults/main.yml").read_text())
+        for role in ("workspace", "ssh_mesh", "firewall")
+    }
+    assert defaults["workspace"]["workspace_ports"] == preflight.WORKSPACE_PORTS
+    assert defaults["ssh_mesh"]["ssh_mesh_port"] == preflight.MESH_PORT
+    assert defaults["firewall"]["firewall_registry_port"] == preflight.REGISTRY_PORT
+
+
+def said(python: str = "3.13", uid: str = "0", release: str = "debian 13") -> str:
+    lines = (f"uid={uid}", f"python={python}", f"release={release}", "name=Some Linux")
+    return "Welcome\r\n" + "".join(f"gpustead.{line}\r\n" for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        ({"rc": 0, "stdout": said()}, []),
+        ({"rc": 0, "stdout": said(release="ubuntu 24.04", python="3.12")}, []),
+        ({"rc": 0, "stdout": said(python="sh: 1: python3: not found")}, ["n1: no Python", "not found"]),
+        ({"rc": 0, "stdout": said(python="3.8")}, ["no Python 3.9 or newer (3.8)"]),
+        ({"rc": 0, "stdout": said(release="debian 11")}, ["n1: its release is debian 11", "debian 12, debian 13"]),
+        ({"rc": 0, "stdout": said(release="fedora 43")}, ["fedora 43 (Some Linux)"]),
+        ({"rc": 0, "stdout": said(release="debian ")}, ["its release is debian (Some"]),
+        ({"rc": 0, "stdout": "gpustead.uid=0\ngpustead.python=3.11\n"}, ["release is of an unknown kind"]),
+        ({"rc": 0, "stdout": said(uid="1000")}, ["uid 1000, not as root"]),
+        ({"failed": True, "msg": "Missing sudo\npassword"}, ["n1: runs no commands as root (Missing sudo password)"]),
+        ({}, ["n1: runs no commands as root (no answer)"]),
+    ],
+)
+def test_hosts_are_judged_by_what_they_answer(answer: dict[str, Any], words: list[str]) -> None:
+    lines = [str(problem) for problem in check_answer("n1", answer)]
+    assert len(lines) == (1 if words else 0), lines
+    assert [word for word in words if word not in lines[0]] == [], lines
