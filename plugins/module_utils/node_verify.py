@@ -1,0 +1,323 @@
+# Copyright: gpustead developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""One host of the cluster compared with what is declared for it. Nothing is changed, and no problem hides another."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any, Callable
+
+Run = Callable[[Sequence[str]], "tuple[int, str, str]"]
+
+MESH = ("gpustead-mesh", "mesh")
+# What a node asks of others at the same time: each sshd has all nodes as guests, and refuses a crowd.
+PEERS_AT_ONCE = 8
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What is wrong: the thing, its value and what was declared, what to do."""
+
+    subject: str
+    what: str
+    remedy: str
+
+
+@dataclass(frozen=True)
+class Account:
+    name: str
+    uid: int
+    gid: int
+
+    @property
+    def ids(self) -> str:
+        return f"{self.uid}:{self.gid}"
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is declared for a host. `node`: it is a GPU node; else only its ports and its firewall are looked at."""
+
+    host: str
+    node: bool = False
+    owner: str = ""
+    accounts: tuple[Account, ...] = ()
+    nas_path: str = "/mnt/nas"
+    nas_source: str = ""
+    nas_fstype: str = "nfs4"
+    nodes: tuple[str, ...] = ()
+    image_file: str = "/etc/gpustead/image"
+    services: Mapping[str, Sequence[str]] = field(default_factory=dict)  # of each compose project
+    images: Mapping[str, str] = field(default_factory=dict)  # of a compose project, where it is not the node's
+    published: Mapping[str, int] = field(default_factory=dict)  # port of each service
+    listening: Mapping[str, int] = field(default_factory=dict)  # what listens on a port of the host itself
+    firewall: bool = True
+
+    @property
+    def again(self) -> str:
+        return f"Run site.yml --limit {self.host}."
+
+
+@dataclass
+class Findings:
+    """What was seen, for the comparison with other hosts, and what is wrong."""
+
+    seen: dict[str, Any] = field(default_factory=dict)
+    problems: list[Problem] = field(default_factory=list)
+
+    def add(self, subject: str, what: str, remedy: str) -> None:
+        self.problems.append(Problem(subject, what, remedy))
+
+
+def examine(wanted: Wanted, run: Run) -> Findings:
+    findings = Findings()
+    if wanted.node:
+        findings.seen["hostname"] = run(["hostname"])[1].strip()
+        _accounts(wanted, run, findings)
+        if _mounted(wanted, run, findings):
+            _files(wanted, run, findings)
+            _hostfile(wanted, run, findings)
+        _docker(wanted, run, findings)
+    _listening(wanted, run, findings)
+    if wanted.firewall:
+        _firewall(wanted, run, findings)
+    return findings
+
+
+def _accounts(wanted: Wanted, run: Run, findings: Findings) -> None:
+    _, out, _ = run(["getent", "passwd", *(account.name for account in wanted.accounts)])
+    entries = [line.split(":") for line in out.splitlines() if line.count(":") >= 6]
+    found = {entry[0]: f"{entry[2]}:{entry[3]}" for entry in entries}
+    findings.seen["accounts"] = {account.name: found.get(account.name, "") for account in wanted.accounts}
+    for account in wanted.accounts:
+        ids = found.get(account.name)
+        if ids is None:
+            findings.add(f"account {account.name}", "is missing", wanted.again)
+        elif ids != account.ids:
+            findings.add(f"account {account.name}", f"has the ids {ids}, declared are {account.ids}", wanted.again)
+
+
+def _mounted(wanted: Wanted, run: Run, findings: Findings) -> bool:
+    path = wanted.nas_path
+    run(["stat", f"{path}/."])  # an automount mounts when it is asked for
+    _, out, _ = run(["findmnt", "--kernel", "--list", "--json", "--output", "TARGET,SOURCE,FSTYPE"])
+    mount = find_mount(out, path)
+    if mount is None:
+        findings.add(f"NAS {path}", "nothing is mounted there", f"mount {path}, and see systemctl status for its unit.")
+        return False
+    findings.seen["nas"] = dict(zip(("source", "fstype"), mount))
+    source, fstype = mount
+    if _kind(fstype) != _kind(wanted.nas_fstype):
+        findings.add(f"NAS {path}", f"is of type {fstype}, declared is {wanted.nas_fstype}", wanted.again)
+    if ":" in wanted.nas_source and _place(source) != _place(wanted.nas_source):
+        findings.add(f"NAS {path}", f"is {source}, declared is {wanted.nas_source}", wanted.again)
+    return True
+
+
+def find_mount(findmnt: str, path: str) -> tuple[str, str] | None:
+    """Source and type of what is mounted on a path, from findmnt's JSON; the last one covers those before."""
+    try:
+        entries = json.loads(findmnt)["filesystems"]
+    except (ValueError, KeyError):
+        return None
+    found = [entry for entry in entries if entry["target"] == path and entry["fstype"] != "autofs"]
+    return (found[-1]["source"], found[-1]["fstype"]) if found else None
+
+
+def _kind(fstype: str) -> str:
+    return re.sub(r"^fuse\.|\d$", "", fstype)
+
+
+def _place(source: str) -> str:
+    return re.sub(r":/?", ":", source).rstrip("/")
+
+
+def _files(wanted: Wanted, run: Run, findings: Findings) -> None:
+    """Owners of the shared files, as this host sees them."""
+    board, owner = (
+        f"{wanted.nas_path}/.cluster",
+        {account.name: account for account in wanted.accounts}.get(wanted.owner),
+    )
+    show = ["-not", "-name", ".*.tmp*", "-printf", r"%U:%G\t%p\n"]
+    homes = [f"{wanted.nas_path}/users/{account.name}" for account in wanted.accounts]
+    _, single, _ = run(["find", f"{board}/images.json", f"{wanted.nas_path}/shared", *homes, "-maxdepth", "0", *show])
+    _, listed, _ = run(["find", f"{board}/nodes", "-maxdepth", "1", "-name", "*.json", *show])
+    pairs = (line.split("\t", 1) for line in f"{single}\n{listed}".splitlines() if "\t" in line)
+    found = {path[len(wanted.nas_path) + 1 :]: ids for ids, path in pairs}
+    findings.seen["files"] = found
+    declared = {f"users/{account.name}": account.ids for account in wanted.accounts}
+    if owner:
+        declared.update(
+            {".cluster/images.json": owner.ids, f".cluster/nodes/{wanted.host}.json": owner.ids, "shared": owner.ids}
+        )
+    for path, ids in declared.items():
+        if path not in found:
+            findings.add(f"file {path}", "cannot be seen on the NAS", wanted.again)
+        elif found[path] != ids:
+            remedy = "See idmapping of the NAS, and who wrote it; chown it there."
+            findings.add(f"file {path}", f"belongs to {found[path]}, declared is {ids}", remedy)
+
+
+def parse_hostfile(text: str) -> list[tuple[str, int]]:
+    """Hosts and slots; a line that is none has 0 slots."""
+    entries = []
+    for line in text.splitlines():
+        words = line.split("#", 1)[0].split()
+        match = re.match(r"slots=(\d+)\Z", words[1]) if len(words) == 2 else None
+        if words:
+            entries.append((words[0], int(match.group(1)) if match else 0))
+    return entries
+
+
+def _hostfile(wanted: Wanted, run: Run, findings: Findings) -> None:
+    path = f"{wanted.nas_path}/.cluster/mesh/hostfile"
+    code, out, err = run(["cat", path])
+    if code:
+        findings.add("hostfile", f"cannot be read ({_last(err)})", wanted.again)
+        return
+    entries = parse_hostfile(out)
+    findings.seen["hostfile"] = dict(entries)
+    names = [name for name, _ in entries]
+    for name, slots in entries:
+        if name not in wanted.nodes:
+            findings.add("hostfile", f"names {name}, which is not in gpu_nodes", wanted.again)
+        if slots < 1:
+            findings.add("hostfile", f"gives {name} no slots", f"Run site.yml --limit {name}.")
+        if names.count(name) > 1:
+            findings.add("hostfile", f"names {name} more than once", wanted.again)
+    for name in wanted.nodes:
+        if name not in names:
+            findings.add("hostfile", f"lacks {name}", f"Run site.yml --limit {name}.")
+
+
+def _docker(wanted: Wanted, run: Run, findings: Findings) -> None:
+    state = run(["systemctl", "is-active", "docker.service"])[1].strip()
+    if state != "active":
+        findings.add("docker", f"is {state or 'not there'}", "systemctl status docker says why; start it.")
+        return
+    image = run(["cat", wanted.image_file])[1].strip()
+    findings.seen["image"] = image
+    if not image and set(wanted.services) - {project for project, ref in wanted.images.items() if ref}:
+        findings.add("image", f"{wanted.image_file} does not name one", wanted.again)
+    _, ids, _ = run(["docker", "ps", "--all", "--quiet", "--no-trunc", "--filter", "label=com.docker.compose.project"])
+    _, out, _ = run(["docker", "inspect", "--type", "container", *ids.split()]) if ids.split() else (0, "[]", "")
+    containers = {(item.project, item.service): item for item in parse_containers(out)}
+    for project, services in wanted.services.items():
+        for service in services:
+            container = containers.get((project, service))
+            expected = wanted.images.get(project) or image
+            findings.problems.extend(judge(container, project, service, expected, wanted))
+    mesh = containers.get(MESH)
+    if mesh and mesh.state == "running":
+        findings.seen["peers"] = _peers(wanted, mesh.id, run, findings)
+
+
+@dataclass(frozen=True)
+class Container:
+    id: str
+    project: str
+    service: str
+    state: str
+    health: str
+    image: str
+    ports: tuple[int, ...]
+
+
+def parse_containers(inspect: str) -> Iterator[Container]:
+    """Containers of compose projects in the output of `docker inspect`; those of `compose run` left out."""
+    for item in json.loads(inspect or "[]"):
+        labels = item["Config"].get("Labels") or {}
+        bindings = (item.get("NetworkSettings") or {}).get("Ports") or {}
+        if labels.get("com.docker.compose.oneoff", "False") == "True":
+            continue
+        yield Container(
+            item["Id"],
+            labels.get("com.docker.compose.project", ""),
+            labels.get("com.docker.compose.service", ""),
+            item["State"]["Status"],
+            (item["State"].get("Health") or {}).get("Status", ""),
+            item["Config"]["Image"],
+            tuple(sorted({int(binding["HostPort"]) for bound in bindings.values() for binding in bound or ()})),
+        )
+
+
+def judge(found: Container | None, project: str, service: str, image: str, wanted: Wanted) -> Iterator[Problem]:
+    """What is wrong with the container of a service."""
+    subject = f"service {project}/{service}"
+    if found is None:
+        yield Problem(subject, "has no container", wanted.again)
+        return
+    logs = f"docker compose -p {project} logs {service} says why."
+    if found.state != "running":
+        yield Problem(subject, f"is {found.state}", f"{logs} {wanted.again}")
+    elif found.health not in ("", "healthy"):
+        yield Problem(subject, f"is {found.health}", logs)
+    if image and found.image != image:
+        yield Problem(subject, f"runs the image {found.image}, the node's is {image}", wanted.again)
+    port = wanted.published.get(service)
+    if project != MESH[0] and port and found.state == "running" and port not in found.ports:
+        actual = ", ".join(map(str, found.ports)) or "nothing"
+        yield Problem(subject, f"publishes {actual}, declared is port {port}", wanted.again)
+
+
+def _peers(wanted: Wanted, container: str, run: Run, findings: Findings) -> dict[str, str]:
+    """What every other node says to be called, asked over SSH from the mesh."""
+    place = wanted.nodes.index(wanted.host) if wanted.host in wanted.nodes else 0
+    # Each node begins with its neighbour, so that not all ask the same one at the same time.
+    peers = [name for name in (*wanted.nodes[place:], *wanted.nodes[:place]) if name != wanted.host]
+    options = ["-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=yes", "-o", "ConnectTimeout=10"]
+
+    def ask(peer: str) -> tuple[int, str, str]:
+        return run(["docker", "exec", "--user", wanted.owner, container, "ssh", *options, peer, "hostname"])
+
+    with ThreadPoolExecutor(PEERS_AT_ONCE) as pool:
+        answers = dict(zip(peers, pool.map(ask, peers)))
+    for peer, (code, _, err) in answers.items():
+        if code:
+            findings.add(
+                f"SSH to {peer} in the mesh",
+                f"fails ({_last(err)})",
+                f"See the mesh of {peer}; run site.yml --limit {peer}.",
+            )
+    return {peer: out.strip() for peer, (code, out, _) in answers.items() if code == 0}
+
+
+def _last(text: str) -> str:
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return lines[-1] if lines else "no answer"
+
+
+def _listening(wanted: Wanted, run: Run, findings: Findings) -> None:
+    _, out, _ = run(["ss", "-Hltn"])
+    columns = (line.split() for line in out.splitlines())
+    ports = {
+        int(words[3].rpartition(":")[2])
+        for words in columns
+        if len(words) > 3 and words[3].rpartition(":")[2].isdigit()
+    }
+    findings.seen["listening"] = sorted(ports)
+    for what, port in wanted.listening.items():
+        if port not in ports:
+            findings.add(f"port {port}", f"nothing listens there, declared is {what}", wanted.again)
+
+
+def _firewall(wanted: Wanted, run: Run, findings: Findings) -> None:
+    _, out, err = run(["ufw", "status", "verbose"])
+    if not re.search(r"^Status: active$", out, re.MULTILINE):
+        reason = "" if out else f" ({_last(err)})"
+        findings.add("ufw", f"is not active{reason}", wanted.again)
+        return
+    default = re.search(r"^Default: (\w+) \(incoming\)", out, re.MULTILINE)
+    if not default or default.group(1) not in ("deny", "reject"):
+        policy = default.group(1) if default else "unknown"
+        findings.add("ufw", f"lets in by default ({policy})", wanted.again)
+    for command in ("iptables", "ip6tables") if wanted.node else ():
+        code, rules, _ = run([command, "-w", "-S", "DOCKER-USER"])
+        if code or "-j gpustead-forward" not in rules:
+            findings.add(
+                f"{command} chain DOCKER-USER", "does not govern published ports", f"ufw reload, or: {wanted.again}"
+            )

@@ -1,0 +1,194 @@
+#!/usr/bin/python
+# Copyright: gpustead developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Ansible shell over module_utils/node_verify."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: node_verify
+short_description: Compare a host of the cluster with what is declared for it
+version_added: "0.1.0"
+author: gpustead developers
+description:
+  - Looks at the share, accounts, containers, the mesh, ports and the firewall of one host, in one exchange.
+  - Changes nothing, and does not fail for what it finds. C(playbooks/verify.yml) collects it from all hosts.
+options:
+  host:
+    description: Name of the host in the inventory.
+    type: str
+    required: true
+  node:
+    description: Whether it is a GPU node. Of others only O(listening) and the firewall are looked at.
+    type: bool
+    default: false
+  owner:
+    description: Account that owns the mesh and the shared files. One of O(accounts).
+    type: str
+    default: ""
+  accounts:
+    description: Accounts with their ids.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      name:
+        description: Name of the account.
+        type: str
+        required: true
+      uid:
+        description: Its user id.
+        type: int
+        required: true
+      gid:
+        description: Id of its primary group. The user id by default.
+        type: int
+  nas_path:
+    description: Where the share is mounted.
+    type: path
+    default: /mnt/nas
+  nas_source:
+    description: What is mounted there.
+    type: str
+    default: ""
+  nas_fstype:
+    description: Its type.
+    type: str
+    default: nfs4
+  nodes:
+    description: Names of all GPU nodes.
+    type: list
+    elements: str
+    default: []
+  image_file:
+    description: File with the image that the node runs.
+    type: path
+    default: /etc/gpustead/image
+  services:
+    description: Services of each compose project.
+    type: dict
+    default: {}
+  images:
+    description: Image of each compose project, where it is not the one in O(image_file).
+    type: dict
+    default: {}
+  published:
+    description: Port that each service publishes.
+    type: dict
+    default: {}
+  listening:
+    description: Ports on which something must listen, by what it is.
+    type: dict
+    default: {}
+  firewall:
+    description: Whether ufw must be on.
+    type: bool
+    default: true
+  timeout:
+    description: Seconds that each command has.
+    type: int
+    default: 30
+extends_documentation_fragment:
+  - ansible.builtin.action_common_attributes
+attributes:
+  check_mode:
+    support: full
+  diff_mode:
+    support: none
+  platform:
+    platforms: posix
+"""
+
+EXAMPLES = r"""
+- name: Look at the firewall and the registry of a host
+  gpustead.cluster.node_verify:
+    host: "{{ inventory_hostname }}"
+    listening: {the registry: 5000}
+  register: found
+"""
+
+RETURN = r"""
+seen:
+  description: What was seen, for comparison with other hosts.
+  type: dict
+  returned: always
+problems:
+  description: What is wrong.
+  type: list
+  elements: dict
+  returned: always
+  contains:
+    subject:
+      description: The thing.
+      type: str
+      sample: account grace
+    what:
+      description: Its value, and what is declared.
+      type: str
+      sample: has the ids 1777:1501, declared are 1501:1501
+    remedy:
+      description: What to do.
+      type: str
+      sample: Run site.yml --limit gpu02.
+"""
+
+import os
+import subprocess
+from collections.abc import Sequence
+from dataclasses import asdict
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.gpustead.cluster.plugins.module_utils.node_verify import Account, Wanted, examine
+
+ACCOUNT = {
+    "name": {"type": "str", "required": True},
+    "uid": {"type": "int", "required": True},
+    "gid": {"type": "int"},
+}
+ARGUMENTS = {
+    "host": {"type": "str", "required": True},
+    "node": {"type": "bool", "default": False},
+    "owner": {"type": "str", "default": ""},
+    "accounts": {"type": "list", "elements": "dict", "default": [], "options": ACCOUNT},
+    "nas_path": {"type": "path", "default": "/mnt/nas"},
+    "nas_source": {"type": "str", "default": ""},
+    "nas_fstype": {"type": "str", "default": "nfs4"},
+    "nodes": {"type": "list", "elements": "str", "default": []},
+    "image_file": {"type": "path", "default": "/etc/gpustead/image"},
+    "services": {"type": "dict", "default": {}},
+    "images": {"type": "dict", "default": {}},
+    "published": {"type": "dict", "default": {}},
+    "listening": {"type": "dict", "default": {}},
+    "firewall": {"type": "bool", "default": True},
+    "timeout": {"type": "int", "default": 30},
+}
+
+
+def main() -> None:
+    module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
+    params = dict(module.params)
+    timeout = params.pop("timeout")
+    environment = {**os.environ, "LC_ALL": "C", "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
+
+    # Not the module's own run_command: a share that hangs must not hang us, and several run at a time.
+    def run(argv: Sequence[str]) -> tuple[int, str, str]:
+        try:
+            done = subprocess.run(
+                argv, env=environment, capture_output=True, stdin=subprocess.DEVNULL, timeout=timeout, check=False
+            )
+        except subprocess.TimeoutExpired:
+            return 124, "", f"no answer within {timeout} s"
+        except OSError as error:
+            return 127, "", f"{argv[0]}: {error.strerror}"
+        return done.returncode, done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace")
+
+    accounts = [Account(a["name"], a["uid"], a["uid"] if a["gid"] is None else a["gid"]) for a in params["accounts"]]
+    params.update(accounts=tuple(accounts), nodes=tuple(params["nodes"]))
+    for ports in ("published", "listening"):
+        params[ports] = {name: int(port) for name, port in params[ports].items()}
+    findings = examine(Wanted(**params), run)
+    module.exit_json(changed=False, seen=findings.seen, problems=[asdict(problem) for problem in findings.problems])
+
+
+if __name__ == "__main__":
+    main()
