@@ -37,8 +37,8 @@ class Host:
         return out.split()[3].split("/", maxsplit=1)[0]
 
     def run(self, command: str) -> Any:
-        """Runs a shell command; the result has rc, stdout and stderr."""
-        return self.connection.run(command)
+        """Runs a shell command; the result has rc, stdout and stderr. 255 comes as 254: it is ssh's own failure."""
+        return self.connection.run(f"(\n{command}\n)\ncode=$?; [ $code -ne 255 ] || code=254; exit $code")
 
     def check_output(self, command: str) -> str:
         """Runs a shell command that must succeed and returns what it printed, stripped."""
@@ -55,7 +55,6 @@ class Host:
             **os.environ,
             "ANSIBLE_STDOUT_CALLBACK": "ansible.posix.json",
             "ANSIBLE_LOAD_CALLBACK_PLUGINS": "1",
-            "ANSIBLE_CALLBACKS_ENABLED": "",
         }
         done = subprocess.run(command, cwd=PROJECT, env=environment, capture_output=True, text=True, check=False)
         try:
@@ -98,7 +97,7 @@ class Lab:
         command = ["ansible-playbook", "-i", str(self.inventory)]
         for extra in inventories:
             command += ["-i", str(extra)]
-        environment = {**os.environ, "ANSIBLE_CALLBACKS_ENABLED": "", "ANSIBLE_NOCOLOR": "1"}
+        environment = {**os.environ, "ANSIBLE_NOCOLOR": "1"}
         return subprocess.run(
             [*command, *args], cwd=PROJECT, env=environment, capture_output=True, text=True, check=False
         )

@@ -38,7 +38,7 @@ def stray_sshd(lab: Lab) -> Iterator[Host]:
 def test_a_host_key_that_the_authority_did_not_sign_is_refused(lab: Lab, stray_sshd: Host) -> None:
     head = lab.nodes[0]
     refused = head.compose(*MESH, f"ssh -o BatchMode=yes -p {STRAY_PORT} {stray_sshd.name} hostname", user=lab.owner)
-    assert refused.rc == 255
+    assert refused.rc != 0
     assert "Host key verification failed" in refused.stderr
     # The same sshd answers, so it was the key that was refused and not the connection.
     answer = head.compose(*MESH, f"ssh-keyscan -p {STRAY_PORT} {stray_sshd.address}", user=lab.owner)
@@ -48,7 +48,7 @@ def test_a_host_key_that_the_authority_did_not_sign_is_refused(lab: Lab, stray_s
 def test_the_mesh_lets_in_its_user_alone(lab: Lab) -> None:
     head, peer = lab.nodes[:2]
     denied = head.compose(*MESH, f"ssh -o BatchMode=yes root@{peer.name} true", user=lab.owner)
-    assert denied.rc == 255
+    assert denied.rc != 0
     assert "Permission denied" in denied.stderr
 
 

@@ -42,12 +42,14 @@ def test_a_file_made_in_jupyter_has_one_owner_everywhere(lab: Lab, token: str) -
     ids = f"{user['uid']}:{user.get('gid', user['uid'])}"
     on_nas = f"users/{lab.owner}/made-in-jupyter.txt"
     seen = {
-        "container of the second node": second.compose(PROJECT, "jupyter", f"stat -c %u:%g {made}").stdout.strip(),
+        "container of the second node": second.compose(
+            PROJECT, "jupyter", f"stat -c %u:%g {made}", user=lab.owner
+        ).stdout.strip(),
         "host of the first node": first.check_output(f"runuser -u {lab.owner} -- stat -c %u:%g /mnt/nas/{on_nas}"),
         "NAS server": lab["nas"].check_output(f"find /export -path '*/{on_nas}' -exec stat -c %u:%g {{}} +"),
     }
     assert set(seen.values()) == {ids}, seen
-    second.compose(PROJECT, "jupyter", f"rm {made}")
+    second.compose(PROJECT, "jupyter", f"rm {made}", user=lab.owner)
 
 
 def test_root_is_squashed_on_the_nas(lab: Lab) -> None:
