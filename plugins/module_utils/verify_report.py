@@ -13,7 +13,7 @@ SHARED = {"accounts": "account {}", "files": "file {}", "image": "image"}
 
 def report(results: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     """One report of the results of node_verify, by host: summary, problems, what was seen."""
-    problems = [problem for host, result in results.items() for problem in _own(host, result)]
+    problems = [problem for host in sorted(results) for problem in _own(host, results[host])]
     seen = {host: result["seen"] for host, result in results.items() if "seen" in result}
     told = {problem["subject"] for problem in problems}
     problems += [problem for problem in _differences(seen) if problem["subject"] not in told]

@@ -1,0 +1,259 @@
+# Copyright: gpustead developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""A sound host has no problem; each thing that is broken on it is named, and hides nothing else."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from ansible_collections.gpustead.cluster.plugins.module_utils.node_verify import (
+    Account,
+    Findings,
+    Wanted,
+    examine,
+    find_mount,
+    parse_hostfile,
+)
+
+IMAGE = "10.0.0.5:5000/gpustead/workspace@sha256:ad75"
+WANTED = Wanted(
+    host="gpu02",
+    node=True,
+    owner="ada",
+    accounts=(Account("ada", 1500, 1500), Account("grace", 1501, 1501)),
+    nas_source="10.0.0.5:/nas",
+    nas_fstype="glusterfs",
+    nodes=("gpu01", "gpu02", "gpu03"),
+    services={"gpustead-workspace": ["jupyter", "ssh"], "gpustead-mesh": ["mesh"]},
+    published={"jupyter": 18888, "ssh": 10022},
+    listening={"the mesh's sshd": 2222},
+)
+UFW = "Status: active\nLogging: on (low)\nDefault: deny (incoming), allow (outgoing), deny (routed)\n"
+CHAIN = "-N DOCKER-USER\n-A DOCKER-USER -j gpustead-forward\n-A DOCKER-USER -j RETURN\n"
+
+
+def container(project: str, service: str, **more: Any) -> dict[str, Any]:
+    port = {"jupyter": "18888", "ssh": "10022"}.get(service)
+    return {
+        "Id": f"id-{service}",
+        "State": {"Status": more.get("status", "running"), "Health": {"Status": more.get("health", "healthy")}},
+        "Config": {
+            "Image": more.get("image", IMAGE),
+            "Labels": {
+                "com.docker.compose.project": project,
+                "com.docker.compose.service": service,
+                "com.docker.compose.oneoff": more.get("oneoff", "False"),
+            },
+        },
+        "NetworkSettings": {
+            "Ports": {"1/tcp": [{"HostIp": "0.0.0.0", "HostPort": more.get("port", port)}], "2/tcp": None}
+            if port
+            else {}
+        },
+    }
+
+
+SOUND_CONTAINERS = [
+    container("gpustead-workspace", "jupyter"),
+    container("gpustead-workspace", "ssh"),
+    container("gpustead-mesh", "mesh"),
+    container("somebody-else", "db", status="exited"),
+]
+FILES = "1500:1500\t/mnt/nas/.cluster/images.json\n1500:1500\t/mnt/nas/shared\n"
+FILES += "1500:1500\t/mnt/nas/users/ada\n1501:1501\t/mnt/nas/users/grace\n"
+MOUNT = {"target": "/mnt/nas", "source": "10.0.0.5:/nas", "fstype": "fuse.glusterfs"}
+# What commands answer on a sound host, by how they begin.
+SOUND: dict[str, tuple[int, str, str]] = {
+    "hostname": (0, "gpu02\n", ""),
+    "getent passwd ada grace": (0, "ada:x:1500:1500:::/bin/bash\ngrace:x:1501:1501:::/bin/bash\n", ""),
+    "stat": (0, "", ""),
+    "findmnt": (0, json.dumps({"filesystems": [MOUNT]}), ""),
+    "find /mnt/nas/.cluster/images.json": (0, FILES, ""),
+    "find /mnt/nas/.cluster/nodes": (0, "1500:1500\t/mnt/nas/.cluster/nodes/gpu02.json\n", ""),
+    "cat /mnt/nas/.cluster/mesh/hostfile": (0, "gpu01 slots=2\ngpu02 slots=2\ngpu03 slots=8\n", ""),
+    "cat /etc/gpustead/image": (0, f"{IMAGE}\n", ""),
+    "systemctl is-active docker": (0, "active\n", ""),
+    "docker ps": (0, "id-jupyter\nid-ssh\nid-mesh\n", ""),
+    "docker inspect": (0, json.dumps(SOUND_CONTAINERS), ""),
+    "docker exec --user ada id-mesh ssh": (0, "a-name\n", ""),
+    "ss": (0, "LISTEN 0 128 [::]:2222 [::]:*\nLISTEN 0 128 0.0.0.0:22 0.0.0.0:*\n", ""),
+    "ufw status": (0, UFW, ""),
+    "iptables": (0, CHAIN, ""),
+    "ip6tables": (0, CHAIN, ""),
+}
+
+
+def look(changes: dict[str, tuple[int, str, str]], wanted: Wanted = WANTED) -> Findings:
+    answers = {**SOUND, **changes}
+
+    def run(argv: Sequence[str]) -> tuple[int, str, str]:
+        command = " ".join(argv)
+        fitting = [start for start in answers if command.startswith(start)]
+        return answers[max(fitting, key=len)]
+
+    return examine(wanted, run)
+
+
+def containers(*others: dict[str, Any]) -> dict[str, tuple[int, str, str]]:
+    return {"docker inspect": (0, json.dumps([*others]), "")}
+
+
+def instead(**more: Any) -> dict[str, tuple[int, str, str]]:
+    return containers(container("gpustead-workspace", "jupyter", **more), *SOUND_CONTAINERS[1:])
+
+
+BROKEN: dict[str, tuple[dict[str, tuple[int, str, str]], list[str]]] = {
+    "an account with other ids": (
+        {"getent": (0, "", ""), "getent passwd ada grace": (2, "ada:x:1500:1500:::/b\ngrace:x:1777:1501:::/b\n", "")},
+        ["account grace has the ids 1777:1501, declared are 1501:1501"],
+    ),
+    "a missing account": (
+        {"getent passwd ada grace": (2, "ada:x:1500:1500:::/bin/bash\n", "")},
+        ["account grace is missing"],
+    ),
+    "nothing mounted": ({"findmnt": (1, "", "")}, ["NAS /mnt/nas nothing is mounted there"]),
+    "another share": (
+        {"findmnt": (0, json.dumps({"filesystems": [{**MOUNT, "source": "10.0.0.6:/nas"}]}), "")},
+        ["NAS /mnt/nas is 10.0.0.6:/nas, declared is 10.0.0.5:/nas"],
+    ),
+    "another file system": (
+        {"findmnt": (0, json.dumps({"filesystems": [{**MOUNT, "fstype": "nfs4"}]}), "")},
+        ["NAS /mnt/nas is of type nfs4, declared is glusterfs"],
+    ),
+    "a foreign owner": (
+        {"find /mnt/nas/.cluster/images.json": (0, FILES.replace("1501:1501", "0:0"), "")},
+        ["file users/grace belongs to 0:0, declared is 1501:1501"],
+    ),
+    "a record that is not there": (
+        {"find /mnt/nas/.cluster/nodes": (0, "", "")},
+        ["file .cluster/nodes/gpu02.json cannot be seen"],
+    ),
+    "a share that hangs": (
+        {
+            "cat /mnt/nas": (124, "", "no answer within 30 s"),
+            "cat /mnt/nas/.cluster/mesh/hostfile": (124, "", "no answer"),
+        },
+        ["hostfile cannot be read (no answer)"],
+    ),
+    "a hostfile that lacks a node": (
+        {"cat /mnt/nas/.cluster/mesh/hostfile": (0, "gpu01 slots=2\ngpu02 slots=2\n", "")},
+        ["hostfile lacks gpu03"],
+    ),
+    "a hostfile with everything wrong": (
+        {
+            "cat /mnt/nas/.cluster/mesh/hostfile": (
+                0,
+                "gpu01\ngpu02 slots=2\ngpu02 slots=2\ngpu03 slots=0\nold slots=1\n",
+                "",
+            )
+        },
+        [
+            "hostfile gives gpu01 no slots",
+            "hostfile names gpu02 more than once",
+            "hostfile names gpu02 more than once",
+            "hostfile gives gpu03 no slots",
+            "hostfile names old, which is not in gpu_nodes",
+        ],
+    ),
+    "no Docker": ({"systemctl is-active docker": (3, "inactive\n", "")}, ["docker is inactive"]),
+    "no image": ({"cat /etc/gpustead/image": (1, "", "no such file")}, ["image /etc/gpustead/image does not name one"]),
+    "a service that is missing": (
+        containers(*SOUND_CONTAINERS[1:]),
+        ["service gpustead-workspace/jupyter has no container"],
+    ),
+    "a container of compose run": (instead(oneoff="True"), ["service gpustead-workspace/jupyter has no container"]),
+    "a stopped service": (instead(status="exited"), ["service gpustead-workspace/jupyter is exited"]),
+    "an unhealthy service": (instead(health="unhealthy"), ["service gpustead-workspace/jupyter is unhealthy"]),
+    "an old image": (
+        instead(image="old@sha256:00"),
+        ["service gpustead-workspace/jupyter runs the image old@sha256:00"],
+    ),
+    "another port": (instead(port="18889"), ["publishes 18889, declared is port 18888"]),
+    "a mesh that is down": (
+        containers(*SOUND_CONTAINERS[:2], container("gpustead-mesh", "mesh", status="exited")),
+        ["service gpustead-mesh/mesh is exited"],
+    ),
+    "a peer that refuses": (
+        {
+            "docker exec --user ada id-mesh ssh -o BatchMode=yes -o StrictHostKeyChecking=yes -o ConnectTimeout=10 gpu03": (
+                255,
+                "",
+                "No ED25519 host key is known\nHost key verification failed.\n",
+            )
+        },
+        ["SSH to gpu03 in the mesh fails (Host key verification failed.)"],
+    ),
+    "a port without a listener": (
+        {"ss": (0, "", "")},
+        ["port 2222 nothing listens there, declared is the mesh's sshd"],
+    ),
+    "a firewall that is off": ({"ufw status": (0, "Status: inactive\n", "")}, ["ufw is not active"]),
+    "no firewall": ({"ufw status": (127, "", "ufw: No such file")}, ["ufw is not active (ufw: No such file)"]),
+    "a firewall that lets in": (
+        {"ufw status": (0, UFW.replace("deny (in", "allow (in"), "")},
+        ["lets in by default (allow)"],
+    ),
+    "a flushed chain": ({"ip6tables": (1, "", "No chain")}, ["ip6tables chain DOCKER-USER does not govern"]),
+}
+
+
+def test_a_sound_host_has_no_problem() -> None:
+    findings = look({})
+    assert findings.problems == []
+    assert findings.seen["peers"] == {"gpu03": "a-name", "gpu01": "a-name"}
+    assert findings.seen["accounts"] == {"ada": "1500:1500", "grace": "1501:1501"}
+    assert findings.seen["files"]["users/grace"] == "1501:1501"
+
+
+@pytest.mark.parametrize("case", BROKEN)
+def test_what_is_broken_is_named(case: str) -> None:
+    changes, expected = BROKEN[case]
+    lines = [f"{problem.subject} {problem.what}" for problem in look(changes).problems]
+    assert len(lines) == len(expected), lines
+    assert [text for line, text in zip(lines, expected) if text not in line] == [], lines
+
+
+def test_every_problem_is_found_at_once() -> None:
+    changes = {
+        "ss": (0, "", ""),
+        "ufw status": (0, "Status: inactive\n", ""),
+        "findmnt": (1, "", ""),
+        **instead(health="bad"),
+    }
+    assert len(look(changes).problems) == 4
+
+
+def test_an_image_of_its_own_is_what_a_stack_runs() -> None:
+    wanted = Wanted(**{**WANTED.__dict__, "images": {"gpustead-workspace": "own", "gpustead-mesh": ""}})
+    subjects = [problem.subject for problem in look({}, wanted).problems]
+    assert subjects == ["service gpustead-workspace/jupyter", "service gpustead-workspace/ssh"]
+
+
+def test_of_other_hosts_only_ports_and_firewall_are_looked_at() -> None:
+    wanted = Wanted(host="nas", listening={"the registry": 5000, "SSH": 22})
+    findings = look({"iptables": (1, "", ""), "docker": (1, "", "")}, wanted)
+    assert [problem.subject for problem in findings.problems] == ["port 5000"]
+    assert look({"ufw status": (1, "", "")}, Wanted(host="nas", firewall=False)).problems == []
+
+
+@pytest.mark.parametrize(
+    ("entries", "expected"),
+    [
+        ([], None),
+        ([MOUNT], ("10.0.0.5:/nas", "fuse.glusterfs")),
+        ([{**MOUNT, "fstype": "autofs"}], None),
+        ([{**MOUNT, "fstype": "autofs"}, {**MOUNT, "fstype": "nfs4"}], ("10.0.0.5:/nas", "nfs4")),
+        ([MOUNT, {**MOUNT, "source": "tmpfs"}], ("tmpfs", "fuse.glusterfs")),
+        ([{**MOUNT, "target": "/mnt"}], None),
+    ],
+)
+def test_the_last_mount_counts(entries: list[dict[str, str]], expected: tuple[str, str] | None) -> None:
+    assert find_mount(json.dumps({"filesystems": entries}), "/mnt/nas") == expected
+
+
+def test_hostfile_lines() -> None:
+    text = "# made by hand\n\na slots=2\nb slots=x\nc\nd slots=1 # last\n"
+    assert parse_hostfile(text) == [("a", 2), ("b", 0), ("c", 0), ("d", 1)]
