@@ -25,9 +25,7 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.ufw_rules import 
 
 # As printed by ufw 0.36.2.
 PRINTED = {
-    "ufw allow 22/tcp comment 'gpustead: ssh'": Rule(
-        "allow", port="22", proto="tcp", comment="gpustead: ssh"
-    ),
+    "ufw allow 22/tcp comment 'gpustead: ssh'": Rule("allow", port="22", proto="tcp", comment="gpustead: ssh"),
     "ufw allow from 172.28.10.0/24 to any port 2222,29500:29510 proto tcp comment 'gpustead: mesh'": Rule(
         "allow", source="172.28.10.0/24", port="2222,29500:29510", proto="tcp", comment="gpustead: mesh"
     ),
@@ -173,13 +171,9 @@ def test_guard_refuses_to_cut_the_session() -> None:
         ({}, {}, None),
     ],
 )
-def test_find_session(
-    environ: dict[str, str], processes: dict[int, tuple[int, str]], session: Session | None
-) -> None:
+def test_find_session(environ: dict[str, str], processes: dict[int, tuple[int, str]], session: Session | None) -> None:
     files = {f"/proc/{pid}/environ": text for pid, (_, text) in processes.items()}
-    files |= {
-        f"/proc/{pid}/status": f"Name:\tsudo\nPPid:\t{parent}\n" for pid, (parent, _) in processes.items()
-    }
+    files |= {f"/proc/{pid}/status": f"Name:\tsudo\nPPid:\t{parent}\n" for pid, (parent, _) in processes.items()}
     assert find_session(environ, 7, lambda path: files.get(path, "")) == session
 
 

@@ -113,9 +113,7 @@ def test_user_certificate_is_replaced(tmp_path: Path, authority: Path) -> None:
     assert "not a host certificate" in reason_to_sign(replace(found, kind=1), want, time.time())
 
 
-@pytest.mark.parametrize(
-    "text", ["", "x", "ssh-ed25519 AAAA", "ssh-ed25519-cert-v01@openssh.com !!", "a \0 b"]
-)
+@pytest.mark.parametrize("text", ["", "x", "ssh-ed25519 AAAA", "ssh-ed25519-cert-v01@openssh.com !!", "a \0 b"])
 def test_damaged_certificate_is_none(tmp_path: Path, text: str) -> None:
     assert parse_certificate(text) is None
 

@@ -21,7 +21,7 @@ def in_container(lab: Lab, name: str, *command: str) -> str:
 
 def start_hosts(lab: Lab, nodes: int) -> Lab:
     """Runs the lab's own playbook again, for that many nodes, and reads the inventory that it wrote."""
-    settings = PROJECT / "molecule/default/lab.yml"
+    settings = PROJECT / "molecule/default/vars/lab.yml"
     own = ["-e", f"@{settings}"] if "molecule" in lab.inventory.parts else []
     subprocess.run(
         [
