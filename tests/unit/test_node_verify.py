@@ -32,6 +32,7 @@ WANTED = Wanted(
     listening={"the mesh's sshd": 2222},
 )
 UFW = "Status: active\nLogging: on (low)\nDefault: deny (incoming), allow (outgoing), deny (routed)\n"
+SSH = "docker exec --user ada id-mesh ssh"
 CHAIN = "-N DOCKER-USER\n-A DOCKER-USER -j gpustead-forward\n-A DOCKER-USER -j RETURN\n"
 
 
@@ -78,7 +79,7 @@ SOUND: dict[str, tuple[int, str, str]] = {
     "systemctl is-active docker": (0, "active\n", ""),
     "docker ps": (0, "id-jupyter\nid-ssh\nid-mesh\n", ""),
     "docker inspect": (0, json.dumps(SOUND_CONTAINERS), ""),
-    "docker exec --user ada id-mesh ssh": (0, "a-name\n", ""),
+    SSH: (0, "a-name\n", ""),
     "ss": (0, "LISTEN 0 128 [::]:2222 [::]:*\nLISTEN 0 128 0.0.0.0:22 0.0.0.0:*\n", ""),
     "ufw status": (0, UFW, ""),
     "iptables": (0, CHAIN, ""),
@@ -178,7 +179,7 @@ BROKEN: dict[str, tuple[dict[str, tuple[int, str, str]], list[str]]] = {
     ),
     "a peer that refuses": (
         {
-            "docker exec --user ada id-mesh ssh -o BatchMode=yes -o StrictHostKeyChecking=yes -o ConnectTimeout=10 gpu03": (
+            f"{SSH} -o BatchMode=yes -o StrictHostKeyChecking=yes -o ConnectTimeout=10 gpu03": (
                 255,
                 "",
                 "No ED25519 host key is known\nHost key verification failed.\n",
