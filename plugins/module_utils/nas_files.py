@@ -15,6 +15,7 @@ import signal
 import stat
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Callable
 
@@ -225,25 +226,31 @@ def _report(writer: int, work: Callable[[], Change], uid: int, gid: int) -> None
     os._exit(0)
 
 
-def settle_all(root: str, entries: Iterable[Entry], check: bool, timeout: float = 60) -> list[Change]:
-    """Settle entries in their order, each as its owner, or as root where only root may write.
+def settle_as_root(root: str, entry: Entry, check: bool) -> Change:
+    """Settle one entry where root alone may write: in a directory of others a link could be put in its place meanwhile.
 
-    In check mode an entry below a directory that is yet to be made counts as absent.
+    Raises:
+        PermissionError: somebody else may change a directory on the way.
     """
+    folder = Path(root)
+    for part in Path(entry.path).parts:
+        found = folder.lstat()
+        if found.st_uid != 0 or found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+            raise PermissionError(errno.EACCES, f"{folder} can be changed by others than root")
+        folder /= part
+    return settle(root, entry, check)
+
+
+def settle_all(root: str, entries: Iterable[Entry], check: bool, timeout: float = 60) -> list[Change]:
+    """Settle entries in their order, each as its owner, or as root where only root may write."""
     changes = []
     for entry in entries:
-
-        def work(entry: Entry = entry) -> Change:
-            return settle(root, entry, check)
-
-        if check and not os.path.lexists(os.path.dirname(os.path.join(root, entry.path))):
-            changes.append(Change("", describe(entry, entry.content)))
-            continue
+        work = partial(settle, root, entry, check)
         try:
             changes.append(as_owner(work, entry.owner, entry.group, timeout))
         except PermissionError as denied:
             try:
-                changes.append(as_owner(work, 0, 0, timeout))
+                changes.append(as_owner(partial(settle_as_root, root, entry, check), 0, 0, timeout))
             except PermissionError:
                 raise GpusteadError(
                     f"{os.path.join(root, entry.path)} cannot be written by uid {entry.owner}, nor by root: {denied}",

@@ -12,8 +12,8 @@ version_added: "0.1.0"
 author: gpustead developers
 description:
   - Makes directories and files on a share, all of them in one exchange. Each is written by a process with the
-    ids of its owner, because root is nobody on an export with root squashing. Where only root may write, as on
-    an export without it, root writes and gives the result to the owner.
+    ids of its owner, because root is nobody on an export with root squashing. Where that process may not write and
+    all directories on the way are for root alone to change, root writes and gives the result to the owner.
   - Files are replaced atomically. What belongs to somebody else, or is reached through a symbolic link, is never
     touched but refused.
 options:

@@ -127,6 +127,18 @@ def test_where_only_root_may_write_the_result_still_belongs_to_the_owner(share: 
 
 
 @needs_root
+@pytest.mark.parametrize(("owner", "mode"), [(ADA, 0o555), (0, 0o775), (0, 0o777)])
+def test_root_does_not_write_where_others_could_put_a_link(share: Path, owner: int, mode: int) -> None:
+    (share / "deep" / "er").mkdir(parents=True)
+    os.chown(share, 0, 0)
+    os.chown(share / "deep", owner, ADA)
+    (share / "deep").chmod(mode)
+    with pytest.raises(GpusteadError, match="nor by root"):
+        settle_all(str(share), [file("deep/er/a", "x", BOB)], check=False)
+    assert list((share / "deep" / "er").iterdir()) == []
+
+
+@needs_root
 def test_a_squashed_root_is_reported_with_a_remedy(share: Path) -> None:
     (share / "closed").mkdir(mode=0o500)
     os.chown(share / "closed", ADA, ADA)
