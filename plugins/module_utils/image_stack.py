@@ -175,16 +175,28 @@ def last_words(text: str, lines: int = 15) -> str:
     return " | ".join(line.strip() for line in text.strip().splitlines()[-lines:] if line.strip())
 
 
-def build(run: Run, bake: str) -> None:
+def failed_step(output: str, layers: Sequence[Layer]) -> str:
+    """The layer and the instruction at which `docker buildx bake` stopped; empty when the output names none.
+
+    The builder names the target it was asked for, which can be a child: the instruction tells whose it is.
+    """
+    step = re.search(r"^ > \[(\S+) [^\]]*\] (.*?):?$", output, re.MULTILINE)
+    if not step:
+        return ""
+    target, instruction = step.groups()
+    start = " ".join(instruction.split()[:2])
+    owners = [layer.name for layer in layers if start in Path(layer.context, "Dockerfile").read_text(encoding="utf-8")]
+    name = target if target in owners or not owners else owners[0]
+    return f"layer {name!r} at {instruction[:80]!r}"
+
+
+def build(run: Run, bake: str, layers: Sequence[Layer]) -> None:
     """Run the bake file; raises GpusteadError with the layer and the end of the builder's output."""
     code, out, err = run(["docker", "buildx", "bake", "--file", bake, "--progress", "plain"])
     if code:
         output = f"{out}\n{err}"
-        failed = re.findall(r"^target (\S+): failed to solve", output, re.MULTILINE) or re.findall(
-            r"^#\d+ \[(\S+) [^\]]*\d+/\d+\].*\n(?:.*\n)*?#\d+ ERROR", output, re.MULTILINE
-        )
         raise GpusteadError(
-            f"layer {failed[-1]!r} does not build: {last_words(output)}" if failed else f"build: {last_words(output)}",
+            f"{failed_step(output, layers) or 'the stack'} does not build: {last_words(output)}",
             "a build that ends well",
             "Nothing was pushed; mend the layer's Dockerfile or arguments and run again.",
         )

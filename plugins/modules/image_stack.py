@@ -140,7 +140,7 @@ def settle(run: stack.Run, params: dict[str, Any], check: bool) -> dict[str, Any
         try:
             with os.fdopen(descriptor, "w") as file:
                 file.write(stack.bake_file(plan, base, params["contexts"], params["proxies"]))
-            stack.build(run, bake)
+            stack.build(run, bake, layers)
         finally:
             os.unlink(bake)
         ref = stack.push(run, last.ref) if params["push"] else last.ref
