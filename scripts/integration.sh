@@ -12,6 +12,8 @@ finish() {
 }
 trap finish EXIT
 
+mkdir -p .cache
+rm -f .cache/molecule.log
 # Whatever an earlier, interrupted run left.
 $step 'clean slate' molecule destroy
 $step 'create' molecule create
