@@ -15,14 +15,14 @@ STEP := scripts/step.sh
 help: ## Print this help
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
 
-demo: venv lab ## Turn empty hosts of a lab into a cluster, verify it and train on it
+demo: root venv lab ## Turn empty hosts of a lab into a cluster, verify it and train on it
 	@$(STEP) 'Turn the hosts into a cluster (site.yml)' ansible-playbook -i $(INVENTORY) site.yml
 	@$(STEP) 'Verify the cluster' ansible-playbook -i $(INVENTORY) playbooks/verify.yml
 	@$(STEP) 'Train a model over the nodes' ansible-playbook -i $(INVENTORY) playbooks/train.yml
 	@ansible-playbook -i $(INVENTORY) playbooks/summary.yml >.cache/summary.log || { cat .cache/summary.log; exit 1; }
 	@cat reports/summary.txt
 
-test: lint unit integration ## Run every check, the lab's included
+test: root lint unit integration ## Run every check, the lab's included
 
 test-full: export FULL := 1
 test-full: test ## The same, and a node that joins and nodes that come back
@@ -48,7 +48,7 @@ lab-down: venv root ## Take away all that make lab or make demo made, and nothin
 	  $(STEP) 'Take the lab away' ansible-playbook -i localhost, playbooks/lab_down.yml; \
 	else echo 'no Docker engine answers: no lab stands'; fi
 	@scripts/engine.sh stop
-	@rm -rf reports .cache
+	@rm -rf reports
 
 venv:
 	@scripts/venv.sh

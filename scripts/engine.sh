@@ -46,6 +46,10 @@ start() {
 
 stop() {
     [ -e "$state" ] || return 0
+    if [ -n "$(docker ps -q 2>/dev/null)" ]; then
+        echo "other containers run on the Docker engine that make had started: it stays"
+        return 0
+    fi
     if [ "$(cat "$state")" = systemd ]; then systemctl stop docker.socket docker; else kill "$(cat "$state")" 2>/dev/null || true; fi
     rm -f "$state"
     echo "stopped the Docker engine that make had started; its package stays"
