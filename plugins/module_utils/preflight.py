@@ -36,6 +36,8 @@ VARIABLES = (
     "workspace_mounts",
     "workspace_ports",
 )
+# What of them may hold a password, is never shown.
+SECRET = ("cluster_ca_passphrase", "cluster_users")
 # As in the defaults of the roles; a test holds them equal.
 WORKSPACE_PORTS = {"jupyter": 18888, "tensorboard": 16006, "gradio": 17860, "ssh": 10022}
 MESH_PORT = 2222
@@ -83,6 +85,10 @@ class Site:
         return list(dict.fromkeys(host for group in groups for host in self.groups.get(group, ())))
 
 
+def _shown(name: str, value: Any) -> str:
+    return f"of type {type(value).__name__} (not shown)" if name in SECRET else repr(value)
+
+
 @dataclass
 class _Host:
     """One host's variables, taken with their types, and what was wrong with them."""
@@ -99,7 +105,7 @@ class _Host:
         if isinstance(value, Broken):
             self.refuse(name, f"cannot be rendered ({value.reason})", "Correct it in the inventory.")
         elif value is not None and not isinstance(value, kind):
-            self.refuse(name, f"is {value!r}, not {_KINDS[kind]}", f"Write it as {_KINDS[kind]}.")
+            self.refuse(name, f"is {_shown(name, value)}, not {_KINDS[kind]}", f"Write it as {_KINDS[kind]}.")
         elif value is not None:
             return value
         return default
@@ -112,7 +118,8 @@ class _Host:
         entries = self.get(name, list, [])
         for entry in entries:
             if not isinstance(entry, Mapping):
-                self.refuse(name, f"the entry {entry!r} is not a dictionary", "Write each entry as {key: value}.")
+                shown = repr(entry) if isinstance(entry, str) else _shown(name, entry)
+                self.refuse(name, f"the entry {shown} is not a dictionary", "Write each entry as {key: value}.")
         return [entry for entry in entries if isinstance(entry, Mapping)]
 
 

@@ -155,10 +155,21 @@ def test_each_problem_is_one_line(case: str) -> None:
     assert [word for word in words if word not in lines[0]] == [], lines
 
 
-@pytest.mark.parametrize("name", ["cluster_ca_passphrase", "password_hash"])
-def test_secrets_are_not_shown(name: str) -> None:
-    change = {name: "hunter2"} if name in GOOD else ada(password_hash="hunter2")
-    assert "hunter2" not in "".join(problems(change))
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"cluster_ca_passphrase": "hunter2"},
+        {"cluster_ca_passphrase": ["hunter2"]},
+        ada(password_hash="hunter2"),
+        ada(password_hash=["hunter2"]),
+        {"cluster_users": {"ada": {"password_hash": "hunter2"}}},
+        {"cluster_users": [["hunter2"]]},
+    ],
+)
+def test_secrets_are_not_shown(change: dict[str, Any]) -> None:
+    lines = problems(change)
+    assert lines
+    assert "hunter2" not in "".join(lines)
 
 
 @pytest.mark.parametrize("groups", [{}, {"gpu_nodes": []}, {"ungrouped": ["a"]}])
