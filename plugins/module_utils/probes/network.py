@@ -1,0 +1,176 @@
+# Copyright: gpustead developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""The firewall: what ufw keeps, and what the kernel has of it. What others put there is theirs."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable
+from typing import Any
+
+from ansible_collections.gpustead.cluster.plugins.module_utils.probes.files import (
+    Host,
+    Subject,
+    Value,
+    each,
+)
+
+_FAMILIES = ("v4", "v6")
+_SAVE = {"v4": "iptables-save", "v6": "ip6tables-save"}
+_UFW = {"v4": "ufw", "v6": "ufw6"}  # how the names of ufw's chains begin
+_KEPT = {"v4": "/etc/ufw/user.rules", "v6": "/etc/ufw/user6.rules"}
+_WORDS = {"ACCEPT": "allow", "DROP": "deny", "REJECT": "reject"}
+# Options whose spelling does not differ between ufw's files and the kernel, up to what `normal` takes away.
+_PLAIN = {"-s", "-d", "-p", "-i", "-o", "-j", "--dport", "--dports", "--sport", "--sports", "!"}
+
+_Chains = dict[str, tuple[str, list[str]]]  # policy ("-" where there is none) and rules
+
+
+def _chains(family: str, host: Host) -> _Chains:
+    """The filter table, asked for once. Without IPv6 in the kernel there is nothing to filter."""
+    if family == "v6" and not os.path.exists(host.path("/proc/net/if_inet6")):
+        return {}
+    return host.once(_SAVE[family], lambda host: parse_save(host.must([_SAVE[family], "-t", "filter"])))
+
+
+def parse_save(text: str) -> _Chains:
+    chains: _Chains = {}
+    for line in text.splitlines():
+        words = line.split(" ", 2)
+        if line.startswith(":"):
+            chains[words[0][1:]] = words[1], []
+        elif words[0] == "-A":
+            chains.setdefault(words[1], ("-", []))[1].append(words[2] if len(words) > 2 else "")
+    return chains
+
+
+def _settings(name: str, host: Host) -> dict[str, str]:
+    """The assignments of a file that a shell reads."""
+    found = re.findall(r"^\s*([A-Z0-9_]+)=(.*)$", host.text(name) or "", re.MULTILINE)
+    return {key: value.strip().strip("\"'") for key, value in found}
+
+
+def _ufw(subject: Subject, host: Host) -> Value:
+    """Its settings, and whether the kernel filters by them."""
+    conf, defaults = _settings("/etc/ufw/ufw.conf", host), _settings("/etc/default/ufw", host)
+    if not conf:
+        return None
+    families = _FAMILIES if defaults.get("IPV6", "no") == "yes" else _FAMILIES[:1]
+    incoming, outgoing = (defaults.get(f"DEFAULT_{way}_POLICY", "") for way in ("INPUT", "OUTPUT"))
+    ruled = {family: _chains(family, host) for family in families}
+    return {
+        "enabled": conf.get("ENABLED") == "yes",
+        "default_incoming": _WORDS.get(incoming, incoming),
+        "default_outgoing": _WORDS.get(outgoing, outgoing),
+        "logging": conf.get("LOGLEVEL", ""),
+        # A policy cannot be REJECT: ufw sets DROP then. No chains: the kernel has no IPv6.
+        "live": all(_filters(family, chains, incoming) for family, chains in ruled.items() if chains or family == "v4"),
+        "ahead": [f"{family} {rule}" for family, chains in ruled.items() for rule in _ahead(family, chains)],
+    }
+
+
+def _filters(family: str, chains: _Chains, incoming: str) -> bool:
+    policy, rules = chains.get("INPUT", ("", []))
+    return policy == ("ACCEPT" if incoming == "ACCEPT" else "DROP") and f"-j {_UFW[family]}-before-input" in rules
+
+
+def _ahead(family: str, chains: _Chains) -> list[str]:
+    """What INPUT accepts before ufw is asked. Others have chains of their own there: these are not ours to judge."""
+    rules = chains.get("INPUT", ("", []))[1]
+    jump = f"-j {_UFW[family]}-before-input"
+    return [rule for rule in rules[: rules.index(jump) if jump in rules else 0] if rule.endswith("-j ACCEPT")]
+
+
+def _ufw_rules(subject: Subject, host: Host) -> Value:
+    """Our rules in order, as ufw keeps them and as the kernel has them, with what is in the way of one."""
+    value: dict[str, Any] = {}
+    for family in _FAMILIES:
+        text = host.text(_KEPT[family])
+        if text is None:
+            return None
+        chain = f"{_UFW[family]}-user-input"
+        kept = parse_kept(text)
+        ours = [comment.startswith(subject["name"]) for _, comment, _ in kept]
+        rules = [(f"{rule} # {comment}" if mine else rule, mine) for (rule, comment, _), mine in zip(kept, ours)]
+        value[family] = _in_order([(rule, mine, _verdict(rule)) for rule, mine in rules])
+        lines = {True: set(), False: set()}  # type: dict[bool, set[str]]
+        for (_, _, filters), mine in zip(kept, ours):
+            lines[mine] |= {normal(line.partition(" ")[2]) for line in filters if line.startswith(chain + " ")}
+        live = []
+        for rule in map(normal, _chains(family, host).get(chain, ("", []))[1]):
+            mine = rule in lines[True]
+            # Nobody's: ufw does not keep it. Only of plain rules can that be said for sure.
+            stray = not mine and rule not in lines[False] and _is_plain(rule)
+            live.append((f"not ufw's: {rule}" if stray else rule, mine or stray, _verdict(rule)))
+        value[f"live_{family}"] = _in_order(live)
+    return value if any(value.values()) else None
+
+
+def _in_order(rules: Iterable[tuple[str, bool, str]]) -> list[str]:
+    """Of (rule, ours, verdict) ours, and the others that stand before one of ours with another verdict."""
+    result: list[str] = []
+    after: set[str] = set()
+    for rule, ours, verdict in reversed(list(rules)):
+        if ours:
+            after.add(verdict)
+            result.append(rule)
+        elif after - {verdict} and verdict:
+            result.append(f"in front: {rule}")
+    return result[::-1]
+
+
+def _verdict(rule: str) -> str:
+    """allow or deny; nothing for a jump. Of ufw's words and of the kernel's."""
+    if re.match(r"(allow|limit)\b", rule) or rule.endswith("-j ACCEPT"):
+        return "allow"
+    return "deny" if re.match(r"(deny|reject)\b", rule) or re.search(r"-j (DROP|REJECT)\b", rule) else ""
+
+
+def parse_kept(text: str) -> list[tuple[str, str, list[str]]]:
+    """(rule in ufw's words, comment, the rules of the kernel for it without `-A`) of a user.rules."""
+    kept: list[tuple[str, str, list[str]]] = []
+    for line in text.splitlines():
+        if line.startswith("### tuple ### "):
+            rule, _, comment = line[14:].partition(" comment=")
+            try:
+                decoded = bytes.fromhex(comment.strip()).decode(errors="replace")
+            except ValueError:
+                decoded = comment
+            kept.append((rule.strip(), decoded, []))
+        elif line.startswith("### "):
+            if line.startswith("### END RULES"):
+                break
+        elif line.startswith("-A ") and kept:
+            kept[-1][2].append(line[3:].strip())
+    return kept
+
+
+def normal(rule: str) -> str:
+    """One spelling for what ufw writes and iptables-save prints: sorted options, no defaults, no loading of matches."""
+    rule = re.sub(r" --name DEFAULT --mask [0-9a-f.:]+ --rsource\b", "", rule)
+    rule = re.sub(r" --reject-with icmp6?-port-unreachable\b", "", rule)
+    rule = re.sub(r"-m (tcp|udp|multiport) ", "", rule)
+    rule = re.sub(r"(-[sd]) ([0-9.]+|[0-9a-f:]*:[0-9a-f:]*)(?= |$)", _network, rule)
+    rule = re.sub(r"-[sd] (0\.0\.0\.0/0|::/0)( |$)", "", rule)
+    target = rule.partition("-j ")
+    options = re.findall(r"(?:! )?--?[a-z-]+(?: [^- ][^ ]*)*", target[0])
+    return " ".join([*sorted(option.strip() for option in options), f"-j {target[2]}".strip()])
+
+
+def _network(found: re.Match[str]) -> str:
+    return f"{found.group(1)} {found.group(2)}/{128 if ':' in found.group(2) else 32}"
+
+
+def _is_plain(rule: str) -> bool:
+    return {word for word in rule.split() if word.startswith(("-", "!"))} <= _PLAIN and bool(_verdict(rule))
+
+
+def _chain(subject: Subject, host: Host) -> Value:
+    rules = {family: _chains(family, host).get(subject["name"]) for family in _FAMILIES}
+    return {family: found and found[1] for family, found in rules.items()} if any(rules.values()) else None
+
+
+ufw = each(_ufw)
+ufw_rules = each(_ufw_rules)
+chain = each(_chain)

@@ -1,0 +1,603 @@
+# Copyright: gpustead developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Probes of the system: what real tools printed, and real tools where they are at hand."""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+import random
+import shutil
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible_collections.gpustead.cluster.plugins.module_utils.probes import Host, observe
+from ansible_collections.gpustead.cluster.plugins.module_utils.probes.network import normal, parse_kept
+
+FIXTURES = Path(__file__).parent / "fixtures" / "probes"
+SALT = b"salt of the host"
+DAY = 86400
+
+
+def fixture(name: str) -> str:
+    return (FIXTURES / name).read_text()
+
+
+class Lab:
+    """A host made of files and of what its commands print."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.said: dict[str, tuple[int, str, str]] = {}
+        self.asked: list[list[str]] = []
+
+    def has(self, files: Mapping[str, str]) -> None:
+        for name, text in files.items():
+            path = self.root / name.lstrip("/")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+
+    def says(self, command: str, out: str, code: int = 0, err: str = "") -> None:
+        self.said[command] = code, out, err
+
+    def run(self, argv: Sequence[str], timeout: float) -> tuple[int, str, str]:
+        self.asked.append(list(argv))
+        return self.said.get(" ".join(argv), self.said.get(argv[0], (127, "", f"{argv[0]}: not found")))
+
+    def ask(self, kind: str, *names: str, **options: object) -> Any:
+        host = Host(str(self.root), SALT, self.run, str(self.root / "docker.sock"))
+        values = observe([(kind, {"name": name, **options}) for name in names], host)
+        found = [values[f"{kind} {name}"] for name in names]
+        return found if len(names) > 1 else found[0]
+
+
+@pytest.fixture
+def lab(tmp_path: Path) -> Lab:
+    return Lab(tmp_path)
+
+
+def test_packages(lab: Lab) -> None:
+    more = [
+        "Package: half\nStatus: install ok half-configured\nArchitecture: amd64\n",
+        "Package: held\nEssential: yes\nStatus: hold ok installed\nArchitecture: amd64\n",
+        "Package: gone\nStatus: deinstall ok config-files\nArchitecture: amd64\n",
+        "Package: libfoo\nStatus: install ok installed\nArchitecture: i386\n",
+    ]
+    lab.has({"/var/lib/dpkg/status": fixture("dpkg-status") + "\n" + "\n".join(more)})
+    yes, no = {"installed": True}, {"installed": False}
+    names = ["docker.io", "tzdata", "docker", "half", "held", "gone", "libfoo", "libfoo:i386", "libc6:amd64"]
+    assert lab.ask("package", *names) == [yes, yes, None, no, yes, None, None, yes, yes]
+
+
+def test_no_dpkg_is_no_answer(lab: Lab) -> None:
+    assert "status" in lab.ask("package", "bash")["error"]
+
+
+def test_units(lab: Lab) -> None:
+    lab.says("systemctl", fixture("systemctl-show.txt"))
+    about = {"load": "loaded", "enabled": "enabled", "active": "active", "stale": False}
+    docker: dict[str, Any] = {**about, "drop_ins": []}  # one of another role's, which vouches for it
+    ssh = {**about, "drop_ins": ["/etc/systemd/system/ssh.service.d/keys.conf"]}
+    assert lab.ask("unit", "docker.service", "nope.service", "ssh.service") == [docker, None, ssh]
+    assert len(lab.asked) == 1
+    lab.says("systemctl", fixture("systemctl-show.txt").split("\n\n")[0])
+    del docker["active"]
+    assert lab.ask("unit", "docker.service", running=False) == docker
+
+
+def test_a_unit_that_systemctl_refuses_leaves_the_others(lab: Lab) -> None:
+    shown, missing, _ = fixture("systemctl-show.txt").split("\n\n")
+    said = "systemctl show -p LoadState,UnitFileState,ActiveState,DropInPaths,NeedDaemonReload -- "
+    lab.says("systemctl", "", 1, "Unit name a@.service is neither a valid invocation ID nor unit name.")
+    lab.says(f"{said}docker.service", shown.replace("DropInPaths=", "DropInPaths=/usr/lib/b.conf /run/a.conf "))
+    lab.says(f"{said}gone.service", missing.replace("inactive", "active"))
+    docker, refused, gone = lab.ask("unit", "docker.service", "a@.service", "gone.service")
+    assert docker["drop_ins"] == ["/run/a.conf"]
+    assert "neither" in refused["error"]
+    assert gone["load"] == "not-found", "it still runs"
+
+
+def test_kernel(lab: Lab) -> None:
+    lab.has({"/proc/sys/net/ipv4/tcp_rmem": "4096\t131072\t6291456\n", "/proc/sys/net/ipv4/conf/eth0.1/mtu": "1\n"})
+    lab.has({"/etc/modules-load.d/x.conf": "# br_netfilter\nip-tables\n", "/sys/module/overlay/refcnt": "1"})
+    assert lab.ask("sysctl", "net.ipv4.tcp_rmem", "net.ipv4.conf.eth0/1.mtu", "net.no") == [
+        {"value": "4096 131072 6291456"},
+        {"value": "1"},
+        None,
+    ]
+    assert lab.ask("kernel_module", "overlay", "ip_tables", "br_netfilter") == [
+        {"loaded": True, "configured": False},
+        {"loaded": False, "configured": True},
+        None,
+    ]
+
+
+def accounts(lab: Lab) -> None:
+    people = [("ada", 1500), ("bob", 1501), ("eve", 1502), ("nil", 1503), ("sys", 90)]
+    lab.has(
+        {
+            "/etc/passwd": "".join(f"{n}:x:{u}:{u}:{n.title()},,,:/home/{n}:/bin/bash\n" for n, u in people) + "bad\n",
+            "/etc/group": "ada:x:1500:\ndocker:x:103:eve,ada\nsudo:x:27:bob\nempty:x:28:\n",
+            "/etc/shadow": "ada:$y$secret:1::::::\nbob:!$y$secret:1::::::\neve:*:1::::::\nnil::1::::::\n",
+        }
+    )
+
+
+def test_accounts(lab: Lab) -> None:
+    accounts(lab)
+    ada, bob, eve, nil, sys = lab.ask("user", "ada", "bob", "eve", "nil", "sys", groups=["sudo", "docker", "ada"])
+    about = {"uid": 1500, "gid": 1500, "home": "/home/ada", "shell": "/bin/bash", "gecos": "Ada,,,"}
+    digest = ada.pop("password")
+    assert ada == {**about, "groups": ["ada", "docker"]}
+    assert len(digest) == 64 and "secret" not in digest
+    assert [user["password"] for user in (bob, eve, nil, sys)] == ["locked", "locked", "none", "locked"]
+    assert lab.ask("group", "docker") == {"gid": 103}
+    pairs = ["ada:docker", "ada:ada", "bob:docker", "ada:empty"]
+    assert lab.ask("member", *pairs) == [{"member": True}, {"member": True}, None, None]
+    assert not lab.asked
+
+
+def test_accounts_of_a_directory(lab: Lab) -> None:
+    accounts(lab)
+    assert "getent" in lab.ask("user", "ada", "zoe")[1]["error"], "who cannot be asked has not said no"
+    lab.says("getent -- passwd no zoe", "zoe:*:9000:9000::/home/zoe:/bin/sh\n", 2)
+    lab.says("getent -- passwd zoe", "zoe:*:9000:9000::/home/zoe:/bin/sh\n")
+    lab.says("getent -- group all", "all:*:9001:zoe,ada\n")
+    assert lab.ask("user", "no") is not None
+    no, zoe = lab.ask("user", "no", "zoe", groups=["all"])
+    assert (no, zoe["uid"], zoe["password"], zoe["groups"]) == (None, 9000, "not local", ["all"])
+    assert lab.ask("member", "zoe:all") == {"member": True}
+
+
+def test_getent_is_what_we_take_it_for() -> None:
+    values = observe([("user", {"name": "no-such-user"}), ("user", {"name": "0"}), ("user", {"name": "root"})], Host())
+    assert (values["user no-such-user"], values["user 0"]) == (None, None)
+    assert observe([("group", {"name": "root"})], Host()) == {"group root": {"gid": 0}}
+
+
+def test_mounts(lab: Lab) -> None:
+    stacked = [  # as propagation leaves them: the last of the list is not the one on top
+        "10 1 0:10 / /data\\040dir rw - ext4 /dev/below rw",
+        "30 20 0:30 / /data\\040dir rw - nfs4 nas:/top rw",
+        "20 10 0:20 / /data\\040dir rw - tmpfs middle rw",
+    ]
+    lab.has({"/proc/self/mountinfo": fixture("mountinfo") + "\n".join(stacked) + "\n"})
+    options = "_netdev,nofail,noatime"
+    lab.has({"/etc/fstab": f"# /mnt/old x\n10.214.10.5:/nas /mnt/nas/ glusterfs {options} 0 0\nUUID=1 /boot ext4\n"})
+    assert lab.ask("mount", "/mnt/nas", "/boot", "/data dir", "/mnt/old", "/sys/fs/cgroup") == [
+        {
+            "source": "10.214.10.5:/nas",
+            "fstype": "fuse.glusterfs",
+            "fstab_source": "10.214.10.5:/nas",
+            "fstab_fstype": "glusterfs",
+            "fstab_options": options,
+        },
+        {
+            "source": None,
+            "fstype": None,
+            "fstab_source": "UUID=1",
+            "fstab_fstype": "ext4",
+            "fstab_options": None,
+        },
+        {
+            "source": "nas:/top",
+            "fstype": "nfs4",
+            "fstab_source": None,
+            "fstab_fstype": None,
+            "fstab_options": None,
+        },
+        None,
+        {
+            "source": "tmpfs",
+            "fstype": "tmpfs",
+            "fstab_source": None,
+            "fstab_fstype": None,
+            "fstab_options": None,
+        },
+    ]
+
+
+@pytest.mark.skipif(
+    os.geteuid() != 0 or subprocess.run(["unshare", "--mount", "true"], check=False).returncode != 0,
+    reason="needs root and mount namespaces",
+)
+def test_beneath_a_mount(tmp_path: Path) -> None:
+    def ask(name: str) -> Any:
+        return observe([("mountpoint", {"name": f"{tmp_path}/{name}"})], Host())[f"mountpoint {tmp_path}/{name}"]
+
+    (tmp_path / "m").mkdir()
+    assert [ask(name) for name in ("m", "none", "none/deeper")] == [{"protected": False}, None, None]
+    subprocess.run(["mount", "-t", "tmpfs", "none", str(tmp_path / "m")], check=True)
+    try:
+        assert ask("m") == {"protected": False}
+    finally:
+        subprocess.run(["umount", str(tmp_path / "m")], check=True)
+    (tmp_path / "m").chmod(0)
+    assert ask("m") == {"protected": True}
+
+
+def test_what_cannot_be_seen_beneath_is_an_error(lab: Lab) -> None:
+    (lab.root / "mnt").mkdir()
+    lab.says("unshare", "", 1, "unshare: unshare failed: Operation not permitted")
+    assert "not permitted" in lab.ask("mountpoint", "/mnt/nas")["error"]
+
+
+def test_what_is_served(lab: Lab) -> None:
+    bricks = "/run/gluster/vols/nas"
+    lab.has({"/var/lib/glusterd/vols/nas/info": fixture("gluster-info")})
+    lab.has({f"{bricks}/a.pid": "10\n", f"{bricks}/b.pid": "11\n", f"{bricks}/c.pid": "12\n", f"{bricks}/x.socket": ""})
+    lab.has({"/proc/10/comm": "glusterfsd\n", "/proc/11/comm": "bash\n"})
+    options = {"auth.allow": "127.0.0.1,10.214.10.5,10.214.10.0/24", "nfs.disable": None}
+    value = {"started": True, "bricks": {"a": True, "b": False, "c": False}, "options": options}
+    assert lab.ask("gluster", "nas", options=list(options)) == value
+    assert lab.ask("gluster", "other") is None
+    lab.has({"/var/lib/nfs/etab": "/srv/nas\t10.0.0.9(rw)\n/srv/nas\t10.0.0.1(ro)\n/srv/nas2\t*(rw)\n"})
+    assert lab.ask("export", "/srv/nas", "/srv") == [{"clients": ["10.0.0.1(ro)", "10.0.0.9(rw)"]}, None]
+
+
+# --- the firewall
+
+BOTH = {"/proc/net/if_inet6": "", "/etc/ufw/ufw.conf": "# x\nENABLED=yes\nLOGLEVEL=low\n"}
+DEFAULT = 'IPV6=yes\nDEFAULT_INPUT_POLICY="DROP"\nDEFAULT_OUTPUT_POLICY="ACCEPT"\n'
+RULES = [
+    "allow tcp 22 0.0.0.0/0 any 0.0.0.0/0 in # gpustead: ssh",
+    "allow tcp 2222,29500:29510,32768:60999 0.0.0.0/0 any 10.214.10.0/24 in # gpustead: mesh",
+    "allow tcp 10022,16006,17860,18888 0.0.0.0/0 any 10.214.10.0/24 in # gpustead: published",
+    "allow tcp 10022,16006,17860,18888 0.0.0.0/0 any 10.214.20.20 in # gpustead: published",
+]
+
+
+def firewall(lab: Lab) -> None:
+    lab.has({**BOTH, "/etc/default/ufw": DEFAULT})
+    lab.has({f"/etc/ufw/{name}": fixture(name) for name in ("user.rules", "user6.rules")})
+    for command in ("iptables-save", "ip6tables-save"):
+        lab.says(command, fixture(f"{command}.txt"))
+
+
+def test_ufw(lab: Lab) -> None:
+    assert lab.ask("ufw", "status") is None
+    firewall(lab)
+    value = {"enabled": True, "default_incoming": "deny", "default_outgoing": "allow", "logging": "low"}
+    assert lab.ask("ufw", "status") == {**value, "live": True, "ahead": []}
+    real = fixture("ip6tables-save.txt")
+    for change in (
+        real.replace(":INPUT DROP", ":INPUT ACCEPT"),
+        real.replace("-A INPUT -j ufw6-before-input\n", ""),
+        "",
+    ):
+        lab.says("ip6tables-save", change)
+        assert lab.ask("ufw", "status")["live"] is bool(not change), "an empty table: the kernel filters nothing"
+    lab.says("ip6tables-save", real.replace("-A INPUT", "-A INPUT -s ::1/128 -j ACCEPT\n-A INPUT", 1))
+    assert lab.ask("ufw", "status")["ahead"] == ["v6 -s ::1/128 -j ACCEPT"]
+    lab.says("ip6tables-save", "", 3, "no table")
+    assert "no table" in lab.ask("ufw", "status")["error"]
+    (lab.root / "proc/net/if_inet6").unlink()
+    assert lab.ask("ufw", "status")["live"] is True, "without IPv6 there is nothing to filter"
+
+
+def test_ufw_rules(lab: Lab) -> None:
+    firewall(lab)
+    value = lab.ask("ufw_rules", "gpustead: ")
+    assert value["v4"] == RULES
+    assert value["live_v4"] == [
+        "--dport 22 -p tcp -j ACCEPT",
+        "--dports 2222,29500:29510,32768:60999 -p tcp -s 10.214.10.0/24 -j ACCEPT",
+        "--dports 10022,16006,17860,18888 -p tcp -s 10.214.10.0/24 -j ACCEPT",
+        "--dports 10022,16006,17860,18888 -p tcp -s 10.214.20.20/32 -j ACCEPT",
+    ]
+    assert len(value["v6"]) == len(value["live_v6"]) == 4
+    assert lab.ask("ufw_rules", "nobody: ") is None
+
+
+FIRST = "-A ufw-user-input -p tcp -m tcp --dport 22 -j ACCEPT\n"
+
+
+@pytest.mark.parametrize(
+    ("kept", "live", "drift"),
+    [
+        # Of a foreign admin, in both: `ufw allow 443`, `ufw limit 2022/tcp`, `ufw deny 8080` behind ours.
+        (("allow any 443 0.0.0.0/0 any 0.0.0.0/0 in", "-p tcp --dport 443 -j ACCEPT"), "=", ""),
+        (("limit tcp 2022 0.0.0.0/0 any 0.0.0.0/0 in", "-p tcp --dport 2022 -j ufw-user-limit-accept"), "=", ""),
+        (("deny tcp 22 0.0.0.0/0 any 10.9.9.9 in", "-p tcp --dport 22 -s 10.9.9.9 -j DROP"), "=", "both"),
+        (("deny tcp 8080 0.0.0.0/0 any 0.0.0.0/0 in", "-p tcp --dport 8080 -j DROP"), "=last", ""),
+        # By hand, in the kernel alone.
+        (None, "-A ufw-user-input -s 10.9.9.9/32 -j DROP\n" + FIRST, "live"),
+        (None, "-A ufw-user-input -j ACCEPT\n" + FIRST, "live"),
+        (None, "-A ufw-user-input -m comment --comment x -j LOG\n" + FIRST, ""),
+        (None, "", "live"),
+    ],
+)
+def test_drift_of_rules(kept: tuple[str, str] | None, live: str, drift: str, lab: Lab) -> None:
+    firewall(lab)
+    before = lab.ask("ufw_rules", "gpustead: ")
+    rules, saved = fixture("user.rules"), fixture("iptables-save.txt")
+    if kept:
+        line = f"-A ufw-user-input {kept[1]}\n"
+        shown = line.replace("-p tcp ", "-p tcp -m tcp ").replace("10.9.9.9 ", "10.9.9.9/32 ")
+        mark = "### END RULES" if live == "=last" else "### tuple ### allow tcp 22 "
+        rules = rules.replace(mark, f"### tuple ### {kept[0]}\n{line}\n{mark}")
+        at = "-A ufw-user-limit -m" if live == "=last" else FIRST
+        live = shown + at
+        saved = saved.replace(at, live)
+    else:
+        saved = saved.replace(FIRST, live)
+    lab.has({"/etc/ufw/user.rules": rules})
+    lab.says("iptables-save", saved)
+    after = lab.ask("ufw_rules", "gpustead: ")
+    changed = {key for key in before if before[key] != after[key]}
+    assert changed == {"both": {"v4", "live_v4"}, "live": {"live_v4"}, "": set()}[drift]
+
+
+def test_order_is_part_of_the_rules(lab: Lab) -> None:
+    firewall(lab)
+    before = lab.ask("ufw_rules", "gpustead: ")
+    saved = fixture("iptables-save.txt").replace(FIRST, "")
+    lab.says("iptables-save", saved.replace("-A ufw-user-limit -m", FIRST + "-A ufw-user-limit -m"))
+    assert sorted(lab.ask("ufw_rules", "gpustead: ")["live_v4"]) == sorted(before["live_v4"])
+    assert lab.ask("ufw_rules", "gpustead: ") != before
+
+
+@pytest.mark.parametrize(
+    ("ours", "kernels"),
+    [
+        ("-p tcp --dport 22 -j ACCEPT", "-p tcp -m tcp --dport 22 -j ACCEPT"),
+        ("-i eth0 -p udp --dport 53 -s 10.0.0.1 -j DROP", "-s 10.0.0.1/32 -i eth0 -p udp -m udp --dport 53 -j DROP"),
+        ("-p tcp --dport 1 -s fd00::1 -j REJECT", "-s fd00::1/128 -p tcp -m tcp --dport 1 -j REJECT"),
+        ("-d 10.0.0.0/8 -j REJECT", "-d 10.0.0.0/8 -j REJECT --reject-with icmp-port-unreachable"),
+        ("-s ::/0 -j REJECT", "-j REJECT --reject-with icmp6-port-unreachable"),
+        (
+            "-p tcp --dport 22 -m conntrack --ctstate NEW -m recent --set",
+            "-p tcp -m tcp --dport 22 -m conntrack --ctstate NEW "
+            "-m recent --set --name DEFAULT --mask 255.255.255.255 --rsource",
+        ),
+    ],
+)
+def test_spelling_of_rules(ours: str, kernels: str) -> None:
+    assert normal(ours) == normal(kernels)
+
+
+def test_damaged_comment() -> None:
+    text = "### tuple ### allow tcp 1 0.0.0.0/0 any 0.0.0.0/0 in comment=zz\n"
+    assert parse_kept(text) == [("allow tcp 1 0.0.0.0/0 any 0.0.0.0/0 in", "zz", [])]
+
+
+def test_chains(lab: Lab) -> None:
+    firewall(lab)
+    user = ["-j gpustead-forward", "-j RETURN"]
+    docker, ours, none = lab.ask("chain", "DOCKER-USER", "gpustead-forward", "none")
+    assert docker == {"v4": user, "v6": user}
+    assert ours["v4"][0] == "-m conntrack --ctstate RELATED,ESTABLISHED -j RETURN"
+    assert none is None
+    assert lab.ask("chain", "DOCKER-ISOLATION-STAGE-1")["v6"] is None
+
+
+# --- Docker
+
+
+@pytest.fixture
+def engine(lab: Lab) -> Iterator[dict[str, Any]]:
+    """Answers as Docker did: {path: document}, to be changed by the test."""
+    answers: dict[str, Any] = json.loads(fixture("docker.json"))
+    lab.has({"/run/docker.pid": "77", "/proc/77/comm": "dockerd\n"})
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as server:
+        server.bind(str(lab.root / "docker.sock"))
+        server.listen()
+
+        def serve() -> None:
+            while True:
+                try:
+                    link, _ = server.accept()
+                except OSError:
+                    return
+                with link:
+                    path = link.recv(65536).split(b" ")[1].decode()
+                    found = path in answers
+                    text = json.dumps(answers[path] if found else {"message": "no such thing"})
+                    link.sendall(f"HTTP/1.0 {'200 OK' if found else '404 Not Found'}\r\nA: b\r\n\r\n{text}".encode())
+
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        yield answers
+        server.shutdown(socket.SHUT_RDWR)
+        thread.join(5)
+
+
+def test_docker_daemon(lab: Lab, engine: dict[str, Any]) -> None:
+    value = {"answers": True, "logging_driver": "json-file", "live_restore": True, "mirrors": [], "insecure": []}
+    assert lab.ask("docker", "daemon") == value
+    assert lab.ask("docker", "daemon", keys=["DefaultRuntime"])["DefaultRuntime"] == "runc"
+    registries = engine["/info"]["RegistryConfig"]
+    registries["Mirrors"] = ["https://b/", "https://a/"]
+    registries["InsecureRegistryCIDRs"] += ["::1/128", "10.0.0.0/8"]
+    registries["IndexConfigs"]["nas:5000"] = {"Name": "nas:5000", "Mirrors": [], "Secure": False, "Official": False}
+    changed = lab.ask("docker", "daemon")
+    assert (changed["mirrors"], changed["insecure"]) == (["https://a/", "https://b/"], ["10.0.0.0/8", "nas:5000"])
+
+
+def test_images(lab: Lab, engine: dict[str, Any]) -> None:
+    engine["/images/nas:5000/a/b@sha256:1/json"] = {"Id": "sha256:abc", "Size": 1}
+    assert lab.ask("image", "nas:5000/a/b@sha256:1", "none") == [{"id": "sha256:abc"}, None]
+    assert "name of an image" in lab.ask("image", "a/../../info?x")["error"]
+
+
+def test_containers(lab: Lab, engine: dict[str, Any]) -> None:
+    mesh, none = lab.ask("container", "gpustead-mesh/mesh", "gpustead-mesh/none")
+    assert none is None
+    settings = mesh.pop("settings")
+    assert len(settings) == 64
+    (path,) = (
+        path
+        for path, answer in engine.items()
+        if "Config" in answer and answer["Config"]["Labels"]["com.docker.compose.service"] == "mesh"
+    )
+    assert mesh == {
+        "image": engine[path]["Image"],
+        "image_name": engine[path]["Config"]["Image"],
+        "config_hash": engine[path]["Config"]["Labels"]["com.docker.compose.config-hash"],
+        "state": "running",
+        "health": "ok",
+        "count": 1,
+    }
+    real = copy.deepcopy(engine[path])
+
+    def after(change: Callable[[Any], object]) -> Any:
+        engine[path] = copy.deepcopy(real)
+        change(engine[path])
+        return lab.ask("container", "gpustead-mesh/mesh")
+
+    def created_again(inspected: Any) -> None:
+        inspected["Id"] = "f" * 64
+        random.Random(3).shuffle(inspected["Config"]["Env"])
+        inspected["HostConfig"]["Mounts"].reverse()
+        inspected["HostConfig"]["ConsoleSize"] = [40, 120]
+        inspected["HostConfig"]["NewInDocker99"] = None
+        inspected["HostConfig"]["MaskedPaths"].append("/proc/interrupts")
+        inspected["Config"]["AttachStdout"] = not inspected["Config"]["AttachStdout"]
+        labels = {"version": "9.9", "image": "sha256:9", "replace": "abc", "container-number": "2"}
+        inspected["Config"]["Labels"].update({f"com.docker.compose.{key}": text for key, text in labels.items()})
+        inspected["State"]["Health"]["Status"] = "starting"
+
+    assert after(created_again) == {**mesh, "settings": settings}
+    assert after(lambda new: new["HostConfig"].update(Memory=1 << 30))["settings"] != settings
+    assert after(lambda new: new["HostConfig"]["RestartPolicy"].update(Name="no"))["settings"] != settings
+    assert after(lambda new: new["Config"]["Env"].append("A=b"))["settings"] != settings
+    assert after(lambda new: new["Config"]["Cmd"].append("x"))["settings"] != settings
+    assert after(lambda new: new["HostConfig"].update(MaskedPaths=[]))["settings"] != settings
+    assert after(lambda new: new["State"]["Health"].update(Status="unhealthy"))["health"] == "unhealthy"
+    assert after(lambda new: new["State"].update(Status="exited"))["state"] == "exited"
+
+    short = after(lambda new: new["Config"].update(Hostname=new["Id"][:12]))
+    other = after(lambda new: (new.update(Id="e" * 64), new["Config"].update(Hostname="e" * 12)))
+    assert short == other != {**mesh, "settings": settings}
+
+
+def test_two_containers_of_one_service_and_those_beside_it(lab: Lab, engine: dict[str, Any]) -> None:
+    listed = engine["/containers/json?all=1"]
+    entry = next(entry for entry in listed if entry["Labels"]["com.docker.compose.service"] == "mesh")
+    beside = copy.deepcopy(entry)
+    beside["Labels"]["com.docker.compose.oneoff"] = "True"
+    listed.append(beside)
+    assert lab.ask("container", "gpustead-mesh/mesh")["count"] == 1
+    second = copy.deepcopy(entry)
+    second["Labels"]["com.docker.compose.container-number"] = "2"
+    listed.append(second)
+    assert lab.ask("container", "gpustead-mesh/mesh")["count"] == 2
+
+
+def test_docker_is_not_started_by_the_question(lab: Lab, engine: dict[str, Any]) -> None:
+    lab.has({"/proc/77/comm": "bash\n"})
+    assert lab.ask("docker", "daemon") == {"answers": False}
+    assert lab.ask("image", "a") == {"error": "Docker does not run"}
+    assert lab.ask("container", "a/b") == {"error": "Docker does not run"}
+    (lab.root / "run/docker.pid").unlink()
+    assert lab.ask("docker", "daemon") == {"answers": False}
+    lab.has({"/proc/78/comm": "dockerd\n"})
+    assert lab.ask("docker", "daemon")["answers"], "a daemon with its pid file elsewhere"
+
+
+@pytest.mark.skipif(not os.access("/run/docker.sock", os.W_OK), reason="needs Docker")
+def test_real_docker() -> None:
+    values = observe(
+        [("docker", {"name": "daemon"}), ("image", {"name": "no/such"}), ("container", {"name": "a/b"})], Host()
+    )
+    if values["docker daemon"] == {"answers": False}:
+        pytest.skip("Docker does not run")
+    assert values["docker daemon"]["logging_driver"]
+    assert (values["image no/such"], values["container a/b"]) == (None, None)
+
+
+# --- certificates
+
+
+def command(*argv: str, cwd: Path) -> None:
+    subprocess.run(argv, cwd=cwd, check=True, capture_output=True)
+
+
+@pytest.mark.skipif(not shutil.which("openssl"), reason="needs openssl")
+def test_x509(tmp_path: Path) -> None:
+    names = "subjectAltName=DNS:nas.example,IP:10.0.0.5,IP:fd00::5,email:a@example"
+    new = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
+    command(
+        *new, "-keyout", "ca.key", "-out", "ca.crt", "-days", "3650", "-subj", "/O=gpustead/CN=Authority", cwd=tmp_path
+    )
+    signed = [
+        *new,
+        "-CA",
+        "ca.crt",
+        "-CAkey",
+        "ca.key",
+        "-keyout",
+        "k",
+        "-subj",
+        "/CN=n\u00e4s",
+        "-utf8",
+        "-addext",
+        names,
+    ]
+    try:
+        command(*signed, "-out", "c.crt", "-days", "40", cwd=tmp_path)
+    except subprocess.CalledProcessError:
+        pytest.skip("needs openssl 3")
+    command("openssl", "x509", "-in", "c.crt", "-outform", "DER", "-out", "c.der", cwd=tmp_path)
+    identifier = subprocess.run(
+        ["openssl", "x509", "-in", "ca.crt", "-noout", "-ext", "subjectKeyIdentifier"],
+        cwd=tmp_path,
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout.split()[-1]
+
+    def ask(name: str, days: int, now: float) -> Any:
+        host = Host(str(tmp_path), now=now)
+        return observe([("certificate", {"name": name, "days": days})], host)[f"certificate {name}"]
+
+    now = time.time()
+    value = {
+        "issuer": "10=gpustead, 3=Authority",
+        "issuer_key": identifier.replace(":", "").lower(),
+        "subject": "3=n\u00e4s",
+        "names": ["DNS:nas.example", "IP:10.0.0.5", "IP:fd00::5", "email:a@example"],
+        "renewed": True,
+    }
+    assert ask("/c.crt", 30, now + 5) == ask("/c.der", 30, now + 5) == value
+    assert [ask("/c.crt", days, now + 5)["renewed"] for days in (39, 40)] == [True, False]
+    assert ask("/c.crt", 30, now - DAY)["renewed"] is False, "not valid yet"
+    assert ask("/ca.crt", 3000, now + 5)["renewed"] is True
+    der = (tmp_path / "c.der").read_bytes()
+    for damage in (b"", b"x", der[:-9], der + b"\0", der[:40], b"-----BEGIN CERTIFICATE-----\nAAA\n", b"\x30\x84\xff"):
+        (tmp_path / "bad").write_bytes(damage)
+        assert ask("/bad", 30, now) == {"readable": False}, damage
+    assert ask("/none", 30, now) is None
+
+
+@pytest.mark.parametrize(
+    ("host_certificate", "expected"),
+    [(True, {"type": "host", "key_id": "gpu01", "principals": ["10.0.0.1", "gpu01"]}), (False, {"type": "user"})],
+)
+def test_ssh(host_certificate: bool, expected: dict[str, Any], tmp_path: Path) -> None:
+    for name in ("ca", "key"):
+        command("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", name, cwd=tmp_path)
+    sort = ["-h"] if host_certificate else []
+    sign = ["ssh-keygen", "-q", "-s", "ca", *sort, "-I", "gpu01", "-n", "gpu01,10.0.0.1"]
+    command(*sign, "-V", "-1h:+40d", "key.pub", cwd=tmp_path)
+    name = "/key-cert.pub"
+
+    def ask(days: int = 30) -> Any:
+        subject = {"name": name, "kind": "ssh", "days": days}
+        return observe([("certificate", subject)], Host(str(tmp_path)))[f"certificate {name}"]
+
+    printed = subprocess.run(["ssh-keygen", "-lf", "ca.pub"], cwd=tmp_path, check=True, capture_output=True, text=True)
+    value = ask()
+    assert value.items() >= {"issuer": printed.stdout.split()[1], "renewed": True, "for_key": True, **expected}.items()
+    assert ask(41)["renewed"] is False
+    shutil.copy(tmp_path / "ca.pub", tmp_path / "key.pub")
+    assert ask()["for_key"] is False
+    (tmp_path / "key-cert.pub").write_text("ssh-ed25519 AAAA")
+    assert ask() == {"readable": False}
