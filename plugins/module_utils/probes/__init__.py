@@ -62,7 +62,7 @@ PROBES: dict[str, Probe] = {
     "certificate": certificates.certificate,
 }
 _AT_A_PATH = {"file", "apt_source", "apt_key", "tree", "block", "json_keys", "lines", "contains", "certificate"}
-_REMOTE = ("nfs", "fuse.", "glusterfs", "ceph", "cifs", "smb", "9p", "lustre", "beegfs", "gpfs", "afs", "autofs")
+_REMOTE = ("nfs", "fuse", "glusterfs", "ceph", "cifs", "smb", "9p", "lustre", "beegfs", "gpfs", "afs", "autofs")
 _LINKS = 40  # as many as the kernel follows
 
 Spec = tuple[str, Subject]

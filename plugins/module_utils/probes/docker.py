@@ -37,13 +37,9 @@ class _Silent(Unreadable):
 
 def _runs(host: Host) -> bool:
     """Whether there is a daemon: where systemd holds the socket, to connect would start it."""
-    try:
-        entries = os.listdir(host.path("/proc"))
-    except OSError:
-        entries = []
     pid = (host.text("/run/docker.pid") or "").strip()
-    pids = [pid] if pid.isdecimal() else [entry for entry in entries if entry.isdecimal()]
-    return any((host.text(f"/proc/{each_pid}/comm") or "").strip() == "dockerd" for each_pid in pids)
+    pids = [pid] if pid.isdecimal() else [entry for entry in os.listdir(host.path("/proc")) if entry.isdecimal()]
+    return any((host.text(f"/proc/{number}/comm") or "").strip() == "dockerd" for number in pids)
 
 
 def _get(path: str, host: Host) -> Any:

@@ -161,12 +161,15 @@ def _read(subject: Subject, host: Host) -> tuple[bytes, dict[str, Any]] | None:
     path = host.path(path_of(subject))
     try:
         kind = stat.S_IFMT(os.lstat(path).st_mode)
-        if kind != stat.S_IFREG:
-            raise Unreadable(f"{path_of(subject)} is a {_TYPES.get(kind, 'special file')}, not a file")
-        with open(_open(path), "rb") as file:
-            return file.read(), owner(os.fstat(file.fileno()))
+        if kind == stat.S_IFREG:
+            with open(_open(path), "rb") as file:
+                status = os.fstat(file.fileno())
+                kind = stat.S_IFMT(status.st_mode)  # it may have been exchanged meanwhile
+                if kind == stat.S_IFREG:
+                    return file.read(), owner(status)
     except _ABSENT:
         return None
+    raise Unreadable(f"{path_of(subject)} is a {_TYPES.get(kind, 'special file')}, not a file")
 
 
 def _describe(
@@ -207,9 +210,13 @@ def _tree(subject: Subject, host: Host) -> Value:
         kind = _TYPES.get(stat.S_IFMT(os.lstat(host.path(top)).st_mode), "other")
         if kind != "directory":
             return {"type": kind}
-        found = list(_below(host, top, _open(host.path(top), None, os.O_DIRECTORY), subject.get("pattern") or ""))
+        directory = _open(host.path(top), None, os.O_DIRECTORY)
     except _ABSENT:
         return None
+    try:
+        found = list(_below(host, top, directory, subject.get("pattern") or ""))
+    except _ABSENT as error:
+        raise Unreadable(f"{top} changed while it was read: {error.filename}") from None
     lines = "".join(json.dumps([name[len(top.rstrip("/")) + 1 :], about]) + "\n" for name, about in sorted(found))
     return {"type": kind, "count": len(found), "sha256": host.digest(lines.encode(), subject.get("secret"))}
 
