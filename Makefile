@@ -1,7 +1,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-full lint unit integration lab lab-down venv engine root lock clean
+.PHONY: help demo test test-full lint unit integration lab lab-down bench venv engine root lock clean
 
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export ANSIBLE_CALLBACKS_ENABLED := ansible.posix.profile_tasks
@@ -49,6 +49,9 @@ lab-down: venv root ## Take away all that make lab or make demo made, and nothin
 	else echo 'no Docker engine answers: no lab stands'; fi
 	@scripts/engine.sh stop
 	@rm -rf reports
+
+bench: root venv engine ## Time a run without changes beside pyinfra and the floor (BENCH='--rounds 3')
+	@python bench/run.py $(BENCH)
 
 venv:
 	@scripts/venv.sh

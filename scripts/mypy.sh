@@ -6,5 +6,11 @@ cd .dev
 collection=ansible_collections/gpustead/cluster
 MYPYPATH=. mypy --config-file "$collection/pyproject.toml" --cache-dir "$root/.mypy_cache" \
     $(find -L "$collection/plugins" "$collection/tests/unit" -name '*.py')
+cd "$root/bench"
+MYPYPATH=. mypy --config-file "$root/pyproject.toml" --cache-dir "$root/.mypy_cache" *.py
+# pyinfra is in no environment but the benchmark's own.
+cd "$root/bench/with_pyinfra"
+MYPYPATH=. mypy --config-file "$root/pyproject.toml" --cache-dir "$root/.mypy_cache" \
+    --ignore-missing-imports --allow-subclassing-any *.py
 cd "$root/tests/integration"
 MYPYPATH=. exec mypy --config-file "$root/pyproject.toml" --cache-dir "$root/.mypy_cache" $(find . -name '*.py')

@@ -1,0 +1,156 @@
+# Copyright: gpustead developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""make bench: what a run costs that has nothing to do, beside pyinfra and beside the least that is possible.
+
+Makes a lab, converges it, times everyone in turns, writes docs/benchmarks.md and bench/results.json, and takes all
+away again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import fairness
+import report
+from contestants import Contestant, all_contestants, install_pyinfra
+from lab import ROOT, Lab, far_away, step
+from timing import Failed
+
+FAIR = ("no_change", "pyinfra", "floor")
+
+
+def parse(arguments: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="make bench", description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--rounds", type=int, default=3, help="rounds of every measurement")
+    parser.add_argument("--nodes", type=int, default=10, help="containers of the lab")
+    parser.add_argument("--names", type=int, default=50, help="names of them for the growth; 0 leaves it out")
+    parser.add_argument("--rtt", type=int, default=50, help="milliseconds to the far host and back; 0 leaves it out")
+    parser.add_argument("--work", type=Path, default=ROOT / ".cache/bench", help="where everything is made")
+    parser.add_argument("--keep", action="store_true", help="leave the lab for another run, which uses it")
+    parser.add_argument("--no-forced", action="store_true", help="leave out the forced runs, which take the most time")
+    return parser.parse_args(arguments)
+
+
+class Bench:
+    def __init__(self, options: argparse.Namespace) -> None:
+        self.options = options
+        self.lab = Lab(options.work.resolve(), options.nodes)
+        self.blocks: list[report.Block] = []
+        self.kinds: list[str] = []
+        self.outputs = 0
+
+    def prepare(self) -> None:
+        self.lab.work.mkdir(parents=True, exist_ok=True)
+        step(f"a lab of {self.options.nodes} nodes")
+        self.lab.up()
+        step("site.yml on it")
+        self.lab.converge()
+        step("pyinfra in an environment of its own")
+        install_pyinfra(self.lab.work)
+        step("the desired state for it, as the hosts have it")
+        self.lab.capture()
+        self.outputs = len(json.loads((self.lab.state / self.lab.hosts[-1].name / "state.json").read_text()))
+        step("does pyinfra notice a change of each kind?")
+        self.kinds = fairness.check(self.lab, self.lab.hosts[-1])
+        print(f"    yes: {', '.join(self.kinds)}")
+
+    def measure(self) -> None:
+        nodes, names, rtt = self.options.nodes, self.options.names, self.options.rtt
+        for size in sorted({1, min(3, nodes), nodes}):
+            forced = size == nodes and not self.options.no_forced
+            self._block(str(size), plural(size, "host"), size, forced)
+        if rtt:
+            with far_away(self.lab.hosts[0], rtt):
+                self._block(f"rtt{rtt}", f"1 host, {rtt} ms away", 1)
+        if names > nodes:
+            step(f"{names} names for the {nodes} nodes")
+            self.lab.grow(names)
+            self._block(str(names), f"{names} names of {plural(nodes, 'host')}", names)
+
+    def _block(self, suffix: str, title: str, size: int, forced: bool = False) -> None:
+        step(f"{title}, {self.options.rounds} rounds")
+        many = size > self.options.nodes
+        hosts = self.lab.named(size)
+        everyone = all_contestants(self.lab, hosts, self.lab.growth if many else self.lab.inventory)
+        contestants = [everyone[name] for name in (*FAIR, *(["forced"] if forced else []))]
+        block = report.Block(suffix, title, size)
+        for contestant in contestants:  # also warms the hosts' caches up
+            block.peaks[contestant.name] = contestant.run(memory=True).peak_mib
+        for number in range(self.options.rounds):
+            for contestant in rotated(contestants, number):
+                run = contestant.run()
+                block.add(contestant.name, run)
+                print(f"    {contestant.name:10} {run.seconds:8.2f} s, {run.cpu:7.2f} s of CPU", flush=True)
+        # In the order of the tables, whoever began.
+        block.runs = {contestant.name: block.runs[contestant.name] for contestant in contestants}
+        self.blocks.append(block)
+        report.save_runs(self.lab.work / "runs.json", self.blocks)
+
+    def write(self) -> None:
+        results = report.figures(self.blocks, self.outputs)
+        facts = {
+            "rounds": str(self.options.rounds),
+            "nodes": str(self.options.nodes),
+            "names": str(self.options.names),
+            "rtt": str(self.options.rtt),
+            "outputs": str(self.outputs),
+            "kinds": ", ".join(self.kinds),
+            "pyinfra": pinned("pyinfra"),
+        }
+        report.write(self.blocks, results, facts)
+        print(report.screen(self.blocks, results))
+
+    def clean(self, had_images: bool) -> None:
+        step("taking the lab away")
+        self.lab.down(had_images)
+        shutil.rmtree(self.lab.work, ignore_errors=True)
+
+
+def rotated(contestants: Sequence[Contestant], number: int) -> list[Contestant]:
+    """Everyone begins a round in turn."""
+    first = number % len(contestants)
+    return [*contestants[first:], *contestants[:first]]
+
+
+def plural(number: int, word: str) -> str:
+    return f"{number} {word}{'s' if number != 1 else ''}"
+
+
+def pinned(name: str) -> str:
+    lock = (ROOT / "bench/requirements.txt").read_text().splitlines()
+    return next(line.split()[0].replace("==", " ") for line in lock if line.startswith(f"{name}=="))
+
+
+def has_lab_images() -> bool:
+    argv = ["docker", "images", "--quiet", "gpustead/lab-host"]
+    return bool(subprocess.run(argv, capture_output=True, text=True, check=True).stdout.strip())
+
+
+def main() -> int:
+    bench = Bench(parse(sys.argv[1:]))
+    had_images, began = has_lab_images(), time.monotonic()
+    try:
+        bench.prepare()
+        bench.measure()
+        bench.write()
+    except Failed as error:
+        print(f"bench: {error}", file=sys.stderr)
+        return 1
+    finally:
+        if bench.options.keep:
+            print(f"the lab stays: {bench.lab.work}")
+        else:
+            bench.clean(had_images)
+    print(f"docs/benchmarks.md and bench/results.json are written ({(time.monotonic() - began) / 60:.0f} minutes)")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
