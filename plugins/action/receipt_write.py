@@ -1,0 +1,82 @@
+# Copyright: gpustead developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Begin a role's run, or leave its receipt; documented in plugins/modules/receipt_write.py."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from ansible.errors import AnsibleActionFail
+from ansible.plugins.action import ActionBase
+from ansible_collections.gpustead.cluster.plugins.plugin_utils import receipt_inputs as inputs
+from ansible_collections.gpustead.cluster.plugins.plugin_utils.receipt_exchange import exchange
+from ansible_collections.gpustead.cluster.plugins.plugin_utils.receipt_run import is_partial
+
+ARGUMENTS = {
+    "state": {"type": "str", "choices": ["begun", "ended"], "default": "ended"},
+    "checked": {"type": "dict", "default": {}},
+}
+
+
+class ActionModule(ActionBase):
+    def run(self, tmp: Any = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        task_vars = task_vars or {}
+        _, args = self.validate_argument_spec(ARGUMENTS)
+        result: dict[str, Any] = super().run(tmp, task_vars)
+        if self._task._role is None:
+            raise AnsibleActionFail(
+                "receipt_write: expected to stand in a role, whose receipt it writes. Move it there."
+            )
+        role = self._task._role.get_name(include_role_fqcn=False)
+        checked = args["checked"]
+        # Who runs a role from a playbook of their own has checked nothing, and a check mode run changes nothing.
+        verdict = checked.get("stale", {}).get(role)
+        result.update(previous=[], drifted=verdict["drifted"] if verdict else [])
+        if self._task.check_mode:
+            return result
+        request = {
+            "state_dir": checked.get("state_dir", "/var/lib/gpustead"),
+            "role": role,
+            "nonce": checked.get("nonce", "none"),
+        }
+        if args["state"] == "begun":
+            result.update(exchange(self, task_vars, {**request, "operation": "begin"}))
+        elif verdict and not is_partial():
+            request.update(
+                host=checked["host"], inputs=inputs.with_new_files(verdict["inputs"]), accept=checked["force"]
+            )
+            answer = exchange(self, task_vars, {**request, "operation": "write", **self._declared()})
+            if answer["problems"]:
+                raise AnsibleActionFail(self._complaint(role, answer["problems"]))
+            result["changed"] = answer["changed"]
+        return result
+
+    def _declared(self) -> dict[str, list[list[Any]]]:
+        """What the role reads and leaves, rendered with all that the role knows at its end."""
+        path = Path(self._task._role._role_path) / "meta/receipt.yml"
+        receipt = self._loader.load_from_file(str(path), trusted_as_template=True)
+        return {part: specs(self._templar.template(receipt.get(part, {}))) for part in ("reads", "outputs")}
+
+    @staticmethod
+    def _complaint(role: str, problems: list[str]) -> str:
+        return (
+            f"Role {role} has ended, but leaves no receipt:\n- "
+            + "\n- ".join(problems)
+            + "\nLook at what is named and run again; -e site_force=true accepts what is there now as right."
+        )
+
+
+def specs(declared: dict[str, Any]) -> list[list[Any]]:
+    """{kind: [name or {name, when, ...}]} as [[kind, subject], ...], without those whose `when` is false.
+
+    A list in the place of a subject is a list of subjects: an expression may give several.
+    """
+    result = []
+    for kind, subjects in declared.items():
+        for entry in subjects or []:
+            for subject in entry if isinstance(entry, list) else [entry]:
+                options = {"name": subject} if isinstance(subject, str) else dict(subject)
+                if options.pop("when", True):
+                    result.append([kind, options])
+    return result

@@ -1,0 +1,199 @@
+# Copyright: gpustead developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""What runs on a host for receipts: one request (JSON) in, one answer out. Sent over stdin by the action plugins."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from ansible_collections.gpustead.cluster.plugins.module_utils import receipts
+from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
+from ansible_collections.gpustead.cluster.plugins.module_utils.probes import Host, observe
+
+
+class Store:
+    """The receipts of this host, in `<state dir>/receipts`, for root alone.
+
+    Of each role: `<role>.json` vouches; `<role>.last` is the one before, once a run has begun; `<role>.run` names the
+    run that may write the next.
+    """
+
+    def __init__(self, state_dir: str) -> None:
+        self.folder = os.path.join(state_dir, "receipts")
+        self.salt_file = os.path.join(self.folder, ".salt")
+
+    def path(self, role: str, suffix: str = "json") -> str:
+        return os.path.join(self.folder, f"{role}.{suffix}")
+
+    def roles(self) -> list[str]:
+        try:
+            return sorted(name[:-5] for name in os.listdir(self.folder) if name.endswith(".json"))
+        except FileNotFoundError:
+            return []
+
+    def salt(self) -> bytes:
+        """The salt of this host; empty before the first role began."""
+        try:
+            with open(self.salt_file, "rb") as file:
+                return file.read()
+        except FileNotFoundError:
+            return b""
+
+    def prepare(self) -> bytes:
+        os.makedirs(self.folder, mode=0o700, exist_ok=True)
+        os.chmod(self.folder, 0o700)
+        if len(self.salt()) < 32:
+            self.write(self.salt_file, os.urandom(32))
+        return self.salt()
+
+    def read(self, role: str, suffix: str = "json") -> receipts.Receipt:
+        """A receipt.
+
+        Raises:
+            GpusteadError: there is none, or it cannot be used.
+        """
+        remedy = "The role runs again and writes a new one."
+        try:
+            with open(self.path(role, suffix), encoding="utf-8") as file:
+                text = file.read()
+        except FileNotFoundError:
+            unfinished = os.path.exists(self.path(role, "run"))
+            what = "its last run did not come to its end, or was a part of it" if unfinished else "it has not run here"
+            raise GpusteadError(what, "a receipt", remedy) from None
+        except (OSError, UnicodeDecodeError) as error:
+            raise GpusteadError("the receipt cannot be read", f"a file ({error})", remedy) from None
+        receipt = receipts.parse(text)
+        if receipt.role != role:
+            raise GpusteadError(f"the receipt is of role {receipt.role}", f"one of {role}", remedy)
+        return receipt
+
+    def last(self, role: str) -> receipts.Receipt | None:
+        try:
+            return self.read(role, "last")
+        except GpusteadError:
+            return None
+
+    def write(self, path: str, content: bytes) -> None:
+        """In one step: whoever reads sees the old file or the new one."""
+        draft = f"{path}.new"
+        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            os.fchmod(file.fileno(), 0o600)
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(draft, path)
+
+
+def machine_id() -> str:
+    with open("/etc/machine-id", encoding="ascii") as file:
+        return file.read().strip()
+
+
+def check(request: Mapping[str, Any]) -> dict[str, Any]:
+    """Judge the receipts of the roles in `roles`, {role: {part: digest}}. Changes nothing.
+
+    Returns {"roles": {role: {"reasons": [...], "drifted": [...]}}, "left": other roles that have receipts here}.
+    """
+    store = Store(request["state_dir"])
+    salt, machine = store.salt(), machine_id()
+    verdicts: dict[str, receipts.Verdict] = {}
+    found: dict[str, receipts.Receipt] = {}
+    for role in request["roles"]:
+        try:
+            found[role] = store.read(role)
+        except GpusteadError as error:
+            verdicts[role] = receipts.Verdict([str(error)], [])
+    specs = {receipts.identify(spec): (spec[0], spec[1]) for receipt in found.values() for spec in receipt.specs}
+    seen = observe(list(specs.values()), Host(salt=salt))
+    for role, receipt in found.items():
+        inputs = receipts.salted(request["roles"][role], salt)
+        verdicts[role] = receipts.judge(receipt, request["host"], machine, inputs, seen)
+    return {
+        "roles": {role: verdict._asdict() for role, verdict in verdicts.items()},
+        "left": [role for role in store.roles() if role not in request["roles"]],
+    }
+
+
+def begin(request: Mapping[str, Any]) -> dict[str, Any]:
+    """The run `nonce` of `role` begins: its receipt vouches no longer.
+
+    Returns {"previous": [[kind, subject], ...]}: what the role left last time.
+    """
+    store, role = Store(request["state_dir"]), request["role"]
+    store.prepare()
+    store.write(store.path(role, "run"), request["nonce"].encode())
+    try:
+        receipt = store.read(role)
+        store.write(store.path(role, "last"), receipt.dump().encode())
+    except GpusteadError:
+        pass  # none, or one that nothing can be learned from
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(store.path(role))
+    last = store.last(role)
+    return {"previous": last.outputs if last else []}
+
+
+def write(request: Mapping[str, Any]) -> dict[str, Any]:
+    """The run `nonce` of `role` has ended: look at what it left and write the receipt, or say why not.
+
+    Returns {"changed": the receipt differs from the last, "problems": [...]}.
+    """
+    store, role = Store(request["state_dir"]), request["role"]
+    try:
+        with open(store.path(role, "run"), "rb") as file:
+            nonce = file.read().decode()
+    except FileNotFoundError:
+        nonce = ""
+    if nonce != request["nonce"]:
+        return {"changed": False, "problems": ["another run of this role has begun on this host in the meantime"]}
+    salt = store.prepare()
+    reads, outputs = ([(kind, subject) for kind, subject in request[part]] for part in ("reads", "outputs"))
+    host = Host(salt=salt)
+    receipt = receipts.Receipt(
+        role=role,
+        host=request["host"],
+        machine=machine_id(),
+        inputs=receipts.salted(request["inputs"], salt),
+        reads=reads,
+        outputs=outputs,
+        seen=observe([*reads, *outputs], host),
+    )
+    last = store.last(role)
+    problems = list(receipts.unmet(outputs, receipt.seen))
+    if last:
+        gone = receipts.undeclared(last, receipt)
+        problems += [
+            f"{name}: it is not declared any more, and still there"
+            for name, value in observe(gone, host).items()
+            if value is not None
+        ]
+        if not request["accept"]:
+            problems += receipts.not_restored(last, receipt)
+    if problems:
+        return {"changed": False, "problems": problems}
+    store.write(store.path(role), receipt.dump().encode())
+    os.unlink(store.path(role, "run"))
+    return {"changed": last is None or last != receipts.parse(receipt.dump()), "problems": []}
+
+
+OPERATIONS: Mapping[str, Callable[[Mapping[str, Any]], dict[str, Any]]] = {
+    "check": check,
+    "begin": begin,
+    "write": write,
+}
+
+
+def answer(request: str) -> str:
+    """Carry one request out. Errors come back as {"error": ...}: a traceback would tell the user nothing."""
+    try:
+        data = json.loads(request)
+        return json.dumps(OPERATIONS[data["operation"]](data))
+    except GpusteadError as error:
+        return json.dumps({"error": str(error)})
+    except OSError as error:
+        return json.dumps({"error": f"{error}: the receipts in {json.loads(request).get('state_dir')} need root"})

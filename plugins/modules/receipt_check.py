@@ -1,0 +1,100 @@
+#!/usr/bin/python
+# Copyright: gpustead developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Documentation only: the code is the action plugin of the same name: it starts on the controller."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: receipt_check
+short_description: Which roles of a host are stale, in one exchange
+version_added: 0.1.0
+description:
+  - Compares the receipts that roles left on the host with what the roles would be run with now, and with what is on
+    the host now. Changes nothing.
+  - One exchange with the host. Nothing is copied there; it needs Python 3.9 or newer on the host and root.
+  - A receipt that is missing, damaged, of another version, machine or host makes its role stale, with the reason.
+options:
+  inputs:
+    description: What M(gpustead.cluster.receipt_inputs) returned.
+    type: dict
+    required: true
+  host:
+    description: Name of the host in its receipts, usually C(inventory_hostname).
+    type: str
+    required: true
+  state_dir:
+    description: Directory on the host that holds the receipts, in C(receipts).
+    type: path
+    default: /var/lib/gpustead
+  force:
+    description: Hold every role of the host stale.
+    type: bool
+    default: false
+  group:
+    description: Group to put the host into when a role is stale; empty for none. The reasons are printed then.
+    type: str
+    default: ""
+author: The gpustead developers (@gpustead)
+extends_documentation_fragment:
+  - ansible.builtin.action_common_attributes
+attributes:
+  check_mode:
+    support: full
+  diff_mode:
+    support: none
+  platform:
+    platforms: posix
+seealso:
+  - module: gpustead.cluster.receipt_inputs
+  - module: gpustead.cluster.receipt_write
+"""
+
+EXAMPLES = r"""
+- name: Check the receipts
+  gpustead.cluster.receipt_check:
+    inputs: "{{ receipt_inputs }}"
+    host: "{{ inventory_hostname }}"
+  register: __receipts
+"""
+
+RETURN = r"""
+stale:
+  description: The roles that would run, by name.
+  returned: success
+  type: dict
+  contains:
+    reasons:
+      description: Why, in words; no reason is left out.
+      type: list
+      elements: str
+    drifted:
+      description: Ids of the outputs that are not as the role left them, such as V(file /etc/docker/daemon.json).
+      type: list
+      elements: str
+    inputs:
+      description: Digests of what the role would be run with.
+      type: dict
+lines:
+  description: All reasons, each with its role.
+  returned: success
+  type: list
+  elements: str
+left:
+  description: Roles that left receipts on the host and do not belong on it any more.
+  returned: success
+  type: list
+  elements: str
+readable:
+  description: Whether the host could be asked.
+  returned: success
+  type: bool
+partial:
+  description: Whether this run was asked for some tasks only (C(--tags), C(--start-at-task), C(--step)).
+  returned: success
+  type: bool
+nonce:
+  description: Names this run; only it may write the receipts of the roles that it begins.
+  returned: success
+  type: str
+"""

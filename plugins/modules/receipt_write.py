@@ -1,0 +1,65 @@
+#!/usr/bin/python
+# Copyright: gpustead developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Documentation only: the code is the action plugin of the same name: it starts on the controller."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: receipt_write
+short_description: Begin a role's run, or leave its receipt on the host
+version_added: 0.1.0
+description:
+  - Stands in a role, as its first task with O(state=begun) and as its last one without. What the role reads and leaves
+    is declared in its C(meta/receipt.yml).
+  - The end looks at every output. It fails, and leaves no receipt, when one is not as declared, when one that is no
+    longer declared is still there, or when the role did not restore one although it was run with the same as before.
+  - Does nothing in check mode. Leaves no receipt in a run of some tasks only, or where nothing was checked before.
+options:
+  state:
+    description: V(begun) makes the receipt vouch no longer; V(ended) writes a new one.
+    type: str
+    choices: [begun, ended]
+    default: ended
+  checked:
+    description: What M(gpustead.cluster.receipt_check) returned for this host; empty in playbooks that do not check.
+    type: dict
+    default: {}
+author: The gpustead developers (@gpustead)
+extends_documentation_fragment:
+  - ansible.builtin.action_common_attributes
+attributes:
+  check_mode:
+    support: full
+  diff_mode:
+    support: none
+  platform:
+    platforms: posix
+seealso:
+  - module: gpustead.cluster.receipt_check
+"""
+
+EXAMPLES = r"""
+- name: Begin a receipt
+  gpustead.cluster.receipt_write:
+    state: begun
+    checked: "{{ __receipts | default({}) }}"
+  register: __docker_receipt
+
+- name: Leave a receipt
+  gpustead.cluster.receipt_write:
+    checked: "{{ __receipts | default({}) }}"
+"""
+
+RETURN = r"""
+previous:
+  description: With O(state=begun), what the role left when it last ended, as [kind, subject].
+  returned: success
+  type: list
+  elements: list
+drifted:
+  description: Ids of the outputs that were found not as the role had left them.
+  returned: success
+  type: list
+  elements: str
+"""

@@ -1,0 +1,83 @@
+# Copyright: gpustead developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""One exchange with a host about its receipts: the program and its request go over stdin, the answer comes back.
+
+No module is put on the host, and nothing is unpacked there: that alone costs as much as looking at a whole host.
+"""
+
+from __future__ import annotations
+
+import base64
+import functools
+import json
+import shlex
+import zlib
+from collections.abc import Mapping
+from typing import Any
+
+from ansible.errors import AnsibleActionFail
+from ansible.plugins.action import ActionBase
+from ansible_collections.gpustead.cluster.plugins.plugin_utils.receipt_inputs import COLLECTION
+
+PACKAGE = "ansible_collections.gpustead.cluster.plugins.module_utils"
+MARK = "gpustead-receipts:"
+
+# Runs the library on the host from memory, under the names by which its parts import each other.
+START = """
+import sys
+from importlib.machinery import ModuleSpec
+class Library:
+    def __init__(self, sources): self.sources = sources
+    def find_spec(self, name, path=None, target=None):
+        if name in self.sources: return ModuleSpec(name, self, is_package=name + "." in self.packages)
+    def create_module(self, spec): return None
+    def exec_module(self, module):
+        exec(compile(self.sources[module.__name__], module.__name__, "exec"), module.__dict__)
+library = Library(sources)
+library.packages = {name[: end + 1] for name in sources for end, letter in enumerate(name) if letter == "."}
+sys.meta_path.insert(0, library)
+from %(package)s.receipt_agent import answer
+sys.stdout.write("\\n%(mark)s" + answer(request) + "\\n")
+"""
+
+
+@functools.cache
+def library() -> dict[str, str]:
+    """The sources that the agent needs on the host, by the name under which they are imported."""
+    folder = COLLECTION / "plugins" / "module_utils"
+    files = [folder / f"{name}.py" for name in ("errors", "receipts", "receipt_agent", "nas_mountpoint", "ssh_cert")]
+    files += sorted((folder / "probes").glob("*.py"))
+    sources = {}
+    for path in files:
+        name = ".".join([PACKAGE, *path.relative_to(folder).with_suffix("").parts])
+        sources[name.removesuffix(".__init__")] = path.read_text()
+    parents = PACKAGE.split(".")
+    sources.update({".".join(parents[: length + 1]): "" for length in range(len(parents))})
+    return sources
+
+
+def program(request: Mapping[str, Any]) -> bytes:
+    """The whole of what the host's Python reads from stdin."""
+    text = f"sources = {library()!r}\nrequest = {json.dumps(request)!r}\n{START % {'package': PACKAGE, 'mark': MARK}}"
+    packed = base64.b64encode(zlib.compress(text.encode(), 6)).decode()
+    return f"import base64,zlib\nexec(zlib.decompress(base64.b64decode('{packed}')))\n".encode()
+
+
+def exchange(action: ActionBase, task_vars: Mapping[str, Any], request: Mapping[str, Any]) -> dict[str, Any]:
+    """Ask the host of an action, as its become user.
+
+    Raises:
+        AnsibleActionFail: the host has no Python, or the agent there failed.
+        AnsibleConnectionFailure: the host cannot be reached; Ansible reports it as it always does.
+    """
+    python = str(task_vars.get("ansible_python_interpreter") or "auto")
+    python = "python3" if python.startswith("auto") else python
+    result = action._low_level_execute_command(f"{shlex.quote(python)} -I -S -", in_data=program(request))
+    _, mark, answer = result["stdout"].rpartition(MARK)
+    if not mark:
+        words = (result["stderr"] or result["stdout"]).strip() or f"{python} ended with {result['rc']}"
+        raise AnsibleActionFail(f"The receipts could not be looked at: {words}")
+    reply: dict[str, Any] = json.loads(answer)
+    if "error" in reply:
+        raise AnsibleActionFail(reply["error"])
+    return reply
