@@ -35,16 +35,23 @@ class ActionModule(ActionBase):
         try:
             answer = exchange(self, task_vars, request)
         except AnsibleActionFail as error:  # no Python: the preflight of the hosts says what to do
-            blind = {name: {"reasons": [str(error)], "drifted": []} for name in mine}
+            blind = {name: {"reasons": [["host", str(error)]], "drifted": []} for name in mine}
             answer = {"roles": blind, "left": [], "error": str(error)}
         stale = {name: verdict for name, verdict in answer["roles"].items() if verdict["reasons"]}
         if args["force"] or is_partial():
-            reason = "site_force is set" if args["force"] else "only some of its tasks were asked for"
+            reason = ["run", "site_force is set" if args["force"] else "only some of the tasks are asked for"]
             stale = {name: stale.get(name, {"reasons": [reason], "drifted": []}) for name in mine}
         if args["group"]:  # to be run, not reported
             stale.update(self._dependents(roles, mine, stale))
+        findings = [
+            {"role": name, "subject": subject, "what": what}
+            for name in mine
+            if name in stale
+            for subject, what in stale[name]["reasons"]
+        ]
         result.update(
             stale={name: {**stale[name], "inputs": given[name]} for name in mine if name in stale},
+            findings=findings,
             left=answer["left"],
             readable="error" not in answer,
             host=args["host"],
@@ -52,7 +59,7 @@ class ActionModule(ActionBase):
             force=args["force"],
             nonce=secrets.token_hex(16),
             partial=is_partial(),
-            lines=[f"{name}: {reason}" for name in mine if name in stale for reason in stale[name]["reasons"]],
+            lines=[f"{found['role']}: {found['subject']}: {found['what']}" for found in findings],
         )
         if stale and args["group"]:
             result.update(self._join(args["group"], task_vars))
@@ -77,13 +84,13 @@ class ActionModule(ActionBase):
     @staticmethod
     def _dependents(
         roles: Mapping[str, inputs.Role], mine: list[str], stale: Mapping[str, Any]
-    ) -> dict[str, dict[str, list[str]]]:
+    ) -> dict[str, dict[str, Any]]:
         """The roles that run again because one before them does."""
-        found: dict[str, dict[str, list[str]]] = {}
+        found: dict[str, dict[str, Any]] = {}
         for name in mine:
             causes = [other for other in roles[name].after if other in stale or other in found]
             if causes and name not in stale:
-                found[name] = {"reasons": [f"role {cause} runs again" for cause in causes], "drifted": []}
+                found[name] = {"reasons": [[f"role {cause}", "runs again"] for cause in causes], "drifted": []}
         return found
 
     def _join(self, group: str, task_vars: dict[str, Any]) -> dict[str, Any]:

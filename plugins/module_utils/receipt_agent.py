@@ -107,7 +107,7 @@ def check(request: Mapping[str, Any]) -> dict[str, Any]:
         try:
             found[role] = store.read(role)
         except GpusteadError as error:
-            verdicts[role] = receipts.Verdict([str(error)], [])
+            verdicts[role] = receipts.Verdict([["receipt", str(error)]], [])
     specs = {receipts.identify(spec): (spec[0], spec[1]) for receipt in found.values() for spec in receipt.specs}
     seen = observe(list(specs.values()), Host(salt=salt))
     for role, receipt in found.items():
@@ -141,7 +141,7 @@ def begin(request: Mapping[str, Any]) -> dict[str, Any]:
 def write(request: Mapping[str, Any]) -> dict[str, Any]:
     """The run `nonce` of `role` has ended: look at what it left and write the receipt, or say why not.
 
-    Returns {"changed": the receipt differs from the last, "problems": [...]}.
+    Returns {"changed": the outputs differ from those of the last receipt, "problems": [...]}.
     """
     store, role = Store(request["state_dir"]), request["role"]
     try:
@@ -178,7 +178,8 @@ def write(request: Mapping[str, Any]) -> dict[str, Any]:
         return {"changed": False, "problems": problems}
     store.write(store.path(role), receipt.dump().encode())
     os.unlink(store.path(role, "run"))
-    return {"changed": last is None or last != receipts.parse(receipt.dump()), "problems": []}
+    # Another reason to vouch for the same outputs is no change of the host.
+    return {"changed": last is None or last.seen != receipts.parse(receipt.dump()).seen, "problems": []}
 
 
 OPERATIONS: Mapping[str, Callable[[Mapping[str, Any]], dict[str, Any]]] = {

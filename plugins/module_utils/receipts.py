@@ -58,9 +58,12 @@ class Receipt(NamedTuple):
 
 
 class Verdict(NamedTuple):
-    """Whether a receipt vouches: no reasons, then it does. `drifted`: ids of outputs that differ."""
+    """Whether a receipt vouches: no reasons, then it does. A reason is [subject, what is the matter with it].
 
-    reasons: list[str]
+    `drifted`: ids of outputs that differ.
+    """
+
+    reasons: list[list[str]]
     drifted: list[str]
 
 
@@ -110,28 +113,28 @@ def salted(inputs: Mapping[str, str], salt: bytes) -> dict[str, str]:
 
 def judge(receipt: Receipt, host: str, machine: str, inputs: Mapping[str, str], seen: Seen) -> Verdict:
     """Compare a receipt with what the role would be run with now (`inputs`, salted) and with what is there now."""
-    reasons: list[str] = []
+    reasons: list[list[str]] = []
     if receipt.host != host:
-        reasons.append(f"the receipt is of {receipt.host}")
+        reasons.append(["receipt", f"it is of {receipt.host}, expected {host}"])
     if receipt.machine != machine:
-        reasons.append("the receipt is of another machine (machine-id)")
+        reasons.append(["receipt", "it is of another machine (machine-id)"])
     reasons += input_changes(receipt.inputs, inputs)
     reads = {identify(spec) for spec in receipt.reads}
     drifted = []
     for name in (identify(spec) for spec in receipt.specs):
         differences = compare(receipt.seen[name], seen.get(name, {"error": "it was not looked at"}))
         if differences and name in reads:
-            reasons.append(f"what it was made from has changed: {name}: {differences}")
+            reasons.append([f"{name} (read by the role)", differences])
         elif differences:
-            reasons.append(f"{name}: {differences}")
+            reasons.append([name, differences])
             drifted.append(name)
     return Verdict(reasons, drifted)
 
 
-def input_changes(before: Mapping[str, str], after: Mapping[str, str]) -> list[str]:
+def input_changes(before: Mapping[str, str], after: Mapping[str, str]) -> list[list[str]]:
     """What has changed of what a role is run with, in words."""
     return [
-        f"{part} {'has changed' if part in before and part in after else 'is new' if part in after else 'is gone'}"
+        [part, "changed" if part in before and part in after else "new" if part in after else "gone"]
         for part in sorted({**before, **after})
         if before.get(part) != after.get(part)
     ]

@@ -65,9 +65,9 @@ stale:
   type: dict
   contains:
     reasons:
-      description: Why, in words; no reason is left out.
+      description: Why, each as [subject, what is the matter with it]; no reason is left out.
       type: list
-      elements: str
+      elements: list
     drifted:
       description: Ids of the outputs that are not as the role left them, such as V(file /etc/docker/daemon.json).
       type: list
@@ -75,8 +75,13 @@ stale:
     inputs:
       description: Digests of what the role would be run with.
       type: dict
+findings:
+  description: All reasons, each with role, subject and what.
+  returned: success
+  type: list
+  elements: dict
 lines:
-  description: All reasons, each with its role.
+  description: The findings, a line each.
   returned: success
   type: list
   elements: str

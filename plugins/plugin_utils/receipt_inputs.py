@@ -49,7 +49,7 @@ def _text(value: Any) -> str:
 
 
 def without_facts(variables: Mapping[str, Any]) -> dict[str, Any]:
-    """A host's variables without its facts, which Ansible also shows as variables: they say what is, not what should be."""
+    """A host's variables without its facts, which Ansible shows as variables too: what is, not what should be."""
     facts = variables.get("ansible_facts") or {}
     return {name: value for name, value in variables.items() if name not in facts}
 

@@ -1,0 +1,59 @@
+# Copyright: gpustead developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Filter over module_utils/drift_report: results of receipt_check to a report."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from ansible_collections.gpustead.cluster.plugins.module_utils.drift_report import report
+
+DOCUMENTATION = r"""
+name: drift_report
+short_description: One report of what the receipts of all hosts no longer vouch for
+version_added: "0.1.0"
+author: gpustead developers
+description:
+  - Collects what M(gpustead.cluster.receipt_check) found on each host.
+  - A host without a result, because it could not be reached or asked, is a finding.
+options:
+  _input:
+    description: Results of M(gpustead.cluster.receipt_check), by host.
+    type: dict
+    required: true
+"""
+
+EXAMPLES = r"""
+- name: Show the drift
+  ansible.builtin.debug:
+    msg: "{{ ({'gpu01': {'unreachable': true, 'msg': 'no route'}} | gpustead.cluster.drift_report).lines }}"
+"""
+
+RETURN = r"""
+_value:
+  description: The report.
+  type: dict
+  contains:
+    ok:
+      description: Whether nothing was found.
+      type: bool
+    summary:
+      description: One line.
+      type: str
+    findings:
+      description: What was found, each with host, role, subject and what.
+      type: list
+      elements: dict
+    lines:
+      description: The same as the lines of a table.
+      type: list
+      elements: str
+"""
+
+
+class FilterModule:
+    """The filters of this file, by name."""
+
+    def filters(self) -> dict[str, Callable[..., Any]]:
+        return {"drift_report": report}

@@ -1,0 +1,47 @@
+# Copyright: gpustead developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""What the receipts of all hosts no longer vouch for, as one report."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+COLUMNS = ("host", "role", "subject", "what")
+
+
+def report(results: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """One report of the results of receipt_check, by host: ok, summary, findings, and lines for a table."""
+    findings = [finding for host in sorted(results) for finding in _of_host(host, results[host])]
+    drifted = sorted({finding["host"] for finding in findings})
+    summary = f"{len(results)} hosts as their roles left them, and as the inventory has them"
+    if findings:
+        summary = f"{len(drifted)} of {len(results)} hosts differ ({', '.join(drifted)}). Run site.yml to heal them."
+    return {"ok": not findings, "summary": summary, "findings": findings, "lines": table(findings)}
+
+
+def _of_host(host: str, result: Mapping[str, Any]) -> Iterator[dict[str, str]]:
+    """A host's findings. One that could not be looked at is a finding as well."""
+    if "findings" not in result:
+        words = " ".join(str(result.get("msg") or "no result").split())[:400]
+        what = "it cannot be reached" if result.get("unreachable") else "it cannot be looked at"
+        yield {"host": host, "role": "", "subject": "host", "what": f"{what}: {words}"}
+        return
+    for finding in result["findings"]:
+        yield {"host": host, **finding}
+    for role in result.get("left", ()):
+        yield {
+            "host": host,
+            "role": role,
+            "subject": "role",
+            "what": "it does not belong on this host any more, and what it left is still there",
+        }
+
+
+def table(findings: list[dict[str, str]]) -> list[str]:
+    """Aligned lines, the columns' names first; none where there is nothing."""
+    if not findings:
+        return []
+    rows = [COLUMNS, *(tuple(finding[column] for column in COLUMNS) for finding in findings)]
+    widths = [max(len(row[index]) for row in rows) for index in range(3)]
+    return ["  ".join([*(cell.ljust(width) for cell, width in zip(row, widths)), row[3]]) for row in rows]
