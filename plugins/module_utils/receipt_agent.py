@@ -7,6 +7,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -77,6 +78,14 @@ class Store:
         except GpusteadError:
             return None
 
+    def remove(self, role: str) -> None:
+        """Remove the receipt; something else in its place is put aside, since nothing of it is ours."""
+        path = self.path(role)
+        if os.path.isdir(path) and not os.path.islink(path):
+            os.rename(path, f"{path}.{time.time_ns()}.aside")
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path)
+
     def write(self, path: str, content: bytes) -> None:
         """In one step: whoever reads sees the old file or the new one."""
         draft = f"{path}.new"
@@ -132,8 +141,7 @@ def begin(request: Mapping[str, Any]) -> dict[str, Any]:
         store.write(store.path(role, "last"), receipt.dump().encode())
     except GpusteadError:
         pass  # none, or one that nothing can be learned from
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(store.path(role))
+    store.remove(role)
     last = store.last(role)
     return {"previous": last.outputs if last else []}
 

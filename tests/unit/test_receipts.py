@@ -1,0 +1,292 @@
+"""Receipts: what vouches, what does not, and what is said about it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+from ansible_collections.gpustead.cluster.plugins.module_utils import receipt_agent as agent
+from ansible_collections.gpustead.cluster.plugins.module_utils import receipts
+from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
+
+SALT = b"s" * 32
+INPUTS = {"variable docker_log_driver": "a1", "its file tasks/main.yml": "b2"}
+
+
+def make(**changes: Any) -> receipts.Receipt:
+    receipt = receipts.Receipt(
+        role="docker",
+        host="gpu01",
+        machine="m1",
+        inputs=receipts.salted(INPUTS, SALT),
+        reads=[("file", {"name": "/etc/gpustead/image"})],
+        outputs=[
+            ("file", {"name": "/etc/docker/daemon.json"}),
+            ("unit", {"name": "docker.service"}),
+            ("file", {"name": "/etc/old", "absent": True}),
+        ],
+        seen={
+            "file /etc/gpustead/image": {"sha256": "i"},
+            "file /etc/docker/daemon.json": {"mode": "0644", "sha256": "d" * 64},
+            "unit docker.service": {"enabled": "enabled", "active": "active"},
+            "file /etc/old": None,
+        },
+    )
+    return receipt._replace(**changes)
+
+
+def judge(receipt: receipts.Receipt, inputs: dict[str, str] | None = None, **seen: Any) -> receipts.Verdict:
+    found = {**receipt.seen, **{name.replace("__", " "): value for name, value in seen.items()}}
+    return receipts.judge(receipt, "gpu01", "m1", receipts.salted(inputs or INPUTS, SALT), found)
+
+
+def test_a_receipt_comes_back_as_it_was_written() -> None:
+    receipt = make()
+    again = receipts.parse(receipt.dump())
+    assert again.seen == receipt.seen
+    assert [tuple(spec) for spec in again.outputs] == receipt.outputs
+    assert judge(again) == receipts.Verdict([], [])
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "damaged"),
+        ("{", "damaged"),
+        ("[]", "damaged"),
+        ('{"version": 99}', "version 99"),
+        ('{"version": 1}', "damaged"),
+        (make().dump()[:200], "damaged"),
+        (json.dumps({**json.loads(make().dump()), "seen": {}}), "damaged"),
+        (json.dumps({**json.loads(make().dump()), "inputs": []}), "damaged"),
+        (json.dumps({**json.loads(make().dump()), "outputs": [["file"]]}), "damaged"),
+        (json.dumps({**json.loads(make().dump()), "outputs": 3}), "damaged"),
+        (json.dumps({**json.loads(make().dump()), "more": 1}), "damaged"),
+    ],
+)
+def test_what_is_no_receipt_is_said_to_be_none(text: str, words: str) -> None:
+    with pytest.raises(GpusteadError, match=words):
+        receipts.parse(text)
+
+
+CASES: list[tuple[str, dict[str, Any], list[list[str]], list[str]]] = [
+    ("mode", {"file /etc/docker/daemon.json": {"mode": "0600", "sha256": "d" * 64}},
+     [["file /etc/docker/daemon.json", "mode was 0644, is 0600"]], ["file /etc/docker/daemon.json"]),
+    ("content", {"file /etc/docker/daemon.json": {"mode": "0644", "sha256": "e" * 64}},
+     [["file /etc/docker/daemon.json", f"sha256 was {'d' * 12}, is {'e' * 12}"]], ["file /etc/docker/daemon.json"]),
+    ("gone", {"unit docker.service": None}, [["unit docker.service", "it is gone"]], ["unit docker.service"]),
+    ("back", {"file /etc/old": {"mode": "0644"}},
+     [["file /etc/old", "it is there, and should not be"]], ["file /etc/old"]),
+    ("unreadable", {"unit docker.service": {"error": "no systemctl"}},
+     [["unit docker.service", "it cannot be read: no systemctl"]], ["unit docker.service"]),
+    ("read", {"file /etc/gpustead/image": {"sha256": "j"}},
+     [["file /etc/gpustead/image (read by the role)", "sha256 was i, is j"]], []),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("changes", "reasons", "drifted"), [case[1:] for case in CASES], ids=[case[0] for case in CASES]
+)
+def test_what_differs_is_named(changes: dict[str, Any], reasons: list[list[str]], drifted: list[str]) -> None:
+    receipt = make()
+    verdict = receipts.judge(receipt, "gpu01", "m1", receipt.inputs, {**receipt.seen, **changes})
+    assert verdict == receipts.Verdict(reasons, drifted)
+
+
+def test_an_output_that_was_not_looked_at_does_not_pass() -> None:
+    receipt = make()
+    verdict = receipts.judge(receipt, "gpu01", "m1", receipt.inputs, {})
+    assert len(verdict.reasons) == len(receipt.specs)
+
+
+def test_a_receipt_of_elsewhere_does_not_vouch() -> None:
+    receipt = make()
+    reasons = receipts.judge(receipt, "gpu02", "m2", receipt.inputs, receipt.seen).reasons
+    assert [what for _, what in reasons] == ["it is of gpu01, expected gpu02", "it is of another machine (machine-id)"]
+
+
+def test_changed_new_and_gone_inputs_are_named() -> None:
+    verdict = judge(make(), inputs={"variable docker_log_driver": "zz", "variable mine": "c3"})
+    assert verdict.reasons == [
+        ["its file tasks/main.yml", "gone"],
+        ["variable docker_log_driver", "changed"],
+        ["variable mine", "new"],
+    ]
+
+
+def test_digests_in_a_receipt_are_of_this_host_alone() -> None:
+    assert not set(receipts.salted(INPUTS, SALT).values()) & set(receipts.salted(INPUTS, b"t" * 32).values())
+
+
+def test_lists_are_compared_by_what_came_and_went() -> None:
+    assert receipts.compare({"v4": ["a", "b"]}, {"v4": ["b", "c"]}) == 'v4 without ["a"] and with ["c"]'
+    assert receipts.compare({"v4": ["a", "b"]}, {"v4": ["b", "a"]}) == "v4 is in another order"
+
+
+@pytest.mark.parametrize(
+    ("changes", "complaint"),
+    [
+        ({}, None),
+        (
+            {"unit docker.service": {"enabled": "disabled", "active": "active"}},
+            "enabled should be enabled, is disabled",
+        ),
+        ({"unit docker.service": {"enabled": "enabled", "active": "failed"}}, "active should be active, is failed"),
+        ({"unit docker.service": {"enabled": "enabled"}}, None),
+        ({"unit docker.service": None}, "it is not there"),
+        ({"file /etc/old": {"mode": "0644"}}, "it is there, and should not be"),
+        ({"file /etc/docker/daemon.json": {"error": "I/O"}}, "it cannot be read: I/O"),
+    ],
+)
+def test_nothing_is_vouched_for_that_is_not_as_it_should_be(changes: dict[str, Any], complaint: str | None) -> None:
+    receipt = make()
+    found = list(receipts.unmet(receipt.outputs, {**receipt.seen, **changes}))
+    assert [line.partition(": ")[2] for line in found] == ([complaint] if complaint else [])
+
+
+def test_a_wanted_value_is_compared_with_what_is_there() -> None:
+    user = ("user", {"name": "ada", "expect": {"uid": 1500}})
+    assert list(receipts.unmet([user], {"user ada": {"uid": 1500}})) == []
+    assert list(receipts.unmet([user], {"user ada": {"uid": 1600}})) == ["user ada: uid should be 1500, is 1600"]
+
+
+class TestNotRestored:
+    changed: ClassVar = {"file /etc/docker/daemon.json": {"mode": "0666", "sha256": "d" * 64}}
+
+    def test_the_same_inputs_must_give_the_same_outputs(self) -> None:
+        last, new = make(), make(seen={**make().seen, **self.changed})
+        (line,) = receipts.not_restored(last, new)
+        assert line.startswith("file /etc/docker/daemon.json: mode was 0644, is 0666")
+
+    def test_other_inputs_may_give_others(self) -> None:
+        new = make(seen={**make().seen, **self.changed}, inputs={})
+        assert list(receipts.not_restored(make(), new)) == []
+
+    def test_what_the_role_reads_may_have_changed(self) -> None:
+        new = make(seen={**make().seen, **self.changed, "file /etc/gpustead/image": {"sha256": "j"}})
+        assert list(receipts.not_restored(make(), new)) == []
+
+    def test_what_is_made_anew_varies(self) -> None:
+        outputs = [("file", {"name": "/etc/docker/daemon.json", "varies": True})]
+        new = make(seen={**make().seen, **self.changed}, outputs=outputs)
+        assert list(receipts.not_restored(make(), new)) == []
+
+
+@pytest.mark.parametrize(
+    ("spec", "value", "must_go"),
+    [
+        (("user", {"name": "carol"}), {"uid": 1502}, True),
+        (("file", {"name": "/etc/x"}), {"type": "file"}, True),
+        (("file", {"name": "/data"}), {"type": "directory"}, False),
+        (("file", {"name": "/etc/x", "keep": True}), {"type": "file"}, False),
+        (("package", {"name": "acl"}), {"installed": True}, False),
+        (("file", {"name": "/etc/x", "absent": True}), None, False),
+    ],
+)
+def test_what_is_not_declared_any_more_must_go(spec: Any, value: Any, must_go: bool) -> None:
+    name = receipts.identify(spec)
+    last = make(outputs=[spec], reads=[], seen={name: value})
+    assert receipts.undeclared(last, make(outputs=[], reads=[], seen={})) == ([spec] if must_go else [])
+
+
+class TestAgent:
+    """The agent as it runs on a host, on a state directory of its own."""
+
+    def ask(self, state: Path, operation: str, **request: Any) -> dict[str, Any]:
+        given = {"state_dir": str(state), "role": "docker", "host": "gpu01", "nonce": "n1", **request}
+        answer: dict[str, Any] = json.loads(agent.answer(json.dumps({"operation": operation, **given})))
+        return answer
+
+    def write(self, state: Path, path: Path, **request: Any) -> dict[str, Any]:
+        outputs = [["file", {"name": str(path)}]]
+        return self.ask(
+            state, "write", **{"inputs": INPUTS, "reads": [], "outputs": outputs, "accept": False, **request}
+        )
+
+    def check(self, state: Path, inputs: dict[str, str] | None = None) -> dict[str, Any]:
+        answer = self.ask(state, "check", roles={"docker": inputs or INPUTS})
+        verdict: dict[str, Any] = answer["roles"]["docker"]
+        return verdict
+
+    @pytest.fixture
+    def output(self, tmp_path: Path) -> Path:
+        path = tmp_path / "output"
+        path.write_text("as the role wrote it")
+        return path
+
+    def test_a_role_that_ended_is_fresh(self, tmp_path: Path, output: Path) -> None:
+        assert "has not run here" in self.check(tmp_path)["reasons"][0][1]
+        assert self.ask(tmp_path, "begin") == {"previous": []}
+        assert self.write(tmp_path, output) == {"changed": True, "problems": []}
+        assert self.check(tmp_path) == {"reasons": [], "drifted": []}
+
+    def test_a_second_run_without_changes_changes_nothing(self, tmp_path: Path, output: Path) -> None:
+        for changed in (True, False):
+            self.ask(tmp_path, "begin")
+            assert self.write(tmp_path, output) == {"changed": changed, "problems": []}
+
+    def test_a_run_that_died_leaves_none(self, tmp_path: Path, output: Path) -> None:
+        self.ask(tmp_path, "begin")
+        self.write(tmp_path, output)
+        self.ask(tmp_path, "begin", nonce="n2")
+        assert "did not come to its end" in self.check(tmp_path)["reasons"][0][1]
+        assert not (tmp_path / "receipts/docker.json").exists()
+
+    def test_only_the_run_that_began_may_write(self, tmp_path: Path, output: Path) -> None:
+        self.ask(tmp_path, "begin")
+        self.ask(tmp_path, "begin", nonce="of another run")
+        assert "another run" in self.write(tmp_path, output)["problems"][0]
+        assert not (tmp_path / "receipts/docker.json").exists()
+
+    def test_drift_is_seen_and_what_is_not_restored_is_refused(self, tmp_path: Path, output: Path) -> None:
+        self.ask(tmp_path, "begin")
+        self.write(tmp_path, output)
+        output.write_text("edited by hand")
+        assert self.check(tmp_path)["drifted"] == [f"file {output}"]
+        self.ask(tmp_path, "begin")
+        assert "sha256" in self.write(tmp_path, output)["problems"][0]
+        assert "did not come to its end" in self.check(tmp_path)["reasons"][0][1]
+        # Still refused on the next try: the last good receipt is what counts.
+        self.ask(tmp_path, "begin")
+        assert self.write(tmp_path, output)["problems"]
+        assert self.write(tmp_path, output, accept=True)["problems"] == []
+
+    def test_what_is_no_longer_declared_must_be_gone(self, tmp_path: Path, output: Path) -> None:
+        self.ask(tmp_path, "begin")
+        self.write(tmp_path, output)
+        begun = self.ask(tmp_path, "begin")
+        assert begun == {"previous": [["file", {"name": str(output)}]]}
+        other = {**INPUTS, "variable more": "c"}
+        assert "not declared any more" in self.write(tmp_path, output, outputs=[], inputs=other)["problems"][0]
+        output.unlink()
+        assert self.write(tmp_path, output, outputs=[], inputs=other)["problems"] == []
+
+    @pytest.mark.parametrize("damage", ["", "{", '{"version": 2}', None])
+    def test_a_damaged_receipt_is_stale_and_no_error(self, tmp_path: Path, output: Path, damage: str | None) -> None:
+        self.ask(tmp_path, "begin")
+        self.write(tmp_path, output)
+        path = tmp_path / "receipts/docker.json"
+        if damage is None:
+            path.unlink()
+            path.mkdir()
+        else:
+            path.write_text(damage)
+        (reason,) = self.check(tmp_path)["reasons"]
+        assert reason[0] == "receipt"
+        self.ask(tmp_path, "begin")
+        assert self.write(tmp_path, output)["problems"] == []
+        assert self.check(tmp_path)["reasons"] == []
+
+    def test_receipts_are_for_root_alone(self, tmp_path: Path, output: Path) -> None:
+        self.ask(tmp_path, "begin")
+        self.write(tmp_path, output)
+        modes = {path.name: path.stat().st_mode & 0o777 for path in (tmp_path / "receipts").iterdir()}
+        assert set(modes.values()) == {0o600}
+        assert (tmp_path / "receipts").stat().st_mode & 0o777 == 0o700
+
+    def test_receipts_of_other_roles_are_named(self, tmp_path: Path, output: Path) -> None:
+        self.ask(tmp_path, "begin")
+        self.write(tmp_path, output)
+        assert self.ask(tmp_path, "check", roles={})["left"] == ["docker"]
