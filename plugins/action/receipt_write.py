@@ -30,19 +30,18 @@ class ActionModule(ActionBase):
             )
         role = self._task._role.get_name(include_role_fqcn=False)
         checked = args["checked"]
-        # Who runs a role from a playbook of their own has checked nothing, and a check mode run changes nothing.
+        # Who runs a role from a playbook of their own has checked nothing.
         verdict = checked.get("stale", {}).get(role)
         result.update(previous=[], drifted=verdict["drifted"] if verdict else [])
-        if self._task.check_mode:
-            return result
         request = {
             "state_dir": checked.get("state_dir", "/var/lib/gpustead"),
             "role": role,
             "nonce": checked.get("nonce", "none"),
         }
         if args["state"] == "begun":
-            result.update(exchange(self, task_vars, {**request, "operation": "begin"}))
-        elif verdict and not is_partial():
+            operation = "previous" if self._task.check_mode else "begin"
+            result.update(exchange(self, task_vars, {**request, "operation": operation}))
+        elif verdict and not is_partial() and not self._task.check_mode:
             request.update(
                 host=checked["host"], inputs=inputs.with_new_files(verdict["inputs"]), accept=checked["force"]
             )

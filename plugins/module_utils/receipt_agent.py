@@ -128,11 +128,18 @@ def check(request: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def begin(request: Mapping[str, Any]) -> dict[str, Any]:
-    """The run `nonce` of `role` begins: its receipt vouches no longer.
+def previous(request: Mapping[str, Any]) -> dict[str, Any]:
+    """What the role left last time, as {"previous": [[kind, subject], ...]}. Changes nothing."""
+    store, role = Store(request["state_dir"]), request["role"]
+    try:
+        return {"previous": store.read(role).outputs}
+    except GpusteadError:
+        last = store.last(role)
+        return {"previous": last.outputs if last else []}
 
-    Returns {"previous": [[kind, subject], ...]}: what the role left last time.
-    """
+
+def begin(request: Mapping[str, Any]) -> dict[str, Any]:
+    """The run `nonce` of `role` begins: its receipt vouches no longer. Returns what `previous` does."""
     store, role = Store(request["state_dir"]), request["role"]
     store.prepare()
     store.write(store.path(role, "run"), request["nonce"].encode())
@@ -142,8 +149,7 @@ def begin(request: Mapping[str, Any]) -> dict[str, Any]:
     except GpusteadError:
         pass  # none, or one that nothing can be learned from
     store.remove(role)
-    last = store.last(role)
-    return {"previous": last.outputs if last else []}
+    return previous(request)
 
 
 def write(request: Mapping[str, Any]) -> dict[str, Any]:
@@ -192,6 +198,7 @@ def write(request: Mapping[str, Any]) -> dict[str, Any]:
 
 OPERATIONS: Mapping[str, Callable[[Mapping[str, Any]], dict[str, Any]]] = {
     "check": check,
+    "previous": previous,
     "begin": begin,
     "write": write,
 }

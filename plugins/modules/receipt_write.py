@@ -14,7 +14,7 @@ description:
     is declared in its C(meta/receipt.yml).
   - The end looks at every output. It fails, and leaves no receipt, when one is not as declared, when one that is no
     longer declared is still there, or when the role did not restore one although it was run with the same as before.
-  - Does nothing in check mode. Leaves no receipt in a run of some tasks only, or where nothing was checked before.
+  - Changes nothing in check mode. Leaves no receipt in a run of some tasks only, or where nothing was checked before.
 options:
   state:
     description: V(begun) makes the receipt vouch no longer; V(ended) writes a new one.

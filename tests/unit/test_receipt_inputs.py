@@ -1,0 +1,171 @@
+"""What a role is run with: found in its files, digested as written."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from ansible_collections.gpustead.cluster.plugins.plugin_utils import receipt_inputs as inputs
+
+ROOT = Path(__file__).parents[2]
+ROLES = inputs.site_roles(ROOT)
+
+
+def role(tmp_path: Path, **files: str) -> inputs.Role:
+    folder = tmp_path / "toy"
+    texts = {
+        "meta/receipt.yml": "groups: [gpu_nodes]\n",
+        **{name.replace("__", "/"): text for name, text in files.items()},
+    }
+    for name, text in texts.items():
+        path = folder / (name if "." in name else f"{name}.yml")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    return inputs.read_role(folder)
+
+
+def parts(given: inputs.Role, variables: dict[str, Any]) -> dict[str, str]:
+    return inputs.host_inputs(given, variables, [])
+
+
+def test_a_variable_that_the_role_names_is_an_input(tmp_path: Path) -> None:
+    toy = role(tmp_path, tasks__main="x: '{{ toy_port }}'", defaults__main="toy_users: '{{ cluster_users }}'")
+    variables = {"toy_port": 1, "cluster_users": [], "cluster_other": 2, "ansible_facts": {}, "groups": {}}
+    assert set(parts(toy, variables)) == {"variable toy_port", "variable cluster_users"}
+
+
+def test_a_variable_reached_through_a_users_own_is_an_input(tmp_path: Path) -> None:
+    toy = role(tmp_path, tasks__main="x: '{{ toy_port }}'")
+    variables = {
+        "toy_port": "{{ site_ports['a'] }}",
+        "site_ports": {"a": "{{ base_port }}"},
+        "base_port": 1,
+        "other": 2,
+    }
+    before = parts(toy, variables)
+    assert set(before) == {"variable toy_port", "variable site_ports", "variable base_port"}
+    after = parts(toy, {**variables, "base_port": 3, "other": 4})
+    assert [name for name in before if before[name] != after[name]] == ["variable base_port"]
+
+
+def test_facts_and_registered_results_are_none(tmp_path: Path) -> None:
+    toy = role(tmp_path, tasks__main="x: '{{ toy_port }} {{ gather_subset }} {{ __toy_found }} {{ ansible_host }}'")
+    variables = {
+        "gather_subset": ["min"],
+        "ansible_facts": {"gather_subset": ["min"]},
+        "__toy_found": 1,
+        "ansible_host": "10.0.0.1",
+        "ansible_check_mode": True,
+    }
+    assert set(parts(toy, variables)) == {"variable ansible_host"}
+
+
+def test_files_of_the_role_are_inputs_and_its_readme_is_none(tmp_path: Path) -> None:
+    toy = role(tmp_path, tasks__main="a: 1", **{"README.md": "# Toy"})
+    assert set(toy.parts) == {"its file tasks/main.yml", "its file meta/receipt.yml"}
+    other = role(tmp_path, tasks__main="a: 2")
+    assert toy.parts["its file tasks/main.yml"] != other.parts["its file tasks/main.yml"]
+
+
+def test_members_of_groups_and_what_is_read_of_them_are_inputs(tmp_path: Path) -> None:
+    toy = role(tmp_path, tasks__main="x: \"{{ groups['gpu_nodes'] }} {{ hostvars[node].cluster_address }}\"")
+    variables: dict[str, dict[str, Any]] = {
+        "gpu01": {"cluster_address": "{{ rack }}.1", "rack": "10.0.1"},
+        "gpu02": {"cluster_address": "10.0.1.2"},
+    }
+
+    def common(groups: dict[str, list[str]], known: dict[str, dict[str, Any]]) -> dict[str, str]:
+        return inputs.common_inputs({"toy": toy}, groups, known, "2.19")["toy"]
+
+    before = common({"gpu_nodes": ["gpu01", "gpu02"]}, variables)
+    assert {"group gpu_nodes", "variable cluster_address of the hosts in gpu_nodes"} <= set(before)
+
+    def changed(after: dict[str, str]) -> list[str]:
+        return [name for name in before if before[name] != after[name]]
+
+    moved = {**variables, "gpu01": {**variables["gpu01"], "rack": "10.0.2"}}
+    assert changed(common({"gpu_nodes": ["gpu01", "gpu02"]}, moved)) == [
+        "variable cluster_address of the hosts in gpu_nodes"
+    ]
+    assert "group gpu_nodes" in changed(common({"gpu_nodes": ["gpu01"]}, variables))
+    assert inputs.common_inputs({"toy": toy}, {}, {}, "2.21")["toy"]["ansible-core"] != before["ansible-core"]
+
+
+def test_files_that_variables_name_count_with_their_contents(tmp_path: Path) -> None:
+    path = tmp_path / "ca.crt"
+    assert inputs.file_digest(path) == inputs.digest(None)
+    path.write_text("one")
+    one = inputs.file_digest(path)
+    path.write_text("two")
+    assert inputs.file_digest(path) != one
+    folder = inputs.file_digest(tmp_path)
+    path.write_text("three")
+    assert inputs.file_digest(tmp_path) != folder
+
+
+def test_a_file_that_the_role_made_counts_from_the_end_of_its_run(tmp_path: Path) -> None:
+    path = tmp_path / "made"
+    begun = {f"{inputs.CONTENTS}{path}": inputs.file_digest(path), "variable x": "1"}
+    path.write_text("made")
+    ended = inputs.with_new_files(begun)
+    assert ended == {f"{inputs.CONTENTS}{path}": inputs.file_digest(path), "variable x": "1"}
+    path.write_text("edited during the run")
+    assert inputs.with_new_files(ended) == ended
+
+
+def test_a_vaulted_value_counts_as_its_ciphertext() -> None:
+    class Vaulted:
+        def __init__(self, text: str) -> None:
+            self._ciphertext = text
+
+    assert inputs.digest(Vaulted("a")) == inputs.digest(Vaulted("a")) != inputs.digest(Vaulted("b"))
+
+
+def test_every_site_role_leaves_a_receipt() -> None:
+    names = {path.name for path in (ROOT / "roles").iterdir() if path.is_dir()} - {"lab"}
+    assert set(ROLES) == names
+
+
+@pytest.mark.parametrize("name", sorted(ROLES))
+def test_a_role_begins_and_ends_with_its_receipt(name: str) -> None:
+    tasks = yaml.safe_load((ROOT / "roles" / name / "tasks/main.yml").read_text())
+    module = "gpustead.cluster.receipt_write"
+    assert tasks[0][module]["state"] == "begun"
+    assert tasks[0]["register"] == f"__{name}_receipt"
+    assert module in tasks[-1]
+    assert tasks[-2]["ansible.builtin.meta"] == "flush_handlers"
+
+
+def jinja(name: str) -> str:
+    """Everything in the role's files that Ansible renders."""
+    files = [path for path in (ROOT / "roles" / name).rglob("*") if path.suffix in (".yml", ".j2")]
+    return "\n".join(path.read_text() for path in files if "files" not in path.parts)
+
+
+@pytest.mark.parametrize("name", sorted(ROLES))
+def test_names_that_templates_use_are_inputs(name: str) -> None:
+    """A name put together at run time would not be found: `vars[...]`, lookups of vars, and others' in another form."""
+    text = jinja(name)
+    assert re.findall(r"\bvars\[|lookup\(\s*['\"](?:ansible\.builtin\.)?(?:vars|varnames|env)['\"]", text) == []
+    assert len(re.findall(r"\bhostvars\b", text)) == len(inputs.OF_OTHERS.findall(text))
+
+
+@pytest.mark.parametrize("name", sorted(ROLES))
+def test_groups_are_read_by_name(name: str) -> None:
+    text = jinja(name)
+    assert len(re.findall(r"\bgroups\[", text)) == len(inputs.GROUPS.findall(text))
+    assert set(ROLES[name].groups) <= {"gpu_nodes", "nas_server", "registry"}
+
+
+def test_the_order_of_dependents_is_that_of_the_site() -> None:
+    order = [task["name"] for task in yaml.safe_load((ROOT / "playbooks/tasks/roles.yml").read_text())]
+    includes = [
+        task["ansible.builtin.include_role"]["name"].rpartition(".")[2]
+        for task in yaml.safe_load((ROOT / "playbooks/tasks/roles.yml").read_text())
+    ]
+    assert len(order) == len(includes) == len(ROLES)
+    for name, given in ROLES.items():
+        assert all(includes.index(before) < includes.index(name) for before in given.after)
