@@ -108,6 +108,26 @@ def read_role(folder: Path) -> Role:
     )
 
 
+@dataclass(frozen=True)
+class Scope:
+    """What renders the names of the files that a role is run with: its defaults, its own variables, the names."""
+
+    defaults: Mapping[str, Any]
+    variables: Mapping[str, Any]
+    files: Sequence[str]
+
+
+def read_scope(name: str, loader: Any, root: Path = COLLECTION) -> Scope:
+    """The scope of a role, by Ansible's own loader (DataLoader): what it gives may be rendered."""
+    folder = root / "roles" / name
+
+    def load(path: str) -> Any:
+        return loader.load_from_file(str(folder / path), trusted_as_template=True)
+
+    variables = {**load("vars/main.yml"), "role_path": str(folder)}
+    return Scope(load("defaults/main.yml"), variables, load("meta/receipt.yml")["files"])
+
+
 def site_roles(root: Path = COLLECTION) -> dict[str, Role]:
     """The roles that leave receipts, by name."""
     return {path.parents[1].name: read_role(path.parents[1]) for path in sorted(root.glob("roles/*/meta/receipt.yml"))}
