@@ -66,11 +66,13 @@ def users(subjects: Sequence[Subject], host: Host) -> dict[str, Value]:
             return None
         name, _, uid, gid, gecos, home, shell = known[subject["name"]]
         value = {"uid": int(uid), "gid": int(gid), "home": home, "shell": shell, "gecos": gecos}
-        value["password"] = _password(name, host)
+        if "password" in subject.get("fields", ["password"]):
+            value["password"] = _password(name, host)
         if "groups" in subject:
             wanted = subject["groups"] or ()
             value["groups"] = sorted(group for group in wanted if _within(known[name], groups_known.get(group)))
-        return value
+        # What is not declared is the user's own: chsh and passwd are for them.
+        return {field: value[field] for field in subject.get("fields", value)}
 
     return each(user)(subjects, host)
 
