@@ -333,6 +333,12 @@ def _reloads(key: str, before: Any, after: Any, gone: bool) -> bool:
     return key in (RESET if gone else RELOADED)
 
 
+def _without(key: str, value: Any, absent: Sequence[str]) -> Any:
+    """An object without its keys that are named in `absent` as object.key."""
+    gone = {name.partition(".")[2] for name in absent if name.startswith(f"{key}.")}
+    return {name: one for name, one in value.items() if name not in gone} if gone and isinstance(value, dict) else value
+
+
 def plan(text: str, settings: Mapping[str, Any], absent: Sequence[str], path: str) -> Plan:
     """What becomes of the file."""
     both = sorted(set(settings) & set(absent))
@@ -342,7 +348,7 @@ def plan(text: str, settings: Mapping[str, Any], absent: Sequence[str], path: st
         )
     node = parse(text, path)
     current: dict[str, Any] = node.value
-    wanted = {key: value for key, value in merge(current, settings).items() if key not in absent}
+    wanted = {key: _without(key, value, absent) for key, value in merge(current, settings).items() if key not in absent}
     for key in wanted:
         if key in LEGACY:
             raise GpusteadError(

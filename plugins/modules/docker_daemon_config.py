@@ -26,7 +26,8 @@ options:
     type: dict
     default: {}
   absent:
-    description: Keys at the top level that must not be there.
+    description:
+      - Keys that must not be there, at the top level or, as V(log-opts.max-file), in one of its objects.
     type: list
     elements: str
     default: []

@@ -225,3 +225,12 @@ def test_validated() -> None:
 )
 def test_masked(text: str, expected: str) -> None:
     assert daemon_json.masked(text) == expected
+
+
+def test_a_key_in_an_object_can_be_taken_away() -> None:
+    text = '{"log-opts": {"max-file": "5", "tag": "x"}, "debug": true}\n'
+    result = daemon_json.plan(text, {"log-opts": {"max-size": "50m"}}, ["log-opts.max-file"], "daemon.json")
+    assert json.loads(result.after) == {"log-opts": {"tag": "x", "max-size": "50m"}, "debug": True}
+    assert result.changed_keys == ("log-opts",)
+    again = daemon_json.plan(result.after, {"log-opts": {"max-size": "50m"}}, ["log-opts.max-file"], "daemon.json")
+    assert again.changed_keys == ()
