@@ -29,6 +29,7 @@ EXPECTED: Mapping[str, Mapping[str, Any]] = {
     "unit": {"enabled": "enabled", "active": "active"},
     "container": {"state": "running", "health": "ok"},
     "docker": {"answers": True},
+    "gluster": {"started": True},
 }
 # What stays when it is no longer declared: others may use it, or it holds data.
 KEPT = frozenset({"package", "unit", "image", "tree", "docker", "ufw", "group", "mountpoint", "contains"})
