@@ -110,18 +110,23 @@ def check(request: Mapping[str, Any]) -> dict[str, Any]:
     """
     store = Store(request["state_dir"])
     salt, machine = store.salt(), machine_id()
-    verdicts: dict[str, receipts.Verdict] = {}
+    missing: dict[str, list[list[str]]] = {}
     found: dict[str, receipts.Receipt] = {}
     for role in request["roles"]:
         try:
             found[role] = store.read(role)
         except GpusteadError as error:
-            verdicts[role] = receipts.Verdict([["receipt", str(error)]], [])
+            missing[role] = [["receipt", str(error)]]
+            # The one before vouches for nothing, and still tells the role what to heal.
+            last = store.last(role)
+            found.update({role: last} if last else {})
     specs = {receipts.identify(spec): (spec[0], spec[1]) for receipt in found.values() for spec in receipt.specs}
     seen = observe(list(specs.values()), Host(salt=salt))
+    verdicts = {role: receipts.Verdict(reasons, []) for role, reasons in missing.items()}
     for role, receipt in found.items():
         inputs = receipts.salted(request["roles"][role], salt)
-        verdicts[role] = receipts.judge(receipt, request["host"], machine, inputs, seen)
+        verdict = receipts.judge(receipt, request["host"], machine, inputs, seen)
+        verdicts[role] = receipts.Verdict(missing.get(role, []) + verdict.reasons, verdict.drifted)
     return {
         "roles": {role: verdict._asdict() for role, verdict in verdicts.items()},
         "left": [role for role in store.roles() if role not in request["roles"]],

@@ -247,7 +247,9 @@ class TestAgent:
         assert self.check(tmp_path)["drifted"] == [f"file {output}"]
         self.ask(tmp_path, "begin")
         assert "sha256" in self.write(tmp_path, output)["problems"][0]
-        assert "did not come to its end" in self.check(tmp_path)["reasons"][0][1]
+        verdict = self.check(tmp_path)
+        assert "did not come to its end" in verdict["reasons"][0][1]
+        assert verdict["drifted"] == [f"file {output}"]
         # Still refused on the next try: the last good receipt is what counts.
         self.ask(tmp_path, "begin")
         assert self.write(tmp_path, output)["problems"]
@@ -273,8 +275,7 @@ class TestAgent:
             path.mkdir()
         else:
             path.write_text(damage)
-        (reason,) = self.check(tmp_path)["reasons"]
-        assert reason[0] == "receipt"
+        assert self.check(tmp_path)["reasons"][0][0] == "receipt"
         self.ask(tmp_path, "begin")
         assert self.write(tmp_path, output)["problems"] == []
         assert self.check(tmp_path)["reasons"] == []
