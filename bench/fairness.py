@@ -88,7 +88,7 @@ def operation_of(kind: str, entry: Mapping[str, Any]) -> str:
     name = entry["subject"]["name"]
     if kind == "lines" and name.endswith("/.ssh/authorized_keys"):
         return f"user {name.split('/')[-3]}"
-    return "package all" if kind == "package" else f"{kind} {name}"
+    return "package all" if kind == "package" else f"{kind} {name}".strip()
 
 
 def choose(entries: Sequence[Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:

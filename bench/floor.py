@@ -37,13 +37,13 @@ if TYPE_CHECKING:  # importing typing costs more than reading a file
 
 
 def specs(folder: str) -> list[tuple[str, Subject]]:
-    """What the receipts of this host look at, each thing once."""
+    """What the receipts of this host look at, each thing once; what roles only read is nobody's desired state."""
     found: dict[str, tuple[str, Subject]] = {}
     for name in sorted(os.listdir(folder)):
         if name.endswith(".json"):
             with open(os.path.join(folder, name), encoding="utf-8") as file:
                 receipt = json.load(file)
-            for kind, subject in [*receipt["reads"], *receipt["outputs"]]:
+            for kind, subject in receipt["outputs"] if CONTENTS else [*receipt["reads"], *receipt["outputs"]]:
                 found[f"{kind} {subject['name']}"] = (kind, subject)
     return list(found.values())
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -66,8 +67,14 @@ def call(*argv: str, cwd: Path = ROOT, quiet: bool = True) -> str:
         stderr=subprocess.STDOUT if quiet else None, text=True, check=False,
     )  # fmt: skip
     if done.returncode:
-        raise Failed(f"{' '.join(argv)} ended with {done.returncode}:\n{(done.stdout or '')[-6000:]}")
+        raise Failed(f"{' '.join(argv)} ended with {done.returncode}:\n{excerpt(done.stdout or '')}")
     return done.stdout or ""
+
+
+def excerpt(output: str) -> str:
+    """Where it went wrong, and the end."""
+    first = re.search(r"^(fatal|failed|ERROR|\[ERROR\]):?.*", output, re.MULTILINE)
+    return (output[first.start() : first.start() + 3000] + "\n[...]\n" if first else "") + output[-1500:]
 
 
 class Lab:

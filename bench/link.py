@@ -99,6 +99,8 @@ def main() -> None:
     address, pid, milliseconds = sys.argv[1:]
     # The devices and with them the routes go when the process ends, however it ends.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    # A packet that is due does not wait for the programs that are measured.
+    os.setpriority(os.PRIO_PROCESS, 0, -20)
     here, there = open_ends(address, pid)
     print("ready", flush=True)
     carry(here, there, float(milliseconds) / 1000)

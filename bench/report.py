@@ -31,8 +31,10 @@ LABELS = {
     "no_change": "`site.yml`, nothing to do",
     "forced": "`site.yml -e site_force=true`, nothing to do",
     "pyinfra": "pyinfra, nothing to do",
+    "pyinfra_nodelay": "pyinfra with TCP_NODELAY, nothing to do",
     "floor": "the floor: one `ssh host python3` each",
 }
+RIVALS = {"pyinfra": "pyinfra", "pyinfra_nodelay": "pyinfra with TCP_NODELAY", "floor": "the floor"}
 
 
 @dataclass
@@ -68,7 +70,7 @@ def figures(blocks: Sequence[Block], outputs: int) -> dict[str, float]:
             found[f"{contestant}_cpu_seconds_{block.suffix}"] = block.cpu(contestant)
         for contestant, peak in block.peaks.items():
             found[f"{contestant}_peak_mib_{block.suffix}"] = peak
-        for other in ("pyinfra", "floor"):
+        for other in RIVALS:
             found[f"no_change_vs_{other}_{block.suffix}"] = block.ratio("no_change", other)
         if "forced" in block.runs:
             found[f"forced_vs_no_change_{block.suffix}"] = block.ratio("forced", "no_change")
@@ -105,7 +107,7 @@ def screen(blocks: Sequence[Block], results: Mapping[str, float]) -> str:
             times = [run.seconds for run in runs]
             relative = block.ratio(contestant, "floor")
             lines.append(
-                f"  {contestant:10} {median(times):8.2f} s ({min(times):.2f} to {max(times):.2f})"
+                f"  {contestant:15} {median(times):8.2f} s ({min(times):.2f} to {max(times):.2f})"
                 f"  {relative:7.2f} x floor  {block.cpu(contestant):7.2f} s of CPU"
             )
     lines += [f"{title}: {value:.3g} (goal {goal}: {verdict})" for title, value, goal, verdict in judged(results)]
@@ -149,7 +151,7 @@ def times_table(blocks: Sequence[Block]) -> str:
     rows = [[label, *(cell(block, name) for block in blocks)] for name, label in LABELS.items()]
     ratios = [
         [f"no-change run to {other}", *(f"{block.ratio('no_change', name):.2f}" for block in blocks)]
-        for name, other in (("pyinfra", "pyinfra"), ("floor", "the floor"))
+        for name, other in RIVALS.items()
     ]
     return table(["seconds: median (least to most)", *(block.title for block in blocks)], rows + ratios)
 

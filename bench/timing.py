@@ -81,9 +81,9 @@ def no_connections() -> Iterator[str]:
 
 
 def run_cold(
-    argv: Sequence[str], *, cwd: Path, env: Mapping[str, str] | None = None, memory: bool = False, limit: float = 3600
+    argv: Sequence[str], *, cwd: Path, env: Mapping[str, str] | None = None, sample: float = 0, limit: float = 3600
 ) -> Run:
-    """Run a command without any connection open. With `memory` its peak is sampled, which costs time itself.
+    """Run a command without any connection open. Its memory is looked at every `sample` seconds, which costs time.
 
     Raises:
         Failed: it ended with another status than 0, or not within `limit` seconds.
@@ -102,7 +102,7 @@ def run_cold(
         )
         guard = threading.Timer(limit, os.killpg, (process.pid, signal.SIGKILL))
         guard.start()
-        peak = Peak(process.pid) if memory else None
+        peak = Peak(process.pid, sample) if sample else None
         _, status, usage = os.wait4(process.pid, 0)
         seconds = time.monotonic() - began
         guard.cancel()
@@ -118,7 +118,7 @@ def run_cold(
 class Peak:
     """The most memory that a process and its descendants held at once: the sum of their proportional shares."""
 
-    def __init__(self, pid: int, interval: float = 0.05) -> None:
+    def __init__(self, pid: int, interval: float) -> None:
         self.pid, self.interval, self.kib = pid, interval, 0
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
@@ -131,24 +131,22 @@ class Peak:
 
     def _watch(self) -> None:
         while not self._over.wait(self.interval):
-            self.kib = max(self.kib, sum(share(pid) for pid in descendants(self.pid)))
+            self.kib = max(self.kib, sum(share(pid) for pid in family(self.pid)))
 
 
-def descendants(root: int) -> set[int]:
-    parents: dict[int, int] = {}
-    for pid in processes():
-        try:
-            parents[pid] = int(stat_fields(pid)[1])
-        except OSError:
-            continue
-    family, grown = {root}, True
-    while grown:
-        grown = False
-        for pid, parent in parents.items():
-            if parent in family and pid not in family:
-                family.add(pid)
-                grown = True
-    return family
+def family(pid: int) -> Iterator[int]:
+    """A process and its descendants."""
+    yield pid
+    try:
+        children = [
+            child
+            for thread in os.listdir(f"/proc/{pid}/task")
+            for child in Path(f"/proc/{pid}/task/{thread}/children").read_text().split()
+        ]
+    except OSError:
+        return  # it has ended in the meantime
+    for child in children:
+        yield from family(int(child))
 
 
 def share(pid: int) -> int:

@@ -34,9 +34,9 @@ DESIRED: list[Entry] = [(entry["kind"], entry["subject"], entry["value"]) for en
 
 def of_kind(*kinds: str) -> Iterator[tuple[str, Subject, Value]]:
     """The outputs of these kinds, each with the name of its operation."""
-    for kind, subject, value in DESIRED:
-        if kind in kinds:
-            yield f"{kind} {subject['name']}", subject, value
+    # pyinfra tells the operations of a loop apart by their number in it.
+    for kind, subject, value in host.loop([entry for entry in DESIRED if entry[0] in kinds]):
+        yield f"{kind} {subject['name']}", subject, value
 
 
 def whose(subject: Subject, value: Value) -> dict[str, Any]:
@@ -65,19 +65,20 @@ def manage_file(name: str, subject: Subject, value: Value | None) -> None:
     elif value["type"] == "link":
         files.link(name=name, path=path, target=value["target"], **owned)
     elif subject.get("content", True):
-        files.put(name=name, src=local(path), dest=path, mode=value["mode"], **owned)
+        # The directories are outputs themselves, or there: asking for them again would be wasted.
+        files.put(name=name, src=local(path), dest=path, mode=value["mode"], create_remote_dir=False, **owned)
     else:
         files.file(name=name, path=path, mode=value["mode"], **owned)
 
 
 def manage_files() -> None:
     # Where an output is a key of a file, pyinfra has the file; so it comes before the file without its contents.
-    for kind in ("json_keys", "certificate", "apt_source", "file"):
+    for kind in host.loop(["json_keys", "certificate", "apt_source", "file"]):
         for name, subject, value in of_kind(kind):
             manage_file(name, subject, value)
     for name, subject, value in of_kind("tree"):
         if subject.get("pattern"):
-            for path in value["entries"]:
+            for path in host.loop(sorted(value["entries"])):
                 manage_file(name, {"name": posixpath.join(subject["name"], path)}, value["entries"][path])
         else:
             owned = {"user": value["user"], "group": value["group"], **whose(subject, value)}
@@ -94,7 +95,7 @@ def manage_files() -> None:
         files.block(name=name, path=path, marker=marker, content=content)
         files.file(name=name, path=path, mode=value["mode"], user=value["user"], group=value["group"])
     for name, subject, _ in of_kind("contains"):
-        for path in subject["files"]:
+        for path in host.loop(subject["files"]):
             # A bundle is its certificates one after the other: a line of each says that it is in.
             line = Path(local(path)).read_text().splitlines()[2]
             if not host.get_fact(FindInFile, path=subject["name"], pattern=f"^{re.escape(line)}$"):
@@ -123,16 +124,15 @@ def manage_accounts() -> None:
     for name, subject, _ in of_kind("member"):
         user, group = subject["name"].split(":")
         server.user(name=name, user=user, groups=[group], append=True, ensure_home=False)
-    for path, subject in keys.items():
-        for line in subject["lines"]:
-            files.line(name=f"lines {path}", path=path, line=f"^{re.escape(line)}$")
+    for path, line in host.loop([(path, line) for path, subject in keys.items() for line in subject["lines"]]):
+        files.line(name=f"lines {path}", path=path, line=f"^{re.escape(line)}$")
 
 
 def manage_mounts() -> None:
     for name, subject, value in of_kind("mount"):
         fields = value["fstab"]
         if fields:
-            start = f"^{re.escape(fields[0])}[[:space:]].*[[:space:]]{re.escape(fields[1])}[[:space:]].*$"
+            start = f"^{re.escape(fields[0])}[[:space:]][[:space:]]*{re.escape(fields[1])}[[:space:]].*$"
             whole = next(line for line in value["fstab_lines"] if line.split()[:2] == fields[:2])
             files.line(name=name, path="/etc/fstab", line=start, replace=whole)
         server.mount(name=name, path=subject["name"], device=value["source"], fs_type=value["fstype"])
@@ -199,7 +199,7 @@ def manage_docker() -> None:
         labels = container["Config"]["Labels"]
         service = f"{labels.get('com.docker.compose.project')}/{labels.get('com.docker.compose.service')}"
         services.setdefault(service, []).append(container)
-    for name, subject, value in wanted:
+    for name, subject, value in host.loop(wanted):
         if not well(services.get(subject["name"], []), value):
             project, service = subject["name"].split("/")
             command = f"docker compose --file {value['compose_file']} --project-name {project} up --detach {service}"
