@@ -9,10 +9,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from ansible.errors import AnsibleActionFail
-from ansible.parsing.dataloader import DataLoader
 from ansible.plugins.action import ActionBase
-from ansible_collections.gpustead.cluster.plugins.plugin_utils import receipt_inputs as inputs
 from ansible_collections.gpustead.cluster.plugins.plugin_utils.receipt_exchange import exchange
+from ansible_collections.gpustead.cluster.plugins.plugin_utils.receipt_host import ROLES, host_inputs, variables
 from ansible_collections.gpustead.cluster.plugins.plugin_utils.receipt_run import is_partial
 
 ARGUMENTS = {
@@ -22,9 +21,6 @@ ARGUMENTS = {
     "force": {"type": "bool", "default": False},
     "group": {"type": "str", "default": ""},
 }
-# Read once, when Ansible loads this plugin: the processes that it forks for the hosts share it.
-ROLES = inputs.site_roles()
-SCOPES = {name: inputs.read_scope(name, DataLoader()) for name, role in ROLES.items() if role.files}
 
 
 class ActionModule(ActionBase):
@@ -33,7 +29,8 @@ class ActionModule(ActionBase):
         _, args = self.validate_argument_spec(ARGUMENTS)
         result: dict[str, Any] = super().run(tmp, task_vars)
         mine = [name for name, role in ROLES.items() if set(role.groups) & set(task_vars["group_names"])]
-        given = {name: {**args["inputs"]["common"][name], **self._host_inputs(ROLES[name], task_vars)} for name in mine}
+        common, written = args["inputs"]["common"], variables(task_vars)
+        given = {name: {**common[name], **host_inputs(name, written, self._templar)} for name in mine}
         answer = self._ask(args, task_vars, given)
         stale = self._stale(args, mine, answer["roles"])
         findings = [
@@ -42,7 +39,8 @@ class ActionModule(ActionBase):
             for subject, what in verdict["reasons"]
         ]
         result.update(
-            stale={name: {**verdict, "inputs": given[name]} for name, verdict in stale.items()},
+            # Digests of this host's own variables are not told: a short secret could be guessed from one.
+            stale={name: {**verdict, "common": common[name]} for name, verdict in stale.items()},
             findings=findings,
             lines=[f"{found['role']}: {found['subject']}: {found['what']}" for found in findings],
             left=answer["left"],
@@ -79,17 +77,6 @@ class ActionModule(ActionBase):
             if causes and name not in stale:
                 stale[name] = {"reasons": [[f"role {cause}", "runs again"] for cause in causes], "drifted": []}
         return stale
-
-    def _host_inputs(self, role: inputs.Role, task_vars: dict[str, Any]) -> dict[str, str]:
-        """What this host alone is run with. The files' names are rendered: with the role's own defaults."""
-        files: list[str] = []
-        if role.files:
-            scope = SCOPES[role.name]
-            variables = {**scope.defaults, **task_vars, **scope.variables}
-            rendered = self._templar.copy_with_new_env(available_variables=variables).template(scope.files)
-            lists = [[entry] if isinstance(entry, str) else entry for entry in rendered]
-            files = sorted({path for paths in lists for path in paths if path})
-        return inputs.host_inputs(role, task_vars, files)
 
     def _join(self, group: str, task_vars: dict[str, Any]) -> dict[str, Any]:
         """Put this host into a group, by Ansible's own group_by."""

@@ -9,8 +9,12 @@ from typing import Any
 
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
-from ansible_collections.gpustead.cluster.plugins.plugin_utils import receipt_inputs as inputs
 from ansible_collections.gpustead.cluster.plugins.plugin_utils.receipt_exchange import exchange
+from ansible_collections.gpustead.cluster.plugins.plugin_utils.receipt_host import (
+    file_inputs,
+    host_inputs,
+    variables,
+)
 from ansible_collections.gpustead.cluster.plugins.plugin_utils.receipt_run import is_partial
 
 ARGUMENTS = {
@@ -38,14 +42,15 @@ class ActionModule(ActionBase):
             "role": role,
             "nonce": checked.get("nonce", "none"),
         }
+        written = variables(task_vars)
         if args["state"] == "begun":
-            operation = "previous" if self._task.check_mode else "begin"
-            result.update(exchange(self, task_vars, {**request, "operation": operation}))
+            request["operation"] = "previous" if self._task.check_mode else "begin"
+            request["inputs"] = {**verdict["common"], **host_inputs(role, written, self._templar)} if verdict else {}
+            result.update(exchange(self, task_vars, request))
         elif verdict and not is_partial() and not self._task.check_mode:
-            request.update(
-                host=checked["host"], inputs=inputs.with_new_files(verdict["inputs"]), accept=checked["force"]
-            )
-            answer = exchange(self, task_vars, {**request, "operation": "write", **self._declared()})
+            request.update(operation="write", host=checked["host"], accept=checked["force"], **self._declared())
+            request["files"] = file_inputs(role, written, self._templar)
+            answer = exchange(self, task_vars, request)
             if answer["problems"]:
                 raise AnsibleActionFail(self._complaint(role, answer["problems"]))
             result["changed"] = answer["changed"]

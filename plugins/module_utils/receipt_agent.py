@@ -20,7 +20,7 @@ class Store:
     """The receipts of this host, in `<state dir>/receipts`, for root alone.
 
     Of each role: `<role>.json` vouches; `<role>.last` is the one before, once a run has begun; `<role>.run` names the
-    run that may write the next.
+    run that may write the next, and what that run is made with.
     """
 
     def __init__(self, state_dir: str) -> None:
@@ -71,6 +71,15 @@ class Store:
         if receipt.role != role:
             raise GpusteadError(f"the receipt is of role {receipt.role}", f"one of {role}", remedy)
         return receipt
+
+    def run(self, role: str) -> dict[str, Any]:
+        """The run that began last: its nonce, and what the role is run with (salted)."""
+        try:
+            with open(self.path(role, "run"), encoding="utf-8") as file:
+                found: dict[str, Any] = json.load(file)
+                return found
+        except (FileNotFoundError, ValueError):
+            return {"nonce": None, "inputs": {}}
 
     def last(self, role: str) -> receipts.Receipt | None:
         try:
@@ -146,8 +155,8 @@ def previous(request: Mapping[str, Any]) -> dict[str, Any]:
 def begin(request: Mapping[str, Any]) -> dict[str, Any]:
     """The run `nonce` of `role` begins: its receipt vouches no longer. Returns what `previous` does."""
     store, role = Store(request["state_dir"]), request["role"]
-    store.prepare()
-    store.write(store.path(role, "run"), request["nonce"].encode())
+    run = {"nonce": request["nonce"], "inputs": receipts.salted(request["inputs"], store.prepare())}
+    store.write(store.path(role, "run"), json.dumps(run).encode())
     try:
         receipt = store.read(role)
         store.write(store.path(role, "last"), receipt.dump().encode())
@@ -163,12 +172,8 @@ def write(request: Mapping[str, Any]) -> dict[str, Any]:
     Returns {"changed": the outputs differ from those of the last receipt, "problems": [...]}.
     """
     store, role = Store(request["state_dir"]), request["role"]
-    try:
-        with open(store.path(role, "run"), "rb") as file:
-            nonce = file.read().decode()
-    except FileNotFoundError:
-        nonce = ""
-    if nonce != request["nonce"]:
+    run = store.run(role)
+    if run["nonce"] != request["nonce"]:
         return {"changed": False, "problems": ["another run of this role has begun on this host in the meantime"]}
     salt = store.prepare()
     reads, outputs = ([(kind, subject) for kind, subject in request[part]] for part in ("reads", "outputs"))
@@ -177,7 +182,7 @@ def write(request: Mapping[str, Any]) -> dict[str, Any]:
         role=role,
         host=request["host"],
         machine=machine_id(),
-        inputs=receipts.salted(request["inputs"], salt),
+        inputs=receipts.with_new_files(run["inputs"], request["files"], salt),
         reads=reads,
         outputs=outputs,
         seen=observe([*reads, *outputs], host),

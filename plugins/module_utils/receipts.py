@@ -24,6 +24,8 @@ Spec = tuple[str, Mapping[str, Any]]
 # Id of an output ("file /etc/hosts") to what was seen: a flat object, or None where there is nothing.
 Seen = Mapping[str, Any]
 
+# The digest of a file that is not there.
+ABSENT = "absent"
 # What must be seen where nothing else is asked for.
 EXPECTED: Mapping[str, Mapping[str, Any]] = {
     "unit": {"enabled": "enabled", "active": "active"},
@@ -110,6 +112,16 @@ def salted(inputs: Mapping[str, str], salt: bytes) -> dict[str, str]:
         part: hmac.new(salt, f"{part}\0{digest}".encode(), hashlib.sha256).hexdigest()[:32]
         for part, digest in inputs.items()
     }
+
+
+def with_new_files(inputs: Mapping[str, str], files: Mapping[str, str], salt: bytes) -> dict[str, str]:
+    """A role's inputs (salted) at its end, with the files on the controller that it has made itself in between.
+
+    A file that was there and has changed during the run counts as it was: the role may not have seen the change.
+    """
+    nothing = salted(dict.fromkeys(files, ABSENT), salt)
+    made = {part: digest for part, digest in salted(files, salt).items() if inputs.get(part) == nothing[part]}
+    return {**inputs, **made}
 
 
 def judge(receipt: Receipt, host: str, machine: str, inputs: Mapping[str, str], seen: Seen) -> Verdict:

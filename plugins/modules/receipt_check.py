@@ -72,8 +72,8 @@ stale:
       description: Ids of the outputs that are not as the role left them, such as V(file /etc/docker/daemon.json).
       type: list
       elements: str
-    inputs:
-      description: Digests of what the role would be run with.
+    common:
+      description: Digests of what all hosts run the role with, for M(gpustead.cluster.receipt_write).
       type: dict
 findings:
   description: All reasons, each with role, subject and what.

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from ansible_collections.gpustead.cluster.plugins.module_utils.receipts import ABSENT
 
 COLLECTION = Path(__file__).resolve().parents[2]
 NAME = re.compile(r"[A-Za-z_]\w*")
@@ -26,7 +27,6 @@ TEMPLATE = re.compile(r"{[{%].*?[%}]}", re.DOTALL)
 GROUPS = re.compile(r"groups\[['\"](\w+)['\"]\]")
 OF_OTHERS = re.compile(r"hostvars\[[^\]]+\]\.(\w+)")
 USED_COLLECTION = re.compile(r"\b((?:ansible|community)\.(?!builtin)\w+)\.\w+")
-CONTENTS = "the contents of "
 # Above this a file named by a variable (an image's archive) is told by size and time: reading it costs too much.
 LARGE = 4 * 1024 * 1024
 # Ansible's own variables say how and where it runs, not what; of those named ansible_*, these belong to the inventory.
@@ -210,22 +210,15 @@ def closure(names: Iterable[str], variables: Mapping[str, Any]) -> set[str]:
     return reached
 
 
-def host_inputs(role: Role, variables: Mapping[str, Any], files: Iterable[str]) -> dict[str, str]:
-    """The inputs of one host: its variables that the role names, and the contents of the files on the controller."""
+def variable_inputs(role: Role, variables: Mapping[str, Any]) -> dict[str, str]:
+    """The variables of a host that the role names, and those that they name."""
     given = without_facts(variables)
-    parts = {f"variable {name}": digest(given[name]) for name in closure(role.names, given)}
-    parts.update({f"{CONTENTS}{path}": file_digest(Path(path)) for path in files})
-    return parts
+    return {f"variable {name}": digest(given[name]) for name in closure(role.names, given)}
 
 
-def with_new_files(parts: Mapping[str, str]) -> dict[str, str]:
-    """The inputs at the end of a run, with the files that were not there at its beginning: the role made them."""
-    return {
-        part: file_digest(Path(part.removeprefix(CONTENTS)))
-        if part.startswith(CONTENTS) and value == digest(None)
-        else value
-        for part, value in parts.items()
-    }
+def file_parts(paths: Iterable[str]) -> dict[str, str]:
+    """The contents of files on the controller."""
+    return {f"the contents of {path}": file_digest(Path(path)) for path in sorted(paths)}
 
 
 def file_digest(path: Path) -> str:
@@ -235,6 +228,6 @@ def file_digest(path: Path) -> str:
             [[str(entry.relative_to(path)), file_digest(entry)] for entry in sorted(path.rglob("*")) if entry.is_file()]
         )
     if not path.is_file():
-        return digest(None)
+        return ABSENT
     status = path.stat()
     return digest([status.st_size, status.st_mtime_ns]) if status.st_size > LARGE else digest(path.read_bytes())

@@ -28,7 +28,7 @@ def role(tmp_path: Path, **files: str) -> inputs.Role:
 
 
 def parts(given: inputs.Role, variables: dict[str, Any]) -> dict[str, str]:
-    return inputs.host_inputs(given, variables, [])
+    return inputs.variable_inputs(given, variables)
 
 
 def test_a_variable_that_the_role_names_is_an_input(tmp_path: Path) -> None:
@@ -96,7 +96,7 @@ def test_members_of_groups_and_what_is_read_of_them_are_inputs(tmp_path: Path) -
 
 def test_files_that_variables_name_count_with_their_contents(tmp_path: Path) -> None:
     path = tmp_path / "ca.crt"
-    assert inputs.file_digest(path) == inputs.digest(None)
+    assert inputs.file_digest(path) == "absent"
     path.write_text("one")
     one = inputs.file_digest(path)
     path.write_text("two")
@@ -104,16 +104,6 @@ def test_files_that_variables_name_count_with_their_contents(tmp_path: Path) -> 
     folder = inputs.file_digest(tmp_path)
     path.write_text("three")
     assert inputs.file_digest(tmp_path) != folder
-
-
-def test_a_file_that_the_role_made_counts_from_the_end_of_its_run(tmp_path: Path) -> None:
-    path = tmp_path / "made"
-    begun = {f"{inputs.CONTENTS}{path}": inputs.file_digest(path), "variable x": "1"}
-    path.write_text("made")
-    ended = inputs.with_new_files(begun)
-    assert ended == {f"{inputs.CONTENTS}{path}": inputs.file_digest(path), "variable x": "1"}
-    path.write_text("edited during the run")
-    assert inputs.with_new_files(ended) == ended
 
 
 def test_a_vaulted_value_counts_as_its_ciphertext() -> None:

@@ -195,15 +195,13 @@ class TestAgent:
     """The agent as it runs on a host, on a state directory of its own."""
 
     def ask(self, state: Path, operation: str, **request: Any) -> dict[str, Any]:
-        given = {"state_dir": str(state), "role": "docker", "host": "gpu01", "nonce": "n1", **request}
+        given = {"state_dir": str(state), "role": "docker", "host": "gpu01", "nonce": "n1", "inputs": INPUTS, **request}
         answer: dict[str, Any] = json.loads(agent.answer(json.dumps({"operation": operation, **given})))
         return answer
 
     def write(self, state: Path, path: Path, **request: Any) -> dict[str, Any]:
         outputs = [["file", {"name": str(path)}]]
-        return self.ask(
-            state, "write", **{"inputs": INPUTS, "reads": [], "outputs": outputs, "accept": False, **request}
-        )
+        return self.ask(state, "write", **{"files": {}, "reads": [], "outputs": outputs, "accept": False, **request})
 
     def check(self, state: Path, inputs: dict[str, str] | None = None) -> dict[str, Any]:
         answer = self.ask(state, "check", roles={"docker": inputs or INPUTS})
@@ -258,12 +256,11 @@ class TestAgent:
     def test_what_is_no_longer_declared_must_be_gone(self, tmp_path: Path, output: Path) -> None:
         self.ask(tmp_path, "begin")
         self.write(tmp_path, output)
-        begun = self.ask(tmp_path, "begin")
+        begun = self.ask(tmp_path, "begin", inputs={**INPUTS, "variable more": "c"})
         assert begun == {"previous": [["file", {"name": str(output)}]]}
-        other = {**INPUTS, "variable more": "c"}
-        assert "not declared any more" in self.write(tmp_path, output, outputs=[], inputs=other)["problems"][0]
+        assert "not declared any more" in self.write(tmp_path, output, outputs=[])["problems"][0]
         output.unlink()
-        assert self.write(tmp_path, output, outputs=[], inputs=other)["problems"] == []
+        assert self.write(tmp_path, output, outputs=[])["problems"] == []
 
     @pytest.mark.parametrize("damage", ["", "{", '{"version": 2}', None])
     def test_a_damaged_receipt_is_stale_and_no_error(self, tmp_path: Path, output: Path, damage: str | None) -> None:
@@ -279,6 +276,13 @@ class TestAgent:
         self.ask(tmp_path, "begin")
         assert self.write(tmp_path, output)["problems"] == []
         assert self.check(tmp_path)["reasons"] == []
+
+    def test_a_file_that_the_role_made_counts_from_the_end_of_its_run(self, tmp_path: Path, output: Path) -> None:
+        begun, made = {"the contents of /a": receipts.ABSENT, "the contents of /b": "1"}, {"the contents of /a": "2"}
+        self.ask(tmp_path, "begin", inputs=begun)
+        assert self.write(tmp_path, output, files={**made, "the contents of /b": "edited"})["problems"] == []
+        assert self.check(tmp_path, {**begun, **made})["reasons"] == []
+        assert self.check(tmp_path, begun)["reasons"] == [["the contents of /a", "changed"]]
 
     def test_receipts_are_for_root_alone(self, tmp_path: Path, output: Path) -> None:
         self.ask(tmp_path, "begin")
