@@ -252,6 +252,26 @@ def plan(host: Host, wishes: Sequence[Wish]) -> list[Change]:
     return changes
 
 
+def plan_removals(host: Host, names: Sequence[str], wishes: Sequence[Wish]) -> list[Account]:
+    """The local accounts that go. One of a directory service is not ours to remove."""
+    both = sorted(set(names) & {wish.name for wish in wishes})
+    if both:
+        raise GpusteadError(f"account '{both[0]}' is in users and in absent", "it in one", "Take it out of the other.")
+    found = [account for account in map(host.account, names) if account]
+    for account in found:
+        if account.uid == 0:
+            remedy = "Root is no account of the cluster: take it out of absent."
+            raise GpusteadError(f"account '{account.name}' with id 0 in absent", "ids above 0", remedy)
+        refuse_busy(host, account)
+    return found
+
+
+def remove(run: Run, gone: Sequence[Account]) -> None:
+    """Removes accounts and, as userdel does, their own groups; never a file."""
+    for account in gone:
+        must(run, ["userdel", account.name])
+
+
 def refuse_foreign_ids(host: Host, wish: Wish) -> None:
     """The ids must be free, or the account's already."""
     if wish.uid == 0 or wish.gid == 0:

@@ -68,6 +68,13 @@ options:
         description: Directories in which files are renumbered for this account. Default O(roots).
         type: list
         elements: path
+  absent:
+    description:
+      - Names of accounts that must not be there. Local ones are removed with their own groups; their files and homes
+        stay, under their numbers. Refused while the account has running processes.
+    type: list
+    elements: str
+    default: []
   roots:
     description: Directories in which the files of a renumbered account are given the new ids.
     type: list
@@ -92,6 +99,7 @@ EXAMPLES = r"""
     users:
       - {name: ada, uid: 1500, groups: [docker]}
       - {name: bob, uid: 1501, shell: /bin/zsh}
+    absent: [carol]
     roots: [/home, /data]
 
 - name: The ids that the share shows
@@ -101,6 +109,11 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
+removed:
+  description: Names of the accounts that were removed. Their files are where they were, under their numbers.
+  returned: success
+  type: list
+  elements: str
 users:
   description: The accounts, in the order given.
   returned: success
@@ -150,6 +163,7 @@ USER = {
 }
 ARGUMENTS = {
     "users": {"type": "list", "elements": "dict", "required": True, "options": USER},
+    "absent": {"type": "list", "elements": "str", "default": []},
     "roots": {"type": "list", "elements": "path", "default": ["/home"]},
     "state_dir": {"type": "path", "default": "/var/lib/gpustead/uid_match"},
 }
@@ -182,14 +196,18 @@ def main() -> None:
 
     try:
         wishes = [declared(user, module.params["roots"]) for user in module.params["users"]]
-        changes = accounts.plan(accounts.observe(run, wishes, state_dir), wishes)
+        host = accounts.observe(run, wishes, state_dir)
+        gone = accounts.plan_removals(host, module.params["absent"], wishes)
+        changes = accounts.plan(host, wishes)
         if not module.check_mode:
+            accounts.remove(run, gone)
             accounts.apply(run, changes, state_dir)
     except GpusteadError as error:
         module.fail_json(msg=str(error))
-    texts = [change.texts() for change in changes if change.changed]
+    texts = [(f"{account}\n", "") for account in gone] + [change.texts() for change in changes if change.changed]
     module.exit_json(
-        changed=any(change.changed for change in changes),
+        changed=bool(gone) or any(change.changed for change in changes),
+        removed=[account.name for account in gone],
         users=[
             {
                 **{name: getattr(change.after, name) for name in ("name", "uid", "gid", "home")},

@@ -24,6 +24,7 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.accounts import (
     parse_group,
     parse_passwd,
     plan,
+    plan_removals,
     read_journal,
     rechown,
     write_journal,
@@ -122,6 +123,20 @@ EXTRAS: dict[str, tuple[tuple[str, ...], str, list[str]]] = {
     "added": (("ml",), "ada", ["usermod -a -G ml ada"]),
     "made": (("ml", "gpu"), "ada", ["groupadd -f -r gpu", "usermod -a -G ml,gpu ada"]),
 }
+
+
+def test_who_is_absent_is_removed_and_nobody_else() -> None:
+    assert plan_removals(HOST, ["ada", "gone", "eve"], [wish("zoe")]) == [ADA]
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [("bob", "running processes"), ("zoe", "in users and in absent"), ("root", "id 0")],
+)
+def test_removals_that_are_refused(name: str, words: str) -> None:
+    host = replace(HOST, accounts=(*HOST.accounts, Account("root", 0, 0, "", "/root", "/bin/sh")))
+    with pytest.raises(GpusteadError, match=words):
+        plan_removals(host, [name], [wish("zoe")])
 
 
 @pytest.mark.parametrize("case", EXTRAS)
