@@ -156,8 +156,8 @@ class Lab:
         first = self.hosts[n]
         if not again:
             return first
-        letter = chr(ord("a") + again)
-        return Host(f"{first.name}-{letter}", f"{IPV4}.10.{11 + self.nodes * again + n}", first.container)
+        # The lab's own addresses end with 99 at most.
+        return Host(f"{first.name}-{again + 1}", f"{IPV4}.10.{101 + index - self.nodes}", first.container)
 
     def _know(self, hosts: Sequence[Host]) -> None:
         """The same key of the container under each of its addresses."""

@@ -33,7 +33,9 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="make bench", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--rounds", type=int, default=3, help="rounds of every measurement")
     parser.add_argument("--nodes", type=int, default=10, help="containers of the lab")
-    parser.add_argument("--names", type=int, default=50, help="names of them for the growth; 0 leaves it out")
+    parser.add_argument(
+        "--names", type=int, default=50, help="names of them for the growth, at most 150; 0 leaves it out"
+    )
     parser.add_argument("--rtt", type=int, default=50, help="milliseconds to the far host and back; 0 leaves it out")
     parser.add_argument("--work", type=Path, default=ROOT / ".cache/bench", help="where everything is made")
     parser.add_argument("--keep", action="store_true", help="leave the lab for another run, which uses it")
