@@ -73,13 +73,13 @@ class Store:
         return receipt
 
     def run(self, role: str) -> dict[str, Any]:
-        """The run that began last: its nonce, and what the role is run with (salted)."""
+        """The run that began last: its nonce, what the role is run with (salted), and what it found of its outputs."""
         try:
             with open(self.path(role, "run"), encoding="utf-8") as file:
                 found: dict[str, Any] = json.load(file)
                 return found
         except (FileNotFoundError, ValueError):
-            return {"nonce": None, "inputs": {}}
+            return {"nonce": None, "inputs": {}, "found": {}}
 
     def last(self, role: str) -> receipts.Receipt | None:
         try:
@@ -135,7 +135,7 @@ def check(request: Mapping[str, Any]) -> dict[str, Any]:
     for role, receipt in found.items():
         inputs = receipts.salted(request["roles"][role], salt)
         verdict = receipts.judge(receipt, request["host"], machine, inputs, seen)
-        verdicts[role] = receipts.Verdict(missing.get(role, []) + verdict.reasons, verdict.drifted)
+        verdicts[role] = receipts.Verdict(missing.get(role) or verdict.reasons, verdict.drifted)
     return {
         "roles": {role: verdict._asdict() for role, verdict in verdicts.items()},
         "left": [role for role in store.roles() if role not in request["roles"]],
@@ -155,7 +155,13 @@ def previous(request: Mapping[str, Any]) -> dict[str, Any]:
 def begin(request: Mapping[str, Any]) -> dict[str, Any]:
     """The run `nonce` of `role` begins: its receipt vouches no longer. Returns what `previous` does."""
     store, role = Store(request["state_dir"]), request["role"]
-    run = {"nonce": request["nonce"], "inputs": receipts.salted(request["inputs"], store.prepare())}
+    salt = store.prepare()
+    left = previous(request)
+    run = {
+        "nonce": request["nonce"],
+        "inputs": receipts.salted(request["inputs"], salt),
+        "found": observe([(kind, subject) for kind, subject in left["previous"]], Host(salt=salt)),
+    }
     store.write(store.path(role, "run"), json.dumps(run).encode())
     try:
         receipt = store.read(role)
@@ -163,7 +169,7 @@ def begin(request: Mapping[str, Any]) -> dict[str, Any]:
     except GpusteadError:
         pass  # none, or one that nothing can be learned from
     store.remove(role)
-    return previous(request)
+    return left
 
 
 def write(request: Mapping[str, Any]) -> dict[str, Any]:
@@ -197,7 +203,7 @@ def write(request: Mapping[str, Any]) -> dict[str, Any]:
             if value is not None
         ]
         if not request["accept"]:
-            problems += receipts.not_restored(last, receipt)
+            problems += receipts.not_restored(last, receipt, run["found"])
     if problems:
         return {"changed": False, "problems": problems}
     store.write(store.path(role), receipt.dump().encode())

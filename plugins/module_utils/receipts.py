@@ -24,6 +24,8 @@ Spec = tuple[str, Mapping[str, Any]]
 # Id of an output ("file /etc/hosts") to what was seen: a flat object, or None where there is nothing.
 Seen = Mapping[str, Any]
 
+# Parts of the inputs that are code and no decision of the site's.
+CODE = ("its file ", "the collection's plugins", "ansible-core", "collection ")
 # The digest of a file that is not there.
 ABSENT = "absent"
 # What must be seen where nothing else is asked for.
@@ -206,12 +208,14 @@ def unmet(outputs: Sequence[Spec], seen: Seen) -> Iterator[str]:
                     yield f"{name}: {field} should be {_short(wanted)}, is {_short(value.get(field))}"
 
 
-def not_restored(last: Receipt, receipt: Receipt) -> Iterator[str]:
+def not_restored(last: Receipt, receipt: Receipt, found: Seen) -> Iterator[str]:
     """What the role left otherwise than before, although it was run with the same and read the same.
 
-    Somebody changed it, and the role did not put it back: a new receipt would vouch for that change.
+    Somebody changed it, and the role did not put it back: a new receipt would vouch for that change. Where only code
+    has changed, the role may leave other things than before; but not those that it `found` so when it began.
     """
-    if last.inputs != receipt.inputs:
+    changed = [part for part, _ in input_changes(last.inputs, receipt.inputs)]
+    if any(not part.startswith(CODE) for part in changed):
         return
     names = {identify(spec) for spec in receipt.reads}
     if {name: receipt.seen[name] for name in names} != {identify(s): last.seen[identify(s)] for s in last.reads}:
@@ -221,8 +225,8 @@ def not_restored(last: Receipt, receipt: Receipt) -> Iterator[str]:
         name = identify(spec)
         if name in before and not spec[1].get("varies"):
             differences = compare(last.seen[name], receipt.seen[name])
-            if differences:
-                yield f"{name}: {differences}, though nothing that the role is run with has changed"
+            if differences and (not changed or found.get(name, receipt) == receipt.seen[name]):
+                yield f"{name}: {differences}, and the role did not put it back"
 
 
 def undeclared(last: Receipt, receipt: Receipt) -> list[Spec]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -97,14 +97,16 @@ class Lab:
         name: str = self.nodes[0].variables["cluster_users"][0]["name"]
         return name
 
-    def playbook(self, *args: str, inventories: Sequence[Path] = ()) -> subprocess.CompletedProcess[str]:
+    def playbook(
+        self, *args: str, inventories: Sequence[Path] = (), environment: Mapping[str, str] | None = None
+    ) -> subprocess.CompletedProcess[str]:
         """Runs ansible-playbook against the lab; the caller looks at the exit status and the output."""
         command = ["ansible-playbook", "-i", str(self.inventory)]
         for extra in inventories:
             command += ["-i", str(extra)]
-        environment = {**plain_environment(), "ANSIBLE_NOCOLOR": "1"}
+        variables = {**plain_environment(), "ANSIBLE_NOCOLOR": "1", **(environment or {})}
         return subprocess.run(
-            [*command, *args], cwd=PROJECT, env=environment, capture_output=True, text=True, check=False
+            [*command, *args], cwd=PROJECT, env=variables, capture_output=True, text=True, check=False
         )
 
 

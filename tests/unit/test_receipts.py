@@ -157,21 +157,28 @@ class TestNotRestored:
 
     def test_the_same_inputs_must_give_the_same_outputs(self) -> None:
         last, new = make(), make(seen={**make().seen, **self.changed})
-        (line,) = receipts.not_restored(last, new)
+        (line,) = receipts.not_restored(last, new, {})
         assert line.startswith("file /etc/docker/daemon.json: mode was 0644, is 0666")
 
     def test_other_inputs_may_give_others(self) -> None:
         new = make(seen={**make().seen, **self.changed}, inputs={})
-        assert list(receipts.not_restored(make(), new)) == []
+        assert list(receipts.not_restored(make(), new, self.changed)) == []
+
+    def test_other_code_may_give_others_but_not_leave_what_it_found(self) -> None:
+        inputs = receipts.salted({**INPUTS, "its file tasks/main.yml": "zz"}, SALT)
+        new = make(seen={**make().seen, **self.changed}, inputs=inputs)
+        assert list(receipts.not_restored(make(), new, make().seen)) == []
+        (line,) = receipts.not_restored(make(), new, {**make().seen, **self.changed})
+        assert line.endswith("the role did not put it back")
 
     def test_what_the_role_reads_may_have_changed(self) -> None:
         new = make(seen={**make().seen, **self.changed, "file /etc/gpustead/image": {"sha256": "j"}})
-        assert list(receipts.not_restored(make(), new)) == []
+        assert list(receipts.not_restored(make(), new, {})) == []
 
     def test_what_is_made_anew_varies(self) -> None:
         outputs = [("file", {"name": "/etc/docker/daemon.json", "varies": True})]
         new = make(seen={**make().seen, **self.changed}, outputs=outputs)
-        assert list(receipts.not_restored(make(), new)) == []
+        assert list(receipts.not_restored(make(), new, {})) == []
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,181 @@
+"""A run without changes is one exchange per host; what somebody changes behind our back is named, and healed."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import pytest
+from conftest import Host, Lab
+
+STATE = "/var/lib/gpustead/receipts"
+ROLES = ["accounts", "base", "docker", "firewall", "images", "nas", "registry", "ssh_mesh", "workspace"]
+
+# What is done to a node, the role whose output it is, and the output.
+TAMPERS: list[tuple[str, str, str]] = [
+    ("echo >> $(ls /usr/local/share/ca-certificates/gpustead-*.crt | head -n 1)", "base", "tree /usr/local/share"),
+    ("sed -i d /etc/ssl/certs/ca-certificates.crt", "base", "contains /etc/ssl/certs/ca-certificates.crt"),
+    ("sed -i /glusterfs/s/noatime/atime/ /etc/fstab", "nas", "mount /mnt/nas"),
+    ("usermod -u 1777 grace", "accounts", "user grace"),
+    ("chmod 0666 /home/ada/.ssh/authorized_keys", "accounts", "lines /home/ada/.ssh/authorized_keys"),
+    ("chmod 0600 /etc/docker/daemon.json", "docker", "file /etc/docker/daemon.json"),
+    ("sed -i s/50m/60m/ /etc/docker/daemon.json", "docker", "json_keys /etc/docker/daemon.json"),
+    ("systemctl -q disable docker.service", "docker", "unit docker.service"),
+    ("systemctl -q disable ufw", "firewall", "unit ufw.service"),
+    ("iptables -I DOCKER-USER 1 -j ACCEPT", "firewall", "chain DOCKER-USER"),
+    ("ip6tables -D gpustead-forward 1", "firewall", "chain gpustead-forward"),
+    ("iptables -D ufw-user-input 1", "firewall", "ufw_rules gpustead: "),
+    ("sed -i '/-j DROP/d' /etc/ufw/after.rules", "firewall", "block /etc/ufw/after.rules"),
+    ("rm /etc/docker/certs.d/*/ca.crt", "registry", "file /etc/docker/certs.d/"),
+    ("chmod 0600 /etc/gpustead/image", "images", "file /etc/gpustead/image"),
+    ("docker update --memory 3g --memory-swap 3g gpustead-workspace-gradio-1", "workspace", "container gpustead-work"),
+    ("docker stop gpustead-workspace-tensorboard-1", "workspace", "container gpustead-workspace/tensorboard"),
+    (
+        "chmod 0644 /etc/gpustead/workspace/ssh/ssh_host_ed25519_key",
+        "workspace",
+        "file /etc/gpustead/workspace/ssh/ssh_h",
+    ),
+    ("rm /etc/gpustead/ssh_mesh/mesh-run", "ssh_mesh", "file /etc/gpustead/ssh_mesh/mesh-run"),
+    ("echo x >> /etc/gpustead/ssh_mesh/compose.yml", "ssh_mesh", "file /etc/gpustead/ssh_mesh/compose.yml"),
+]
+
+
+def site(lab: Lab, *args: str, environment: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    done = lab.playbook("site.yml", *args, environment=environment)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done
+
+
+def stale(text: str) -> dict[str, list[str]]:
+    """Host to what was said of it when the receipts were first checked."""
+    first = text.partition("TASK [Check the receipts]")[2].partition("\nPLAY [")[0]
+    blocks = re.findall(r"^(\S+) is stale:\n((?:  .*\n)+)", first, re.MULTILINE)
+    return {host: [line.strip() for line in lines.splitlines()] for host, lines in blocks}
+
+
+def roles_run(text: str) -> set[tuple[str, str]]:
+    """(role, host) for every role that began."""
+    found: set[tuple[str, str]] = set()
+    for role, hosts in re.findall(r"^included: gpustead\.cluster\.(\w+) for (.+)$", text, re.MULTILINE):
+        found |= {(role, host.strip()) for host in hosts.split(",")}
+    return found
+
+
+def logins(host: Host) -> int:
+    return int(host.check_output("journalctl -u ssh --no-pager | grep -c Accepted || true"))
+
+
+def receipts(host: Host) -> dict[str, dict[str, object]]:
+    text = host.check_output(f"cd {STATE} && for f in *.json; do tr -d '\\n' < $f; echo; done")
+    return {receipt["role"]: receipt for receipt in map(json.loads, text.splitlines())}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def converged(lab: Lab) -> Iterator[None]:
+    """The tests before these have run parts alone and broken things: once whole, before and after."""
+    site(lab)
+    yield
+    site(lab)
+
+
+def test_nothing_to_do_is_one_task_and_one_login_per_host(lab: Lab, tmp_path: Path) -> None:
+    hosts = [host for name, host in lab.hosts.items() if name not in lab.groups["lab_others"]]
+    for host in hosts:
+        host.check_output("true")  # our own connection stands
+    before = {host.name: logins(host) for host in hosts}
+    # Connections of its own, none of which stands.
+    done = site(lab, environment={"ANSIBLE_SSH_CONTROL_PATH_DIR": str(tmp_path)})
+    recap = dict(re.findall(r"^(\S+) +: ok=(\d+) ", done.stdout, re.MULTILINE))
+    assert stale(done.stdout) == {}
+    # Those that run once are counted with the first host.
+    assert sorted(map(int, recap.values()))[:-1] == [1] * (len(hosts) - 1)
+    assert sorted(map(int, recap.values()))[-1] == 3
+    assert {host.name: logins(host) - before[host.name] for host in hosts} == {host.name: 1 for host in hosts}
+
+
+def test_drift_is_named_healed_and_gone(lab: Lab, tmp_path: Path) -> None:
+    node, report = lab.nodes[1], tmp_path / "drift.json"
+    before = receipts(node)
+    for command, _, _ in TAMPERS:
+        node.check_output(command)
+    seen = lab.playbook("playbooks/drift.yml", "-e", f"drift_report={report}")
+    assert seen.returncode == 2, seen.stdout
+    findings = json.loads(report.read_text())["findings"]
+    assert {finding["host"] for finding in findings} == {node.name}
+    for _, role, output in TAMPERS:
+        assert [f for f in findings if f["role"] == role and f["subject"].startswith(output)], output
+    others = [f for f in findings if not any(f["subject"].startswith(output) for _, _, output in TAMPERS)]
+    assert [finding["subject"] for finding in others] == []
+
+    healed = site(lab)
+    assert {host for _, host in roles_run(healed.stdout)} == {node.name}
+    after = receipts(node)
+    assert {role: receipt["seen"] for role, receipt in after.items()} == {
+        role: receipt["seen"] for role, receipt in before.items()
+    }
+    assert stale(site(lab).stdout) == {}
+    assert lab.playbook("playbooks/drift.yml", "-e", f"drift_report={report}").returncode == 0
+
+
+def test_one_stale_role_runs_alone(lab: Lab) -> None:
+    node = lab.nodes[-1]
+    node.check_output("chmod 0600 /etc/gpustead/ssh_mesh/env")
+    done = site(lab)
+    assert stale(done.stdout) == {node.name: ["ssh_mesh: file /etc/gpustead/ssh_mesh/env: mode was 0644, is 0600"]}
+    assert roles_run(done.stdout) == {("ssh_mesh", node.name)}
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        ("truncate -s 100 {}", "damaged"),
+        ("truncate -s 0 {}", "damaged"),
+        ("""sed -i 's/"version": 1/"version": 7/' {}""", "version 7"),
+        ("""sed -i 's/"machine": "/"machine": "0/' {}""", "another machine"),
+        ("rm {} && mkdir {}", "cannot be read"),
+        ("rm {}", "has not run here"),
+    ],
+)
+def test_a_receipt_that_cannot_be_used_is_stale_and_no_error(lab: Lab, damage: str, words: str) -> None:
+    path = f"{STATE}/base.json"
+    lab.nodes[0].check_output(f"cp {path} /root/base.json && " + damage.format(path, path))
+    done = lab.playbook("site.yml", "--check")
+    lab.nodes[0].check_output(f"rm -rf {path} && cp /root/base.json {path}")
+    assert done.returncode == 0, done.stdout
+    (line,) = stale(done.stdout)[lab.nodes[0].name]
+    assert line.startswith("base: receipt: ")
+    assert words in line
+    assert roles_run(done.stdout) == {("base", lab.nodes[0].name)}
+
+
+def test_a_variable_makes_its_role_stale_and_no_other(lab: Lab) -> None:
+    told = {"docker_log_opts": {"max-size": "{{ site_log_size }}"}, "site_log_size": "70m", "site_unused": 1}
+    done = lab.playbook("site.yml", "--check", "-e", json.dumps(told))
+    said = stale(done.stdout)
+    assert set(said) == {node.name for node in lab.nodes}
+    for lines in said.values():
+        assert lines == ["docker: variable docker_log_opts: new", "docker: variable site_log_size: new"]
+
+
+def test_part_of_a_run_leaves_no_receipt(lab: Lab) -> None:
+    node = lab.nodes[0]
+    site(lab, "--tags", "base", "--limit", node.name)
+    assert sorted(receipts(node)) == [role for role in ROLES if role != "base"]
+    (line,) = stale(site(lab, "--limit", node.name).stdout)[node.name]
+    assert "was a part of it" in line
+    assert sorted(receipts(node)) == ROLES
+
+
+def test_who_is_no_longer_declared_goes(lab: Lab) -> None:
+    users = lab.nodes[0].variables["cluster_users"]
+    more = {"cluster_users": [*users, {"name": "carol", "uid": 1502, "ssh_keys": ["ssh-ed25519 AAAAC3Nz carol"]}]}
+    node = lab.nodes[1]
+    site(lab, "-e", json.dumps(more), "--limit", node.name)
+    assert node.check_output("id -u carol") == "1502"
+    node.check_output("echo mine > /home/carol/mine")
+    site(lab, "--limit", node.name)
+    assert node.run("id carol").rc != 0
+    assert node.check_output("cat /home/carol/mine; stat -c %u /home/carol/mine").split() == ["mine", "1502"]
