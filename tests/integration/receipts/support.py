@@ -1,0 +1,101 @@
+"""What the tests of receipts ask of a lab: its receipts, runs of site.yml, and drift.yml's report."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from conftest import PROJECT, Host, Lab
+
+STATE = "/var/lib/gpustead/receipts"
+READ = " (read by the role)"
+
+
+@dataclass(frozen=True, order=True)
+class Output:
+    """One output of one role on one host; `name` is its id, such as ``file /etc/hosts``."""
+
+    host: str
+    role: str
+    name: str
+
+
+def members(lab: Lab) -> list[Host]:
+    """The hosts of the cluster, in the order of their names."""
+    return [host for name, host in sorted(lab.hosts.items()) if name not in lab.groups["lab_others"]]
+
+
+def receipts(host: Host) -> dict[str, dict[str, Any]]:
+    """All receipts of a host, by role."""
+    text = host.check_output(f"cd {STATE} && for f in *.json; do tr -d '\\n' < $f; echo; done")
+    return {receipt["role"]: receipt for receipt in map(json.loads, text.splitlines())}
+
+
+def outputs(lab: Lab) -> dict[Output, dict[str, Any]]:
+    """Every output of every receipt in the lab, with its options."""
+    return {
+        Output(host.name, role, f"{kind} {subject['name']}"): subject
+        for host in members(lab)
+        for role, receipt in receipts(host).items()
+        for kind, subject in receipt["outputs"]
+    }
+
+
+def seen(lab: Lab) -> dict[Output, Any]:
+    """What every output that may not vary looked like when its role ended."""
+    values = {(host.name, role): receipt["seen"] for host in members(lab) for role, receipt in receipts(host).items()}
+    return {
+        output: values[output.host, output.role][output.name]
+        for output, options in outputs(lab).items()
+        if not options.get("varies")
+    }
+
+
+def site(lab: Lab, *args: str) -> str:
+    """A run of site.yml that must succeed; what it printed."""
+    done = lab.playbook("site.yml", *args)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def converge(lab: Lab) -> None:
+    """Until nothing is stale: an earlier test may have broken something, or a role may have been edited."""
+    site(lab)
+    assert_fresh(lab)
+
+
+def stale(text: str) -> list[str]:
+    """What the first check of a run said of each host."""
+    first = text.partition("TASK [Check the receipts]")[2].partition("\nPLAY [")[0]
+    return re.findall(r"^\S+ is stale:\n(?:  .*\n)+", first, re.MULTILINE)
+
+
+def assert_fresh(lab: Lab) -> None:
+    assert stale(site(lab)) == []
+
+
+def roles_run(text: str) -> set[tuple[str, str]]:
+    """(role, host) for every role that began."""
+    found = re.findall(r"^included: gpustead\.cluster\.(\w+) for (.+)$", text, re.MULTILINE)
+    return {(role, host.strip()) for role, hosts in found for host in hosts.split(",")}
+
+
+def drift(lab: Lab, report: Path) -> tuple[int, set[Output]]:
+    """drift.yml's exit status and findings; what a role only reads keeps that said behind it."""
+    done = lab.playbook("playbooks/drift.yml", "-e", f"drift_report={report}")
+    assert report.is_file(), done.stdout + done.stderr
+    findings = json.loads(report.read_text())["findings"]
+    return done.returncode, {Output(found["host"], found["role"], found["subject"]) for found in findings}
+
+
+def run_after() -> dict[str, set[str]]:
+    """Role to the roles that run again because it does."""
+    following: dict[str, set[str]] = {}
+    for file in sorted((PROJECT / "roles").glob("*/meta/receipt.yml")):
+        for cause in yaml.safe_load(file.read_text()).get("after", []):
+            following.setdefault(cause, set()).add(file.parent.parent.name)
+    return following

@@ -1,0 +1,138 @@
+"""What makes a role stale in the code, what goes with its declaration, and hosts and handlers that fail."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from conftest import PROJECT, Host, Lab, plain_environment
+from support import STATE, assert_fresh, converge, drift, members, receipts, roles_run, site, stale
+
+ENV = "/etc/gpustead/ssh_mesh/env"
+DROP_IN = "/etc/systemd/system/docker.service.d/zz-broken.conf"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _converged(lab: Lab) -> None:
+    converge(lab)
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> Path:
+    """A copy of the checkout, to be edited."""
+    skip = shutil.ignore_patterns(".venv", ".git", ".cache", "inventory", "reports", "__pycache__")
+    return Path(shutil.copytree(PROJECT, tmp_path / "copy", symlinks=True, ignore=skip))
+
+
+def said(text: str) -> set[str]:
+    """What the first check said, of any host."""
+    return {line.strip() for block in stale(text) for line in block.splitlines()[1:]}
+
+
+@pytest.mark.parametrize(
+    ("file", "role", "follow"),
+    [
+        ("roles/ssh_mesh/templates/compose.yml.j2", "ssh_mesh", []),
+        ("roles/nas/tasks/check.yml", "nas", []),
+        ("roles/images/tasks/pull.yml", "images", ["workspace", "ssh_mesh"]),
+    ],
+)
+def test_a_file_of_a_role_makes_it_stale_and_no_other(
+    lab: Lab, copy: Path, file: str, role: str, follow: list[str]
+) -> None:
+    path = copy / file
+    path.write_text(path.read_text() + "\n# another line\n")
+    done = subprocess.run(
+        ["ansible-playbook", "-i", str(lab.inventory), "site.yml", "--check"],
+        cwd=copy,
+        env={**plain_environment(), "ANSIBLE_NOCOLOR": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    expected = {
+        f"{role}: its file {file.split('/', 2)[2]}: changed",
+        *(f"{name}: role {role}: runs again" for name in follow),
+    }
+    assert said(done.stdout) == expected, done.stdout + done.stderr
+
+
+def test_drift_changes_nothing(lab: Lab, tmp_path: Path) -> None:
+    look = f"find {STATE} -printf '%p %T@ %C@ %m\\n' | sort"
+    before = {host.name: host.check_output(look) for host in members(lab)}
+    assert drift(lab, tmp_path / "drift.json") == (0, set())
+    assert {host.name: host.check_output(look) for host in members(lab)} == before
+
+
+def test_a_firewall_rule_goes_with_its_declaration(lab: Lab) -> None:
+    node = lab.nodes[1]
+    more = {"firewall_extra_rules": [{"rule": "allow", "proto": "tcp", "to_port": "4711"}]}
+    site(lab, "-e", json.dumps(more), "--limit", node.name)
+    assert "4711" in node.check_output("ufw status; iptables -S ufw-user-input")
+    site(lab, "--limit", node.name)
+    assert "4711" not in node.check_output("ufw status; iptables -S ufw-user-input; cat /etc/ufw/user*.rules")
+
+
+def test_a_published_port_goes_with_its_declaration(lab: Lab) -> None:
+    node = lab.nodes[1]
+    ports = {"jupyter": 18899, "tensorboard": 16006, "gradio": 17860, "ssh": 10022}
+    more = {"workspace_ports": ports, "firewall_published_ports": list(ports.values())}
+    look = "ss -Hltn; iptables -S gpustead-forward; ufw status"
+    site(lab, "-e", json.dumps(more), "--limit", node.name)
+    assert "18899" in node.check_output(look)
+    site(lab, "--limit", node.name)
+    assert "18899" not in node.check_output(look)
+    assert_fresh(lab)
+
+
+def unfinished(host: Host, role: str) -> bool:
+    return bool(host.run(f"test -e {STATE}/{role}.run && ! test -e {STATE}/{role}.json").rc == 0)
+
+
+def test_a_handler_that_fails_leaves_no_receipt(lab: Lab) -> None:
+    node = lab.nodes[1]
+    node.check_output(
+        f"sed -i s/50m/60m/ /etc/docker/daemon.json && printf '[Service]\\nExecStartPre=/bin/false\\n' > {DROP_IN}"
+        " && systemctl daemon-reload"
+    )
+    done = lab.playbook("site.yml", "--limit", node.name)
+    left = unfinished(node, "docker")
+    node.check_output(f"rm {DROP_IN} && systemctl daemon-reload && systemctl reset-failed docker.service")
+    assert done.returncode == 2, done.stdout
+    assert left
+    site(lab)
+    assert_fresh(lab)
+
+
+def test_a_failing_host_does_not_stop_the_others(lab: Lab) -> None:
+    well, ill = lab.nodes[:2]
+    well.check_output(f"chmod 0600 {ENV}")
+    ill.check_output(f"rm {ENV} && mkdir -p {ENV}/in-the-way")
+    done = lab.playbook("site.yml")
+    assert done.returncode == 2, done.stdout
+    assert "ssh_mesh" in receipts(well)
+    assert unfinished(ill, "ssh_mesh")
+    ill.check_output(f"rm -r {ENV}")
+    assert roles_run(site(lab)) == {("ssh_mesh", ill.name)}
+    assert_fresh(lab)
+
+
+@pytest.mark.parametrize("others_stale", [True, False])
+def test_an_unreachable_host_does_not_stop_the_others(lab: Lab, tmp_path: Path, others_stale: bool) -> None:
+    well, away = lab.nodes[:2]
+    gone = tmp_path / "gone.yml"
+    gone.write_text(
+        json.dumps({"gpu_nodes": {"hosts": {away.name: {"ansible_ssh_extra_args": "-o ProxyCommand=false"}}}})
+    )
+    for host in [well, away] if others_stale else [away]:
+        host.check_output(f"chmod 0600 {ENV}")
+    done = lab.playbook("site.yml", inventories=[gone], environment={"ANSIBLE_SSH_CONTROL_PATH_DIR": str(tmp_path)})
+    assert done.returncode == 4, done.stdout
+    assert re.search(rf"^{away.name} .*unreachable=1", done.stdout, re.MULTILINE)
+    assert roles_run(done.stdout) == ({("ssh_mesh", well.name)} if others_stale else set())
+    assert roles_run(site(lab)) == {("ssh_mesh", away.name)}
+    assert_fresh(lab)
