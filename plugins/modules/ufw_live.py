@@ -1,0 +1,81 @@
+#!/usr/bin/python
+# Copyright: gpustead developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Bring the kernel's rules to what ufw keeps in its files."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: ufw_live
+short_description: Reload ufw where the kernel has other rules than its files
+version_added: "0.1.0"
+author: gpustead developers
+description:
+  - Compares the chains of ufw's user rules, the chains that govern what Docker publishes, the policies and ufw's jumps
+    in the built-in chains, IPv4 and IPv6, with what C(/etc/ufw) says, and reloads ufw where they differ.
+  - The files are loaded in a network namespace of their own to learn how the kernel prints them, so only a real
+    difference counts.
+  - Jumps of ufw's that are missing are put back before the reload. C(ufw reload) does not do that, but sets the policy
+    to deny, and would cut SSH.
+  - Rules in other chains are not looked at. Of a ufw that is not enabled the jumps alone are, if its chains are still
+    there, since C(ufw enable) would not make them anew either.
+attributes:
+  check_mode:
+    support: full
+    description: Tells which chains differ.
+  diff_mode:
+    support: none
+"""
+
+EXAMPLES = r"""
+- name: Load the rules anew where the kernel has others
+  gpustead.cluster.ufw_live:
+"""
+
+RETURN = r"""
+stale:
+  description: The chains that differed, as C(iptables) or C(ip6tables) and their names.
+  returned: success
+  type: list
+  elements: str
+"""
+
+from pathlib import Path
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.gpustead.cluster.plugins.module_utils import ufw_live
+from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
+
+
+def read(path: str) -> str:
+    try:
+        return Path(path).read_text(errors="replace")
+    except OSError:
+        return ""
+
+
+def main() -> None:
+    module = AnsibleModule(argument_spec={}, supports_check_mode=True)
+
+    def run(argv: Any, data: str) -> tuple[int, str, str]:
+        environ = {"LC_ALL": "C", "LANGUAGE": "C"}
+        try:
+            code, out, err = module.run_command(
+                list(argv), data=data, binary_data=True, environ_update=environ, handle_exceptions=False
+            )
+        except OSError as error:
+            return 127, "", str(error)
+        return code, out, err
+
+    try:
+        stale = ufw_live.observe(run, read)
+        if stale and not module.check_mode:
+            ufw_live.heal(run, read, stale)
+    except GpusteadError as error:
+        module.fail_json(msg=str(error))
+    module.exit_json(changed=bool(stale), stale=[str(one) for one in stale])
+
+
+if __name__ == "__main__":
+    main()
