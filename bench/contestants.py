@@ -28,8 +28,11 @@ class Contestant:
     check: Callable[[str], None]
     env: Mapping[str, str] = field(default_factory=dict)
 
+    def start(self, sample: float = 0) -> Run:
+        return run_cold(self.argv, cwd=self.cwd, env={**environment(), **self.env}, sample=sample)
+
     def run(self, sample: float = 0) -> Run:
-        run = run_cold(self.argv, cwd=self.cwd, env={**environment(), **self.env}, sample=sample)
+        run = self.start(sample)
         self.check(run.output)
         return run
 

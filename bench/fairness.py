@@ -14,7 +14,7 @@ from typing import Any
 
 from contestants import detected, pyinfra
 from lab import Host, Lab, inside
-from timing import Failed, run_cold
+from timing import Failed
 
 Subject = Mapping[str, Any]
 # Where copies of tampered files wait.
@@ -72,7 +72,7 @@ def check(lab: Lab, host: Host) -> list[str]:
             undo.append(back)
             inside(host, ["sh", "-ec", there])
         contestant = pyinfra(lab, [host], "--dry")
-        seen = detected(run_cold(contestant.argv, cwd=contestant.cwd, env=contestant.env).output)
+        seen = detected(contestant.start().output)
     finally:
         for back in reversed(undo):
             inside(host, ["sh", "-ec", back])

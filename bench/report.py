@@ -176,22 +176,3 @@ def machine() -> str:
         f"{'.'.join(platform.release().split('.')[:2])}; Python {platform.python_version()}, ansible-core {core}, "
         f"{ssh.replace('_', ' ')}, Docker {engine}"
     )
-
-
-def load_runs(path: Path) -> list[Block]:
-    """What `save_runs` kept, so that the page can be written anew without measuring."""
-    return [
-        Block(**{**data, "runs": {name: [Run(**run) for run in runs] for name, runs in data["runs"].items()}})
-        for data in json.loads(path.read_text())
-    ]
-
-
-def save_runs(path: Path, blocks: Sequence[Block]) -> None:
-    plain = [
-        {
-            **vars(block),
-            "runs": {name: [{**vars(run), "output": ""} for run in runs] for name, runs in block.runs.items()},
-        }
-        for block in blocks
-    ]
-    path.write_text(json.dumps(plain))

@@ -99,7 +99,6 @@ class Bench:
         # In the order of the tables, whoever began.
         block.runs = {contestant.name: block.runs[contestant.name] for contestant in contestants}
         self.blocks.append(block)
-        report.save_runs(self.lab.work / "runs.json", self.blocks)
 
     def write(self) -> None:
         results = report.figures(self.blocks, self.outputs)

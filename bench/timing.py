@@ -80,16 +80,14 @@ def no_connections() -> Iterator[str]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def run_cold(
-    argv: Sequence[str], *, cwd: Path, env: Mapping[str, str] | None = None, sample: float = 0, limit: float = 3600
-) -> Run:
+def run_cold(argv: Sequence[str], *, cwd: Path, env: Mapping[str, str], sample: float = 0, limit: float = 3600) -> Run:
     """Run a command without any connection open. Its memory is looked at every `sample` seconds, which costs time.
 
     Raises:
         Failed: it ended with another status than 0, or not within `limit` seconds.
     """
     with no_connections() as sockets, tempfile.TemporaryFile("w+") as output:
-        environment = {**os.environ, **(env or {}), "ANSIBLE_SSH_CONTROL_PATH_DIR": sockets}
+        environment = {**env, "ANSIBLE_SSH_CONTROL_PATH_DIR": sockets}
         began = time.monotonic()
         process = subprocess.Popen(
             argv,
@@ -101,12 +99,17 @@ def run_cold(
             start_new_session=True,
         )
         guard = threading.Timer(limit, os.killpg, (process.pid, signal.SIGKILL))
+        guard.daemon = True
         guard.start()
         peak = Peak(process.pid, sample) if sample else None
-        _, status, usage = os.wait4(process.pid, 0)
-        seconds = time.monotonic() - began
-        guard.cancel()
-        process.returncode = os.waitstatus_to_exitcode(status)
+        try:
+            _, status, usage = os.wait4(process.pid, 0)
+            seconds = time.monotonic() - began
+            process.returncode = os.waitstatus_to_exitcode(status)
+        finally:
+            guard.cancel()
+            if process.returncode is None:  # this process was told to stop
+                os.killpg(process.pid, signal.SIGKILL)
         cpu = usage.ru_utime + usage.ru_stime + close_masters(sockets)
         output.seek(0)
         text = output.read()
