@@ -212,11 +212,13 @@ def getent(run: Run, database: str, keys: Iterable[str]) -> str:
     return out
 
 
-def observe(run: Run, wishes: Sequence[Wish], state_dir: Path, root: Path = Path("/")) -> Host:
+def observe(
+    run: Run, wishes: Sequence[Wish], state_dir: Path, root: Path = Path("/"), absent: Sequence[str] = ()
+) -> Host:
     """Reads the local files, asks for what else is known, and looks for journals."""
     accounts = parse_passwd((root / "etc/passwd").read_text(errors="replace"))
     groups = parse_group((root / "etc/group").read_text(errors="replace"))
-    keys = [key for wish in wishes for key in (wish.name, str(wish.uid))]
+    keys = [*absent, *(key for wish in wishes for key in (wish.name, str(wish.uid)))]
     group_keys = [key for wish in wishes for key in (wish.group, str(wish.gid), *wish.groups)]
     local = {account.name for account in accounts}
     local_groups = {group.name for group in groups}
@@ -252,24 +254,47 @@ def plan(host: Host, wishes: Sequence[Wish]) -> list[Change]:
     return changes
 
 
-def plan_removals(host: Host, names: Sequence[str], wishes: Sequence[Wish]) -> list[Account]:
+def plan_removals(
+    host: Host, names: Sequence[str], wishes: Sequence[Wish], system: Sequence[str] = ()
+) -> list[Account]:
     """The local accounts that go. One of a directory service is not ours to remove."""
     both = sorted(set(names) & {wish.name for wish in wishes})
     if both:
         raise GpusteadError(f"account '{both[0]}' is in users and in absent", "it in one", "Take it out of the other.")
-    found = [account for account in map(host.account, names) if account]
+    found = [account for account in map(host.account, dict.fromkeys(names)) if account]
     for account in found:
         if account.uid == 0:
             remedy = "Root is no account of the cluster: take it out of absent."
             raise GpusteadError(f"account '{account.name}' with id 0 in absent", "ids above 0", remedy)
+        if account.uid < FIRST_USER_ID and account.name not in system:
+            # It may have been there before it was declared, as Debian's own.
+            what = f"account '{account.name}' in absent has the system id {account.uid}"
+            remedy = f"Declare it again, or see that nothing needs it and remove it by hand (userdel {account.name})."
+            raise GpusteadError(what, f"{FIRST_USER_ID} or above, or its name in absent_system", remedy)
         refuse_busy(host, account)
     return found
 
 
-def remove(run: Run, gone: Sequence[Account]) -> None:
-    """Removes accounts and, as userdel does, their own groups; never a file."""
+def own_group(host: Host, account: Account) -> Group | None:
+    """The local group that is this account's alone: its name, its primary group, nobody else in it."""
+    group = host.group(account.name)
+    others = [one.name for one in (*host.accounts, *host.remote_accounts) if one.gid == account.gid and one != account]
+    alone = group and group.gid == account.gid and not others and not set(group.members) - {account.name}
+    return group if alone else None
+
+
+def remove(run: Run, host: Host, gone: Sequence[Account]) -> None:
+    """Removes accounts and their own groups; never a file."""
     for account in gone:
         must(run, ["userdel", account.name])
+        if own_group(host, account):
+            # Where login.defs has USERGROUPS_ENAB, userdel has done that: 6 says that there is none.
+            must(run, ["groupdel", account.name], fine=(0, 6))
+
+
+def farewell(account: Account) -> tuple[str, str]:
+    """Before and after, for a diff."""
+    return f"{account}\n", f"files of {account.uid}:{account.gid} stay, {account.home} too\n"
 
 
 def refuse_foreign_ids(host: Host, wish: Wish) -> None:
@@ -434,9 +459,9 @@ def plan_extras(host: Host, wish: Wish) -> Iterator[tuple[str, ...]]:
 # Apply
 
 
-def must(run: Run, argv: Sequence[str], data: str = "") -> None:
+def must(run: Run, argv: Sequence[str], data: str = "", fine: Sequence[int] = (0,)) -> None:
     code, out, err = run(argv, data)
-    if code != 0:
+    if code not in fine:
         said = " ".join((err or out).split())
         raise GpusteadError(f"{' '.join(argv)} exited with {code} ({said})", "0", "Remove the cause and run again.")
 

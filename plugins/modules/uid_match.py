@@ -70,8 +70,15 @@ options:
         elements: path
   absent:
     description:
-      - Names of accounts that must not be there. Local ones are removed with their own groups; their files and homes
-        stay, under their numbers. Refused while the account has running processes.
+      - Names of accounts that must not be there. Local ones are removed with their own groups, if nobody else is in
+        these; their files and homes stay, under their numbers.
+      - Refused, before anything is changed, while one has running processes, for root, for ids below 1000 that are not
+        in O(absent_system), and for a name in O(users). Accounts of a directory service stay, with a warning.
+    type: list
+    elements: str
+    default: []
+  absent_system:
+    description: Names in O(absent) that may have ids below 1000. Only those that nothing of the system itself needs.
     type: list
     elements: str
     default: []
@@ -164,6 +171,7 @@ USER = {
 ARGUMENTS = {
     "users": {"type": "list", "elements": "dict", "required": True, "options": USER},
     "absent": {"type": "list", "elements": "str", "default": []},
+    "absent_system": {"type": "list", "elements": "str", "default": []},
     "roots": {"type": "list", "elements": "path", "default": ["/home"]},
     "state_dir": {"type": "path", "default": "/var/lib/gpustead/uid_match"},
 }
@@ -196,15 +204,19 @@ def main() -> None:
 
     try:
         wishes = [declared(user, module.params["roots"]) for user in module.params["users"]]
-        host = accounts.observe(run, wishes, state_dir)
-        gone = accounts.plan_removals(host, module.params["absent"], wishes)
+        absent: list[str] = module.params["absent"]
+        host = accounts.observe(run, wishes, state_dir, absent=absent)
+        gone = accounts.plan_removals(host, absent, wishes, module.params["absent_system"])
         changes = accounts.plan(host, wishes)
         if not module.check_mode:
-            accounts.remove(run, gone)
+            accounts.remove(run, host, gone)
             accounts.apply(run, changes, state_dir)
     except GpusteadError as error:
         module.fail_json(msg=str(error))
-    texts = [(f"{account}\n", "") for account in gone] + [change.texts() for change in changes if change.changed]
+    for account in host.remote_accounts:
+        if account.name in absent:
+            module.warn(f"account '{account.name}' in absent is of the directory service and stays: remove it there.")
+    texts = [accounts.farewell(account) for account in gone] + [change.texts() for change in changes if change.changed]
     module.exit_json(
         changed=bool(gone) or any(change.changed for change in changes),
         removed=[account.name for account in gone],

@@ -213,3 +213,42 @@ def test_the_way_back_after_a_kill(host: Host) -> None:
     assert host.check_output(f"id -u {NAME}; id -g {NAME}").split() == [str(OLD), str(OLD)]
     assert ids(host, f"/home/{NAME}/deep/er/file") == f"{OLD}:{OLD}"
     assert host.check_output(f"stat -c %a /home/{NAME}/tool") == "6755"
+
+
+def drop(host: Host, *names: str, check: bool = False, system: tuple[str, ...] = ()) -> dict[str, Any]:
+    told = {"users": [], "absent": list(names), "absent_system": list(system)}
+    return host.module("gpustead.cluster.uid_match", told, check)
+
+
+def test_who_is_absent_goes_and_their_files_stay(host: Host) -> None:
+    furnish(host)
+    files = host.check_output("ls -lRn /home /srv | sha256sum")
+    before = state(host)
+    preview = drop(host, NAME, check=True)
+    assert preview["changed"] and state(host) == before
+    assert f"files of {OLD}:{OLD} stay" in str(preview["diff"])
+    assert drop(host, NAME)["removed"] == [NAME]
+    assert host.run(f"getent passwd {NAME}").rc == host.run(f"getent group {NAME}").rc == 2
+    assert host.check_output("ls -lRn /home /srv | sha256sum") == files
+    again = drop(host, NAME)
+    assert (again["changed"], again["removed"]) == (False, [])
+
+
+def test_a_group_with_others_in_it_stays(host: Host) -> None:
+    furnish(host)
+    host.check_output(f"useradd -M -U -G {NAME} {OTHER}")
+    assert drop(host, NAME)["changed"]
+    assert host.check_output(f"id -nG {OTHER}") == f"{OTHER} {NAME}"
+
+
+def test_removals_that_are_refused_spare_the_whole_batch(host: Host) -> None:
+    furnish(host)
+    host.check_output(f"useradd -r -M -U {OTHER}")
+    pid = host.check_output(f"setpriv --reuid {OLD} --clear-groups sleep 300 >/dev/null 2>&1 & echo $!")
+    before = state(host)
+    for names, words in (((OTHER, NAME), "system id"), (("root",), "id 0"), (("backup",), "system id")):
+        assert words in drop(host, *names)["msg"]
+    assert pid in drop(host, OTHER, NAME, system=(OTHER,))["msg"]
+    assert state(host) == before
+    host.check_output(f"kill {pid}; while kill -0 {pid} 2>/dev/null; do sleep 0.1; done")
+    assert drop(host, OTHER, NAME, system=(OTHER,))["removed"] == [OTHER, NAME]

@@ -20,6 +20,7 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.accounts import (
     Process,
     Wish,
     apply,
+    farewell,
     observe,
     parse_group,
     parse_passwd,
@@ -27,6 +28,7 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.accounts import (
     plan_removals,
     read_journal,
     rechown,
+    remove,
     write_journal,
 )
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
@@ -131,12 +133,49 @@ def test_who_is_absent_is_removed_and_nobody_else() -> None:
 
 @pytest.mark.parametrize(
     ("name", "words"),
-    [("bob", "running processes"), ("zoe", "in users and in absent"), ("root", "id 0")],
+    [
+        ("bob", "running processes"),
+        ("zoe", "in users and in absent"),
+        ("root", "id 0"),
+        ("backup", "'backup' in absent has the system id 34"),
+    ],
 )
 def test_removals_that_are_refused(name: str, words: str) -> None:
     host = replace(HOST, accounts=(*HOST.accounts, Account("root", 0, 0, "", "/root", "/bin/sh")))
     with pytest.raises(GpusteadError, match=words):
-        plan_removals(host, [name], [wish("zoe")])
+        plan_removals(host, ["ada", name], [wish("zoe")], ["root"])
+
+
+def test_a_system_account_goes_when_it_is_named_as_one() -> None:
+    assert plan_removals(HOST, ["backup", "backup"], [], ["backup"]) == [BACKUP]
+
+
+@pytest.mark.parametrize(
+    ("group", "others", "goes"),
+    [
+        (Group("ada", 1001), (), True),
+        (Group("ada", 1001, ("ada",)), (), True),
+        (Group("ada", 1001, ("bob",)), (), False),
+        (Group("ada", 1001), (replace(BOB, gid=1001),), False),
+        (Group("ada", 2001), (), False),
+        (Group("ml", 1001), (), False),
+    ],
+)
+def test_the_group_goes_with_the_account_if_it_is_its_own(
+    group: Group, others: tuple[Account, ...], goes: bool
+) -> None:
+    done: list[str] = []
+
+    def run(argv: Sequence[str], data: str) -> tuple[int, str, str]:
+        done.append(" ".join(argv))
+        return (6 if argv[0] == "groupdel" else 0), "", "no such group"
+
+    remove(run, Host(accounts=(ADA, *others), groups=(group,)), [ADA])
+    assert done == ["userdel ada", "groupdel ada"][: 1 + goes]
+
+
+def test_a_removal_tells_that_files_stay() -> None:
+    assert farewell(ADA)[1] == "files of 1001:1001 stay, /home/ada too\n"
 
 
 @pytest.mark.parametrize("case", EXTRAS)
