@@ -4,11 +4,12 @@
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import re
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Callable, NoReturn
 
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
@@ -39,6 +40,9 @@ RELOADED = frozenset(
 RESET = frozenset({"max-concurrent-downloads", "max-concurrent-uploads", "max-download-attempts"})
 # A reload takes over the object "features" (moby, daemon/reload.go), but only these are looked at again afterwards.
 RELOADED_FEATURES = frozenset({"buildkit"})
+
+# What Docker itself holds to be insecure.
+OWN_INSECURE = {"127.0.0.0/8", "::1/128"}
 
 # Keys that dockerd no longer knows: it does not start with them.
 LEGACY = {
@@ -135,6 +139,7 @@ class Plan:
     changed_keys: tuple[str, ...]
     reload_required: bool
     restart_required: bool
+    wanted: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
     @property
     def changed(self) -> bool:
@@ -367,6 +372,7 @@ def plan(text: str, settings: Mapping[str, Any], absent: Sequence[str], path: st
         changed_keys=tuple(changed),
         reload_required=bool(reloads),
         restart_required=len(reloads) < len(changed),
+        wanted=wanted,
     )
 
 
@@ -449,6 +455,66 @@ def check_flags(keys: Sequence[str], given: Sequence[Flag], path: str) -> None:
                 "it in one of the two: dockerd does not start with both",
                 f"Remove the option from {flag.path} and run systemctl daemon-reload.",
             )
+
+
+def running(info: Mapping[str, Any]) -> dict[str, Any]:
+    """What `docker info` tells of the settings with which the daemon runs, in the words of daemon.json."""
+    registries = info.get("RegistryConfig") or {}
+    insecure = {name for name, index in (registries.get("IndexConfigs") or {}).items() if not index.get("Secure", True)}
+    insecure |= set(registries.get("InsecureRegistryCIDRs") or []) - OWN_INSECURE
+    return {
+        "insecure-registries": sorted(insecure),
+        "live-restore": info.get("LiveRestoreEnabled"),
+        "log-driver": info.get("LoggingDriver"),
+        "registry-mirrors": sorted(registries.get("Mirrors") or []),
+    }
+
+
+def ought(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The same, as it would be told with these settings."""
+    return {
+        "insecure-registries": sorted({_registry(name) for name in settings.get("insecure-registries") or []}),
+        "live-restore": settings.get("live-restore", False),
+        "log-driver": settings.get("log-driver", "json-file"),
+        "registry-mirrors": sorted({f"{mirror.rstrip('/')}/" for mirror in settings.get("registry-mirrors") or []}),
+    }
+
+
+def _registry(name: str) -> str:
+    name = name.rpartition("://")[2]
+    try:
+        return str(ipaddress.ip_network(name, strict=False)) if "/" in name else name
+    except ValueError:
+        return name
+
+
+def not_taken_over(plan: Plan, info: Mapping[str, Any], given: Sequence[Flag]) -> tuple[str, ...]:
+    """The keys with which Docker does not run as its file says, although the file needs no change in them.
+
+    Somebody put the file back, or a run was killed before Docker read it.
+    """
+    if not info:
+        return ()
+    there, wanted = running(info), ought(plan.wanted)
+    elsewhere = {*plan.changed_keys, *(flag.key for flag in given)}
+    return tuple(key for key in wanted if there[key] != wanted[key] and key not in elsewhere)
+
+
+def reloadable(plan: Plan, keys: Sequence[str]) -> tuple[str, ...]:
+    """Those that a reload takes over. It keeps what was set before of a key that the file does not have."""
+    return tuple(key for key in keys if key in RELOADED and key in plan.wanted)
+
+
+def docker_info(run: Run) -> dict[str, Any]:
+    """What the daemon says of itself; nothing where none runs. The question must not start one."""
+    if run(["systemctl", "is-active", "docker.service"])[0]:
+        return {}
+    code, out, _ = run(["timeout", "30", "docker", "info", "--format", "{{json .}}"])
+    try:
+        info = json.loads(out) if code == 0 else {}
+    except ValueError:
+        return {}
+    return info if isinstance(info, dict) and "LoggingDriver" in info else {}
 
 
 def validate(run: Run, dockerd: str, candidate: str, path: str) -> bool:

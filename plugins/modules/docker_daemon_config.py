@@ -19,7 +19,9 @@ description:
     does not start then, and names the file.
   - Lets C(dockerd --validate) judge the result where dockerd is installed, before anything is written. The file that
     was there is kept as C(daemon.json.<time>.bak).
-  - Neither reloads nor restarts Docker; it tells which of the two is needed.
+  - Neither reloads nor restarts Docker; it tells which of the two is needed. Also where the file is right and Docker
+    runs with other settings, as far as C(docker info) tells (C(log-driver), C(live-restore), C(registry-mirrors),
+    C(insecure-registries)); this counts as a change.
 options:
   settings:
     description: What must be there.
@@ -60,6 +62,11 @@ changed_keys:
   returned: success
   type: list
   elements: str
+not_taken_over:
+  description: Keys that the file has right, and with which Docker does not run.
+  returned: success
+  type: list
+  elements: str
 reload_required:
   description: Whether something changed that dockerd takes over on a reload (SIGHUP).
   returned: success
@@ -87,10 +94,11 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.gpustead.cluster.plugins.module_utils import daemon_json
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
 
+DAEMON_JSON = "/etc/docker/daemon.json"  # that the daemon itself reads
 ARGUMENTS = {
     "settings": {"type": "dict", "default": {}},
     "absent": {"type": "list", "elements": "str", "default": []},
-    "path": {"type": "path", "default": "/etc/docker/daemon.json"},
+    "path": {"type": "path", "default": DAEMON_JSON},
 }
 
 
@@ -111,8 +119,12 @@ def main() -> None:
     try:
         plan = daemon_json.plan(read(path), module.params["settings"], module.params["absent"], path)
         systemctl, dockerd = module.get_bin_path("systemctl"), module.get_bin_path("dockerd")
+        untaken: tuple[str, ...] = ()
         if systemctl:
-            daemon_json.check_flags(list(module.params["settings"]), daemon_json.docker_flags(run, read), path)
+            given = daemon_json.docker_flags(run, read)
+            daemon_json.check_flags(list(module.params["settings"]), given, path)
+            info = daemon_json.docker_info(run) if path == DAEMON_JSON else {}
+            untaken = daemon_json.not_taken_over(plan, info, given)
         validated = False
         if plan.changed:
             with tempfile.NamedTemporaryFile(dir=module.tmpdir, suffix=".json", delete=False) as candidate:
@@ -127,11 +139,13 @@ def main() -> None:
                 module.atomic_move(candidate.name, str(target))
     except (GpusteadError, OSError) as error:
         module.fail_json(msg=str(error))
+    reloads = daemon_json.reloadable(plan, untaken)
     module.exit_json(
-        changed=plan.changed,
+        changed=plan.changed or bool(untaken),
         changed_keys=list(plan.changed_keys),
-        reload_required=plan.reload_required,
-        restart_required=plan.restart_required,
+        not_taken_over=list(untaken),
+        reload_required=plan.reload_required or bool(reloads),
+        restart_required=plan.restart_required or len(reloads) < len(untaken),
         validated=validated,
         diff={
             "before": daemon_json.masked(plan.before),

@@ -234,3 +234,59 @@ def test_a_key_in_an_object_can_be_taken_away() -> None:
     assert result.changed_keys == ("log-opts",)
     again = daemon_json.plan(result.after, {"log-opts": {"max-size": "50m"}}, ["log-opts.max-file"], "daemon.json")
     assert again.changed_keys == ()
+
+
+INFO: dict[str, Any] = {
+    "LoggingDriver": "json-file",
+    "LiveRestoreEnabled": True,
+    "RegistryConfig": {
+        "Mirrors": ["https://mirror.example/"],
+        "InsecureRegistryCIDRs": ["10.0.0.0/8", "127.0.0.0/8", "::1/128"],
+        "IndexConfigs": {"docker.io": {"Secure": True}, "host:5000": {"Secure": False}},
+    },
+}
+RUNNING = {
+    "live-restore": True,
+    "registry-mirrors": ["https://mirror.example"],
+    "insecure-registries": ["http://host:5000", "10.1.2.3/8"],
+}
+
+
+@pytest.mark.parametrize(
+    ("settings", "keys"),
+    [
+        (RUNNING, ()),
+        ({**RUNNING, "log-driver": "local"}, ("log-driver",)),
+        ({**RUNNING, "live-restore": False}, ("live-restore",)),
+        ({**RUNNING, "registry-mirrors": []}, ("registry-mirrors",)),
+        ({**RUNNING, "insecure-registries": ["10.0.0.0/8"]}, ("insecure-registries",)),
+        ({}, ("insecure-registries", "live-restore", "registry-mirrors")),
+    ],
+)
+def test_docker_runs_with_other_settings_than_its_file_has(settings: dict[str, Any], keys: tuple[str, ...]) -> None:
+    there = plan(json.dumps(settings), {})
+    assert not there.changed
+    assert daemon_json.not_taken_over(there, INFO, ()) == keys
+    assert daemon_json.not_taken_over(there, {}, ()) == ()
+    # Docker keeps, on a reload, what the file does not name.
+    assert daemon_json.reloadable(there, keys) == tuple(k for k in keys if k != "log-driver" and k in settings)
+
+
+def test_what_changes_now_or_stands_in_the_unit_is_no_such_key() -> None:
+    changing = plan(json.dumps({**RUNNING, "log-driver": "local"}), {"log-driver": "syslog"})
+    assert daemon_json.not_taken_over(changing, INFO, ()) == ()
+    flag = daemon_json.Flag("log-driver", "--log-driver=json-file", "/lib/docker.service")
+    assert daemon_json.not_taken_over(plan(json.dumps({**RUNNING, "log-driver": "local"}), {}), INFO, (flag,)) == ()
+
+
+def test_only_a_daemon_that_runs_is_asked() -> None:
+    asked: list[str] = []
+
+    def run(argv: Sequence[str]) -> tuple[int, str, str]:
+        asked.append(argv[0])
+        return (3, "inactive", "") if argv[0] == "systemctl" else (0, json.dumps(INFO), "")
+
+    assert daemon_json.docker_info(run) == {}
+    assert asked == ["systemctl"]
+    assert daemon_json.docker_info(lambda argv: (0, json.dumps(INFO), "")) == INFO
+    assert daemon_json.docker_info(lambda argv: (0, "Cannot connect", "")) == {}
