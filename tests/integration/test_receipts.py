@@ -140,7 +140,7 @@ def test_receipts_that_cannot_be_used_are_stale_and_no_error(lab: Lab, tmp_path:
         "docker": ("""sed -i 's/"version": 1/"version": 7/' {}""", "version 7"),
         "nas": ("""sed -i 's/"machine": "/"machine": "0/' {}""", "another machine"),
         "registry": ("rm {} && mkdir {}", "cannot be read"),
-        "images": ("cp docker.json {}", "of role docker"),
+        "images": ("cp firewall.json {}", "of role firewall"),
         "workspace": ("""sed -i 's/"host": "[^"]*/"host": "gpu77/' {}""", "is of gpu77"),
         "ssh_mesh": ("rm {}", "has not run here"),
     }
