@@ -19,6 +19,7 @@ demo: root venv lab ## Turn empty hosts of a lab into a cluster, verify it and t
 	@$(STEP) 'Turn the hosts into a cluster (site.yml)' ansible-playbook -i $(INVENTORY) site.yml
 	@$(STEP) 'Verify the cluster' ansible-playbook -i $(INVENTORY) playbooks/verify.yml
 	@$(STEP) 'Train a model over the nodes' ansible-playbook -i $(INVENTORY) playbooks/train.yml
+	@mkdir -p .cache
 	@ansible-playbook -i $(INVENTORY) playbooks/summary.yml >.cache/summary.log || { cat .cache/summary.log; exit 1; }
 	@cat reports/summary.txt
 
