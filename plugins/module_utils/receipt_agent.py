@@ -143,13 +143,14 @@ def check(request: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def previous(request: Mapping[str, Any]) -> dict[str, Any]:
-    """What the role left last time, as {"previous": [[kind, subject], ...]}. Changes nothing."""
+    """What the role left last time: {"previous": [[kind, subject], ...], "seen": {id: value}}. Changes nothing."""
     store, role = Store(request["state_dir"]), request["role"]
+    last: receipts.Receipt | None
     try:
-        return {"previous": store.read(role).outputs}
+        last = store.read(role)
     except GpusteadError:
         last = store.last(role)
-        return {"previous": last.outputs if last else []}
+    return {"previous": last.outputs if last else [], "seen": last.seen if last else {}}
 
 
 def begin(request: Mapping[str, Any]) -> dict[str, Any]:

@@ -5,10 +5,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
+from ansible_collections.gpustead.cluster.plugins.module_utils.probes.network import accepts, bypassed, parse_save
 
 # argv, stdin -> exit status, stdout, stderr
 Run = Callable[[Sequence[str], str], "tuple[int, str, str]"]
@@ -23,8 +24,9 @@ _BLOCK = re.compile(rf"^# BEGIN {MARKER}\n(.*?)^# END {MARKER}$", re.MULTILINE |
 
 @dataclass(frozen=True)
 class Family:
-    """IPv4 or IPv6: the command, and what ufw adds to the names of its files and chains."""
+    """IPv4 or IPv6: its short name, the command, and what ufw adds to the names of its files and chains."""
 
+    name: str
     command: str
     suffix: str
 
@@ -32,20 +34,24 @@ class Family:
         return [f"-A {way} -j ufw{self.suffix}-{stage}-{way.lower()}" for stage in STAGES]
 
 
-FAMILIES = (Family("iptables", ""), Family("ip6tables", "6"))
+FAMILIES = (Family("v4", "iptables", ""), Family("v6", "ip6tables", "6"))
 WAYS = ("INPUT", "OUTPUT", "FORWARD")
 
 
 @dataclass(frozen=True)
 class Stale:
-    """The chains of one family that are not as the files have them, and what puts ufw's jumps back."""
+    """The chains of one family that are not as they should be.
+
+    `restore` puts jumps back that a reload of ufw would not, before it; `strays` are rules to take out after it.
+    """
 
     family: Family
     chains: tuple[str, ...]
     restore: str
+    strays: tuple[str, ...]
 
     def __str__(self) -> str:
-        return f"{self.family.command}: {', '.join(self.chains)}"
+        return f"{self.family.command}: {', '.join([*self.chains, *(f'-A INPUT {rule}' for rule in self.strays)])}"
 
 
 def setting(text: str, name: str) -> str:
@@ -90,9 +96,15 @@ def _jumps(save: str, family: Family, way: str) -> list[str]:
     return [line for line in chain(save, way) if line in family.jumps(way)]
 
 
-def jumps_back(save: str, family: Family) -> str:
-    """Takes ufw's jumps out and puts them in again, at once; what others have in these chains stays."""
+def jumps_back(save: str, family: Family, docker: bool = False) -> str:
+    """Takes ufw's jumps out and puts them in again, at once; what others have in these chains stays.
+
+    With `docker` the jump to DOCKER-USER comes first in FORWARD again.
+    """
     lines: list[str] = []
+    if docker:
+        lines += ["-D FORWARD -j DOCKER-USER"] * chain(save, "FORWARD").count("-A FORWARD -j DOCKER-USER")
+        lines.append("-I FORWARD 1 -j DOCKER-USER")
     for way in disordered(save, family):
         wanted = family.jumps(way)
         lines += [
@@ -103,10 +115,11 @@ def jumps_back(save: str, family: Family) -> str:
     return "\n".join(["*filter", *sorted(lines, key=lambda line: line[0] != ":"), "COMMIT", ""]) if lines else ""
 
 
-def observe(run: Run, read: Read) -> list[Stale]:
+def observe(run: Run, read: Read, input_accepts: Sequence[str] | None = None) -> list[Stale]:
     """What is not in force as the files say.
 
     Of a ufw that is not enabled the jumps alone count: to enable it with its old chains there would not make them.
+    `input_accepts`: the rules ("v4 -s 10.0.0.1/32 -j ACCEPT") that may stand in INPUT itself; None: any.
     """
     defaults = read("/etc/default/ufw")
     enabled = setting(read("/etc/ufw/ufw.conf"), "ENABLED").lower() == "yes"
@@ -117,16 +130,19 @@ def observe(run: Run, read: Read) -> list[Stale]:
         ):
             continue  # as ufw itself decides
         live = must(run, [f"{family.command}-save", "-t", "filter"])
-        lost = disordered(live, family) if enabled or f":ufw{family.suffix}-before-input " in live else []
-        chains = lost + (_differing(live, *_wanted(run, read, family), defaults, family) if enabled else [])
-        if chains:
-            found.append(Stale(family, tuple(dict.fromkeys(chains)), jumps_back(live, family) if lost else ""))
+        chains = disordered(live, family) if enabled or f":ufw{family.suffix}-before-input " in live else []
+        docker, strays = False, []
+        if enabled:
+            text, names = kept(read, family)
+            chains += _differing(live, printed(run, family, text), names, defaults, family)
+            docker = "DOCKER-USER" in names and bypassed(parse_save(live))
+            chains += ["FORWARD"] if docker else []
+            if input_accepts is not None:
+                strays = [rule for rule in accepts(parse_save(live)) if f"{family.name} {rule}" not in input_accepts]
+        if chains or strays:
+            restore = jumps_back(live, family, docker)
+            found.append(Stale(family, tuple(dict.fromkeys(chains)), restore, tuple(strays)))
     return found
-
-
-def _wanted(run: Run, read: Read, family: Family) -> tuple[str, list[str]]:
-    text, names = kept(read, family)
-    return printed(run, family, text), names
 
 
 def _differing(live: str, wanted: str, names: Sequence[str], defaults: str, family: Family) -> list[str]:
@@ -142,13 +158,17 @@ def _differing(live: str, wanted: str, names: Sequence[str], defaults: str, fami
     return chains
 
 
-def heal(run: Run, read: Read, stale: Iterable[Stale]) -> None:
-    """Jumps first: with them in place a reload never leaves a policy without rules."""
+def heal(run: Run, read: Read, stale: Sequence[Stale], input_accepts: Sequence[str] | None = None) -> None:
+    """Jumps first: with them in place a reload never leaves a policy without rules. Strays last: ufw then lets in."""
     for one in stale:
         if one.restore:
             must(run, [f"{one.family.command}-restore", "--noflush"], one.restore)
     must(run, ["ufw", "reload"])
-    left = observe(run, read)
+    for one in stale:
+        if one.strays:
+            lines = ["*filter", *(f"-D INPUT {rule}" for rule in one.strays), "COMMIT", ""]
+            must(run, [f"{one.family.command}-restore", "--noflush"], "\n".join(lines))
+    left = observe(run, read, input_accepts)
     if left:
         raise GpusteadError(
             f"after a reload of ufw the kernel still has other rules ({'; '.join(map(str, left))})",

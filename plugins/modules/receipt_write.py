@@ -57,6 +57,10 @@ previous:
   returned: success
   type: list
   elements: list
+seen:
+  description: What these and what the role read looked like then, by id; secrets as digests.
+  returned: success
+  type: dict
 drifted:
   description: Ids of the outputs that were found not as the role had left them.
   returned: success

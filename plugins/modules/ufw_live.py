@@ -17,8 +17,18 @@ description:
     difference counts.
   - Jumps of ufw's that are missing are put back before the reload. C(ufw reload) does not do that, but sets the policy
     to deny, and would cut SSH.
+  - The jump to C(DOCKER-USER) must come first in C(FORWARD) where Docker publishes ports there: without it what Docker
+    publishes is open to everyone.
   - Rules in other chains are not looked at. Of a ufw that is not enabled the jumps alone are, if its chains are still
     there, since C(ufw enable) would not make them anew either.
+options:
+  input_accepts:
+    description:
+      - The rules that may accept in C(INPUT) itself, past ufw, as C(v4) or C(v6) and the rule as C(iptables -S) prints
+        it without C(-A INPUT). All others are removed.
+      - Without it such rules are not looked at.
+    type: list
+    elements: str
 attributes:
   check_mode:
     support: full
@@ -30,11 +40,15 @@ attributes:
 EXAMPLES = r"""
 - name: Load the rules anew where the kernel has others
   gpustead.cluster.ufw_live:
+
+- name: The same, and take out what accepts past ufw
+  gpustead.cluster.ufw_live:
+    input_accepts: ["v4 -i virbr0 -p udp -m udp --dport 53 -j ACCEPT"]
 """
 
 RETURN = r"""
 stale:
-  description: The chains that differed, as C(iptables) or C(ip6tables) and their names.
+  description: The chains that differed, as C(iptables) or C(ip6tables) and their names, and the rules taken out.
   returned: success
   type: list
   elements: str
@@ -56,7 +70,9 @@ def read(path: str) -> str:
 
 
 def main() -> None:
-    module = AnsibleModule(argument_spec={}, supports_check_mode=True)
+    argument_spec = {"input_accepts": {"type": "list", "elements": "str"}}
+    module = AnsibleModule(argument_spec=argument_spec, supports_check_mode=True)
+    input_accepts = module.params["input_accepts"]
 
     def run(argv: Any, data: str) -> tuple[int, str, str]:
         environ = {"LC_ALL": "C", "LANGUAGE": "C"}
@@ -69,9 +85,9 @@ def main() -> None:
         return code, out, err
 
     try:
-        stale = ufw_live.observe(run, read)
+        stale = ufw_live.observe(run, read, input_accepts)
         if stale and not module.check_mode:
-            ufw_live.heal(run, read, stale)
+            ufw_live.heal(run, read, stale, input_accepts)
     except GpusteadError as error:
         module.fail_json(msg=str(error))
     module.exit_json(changed=bool(stale), stale=[str(one) for one in stale])

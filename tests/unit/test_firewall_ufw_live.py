@@ -147,6 +147,33 @@ def test_whatever_changes_them_at_once_is_an_error() -> None:
         heal(kernel.run, kernel.read, observe(kernel.run, kernel.read))
 
 
+STRAY = "-p tcp -m tcp --dport 9999 -j ACCEPT"
+
+
+@pytest.mark.parametrize(("allowed", "gone"), [(None, []), ([], [STRAY]), ([f"v4 {STRAY}"], [])])
+def test_what_accepts_past_ufw_is_taken_out_last_unless_it_was_there_before(
+    allowed: list[str] | None, gone: list[str]
+) -> None:
+    kernel = Kernel(LIVE.replace(JUMP, f"-A INPUT {STRAY}\n{JUMP}"))
+    stale = observe(kernel.run, kernel.read, allowed)
+    assert [str(one) for one in stale] == [f"iptables: -A INPUT {rule}" for rule in gone]
+    heal(kernel.run, kernel.read, stale, allowed)
+    assert [text for command, text in kernel.done[1:]] == [f"*filter\n-D INPUT {rule}\nCOMMIT\n" for rule in gone]
+
+
+def test_the_jump_to_docker_user_comes_back_first() -> None:
+    docker = LIVE.replace(":DOCKER-USER", ":DOCKER - [0:0]\n:DOCKER-USER")
+    first, *_ = V4.jumps("FORWARD")
+    healed = docker.replace(f"{first}\n", f"-A FORWARD -j DOCKER-USER\n{first}\n")
+    late = docker.replace("-A DOCKER-USER", "-A FORWARD -o docker0 -j ACCEPT\n-A FORWARD -j DOCKER-USER\n-A DOCKER-USER", 1)
+    for live, removed in ((docker, []), (late, ["-D FORWARD -j DOCKER-USER"])):
+        kernel = Kernel(live, after=healed)
+        assert kernel.stale() == ["iptables: FORWARD"]
+        heal(kernel.run, kernel.read, observe(kernel.run, kernel.read))
+        assert kernel.done[0][1].splitlines()[1:-1] == [*removed, "-I FORWARD 1 -j DOCKER-USER"]
+    assert Kernel(healed).stale() == []
+
+
 def test_no_namespace_is_an_error_and_loads_nothing() -> None:
     def run(argv: Sequence[str], data: str) -> tuple[int, str, str]:
         return (1, "", "unshare failed: Operation not permitted") if argv[0] == "unshare" else (0, LIVE, "")

@@ -265,7 +265,7 @@ def test_ufw(lab: Lab) -> None:
     assert lab.ask("ufw", "status") is None
     firewall(lab)
     value = {"enabled": True, "default_incoming": "deny", "default_outgoing": "allow", "logging": "low"}
-    assert lab.ask("ufw", "status") == {**value, "live": True, "ahead": []}
+    assert lab.ask("ufw", "status") == {**value, "live": True, "accepts": []}
     real = fixture("ip6tables-save.txt")
     for change in (
         real.replace(":INPUT DROP", ":INPUT ACCEPT"),
@@ -275,7 +275,7 @@ def test_ufw(lab: Lab) -> None:
         lab.says("ip6tables-save", change)
         assert lab.ask("ufw", "status")["live"] is bool(not change), "an empty table: the kernel filters nothing"
     lab.says("ip6tables-save", real.replace("-A INPUT", "-A INPUT -s ::1/128 -j ACCEPT\n-A INPUT", 1))
-    assert lab.ask("ufw", "status")["ahead"] == ["v6 -s ::1/128 -j ACCEPT"]
+    assert lab.ask("ufw", "status")["accepts"] == ["v6 -s ::1/128 -j ACCEPT"]
     lab.says("ip6tables-save", "", 3, "no table")
     assert "no table" in lab.ask("ufw", "status")["error"]
     (lab.root / "proc/net/if_inet6").unlink()
@@ -376,6 +376,24 @@ def test_chains(lab: Lab) -> None:
     assert ours["v4"][0] == "-m conntrack --ctstate RELATED,ESTABLISHED -j RETURN"
     assert none is None
     assert lab.ask("chain", "DOCKER-ISOLATION-STAGE-1")["v6"] is None
+
+
+@pytest.mark.parametrize(
+    ("forward", "expected"),
+    [
+        (["-j DOCKER-USER", "-j DOCKER-FORWARD"], []),
+        (["-j ufw-before-forward", "-j DOCKER-USER", "-j DOCKER-FORWARD"], []),
+        (["-j DOCKER-FORWARD"], ["v4"]),
+        (["-j DOCKER-FORWARD", "-j DOCKER-USER"], ["v4"]),
+        (["-o docker0 -j ACCEPT", "-j DOCKER-USER"], ["v4"]),
+        ([], ["v4"]),
+    ],
+)
+def test_what_does_not_pass_docker_user_first(lab: Lab, forward: list[str], expected: list[str]) -> None:
+    firewall(lab)
+    rules = "".join(f"-A FORWARD {rule}\n" for rule in forward)
+    lab.says("iptables-save", f"*filter\n:DOCKER - [0:0]\n:DOCKER-USER - [0:0]\n{rules}COMMIT\n")
+    assert lab.ask("chain", "DOCKER-USER", forwarded=True)["bypassed"] == expected
 
 
 # --- Docker

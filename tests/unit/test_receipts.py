@@ -223,7 +223,7 @@ class TestAgent:
 
     def test_a_role_that_ended_is_fresh(self, tmp_path: Path, output: Path) -> None:
         assert "has not run here" in self.check(tmp_path)["reasons"][0][1]
-        assert self.ask(tmp_path, "begin") == {"previous": []}
+        assert self.ask(tmp_path, "begin") == {"previous": [], "seen": {}}
         assert self.write(tmp_path, output) == {"changed": True, "problems": []}
         assert self.check(tmp_path) == {"reasons": [], "drifted": []}
 
@@ -264,7 +264,8 @@ class TestAgent:
         self.ask(tmp_path, "begin")
         self.write(tmp_path, output)
         begun = self.ask(tmp_path, "begin", inputs={**INPUTS, "variable more": "c"})
-        assert begun == {"previous": [["file", {"name": str(output)}]]}
+        assert begun["previous"] == [["file", {"name": str(output)}]]
+        assert begun["seen"][f"file {output}"]["type"] == "file"
         assert "not declared any more" in self.write(tmp_path, output, outputs=[])["problems"][0]
         output.unlink()
         assert self.write(tmp_path, output, outputs=[])["problems"] == []

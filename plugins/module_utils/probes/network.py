@@ -66,7 +66,7 @@ def _ufw(subject: Subject, host: Host) -> Value:
         "logging": conf.get("LOGLEVEL", ""),
         # A policy cannot be REJECT: ufw sets DROP then. No chains: the kernel has no IPv6.
         "live": all(_filters(family, chains, incoming) for family, chains in ruled.items() if chains or family == "v4"),
-        "ahead": [f"{family} {rule}" for family, chains in ruled.items() for rule in _ahead(family, chains)],
+        "accepts": [f"{family} {rule}" for family, chains in ruled.items() for rule in accepts(chains)],
     }
 
 
@@ -75,11 +75,21 @@ def _filters(family: str, chains: _Chains, incoming: str) -> bool:
     return policy == ("ACCEPT" if incoming == "ACCEPT" else "DROP") and f"-j {_UFW[family]}-before-input" in rules
 
 
-def _ahead(family: str, chains: _Chains) -> list[str]:
-    """What INPUT accepts before ufw is asked. Others have chains of their own there: these are not ours to judge."""
-    rules = chains.get("INPUT", ("", []))[1]
-    jump = f"-j {_UFW[family]}-before-input"
-    return [rule for rule in rules[: rules.index(jump) if jump in rules else 0] if rule.endswith("-j ACCEPT")]
+def accepts(chains: _Chains) -> list[str]:
+    """What INPUT itself accepts, past ufw. Others have chains of their own there: these are not ours to judge."""
+    return [rule for rule in chains.get("INPUT", ("", []))[1] if rule.endswith("-j ACCEPT")]
+
+
+def bypassed(chains: _Chains) -> bool:
+    """Whether what Docker publishes does not pass DOCKER-USER first. Docker puts that jump there when it starts."""
+    if "DOCKER" not in chains:
+        return False  # Docker filters nothing here: IPv6 before version 27
+    for rule in chains.get("FORWARD", ("", []))[1]:
+        if rule == "-j DOCKER-USER":
+            return False
+        if re.search(r"-j (ACCEPT|DOCKER\S*)$", rule):
+            break
+    return True
 
 
 def _ufw_rules(subject: Subject, host: Host) -> Value:
@@ -167,8 +177,12 @@ def _is_plain(rule: str) -> bool:
 
 
 def _chain(subject: Subject, host: Host) -> Value:
-    rules = {family: _chains(family, host).get(subject["name"]) for family in _FAMILIES}
-    return {family: found and found[1] for family, found in rules.items()} if any(rules.values()) else None
+    tables = {family: _chains(family, host) for family in _FAMILIES}
+    rules = {family: chains.get(subject["name"]) for family, chains in tables.items()}
+    value: dict[str, Any] = {family: found and found[1] for family, found in rules.items()}
+    if subject.get("forwarded"):
+        value["bypassed"] = [family for family, chains in tables.items() if bypassed(chains)]
+    return value if any(rules.values()) else None
 
 
 ufw = each(_ufw)

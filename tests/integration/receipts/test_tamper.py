@@ -88,7 +88,7 @@ CASES: Sequence[Case] = (
     Case(r"nas/unit ", RUNNING, "systemctl -q disable {}"),
     Case(r"nas/export ", RUNNING, "exportfs -ua"),
     # accounts
-    Case(r"accounts/user ada$", FILES, "usermod -g grace {}"),  # her processes run: her number cannot change
+    Case(r"accounts/user ada$", FILES, "gpasswd -d {} ml"),  # her processes run: her number cannot change
     Case(r"accounts/user ", FILES, "usermod -u 1777 {}"),
     Case(r"accounts/lines ", FILES, "sed -i 1d {}"),
     # docker
@@ -100,9 +100,14 @@ CASES: Sequence[Case] = (
     # firewall
     Case(r"firewall/unit ", FILES, "systemctl -q disable {}"),
     Case(r"firewall/ufw status$", RUNNING, "ufw disable", NETWORK),
-    Case(r"firewall/ufw_rules ", FILES, "iptables -D ufw-user-input 1"),
+    Case(
+        r"firewall/ufw_rules ",
+        FILES,
+        "iptables -D ufw-user-input 1 && iptables -I INPUT 1 -p tcp --dport 9999 -j ACCEPT",
+        ("firewall/ufw status$",),
+    ),
     Case(r"firewall/block ", FILES, "sed -i '/-j DROP/d' {}"),
-    Case(r"firewall/chain DOCKER-USER$", FILES, "iptables -I {} 1 -j ACCEPT"),
+    Case(r"firewall/chain DOCKER-USER$", FILES, "iptables -D FORWARD -j {0}; ip6tables -I {0} 1 -j ACCEPT"),
     Case(r"firewall/chain ", FILES, "ip6tables -D {} 1"),
     # registry
     Case(r"registry/json_keys ", FILES, "rm {}"),
