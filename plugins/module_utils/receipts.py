@@ -224,9 +224,18 @@ def not_restored(last: Receipt, receipt: Receipt, found: Seen) -> Iterator[str]:
     for spec in receipt.outputs:
         name = identify(spec)
         if name in before and not spec[1].get("varies"):
-            differences = compare(last.seen[name], receipt.seen[name])
+            was, now = last.seen[name], receipt.seen[name]
+            differences = compare(*_common(was, now)) if changed else compare(was, now)
             if differences and (not changed or found.get(name, receipt) == receipt.seen[name]):
                 yield f"{name}: {differences}, and the role did not put it back"
+
+
+def _common(before: Any, after: Any) -> tuple[Any, Any]:
+    """The fields that both have: other code may look at others."""
+    if not isinstance(before, dict) or not isinstance(after, dict) or "error" in after:
+        return before, after
+    fields = before.keys() & after.keys()
+    return {field: before[field] for field in fields}, {field: after[field] for field in fields}
 
 
 def undeclared(last: Receipt, receipt: Receipt) -> list[Spec]:

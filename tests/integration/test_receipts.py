@@ -27,7 +27,7 @@ TAMPERS: list[tuple[str, str, str]] = [
     ("systemctl -q disable ufw", "firewall", "unit ufw.service"),
     ("iptables -I DOCKER-USER 1 -j ACCEPT", "firewall", "chain DOCKER-USER"),
     ("ip6tables -D gpustead-forward 1", "firewall", "chain gpustead-forward"),
-    ("iptables -D ufw-user-input 1", "firewall", "ufw_rules gpustead: "),
+    ("iptables -D ufw-user-input 2", "firewall", "ufw_rules gpustead: "),
     ("sed -i '/-j DROP/d' /etc/ufw/after.rules", "firewall", "block /etc/ufw/after.rules"),
     ("rm /etc/docker/certs.d/*/ca.crt", "registry", "file /etc/docker/certs.d/"),
     ("chmod 0600 /etc/gpustead/image", "images", "file /etc/gpustead/image"),

@@ -171,6 +171,20 @@ class TestNotRestored:
         (line,) = receipts.not_restored(make(), new, {**make().seen, **self.changed})
         assert line.endswith("the role did not put it back")
 
+    @pytest.mark.parametrize(
+        ("value", "problems"),
+        [
+            ({"mode": "0644", "links": 1}, 0),
+            ({"mode": "0666", "links": 1}, 1),
+            ({"error": "I/O"}, 1),
+            (None, 1),
+        ],
+    )
+    def test_other_code_may_look_at_other_fields(self, value: Any, problems: int) -> None:
+        seen = {**make().seen, "file /etc/docker/daemon.json": value}
+        inputs = receipts.salted({**INPUTS, "the collection's plugins": "zz"}, SALT)
+        assert len(list(receipts.not_restored(make(), make(seen=seen, inputs=inputs), seen))) == problems
+
     def test_what_the_role_reads_may_have_changed(self) -> None:
         new = make(seen={**make().seen, **self.changed, "file /etc/gpustead/image": {"sha256": "j"}})
         assert list(receipts.not_restored(make(), new, {})) == []
