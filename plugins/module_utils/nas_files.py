@@ -28,7 +28,7 @@ class Entry:
 
     Attributes:
         path: relative to the root of the share.
-        state: directory, file or absent.
+        state: directory, file, existing (a file that is put right and never made) or absent.
         owner: uid that owns it and that does the writing.
         group: gid.
         mode: permission bits.
@@ -45,6 +45,10 @@ class Entry:
     content: str | None = None
     generate: int = 0
     secret: bool = False
+
+    @property
+    def kind(self) -> str:
+        return "file" if self.state == "existing" else self.state
 
 
 @dataclass(frozen=True)
@@ -68,6 +72,8 @@ def parse(raw: Mapping[str, Any]) -> Entry:
     if state != "absent" and not re.fullmatch("[0-7]{3,4}", mode):
         raise GpusteadError(f"mode {mode!r} of {path}", "an octal mode such as '0644'", "Correct the entry.")
     content, generate = raw.get("content"), int(raw.get("generate") or 0)
+    if state == "existing" and (content is not None or generate):
+        raise GpusteadError(f"file {path}", "no content where it only has to exist", "Leave content and generate out.")
     if state == "file" and (content is None) == (generate == 0):
         raise GpusteadError(f"file {path}", "either content or generate", "Give exactly one of them.")
     if generate and generate < 16:
@@ -79,8 +85,8 @@ def parse(raw: Mapping[str, Any]) -> Entry:
 
 def describe(entry: Entry, content: str | None) -> str:
     """An entry as it should be, in the form of a diff."""
-    head = f"{entry.path}: {entry.state} {entry.owner}:{entry.group} {entry.mode:04o}\n"
-    if entry.state != "file" or content is None:
+    head = f"{entry.path}: {entry.kind} {entry.owner}:{entry.group} {entry.mode:04o}\n"
+    if entry.kind != "file" or content is None:
         return head
     return head + ("(secret)\n" if entry.secret else content)
 
@@ -98,8 +104,8 @@ def observe(root: str, entry: Entry) -> str:
     kind = "directory" if stat.S_ISDIR(found.st_mode) else "file" if stat.S_ISREG(found.st_mode) else "other"
     if entry.state == "absent":
         return f"{entry.path}: {kind}\n"
-    if kind != entry.state:
-        raise GpusteadError(f"{path} is of kind {kind!r}", f"a {entry.state}", "Move it out of the way.")
+    if kind != entry.kind:
+        raise GpusteadError(f"{path} is of kind {kind!r}", f"a {entry.kind}", "Move it out of the way.")
     if found.st_uid != entry.owner:
         raise GpusteadError(
             f"{path} belongs to uid {found.st_uid}",
@@ -158,7 +164,7 @@ def _write(path: str, entry: Entry, exclusive: bool) -> None:
 def settle(root: str, entry: Entry, check: bool) -> Change:
     """Observe, plan and apply one entry, as whoever we are now."""
     before = observe(root, entry)
-    if entry.state == "absent":
+    if entry.state == "absent" or (entry.state == "existing" and not before):
         change = Change(before, "")
     elif before and entry.generate:
         change = Change(before, describe(entry, None))

@@ -40,9 +40,11 @@ options:
         type: str
         required: true
       state:
-        description: What should be there. A directory must be empty to be removed.
+        description:
+          - What should be there. A directory must be empty to be removed.
+          - V(existing) is a file that something else makes; where it is there its group and permissions are put right.
         type: str
-        choices: [directory, file, absent]
+        choices: [directory, file, existing, absent]
         required: true
       owner:
         description: uid of the owner.
@@ -108,7 +110,7 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.errors import Gpu
 
 ENTRY = {
     "path": {"type": "str", "required": True},
-    "state": {"type": "str", "required": True, "choices": ["directory", "file", "absent"]},
+    "state": {"type": "str", "required": True, "choices": ["directory", "file", "existing", "absent"]},
     "owner": {"type": "int", "required": True},
     "group": {"type": "int", "required": True},
     "mode": {"type": "str"},

@@ -49,6 +49,7 @@ REFUSED: dict[str, dict[str, object]] = {
     "no mode": {"path": "a", "state": "directory", "mode": None},
     "a file of nothing": {"path": "a", "state": "file", "mode": "0600"},
     "content and token": {"path": "a", "state": "file", "mode": "0600", "content": "x", "generate": 32},
+    "content of what only has to exist": {"path": "a", "state": "existing", "mode": "0600", "content": "x"},
     "a short token": {"path": "a", "state": "file", "mode": "0600", "generate": 4},
 }
 
@@ -80,6 +81,19 @@ def test_a_drifted_mode_and_content_are_put_right(share: Path) -> None:
     (change,) = settle_all(str(share), [entry], check=False)
     assert "old" in change.before and "new" in change.after
     assert ((share / "a").read_text(), stat.S_IMODE((share / "a").stat().st_mode)) == ("new\n", 0o600)
+
+
+@needs_root
+def test_what_others_make_is_put_right_where_it_is(share: Path) -> None:
+    entry = Entry("key", "existing", ADA, ADA, 0o600)
+    assert not settle_all(str(share), [entry], check=False)[0].changed
+    (share / "key").write_text("made by ssh-keygen")
+    (share / "key").chmod(0o644)
+    os.chown(share / "key", ADA, ADA)
+    for check, changed in ((True, True), (False, True), (False, False)):
+        assert settle_all(str(share), [entry], check=check)[0].changed is changed
+    assert (share / "key").stat().st_mode & 0o777 == 0o600
+    assert (share / "key").read_text() == "made by ssh-keygen"
 
 
 @needs_root
