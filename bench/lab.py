@@ -157,7 +157,8 @@ class Lab:
         if not again:
             return first
         # The lab's own addresses end with 99 at most.
-        return Host(f"{first.name}-{again + 1}", f"{IPV4}.10.{101 + index - self.nodes}", first.container)
+        network = first.address.rpartition(".")[0]
+        return Host(f"{first.name}-{again + 1}", f"{network}.{101 + index - self.nodes}", first.container)
 
     def _know(self, hosts: Sequence[Host]) -> None:
         """The same key of the container under each of its addresses."""

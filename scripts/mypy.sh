@@ -13,4 +13,4 @@ cd "$root/bench/with_pyinfra"
 MYPYPATH=. mypy --config-file "$root/pyproject.toml" --cache-dir "$root/.mypy_cache" \
     --ignore-missing-imports --allow-subclassing-any *.py
 cd "$root/tests/integration"
-MYPYPATH=.:receipts exec mypy --config-file "$root/pyproject.toml" --cache-dir "$root/.mypy_cache" $(find . -name '*.py')
+MYPYPATH=.:../../bench exec mypy --config-file "$root/pyproject.toml" --cache-dir "$root/.mypy_cache" $(find . -name '*.py')

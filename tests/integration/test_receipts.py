@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-import re
-import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import Host, Lab
+from conftest import Lab
+from support import STATE, logins, members, recap, receipts, roles_run, site, stale
 
-STATE = "/var/lib/gpustead/receipts"
 ROLES = ["accounts", "base", "docker", "firewall", "images", "nas", "registry", "ssh_mesh", "workspace"]
 
 # What is done to a node, the role whose output it is, and the output.
@@ -43,36 +41,6 @@ TAMPERS: list[tuple[str, str, str]] = [
 ]
 
 
-def site(lab: Lab, *args: str, environment: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
-    done = lab.playbook("site.yml", *args, environment=environment)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done
-
-
-def stale(text: str) -> dict[str, list[str]]:
-    """Host to what was said of it when the receipts were first checked."""
-    first = text.partition("TASK [Check the receipts]")[2].partition("\nPLAY [")[0]
-    blocks = re.findall(r"^(\S+) is stale:\n((?:  .*\n)+)", first, re.MULTILINE)
-    return {host: [line.strip() for line in lines.splitlines()] for host, lines in blocks}
-
-
-def roles_run(text: str) -> set[tuple[str, str]]:
-    """(role, host) for every role that began."""
-    found: set[tuple[str, str]] = set()
-    for role, hosts in re.findall(r"^included: gpustead\.cluster\.(\w+) for (.+)$", text, re.MULTILINE):
-        found |= {(role, host.strip()) for host in hosts.split(",")}
-    return found
-
-
-def logins(host: Host) -> int:
-    return int(host.check_output("journalctl -u ssh --no-pager | grep -c Accepted || true"))
-
-
-def receipts(host: Host) -> dict[str, dict[str, object]]:
-    text = host.check_output(f"cd {STATE} && for f in *.json; do tr -d '\\n' < $f; echo; done")
-    return {receipt["role"]: receipt for receipt in map(json.loads, text.splitlines())}
-
-
 @pytest.fixture(scope="module", autouse=True)
 def converged(lab: Lab) -> Iterator[None]:
     """The tests before these have run parts alone and broken things: once whole, before and after."""
@@ -82,17 +50,15 @@ def converged(lab: Lab) -> Iterator[None]:
 
 
 def test_nothing_to_do_is_one_task_and_one_login_per_host(lab: Lab, tmp_path: Path) -> None:
-    hosts = [host for name, host in lab.hosts.items() if name not in lab.groups["lab_others"]]
+    hosts = members(lab)
     for host in hosts:
         host.check_output("true")  # our own connection stands
     before = {host.name: logins(host) for host in hosts}
     # Connections of its own, none of which stands.
     done = site(lab, environment={"ANSIBLE_SSH_CONTROL_PATH_DIR": str(tmp_path)})
-    recap = dict(re.findall(r"^(\S+) +: ok=(\d+) ", done.stdout, re.MULTILINE))
-    assert stale(done.stdout) == {}
+    assert stale(done) == {}
     # Those that run once are counted with the first host.
-    assert sorted(map(int, recap.values()))[:-1] == [1] * (len(hosts) - 1)
-    assert sorted(map(int, recap.values()))[-1] == 3
+    assert sorted(recap(done).values()) == [1] * (len(hosts) - 1) + [3]
     assert {host.name: logins(host) - before[host.name] for host in hosts} == {host.name: 1 for host in hosts}
 
 
@@ -110,12 +76,12 @@ def test_drift_is_named_healed_and_gone(lab: Lab, tmp_path: Path) -> None:
     assert [finding["subject"] for finding in others] == []
 
     healed = site(lab)
-    assert {host for _, host in roles_run(healed.stdout)} == {node.name}
+    assert {host for _, host in roles_run(healed)} == {node.name}
     after = receipts(node)
     assert {role: receipt["seen"] for role, receipt in after.items()} == {
         role: receipt["seen"] for role, receipt in before.items()
     }
-    assert stale(site(lab).stdout) == {}
+    assert stale(site(lab)) == {}
     assert lab.playbook("playbooks/drift.yml", "-e", f"drift_report={report}").returncode == 0
 
 
@@ -123,8 +89,8 @@ def test_one_stale_role_runs_alone(lab: Lab) -> None:
     node = lab.nodes[-1]
     node.check_output("chmod 0600 /etc/gpustead/ssh_mesh/env")
     done = site(lab)
-    assert stale(done.stdout) == {node.name: ["ssh_mesh: file /etc/gpustead/ssh_mesh/env: mode was 0644, is 0600"]}
-    assert roles_run(done.stdout) == {("ssh_mesh", node.name)}
+    assert stale(done) == {node.name: ["ssh_mesh: file /etc/gpustead/ssh_mesh/env: mode was 0644, is 0600"]}
+    assert roles_run(done) == {("ssh_mesh", node.name)}
 
 
 def drift(lab: Lab, report: Path, *args: str) -> list[dict[str, str]]:
@@ -173,6 +139,6 @@ def test_part_of_a_run_leaves_no_receipt(lab: Lab) -> None:
     node = lab.nodes[0]
     site(lab, "--tags", "base", "--limit", node.name)
     assert sorted(receipts(node)) == [role for role in ROLES if role != "base"]
-    (line,) = stale(site(lab, "--limit", node.name).stdout)[node.name]
+    (line,) = stale(site(lab, "--limit", node.name))[node.name]
     assert "was a part of it" in line
     assert sorted(receipts(node)) == ROLES

@@ -165,7 +165,9 @@ def test_the_jump_to_docker_user_comes_back_first() -> None:
     docker = LIVE.replace(":DOCKER-USER", ":DOCKER - [0:0]\n:DOCKER-USER")
     first, *_ = V4.jumps("FORWARD")
     healed = docker.replace(f"{first}\n", f"-A FORWARD -j DOCKER-USER\n{first}\n")
-    late = docker.replace("-A DOCKER-USER", "-A FORWARD -o docker0 -j ACCEPT\n-A FORWARD -j DOCKER-USER\n-A DOCKER-USER", 1)
+    late = docker.replace(
+        "-A DOCKER-USER", "-A FORWARD -o docker0 -j ACCEPT\n-A FORWARD -j DOCKER-USER\n-A DOCKER-USER", 1
+    )
     for live, removed in ((docker, []), (late, ["-D FORWARD -j DOCKER-USER"])):
         kernel = Kernel(live, after=healed)
         assert kernel.stale() == ["iptables: FORWARD"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -55,9 +56,9 @@ def seen(lab: Lab) -> dict[Output, Any]:
     }
 
 
-def site(lab: Lab, *args: str) -> str:
+def site(lab: Lab, *args: str, environment: Mapping[str, str] | None = None) -> str:
     """A run of site.yml that must succeed; what it printed."""
-    done = lab.playbook("site.yml", *args)
+    done = lab.playbook("site.yml", *args, environment=environment)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
@@ -68,14 +69,24 @@ def converge(lab: Lab) -> None:
     assert_fresh(lab)
 
 
-def stale(text: str) -> list[str]:
-    """What the first check of a run said of each host."""
+def stale(text: str) -> dict[str, list[str]]:
+    """Host to what the first check of a run said of it."""
     first = text.partition("TASK [Check the receipts]")[2].partition("\nPLAY [")[0]
-    return re.findall(r"^\S+ is stale:\n(?:  .*\n)+", first, re.MULTILINE)
+    blocks = re.findall(r"^(\S+) is stale:\n((?:  .*\n)+)", first, re.MULTILINE)
+    return {host: [line.strip() for line in lines.splitlines()] for host, lines in blocks}
 
 
 def assert_fresh(lab: Lab) -> None:
-    assert stale(site(lab)) == []
+    assert stale(site(lab)) == {}
+
+
+def recap(text: str) -> dict[str, int]:
+    """Host to the number of its tasks."""
+    return {host: int(count) for host, count in re.findall(r"^(\S+) +: ok=(\d+) ", text, re.MULTILINE)}
+
+
+def logins(host: Host) -> int:
+    return int(host.check_output("journalctl -u ssh --no-pager | grep -c Accepted || true"))
 
 
 def roles_run(text: str) -> set[tuple[str, str]]:
