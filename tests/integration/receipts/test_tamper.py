@@ -103,7 +103,7 @@ CASES: Sequence[Case] = (
     Case(
         r"firewall/ufw_rules ",
         FILES,
-        "iptables -D ufw-user-input 2 && iptables -I INPUT 1 -p tcp --dport 9999 -j ACCEPT",
+        "iptables -D ufw-user-input $(iptables -S ufw-user-input | grep -c ^-A) && iptables -I INPUT 1 -p tcp --dport 9999 -j ACCEPT",
         ("firewall/ufw status$",),
     ),
     Case(r"firewall/block ", FILES, "sed -i '/-j DROP/d' {}"),
