@@ -26,7 +26,7 @@ demo: root venv lab ## Turn empty hosts of a lab into a cluster, verify it and t
 test: root lint unit integration ## Run every check, the lab's included
 
 test-full: export FULL := 1
-test-full: test ## The same, and a node that joins and nodes that come back
+test-full: test ## The same, and every output tampered with, runs killed, nodes that join and come back
 
 lint: venv ## Ansible, YAML and Python linters, types
 	@$(STEP) 'ansible-lint (production)' ansible-lint --nocolor
