@@ -132,7 +132,9 @@ CASES: Sequence[Case] = (
     Case(r"/package ufw$", PACKAGES, REMOVE, NETWORK),
     Case(r"/package iptables$", CORE, REMOVE, NETWORK),
     Case(r"/package ca-certificates$", CORE, PURGE, ("base/contains ",)),
-    Case(r"/package (acl|e2fsprogs|docker-buildx|docker-cli|docker-compose|python3-\w+)$", PACKAGES, PURGE),
+    # Whether the mountpoint is immutable is asked of its lsattr.
+    Case(r"/package e2fsprogs$", PACKAGES, PURGE, ("nas/mountpoint ",)),
+    Case(r"/package (acl|docker-buildx|docker-cli|docker-compose|python3-\w+)$", PACKAGES, PURGE),
     # Files and folders, by what they are.
     Case(r"/file \S+/(mesh-run|examples/train.py|ca.crt)$", FILES, "rm {}"),
     Case(r"/file \S+(_key|_token|/id_ed25519|\.key)$", FILES, "chmod 0644 {}"),
