@@ -69,7 +69,9 @@ OTHER_DAEMON = (
     " /etc/docker/daemon.json && systemctl kill -s HUP --kill-whom=main docker && sleep 2"
     " && cp -p /root/daemon.json /etc/docker/daemon.json && rm /root/daemon.json"
 )
-REMOVE, PURGE = "dpkg --force-depends --remove {}", "dpkg --force-depends --purge {}"
+# What needs a package goes with it. Purged is that one alone: the settings of the others hold data.
+REMOVE = "apt-get -qq -y --allow-remove-essential remove {}"
+PURGE = f"{REMOVE} && dpkg --purge {{}}"
 APPEND = "echo '# tampered' >> {}"
 
 # The first that matches counts.
@@ -124,16 +126,17 @@ CASES: Sequence[Case] = (
     Case(r"/container \S+/tensorboard$", FILES, CONTAINER + "docker stop $c"),
     Case(r"/container \S+/gradio$", FILES, CONTAINER + "docker rm -f $c"),
     Case(r"/container ", FILES, REPLACE),
-    # Packages. What is purged takes its settings along; the data of these must stay.
+    # Packages.
     Case(r"/package docker.io$", CORE, REMOVE, DOCKER_SILENT),
-    Case(r"/package (glusterfs-server)$", CORE, REMOVE, ("nas/unit ", "nas/gluster ")),
+    Case(r"/package glusterfs-server$", CORE, REMOVE, ("nas/unit ", "nas/gluster ")),
     Case(r"/package glusterfs-client$", CORE, REMOVE),
     Case(r"/package docker-registry$", CORE, REMOVE, ("registry/unit ",)),
-    Case(r"/package ufw$", PACKAGES, REMOVE, NETWORK),
-    Case(r"/package iptables$", CORE, REMOVE, NETWORK),
+    Case(r"/package iptables$", CORE, REMOVE, (*NETWORK, *DOCKER_SILENT)),
     Case(r"/package ca-certificates$", CORE, PURGE, ("base/contains ",)),
     # Whether the mountpoint is immutable is asked of its lsattr.
-    Case(r"/package e2fsprogs$", PACKAGES, PURGE, ("nas/mountpoint ",)),
+    Case(r"/package e2fsprogs$", CORE, PURGE, ("nas/mountpoint ",)),
+    Case(r"/package python3-requests$", CORE, PURGE),
+    Case(r"/package ufw$", PACKAGES, REMOVE, NETWORK),
     Case(r"/package (acl|docker-buildx|docker-cli|docker-compose|python3-\w+)$", PACKAGES, PURGE),
     # Files and folders, by what they are.
     Case(r"/file \S+/(mesh-run|examples/train.py|ca.crt)$", FILES, "rm {}"),
