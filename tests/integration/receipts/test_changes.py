@@ -33,6 +33,12 @@ def said(text: str) -> set[str]:
     return {line for lines in stale(text).values() for line in lines}
 
 
+def run_copy(copy: Path, lab: Lab, *args: str) -> subprocess.CompletedProcess[str]:
+    environment = {**plain_environment(), "ANSIBLE_NOCOLOR": "1"}
+    command = ["ansible-playbook", "-i", str(lab.inventory), *args]
+    return subprocess.run(command, cwd=copy, env=environment, capture_output=True, text=True, check=False)
+
+
 @pytest.mark.parametrize(
     ("file", "role", "follow"),
     [
@@ -46,19 +52,25 @@ def test_a_file_of_a_role_makes_it_stale_and_no_other(
 ) -> None:
     path = copy / file
     path.write_text(path.read_text() + "\n# another line\n")
-    done = subprocess.run(
-        ["ansible-playbook", "-i", str(lab.inventory), "site.yml", "--check"],
-        cwd=copy,
-        env={**plain_environment(), "ANSIBLE_NOCOLOR": "1"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = run_copy(copy, lab, "site.yml", "--check")
     expected = {
         f"{role}: its file {file.split('/', 2)[2]}: changed",
         *(f"{name}: role {role}: runs again" for name in follow),
     }
     assert said(done.stdout) == expected, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("file", ["modules/docker_daemon_config.py", "module_utils/accounts.py"])
+def test_a_plugin_makes_every_role_stale(lab: Lab, copy: Path, tmp_path: Path, file: str) -> None:
+    path = copy / "plugins" / file
+    path.write_text(path.read_text() + "\n# another line\n")
+    report = tmp_path / "drift.json"
+    done = run_copy(copy, lab, "playbooks/drift.yml", "-e", f"drift_report={report}")
+    assert done.returncode == 2, done.stdout + done.stderr
+    found = [(found["host"], found["role"], found["subject"]) for found in json.loads(report.read_text())["findings"]]
+    assert sorted(found) == sorted(
+        (host.name, role, "the collection's plugins") for host in members(lab) for role in receipts(host)
+    )
 
 
 def test_drift_changes_nothing(lab: Lab, tmp_path: Path) -> None:
