@@ -14,8 +14,7 @@ from support import STATE, assert_fresh, converge, members, site
 
 # Printed with the test's name, so that a failure can be had again.
 SEED = int(os.environ.get("KILL_SEED", "20"))
-CHANCE = random.Random(SEED)
-MOMENTS = sorted(round(CHANCE.uniform(5, 60), 1) for _ in range(10))
+MOMENTS = [tenth / 10 for tenth in sorted(random.Random(SEED).sample(range(50, 600), 10))]
 
 
 @pytest.fixture(scope="module", autouse=True)
