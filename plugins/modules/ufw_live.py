@@ -17,8 +17,8 @@ description:
     difference counts.
   - Jumps of ufw's that are missing are put back before the reload. C(ufw reload) does not do that, but sets the policy
     to deny, and would cut SSH.
-  - The jump to C(DOCKER-USER) must come first in C(FORWARD) where Docker publishes ports there, since without it what Docker
-    publishes is open to everyone.
+  - The jump to C(DOCKER-USER) must come first in C(FORWARD) where Docker publishes ports there, since without it what
+    Docker publishes is open to everyone.
   - Rules in other chains are not looked at. Of a ufw that is not enabled the jumps alone are, if its chains are still
     there, since C(ufw enable) would not make them anew either.
 options:
