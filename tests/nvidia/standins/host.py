@@ -1,0 +1,147 @@
+#!/usr/bin/env python3
+# Copyright: gpustead developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Give a host what a driver and its GPUs leave there: entries in sysfs and /proc, device nodes, nvidia-smi.
+
+host.py KIND TARGET: from a directory of kinds/ to the places below TARGET (/ on a host of the lab). The entries of sysfs
+and /proc go to var/lib/nvidia-standin/{sys,proc}, because nobody can write into the real ones. Running it again takes
+away what the former kind left.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).resolve().parent
+CONTROL = {"nvidiactl": (195, 255), "nvidia-modeset": (195, 254), "nvidia-uvm": (510, 0), "nvidia-uvm-tools": (510, 1)}
+MAJORS = (195, 510, 511)
+# The node of /dev/null, which every cgroup allows.
+EVERYWHERE = (1, 3)
+GENERATOR = "etc/systemd/system-generators/nvidia-standin"
+NVIDIA, MELLANOX = "0x10de", "0x15b3"
+
+
+def write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text + "\n")
+
+
+def link(path: Path, to: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.symlink_to(os.path.relpath(to, path.parent))
+
+
+def bridge(address: str) -> str:
+    """The bridge above a device; a GPU and the NIC on the bus number below share one."""
+    domain, bus, _ = address.split(":")
+    number = int(bus, 16) & ~1 if int(bus, 16) % 2 == 0 else int(bus, 16) - 1
+    return f"pci{domain}:{number:02x}/{domain}:{number:02x}:1f.0"
+
+
+def make_sysfs(root: Path, host: dict[str, Any]) -> None:
+    for address, gpu in host["gpus"].items():
+        make_device(root, address, NVIDIA, host["device"], host["class"], gpu["node"], host["cpus"])
+        if host["driver"]:
+            link(device_of(root, address) / "driver", root / "bus/pci/drivers" / host["driver"])
+    for name, nic in host["infiniband"].items():
+        make_device(root, nic["address"], MELLANOX, "0x1021", "0x020700", nic["node"], host["cpus"])
+        link(root / "class/infiniband" / name / "device", device_of(root, nic["address"]))
+    (root / "bus/pci/devices").mkdir(parents=True, exist_ok=True)
+    (root / "bus/pci/drivers" / (host["driver"] or "none")).mkdir(parents=True, exist_ok=True)
+    for node, cpus in host["cpus"].items():
+        write(root / f"devices/system/node/node{node}/cpulist", cpus)
+    write(root / "devices/system/cpu/online", ",".join(host["cpus"].values()))
+    if host["module_version"]:
+        write(root / "module/nvidia/version", host["module_version"])
+
+
+def device_of(root: Path, address: str) -> Path:
+    return root / "devices" / bridge(address) / address
+
+
+def make_device(root: Path, address: str, vendor: str, device: str, kind: str, node: int, cpus: dict[str, str]) -> None:
+    folder = device_of(root, address)
+    values = {"vendor": vendor, "device": device, "class": kind, "numa_node": str(node), "local_cpulist": cpus[str(node)]}
+    for name, value in values.items():
+        write(folder / name, value)
+    link(root / "bus/pci/devices" / address, folder)
+
+
+def make_proc(root: Path, host: dict[str, Any], kind: Path) -> None:
+    version = host["module_version"]
+    write(root / "version", "Linux version 6.12.0 (stand-in)")
+    write(root / "modules", "nvidia 56827904 0 - Live 0x0000000000000000 (POE)" if version else "")
+    if version:
+        given = kind / "proc_version"
+        words = f"NVRM version: NVIDIA UNIX x86_64 Kernel Module  {version}  Tue Nov  5 00:00:00 UTC 2024\nGCC version:  gcc 14"
+        write(root / "driver/nvidia/version", given.read_text().rstrip("\n") if given.exists() else words)
+
+
+def make_nodes(dev: Path, gpus: int) -> int:
+    """The device nodes; returns the major number of the nodes that open MIG instances."""
+    majors = {number: number for number in MAJORS}
+    if not allow_majors():
+        majors = dict.fromkeys(MAJORS, EVERYWHERE[0])
+    for name, (major, minor) in CONTROL.items():
+        make_node(dev / name, majors[major], minor)
+    for index in range(gpus):
+        make_node(dev / f"nvidia{index}", majors[195], index)
+    (dev / "nvidia-caps").mkdir(exist_ok=True)
+    return majors[511]
+
+
+def make_node(path: Path, major: int, minor: int) -> None:
+    os.mknod(path, 0o20666, os.makedev(major, minor if major != EVERYWHERE[0] else EVERYWHERE[1]))
+    path.chmod(0o666)
+
+
+def allow_majors() -> bool:
+    """Allow the nodes in the host's own cgroup and those below; only cgroup v1 can be told from within."""
+    lines = Path("/proc/1/cgroup").read_text().splitlines()
+    paths = [line.split(":", 2)[2] for line in lines if "devices" in line.split(":")[1].split(",")]
+    top = next((Path(f"/sys/fs/cgroup/devices{path.replace('/init.scope', '')}") for path in paths), None)
+    if top is None or not (top / "devices.allow").exists():
+        return False
+    for folder in [top, *(path for path in top.rglob("*") if path.is_dir())]:
+        for major in MAJORS:
+            (folder / "devices.allow").write_text(f"c {major}:* rwm\n")
+    return True
+
+
+def clear(target: Path) -> None:
+    for path in ("var/lib/nvidia-standin", "usr/lib/nvidia-standin", "dev/nvidia-caps"):
+        shutil.rmtree(target / path, ignore_errors=True)
+    for path in [target / "usr/bin/nvidia-smi", target / GENERATOR, *(target / "dev").glob("nvidia*")]:
+        path.unlink(missing_ok=True)
+    shutil.rmtree(target / "usr/lib/modules" / os.uname().release, ignore_errors=True)
+
+
+def main(kind: Path, target: Path) -> None:
+    clear(target)
+    host = json.loads((kind / "host.json").read_text())
+    make_sysfs(target / "var/lib/nvidia-standin/sys", host)
+    make_proc(target / "var/lib/nvidia-standin/proc", host, kind)
+    if not host["driver"]:
+        return
+    data = target / "usr/lib/nvidia-standin"
+    shutil.copytree(kind, data)
+    shutil.copy(kind.parent / "profiles.json", data)
+    shutil.copy(HERE / "nvidia_smi.py", target / "usr/bin/nvidia-smi")
+    (target / "usr/bin/nvidia-smi").chmod(0o755)
+    (target / GENERATOR).parent.mkdir(exist_ok=True)
+    shutil.copy(HERE / "reload.py", target / GENERATOR)
+    (target / GENERATOR).chmod(0o755)
+    state = json.loads((data / "state.json").read_text())
+    state["caps_major"] = make_nodes(target / "dev", len(host["gpus"]))
+    write(data / "state.json", json.dumps(state, indent=1))
+    # What depmod leaves; nvidia-cdi-refresh looks for the driver there.
+    write(target / "usr/lib/modules" / os.uname().release / "modules.dep", "updates/dkms/nvidia.ko.xz:")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), Path(sys.argv[2]))
