@@ -48,7 +48,9 @@ systemctl enable --now nvidia-cdi-refresh.service || echo 'Warning: Failed to en
 
 
 def architecture() -> str:
-    return subprocess.run(["dpkg", "--print-architecture"], stdout=subprocess.PIPE, text=True, check=True).stdout.strip()
+    return subprocess.run(
+        ["dpkg", "--print-architecture"], stdout=subprocess.PIPE, text=True, check=True
+    ).stdout.strip()
 
 
 def build(package: str, version: str, out: Path) -> None:
@@ -57,11 +59,17 @@ def build(package: str, version: str, out: Path) -> None:
         root.chmod(0o755)
         control = root / "DEBIAN"
         control.mkdir()
-        (control / "control").write_text(
-            f"Package: {package}\nVersion: {version}\nArchitecture: {architecture()}\nSection: utils\nPriority: optional\n"
-            f"Maintainer: gpustead developers <nobody@localhost>\nDepends: {DEPENDS[package].format(version=version)}\n"
-            "Description: stand-in for tests\n It has the name and the commands of NVIDIA's package, and nothing of its code.\n"
-        )
+        fields = {
+            "Package": package,
+            "Version": version,
+            "Architecture": architecture(),
+            "Section": "utils",
+            "Priority": "optional",
+            "Maintainer": "gpustead developers <nobody@localhost>",
+            "Depends": DEPENDS[package].format(version=version),
+            "Description": "stand-in for tests\n It has the name and the commands of NVIDIA's package, not its code.",
+        }
+        (control / "control").write_text("".join(f"{name}: {value}\n" for name, value in fields.items()))
         for name in PROGRAMS[package]:
             path = root / "usr/bin" / name
             path.parent.mkdir(parents=True, exist_ok=True)

@@ -3,9 +3,10 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 """Give a host what a driver and its GPUs leave there: entries in sysfs and /proc, device nodes, nvidia-smi.
 
-host.py KIND TARGET: from a directory of kinds/ to the places below TARGET (/ on a host of the lab). The entries of sysfs
-and /proc go to var/lib/nvidia-standin/{sys,proc}, because nobody can write into the real ones. Running it again takes
-away what the former kind left.
+host.py KIND TARGET [files]: from a directory of kinds/ to the places below TARGET (/ on a host of the lab). The entries
+of sysfs and /proc go to var/lib/nvidia-standin/{sys,proc}, because nobody can write into the real ones. Running it
+again takes away what the former kind left. With `files`, plain files stand for the device nodes, which only root can
+make.
 """
 
 from __future__ import annotations
@@ -45,31 +46,32 @@ def bridge(address: str) -> str:
 
 def make_sysfs(root: Path, host: dict[str, Any]) -> None:
     for address, gpu in host["gpus"].items():
-        make_device(root, address, NVIDIA, host["device"], host["class"], gpu["node"], host["cpus"])
-        if host["driver"]:
-            link(device_of(root, address) / "driver", root / "bus/pci/drivers" / host["driver"])
+        folder = make_device(root, address, near(host, gpu["node"]), vendor=NVIDIA, device=host["device"])
+        write(folder / "class", host["class"])
+        # The first bytes of the configuration space; of a device that fell off the bus all bits are set.
+        (folder / "config").write_bytes(b"\xff" * 64 if gpu.get("gone") else bytes.fromhex("de10") + bytes(62))
+        link(folder / "driver", root / "bus/pci/drivers" / host["driver"])
     for name, nic in host["infiniband"].items():
-        make_device(root, nic["address"], MELLANOX, "0x1021", "0x020700", nic["node"], host["cpus"])
-        link(root / "class/infiniband" / name / "device", device_of(root, nic["address"]))
+        folder = make_device(root, nic["address"], near(host, nic["node"]), vendor=MELLANOX, device="0x1021")
+        write(folder / "class", "0x020700")
+        link(root / "class/infiniband" / name / "device", folder)
     (root / "bus/pci/devices").mkdir(parents=True, exist_ok=True)
-    (root / "bus/pci/drivers" / (host["driver"] or "none")).mkdir(parents=True, exist_ok=True)
     for node, cpus in host["cpus"].items():
         write(root / f"devices/system/node/node{node}/cpulist", cpus)
-    write(root / "devices/system/cpu/online", ",".join(host["cpus"].values()))
     if host["module_version"]:
         write(root / "module/nvidia/version", host["module_version"])
 
 
-def device_of(root: Path, address: str) -> Path:
-    return root / "devices" / bridge(address) / address
+def near(host: dict[str, Any], node: int) -> dict[str, str]:
+    return {"numa_node": str(node), "local_cpulist": host["cpus"][str(node)]}
 
 
-def make_device(root: Path, address: str, vendor: str, device: str, kind: str, node: int, cpus: dict[str, str]) -> None:
-    folder = device_of(root, address)
-    values = {"vendor": vendor, "device": device, "class": kind, "numa_node": str(node), "local_cpulist": cpus[str(node)]}
-    for name, value in values.items():
+def make_device(root: Path, address: str, place: dict[str, str], **values: str) -> Path:
+    folder = root / "devices" / bridge(address) / address
+    for name, value in {**values, **place}.items():
         write(folder / name, value)
     link(root / "bus/pci/devices" / address, folder)
+    return folder
 
 
 def make_proc(root: Path, host: dict[str, Any], kind: Path) -> None:
@@ -78,26 +80,22 @@ def make_proc(root: Path, host: dict[str, Any], kind: Path) -> None:
     write(root / "modules", "nvidia 56827904 0 - Live 0x0000000000000000 (POE)" if version else "")
     if version:
         given = kind / "proc_version"
-        words = f"NVRM version: NVIDIA UNIX x86_64 Kernel Module  {version}  Tue Nov  5 00:00:00 UTC 2024\nGCC version:  gcc 14"
+        words = f"NVRM version: NVIDIA UNIX x86_64 Kernel Module  {version}  Tue Nov  5 00:00:00 UTC 2024"
         write(root / "driver/nvidia/version", given.read_text().rstrip("\n") if given.exists() else words)
 
 
-def make_nodes(dev: Path, gpus: int) -> int:
+def make_nodes(dev: Path, gpus: int, files: bool) -> int:
     """The device nodes; returns the major number of the nodes that open MIG instances."""
-    majors = {number: number for number in MAJORS}
-    if not allow_majors():
-        majors = dict.fromkeys(MAJORS, EVERYWHERE[0])
-    for name, (major, minor) in CONTROL.items():
-        make_node(dev / name, majors[major], minor)
-    for index in range(gpus):
-        make_node(dev / f"nvidia{index}", majors[195], index)
-    (dev / "nvidia-caps").mkdir(exist_ok=True)
-    return majors[511]
-
-
-def make_node(path: Path, major: int, minor: int) -> None:
-    os.mknod(path, 0o20666, os.makedev(major, minor if major != EVERYWHERE[0] else EVERYWHERE[1]))
-    path.chmod(0o666)
+    (dev / "nvidia-caps").mkdir(parents=True, exist_ok=True)
+    nodes = {**CONTROL, **{f"nvidia{index}": (195, index) for index in range(gpus)}}
+    everywhere = not files and not allow_majors()
+    for name, number in nodes.items():
+        if files:
+            (dev / name).touch()
+        else:
+            os.mknod(dev / name, 0o20666, os.makedev(*(EVERYWHERE if everywhere else number)))
+            (dev / name).chmod(0o666)
+    return EVERYWHERE[0] if everywhere else MAJORS[-1]
 
 
 def allow_majors() -> bool:
@@ -121,7 +119,7 @@ def clear(target: Path) -> None:
     shutil.rmtree(target / "usr/lib/modules" / os.uname().release, ignore_errors=True)
 
 
-def main(kind: Path, target: Path) -> None:
+def main(kind: Path, target: Path, files: bool = False) -> None:
     clear(target)
     host = json.loads((kind / "host.json").read_text())
     make_sysfs(target / "var/lib/nvidia-standin/sys", host)
@@ -129,19 +127,20 @@ def main(kind: Path, target: Path) -> None:
     if not host["driver"]:
         return
     data = target / "usr/lib/nvidia-standin"
+    (target / "usr/bin").mkdir(parents=True, exist_ok=True)
     shutil.copytree(kind, data)
     shutil.copy(kind.parent / "profiles.json", data)
     shutil.copy(HERE / "nvidia_smi.py", target / "usr/bin/nvidia-smi")
     (target / "usr/bin/nvidia-smi").chmod(0o755)
-    (target / GENERATOR).parent.mkdir(exist_ok=True)
+    (target / GENERATOR).parent.mkdir(parents=True, exist_ok=True)
     shutil.copy(HERE / "reload.py", target / GENERATOR)
     (target / GENERATOR).chmod(0o755)
     state = json.loads((data / "state.json").read_text())
-    state["caps_major"] = make_nodes(target / "dev", len(host["gpus"]))
+    state["caps_major"] = make_nodes(target / "dev", len(host["gpus"]), files)
     write(data / "state.json", json.dumps(state, indent=1))
     # What depmod leaves; nvidia-cdi-refresh looks for the driver there.
     write(target / "usr/lib/modules" / os.uname().release / "modules.dep", "updates/dkms/nvidia.ko.xz:")
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]))
+    main(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3:] == ["files"])

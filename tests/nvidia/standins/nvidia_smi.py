@@ -151,6 +151,9 @@ class Standin:
         for minor in sorted(wanted):
             node = caps / f"nvidia-cap{minor}"
             if not node.exists():
+                if not (DEV / "nvidiactl").is_char_device():
+                    node.touch()
+                    continue
                 major = self.state.get("caps_major", CAPS_MAJOR)
                 os.mknod(node, 0o20444, os.makedev(major, minor if major == CAPS_MAJOR else 3))
                 node.chmod(0o444)
@@ -161,7 +164,8 @@ class Standin:
             return self.seen
         chosen = []
         for item in wanted.split(","):
-            match = [gpu for gpu in self.seen if item in (str(gpu.shown), gpu.uuid) or gpu.bus.endswith(item.upper())]
+            address = item.upper().zfill(len("00000000:00:00.0"))
+            match = [gpu for gpu in self.seen if item in (str(gpu.shown), gpu.uuid) or gpu.bus == address]
             if len(match) != 1:
                 leave(NOT_FOUND, "No devices were found")
             chosen += match
@@ -299,7 +303,8 @@ def say_apps(gpus: list[Gpu], fields: list[str], form: str) -> None:
 
 
 def say_table(smi: Standin, gpus: list[Gpu]) -> None:
-    print(f"| NVIDIA-SMI {smi.driver}    Driver Version: {smi.driver}    CUDA Version: {smi.log.findtext('cuda_version')} |")
+    cuda = smi.log.findtext("cuda_version")
+    print(f"| NVIDIA-SMI {smi.driver}    Driver Version: {smi.driver}    CUDA Version: {cuda} |")
     for gpu in gpus:
         print(f"|   {gpu.shown}  {gpu.name}  | {gpu.bus} |")
 
@@ -341,16 +346,20 @@ def set_mig(smi: Standin, gpus: list[Gpu], value: str) -> None:
     wanted = value in ("1", "ENABLED")
     for gpu in gpus:
         if gpu.state["mig"] is None:
-            leave(NOT_SUPPORTED, f"Unable to {'enable' if wanted else 'disable'} MIG Mode for GPU {gpu.bus}: Not Supported")
+            leave(
+                NOT_SUPPORTED,
+                f"Unable to {'enable' if wanted else 'disable'} MIG Mode for GPU {gpu.bus}: Not Supported",
+            )
         if not wanted and gpu.state["instances"]:
             leave(IN_USE, f"Unable to disable MIG Mode for GPU {gpu.bus}: In use by another client")
         gpu.state["pending"] = wanted
         if gpu.is_used() and gpu.state["mig"] != wanted:
             print(
                 f"Warning: MIG mode is in pending {'enable' if wanted else 'disable'} state for GPU {gpu.bus}:"
-                f"In use by another client\n{gpu.bus} is currently being used by one or more other processes (e.g. CUDA "
-                "application or a monitoring application such as another instance of nvidia-smi). Please first kill all "
-                "processes using the device and retry the command or reboot the system to make MIG mode effective."
+                f"In use by another client\n{gpu.bus} is currently being used by one or more other processes "
+                "(e.g. CUDA application or a monitoring application such as another instance of nvidia-smi). Please "
+                "first kill all processes using the device and retry the command or reboot the system to make MIG "
+                "mode effective."
             )
             continue
         gpu.state["mig"] = wanted
@@ -365,8 +374,9 @@ def reset(smi: Standin, gpus: list[Gpu]) -> None:
             leave(
                 IN_USE,
                 f"GPU {gpu.bus} is currently in use by another process.\n\n1 device is currently being used by one or "
-                "more other processes (e.g., Fabric Manager, CUDA application, graphics application such as an X server,"
-                " or a monitoring application such as another instance of nvidia-smi). Please first kill all processes "
+                "more other processes (e.g., Fabric Manager, CUDA application, graphics application such as an X "
+                "server, or a monitoring application such as another instance of nvidia-smi). Please first kill all "
+                "processes "
                 "using this device and all compute applications running in the system.",
             )
         gpu.state["mig"] = gpu.state["pending"]
@@ -392,7 +402,9 @@ def places(gpu: Gpu, profile: dict[str, Any]) -> list[int]:
         has = table[one["profile"]]
         taken |= set(range(one["start"], one["start"] + has["size"]))
         slices += has["slices"]
-    if slices + profile["slices"] > 7:
+    same = [one for one in gpu.state["instances"] if table[one["profile"]]["id"] == profile["id"]]
+    full = len(same) >= profile.get("total", 8)
+    if full or slices + profile["slices"] > 7:
         return []
     return [start for start in profile["starts"] if not taken & set(range(start, start + profile["size"]))]
 
@@ -422,7 +434,10 @@ def create(gpu: Gpu, wanted: str, with_compute: bool) -> None:
         "uuid": f"MIG-{uuid.uuid5(uuid.uuid4(), gpu.uuid)}" if with_compute else None,
     }
     gpu.state["instances"].append(made)
-    print(f"Successfully created GPU instance ID {gi:>2} on GPU {gpu.shown:>2} using profile MIG {name} (ID {profile['id']:>2})")
+    print(
+        f"Successfully created GPU instance ID {gi:>2} on GPU {gpu.shown:>2} "
+        f"using profile MIG {name} (ID {profile['id']:>2})"
+    )
     if with_compute:
         say_created(gpu, made, profile)
 
@@ -461,7 +476,8 @@ def destroy_compute(smi: Standin, gpus: list[Gpu], gi: str | None) -> None:
             smi.save()
             leave(IN_USE, "Failed to destroy compute instances: In use by another client")
         print(
-            f"Successfully destroyed compute instance ID {one['ci']:>2} from GPU {gpu.shown:>2} GPU instance ID {one['gi']:>2}"
+            f"Successfully destroyed compute instance ID {one['ci']:>2} from GPU {gpu.shown:>2} "
+            f"GPU instance ID {one['gi']:>2}"
         )
         one["ci"] = one["uuid"] = None
     smi.save()
@@ -497,11 +513,11 @@ def list_profiles(gpus: list[Gpu]) -> None:
     rows = []
     for gpu in gpus:
         for name, has in profiles_of(gpu).items():
-            free = len(places(gpu, has)) if has["slices"] < 7 or not gpu.state["instances"] else 0
+            total = has.get("total", len(has["starts"]))
             rows.append(
-                f"   {gpu.shown}  MIG {name:<14}{has['id']:>2}     {free}/{len(has['starts'])}"
+                f"   {gpu.shown}  MIG {name:<14}{has['id']:>2}     {min(total, len(places(gpu, has)))}/{total}"
                 f"        {has['memory_mib'] / 1024:<7.2f}    No     {has['sm']:<6}{has['dec']:>2}     0\n"
-                f"{has['ce']:>62}     {has.get('jpeg', 0)}     {has.get('ofa', 0)}"
+                f"{has['ce']:>62}     {has['jpeg']}     {has['ofa']}"
             )
     framed(
         77,
@@ -518,7 +534,8 @@ def list_placements(gpus: list[Gpu]) -> None:
     for gpu in gpus:
         for has in profiles_of(gpu).values():
             starts = ",".join(map(str, has["starts"]))
-            print(f"GPU {gpu.shown:>2} Profile ID {has['id']:>2} Placement{'s' if ',' in starts else ''}: {{{starts}}}:{has['size']}")
+            word = "Placements" if "," in starts else "Placement"
+            print(f"GPU {gpu.shown:>2} Profile ID {has['id']:>2} {word}: {{{starts}}}:{has['size']}")
 
 
 def list_instances(gpus: list[Gpu]) -> None:
@@ -527,7 +544,9 @@ def list_instances(gpus: list[Gpu]) -> None:
         for one in sorted(gpu.state["instances"], key=lambda one: (profiles_of(gpu)[one["profile"]]["sm"], one["gi"])):
             has = profiles_of(gpu)[one["profile"]]
             place = f"{one['start']}:{has['size']}"
-            rows.append(f"   {gpu.shown}  MIG {one['profile']:<14}  {has['id']:>2}       {one['gi']:>2}          {place}")
+            rows.append(
+                f"   {gpu.shown}  MIG {one['profile']:<14}  {has['id']:>2}       {one['gi']:>2}          {place}"
+            )
     if not rows:
         leave(NOT_FOUND, "No GPU instances found: Not Found")
     framed(

@@ -4,8 +4,8 @@
 """Do to Docker's containers at a daemon-reload what systemd does where it manages their cgroups.
 
 It applies the device rules of each unit again, and those come from the specification of the container: what a hook
-allowed behind its back is gone. In the hosts of the lab Docker manages the cgroups by itself, because systemd cannot in a
-container of that kind. As a generator this runs at every daemon-reload.
+allowed behind its back is gone. In the hosts of the lab Docker manages the cgroups by itself, because systemd cannot
+in a container of that kind. As a generator this runs at every daemon-reload.
 """
 
 from __future__ import annotations
@@ -17,7 +17,11 @@ from typing import Any
 TASKS = Path("/run/containerd/io.containerd.runtime.v2.task/moby")
 CGROUPS = Path("/sys/fs/cgroup/devices")
 # What runc allows every container.
-ALWAYS = ("c *:* m", "b *:* m", *(f"c {node} rwm" for node in ("1:3", "1:5", "1:7", "1:8", "1:9", "5:0", "5:2", "136:*")))
+ALWAYS = (
+    "c *:* m",
+    "b *:* m",
+    *(f"c {node} rwm" for node in ("1:3", "1:5", "1:7", "1:8", "1:9", "5:0", "5:2", "136:*")),
+)
 
 
 def rule(device: dict[str, Any]) -> str:

@@ -184,7 +184,9 @@ def cdi_list(options: argparse.Namespace) -> None:
         for path in Path(folder).glob("*.yaml"):
             text = path.read_text()
             kind = re.search(r"^kind: (\S+)$", text, re.MULTILINE)
-            names |= {f"{kind[1]}={name}" for name in re.findall(r'^ +- name: "?([^"\n]+)"?$', text, re.MULTILINE) if kind}
+            names |= {
+                f"{kind[1]}={name}" for name in re.findall(r'^ +- name: "?([^"\n]+)"?$', text, re.MULTILINE) if kind
+            }
     log("info", f"Found {len(names)} CDI devices")
     for name in sorted(names):
         print(name)
@@ -300,8 +302,7 @@ def wanted_nodes(environment: list[str]) -> list[str]:
         return []
     known = devices()
     nodes = control_nodes()
-    for name in visible.split(","):
-        name = name.replace(f"{KIND}=", "")
+    for name in visible.replace(f"{KIND}=", "").split(","):
         if name not in known:
             fail(f"could not select device: device error: {name}: unknown device")
         nodes += known[name]
@@ -339,7 +340,8 @@ def enter(pid: int, root: Path, nodes: list[str]) -> None:
     for node in nodes:
         major, minor = numbers(node)
         # A node that is there already was given with --device.
-        script.append(f"mkdir -p {root}{os.path.dirname(node)}; [ -e {root}{node} ] || mknod -m 666 {root}{node} c {major} {minor}")
+        script.append(f"mkdir -p {root}{os.path.dirname(node)}")
+        script.append(f"[ -e {root}{node} ] || mknod -m 666 {root}{node} c {major} {minor}")
     for path in DRIVER_FILES:
         script.append(f"mkdir -p {root}{path}; mount --bind -o ro {path} {root}{path}")
     script.append(f"mkdir -p {root}/usr/bin; touch {root}{SMI}; mount --bind {SMI} {root}{SMI}")
@@ -381,7 +383,9 @@ def inject(spec: dict[str, Any], nodes: list[str]) -> None:
             linux["devices"].append({"path": node, "type": "c", "major": major, "minor": minor, "fileMode": 0o666})
         rules.append({"allow": True, "type": "c", "major": major, "minor": minor, "access": "rwm"})
     for path in (SMI, *DRIVER_FILES):
-        spec["mounts"].append({"destination": path, "source": path, "type": "none", "options": ["ro", "rbind", "rprivate"]})
+        spec["mounts"].append(
+            {"destination": path, "source": path, "type": "none", "options": ["ro", "rbind", "rprivate"]}
+        )
 
 
 PROGRAMS = {"nvidia-ctk": ctk, "nvidia-container-runtime-hook": hook, "nvidia-container-runtime": runtime}
