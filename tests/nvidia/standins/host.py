@@ -82,6 +82,8 @@ def make_proc(root: Path, host: dict[str, Any], kind: Path) -> None:
         given = kind / "proc_version"
         words = f"NVRM version: NVIDIA UNIX x86_64 Kernel Module  {version}  Tue Nov  5 00:00:00 UTC 2024"
         write(root / "driver/nvidia/version", given.read_text().rstrip("\n") if given.exists() else words)
+    for minor, address in enumerate(sorted(host["gpus"])):
+        write(root / f"driver/nvidia/gpus/{address}/information", f"Bus Location: \t {address}\nDevice Minor: \t {minor}")
 
 
 def make_nodes(dev: Path, gpus: int, files: bool) -> int:
