@@ -35,22 +35,35 @@ class Outcome:
     problem: str
 
 
+@dataclass(frozen=True)
+class Wanted:
+    """What the specification must be of.
+
+    `uuids`: what the driver shows, GPUs without MIG and MIG devices; `needed`: those of them that containers must get;
+    `driver`: its version, empty where it is not known.
+    """
+
+    uuids: Collection[str]
+    needed: Collection[str]
+    driver: str = ""
+
+
 def parse_list(text: str) -> tuple[str, ...]:
     """The names (without ``nvidia.com/gpu=``) that `nvidia-ctk cdi list` prints, whatever it logs beside them."""
     return tuple(sorted({match[1] for match in map(_NAME.match, map(str.strip, text.splitlines())) if match}))
 
 
-def outdated(names: Collection[str], uuids: Collection[str], text: str, driver: str) -> str:
+def outdated(names: Collection[str], text: str, wanted: Wanted) -> str:
     """Why the specification is not of these GPUs and this driver; empty where it is."""
     named = {name for name in names if name.startswith(("GPU-", "MIG-"))}
-    missing, more = sorted(set(uuids) - named), sorted(named - set(uuids))
+    missing, more = sorted(set(wanted.uuids) - named), sorted(named - set(wanted.uuids))
     made_for = sorted(set(_DRIVER.findall(text)))
     if missing:
         return f"it does not name {', '.join(missing)}"
     if more:
         return f"it names {', '.join(more)}"
-    if driver and made_for and driver not in made_for:
-        return f"it is of driver {', '.join(made_for)}, and {driver} runs"
+    if wanted.driver and made_for and wanted.driver not in made_for:
+        return f"it is of driver {', '.join(made_for)}, and {wanted.driver} runs"
     return ""
 
 
@@ -58,30 +71,22 @@ def _names(run: Run, ctk: str) -> tuple[str, ...]:
     return parse_list(run([ctk, "cdi", "list"])[1])
 
 
-def settle(
-    run: Run, read: Read, ctk: str, uuids: Collection[str], needed: Collection[str], driver: str, check_mode: bool
-) -> Outcome:
-    """Make the specification anew where it is not of these GPUs.
-
-    Args:
-        uuids: what the driver shows: GPUs without MIG, and MIG devices.
-        needed: those of them that containers must get.
-        driver: version of the driver; empty where it is not known.
-    """
+def settle(run: Run, read: Read, ctk: str, wanted: Wanted, check_mode: bool) -> Outcome:
+    """Make the specification anew where it is not of these GPUs; `ctk` is the command nvidia-ctk."""
     names, before = _names(run, ctk), read(PATH)
-    reason = outdated(names, uuids, before, driver)
+    reason = outdated(names, before, wanted)
     said = ""
     if reason and not check_mode:
         # The unit passes over hosts whose modules it does not find; then by hand.
         if run(["systemctl", "cat", UNIT])[0] == 0:
             run(["systemctl", "restart", UNIT])
             names = _names(run, ctk)
-        if outdated(names, uuids, read(PATH), driver):
+        if outdated(names, read(PATH), wanted):
             answer = run([ctk, "cdi", "generate", f"--output={PATH}"])
             said = " ".join(f"{answer[1]} {answer[2]}".split())[-300:] if answer[0] else ""
             names = _names(run, ctk)
     after = read(PATH)
-    lacking = [] if reason and check_mode else sorted(set(needed) - set(names))
+    lacking = [] if reason and check_mode else sorted(set(wanted.needed) - set(names))
     problem = ""
     if lacking:
         problem = f"the CDI specification does not name {', '.join(lacking)}"

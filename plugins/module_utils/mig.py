@@ -316,8 +316,8 @@ def _check_mode(run: Run, smi: str, gpu: int, wanted: bool, said: str) -> None:
         raise GpusteadError(
             f"MIG mode of GPU {gpu} is {out.strip() or 'not known'} ({said})",
             f"it {'on' if wanted else 'off'} at once",
-            f"Stop what uses the GPU (dcgm, nvsm), reset it by nvidia-smi --gpu-reset -i {gpu} or reboot the host, and run "
-            "again.",
+            f"Stop what uses the GPU (dcgm, nvsm), reset it by nvidia-smi --gpu-reset -i {gpu} or reboot the host, and "
+            "run again.",
         )
 
 

@@ -147,13 +147,13 @@ def _mismatches(docker: Engine, mode: str, runtime_mode: str, daemon: Mapping[st
             f"container that asks by its environment, beside those by CDI. {repair}"
         )
     features = daemon.get("features")
-    if mode == "cdi" and docker.version >= CDI_BY_DEFAULT_SINCE and isinstance(features, dict):
-        if features.get("cdi") is False:
-            found.append("daemon.json switches CDI off (features.cdi). Remove it there, and restart Docker.")
+    off = isinstance(features, dict) and features.get("cdi") is False
+    if mode == "cdi" and off and docker.version >= CDI_BY_DEFAULT_SINCE:
+        found.append("daemon.json switches CDI off (features.cdi). Remove it there, and restart Docker.")
     if mode == "cdi" and docker.cdi_dirs and SPEC_DIR not in {path.rstrip("/") for path in docker.cdi_dirs}:
         found.append(
-            f"Docker looks for CDI specifications in {', '.join(docker.cdi_dirs)} alone. Add {SPEC_DIR} to cdi-spec-dirs "
-            "in daemon.json."
+            f"Docker looks for CDI specifications in {', '.join(docker.cdi_dirs)} alone. Add {SPEC_DIR} to "
+            "cdi-spec-dirs in daemon.json."
         )
     return found
 

@@ -13,8 +13,8 @@ author: gpustead developers
 description:
   - Compares the devices that C(nvidia-ctk cdi list) names with the GPUs and MIG devices that are there, and the driver
     that C(/var/run/cdi/nvidia.yaml) was made for with the one that runs.
-  - Where they differ it restarts C(nvidia-cdi-refresh.service), and where that is not there or passes over the host, lets
-    C(nvidia-ctk cdi generate) write the file.
+  - Where they differ it restarts C(nvidia-cdi-refresh.service), and where that is not there or passes over the host,
+    lets C(nvidia-ctk cdi generate) write the file.
   - Changed means that the file is another one afterwards.
 options:
   uuids:
@@ -99,9 +99,8 @@ def main() -> None:
             return 127, "", str(error)
         return code, out, err
 
-    outcome = cdi_spec.settle(
-        run, read, ctk, params["uuids"], params["needed"], params["driver_version"], module.check_mode
-    )
+    wanted = cdi_spec.Wanted(params["uuids"], params["needed"], params["driver_version"])
+    outcome = cdi_spec.settle(run, read, ctk, wanted, module.check_mode)
     module.exit_json(changed=outcome.changed, devices=outcome.devices, reason=outcome.reason, problem=outcome.problem)
 
 

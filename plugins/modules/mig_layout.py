@@ -21,8 +21,8 @@ description:
 options:
   layouts:
     description:
-      - Profiles by GPU, as V({"A100"&#58; ["3g.40gb", "4g.40gb"]}). A GPU is named by a part of its model's name, its UUID,
-        or its number, V(gpu:0). UUID and number beat the model, a longer part a shorter one.
+      - Lists of profiles by GPU. A GPU is named by a part of its model's name, its UUID, or its number, V(gpu:0).
+        UUID and number beat the model, a longer part a shorter one.
       - An empty list switches MIG off.
     type: dict
     required: true

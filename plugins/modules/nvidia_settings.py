@@ -25,8 +25,8 @@ options:
     default: true
   power_limits:
     description:
-      - Power limits (W) by GPU, as V({"H100"&#58; 500}). A GPU is named by a part of its model's name, its UUID, or its
-        number, V(gpu:0). UUID and number beat the model, a longer part a shorter one.
+      - Power limits (W) by GPU. A GPU is named by a part of its model's name, its UUID, or its number, V(gpu:0).
+        UUID and number beat the model, a longer part a shorter one.
     type: dict
     default: {}
   nvidia_smi_path:
