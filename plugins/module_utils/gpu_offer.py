@@ -39,7 +39,7 @@ def offer(
     mode: str | None,
     slots: str = "gpus",
     nodes: Collection[str] = (),
-    minors: Mapping[str, int] | None = None,
+    minors: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """The content of gpus.json.
 
@@ -52,7 +52,7 @@ def offer(
     """
     gpus = given(report) if mode else []
     uuids = [uuid for gpu in gpus for uuid in devices(gpu)]
-    numbers = [(minors or {}).get(gpu["pci_address"], gpu["index"]) for gpu in gpus]
+    numbers = [int((minors or {}).get(gpu["pci_address"], gpu["index"])) for gpu in gpus]
     wanted = [*(f"/dev/nvidia{number}" for number in numbers), *CONTROL_NODES] if mode == "runtime" and gpus else []
     return {
         "schema": SCHEMA,
@@ -76,9 +76,7 @@ def complaints(report: Mapping[str, Any], obstacles: Sequence[str] = ()) -> list
     """
     found = []
     if report["state"] == "unusable" or (report["state"] == "degraded" and report["reason"] != "unhealthy"):
-        silent = [address for address in report["pci_gpus"] if address not in _answering(report)]
-        where = f" ({', '.join(silent)})" if silent and report["gpus"] else ""
-        found.append(_sentence(f"{report['reason']}{where}: {report['detail']}", report["remedy"]))
+        found.append(_sentence(f"{report['reason']}: {report['detail']}", report["remedy"]))
     for gpu in report["gpus"]:
         if gpu["health"] == "bad":
             problems = " ".join(gpu["problems"]) or report["detail"]
@@ -88,10 +86,6 @@ def complaints(report: Mapping[str, Any], obstacles: Sequence[str] = ()) -> list
                 f"{label(gpu)}: MIG is on and has no instances. Declare a layout for it in nvidia_mig, or none ([])."
             )
     return [*found, *obstacles]
-
-
-def _answering(report: Mapping[str, Any]) -> set[str | None]:
-    return {gpu["pci_address"] for gpu in report["gpus"]}
 
 
 def _sentence(what: str, remedy: str | None) -> str:

@@ -66,7 +66,7 @@ def plan(gpus: Sequence[Mapping[str, Any]], persistence: bool, limits: Mapping[s
             steps.append(
                 Step((*on, "-pm", "1"), f"{label(gpu)}: persistence mode off", f"{label(gpu)}: persistence mode on")
             )
-        if limit is not None and abs(now - limit) >= _SAME:
+        if limit is not None and now is not None and abs(now - limit) >= _SAME:
             steps.append(
                 Step(
                     (*on, "-pl", f"{limit:g}"), f"{label(gpu)}: {now:g} W at most", f"{label(gpu)}: {limit:g} W at most"
