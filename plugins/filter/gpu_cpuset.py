@@ -22,7 +22,7 @@ description:
 positional: wanted
 options:
   _input:
-    description: The GPUs of a host, as M(gpustead.cluster.gpu_info) returns them in RV(gpustead.cluster.gpu_info#module:gpus).
+    description: The GPUs of a host, as M(gpustead.cluster.gpu_info) returns them in C(gpus).
     type: list
     elements: dict
     required: true

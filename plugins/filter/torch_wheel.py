@@ -57,7 +57,9 @@ EXAMPLES = r"""
 # cu128
 - name: Show the index for GPUs that are only planned
   ansible.builtin.debug:
-    msg: "{{ {'driver': '570.124.06', 'compute_capabilities': ['9.0', '12.0']} | gpustead.cluster.torch_wheel('2.10') }}"
+    msg: "{{ planned | gpustead.cluster.torch_wheel('2.10.0') }}"
+  vars:
+    planned: {driver: 570.124.06, compute_capabilities: ["9.0", "12.0"]}
 """
 
 RETURN = r"""

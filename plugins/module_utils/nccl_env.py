@@ -3,7 +3,8 @@
 """What NCCL and gloo must be told of a node's networks.
 
 Source: NCCL's user guide, environment variables. They find the GPUs' links themselves; which network leads to the
-other nodes they do not know: NCCL leaves out `docker*` and `lo`, not `veth*` and `br-*`, and gloo asks the name server.
+other nodes they do not know: NCCL leaves out `docker*` and `lo`, not `veth*` and `br-*`; gloo takes the address that
+the host's name has.
 """
 
 from __future__ import annotations
