@@ -45,7 +45,7 @@ def _interface(route: str) -> str:
         return ""
     try:
         found = json.loads(route)
-        name = found[0]["dev"] if found else ""
+        name = found[0]["dev"] if found != [] else ""
     except (ValueError, LookupError, TypeError):
         name = None
     if not isinstance(name, str):
