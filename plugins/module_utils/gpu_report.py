@@ -168,16 +168,15 @@ class Answer:
 
 
 def read_answer(status: int, out: str, err: str) -> Answer:
-    """Read the answer to nvidia_smi.QUERY; a log that cannot be read becomes words."""
-    words = " ".join((nvidia_smi.around_log(out) + " " + err).split())
-    lost = nvidia_smi.lost_gpus(words)
+    """Read the answer to nvidia_smi.QUERY; what is wrong with a log that cannot be read becomes words."""
+    lost = nvidia_smi.lost_gpus(f"{out}\n{err}")
+    words = " ".join(f"{nvidia_smi.around_log(out)} {err}".split())
     if "<nvidia_smi_log" not in out:
         return Answer(status, None, words, lost)
     try:
         log = nvidia_smi.parse_log(out)
     except GpusteadError as error:
-        said = " ".join(err.split())
-        return Answer(status, None, " ".join(filter(None, (said, f"{error.what}."))), nvidia_smi.lost_gpus(said))
+        return Answer(status, None, " ".join(f"{err} {error.what}".split()), lost)
     everyone = (*log.lost, *lost)
     return Answer(status, replace(log, gpus=_numbered(log.gpus, everyone)) if lost else log, words, everyone)
 
@@ -218,7 +217,7 @@ def _case(answer: Answer | None, cards: Sequence[PciGpu], module: KernelModule |
     elif answer.log and not answer.lost:
         case = "no_devices"
     else:
-        case = "gpu_lost" if answer.lost else nvidia_smi.meaning(answer.words) or "unknown"
+        case = "gpu_lost" if answer.lost else nvidia_smi.meaning(answer.words, answer.status) or "unknown"
     if case in ("not_installed", "not_loaded", "no_devices") and not cards:
         return "none"  # Jetson and WSL have GPUs that are not on the bus; their drivers say something else
     return "unknown" if case == "not_loaded" and module else case

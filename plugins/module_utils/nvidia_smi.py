@@ -480,10 +480,15 @@ _MEANINGS = tuple(
 )
 
 
-def meaning(text: str) -> str | None:
+# Of a tool that said nothing that is known; from "Return value" in nvidia-smi(1), and those of shells.
+_STATUSES = {9: "not_loaded", 12: "not_installed", 15: "gpu_lost", 126: "denied", NOT_FOUND: "not_installed"}
+
+
+def meaning(text: str, status: int = 1) -> str | None:
     """What an error says: a reason of GpuReport, ``denied`` or ``cut_off``; None for what is not known."""
     words = " ".join(text.split())
-    return next((meaning for pattern, meaning in _MEANINGS if pattern.search(words)), None)
+    said = next((meaning for pattern, meaning in _MEANINGS if pattern.search(words)), None)
+    return said or _STATUSES.get(status)
 
 
 def library_version(text: str) -> str | None:
