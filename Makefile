@@ -1,7 +1,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-full lint unit integration lab lab-down bench venv engine root lock clean
+.PHONY: help demo test test-full test-gpu lint unit integration lab lab-down bench venv engine root lock clean
 
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export ANSIBLE_CALLBACKS_ENABLED := ansible.posix.profile_tasks
@@ -26,7 +26,10 @@ demo: root venv lab ## Turn empty hosts of a lab into a cluster, verify it and t
 test: root lint unit integration ## Run every check, the lab's included
 
 test-full: export FULL := 1
-test-full: test ## The same, and every output tampered with, runs killed, nodes that join and come back
+test-full: test test-gpu ## The same, and every output tampered with, runs killed, nodes that join and come back, GPUs
+
+test-gpu: venv root engine ## Five kinds of nodes, with and without GPUs (stand-ins), in a lab of their own
+	@$(STEP) 'Nodes with GPUs' scripts/gpu_lab.sh
 
 lint: venv ## Ansible, YAML and Python linters, types
 	@$(STEP) 'ansible-lint (production)' ansible-lint --nocolor

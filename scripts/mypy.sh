@@ -12,5 +12,7 @@ MYPYPATH=. mypy --config-file "$root/pyproject.toml" --cache-dir "$root/.mypy_ca
 cd "$root/bench/with_pyinfra"
 MYPYPATH=. mypy --config-file "$root/pyproject.toml" --cache-dir "$root/.mypy_cache" \
     --ignore-missing-imports --allow-subclassing-any *.py
+cd "$root/tests/nvidia"
+mypy --config-file "$root/pyproject.toml" --cache-dir "$root/.mypy_cache" standins/*.py packages/*.py
 cd "$root/tests/integration"
 MYPYPATH=.:../../bench exec mypy --config-file "$root/pyproject.toml" --cache-dir "$root/.mypy_cache" $(find . -name '*.py')

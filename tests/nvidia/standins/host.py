@@ -83,7 +83,9 @@ def make_proc(root: Path, host: dict[str, Any], kind: Path) -> None:
         words = f"NVRM version: NVIDIA UNIX x86_64 Kernel Module  {version}  Tue Nov  5 00:00:00 UTC 2024"
         write(root / "driver/nvidia/version", given.read_text().rstrip("\n") if given.exists() else words)
     for minor, address in enumerate(sorted(host["gpus"])):
-        write(root / f"driver/nvidia/gpus/{address}/information", f"Bus Location: \t {address}\nDevice Minor: \t {minor}")
+        write(
+            root / f"driver/nvidia/gpus/{address}/information", f"Bus Location: \t {address}\nDevice Minor: \t {minor}"
+        )
 
 
 def make_nodes(dev: Path, gpus: int, files: bool) -> int:
@@ -114,8 +116,8 @@ def allow_majors() -> bool:
 
 
 def clear(target: Path) -> None:
-    for path in ("var/lib/nvidia-standin", "usr/lib/nvidia-standin", "dev/nvidia-caps"):
-        shutil.rmtree(target / path, ignore_errors=True)
+    for folder in ("var/lib/nvidia-standin", "usr/lib/nvidia-standin", "dev/nvidia-caps"):
+        shutil.rmtree(target / folder, ignore_errors=True)
     for path in [target / "usr/bin/nvidia-smi", target / GENERATOR, *(target / "dev").glob("nvidia*")]:
         path.unlink(missing_ok=True)
     shutil.rmtree(target / "usr/lib/modules" / os.uname().release, ignore_errors=True)

@@ -23,7 +23,7 @@ import sys
 import uuid
 import xml.etree.ElementTree as ET
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, Callable, NoReturn
 
 ROOT = Path(os.environ.get("NVIDIA_STANDIN", "/usr/lib/nvidia-standin"))
 DEV = Path(os.environ.get("NVIDIA_STANDIN_DEV", "/dev"))
@@ -31,22 +31,6 @@ CAPS_MAJOR = 511
 INVALID, NO_PERMISSION, NOT_FOUND, INSUFFICIENT_SIZE, IN_USE, INSUFFICIENT = 2, 4, 6, 7, 19, 23
 NOT_SUPPORTED = 3
 UNKNOWN = "Failed to initialize NVML: Unknown Error"
-QUERIES = {
-    "index": lambda gpu: str(gpu.shown),
-    "uuid": lambda gpu: gpu.uuid,
-    "gpu_uuid": lambda gpu: gpu.uuid,
-    "name": lambda gpu: gpu.name,
-    "gpu_name": lambda gpu: gpu.name,
-    "driver_version": lambda gpu: gpu.driver,
-    "compute_cap": lambda gpu: {"Hopper": "9.0", "Ampere": "8.0"}.get(gpu.text("product_architecture"), "[N/A]"),
-    "pci.bus_id": lambda gpu: gpu.bus,
-    "gpu_bus_id": lambda gpu: gpu.bus,
-    "memory.total": lambda gpu: gpu.text("fb_memory_usage/total"),
-    "persistence_mode": lambda gpu: on(gpu.state["persistence"]),
-    "power.limit": lambda gpu: f"{gpu.state['power_limit']:.2f} W",
-    "mig.mode.current": lambda gpu: on(gpu.state["mig"]),
-    "mig.mode.pending": lambda gpu: on(gpu.state["pending"]),
-}
 
 
 def on(value: bool | None) -> str:
@@ -102,6 +86,24 @@ class Gpu:
 
     def is_used(self) -> bool:
         return bool(self.state["processes"])
+
+
+QUERIES: dict[str, Callable[[Gpu], str]] = {
+    "index": lambda gpu: str(gpu.shown),
+    "uuid": lambda gpu: gpu.uuid,
+    "gpu_uuid": lambda gpu: gpu.uuid,
+    "name": lambda gpu: gpu.name,
+    "gpu_name": lambda gpu: gpu.name,
+    "driver_version": lambda gpu: gpu.driver,
+    "compute_cap": lambda gpu: {"Hopper": "9.0", "Ampere": "8.0"}.get(gpu.text("product_architecture"), "[N/A]"),
+    "pci.bus_id": lambda gpu: gpu.bus,
+    "gpu_bus_id": lambda gpu: gpu.bus,
+    "memory.total": lambda gpu: gpu.text("fb_memory_usage/total"),
+    "persistence_mode": lambda gpu: on(gpu.state["persistence"]),
+    "power.limit": lambda gpu: f"{gpu.state['power_limit']:.2f} W",
+    "mig.mode.current": lambda gpu: on(gpu.state["mig"]),
+    "mig.mode.pending": lambda gpu: on(gpu.state["pending"]),
+}
 
 
 class Standin:

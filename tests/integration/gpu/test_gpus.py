@@ -1,0 +1,312 @@
+"""Five kinds of nodes, from bare hosts on: states, verdicts, stacks, slots, containers, MIG, and what is refused.
+
+The GPUs, their driver and NVIDIA's toolkit are the stand-ins of tests/nvidia. The tests change the lab and run in the
+order in which they stand here.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import gpu_bed as bed
+import pytest
+from conftest import Host, Lab
+from support import assert_fresh, site
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What is true of a node. `given`: the UUIDs that containers get, `driver` how Docker gives them."""
+
+    state: str
+    reason: str | None = None
+    driver: str | None = None
+    given: tuple[str, ...] = ()
+    slots: int = 0
+    gpus: int = 0
+
+
+NODES = {
+    "gpu01": Expected("none"),
+    "gpu02": Expected("ready", None, "nvidia", tuple(bed.H100), 8, 8),
+    "gpu03": Expected("ready", None, "cdi", (*bed.mig_uuids(), bed.A100[1]), 2, 2),
+    "gpu04": Expected("unusable", "version_mismatch"),
+    "gpu05": Expected("unusable", "gpu_lost"),
+}
+BROKEN = {
+    "gpu04": ("Driver/library version mismatch", "Reboot the host"),
+    "gpu05": ("GPU is lost", "power the host off and on"),
+}
+WELL = [name for name, expected in NODES.items() if expected.given]
+CPU_SLOTS = 2
+
+# What NVIDIA's instructions of former years left, and our own repository under another key.
+OLD_SOURCES = """\
+deb https://nvidia.github.io/libnvidia-container/stable/ubuntu18.04/$(ARCH) /
+deb https://nvidia.github.io/nvidia-docker/ubuntu18.04/$(ARCH) /
+"""
+OLD_NAME = "/etc/apt/sources.list.d/nvidia-docker.list"
+SAME_NAME = "/etc/apt/sources.list.d/nvidia-container-toolkit.list"
+
+# Keys of an administrator, laid out as nobody else would.
+FOREIGN = """\
+{
+    "max-concurrent-downloads":   7,
+  "labels": ["zone=a",  "rack=3"],
+\t"features": { "buildkit": true },
+  "shutdown-timeout": 20
+}
+"""
+KEPT = (
+    '"max-concurrent-downloads":   7',
+    '"labels": ["zone=a",  "rack=3"]',
+    '"features": { "buildkit": true',
+    '"shutdown-timeout": 20',
+)
+
+
+def containers(host: Host) -> dict[str, list[str]]:
+    return {project: bed.seen(host, project, service) for project, service in (bed.WORKSPACE, bed.MESH)}
+
+
+@pytest.fixture(scope="module")
+def first_run(lab: Lab) -> tuple[set[str], str]:
+    """site.yml on bare hosts, as it is without settings of ours: every GPU must be usable."""
+    repository = lab["gpu02"].variables["nvidia_toolkit_repository_url"]
+    bed.write(lab["gpu02"], OLD_NAME, OLD_SOURCES)
+    bed.write(lab["gpu02"], SAME_NAME, f"deb [signed-by=/usr/share/keyrings/nvidia-docker.gpg] {repository} /")
+    lab["gpu02"].check_output("mkdir -p /usr/share/keyrings && touch /usr/share/keyrings/nvidia-docker.gpg")
+    lab["gpu03"].check_output("mkdir -p /etc/docker")
+    bed.write(lab["gpu03"], bed.DAEMON, FOREIGN)
+    bed.vary(lab, lab["gpu02"], nvidia_container_mode="runtime")
+    return bed.failed(lab)
+
+
+@pytest.fixture(scope="module")
+def converged(lab: Lab, first_run: tuple[set[str], str]) -> Lab:
+    """The same with nodes that may go without their GPUs."""
+    for name in BROKEN:
+        bed.vary(lab, lab[name], nvidia_required=False)
+    output = site(lab)
+    for name, (fault, remedy) in BROKEN.items():
+        assert fault in output and remedy in output, name
+    return lab
+
+
+def test_a_gpu_that_cannot_be_used_fails_its_host_and_no_other(first_run: tuple[set[str], str]) -> None:
+    hosts, output = first_run
+    assert hosts == set(BROKEN)
+    for name, (fault, remedy) in BROKEN.items():
+        complaint = output.partition(f"{name} has GPUs that containers cannot use")[2][:1500]
+        assert fault in complaint
+        assert remedy in complaint
+
+
+@pytest.mark.parametrize("name", NODES)
+def test_state(converged: Lab, name: str) -> None:
+    info, expected = bed.gpu_info(converged[name]), NODES[name]
+    assert (info["state"], info["reason"], len(info["gpus"])) == (expected.state, expected.reason, expected.gpus)
+
+
+@pytest.mark.parametrize("name", NODES)
+def test_what_containers_are_given(converged: Lab, name: str) -> None:
+    given, expected = bed.given(converged[name]), NODES[name]
+    assert (given["state"], given["driver"], given["slots"]) == (expected.state, expected.driver, expected.slots)
+    assert sorted(given["uuids"]) == sorted(expected.given)
+    prefix = "nvidia.com/gpu=" if expected.driver == "cdi" else ""
+    assert given["device_ids"] == [f"{prefix}{uuid}" for uuid in given["uuids"]]
+
+
+@pytest.mark.parametrize("project", [bed.WORKSPACE[0], bed.MESH[0]])
+@pytest.mark.parametrize("name", NODES)
+def test_stacks_reserve_gpus_by_uuid_or_none(converged: Lab, name: str, project: str) -> None:
+    given = bed.given(converged[name])
+    wanted = [{"driver": given["driver"], "device_ids": given["device_ids"], "capabilities": ["gpu"]}]
+    assert bed.reserved(converged[name], project) == (wanted if NODES[name].given else [])
+
+
+def test_slots(converged: Lab) -> None:
+    hostfile = converged["gpu01"].check_output("cat /mnt/nas/.cluster/mesh/hostfile")
+    slots = {name: int(count) for name, count in re.findall(r"^(\S+) slots=(\d+)$", hostfile, re.MULTILINE)}
+    assert slots == {name: expected.slots or CPU_SLOTS for name, expected in NODES.items()}
+
+
+def test_a_second_run_changes_nothing(converged: Lab) -> None:
+    assert_fresh(converged)
+    counts = bed.results(site(converged, "-e", "site_force=true", "--limit", "gpu_nodes"))
+    assert {name: counts[name]["changed"] for name in NODES} == dict.fromkeys(NODES, 0)
+
+
+@pytest.mark.parametrize("name", WELL)
+def test_containers_see_the_declared_gpus_and_keep_them(converged: Lab, name: str) -> None:
+    host, expected = converged[name], sorted(NODES[name].given)
+    for disturbance in ("true", "systemctl daemon-reload", "systemctl restart docker && docker compose ls"):
+        host.check_output(disturbance)
+        for project, found in containers(host).items():
+            assert sorted(found) == expected, f"{project} after {disturbance}"
+
+
+def test_what_docker_gives_by_its_hook_alone_is_lost(converged: Lab) -> None:
+    """That the stand-ins can show a loss at all: without the device nodes a daemon-reload takes the GPUs away."""
+    host, uuid = converged["gpu02"], bed.H100[3]
+    image = host.check_output("cat /etc/gpustead/image")
+    host.check_output(f"docker run --detach --name bare --gpus '\"device={uuid}\"' --entrypoint sleep {image} 600")
+    try:
+        assert bed.listed(host.check_output("docker exec bare nvidia-smi -L")) == [uuid]
+        host.check_output("systemctl daemon-reload")
+        lost = host.run("docker exec bare nvidia-smi -L")
+        assert (lost.rc, lost.stdout.strip()) == (254, "Failed to initialize NVML: Unknown Error")
+    finally:
+        host.check_output("docker rm --force bare")
+
+
+def test_keys_of_others_in_daemon_json_keep_their_form_and_order(converged: Lab) -> None:
+    text = converged["gpu03"].check_output(f"cat {bed.DAEMON}")
+    places = [text.find(fragment) for fragment in KEPT]
+    assert -1 not in places and places == sorted(places), text
+    assert json.loads(text)["features"] == {"buildkit": True, "cdi": True}
+
+
+def test_old_descriptions_of_the_repository_are_put_aside(converged: Lab) -> None:
+    host = converged["gpu02"]
+    names = host.check_output("ls /etc/apt/sources.list.d").split()
+    assert f"{Path(OLD_NAME).name}.bak" in names
+    assert not {Path(OLD_NAME).name, Path(SAME_NAME).name} & set(names)
+    host.check_output("apt-get update")
+
+
+@pytest.mark.parametrize("name", WELL)
+def test_the_toolkit_stays_at_one_version(converged: Lab, name: str) -> None:
+    host = converged[name]
+    pinned = host.variables["nvidia_toolkit_version"]
+    packages = "nvidia-container-toolkit nvidia-container-toolkit-base libnvidia-container-tools libnvidia-container1"
+    installed = host.check_output(f"dpkg-query --show --showformat '${{Version}}\\n' {packages}").split()
+    assert installed == [pinned] * 4
+    newer = host.check_output("apt-cache madison nvidia-container-toolkit")
+    assert len(newer.splitlines()) == 3, newer
+    assert "nvidia" not in host.check_output("apt-get --simulate dist-upgrade | grep ^Inst || true")
+
+
+def test_debians_own_nvidia_smi_without_a_driver(converged: Lab) -> None:
+    """The real tool, once: from Debian's non-free, on a host that is no node."""
+    host = converged["nas"]
+    host.check_output(
+        "cd /etc/apt; for f in sources.list sources.list.d/debian.sources; do"
+        "  [ ! -e $f ] || sed -E 's/\\bmain\\b/contrib non-free/' $f > sources.list.d/non-free.${f##*.};"
+        "done; apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends nvidia-smi"
+    )
+    host.check_output("python3 /srv/bed/standins/host.py /srv/bed/kinds/h100 /srv/bed/host files")
+    said = host.run("nvidia-smi -q -x")
+    assert said.rc != 0
+    assert "NVIDIA" in said.stdout
+    bare = host.module("gpustead.cluster.gpu_info", {"proc_root": "/proc"})
+    assert bare["state"] == "none"
+    sysfs = "/srv/bed/host/var/lib/nvidia-standin/sys"
+    with_card = host.module("gpustead.cluster.gpu_info", {"sysfs_root": sysfs})
+    assert (with_card["state"], with_card["reason"], len(with_card["pci_gpus"])) == ("unusable", "not_loaded", 8)
+    assert with_card["remedy"]
+
+
+# MIG, on gpu03
+
+LAYOUT = {"nvidia_mig": {"gpu:0": ["3g.20gb", "3g.20gb"]}}
+DIVIDE = ("--limit", "gpu03", "-e", json.dumps(LAYOUT))
+
+
+def test_a_layout_is_shown_by_a_check_and_not_made(converged: Lab) -> None:
+    host = converged["gpu03"]
+    before = host.check_output("nvidia-smi -L")
+    output = site(converged, "--check", "--diff", *DIVIDE)
+    assert re.search(r"3g\.20gb,? 3g\.20gb", output), output
+    assert host.check_output("nvidia-smi -L") == before
+
+
+def test_a_gpu_in_use_is_not_divided(converged: Lab) -> None:
+    host = converged["gpu03"]
+    before = host.check_output("nvidia-smi -L")
+    with bed.at_work(host, bed.A100[0]):
+        hosts, output = bed.failed(converged, *DIVIDE)
+    assert hosts == {"gpu03"}
+    assert "4711" in output and "python3" in output
+    assert host.check_output("nvidia-smi -L") == before
+
+
+def test_a_layout_is_made_and_the_stacks_follow(converged: Lab) -> None:
+    host = converged["gpu03"]
+    site(converged, *DIVIDE, "-e", "cluster_gpu_slots=mig_instances")
+    now = bed.listed(host.check_output("nvidia-smi -L"))
+    assert len(now) == 3 and not set(now) & set(bed.mig_uuids())
+    given = bed.given(host)
+    assert (sorted(given["uuids"]), given["slots"]) == (sorted(now), 3)
+    for project in (bed.WORKSPACE[0], bed.MESH[0]):
+        assert sorted(bed.reserved(host, project)[0]["device_ids"]) == sorted(f"nvidia.com/gpu={uuid}" for uuid in now)
+    assert all(sorted(found) == sorted(now) for found in containers(host).values())
+    assert "gpu03 slots=3" in host.check_output("cat /mnt/nas/.cluster/mesh/hostfile")
+
+
+# What is refused
+
+BROKEN_JSON = '{\n  "live-restore": true\n  "debug": true\n}'
+
+
+def test_a_broken_daemon_json_stops_the_run_and_not_docker(converged: Lab) -> None:
+    host = converged["gpu02"]
+    running = host.check_output("docker ps --quiet | sort")
+    with bed.replaced(host, bed.DAEMON, BROKEN_JSON):
+        hosts, output = bed.failed(converged, "--limit", "gpu02", "--tags", "nvidia")
+        assert hosts == {"gpu02"}
+        assert re.search(r"daemon\.json.*line 3 column 3", output), output
+        assert host.check_output("systemctl is-active docker") == "active"
+        assert host.check_output("docker ps --quiet | sort") == running
+
+
+TOOLKIT = "/etc/nvidia-container-runtime/config.toml"
+DROP_IN = "/etc/systemd/system/docker.service.d/override.conf"
+
+
+def test_what_is_in_the_way_of_containers_is_named(converged: Lab) -> None:
+    """Two in one run, each on a host of its own."""
+    mode = '[nvidia-container-runtime]\nmode = "cdi"\n'
+    cgroups = "[nvidia-container-cli]\nno-cgroups = true\n"
+    with bed.replaced(converged["gpu02"], TOOLKIT, mode), bed.replaced(converged["gpu03"], TOOLKIT, cgroups):
+        hosts, output = bed.failed(converged, "--limit", "gpu02,gpu03", "--tags", "nvidia")
+    assert hosts == {"gpu02", "gpu03"}
+    for name, words in {
+        "gpu02": ("mode = cdi", "mode=auto"),
+        "gpu03": ("no-cgroups = true", "no-cgroups=false"),
+    }.items():
+        complaint = output.partition(f"{name} has GPUs that containers cannot use")[2][:1500]
+        assert all(word in complaint for word in words), output
+
+
+def test_a_drop_in_that_clashes_with_daemon_json_is_named(converged: Lab) -> None:
+    host = converged["gpu02"]
+    start = "/usr/sbin/dockerd -H fd:// --add-runtime=nvidia=/usr/bin/nvidia-container-runtime"
+    unit = f"[Service]\nExecStart=\nExecStart={start}"
+    with bed.replaced(host, DROP_IN, unit):
+        host.check_output("systemctl daemon-reload")
+        hosts, output = bed.failed(converged, "--limit", "gpu02", "--tags", "nvidia")
+    host.check_output("systemctl daemon-reload")
+    assert hosts == {"gpu02"}
+    assert DROP_IN in output and "runtimes" in output, output
+    assert host.check_output("systemctl is-active docker") == "active"
+
+
+# The end
+
+
+def test_a_node_whose_gpus_were_taken_out_is_as_one_without(converged: Lab) -> None:
+    host = converged["gpu02"]
+    site(converged, "--limit", "gpu02")
+    bed.become(host, "none")
+    site(converged, "--limit", "gpu02")
+    given = bed.given(host)
+    assert (given["state"], given["driver"], given["uuids"], given["slots"]) == ("none", None, [], 0)
+    assert "runtimes" not in json.loads(host.check_output(f"cat {bed.DAEMON}"))
+    assert bed.reserved(host, bed.WORKSPACE[0]) == bed.reserved(host, bed.MESH[0]) == []
+    assert host.run("ls /etc/apt/sources.list.d/nvidia-container-toolkit.sources").rc != 0
+    assert "gpu02 slots=2" in host.check_output("cat /mnt/nas/.cluster/mesh/hostfile")
+    assert host.compose(*bed.MESH, "true").rc == 0
