@@ -85,7 +85,7 @@ def torch_wheel(hosts: Mapping[str, Any] | Iterable[Mapping[str, Any]], torch: s
     usable = list(_usable([hosts] if isinstance(hosts, Mapping) else list(hosts)))
     if not usable:
         return CPU
-    fitting = [index for index in reversed(WHEELS[release]) if not any(_obstacles(release, index, usable))]
+    fitting = [index for index in reversed(list(WHEELS[release])) if not any(_obstacles(release, index, usable))]
     if not fitting:
         raise _refusal(release, usable)
     complete = (index for index in fitting if all(host.driver >= SHIPPED[index] for host in usable))
@@ -178,7 +178,7 @@ def _ways_out(release: str, hosts: Sequence[Host]) -> Iterator[str]:
     if driver:
         yield _install(driver, hosts)
     # The newest release first; the same drivers, then newer ones.
-    others = [other for other in reversed(WHEELS) if other != release]
+    others = [other for other in reversed(list(WHEELS)) if other != release]
     ready = [other for other in others if any(not any(_obstacles(other, i, hosts)) for i in WHEELS[other])]
     if ready:
         yield f"take torch {ready[0]}"

@@ -373,6 +373,8 @@ SPEC = {
 def main() -> None:
     module = AnsibleModule(argument_spec=SPEC, supports_check_mode=True)
     given = module.params
+    if given["timeout"] < 1:
+        module.fail_json(msg=f"timeout is {given['timeout']}: expected seconds, 1 or more. Set it to 60.")
     smi = given["nvidia_smi_path"] or module.get_bin_path("nvidia-smi", opt_dirs=["/usr/lib/wsl/lib"])
     sysfs, proc = Path(given["sysfs_root"]), Path(given["proc_root"])
     report = observe(within(given["timeout"]), smi, sysfs, proc, given["topology"])
