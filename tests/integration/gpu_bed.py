@@ -122,4 +122,4 @@ def at_work(host: Host, gpu: str) -> Iterator[None]:
 
 def become(host: Host, kind: str) -> None:
     """Take the GPUs out of a host, or put others in."""
-    host.check_output(f"python3 /root/nvidia/standins/host.py /root/nvidia/kinds/{kind} /")
+    host.check_output(f"python3 /srv/bed/standins/host.py /srv/bed/kinds/{kind} /")
