@@ -138,7 +138,8 @@ _GONE = re.compile(r"\[?gpu is lost\]?", re.IGNORECASE)
 _HARMLESS = ("addressing_mode",)
 _NOT_XML = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
 _LOG = re.compile(r"<nvidia_smi_log[\s>].*</nvidia_smi_log\s*>", re.DOTALL)
-_PROCESS_NAME = re.compile(r"<process_name>.*?</process_name>", re.DOTALL)
+# Names of processes come with characters that XML does not allow; the clocks are nine tenths of the text.
+_UNREAD = re.compile(r"<(process_name|supported_clocks)>.*?</\1>", re.DOTALL)
 
 
 def _value(text: str | None) -> str | None:
@@ -347,10 +348,7 @@ def _is_lost(gpu: _Fields) -> bool:
 
 
 def _root(text: str) -> ElementTree.Element:
-    """The document without its prolog: no DTD is read, so no entity can be declared in it.
-
-    Names of processes are cut out, because they are not needed and come with characters that XML does not allow.
-    """
+    """The document without its prolog: no DTD is read, so no entity can be declared in it."""
     what = "the answer of nvidia-smi -q -x"
     remedy = "Run 'nvidia-smi -q -x' on the host and see why it does not end as it should."
     document = _LOG.search(text)
@@ -359,7 +357,7 @@ def _root(text: str) -> ElementTree.Element:
     if not document:
         raise GpusteadError(f"{what} is cut off or no XML", "an element nvidia_smi_log with its end", remedy)
     try:
-        return ElementTree.fromstring(_PROCESS_NAME.sub("", _NOT_XML.sub("?", document[0])))
+        return ElementTree.fromstring(_UNREAD.sub("", _NOT_XML.sub("?", document[0])))
     except ElementTree.ParseError as error:
         raise GpusteadError(f"{what}: {error}", "well-formed XML", remedy) from error
 
@@ -453,16 +451,14 @@ def parse_csv(text: str) -> tuple[dict[str, str | None], ...]:
 
 
 _LOST_LINE = re.compile(
-    r"device handle for GPU\s*(?:([0-9]{1,3})(?::|(?=\s|$)))?"  # GPU3: 0000:5F:00.0, GPU 0000:09:00.0, GPU0000:07:00.0
-    r"\s*([0-9a-f]{4,8}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-9a-f])?",
-    re.IGNORECASE,
+    r"device\s+handle\s+for\s+GPU\s*(?:([0-9]{1,3})(?::|(?=\s|$)))?"  # GPU3: 0000:5F:00.0, GPU 0000:09:00.0, GPU0000:07:00.0
+    r"\s*([0-9a-fA-F]{4,8}:[0-9a-fA-F]{2}:[0-9a-fA-F]{2}\.[0-9a-fA-F])?",
 )
 
 
 def lost_gpus(text: str) -> tuple[Lost, ...]:
     """The GPUs of which nvidia-smi says that it cannot get at them; it says so and may exit with 0."""
-    lines = _LOST_LINE.finditer(" ".join(text.split()))
-    return tuple(Lost(_integer(line[1]), pci.address(line[2] or "")) for line in lines)
+    return tuple(Lost(_integer(line[1]), pci.address(line[2] or "")) for line in _LOST_LINE.finditer(text))
 
 
 # Words of nvidia-smi, NVML, the kernel's log, shells and Docker, and what they mean; the first that fits counts.
