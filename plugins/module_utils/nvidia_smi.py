@@ -198,15 +198,16 @@ class _Fields:
 def _ecc(gpu: _Fields) -> Ecc:
     """Three generations of names: single_bit and double_bit, then sram and dram, then sram by parity and SEC-DED."""
     counts = {field.tag: _integer(_value(field.text)) for field in gpu.element.iterfind("ecc_errors/volatile/*")}
-    counts["uncorrectable_before"] = gpu.integer("ecc_errors/volatile/double_bit/total")
-    counts["correctable_before"] = gpu.integer("ecc_errors/volatile/single_bit/total")
-    # With MIG on, the GPU itself does not count, its instances do.
-    of_instances = gpu.element.iterfind("mig_devices/mig_device/ecc_error_count/volatile_count/sram_uncorrectable")
-    counts.update({f"uncorrectable_{n}": _integer(_value(field.text)) for n, field in enumerate(of_instances)})
+    counts["uncorrectable"] = gpu.integer("ecc_errors/volatile/double_bit/total")
+    counts["correctable"] = gpu.integer("ecc_errors/volatile/single_bit/total")
+    uncorrected = _sum(number for name, number in counts.items() if "uncorrectable" in name)
+    if uncorrected is None:  # with MIG on, the GPU itself does not count, its instances do
+        instances = gpu.element.iterfind("mig_devices/mig_device/ecc_error_count/volatile_count/sram_uncorrectable")
+        uncorrected = _sum(_integer(_value(field.text)) for field in instances)
     return Ecc(
         gpu.switch("ecc_mode/current_ecc"),
         gpu.switch("ecc_mode/pending_ecc"),
-        _sum(number for name, number in counts.items() if "uncorrectable" in name),
+        uncorrected,
         _sum(number for name, number in counts.items() if "uncorrectable" not in name and "correctable" in name),
     )
 
@@ -450,9 +451,10 @@ def parse_csv(text: str) -> tuple[dict[str, str | None], ...]:
     return tuple(dict(zip(header, map(_value, row))) for row in rows)
 
 
+# GPU3: 0000:5F:00.0, GPU 0000:09:00.0, GPU0000:07:00.0, GPU2
 _LOST_LINE = re.compile(
-    r"device\s+handle\s+for\s+GPU\s*(?:([0-9]{1,3})(?::|(?=\s|$)))?"  # GPU3: 0000:5F:00.0, GPU 0000:09:00.0, GPU0000:07:00.0
-    r"\s*([0-9a-fA-F]{4,8}:[0-9a-fA-F]{2}:[0-9a-fA-F]{2}\.[0-9a-fA-F])?",
+    r"device\s+handle\s+for\s+GPU\s*(?:([0-9]{1,3})(?::|(?=\s|$)))?"
+    r"\s*([0-9a-fA-F]{4,8}:[0-9a-fA-F]{2}:[0-9a-fA-F]{2}\.[0-9a-fA-F])?"
 )
 
 
