@@ -138,7 +138,8 @@ _GONE = re.compile(r"\[?gpu is lost\]?", re.IGNORECASE)
 _HARMLESS = ("addressing_mode",)
 _NOT_XML = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
 _LOG = re.compile(r"<nvidia_smi_log[\s>].*</nvidia_smi_log\s*>", re.DOTALL)
-_PROCESS_NAME = re.compile(r"<process_name>.*?</process_name>", re.DOTALL)
+# Names of processes come with characters that XML does not allow; the clocks are nine tenths of the text.
+_UNREAD = re.compile(r"<(process_name|supported_clocks)>.*?</\1>", re.DOTALL)
 
 
 def _value(text: str | None) -> str | None:
@@ -197,15 +198,16 @@ class _Fields:
 def _ecc(gpu: _Fields) -> Ecc:
     """Three generations of names: single_bit and double_bit, then sram and dram, then sram by parity and SEC-DED."""
     counts = {field.tag: _integer(_value(field.text)) for field in gpu.element.iterfind("ecc_errors/volatile/*")}
-    counts["uncorrectable_before"] = gpu.integer("ecc_errors/volatile/double_bit/total")
-    counts["correctable_before"] = gpu.integer("ecc_errors/volatile/single_bit/total")
-    # With MIG on, the GPU itself does not count, its instances do.
-    of_instances = gpu.element.iterfind("mig_devices/mig_device/ecc_error_count/volatile_count/sram_uncorrectable")
-    counts.update({f"uncorrectable_{n}": _integer(_value(field.text)) for n, field in enumerate(of_instances)})
+    counts["uncorrectable"] = gpu.integer("ecc_errors/volatile/double_bit/total")
+    counts["correctable"] = gpu.integer("ecc_errors/volatile/single_bit/total")
+    uncorrected = _sum(number for name, number in counts.items() if "uncorrectable" in name)
+    if uncorrected is None:  # with MIG on, the GPU itself does not count, its instances do
+        instances = gpu.element.iterfind("mig_devices/mig_device/ecc_error_count/volatile_count/sram_uncorrectable")
+        uncorrected = _sum(_integer(_value(field.text)) for field in instances)
     return Ecc(
         gpu.switch("ecc_mode/current_ecc"),
         gpu.switch("ecc_mode/pending_ecc"),
-        _sum(number for name, number in counts.items() if "uncorrectable" in name),
+        uncorrected,
         _sum(number for name, number in counts.items() if "uncorrectable" not in name and "correctable" in name),
     )
 
@@ -347,10 +349,7 @@ def _is_lost(gpu: _Fields) -> bool:
 
 
 def _root(text: str) -> ElementTree.Element:
-    """The document without its prolog: no DTD is read, so no entity can be declared in it.
-
-    Names of processes are cut out, because they are not needed and come with characters that XML does not allow.
-    """
+    """The document without its prolog: no DTD is read, so no entity can be declared in it."""
     what = "the answer of nvidia-smi -q -x"
     remedy = "Run 'nvidia-smi -q -x' on the host and see why it does not end as it should."
     document = _LOG.search(text)
@@ -359,7 +358,7 @@ def _root(text: str) -> ElementTree.Element:
     if not document:
         raise GpusteadError(f"{what} is cut off or no XML", "an element nvidia_smi_log with its end", remedy)
     try:
-        return ElementTree.fromstring(_PROCESS_NAME.sub("", _NOT_XML.sub("?", document[0])))
+        return ElementTree.fromstring(_UNREAD.sub("", _NOT_XML.sub("?", document[0])))
     except ElementTree.ParseError as error:
         raise GpusteadError(f"{what}: {error}", "well-formed XML", remedy) from error
 
@@ -452,17 +451,16 @@ def parse_csv(text: str) -> tuple[dict[str, str | None], ...]:
     return tuple(dict(zip(header, map(_value, row))) for row in rows)
 
 
+# GPU3: 0000:5F:00.0, GPU 0000:09:00.0, GPU0000:07:00.0, GPU2
 _LOST_LINE = re.compile(
-    r"device handle for GPU\s*(?:([0-9]{1,3})(?::|(?=\s|$)))?"  # GPU3: 0000:5F:00.0, GPU 0000:09:00.0, GPU0000:07:00.0
-    r"\s*([0-9a-f]{4,8}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-9a-f])?",
-    re.IGNORECASE,
+    r"device\s+handle\s+for\s+GPU\s*(?:([0-9]{1,3})(?::|(?=\s|$)))?"
+    r"\s*([0-9a-fA-F]{4,8}:[0-9a-fA-F]{2}:[0-9a-fA-F]{2}\.[0-9a-fA-F])?"
 )
 
 
 def lost_gpus(text: str) -> tuple[Lost, ...]:
     """The GPUs of which nvidia-smi says that it cannot get at them; it says so and may exit with 0."""
-    lines = _LOST_LINE.finditer(" ".join(text.split()))
-    return tuple(Lost(_integer(line[1]), pci.address(line[2] or "")) for line in lines)
+    return tuple(Lost(_integer(line[1]), pci.address(line[2] or "")) for line in _LOST_LINE.finditer(text))
 
 
 # Words of nvidia-smi, NVML, the kernel's log, shells and Docker, and what they mean; the first that fits counts.

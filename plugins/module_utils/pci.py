@@ -16,6 +16,7 @@ _NVIDIA = "0x10de"
 _DISPLAY = "0x03"  # the PCI base class: VGA, 3D and other display controllers
 _ADDRESS = re.compile(r"(?:([0-9a-f]{4,8}):)?([0-9a-f]{2}:[0-9a-f]{2}\.[0-7])")
 _LIST = re.compile(r"[0-9]{1,5}(-[0-9]{1,5})?(,[0-9]{1,5}(-[0-9]{1,5})?)*")
+_ROOT = re.compile(r"pci[0-9a-f]{4,8}:[0-9a-f]{2}")
 _GONE = b"\xff\xff"  # what a read of a device returns that has fallen off the bus
 
 # vfio-pci, its variants such as nvgrace-gpu-vfio-pci, and the two others that hold a device for a virtual machine.
@@ -148,7 +149,7 @@ def _bridges(one: tuple[str, ...], other: tuple[str, ...]) -> int:
     for left, right in zip(one[:-1], other[:-1]):
         if left != right:
             break
-        shared += bool(shared) or left.startswith("pci")
+        shared += bool(shared) or bool(_ROOT.fullmatch(left))
     return shared
 
 

@@ -1,13 +1,13 @@
 #!/usr/bin/python
 # Copyright: gpustead developers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Tell which NVIDIA GPUs a host has, whether they can be used, and what to do where they cannot."""
+"""Ansible shell over module_utils/gpu_report."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: gpu_info
-short_description: Tell which NVIDIA GPUs a host has, whether they can be used, and what to do where they cannot
+short_description: Tell which NVIDIA GPUs of a host can be used
 version_added: "0.1.0"
 author: gpustead developers
 description:

@@ -348,14 +348,20 @@ def test_mig_devices_get_their_names(tmp_path: Path) -> None:
     assert divided.nics == ("mlx5_1",)  # where the topology is not asked for, the bus says what is near
 
 
-def test_the_table_of_the_documentation_is_this_one() -> None:
+@pytest.mark.parametrize("page", ["README.md", "docs/gpus.md"])
+def test_the_table_of_the_documentation_is_this_one(page: str) -> None:
     rows = [
         f"| `{verdict.state}` | {f'`{verdict.reason}`' if verdict.reason else ''} | {verdict.when} |"
         f" {verdict.remedy or ''} |"
         for verdict in VERDICTS.values()
     ]
-    lines = [" ".join(line.split()) for line in (PROJECT / "docs/gpus.md").read_text().splitlines()]
-    assert [line for line in lines if line.startswith("| `")] == [" ".join(row.split()) for row in rows]
+    table = (
+        (PROJECT / page)
+        .read_text()
+        .split("| State | Reason | When | Remedy |\n|---|---|---|---|\n")[1]
+        .split("\n\n")[0]
+    )
+    assert table.splitlines() == [" ".join(row.split()) for row in rows]
 
 
 REASONS = {"not_installed", "not_loaded", "version_mismatch", "gpu_lost", "no_devices", "vfio", "nouveau", "unknown"}

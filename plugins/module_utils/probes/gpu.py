@@ -4,10 +4,9 @@
 
 from __future__ import annotations
 
+import os
 import re
-from pathlib import Path
 
-from ansible_collections.gpustead.cluster.plugins.module_utils import pci
 from ansible_collections.gpustead.cluster.plugins.module_utils.probes.files import (
     MISSING,
     TIMED_OUT,
@@ -19,8 +18,20 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.probes.files impo
 )
 
 _TIMEOUT = 15  # seconds; without persistence mode the driver wakes each GPU first
-_UUID = re.compile(r"\(UUID: ((?:GPU|MIG)-\S+)\)")
+_UUID = re.compile(r"\(UUID: ((?:GPU|MIG)-[^)]+)\)")
 _SETTINGS = ("--query-gpu=uuid,persistence_mode,power.limit", "--format=csv,noheader")
+
+
+def _on_bus(sysfs: str, host: Host) -> list[str]:
+    """Address and driver of NVIDIA's display devices."""
+    folder = f"{sysfs}/bus/pci/devices"
+    found = []
+    for address in sorted(os.listdir(host.path(folder))) if os.path.isdir(host.path(folder)) else []:
+        vendor, kind = (host.text(f"{folder}/{address}/{name}") or "" for name in ("vendor", "class"))
+        if vendor.strip() == "0x10de" and kind.startswith("0x03"):
+            link = host.path(f"{folder}/{address}/driver")
+            found.append(f"{address} {os.path.basename(os.readlink(link)) if os.path.islink(link) else 'no driver'}")
+    return found
 
 
 def _gpus(subject: Subject, host: Host) -> Value:
@@ -28,13 +39,12 @@ def _gpus(subject: Subject, host: Host) -> Value:
 
     Its other words are kept too, as that it finds no driver: they are how a GPU that is lost is seen.
     """
-    bus = pci.gpus(Path(host.path(subject.get("sysfs", "/sys"))))
     code, out, err = host.run([subject["name"], "-L"], _TIMEOUT)
     if code == TIMED_OUT:
         raise Unreadable(err)
     lines = [line.strip() for line in f"{out}\n{err}".splitlines() if line.strip()]
     return {
-        "bus": [f"{card.address} {card.driver or 'no driver'}" for card in bus],
+        "bus": _on_bus(subject.get("sysfs", "/sys"), host),
         "listed": [found[1] for found in map(_UUID.search, lines) if found],
         "said": [] if code == MISSING else [line[:200] for line in lines if not _UUID.search(line)],
     }
