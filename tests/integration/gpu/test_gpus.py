@@ -98,7 +98,7 @@ def converged(lab: Lab, first_run: tuple[set[str], str]) -> Lab:
 
 def test_a_gpu_that_cannot_be_used_fails_its_host_and_no_other(first_run: tuple[set[str], str]) -> None:
     hosts, output = first_run
-    assert hosts == set(BROKEN)
+    assert hosts == set(BROKEN), output
     for name, (fault, remedy) in BROKEN.items():
         complaint = output.partition(f"{name} has GPUs that containers cannot use")[2][:1500]
         assert fault in complaint
@@ -229,7 +229,7 @@ def test_a_gpu_in_use_is_not_divided(converged: Lab) -> None:
     before = host.check_output("nvidia-smi -L")
     with bed.at_work(host, bed.A100[0]):
         hosts, output = bed.failed(converged, *DIVIDE)
-    assert hosts == {"gpu03"}
+    assert hosts == {"gpu03"}, output
     assert "4711" in output and "python3" in output
     assert host.check_output("nvidia-smi -L") == before
 
@@ -257,7 +257,7 @@ def test_a_broken_daemon_json_stops_the_run_and_not_docker(converged: Lab) -> No
     running = host.check_output("docker ps --quiet | sort")
     with bed.replaced(host, bed.DAEMON, BROKEN_JSON):
         hosts, output = bed.failed(converged, "--limit", "gpu02", "--tags", "nvidia")
-        assert hosts == {"gpu02"}
+        assert hosts == {"gpu02"}, output
         assert re.search(r"daemon\.json.*line 3 column 3", output), output
         assert host.check_output("systemctl is-active docker") == "active"
         assert host.check_output("docker ps --quiet | sort") == running
@@ -273,7 +273,7 @@ def test_what_is_in_the_way_of_containers_is_named(converged: Lab) -> None:
     cgroups = "[nvidia-container-cli]\nno-cgroups = true\n"
     with bed.replaced(converged["gpu02"], TOOLKIT, mode), bed.replaced(converged["gpu03"], TOOLKIT, cgroups):
         hosts, output = bed.failed(converged, "--limit", "gpu02,gpu03", "--tags", "nvidia")
-    assert hosts == {"gpu02", "gpu03"}
+    assert hosts == {"gpu02", "gpu03"}, output
     for name, words in {
         "gpu02": ("mode = cdi", "mode=auto"),
         "gpu03": ("no-cgroups = true", "no-cgroups=false"),
@@ -290,7 +290,7 @@ def test_a_drop_in_that_clashes_with_daemon_json_is_named(converged: Lab) -> Non
         host.check_output("systemctl daemon-reload")
         hosts, output = bed.failed(converged, "--limit", "gpu02", "--tags", "nvidia")
     host.check_output("systemctl daemon-reload")
-    assert hosts == {"gpu02"}
+    assert hosts == {"gpu02"}, output
     assert DROP_IN in output and "runtimes" in output, output
     assert host.check_output("systemctl is-active docker") == "active"
 
