@@ -23,12 +23,16 @@ VARIABLE = "nvidia_mig"
 APPS = ("--query-compute-apps=gpu_uuid,pid,process_name", "--format=csv,noheader")
 
 _ROW = re.compile(r"\|\s*\d+\s.*\bMIG\s")
-_PROFILE = re.compile(r"\|\s*(\d+)\s+MIG (\S+)\s+(\d+)\s+(\d+)/(\d+)\s+(\d+(?:\.\d+)?)\s", re.ASCII)
-_GPU_INSTANCE = re.compile(r"\|\s*(\d+)\s+MIG (\S+)\s+(\d+)\s+(\d+)\s+(\d+):(\d+)\s*\|", re.ASCII)
+_PROFILE = re.compile(
+    r"\|\s*(\d{1,9})\s+MIG (\S+)\s+(\d{1,9})\s+(\d{1,9})/(\d{1,9})\s+(\d{1,9}(?:\.\d{1,9})?)\s", re.ASCII
+)
+_GPU_INSTANCE = re.compile(r"\|\s*(\d{1,9})\s+MIG (\S+)\s+(\d{1,9})\s+(\d{1,9})\s+(\d{1,9}):(\d{1,9})\s*\|", re.ASCII)
 # Drivers before 470 print no placement.
-_COMPUTE_INSTANCE = re.compile(r"\|\s*(\d+)\s+(\d+)\s+MIG (\S+)\s+(\d+)\s+(\d+)(?:\s+\d+:\d+)?\s*\|", re.ASCII)
+_COMPUTE_INSTANCE = re.compile(
+    r"\|\s*(\d{1,9})\s+(\d{1,9})\s+MIG (\S+)\s+(\d{1,9})\s+(\d{1,9})(?:\s+\d+:\d+)?\s*\|", re.ASCII
+)
 _NOTHING = re.compile(r"No (GPU instances|compute instances|MIG-enabled devices|MIG-supported devices) found")
-_NAME = re.compile(r"(\d+)g\.(\d+)gb\S*\Z", re.ASCII)
+_NAME = re.compile(r"(\d{1,9})g\.(\d{1,9})gb\S*\Z", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -162,7 +166,7 @@ def in_order(names: Iterable[str]) -> list[str]:
     """Big ones first: the driver places them in the order in which they are asked for, and big ones have few places."""
 
     def size(name: str) -> tuple[int, int, str]:
-        match = re.match(r"(\d+)g\.(\d+)gb", name, re.ASCII)
+        match = re.match(r"(\d{1,9})g\.(\d{1,9})gb", name, re.ASCII)
         return (-int(match[1]), -int(match[2]), name) if match else (0, 0, name)
 
     return sorted(names, key=size)

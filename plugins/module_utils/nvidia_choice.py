@@ -12,7 +12,7 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.errors import Gpu
 
 T = TypeVar("T")
 
-_NUMBER = re.compile(r"gpu:(\d+)\Z")
+_NUMBER = re.compile(r"gpu:(\d{1,9})\Z", re.ASCII)
 
 
 def label(gpu: Mapping[str, Any]) -> str:

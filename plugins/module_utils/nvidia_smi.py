@@ -464,28 +464,23 @@ def lost_gpus(text: str) -> tuple[Lost, ...]:
 
 
 # Words of nvidia-smi, NVML, the kernel's log, shells and Docker, and what they mean; the first that fits counts.
-_MEANINGS = tuple(
-    (re.compile(words, re.IGNORECASE), meaning)
-    for words, meaning in (
-        (r"driver/library version mismatch|api mismatch", "version_mismatch"),
-        (r"gpu is lost|device handle for gpu|fallen off the bus|gpu requires reset", "gpu_lost"),
-        (r"couldn.{1,3}t communicate with the nvidia driver|driver not loaded", "not_loaded"),
-        (r"no devices were found|rm_?init_?adapter failed", "no_devices"),
-        (r"insufficient permissions|permission denied", "denied"),
-        (r"failed to initialize nvml: unknown error|blocked by the operating system", "cut_off"),
-        (r"command not found|not found in \$path|no such file|couldn.{1,3}t find libnvidia-ml", "not_installed"),
-    )
+_MEANINGS = (
+    (r"driver/library version mismatch|api mismatch", "version_mismatch"),
+    (r"gpu is lost|device handle for gpu|fallen off the bus|gpu requires reset", "gpu_lost"),
+    (r"couldn.{1,3}t communicate with the nvidia driver|driver not loaded", "not_loaded"),
+    (r"no devices were found|rm_?init_?adapter failed", "no_devices"),
+    (r"insufficient permissions|permission denied", "denied"),
+    (r"failed to initialize nvml: unknown error|blocked by the operating system", "cut_off"),
+    (r"command not found|not found in \$path|no such file|couldn.{1,3}t find libnvidia-ml", "not_installed"),
 )
-
-
 # Of a tool that said nothing that is known; from "Return value" in nvidia-smi(1), and those of shells.
 _STATUSES = {9: "not_loaded", 12: "not_installed", 15: "gpu_lost", 126: "denied", NOT_FOUND: "not_installed"}
 
 
 def meaning(text: str, status: int = 1) -> str | None:
     """What an error says: a reason of GpuReport, ``denied`` or ``cut_off``; None for what is not known."""
-    words = " ".join(text.split())
-    said = next((meaning for pattern, meaning in _MEANINGS if pattern.search(words)), None)
+    words = " ".join(text.lower().split())
+    said = next((meaning for pattern, meaning in _MEANINGS if re.search(pattern, words)), None)
     return said or _STATUSES.get(status)
 
 

@@ -156,7 +156,7 @@ HOSTS: dict[str, tuple[Host | None, Sequence[Device], str | None, str, list[int]
     "hangs": (Host((TIMED_OUT, "", "")), EIGHT, OPEN, "silent", [], "did not end within its time limit"),
     "hangs on a GPU off the bus": (
         Host((TIMED_OUT, "", "")),
-        cards("nvidia", gone=True),
+        [*cards("nvidia", gone=True), EIGHT[1]],
         OPEN,
         "gpu_lost",
         [],
