@@ -17,4 +17,4 @@ trap finish EXIT
 $step 'clean slate' "${BASH_SOURCE[0]}" down
 $step 'five bare hosts' ansible-playbook -i localhost, playbooks/lab.yml -e @tests/nvidia/lab.yml
 $step 'their GPUs, and a repository of the toolkit' ansible-playbook -i "$inventory" tests/nvidia/testbed.yml
-$step 'five kinds of nodes' pytest -v -p no:cacheprovider --durations=10 tests/integration/gpu --inventory "$inventory"
+$step 'five kinds of nodes' pytest -v -p no:cacheprovider --maxfail 6 --durations=10 tests/integration/gpu --inventory "$inventory"
