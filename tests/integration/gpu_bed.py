@@ -59,7 +59,7 @@ def seen(host: Host, project: str, service: str) -> list[str]:
 
 def stack(host: Host, project: str) -> dict[str, Any]:
     """The compose file of a stack, and in it the one service whose GPUs are looked at."""
-    folder, service = {WORKSPACE[0]: ("workspace", "jupyter"), MESH[0]: ("mesh", "mesh")}[project]
+    folder, service = {WORKSPACE[0]: ("workspace", "jupyter"), MESH[0]: ("ssh_mesh", "mesh")}[project]
     content = yaml.safe_load(host.check_output(f"cat /etc/gpustead/{folder}/compose.yml"))
     found: dict[str, Any] = content["services"][service]
     return found
