@@ -128,7 +128,7 @@ def test_kernel(lab: Lab) -> None:
     ],
 )
 def test_gpus(lab: Lab, version: str, driver: str | None) -> None:
-    nothing = {"driver": None, "cards": {}, "uuids": {}, "mig": []}
+    nothing: dict[str, Any] = {"driver": None, "cards": {}, "uuids": {}, "mig": []}
     assert lab.ask("gpu", "all") == nothing
     card, lost = "0000:18:00.0", "0000:2a:00.0"
     for address, vendor, kind in [(card, "0x10de", "0x030200"), (lost, "0x10de", "0x030000"), ("0", "0x8086", "0x03")]:
