@@ -36,7 +36,7 @@ lint: venv ## Ansible, YAML and Python linters, types
 	@$(STEP) 'mypy (strict)' scripts/mypy.sh
 
 unit: venv ## Unit tests
-	@$(STEP) 'Unit tests' pytest -q tests/unit
+	@$(STEP) 'Unit tests' pytest -q --cov --cov-report=term tests/unit
 
 integration: venv root engine ## The lab: create, check, converge, idempotence, verify, tests from outside, destroy
 	@$(STEP) 'The lab from bare hosts to a verified cluster' scripts/integration.sh

@@ -1,0 +1,44 @@
+# Copyright: gpustead developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""The compute capability of a GPU by its name: ``nvidia-smi -q -x`` does not give it.
+
+From https://developer.nvidia.com/cuda-gpus and https://developer.nvidia.com/cuda-legacy-gpus.
+"""
+
+from __future__ import annotations
+
+import re
+
+# The first one that fits. What is newer and narrower stands above what is wider.
+_NAMES = (
+    (r"GB10", "12.1"),
+    (r"Thor|T[45]000 \(nvgpu\)", "11.0"),
+    (r"G?B300", "10.3"),
+    (r"G?B[12]00", "10.0"),
+    (r"Blackwell|RTX 50[0-9]0", "12.0"),
+    (r"G?H[128]00[A-Z]?|H20", "9.0"),
+    (r"Ada|L(?:2|4|20|40)[SG]?|RTX 40[0-9]0", "8.9"),
+    (r"Orin", "8.7"),
+    (r"A(?:30|100|800)X?|CMP 170HX", "8.0"),
+    (r"A(?:2|10|16|40)[GM]?|RTX A[0-9]{3,4}|RTX 30[0-9]0|RTX 2050|MX570", "8.6"),
+    (r"Xavier", "7.2"),
+    (r"V100[SL]?|GV100|TITAN V", "7.0"),
+    (r"T(?:4|4G|40|400|500|550|600|1000|1200|2000)|TITAN RTX|GTX 16[0-9]0|MX[45]50", "7.5"),
+    (r"RTX (?:[3456]000|8000)|RTX 20[6-8]0", "7.5"),
+    (r"P100|GP100", "6.0"),
+    (r"TX2", "6.2"),
+    (r"GTX TITAN X|GTX 9[5-8]0M?|M(?:4|6|10|40|60|[2456]000)", "5.2"),
+    (r"P4|P6|P40|TITAN Xp?|GTX 10[1-8]0|GT 10[13]0|MX(?:150|2[35]0|3[35]0)", "6.1"),
+    (r"P(?:400|500|520|600|620|2200|[345]200|[1-6]000)", "6.1"),
+    (r"K80", "3.7"),
+)
+# Architectures of which every card that is not named above has one capability.
+_ARCHITECTURES = {"Hopper": "9.0", "Ada Lovelace": "8.9", "Turing": "7.5", "Volta": "7.0"}
+
+
+def compute_capability(name: str | None, architecture: str | None) -> str | None:
+    """The capability, ``9.0``, of a product as nvidia-smi names it; None for one that is not in the table."""
+    for names, capability in _NAMES:
+        if name and re.search(rf"(?<![A-Za-z0-9])(?:{names})(?![A-Za-z0-9])", name):
+            return capability
+    return _ARCHITECTURES.get(architecture or "")
