@@ -119,43 +119,6 @@ def test_kernel(lab: Lab) -> None:
     ]
 
 
-@pytest.mark.parametrize(
-    ("version", "driver"),
-    [
-        ("NVRM version: NVIDIA UNIX x86_64 Kernel Module  580.173.02  Tue Jun 23 08:38:17 UTC 2026\n", "580.173.02"),
-        ("NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  570.124.06  Release Build\n", "570.124.06"),
-        ("", None),
-    ],
-)
-def test_gpus(lab: Lab, version: str, driver: str | None) -> None:
-    nothing: dict[str, Any] = {"driver": None, "cards": {}, "uuids": {}, "mig": []}
-    assert lab.ask("gpu", "all") == nothing
-    card, lost = "0000:18:00.0", "0000:2a:00.0"
-    for address, vendor, kind in [(card, "0x10de", "0x030200"), (lost, "0x10de", "0x030000"), ("0", "0x8086", "0x03")]:
-        lab.has(
-            {f"/sys/bus/pci/devices/{address}/{name}": text for name, text in [("vendor", vendor), ("class", kind)]}
-        )
-    (lab.root / "sys/bus/pci/devices" / card / "driver").symlink_to("../../../bus/pci/drivers/nvidia")
-    proc = "/elsewhere/driver/nvidia"
-    lab.has(
-        {
-            f"{proc}/version": version,
-            f"{proc}/gpus/{card}/information": "Model: \t\t NVIDIA A100\nGPU UUID: \t GPU-27b94a00\n",
-            f"{proc}/gpus/{lost}/information": "Model: \t\t Unknown\n",
-            f"{proc}/capabilities/gpu0/mig/gi1/ci0/access": "DeviceFileMinor: 4\n",
-            f"{proc}/capabilities/mig/config": "DeviceFileMinor: 1\n",
-        }
-    )
-    cards = {card: "nvidia", lost: "none"}
-    assert lab.ask("gpu", "all") == {**nothing, "cards": cards}
-    assert lab.ask("gpu", "all", proc_root="/elsewhere") == {
-        "driver": driver,
-        "cards": cards,
-        "uuids": {card: "GPU-27b94a00", lost: "unknown"},
-        "mig": ["gpu0/mig/gi1", "gpu0/mig/gi1/ci0"],
-    }
-
-
 def accounts(lab: Lab) -> None:
     people = [("ada", 1500), ("bob", 1501), ("eve", 1502), ("nil", 1503), ("sys", 90)]
     lab.has(
