@@ -11,6 +11,14 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Callable
 
+from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
+from ansible_collections.gpustead.cluster.plugins.module_utils.gpu_proof import (
+    GivenGpus,
+    parse_given,
+    prove,
+    usable_uuids,
+)
+
 Run = Callable[[Sequence[str]], "tuple[int, str, str]"]
 
 MESH = ("gpustead-mesh", "mesh")
@@ -56,6 +64,9 @@ class Wanted:
     published: Mapping[str, int] = field(default_factory=dict)  # port of each service
     listening: Mapping[str, int] = field(default_factory=dict)  # what listens on a port of the host itself
     firewall: bool = True
+    gpus_file: str = "/etc/gpustead/gpus.json"
+    gpus_required: bool = True  # every GPU on the PCI bus must be usable
+    gpu_info: Mapping[str, Any] = field(default_factory=dict)  # the GPUs now; without `state`, they were not asked
 
     @property
     def again(self) -> str:
@@ -81,7 +92,7 @@ def examine(wanted: Wanted, run: Run) -> Findings:
         if _mounted(wanted, run, findings):
             _files(wanted, run, findings)
             _hostfile(wanted, run, findings)
-        _docker(wanted, run, findings)
+        _docker(wanted, _gpus(wanted, run, findings), run, findings)
     _listening(wanted, run, findings)
     if wanted.firewall:
         _firewall(wanted, run, findings)
@@ -194,7 +205,44 @@ def _hostfile(wanted: Wanted, run: Run, findings: Findings) -> None:
             findings.add("hostfile", f"lacks {name}", f"Run site.yml --limit {name}.")
 
 
-def _docker(wanted: Wanted, run: Run, findings: Findings) -> None:
+def _gpus(wanted: Wanted, run: Run, findings: Findings) -> tuple[str, ...]:
+    """The GPUs as they are now, and against what role nvidia left. Returns those that containers should see."""
+    findings.problems.extend(judge_gpus(wanted))
+    _, text, err = run(["cat", wanted.gpus_file])
+    try:
+        given = parse_given(text, wanted.gpus_file)
+    except GpusteadError as error:
+        findings.add("GPUs", f"for containers are not known ({error.what if text else _last(err)})", wanted.again)
+        return ()
+    findings.problems.extend(judge_given(given, wanted))
+    return given.uuids
+
+
+def judge_gpus(wanted: Wanted) -> Iterator[Problem]:
+    """What is wrong with the GPUs of the host."""
+    info, remedy = wanted.gpu_info, f"See nvidia-smi on {wanted.host}."
+    if "state" not in info:
+        yield Problem("GPUs", f"cannot be asked ({info.get('msg') or 'no result'})", remedy)
+    elif info["state"] in ("unusable", "degraded") and wanted.gpus_required:
+        sentences = [problem for gpu in info["gpus"] for problem in gpu["problems"]] or [info["detail"]]
+        details = " ".join(sentences).rstrip(".")
+        yield Problem("GPUs", f"are {info['state']}, {info['reason']} ({details})", info["remedy"] or remedy)
+
+
+def judge_given(given: GivenGpus, wanted: Wanted) -> Iterator[Problem]:
+    """What has changed since role nvidia looked, and whether containers have what there is."""
+    state, now = wanted.gpu_info.get("state"), usable_uuids(wanted.gpu_info)
+    remedy = f"Run site.yml --tags nvidia,workspace,ssh_mesh --limit {wanted.host}."
+    if state and state != given.state:
+        yield Problem("GPUs", f"are {state} now, role nvidia found them {given.state}", remedy)
+    if given.driver is None and now and wanted.gpus_required:
+        yield Problem("GPUs", "are not given to containers", remedy)
+    if state and given.driver and set(now) != set(given.uuids):
+        was, are = (", ".join(sorted(uuids)) or "none" for uuids in (given.uuids, now))
+        yield Problem("GPUs", f"are {are} now, containers were given {was}", remedy)
+
+
+def _docker(wanted: Wanted, uuids: Sequence[str], run: Run, findings: Findings) -> None:
     state = run(["systemctl", "is-active", "docker.service"])[1].strip()
     if state != "active":
         findings.add("docker", f"is {state or 'not there'}", "systemctl status docker says why; start it.")
@@ -211,6 +259,8 @@ def _docker(wanted: Wanted, run: Run, findings: Findings) -> None:
             container = containers.get((project, service))
             expected = wanted.images.get(project) or image
             findings.problems.extend(judge(container, project, service, expected, wanted))
+            if uuids and container and container.state == "running":
+                findings.problems.extend(_proof(container, uuids, wanted, run))
     mesh = containers.get(MESH)
     if mesh and mesh.state == "running":
         findings.seen["peers"] = _peers(wanted, mesh.id, run, findings)
@@ -262,6 +312,15 @@ def judge(found: Container | None, project: str, service: str, image: str, wante
     if project != MESH[0] and port and found.state == "running" and port not in found.ports:
         actual = ", ".join(map(str, found.ports)) or "nothing"
         yield Problem(subject, f"publishes {actual}, declared is port {port}", wanted.again)
+
+
+def _proof(container: Container, uuids: Sequence[str], wanted: Wanted, run: Run) -> Iterator[Problem]:
+    """Whether the container sees the node's GPUs."""
+    proof = prove(container.service, ["docker", "exec", "--user", wanted.owner, container.id], uuids, run)
+    if not proof.ok:
+        role = "ssh_mesh" if container.project == MESH[0] else "workspace"
+        remedy = f"Run site.yml --tags {role} --limit {wanted.host}: it creates the container anew."
+        yield Problem(f"GPUs in {container.project}/{container.service}", f"are not the node's: {proof}", remedy)
 
 
 def _peers(wanted: Wanted, container: str, run: Run, findings: Findings) -> dict[str, str]:

@@ -11,7 +11,8 @@ short_description: Compare a host of the cluster with what is declared for it
 version_added: "0.1.0"
 author: gpustead developers
 description:
-  - Looks at the share, accounts, containers, the mesh, ports and the firewall of one host, in one exchange.
+  - Looks at the share, accounts, containers and the GPUs they see, the mesh, ports and the firewall of one host, in one
+    exchange.
   - Changes nothing, and does not fail for what it finds. C(playbooks/verify.yml) collects it from all hosts.
 options:
   host:
@@ -84,6 +85,18 @@ options:
     description: Whether ufw must be on.
     type: bool
     default: true
+  gpus_file:
+    description: File with the GPUs that role nvidia found for containers.
+    type: path
+    default: /etc/gpustead/gpus.json
+  gpus_required:
+    description: Whether each GPU of the node must be usable.
+    type: bool
+    default: true
+  gpu_info:
+    description: What M(gpustead.cluster.gpu_info) returns now.
+    type: dict
+    default: {}
   timeout:
     description: Seconds that each command has.
     type: int
@@ -160,6 +173,9 @@ ARGUMENTS = {
     "published": {"type": "dict", "default": {}},
     "listening": {"type": "dict", "default": {}},
     "firewall": {"type": "bool", "default": True},
+    "gpus_file": {"type": "path", "default": "/etc/gpustead/gpus.json"},
+    "gpus_required": {"type": "bool", "default": True},
+    "gpu_info": {"type": "dict", "default": {}},
     "timeout": {"type": "int", "default": 30},
 }
 

@@ -30,7 +30,9 @@ WANTED = Wanted(
     services={"gpustead-workspace": ["jupyter", "ssh"], "gpustead-mesh": ["mesh"]},
     published={"jupyter": 18888, "ssh": 10022},
     listening={"the mesh's sshd": 2222},
+    gpu_info={"state": "none", "gpus": []},
 )
+NO_GPUS = {"schema": 1, "state": "none", "driver": None, "uuids": []}
 UFW = "Status: active\nLogging: on (low)\nDefault: deny (incoming), allow (outgoing), deny (routed)\n"
 SSH = "docker exec --user ada id-mesh ssh"
 CHAIN = "-N DOCKER-USER\n-A DOCKER-USER -j gpustead-forward\n-A DOCKER-USER -j RETURN\n"
@@ -76,6 +78,7 @@ SOUND: dict[str, tuple[int, str, str]] = {
     "find /mnt/nas/.cluster/nodes": (0, "1500:1500\t/mnt/nas/.cluster/nodes/gpu02.json\n", ""),
     "cat /mnt/nas/.cluster/mesh/hostfile": (0, "gpu01 slots=2\ngpu02 slots=2\ngpu03 slots=8\n", ""),
     "cat /etc/gpustead/image": (0, f"{IMAGE}\n", ""),
+    "cat /etc/gpustead/gpus.json": (0, json.dumps(NO_GPUS), ""),
     "systemctl is-active docker": (0, "active\n", ""),
     "docker ps": (0, "id-jupyter\nid-ssh\nid-mesh\n", ""),
     "docker inspect": (0, json.dumps(SOUND_CONTAINERS), ""),
@@ -160,6 +163,14 @@ BROKEN: dict[str, tuple[dict[str, tuple[int, str, str]], list[str]]] = {
         ],
     ),
     "no Docker": ({"systemctl is-active docker": (3, "inactive\n", "")}, ["docker is inactive"]),
+    "no word of role nvidia": (
+        {"cat /etc/gpustead/gpus.json": (1, "", "cat: /etc/gpustead/gpus.json: No such file or directory\n")},
+        ["GPUs for containers are not known (cat: /etc/gpustead/gpus.json: No such file or directory)"],
+    ),
+    "a damaged one": (
+        {"cat /etc/gpustead/gpus.json": (0, "{", "")},
+        ["GPUs for containers are not known (/etc/gpustead/gpus.json is damaged)"],
+    ),
     "no image": ({"cat /etc/gpustead/image": (1, "", "no such file")}, ["image /etc/gpustead/image does not name one"]),
     "a service that is missing": (
         containers(*SOUND_CONTAINERS[1:]),
@@ -215,6 +226,104 @@ def test_what_is_broken_is_named(case: str) -> None:
     lines = [f"{problem.subject} {problem.what}" for problem in look(changes).problems]
     assert len(lines) == len(expected), lines
     assert [text for line, text in zip(lines, expected) if text not in line] == [], lines
+
+
+GPU1 = {"uuid": "GPU-1", "health": "ok", "problems": [], "mig": {"current": None, "instances": []}}
+GPU2 = {**GPU1, "uuid": "GPU-2"}
+SICK = {**GPU2, "health": "bad", "problems": ["GPU 1 has a row remapping that failed.", "It must be replaced."]}
+READY = {"state": "ready", "reason": None, "remedy": None, "detail": "2 GPUs answer", "gpus": [GPU1, GPU2]}
+DEGRADED = {**READY, "state": "degraded", "reason": "unhealthy", "gpus": [GPU1, SICK]}
+MISMATCH = {
+    "state": "unusable",
+    "reason": "version_mismatch",
+    "remedy": "Reboot.",
+    "detail": "Failed to initialize NVML: Driver/library version mismatch",
+    "gpus": [],
+}
+BOTH = {"schema": 1, "state": "ready", "driver": "cdi", "uuids": ["GPU-1", "GPU-2"]}
+LISTED = "GPU 0: NVIDIA L40S (UUID: GPU-1)\nGPU 1: NVIDIA L40S (UUID: GPU-2)\n"
+LOST = (255, "Failed to initialize NVML: Unknown Error\n", "")
+# What gpu_info says, what role nvidia left, what nvidia-smi -L answers in some containers: what is wrong.
+GPU_CASES: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, tuple[int, str, str]], list[str]]] = {
+    "sound": (READY, BOTH, {}, []),
+    "lost in one container": (
+        READY,
+        BOTH,
+        {"ssh": LOST},
+        ["GPUs in gpustead-workspace/ssh are not the node's: nvidia-smi fails (Failed to initialize NVML:"],
+    ),
+    "another GPU in the mesh": (
+        READY,
+        BOTH,
+        {"mesh": (0, LISTED.replace("GPU-2", "GPU-3"), "")},
+        ["GPUs in gpustead-mesh/mesh are not the node's: does not see GPU-2 and sees GPU-3"],
+    ),
+    "a driver that no longer answers": (
+        MISMATCH,
+        BOTH,
+        dict.fromkeys(("jupyter", "ssh", "mesh"), LOST),
+        [
+            "GPUs are unusable, version_mismatch (Failed to initialize NVML: Driver/library version mismatch)",
+            "GPUs are unusable now, role nvidia found them ready",
+            "GPUs are none now, containers were given GPU-1, GPU-2",
+            "GPUs in gpustead-workspace/jupyter",
+            "GPUs in gpustead-workspace/ssh",
+            "GPUs in gpustead-mesh/mesh",
+        ],
+    ),
+    "a sick one, known": (
+        DEGRADED,
+        {**BOTH, "state": "degraded", "uuids": ["GPU-1"]},
+        dict.fromkeys(("jupyter", "ssh", "mesh"), (0, LISTED.splitlines()[0], "")),
+        ["GPUs are degraded, unhealthy (GPU 1 has a row remapping that failed. It must be replaced)"],
+    ),
+    "MIG instances made anew": (
+        {**READY, "gpus": [GPU1, {**GPU2, "mig": {"current": True, "instances": [{"uuid": "MIG-3"}]}}]},
+        BOTH,
+        {},
+        ["GPUs are GPU-1, MIG-3 now, containers were given GPU-1, GPU-2"],
+    ),
+    "ready, and not for containers": (
+        READY,
+        {**NO_GPUS, "state": "ready"},
+        {},
+        ["GPUs are not given to containers"],
+    ),
+    "not asked": ({"msg": "no Python"}, BOTH, {}, ["GPUs cannot be asked (no Python)"]),
+}
+
+
+def look_at_gpus(case: str, required: bool) -> list[str]:
+    info, left, inside, _ = GPU_CASES[case]
+    changes = {"cat /etc/gpustead/gpus.json": (0, json.dumps(left), "")}
+    for service in ("jupyter", "ssh", "mesh"):
+        changes[f"docker exec --user ada id-{service} nvidia-smi -L"] = inside.get(service, (0, LISTED, ""))
+    wanted = Wanted(**{**WANTED.__dict__, "gpu_info": info, "gpus_required": required})
+    return [f"{problem.subject} {problem.what}" for problem in look(changes, wanted).problems]
+
+
+@pytest.mark.parametrize("case", GPU_CASES)
+def test_gpus(case: str) -> None:
+    lines, expected = look_at_gpus(case, True), GPU_CASES[case][3]
+    assert len(lines) == len(expected), lines
+    assert [text for line, text in zip(lines, expected) if not line.startswith(text)] == [], lines
+
+
+@pytest.mark.parametrize("case", ["a sick one, known", "ready, and not for containers"])
+def test_gpus_that_are_not_required_may_be_unusable(case: str) -> None:
+    assert look_at_gpus(case, False) == []
+
+
+def test_without_gpus_no_container_is_asked() -> None:
+    asked: list[str] = []
+
+    def run(argv: Sequence[str]) -> tuple[int, str, str]:
+        command = " ".join(argv)
+        asked.append(command)
+        return SOUND[max((start for start in SOUND if command.startswith(start)), key=len)]
+
+    examine(WANTED, run)
+    assert not any("nvidia-smi" in command for command in asked)
 
 
 def test_every_problem_is_found_at_once() -> None:

@@ -24,13 +24,12 @@ PLAYBOOK = """
   gather_facts: false
   vars:
     ansible_python_interpreter: "{{ ansible_playbook_python }}"
-    __workspace_gpus: "{{ test_gpus }}"
   tasks:
     - ansible.builtin.include_role:
         name: gpustead.cluster.workspace
         tasks_from: "{{ item }}"
         public: true
-      loop: [preflight.yml, ssh.yml]
+      loop: [preflight.yml, observe.yml, ssh.yml]
     - ansible.builtin.template:
         src: "{{ test_template }}"
         dest: "{{ workspace_config_dir }}/compose.yml"
@@ -49,7 +48,7 @@ def write(tmp_path: Path, **settings: Any) -> dict[str, Any]:
         "workspace_image": "registry.example.org/gpustead/workspace@sha256:0123",
         "workspace_config_dir": str(tmp_path / "workspace"),
         "test_template": str(ROOT / "roles/workspace/templates/compose.yml.j2"),
-        "test_gpus": {"state": "none", "gpus": []},
+        "workspace_gpus_file": str(tmp_path / "gpus.json"),
         **settings,
     }
     (tmp_path / "play.yml").write_text(PLAYBOOK)
@@ -95,7 +94,6 @@ def test_with_everything_set(tmp_path: Path) -> None:
         workspace_environment={"PRICE": "5$ ${HOME}"},
         workspace_authorized_keys=[EXTRA, KEYS[0]],
         workspace_jupyter_token=TOKEN,
-        test_gpus={"state": "ready", "gpus": [{"uuid": "GPU-1"}, {"uuid": "GPU-2"}]},
     )["services"]
     assert published(services["jupyter"]) == {("127.0.0.1", "18888", 8888)}
     assert published(services["ssh"]) == {("0.0.0.0", "10022", 22), ("::", "10022", 22)}
@@ -103,8 +101,6 @@ def test_with_everything_set(tmp_path: Path) -> None:
         dataset = next(bind for bind in service["volumes"] if bind["target"] == "/dataset")
         assert (dataset["source"], dataset["read_only"]) == ("/data/set", True)
         assert service["environment"]["PRICE"] == "5$$ $${HOME}"  # as compose wants a $ written
-        reserved = service["deploy"]["resources"]["reservations"]["devices"]
-        assert reserved == [{"driver": "nvidia", "device_ids": ["GPU-1", "GPU-2"], "capabilities": ["gpu"]}]
     keys = (tmp_path / "workspace/ssh/authorized_keys").read_text().splitlines()
     assert keys[1:] == [*KEYS, EXTRA]
     assert TOKEN not in (tmp_path / "workspace/compose.yml").read_text()
