@@ -17,6 +17,7 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.probes import (
     certificates,
     docker,
     files,
+    gpu,
     mounts,
     network,
     system,
@@ -60,6 +61,8 @@ PROBES: dict[str, Probe] = {
     "image": docker.image,
     "container": docker.container,
     "certificate": certificates.certificate,
+    "gpus": gpu.gpus,
+    "gpu_settings": gpu.settings,
 }
 _AT_A_PATH = {"file", "apt_source", "apt_key", "tree", "block", "json_keys", "lines", "contains", "certificate"}
 _REMOTE = ("nfs", "fuse", "glusterfs", "ceph", "cifs", "smb", "9p", "lustre", "beegfs", "gpfs", "afs", "autofs")

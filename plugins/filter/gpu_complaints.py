@@ -1,0 +1,50 @@
+# Copyright: gpustead developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Filter over module_utils/gpu_offer: why containers cannot use a GPU that is there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from ansible_collections.gpustead.cluster.plugins.module_utils.gpu_offer import complaints
+
+DOCUMENTATION = r"""
+name: gpu_complaints
+short_description: Why containers cannot use a GPU that a host has
+version_added: "0.1.0"
+author: gpustead developers
+description:
+  - Judges what M(gpustead.cluster.gpu_info) returned. GPUs that do not answer, are in bad health, or have MIG without
+    instances are named, each with what to do.
+options:
+  _input:
+    description: What M(gpustead.cluster.gpu_info) returned.
+    type: dict
+    required: true
+  obstacles:
+    description: What else is in the way, as sentences.
+    type: list
+    elements: str
+    default: []
+"""
+
+EXAMPLES = r"""
+- name: Fail where a GPU cannot be used
+  ansible.builtin.assert:
+    that: gpus | gpustead.cluster.gpu_complaints | length == 0
+"""
+
+RETURN = r"""
+_value:
+  description: Sentences, each with the reason and the remedy; none where containers can use all GPUs.
+  type: list
+  elements: str
+"""
+
+
+class FilterModule:
+    """The filters of this file, by name."""
+
+    def filters(self) -> dict[str, Callable[..., Any]]:
+        return {"gpu_complaints": complaints}

@@ -1,0 +1,44 @@
+# Copyright: gpustead developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Filter over module_utils/gpu_offer: the UUIDs of all that the driver shows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from ansible_collections.gpustead.cluster.plugins.module_utils.gpu_offer import all_devices
+
+DOCUMENTATION = r"""
+name: gpu_devices
+short_description: UUIDs of all GPUs and MIG devices that the driver shows
+version_added: "0.1.0"
+author: gpustead developers
+description:
+  - A GPU with MIG is there as its instances, one without as itself, whatever their health.
+options:
+  _input:
+    description: What M(gpustead.cluster.gpu_info) returned.
+    type: dict
+    required: true
+"""
+
+EXAMPLES = r"""
+- name: Show the devices
+  ansible.builtin.debug:
+    msg: "{{ gpus | gpustead.cluster.gpu_devices }}"
+"""
+
+RETURN = r"""
+_value:
+  description: The UUIDs, C(GPU-...) and C(MIG-...).
+  type: list
+  elements: str
+"""
+
+
+class FilterModule:
+    """The filters of this file, by name."""
+
+    def filters(self) -> dict[str, Callable[..., Any]]:
+        return {"gpu_devices": all_devices}

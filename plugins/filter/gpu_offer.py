@@ -1,0 +1,93 @@
+# Copyright: gpustead developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Filter over module_utils/gpu_offer: what gpu_info found to what containers get."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from ansible_collections.gpustead.cluster.plugins.module_utils.gpu_offer import offer
+
+DOCUMENTATION = r"""
+name: gpu_offer
+short_description: What a host offers to containers of its GPUs
+version_added: "0.1.0"
+author: gpustead developers
+description:
+  - The content of C(gpus.json), which role nvidia leaves for whoever starts containers.
+  - A GPU with MIG is given as its instances, one without as itself, and one in bad health not at all.
+options:
+  _input:
+    description: What M(gpustead.cluster.gpu_info) returned.
+    type: dict
+    required: true
+  mode:
+    description: V(cdi) or V(runtime); null where containers get no GPU.
+    type: str
+    required: true
+  slots:
+    description: What counts as a slot, V(gpus) or V(mig_instances).
+    type: str
+    default: gpus
+  nodes:
+    description: The device nodes of NVIDIA's driver that are there. They are given with O(mode=runtime) alone.
+    type: list
+    elements: str
+    default: []
+  minors:
+    description: Minor numbers of the GPUs by PCI address, where they are not their indexes.
+    type: dict
+    default: {}
+"""
+
+EXAMPLES = r"""
+- name: Show what containers get
+  ansible.builtin.debug:
+    msg: "{{ gpus | gpustead.cluster.gpu_offer('cdi') }}"
+"""
+
+RETURN = r"""
+_value:
+  description: What is offered.
+  type: dict
+  contains:
+    schema:
+      description: Version of this form.
+      type: int
+    state:
+      description: As M(gpustead.cluster.gpu_info) has it.
+      type: str
+    driver:
+      description: What compose takes as C(driver), V(cdi) or V(nvidia); null where there is no GPU for containers.
+      type: str
+    device_ids:
+      description: What compose takes as C(device_ids).
+      type: list
+      elements: str
+    uuids:
+      description: The UUIDs, as C(nvidia-smi -L) prints them in a container.
+      type: list
+      elements: str
+    device_nodes:
+      description: Device nodes to give besides, so that a reload of systemd does not take the GPUs away.
+      type: list
+      elements: str
+    slots:
+      description: How many ranks the host takes; 0 where there is no GPU for containers.
+      type: int
+    nics:
+      description: The network devices nearest to the GPUs.
+      type: list
+      elements: str
+    infiniband:
+      description: Whether the host has an InfiniBand device.
+      type: bool
+"""
+
+
+class FilterModule:
+    """The filters of this file, by name."""
+
+    def filters(self) -> dict[str, Callable[..., Any]]:
+        return {"gpu_offer": offer}

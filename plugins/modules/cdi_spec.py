@@ -1,0 +1,108 @@
+#!/usr/bin/python
+# Copyright: gpustead developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Keep the CDI specification of NVIDIA GPUs up to date."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: cdi_spec
+short_description: Keep the CDI specification of NVIDIA GPUs up to date
+version_added: "0.1.0"
+author: gpustead developers
+description:
+  - Compares the devices that C(nvidia-ctk cdi list) names with the GPUs and MIG devices that are there, and the driver
+    that C(/var/run/cdi/nvidia.yaml) was made for with the one that runs.
+  - Where they differ it restarts C(nvidia-cdi-refresh.service), and where that is not there or passes over the host,
+    lets C(nvidia-ctk cdi generate) write the file.
+  - Changed means that the file is another one afterwards.
+options:
+  uuids:
+    description: UUIDs of what the driver shows, GPUs without MIG and MIG devices.
+    type: list
+    elements: str
+    required: true
+  needed:
+    description: Those that containers must get. A GPU that does not answer is not one of them.
+    type: list
+    elements: str
+    required: true
+  driver_version:
+    description: Version of the driver that runs.
+    type: str
+    default: ""
+  nvidia_ctk_path:
+    description: The command. By default the one on the PATH.
+    type: path
+attributes:
+  check_mode:
+    support: full
+  diff_mode:
+    support: none
+"""
+
+EXAMPLES = r"""
+- name: Make the specification anew after a change of MIG
+  gpustead.cluster.cdi_spec:
+    uuids: [GPU-8f6fe2a1-6b6a-3a5c-0f3f-4f1f3d2b9a10]
+    needed: [GPU-8f6fe2a1-6b6a-3a5c-0f3f-4f1f3d2b9a10]
+    driver_version: 590.48.01
+"""
+
+RETURN = r"""
+devices:
+  description: The names of the devices, without C(nvidia.com/gpu=).
+  returned: success
+  type: list
+  elements: str
+  sample: ["0", "GPU-8f6fe2a1-6b6a-3a5c-0f3f-4f1f3d2b9a10", "all"]
+reason:
+  description: Why the file was, or in check mode would be, made anew; empty where it was up to date.
+  returned: success
+  type: str
+problem:
+  description: Why containers cannot get all that they need, with what to do; empty where they can.
+  returned: success
+  type: str
+"""
+
+from pathlib import Path
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.gpustead.cluster.plugins.module_utils import cdi_spec
+
+ARGUMENTS = {
+    "uuids": {"type": "list", "elements": "str", "required": True},
+    "needed": {"type": "list", "elements": "str", "required": True},
+    "driver_version": {"type": "str", "default": ""},
+    "nvidia_ctk_path": {"type": "path"},
+}
+
+
+def read(path: str) -> str:
+    try:
+        return Path(path).read_text(errors="replace")
+    except OSError:
+        return ""
+
+
+def main() -> None:
+    module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
+    params = module.params
+    ctk = params["nvidia_ctk_path"] or module.get_bin_path("nvidia-ctk") or "nvidia-ctk"
+
+    def run(argv: Any) -> tuple[int, str, str]:
+        try:
+            code, out, err = module.run_command(list(argv), environ_update={"LC_ALL": "C"}, handle_exceptions=False)
+        except OSError as error:
+            return 127, "", str(error)
+        return code, out, err
+
+    wanted = cdi_spec.Wanted(params["uuids"], params["needed"], params["driver_version"])
+    outcome = cdi_spec.settle(run, read, ctk, wanted, module.check_mode)
+    module.exit_json(changed=outcome.changed, devices=outcome.devices, reason=outcome.reason, problem=outcome.problem)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,174 @@
+"""How Docker gives GPUs to containers, and what is in the way of it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from ansible_collections.gpustead.cluster.plugins.module_utils import nvidia_containers as containers
+from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
+from hypothesis import given
+from hypothesis import strategies as st
+
+INFO: dict[str, Any] = {
+    "ServerVersion": "28.2.2",
+    "SecurityOptions": ["name=apparmor", "name=cgroupns"],
+    "DockerRootDir": "/var/lib/docker",
+    "DefaultRuntime": "runc",
+    "Runtimes": {"runc": {}, "io.containerd.runc.v2": {}},
+    "CDISpecDirs": ["/etc/cdi", "/var/run/cdi"],
+}
+# As the toolkit's package leaves it.
+CONFIG = """
+#accept-nvidia-visible-devices-as-volume-mounts = false
+disable-require = false
+supported-driver-capabilities = "compat32,compute,display"
+
+[nvidia-container-cli]
+environment = []
+ldconfig = "@/sbin/ldconfig"
+load-kmods = true
+#no-cgroups = false
+
+[nvidia-container-runtime]
+log-level = "info"
+mode = "auto"
+runtimes = ["runc", "crun"]
+
+[nvidia-container-runtime.modes.cdi]
+default-kind = "nvidia.com/gpu"
+"""
+
+
+def engine(**more: Any) -> containers.Engine:
+    return containers.engine({**INFO, **more})
+
+
+CDI, RUNTIME = {"features": {"cdi": True}}, {"runtimes": {"nvidia": {"args": [], "path": "nvidia-container-runtime"}}}
+MODES = [
+    ("20.10.24+dfsg1", "auto", "runtime", RUNTIME, ["runtimes.nvidia"]),
+    ("24.0.7", "auto", "runtime", RUNTIME, ["runtimes.nvidia"]),
+    ("25.0.0", "auto", "cdi", CDI, ["features.cdi"]),
+    ("26.1.5+dfsg1", "cdi", "cdi", CDI, ["features.cdi"]),
+    ("28.1.1", "auto", "cdi", CDI, ["features.cdi"]),
+    ("28.2.0-rc.1", "auto", "cdi", {}, []),
+    ("29.4.0", "auto", "cdi", {}, []),
+    ("29.4.0", "runtime", "runtime", RUNTIME, ["runtimes.nvidia"]),
+]
+
+
+@pytest.mark.parametrize(("version", "wanted", "mode", "settings", "keys"), MODES)
+def test_mode(version: str, wanted: str, mode: str, settings: dict[str, Any], keys: list[str]) -> None:
+    docker = engine(ServerVersion=version)
+    assert containers.choose_mode(docker, wanted) == mode
+    assert containers.settings(docker, mode) == settings
+    assert containers.keys(docker, mode) == keys
+
+
+def test_cdi_where_there_is_none() -> None:
+    with pytest.raises(
+        GpusteadError, match=r"nvidia_container_mode is cdi, and Docker is 24\.0\.7: expected Docker 25"
+    ):
+        containers.choose_mode(engine(ServerVersion="24.0.7"), "cdi")
+
+
+@pytest.mark.parametrize("version", [None, "", "dev"])
+def test_no_version(version: str | None) -> None:
+    with pytest.raises(GpusteadError, match="docker info names the version"):
+        engine(ServerVersion=version)
+
+
+def test_config() -> None:
+    found = containers.parse_config(CONFIG)
+    assert found["nvidia-container-runtime.mode"] == "auto"
+    assert found["disable-require"] == "false"
+    assert found["nvidia-container-runtime.modes.cdi.default-kind"] == "nvidia.com/gpu"
+    assert "nvidia-container-cli.no-cgroups" not in found
+    changed = containers.parse_config("[nvidia-container-cli]\n  no-cgroups = true # rootless\n[x]\nmode='cdi'\n")
+    assert changed == {"nvidia-container-cli.no-cgroups": "true", "x.mode": "cdi"}
+
+
+@given(st.text())
+def test_any_text_is_a_config(text: str) -> None:
+    assert all(isinstance(value, str) for value in containers.parse_config(text).values())
+
+
+def config(**values: str) -> dict[str, str]:
+    names = {"mode": "nvidia-container-runtime.mode", "no_cgroups": "nvidia-container-cli.no-cgroups"}
+    return {names[name]: value for name, value in values.items()}
+
+
+OBSTACLES: dict[str, tuple[Any, ...]] = {
+    "nothing": ({}, "cdi", {}, {}, (), []),
+    "nothing, by the runtime": ({}, "runtime", config(mode="auto"), {}, (), []),
+    "snap": ({"DockerRootDir": "/var/snap/docker/common/var-lib-docker"}, "cdi", {}, {}, (), ["snap remove docker"]),
+    "snap beside": ({}, "cdi", {}, {}, ("/snap/bin/docker",), ["snap remove docker"]),
+    "rootless": (
+        {"SecurityOptions": ["name=rootless"]},
+        "cdi",
+        {},
+        {},
+        (),
+        ["dockerd-rootless-setuptool.sh uninstall"],
+    ),
+    "rootless beside": (
+        {},
+        "cdi",
+        {},
+        {},
+        ("/run/user/1000/docker.sock",),
+        ["dockerd-rootless-setuptool.sh uninstall"],
+    ),
+    "no-cgroups": ({}, "cdi", config(no_cgroups="true"), {}, (), ["nvidia-container-cli.no-cgroups=false"]),
+    "no-cgroups off": ({}, "cdi", config(no_cgroups="false"), {}, (), []),
+    "hook and CDI": ({}, "runtime", config(mode="cdi"), {}, (), ["nvidia-container-runtime.mode=auto"]),
+    "legacy is the default": (
+        {"DefaultRuntime": "nvidia"},
+        "cdi",
+        config(mode="legacy"),
+        {},
+        (),
+        ["nvidia-container-runtime.mode=auto"],
+    ),
+    "legacy, not the default": ({}, "cdi", config(mode="legacy"), {}, (), []),
+    "switched off": ({}, "cdi", {}, {"features": {"cdi": False}}, (), ["features.cdi"]),
+    "switched off where we switch it on": (
+        {"ServerVersion": "27.0.1"},
+        "cdi",
+        {},
+        {"features": {"cdi": False}},
+        (),
+        [],
+    ),
+    "looked for elsewhere": ({"CDISpecDirs": ["/opt/cdi/"]}, "cdi", {}, {}, (), ["cdi-spec-dirs"]),
+    "all at once": (
+        {"SecurityOptions": ["name=rootless"]},
+        "runtime",
+        config(mode="cdi", no_cgroups="true"),
+        {},
+        (),
+        ["uninstall", "no-cgroups=false", "mode=auto"],
+    ),
+}
+
+
+@pytest.mark.parametrize("case", OBSTACLES.values(), ids=list(OBSTACLES))
+def test_obstacles(case: tuple[Any, ...]) -> None:
+    info, mode, toml, daemon, others, said = case
+    found = containers.obstacles(engine(**info), mode, toml, daemon, others)
+    assert len(found) == len(said)
+    assert all(words in sentence for words, sentence in zip(said, found))
+
+
+@pytest.mark.parametrize(
+    ("info", "mode", "in_force"),
+    [
+        ({}, "cdi", True),
+        ({"CDISpecDirs": None}, "cdi", False),
+        ({"CDISpecDirs": []}, "cdi", False),
+        ({}, "runtime", False),
+        ({"Runtimes": {"nvidia": {}, "runc": {}}}, "runtime", True),
+    ],
+)
+def test_in_force(info: dict[str, Any], mode: str, in_force: bool) -> None:
+    assert (containers.not_in_force(engine(**info), mode) == []) is in_force
