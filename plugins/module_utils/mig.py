@@ -89,11 +89,15 @@ class State:
 
 @dataclass(frozen=True)
 class Step:
-    """Commands (without `nvidia-smi`) that bring a GPU forward, and what they do."""
+    """Commands (without `nvidia-smi`) that bring a GPU forward, and what they do.
+
+    `wanted`: with the step that switches MIG on, the profiles to come.
+    """
 
     gpu: int
     text: str
     commands: tuple[tuple[str, ...], ...]
+    wanted: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -246,7 +250,7 @@ def plan(gpus: Sequence[Mapping[str, Any]], declared: Mapping[str, Sequence[str]
         before.append(f"{label(gpu)}: {_layout_text(enabled, there)}")
         after.append(f"{label(gpu)}: {_layout_text(bool(wanted), wanted)}")
         if wanted and not enabled:
-            steps.append(Step(index, "switch MIG on", (("-i", str(index), "-mig", "1"),)))
+            steps.append(Step(index, "switch MIG on", (("-i", str(index), "-mig", "1"),), tuple(wanted)))
         if there != wanted:
             steps += _rebuild(index, there, wanted, state)
         if enabled and not wanted:
@@ -308,10 +312,12 @@ def apply(run: Run, smi: str, gpus: Sequence[Mapping[str, Any]], plan: Plan) -> 
                 raise GpusteadError(
                     f"nvidia-smi {' '.join(command)} ended with {answer[0]}: {_said(answer)}",
                     f"it to {step.text}",
-                    "Stop what uses the GPU (containers, dcgm, nvsm), and run again.",
+                    "Stop what uses the GPU (containers, dcgm, nvsm) or correct its layout, and run again.",
                 )
             if "-mig" in command:
                 _check_mode(run, smi, step.gpu, command[-1] == "1", _said(answer))
+        if step.wanted:
+            _check_profiles(run, smi, next(gpu for gpu in gpus if gpu["index"] == step.gpu), step.wanted)
 
 
 def _check_mode(run: Run, smi: str, gpu: int, wanted: bool, said: str) -> None:
@@ -323,6 +329,16 @@ def _check_mode(run: Run, smi: str, gpu: int, wanted: bool, said: str) -> None:
             f"Stop what uses the GPU (dcgm, nvsm), reset it by nvidia-smi --gpu-reset -i {gpu} or reboot the host, and "
             "run again.",
         )
+
+
+def _check_profiles(run: Run, smi: str, gpu: Mapping[str, Any], wanted: Sequence[str]) -> None:
+    """Old drivers name a GPU's profiles only now: switch MIG off again where the layout does not fit."""
+    code, out, _ = run([smi, "mig", "-lgip"])
+    try:
+        check_fit(gpu, wanted, parse_profiles(out) if code == 0 else ())
+    except GpusteadError:
+        run([smi, "-i", str(gpu["index"]), "-mig", "0"])
+        raise
 
 
 def check_made(gpus: Sequence[Mapping[str, Any]], declared: Mapping[str, Sequence[str]], state: State) -> None:

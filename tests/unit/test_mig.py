@@ -229,6 +229,7 @@ def test_apply() -> None:
     assert tool.asked[1:] == [
         "-i 0 -mig 1",
         "-i 0 --query-gpu=mig.mode.current --format=csv,noheader",
+        "mig -lgip",
         "mig -i 0 -cgi 7g.80gb -C",
     ]
     mig.check_made([gpu()], {"H100": ["7g.80gb"]}, divided("7g.80gb"))
@@ -263,6 +264,14 @@ def test_apply_fails(answers: dict[str, tuple[int, str]], one: dict[str, Any], m
     assert message in str(error.value)
     if "in use" in message:
         assert len(tool.asked) == 1  # nothing was touched
+
+
+def test_a_layout_that_turns_out_not_to_fit_leaves_mig_off() -> None:
+    plan = mig.plan([gpu(current=False)], {"H100": ["1g.5gb"]}, mig.State())
+    tool = Tool({"-lgip": (0, fixture("4xh100-full")), "mig.mode.current": (0, "Enabled\n")})
+    with pytest.raises(GpusteadError, match="no profile 1g"):
+        mig.apply(tool, "nvidia-smi", [gpu(current=False)], plan)
+    assert tool.asked[-1] == "-i 0 -mig 0"
 
 
 def test_what_the_driver_did_not_make_is_told() -> None:
