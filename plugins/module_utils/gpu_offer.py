@@ -34,6 +34,11 @@ def given(report: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     return [gpu for gpu in usable if gpu["health"] != "bad" and devices(gpu)]
 
 
+def given_uuids(report: Mapping[str, Any]) -> list[str]:
+    """The UUIDs of everything that containers get."""
+    return [uuid for gpu in given(report) for uuid in devices(gpu)]
+
+
 def offer(
     report: Mapping[str, Any],
     mode: str | None,
@@ -51,7 +56,7 @@ def offer(
         minors: the minor number of each GPU by PCI address, where it is not its index.
     """
     gpus = given(report) if mode else []
-    uuids = [uuid for gpu in gpus for uuid in devices(gpu)]
+    uuids = given_uuids(report) if mode else []
     numbers = [int((minors or {}).get(gpu["pci_address"], gpu["index"])) for gpu in gpus]
     wanted = [*(f"/dev/nvidia{number}" for number in numbers), *CONTROL_NODES] if mode == "runtime" and gpus else []
     return {

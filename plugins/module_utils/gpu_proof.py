@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Callable
+from typing import Callable
 
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
 
@@ -94,16 +94,6 @@ def listed_uuids(text: str) -> tuple[str, ...]:
             found.pop()  # the GPU that is divided
         found.append((instance, match.group(2)))
     return tuple(uuid for _, uuid in found)
-
-
-def usable_uuids(info: Mapping[str, Any]) -> tuple[str, ...]:
-    """What there is to give to containers, from the result of gpu_info: a divided GPU counts as its instances."""
-    uuids: list[str] = []
-    for gpu in info.get("gpus") or ():
-        if gpu.get("health") != "bad":
-            mig = gpu.get("mig") or {}
-            uuids += [entry["uuid"] for entry in mig.get("instances") or ()] if mig.get("current") else [gpu["uuid"]]
-    return tuple(filter(None, uuids))
 
 
 def prove(container: str, inside: Sequence[str], uuids: Iterable[str], run: Run) -> Proof:

@@ -28,7 +28,7 @@ class Verdict:
 
 _DMESG = "the lines with NVRM in 'dmesg'"
 
-# The table of docs/gpus.md.
+# The table of the README.
 VERDICTS = {
     "none": Verdict("none", None, "the PCI bus has no NVIDIA GPU and no driver answers", None),
     "ready": Verdict("ready", None, "all GPUs answer and none is unhealthy", None),

@@ -275,15 +275,21 @@ def _rebuild(index: int, there: Sequence[str], wanted: Sequence[str], state: Sta
 
 
 def check_idle(gpus: Sequence[Mapping[str, Any]], steps: Sequence[Step], run: Run, smi: str) -> None:
-    """Refuse to touch a GPU that a process uses.
+    """Refuse to touch a GPU that a process uses, or of which that is not known.
 
     Raises:
         GpusteadError: with the process ids.
     """
     touched = {gpu["uuid"]: gpu for gpu in gpus if gpu["index"] in {step.gpu for step in steps}}
     answer = run([smi, *APPS])
+    if answer[0] != 0 and touched:
+        raise GpusteadError(
+            f"nvidia-smi {' '.join(APPS)} ended with {answer[0]}: {_said(answer)}",
+            "the processes on the GPUs that are to be divided anew",
+            "Run it on the host and repair what it names.",
+        )
     users: dict[str, list[str]] = {}
-    for line in answer[1].splitlines() if answer[0] == 0 else []:
+    for line in answer[1].splitlines():
         fields = [part.strip() for part in line.split(",", 2)]
         if len(fields) == 3 and fields[0] in touched:
             users.setdefault(fields[0], []).append(f"{fields[1]} {fields[2]}")

@@ -12,11 +12,11 @@ from dataclasses import dataclass, field
 from typing import Any, Callable
 
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
+from ansible_collections.gpustead.cluster.plugins.module_utils.gpu_offer import given_uuids
 from ansible_collections.gpustead.cluster.plugins.module_utils.gpu_proof import (
     GivenGpus,
     parse_given,
     prove,
-    usable_uuids,
 )
 
 Run = Callable[[Sequence[str]], "tuple[int, str, str]"]
@@ -231,7 +231,8 @@ def judge_gpus(wanted: Wanted) -> Iterator[Problem]:
 
 def judge_given(given: GivenGpus, wanted: Wanted) -> Iterator[Problem]:
     """What has changed since role nvidia looked, and whether containers have what there is."""
-    state, now = wanted.gpu_info.get("state"), usable_uuids(wanted.gpu_info)
+    state = wanted.gpu_info.get("state")
+    now = given_uuids(wanted.gpu_info) if state else []
     remedy = f"Run site.yml --tags nvidia,workspace,ssh_mesh --limit {wanted.host}."
     if state and state != given.state:
         yield Problem("GPUs", f"are {state} now, role nvidia found them {given.state}", remedy)

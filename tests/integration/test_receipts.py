@@ -10,7 +10,7 @@ import pytest
 from conftest import Lab
 from support import STATE, logins, members, recap, receipts, roles_run, site, stale
 
-ROLES = ["accounts", "base", "docker", "firewall", "images", "nas", "registry", "ssh_mesh", "workspace"]
+ROLES = ["accounts", "base", "docker", "firewall", "images", "nas", "nvidia", "registry", "ssh_mesh", "workspace"]
 
 # What is done to a node, the role whose output it is, and the output.
 TAMPERS: list[tuple[str, str, str]] = [
@@ -22,6 +22,7 @@ TAMPERS: list[tuple[str, str, str]] = [
     ("chmod 0600 /etc/docker/daemon.json", "docker", "file /etc/docker/daemon.json"),
     ("sed -i s/50m/60m/ /etc/docker/daemon.json", "docker", "json_keys /etc/docker/daemon.json"),
     ("systemctl -q disable docker.service", "docker", "unit docker.service"),
+    ("echo >> /etc/gpustead/gpus.json", "nvidia", "file /etc/gpustead/gpus.json"),
     ("systemctl -q disable ufw", "firewall", "unit ufw.service"),
     ("iptables -I DOCKER-USER 1 -j ACCEPT", "firewall", "chain DOCKER-USER"),
     ("ip6tables -D gpustead-forward 1", "firewall", "chain gpustead-forward"),

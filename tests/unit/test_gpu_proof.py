@@ -7,7 +7,6 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
@@ -18,7 +17,6 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.gpu_proof import 
     parse_given,
     prove,
     refusal,
-    usable_uuids,
 )
 from hypothesis import given
 from hypothesis import strategies as st
@@ -120,27 +118,6 @@ def test_the_refusal_names_what_was_expected_and_seen() -> None:
     error = refusal("gpustead-workspace", proofs)
     assert error.what == "GPUs in gpustead-workspace: ssh does not see GPU-1 and sees GPU-2, which it was not given"
     assert error.expected == "exactly GPU-1"
-
-
-def gpu(uuid: str, health: str | None = "ok", *instances: str | None, current: bool | None = None) -> dict[str, Any]:
-    return {"uuid": uuid, "health": health, "mig": {"current": current, "instances": [{"uuid": i} for i in instances]}}
-
-
-INFOS: dict[str, tuple[list[dict[str, Any]], tuple[str, ...]]] = {
-    "none": ([], ()),
-    "whole ones": ([gpu("GPU-0"), gpu("GPU-1", None)], ("GPU-0", "GPU-1")),
-    "a bad one": ([gpu("GPU-0", "bad"), gpu("GPU-1")], ("GPU-1",)),
-    "divided": ([gpu("GPU-0", "ok", "MIG-a", "MIG-b", current=True), gpu("GPU-1")], ("MIG-a", "MIG-b", "GPU-1")),
-    "to be divided with the next reset": ([gpu("GPU-0", "ok", current=False)], ("GPU-0",)),
-    "MIG on, nothing made": ([gpu("GPU-0", "ok", current=True)], ()),
-    "an instance without a UUID": ([gpu("GPU-0", "ok", None, current=True)], ()),
-}
-
-
-@pytest.mark.parametrize("case", INFOS)
-def test_usable(case: str) -> None:
-    gpus, expected = INFOS[case]
-    assert usable_uuids({"gpus": gpus}) == expected
 
 
 GIVEN = {"schema": 1, "state": "ready", "driver": "cdi", "uuids": ["GPU-1"], "slots": 1}

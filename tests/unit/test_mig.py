@@ -241,6 +241,7 @@ FAILS = {
         gpu(),
         "in use: 4711 python, train.py",
     ),
+    "nobody knows": ({"query-compute-apps": (3, "Function not found")}, gpu(), "ended with 3: Function not found"),
     "in use by somebody": ({}, gpu(processes=2), "in use: 2 processes"),
     "pending": (
         {"-mig 1": (0, "Warning: MIG mode is in pending enable state"), "mig.mode.current": (0, "Disabled")},

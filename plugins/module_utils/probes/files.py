@@ -15,7 +15,7 @@ import subprocess
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
-from typing import Any, Callable, Optional, TypeVar
+from typing import Any, Callable, Optional, TypeVar, cast
 
 Value = Optional[dict[str, Any]]  # what is there as a flat JSON object, or None where it is not
 Subject = Mapping[str, Any]  # "name", and options beside it
@@ -80,7 +80,7 @@ class Host:
         value, failure = self._kept[key]
         if failure:
             raise failure
-        return value  # type: ignore[no-any-return]
+        return cast(T, value)
 
     def path(self, name: str) -> str:
         if not name.startswith("/"):
