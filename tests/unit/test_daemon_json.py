@@ -108,6 +108,7 @@ MERGED = {
     "windows": ('{\r\n  "a": 1\r\n}\r\n', {"b": 2}, [], '{\r\n  "a": 1,\r\n  "b": 2\r\n}\r\n'),
     "first gone": ('{\n  "a": 1,\n  "b": 2\n}', {}, ["a"], '{\n  "b": 2\n}'),
     "last gone": ('{\n  "a": 1,\n  "b": 2\n}', {}, ["b"], '{\n  "a": 1\n}'),
+    "an object emptied": ('{"runtimes": {"n": {}}}', {}, ["runtimes.n"], '{"runtimes": {}}'),
     "all gone": ('{\n  "a": 1\n}\n', {}, ["a"], "{}\n"),
     "one for another": ('{\n  "a": 1\n}\n', {"b": 2}, ["a"], '{\n  "b": 2\n}\n'),
     "legacy gone": ('{"graph": "/d"}', {"data-root": "/d"}, ["graph"], '{"data-root": "/d"}'),
@@ -137,6 +138,7 @@ NOTICED = {
     "both": ("{}", {"live-restore": True, "log-driver": "local"}, [], True, True),
     "gone, sticks till a restart": ('{"registry-mirrors": ["https://m"]}', {}, ["registry-mirrors"], False, True),
     "gone, goes back by a reload": ('{"max-concurrent-downloads": 9}', {}, ["max-concurrent-downloads"], True, False),
+    "an object emptied": ('{"runtimes": {"n": {"path": "n"}}}', {}, ["runtimes.n"], True, False),
     "feature reloaded": ('{"features": {"cdi": true}}', {"features": {"buildkit": True}}, [], True, False),
     "feature restarted": ("{}", {"features": {"containerd-snapshotter": True}}, [], False, True),
 }
