@@ -118,7 +118,7 @@ def read_tree(subject: Subject) -> Value | None:
 
 def read_text(subject: Subject) -> Value | None:
     """Kinds that are parts of a file: what they cost is reading it."""
-    return entry(subject["name"])
+    return entry(subject.get("path", subject["name"]))
 
 
 def read_contains(subject: Subject) -> Value:
@@ -214,6 +214,13 @@ def read_gluster(subject: Subject) -> Value:
 
 def read_export(subject: Subject) -> Value:
     return {"lines": [line for line in lines("/var/lib/nfs/etab") if line.startswith(subject["name"])]}
+
+
+def read_gpus(_: Subject) -> Value:
+    """The display devices of NVIDIA: that there are none, in a lab."""
+    devices = "/sys/bus/pci/devices"
+    ids = {name: lines(f"{devices}/{name}/vendor") + lines(f"{devices}/{name}/class") for name in os.listdir(devices)}
+    return {"bus": sorted(name for name, (vendor, kind) in ids.items() if vendor == "0x10de" and kind[:4] == "0x03")}
 
 
 # The firewall
@@ -328,6 +335,7 @@ def readers(names: dict[str, list[str]]) -> dict[str, Callable[[Subject], Value 
         "kernel_module": read_kernel_module,
         "gluster": read_gluster,
         "export": read_export,
+        "gpus": read_gpus,
         "chain": lambda subject: chains(firewall, subject["name"], subject["name"]),
         "ufw": lambda _: read_ufw(firewall),
         "ufw_rules": lambda _: read_ufw_rules(firewall),
@@ -343,6 +351,9 @@ def main() -> None:
     for kind, subject in wanted:
         names.setdefault(kind, []).append(subject["name"])
     of_kind = readers(names)
+    unknown = sorted(set(names) - set(of_kind))
+    if unknown:
+        sys.exit(f"the floor does not read {', '.join(unknown)}: the comparison would be unfair")
     state: list[dict[str, Any]] = []
     for kind, subject in wanted:
         try:
