@@ -2,8 +2,8 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 """The CDI specification by which containers get GPUs: whether it is of the GPUs that are there, and making it anew.
 
-NVIDIA's toolkit names each GPU and each MIG device by number and by UUID. Since 1.18 a unit of its own makes the
-specification at boot and after the driver's modules change; not after a change of MIG
+NVIDIA's toolkit names each GPU, also one that is divided, and each MIG device by number and by UUID. Since 1.18 a unit
+of its own makes the specification at boot and after the driver's modules change; not after a change of MIG
 (https://docs.nvidia.com/datacenter/cloud-native/container-toolkit/latest/cdi-support.html).
 """
 
@@ -17,7 +17,8 @@ from typing import Callable
 Run = Callable[[Sequence[str]], tuple[int, str, str]]
 Read = Callable[[str], str]
 
-PATH = "/var/run/cdi/nvidia.yaml"
+SPEC_DIR = "/var/run/cdi"
+PATH = f"{SPEC_DIR}/nvidia.yaml"
 UNIT = "nvidia-cdi-refresh.service"
 KIND = "nvidia.com/gpu"
 
@@ -40,12 +41,13 @@ class Wanted:
     """What the specification must be of.
 
     `uuids`: what the driver shows, GPUs without MIG and MIG devices; `needed`: those of them that containers must get;
-    `driver`: its version, empty where it is not known.
+    `driver`: its version, empty where it is not known; `divided`: GPUs with MIG, which it names beside their devices.
     """
 
     uuids: Collection[str]
     needed: Collection[str]
     driver: str = ""
+    divided: Collection[str] = ()
 
 
 def parse_list(text: str) -> tuple[str, ...]:
@@ -55,8 +57,10 @@ def parse_list(text: str) -> tuple[str, ...]:
 
 def outdated(names: Collection[str], text: str, wanted: Wanted) -> str:
     """Why the specification is not of these GPUs and this driver; empty where it is."""
+    if not text:
+        return f"there is no {PATH}"
     named = {name for name in names if name.startswith(("GPU-", "MIG-"))}
-    missing, more = sorted(set(wanted.uuids) - named), sorted(named - set(wanted.uuids))
+    missing, more = sorted(set(wanted.uuids) - named), sorted(named - set(wanted.uuids) - set(wanted.divided))
     made_for = sorted(set(_DRIVER.findall(text)))
     if missing:
         return f"it does not name {', '.join(missing)}"
@@ -68,7 +72,8 @@ def outdated(names: Collection[str], text: str, wanted: Wanted) -> str:
 
 
 def _names(run: Run, ctk: str) -> tuple[str, ...]:
-    return parse_list(run([ctk, "cdi", "list"])[1])
+    """Those of our directory: Docker prefers it to /etc/cdi, where an administrator may keep specifications."""
+    return parse_list(run([ctk, "cdi", "list", f"--spec-dir={SPEC_DIR}"])[1])
 
 
 def settle(run: Run, read: Read, ctk: str, wanted: Wanted, check_mode: bool) -> Outcome:

@@ -3,7 +3,9 @@
 """How Docker on a host gives GPUs to containers: by CDI or by NVIDIA's runtime, and what is in the way of it.
 
 Facts: Docker reads CDI from 25 on where `features.cdi` says so, and by default from 28.2
-(https://docs.docker.com/reference/cli/dockerd/#configure-cdi-devices). NVIDIA's runtime and its configuration:
+(https://docs.docker.com/reference/cli/dockerd/#configure-cdi-devices). From 1.19.1 on NVIDIA's toolkit writes
+specifications of version 0.7.0, which Docker reads since the change of April 2024 between 26.0 and 26.1
+(https://github.com/moby/moby/pull/47706). NVIDIA's runtime and its configuration:
 https://docs.nvidia.com/datacenter/cloud-native/container-toolkit/latest/.
 """
 
@@ -17,6 +19,7 @@ from typing import Any
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
 
 CDI_SINCE = (25, 0)
+CDI_OF_THE_TOOLKIT_SINCE = (26, 1)
 CDI_BY_DEFAULT_SINCE = (28, 2)
 SPEC_DIR = "/var/run/cdi"
 CONFIG = "/etc/nvidia-container-runtime/config.toml"
@@ -58,7 +61,7 @@ def engine(info: Mapping[str, Any]) -> Engine:
 
 
 def choose_mode(docker: Engine, wanted: str) -> str:
-    """`cdi` or `runtime`; of `auto` CDI where Docker has it.
+    """`cdi` or `runtime`; of `auto` CDI where Docker reads what the toolkit writes.
 
     Raises:
         GpusteadError: CDI is wanted, and Docker has none.
@@ -70,7 +73,7 @@ def choose_mode(docker: Engine, wanted: str) -> str:
             "Upgrade Docker, or set nvidia_container_mode: auto.",
         )
     if wanted == "auto":
-        return "cdi" if docker.version >= CDI_SINCE else "runtime"
+        return "cdi" if docker.version >= CDI_OF_THE_TOOLKIT_SINCE else "runtime"
     return wanted
 
 
@@ -113,33 +116,42 @@ def obstacles(
         daemon: daemon.json.
         others: paths that show a Snap or a rootless Docker beside this one.
     """
-    found = []
-    if docker.snap or any(path.startswith("/snap/") for path in others):
-        found.append(
-            "Docker is the one from Snap, which cannot reach GPUs. Remove it (snap remove docker) and run role docker."
-        )
-    if docker.rootless or any(path.startswith("/run/user/") for path in others):
-        found.append(
-            "Docker runs rootless, where GPUs need settings that break those of root's Docker. As its user run "
-            "dockerd-rootless-setuptool.sh uninstall, and run role docker."
-        )
+    found = other_dockers(docker, others)
     if config.get("nvidia-container-cli.no-cgroups") == "true":
         found.append(
             f"{CONFIG} has no-cgroups = true, with which containers of root's Docker may not use their GPUs. Run "
             "nvidia-ctk config --in-place --set nvidia-container-cli.no-cgroups=false."
         )
-    found += _mismatches(docker, mode, config.get("nvidia-container-runtime.mode", "auto"), daemon)
+    found += _mismatches(docker, mode, config, daemon)
     return found
 
 
-def _mismatches(docker: Engine, mode: str, runtime_mode: str, daemon: Mapping[str, Any]) -> list[str]:
+def other_dockers(docker: Engine | None, others: Sequence[str]) -> list[str]:
+    """A Docker that cannot give GPUs as root's own one does; `docker` is None where that one does not run."""
+    found = []
+    if (docker and docker.snap) or any(path.startswith("/snap/") for path in others):
+        found.append(
+            "Docker is the one from Snap, which cannot reach GPUs. Remove it (snap remove docker) and run role docker."
+        )
+    if (docker and docker.rootless) or any(path.startswith("/run/user/") for path in others):
+        found.append(
+            "Docker runs rootless, where GPUs need settings that break those of root's Docker. As its user run "
+            "dockerd-rootless-setuptool.sh uninstall, and run role docker."
+        )
+    return found
+
+
+def _mismatches(docker: Engine, mode: str, config: Mapping[str, str], daemon: Mapping[str, Any]) -> list[str]:
     """What of the runtime's, Docker's and our own ways does not go together."""
     found = []
     repair = "Run nvidia-ctk config --in-place --set nvidia-container-runtime.mode=auto."
-    if mode == "runtime" and runtime_mode == "cdi":
+    runtime_mode = config.get("nvidia-container-runtime.mode", "auto")
+    hook_asks = config.get("nvidia-container-runtime-hook.skip-mode-detection") != "true"
+    if mode == "runtime" and runtime_mode not in ("", "auto", "legacy") and hook_asks:
         # Docker calls the hook itself for driver nvidia: "invoking the NVIDIA Container Runtime Hook directly".
         found.append(
-            f"{CONFIG} has mode = cdi, and Docker {docker.text} gives GPUs by the hook, which refuses that. {repair}"
+            f"{CONFIG} has mode = {runtime_mode}, and Docker {docker.text} gives GPUs by the hook, which refuses that. "
+            f"{repair}"
         )
     if mode == "cdi" and runtime_mode == "legacy" and docker.default_runtime == "nvidia":
         found.append(
@@ -158,10 +170,15 @@ def _mismatches(docker: Engine, mode: str, runtime_mode: str, daemon: Mapping[st
     return found
 
 
-def not_in_force(docker: Engine, mode: str) -> list[str]:
-    """What Docker should do by now, after its restart, and does not."""
+def not_in_force(docker: Engine, mode: str, hook_is_new: bool) -> list[str]:
+    """What Docker should do by now, and does not before it is restarted.
+
+    It looks for the hook of its driver nvidia when it starts, and then only (moby, daemon/nvidia_linux.go).
+    """
     if mode == "cdi" and not docker.cdi_dirs:
         return [f"Docker {docker.text} runs without CDI, although its settings ask for it. Restart it."]
     if mode == "runtime" and "nvidia" not in docker.runtimes:
         return [f"Docker {docker.text} does not know the runtime nvidia, although its settings do. Restart it."]
+    if mode == "runtime" and hook_is_new:
+        return [f"Docker {docker.text} was started before NVIDIA's hook was there. Restart it."]
     return []

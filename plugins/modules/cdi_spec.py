@@ -11,8 +11,8 @@ short_description: Keep the CDI specification of NVIDIA GPUs up to date
 version_added: "0.1.0"
 author: gpustead developers
 description:
-  - Compares the devices that C(nvidia-ctk cdi list) names with the GPUs and MIG devices that are there, and the driver
-    that C(/var/run/cdi/nvidia.yaml) was made for with the one that runs.
+  - Compares the devices that C(nvidia-ctk cdi list) finds in C(/var/run/cdi) with the GPUs and MIG devices that are
+    there, and the driver that C(/var/run/cdi/nvidia.yaml) was made for with the one that runs.
   - Where they differ it restarts C(nvidia-cdi-refresh.service), and where that is not there or passes over the host,
     lets C(nvidia-ctk cdi generate) write the file.
   - Changed means that the file is another one afterwards.
@@ -27,6 +27,11 @@ options:
     type: list
     elements: str
     required: true
+  divided:
+    description: UUIDs of the GPUs with MIG. The toolkit names these, too; containers get their MIG devices.
+    type: list
+    elements: str
+    default: []
   driver_version:
     description: Version of the driver that runs.
     type: str
@@ -75,6 +80,7 @@ from ansible_collections.gpustead.cluster.plugins.module_utils import cdi_spec
 ARGUMENTS = {
     "uuids": {"type": "list", "elements": "str", "required": True},
     "needed": {"type": "list", "elements": "str", "required": True},
+    "divided": {"type": "list", "elements": "str", "default": []},
     "driver_version": {"type": "str", "default": ""},
     "nvidia_ctk_path": {"type": "path"},
 }
@@ -99,7 +105,7 @@ def main() -> None:
             return 127, "", str(error)
         return code, out, err
 
-    wanted = cdi_spec.Wanted(params["uuids"], params["needed"], params["driver_version"])
+    wanted = cdi_spec.Wanted(params["uuids"], params["needed"], params["driver_version"], params["divided"])
     outcome = cdi_spec.settle(run, read, ctk, wanted, module.check_mode)
     module.exit_json(changed=outcome.changed, devices=outcome.devices, reason=outcome.reason, problem=outcome.problem)
 

@@ -16,12 +16,17 @@ description:
     a switched-off CDI and specification directories elsewhere are obstacles, each with its remedy.
 options:
   mode:
-    description: V(cdi), V(runtime) (NVIDIA's runtime and its hook), or V(auto), CDI where Docker has it (25 and newer).
+    description: V(cdi), V(runtime) (NVIDIA's runtime and its hook), or V(auto), CDI where Docker reads what
+      NVIDIA's toolkit writes (26.1 and newer).
     type: str
     choices: [auto, cdi, runtime]
     default: auto
   configured:
     description: Whether the settings must be in force by now. An obstacle where they are not.
+    type: bool
+    default: false
+  hook_known:
+    description: Whether Docker has given GPUs by NVIDIA's hook before, so that a newer hook needs no restart.
     type: bool
     default: false
 attributes:
@@ -67,9 +72,15 @@ obstacles:
   returned: success
   type: list
   elements: str
+not_in_force:
+  description: Those of them that a restart of Docker removes; empty unless O(configured).
+  returned: success
+  type: list
+  elements: str
 """
 
 import glob
+import time
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +93,7 @@ DAEMON_JSON = "/etc/docker/daemon.json"
 ARGUMENTS = {
     "mode": {"type": "str", "choices": ["auto", "cdi", "runtime"], "default": "auto"},
     "configured": {"type": "bool", "default": False},
+    "hook_known": {"type": "bool", "default": False},
 }
 
 
@@ -90,23 +102,34 @@ def read(path: str) -> str:
     return file.read_text(errors="replace") if file.exists() else ""
 
 
-def observe(run: Any, wanted: str, configured: bool) -> dict[str, Any]:
+def docker_started(run: Any) -> float:
+    """When the daemon was started, in seconds since the epoch."""
+    out = run(["systemctl", "show", "docker.service", "--property", "ExecMainStartTimestampMonotonic", "--value"])[1]
+    return time.time() - time.monotonic() + int(out.strip() or 0) / 1e6
+
+
+def observe(run: Any, params: dict[str, Any], hook: str | None) -> dict[str, Any]:
     others = [*glob.glob("/snap/bin/docker"), *glob.glob("/run/user/*/docker.sock")]
     info = daemon_json.docker_info(run)
     if not info:
-        obstacles = ["Docker does not answer on this host. Run role docker first, or see journalctl -u docker."]
-        return {"docker_version": "", "mode": None, "settings": {}, "keys": [], "obstacles": obstacles}
+        silent = ["Docker does not answer on this host. Run role docker first, or see journalctl -u docker."]
+        obstacles = containers.other_dockers(None, others) or silent
+        nothing = {"docker_version": "", "mode": None, "settings": {}, "keys": [], "not_in_force": []}
+        return {**nothing, "obstacles": obstacles}
     docker = containers.engine(info)
-    mode = containers.choose_mode(docker, wanted)
+    mode = containers.choose_mode(docker, params["mode"])
     daemon = daemon_json.parse(read(DAEMON_JSON), DAEMON_JSON).value
     config = containers.parse_config(read(containers.CONFIG))
     obstacles = containers.obstacles(docker, mode, config, daemon, others)
+    hook_is_new = bool(hook) and not params["hook_known"] and Path(hook or "").stat().st_ctime > docker_started(run)
+    not_in_force = containers.not_in_force(docker, mode, hook_is_new) if params["configured"] else []
     return {
         "docker_version": docker.text,
         "mode": mode,
         "settings": containers.settings(docker, mode),
         "keys": containers.keys(docker, mode),
-        "obstacles": obstacles + (containers.not_in_force(docker, mode) if configured else []),
+        "obstacles": obstacles + not_in_force,
+        "not_in_force": not_in_force,
     }
 
 
@@ -118,7 +141,7 @@ def main() -> None:
         return code, out, err
 
     try:
-        found = observe(run, module.params["mode"], module.params["configured"])
+        found = observe(run, module.params, module.get_bin_path("nvidia-container-runtime-hook"))
     except (GpusteadError, OSError) as error:
         module.fail_json(msg=str(error))
     module.exit_json(changed=False, **found)

@@ -34,9 +34,12 @@ def test_any_text_is_a_list(text: str) -> None:
 MADE_FOR = "- hostPath: /usr/lib/x86_64-linux-gnu/libcuda.so.590.48.01\n"
 OUTDATED = {
     "up to date": (("0", ONE, "all"), MADE_FOR, Wanted([ONE], [ONE], "590.48.01"), ""),
-    "empty": ((), "", Wanted([ONE], [ONE]), f"it does not name {ONE}"),
-    "an instance is new": (("0", ONE), "", Wanted([ONE, TWO], [ONE]), f"it does not name {TWO}"),
-    "an instance is gone": (("0", ONE, TWO), "", Wanted([ONE], [ONE]), f"it names {TWO}"),
+    "empty": ((), "kind: nvidia.com/gpu\n", Wanted([ONE], [ONE]), f"it does not name {ONE}"),
+    "not made": ((), "", Wanted([], []), f"there is no {cdi_spec.PATH}"),
+    "an instance is new": (("0", ONE), MADE_FOR, Wanted([ONE, TWO], [ONE]), f"it does not name {TWO}"),
+    "an instance is gone": (("0", ONE, TWO), MADE_FOR, Wanted([ONE], [ONE]), f"it names {TWO}"),
+    "a divided GPU is named too": ((ONE, TWO), MADE_FOR, Wanted([TWO], [TWO], divided=[ONE]), ""),
+    "divided no more": ((ONE, TWO), MADE_FOR, Wanted([ONE], [ONE]), f"it names {TWO}"),
     "another driver": ((ONE,), MADE_FOR, Wanted([ONE], [ONE], "595.1"), "it is of driver 590.48.01, and 595.1 runs"),
     "driver not known": ((ONE,), MADE_FOR, Wanted([ONE], [ONE]), ""),
     "no driver in it": ((ONE,), "kind: nvidia.com/gpu\n", Wanted([ONE], [ONE], "595.1"), ""),
@@ -62,7 +65,7 @@ class Host:
     def __call__(self, argv: Sequence[str]) -> tuple[int, str, str]:
         command = " ".join(argv)
         self.asked.append(command)
-        if command == "nvidia-ctk cdi list":
+        if command == "nvidia-ctk cdi list --spec-dir=/var/run/cdi":
             return 0, "".join(f"nvidia.com/gpu={name}\n" for name in self.names), ""
         if command == f"systemctl cat {cdi_spec.UNIT}":
             return (0 if self.unit else 1), "", ""

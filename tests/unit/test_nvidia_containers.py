@@ -48,7 +48,9 @@ CDI, RUNTIME = {"features": {"cdi": True}}, {"runtimes": {"nvidia": {"args": [],
 MODES = [
     ("20.10.24+dfsg1", "auto", "runtime", RUNTIME, ["runtimes.nvidia"]),
     ("24.0.7", "auto", "runtime", RUNTIME, ["runtimes.nvidia"]),
-    ("25.0.0", "auto", "cdi", CDI, ["features.cdi"]),
+    ("25.0.0", "auto", "runtime", RUNTIME, ["runtimes.nvidia"]),
+    ("26.0.2", "cdi", "cdi", CDI, ["features.cdi"]),
+    ("26.1.5+dfsg1", "auto", "cdi", CDI, ["features.cdi"]),
     ("26.1.5+dfsg1", "cdi", "cdi", CDI, ["features.cdi"]),
     ("28.1.1", "auto", "cdi", CDI, ["features.cdi"]),
     ("28.2.0-rc.1", "auto", "cdi", {}, []),
@@ -94,7 +96,11 @@ def test_any_text_is_a_config(text: str) -> None:
 
 
 def config(**values: str) -> dict[str, str]:
-    names = {"mode": "nvidia-container-runtime.mode", "no_cgroups": "nvidia-container-cli.no-cgroups"}
+    names = {
+        "mode": "nvidia-container-runtime.mode",
+        "no_cgroups": "nvidia-container-cli.no-cgroups",
+        "skip": "nvidia-container-runtime-hook.skip-mode-detection",
+    }
     return {names[name]: value for name, value in values.items()}
 
 
@@ -122,6 +128,16 @@ OBSTACLES: dict[str, tuple[Any, ...]] = {
     "no-cgroups": ({}, "cdi", config(no_cgroups="true"), {}, (), ["nvidia-container-cli.no-cgroups=false"]),
     "no-cgroups off": ({}, "cdi", config(no_cgroups="false"), {}, (), []),
     "hook and CDI": ({}, "runtime", config(mode="cdi"), {}, (), ["nvidia-container-runtime.mode=auto"]),
+    "hook and CDI just in time": (
+        {},
+        "runtime",
+        config(mode="jit-cdi"),
+        {},
+        (),
+        ["nvidia-container-runtime.mode=auto"],
+    ),
+    "a hook that does not ask": ({}, "runtime", config(mode="cdi", skip="true"), {}, (), []),
+    "hook and legacy": ({}, "runtime", config(mode="legacy"), {}, (), []),
     "legacy is the default": (
         {"DefaultRuntime": "nvidia"},
         "cdi",
@@ -171,4 +187,19 @@ def test_obstacles(case: tuple[Any, ...]) -> None:
     ],
 )
 def test_in_force(info: dict[str, Any], mode: str, in_force: bool) -> None:
-    assert (containers.not_in_force(engine(**info), mode) == []) is in_force
+    assert (containers.not_in_force(engine(**info), mode, hook_is_new=False) == []) is in_force
+
+
+def test_a_hook_that_came_after_docker() -> None:
+    docker = engine(Runtimes={"nvidia": {}, "runc": {}})
+    assert containers.not_in_force(docker, "cdi", hook_is_new=True) == []
+    (sentence,) = containers.not_in_force(docker, "runtime", hook_is_new=True)
+    assert "before NVIDIA's hook was there. Restart it." in sentence
+
+
+@pytest.mark.parametrize(
+    ("path", "remedy"), [("/snap/bin/docker", "snap remove"), ("/run/user/1/docker.sock", "rootless")]
+)
+def test_another_docker_alone(path: str, remedy: str) -> None:
+    (sentence,) = containers.other_dockers(None, [path])
+    assert remedy in sentence

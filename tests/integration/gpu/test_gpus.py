@@ -223,15 +223,17 @@ def test_debians_own_nvidia_smi_without_a_driver(converged: Lab) -> None:
 
 # MIG, on gpu03
 
-LAYOUT = {"nvidia_mig": {"gpu:0": ["3g.20gb", "3g.20gb"]}}
+# It leaves room for as much again.
+LAYOUT = {"nvidia_mig": {"gpu:0": ["2g.10gb", "1g.5gb"]}}
 DIVIDE = ("--limit", "gpu03", "-e", json.dumps(LAYOUT))
+EACH = ("-e", "cluster_gpu_slots=mig_instances")
 
 
 def test_a_layout_is_shown_by_a_check_and_not_made(converged: Lab) -> None:
     host = converged["gpu03"]
     before = host.check_output("nvidia-smi -L")
     output = site(converged, "--check", "--diff", *DIVIDE)
-    assert re.search(r"3g\.20gb,? 3g\.20gb", output), output
+    assert re.search(r"2g\.10gb,? 1g\.5gb", output), output
     assert host.check_output("nvidia-smi -L") == before
 
 
@@ -247,7 +249,7 @@ def test_a_gpu_in_use_is_not_divided(converged: Lab) -> None:
 
 def test_a_layout_is_made_and_the_stacks_follow(converged: Lab) -> None:
     host = converged["gpu03"]
-    site(converged, *DIVIDE, "-e", "cluster_gpu_slots=mig_instances")
+    site(converged, *DIVIDE, *EACH)
     now = bed.listed(host.check_output("nvidia-smi -L"))
     assert len(now) == 3 and not set(now) & set(bed.mig_uuids())
     given = bed.given(host)
@@ -256,6 +258,20 @@ def test_a_layout_is_made_and_the_stacks_follow(converged: Lab) -> None:
         assert sorted(bed.reserved(host, project)[0]["device_ids"]) == sorted(f"nvidia.com/gpu={uuid}" for uuid in now)
     assert all(sorted(found) == sorted(now) for found in containers(host).values())
     assert "gpu03 slots=3" in host.check_output("cat /mnt/nas/.cluster/mesh/hostfile")
+
+
+def test_a_restart_of_docker_leaves_a_layout_and_a_boot_makes_it_anew(converged: Lab) -> None:
+    host = converged["gpu03"]
+    before = host.check_output("nvidia-smi -L")
+    host.check_output("systemctl restart docker && systemctl is-active gpustead-gpus.service")
+    assert host.check_output("nvidia-smi -L") == before
+    # A reboot forgets the instances.
+    host.check_output("nvidia-smi mig -i 0 -dci && nvidia-smi mig -i 0 -dgi && systemctl restart gpustead-gpus.service")
+    after = host.check_output("nvidia-smi -L")
+    assert after != before
+    assert re.findall(r"MIG \S+", after) == re.findall(r"MIG \S+", before)
+    site(converged, *DIVIDE, *EACH)
+    assert all(sorted(found) == sorted(bed.listed(after)) for found in containers(host).values())
 
 
 # What is refused

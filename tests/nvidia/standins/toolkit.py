@@ -102,8 +102,8 @@ def devices() -> dict[str, list[str]]:
         minor = int(gpu.findtext("minor_number") or 0)
         uuid = listed.pop(0)
         node = f"/dev/nvidia{minor}"
-        if (gpu.findtext("mig_mode/current_mig") or "").strip() != "Enabled":
-            found[str(index)] = found[uuid] = [node]
+        # As the real tool does, also where the GPU is divided (pkg/nvcdi/lib-nvml.go).
+        found[str(index)] = found[uuid] = [node]
         for number, one in enumerate(gpu.findall("mig_devices/mig_device")):
             gi, ci = (int(one.findtext(name) or 0) for name in ("gpu_instance_id", "compute_instance_id"))
             nodes = [node, cap(minor, gi), cap(minor, gi, ci)]
@@ -180,7 +180,7 @@ def cdi_generate(options: argparse.Namespace) -> None:
 
 def cdi_list(options: argparse.Namespace) -> None:
     names = set()
-    for folder in SPEC_DIRS:
+    for folder in options.spec_dir or SPEC_DIRS:
         for path in Path(folder).glob("*.yaml"):
             text = path.read_text()
             kind = re.search(r"^kind: (\S+)$", text, re.MULTILINE)
@@ -268,7 +268,9 @@ def ctk(argv: list[str]) -> None:
     generate.add_argument("--mode", "--discovery-mode", default="auto")
     generate.add_argument("--device-name-strategy", action="append")
     generate.set_defaults(call=cdi_generate)
-    cdi.add_parser("list").set_defaults(call=cdi_list)
+    listing = cdi.add_parser("list")
+    listing.add_argument("--spec-dir", action="append")
+    listing.set_defaults(call=cdi_list)
 
     configure = commands.add_parser("runtime").add_subparsers(required=True).add_parser("configure")
     configure.add_argument("--runtime", default="docker")
