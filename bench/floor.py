@@ -118,7 +118,7 @@ def read_tree(subject: Subject) -> Value | None:
 
 def read_text(subject: Subject) -> Value | None:
     """Kinds that are parts of a file: what they cost is reading it."""
-    return entry(subject.get("path", subject["name"]))
+    return entry(subject.get("path") or subject["name"])
 
 
 def read_contains(subject: Subject) -> Value:

@@ -30,8 +30,8 @@ options:
   absent:
     description:
       - Keys that must not be there, at the top level or, as V(log-opts.max-file), in one of its objects.
-      - An object that becomes empty stays, since dockerd takes C("runtimes": {}) over on a reload, and a key that is
-        gone on a restart alone.
+      - An object that becomes empty stays. Of C(runtimes), say, dockerd takes an empty object over on a reload, and
+        that the key is gone on a restart alone.
     type: list
     elements: str
     default: []

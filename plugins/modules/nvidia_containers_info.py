@@ -114,7 +114,7 @@ def observe(run: Any, params: dict[str, Any], hook: str | None) -> dict[str, Any
     if not info:
         silent = ["Docker does not answer on this host. Run role docker first, or see journalctl -u docker."]
         obstacles = containers.other_dockers(None, others) or silent
-        nothing = {"docker_version": "", "mode": None, "settings": {}, "keys": [], "not_in_force": []}
+        nothing: dict[str, Any] = {"docker_version": "", "mode": None, "settings": {}, "keys": [], "not_in_force": []}
         return {**nothing, "obstacles": obstacles}
     docker = containers.engine(info)
     mode = containers.choose_mode(docker, params["mode"])
