@@ -87,6 +87,21 @@ def test_no_role_reads_another_roles_variables(role: str) -> None:
     assert words & others == set()
 
 
+# Role nvidia keeps its own account of what Docker has taken over.
+WITH_HANDLERS = [role for role in ROLES if (ROOT / "roles" / role / "handlers").is_dir() and role != "nvidia"]
+
+
+@pytest.mark.parametrize("role", WITH_HANDLERS)
+def test_what_a_killed_run_had_notified_is_notified_again(role: str) -> None:
+    tasks = [task for path in task_files(role) for task in load(path)]
+    notified: set[str] = set()
+    for task in tasks:
+        if "unfinished" in f"{task.get('changed_when')} {task.get('when')}":
+            names = task["notify"]
+            notified |= {names} if isinstance(names, str) else set(names)
+    assert notified == {handler["name"] for handler in load(ROOT / "roles" / role / "handlers" / "main.yml")}
+
+
 def test_firewall_opens_the_ports_that_the_workspace_publishes() -> None:
     published = defaults("firewall")["firewall_published_ports"]
     assert published == list(defaults("workspace")["workspace_ports"].values())
