@@ -81,6 +81,16 @@ def test_errors_and_host_keys_are_not_ignored(role: str) -> None:
 
 
 @pytest.mark.parametrize("role", ROLES)
+def test_what_is_done_once_is_done_on_the_controller(role: str) -> None:
+    """A task that is run once and fails ends the run for all hosts: it must not be one host's failure."""
+    tasks = [task for path in task_files(role) for task in load(path) if task.get("run_once")]
+    on_hosts = [
+        task for task in tasks if task.get("delegate_to") != "localhost" and "ansible.builtin.debug" not in task
+    ]
+    assert on_hosts == []
+
+
+@pytest.mark.parametrize("role", ROLES)
 def test_no_role_reads_another_roles_variables(role: str) -> None:
     others = {name for other in ROLES if other != role for name in defaults(other)} - set(defaults(role))
     words = set(re.findall(r"\b[a-z]\w+", "\n".join(path.read_text() for path in task_files(role))))
