@@ -36,7 +36,7 @@ class ActionModule(ActionBase):
         checked = args["checked"]
         # Who runs a role from a playbook of their own has checked nothing.
         verdict = checked.get("stale", {}).get(role)
-        result.update(previous=[], seen={}, drifted=verdict["drifted"] if verdict else [])
+        result.update(previous=[], seen={}, unfinished=False, drifted=verdict["drifted"] if verdict else [])
         request = {
             "state_dir": checked.get("state_dir", "/var/lib/gpustead"),
             "role": role,

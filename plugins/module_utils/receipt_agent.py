@@ -143,14 +143,21 @@ def check(request: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def previous(request: Mapping[str, Any]) -> dict[str, Any]:
-    """What the role left last time: {"previous": [[kind, subject], ...], "seen": {id: value}}. Changes nothing."""
+    """What the role left last time, and whether its last run did not come to its end. Changes nothing.
+
+    Returns {"previous": [[kind, subject], ...], "seen": {id: value}, "unfinished": ...}.
+    """
     store, role = Store(request["state_dir"]), request["role"]
     last: receipts.Receipt | None
     try:
         last = store.read(role)
     except GpusteadError:
         last = store.last(role)
-    return {"previous": last.outputs if last else [], "seen": last.seen if last else {}}
+    return {
+        "previous": last.outputs if last else [],
+        "seen": last.seen if last else {},
+        "unfinished": os.path.exists(store.path(role, "run")),
+    }
 
 
 def begin(request: Mapping[str, Any]) -> dict[str, Any]:

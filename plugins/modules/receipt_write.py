@@ -61,6 +61,12 @@ seen:
   description: What these and what the role read looked like then, by id; secrets as digests.
   returned: success
   type: dict
+unfinished:
+  description:
+    - With O(state=begun), whether the last run of the role did not come to its end. What it had notified by then may
+      never have been carried out.
+  returned: success
+  type: bool
 drifted:
   description: Ids of the outputs that were found not as the role had left them.
   returned: success

@@ -237,7 +237,7 @@ class TestAgent:
 
     def test_a_role_that_ended_is_fresh(self, tmp_path: Path, output: Path) -> None:
         assert "has not run here" in self.check(tmp_path)["reasons"][0][1]
-        assert self.ask(tmp_path, "begin") == {"previous": [], "seen": {}}
+        assert self.ask(tmp_path, "begin") == {"previous": [], "seen": {}, "unfinished": False}
         assert self.write(tmp_path, output) == {"changed": True, "problems": []}
         assert self.check(tmp_path) == {"reasons": [], "drifted": []}
 
@@ -252,6 +252,14 @@ class TestAgent:
         self.ask(tmp_path, "begin", nonce="n2")
         assert "did not come to its end" in self.check(tmp_path)["reasons"][0][1]
         assert not (tmp_path / "receipts/docker.json").exists()
+
+    @pytest.mark.parametrize("operation", ["begin", "previous"])
+    def test_a_role_is_told_that_its_last_run_died(self, tmp_path: Path, output: Path, operation: str) -> None:
+        self.ask(tmp_path, "begin")
+        assert self.ask(tmp_path, operation)["unfinished"]
+        self.ask(tmp_path, "begin")
+        self.write(tmp_path, output)
+        assert not self.ask(tmp_path, operation)["unfinished"]
 
     def test_only_the_run_that_began_may_write(self, tmp_path: Path, output: Path) -> None:
         self.ask(tmp_path, "begin")
