@@ -12,6 +12,7 @@ from ansible_collections.gpustead.cluster.plugins.plugin_utils import receipt_in
 
 # Read once, when Ansible loads the action plugins: the processes that it forks for the hosts share it.
 ROLES = inputs.site_roles()
+GROUPS = frozenset(group for role in ROLES.values() for group in role.groups)
 SCOPES = {name: inputs.read_scope(name, DataLoader()) for name, role in ROLES.items() if role.files}
 
 
@@ -23,7 +24,9 @@ def variables(task_vars: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def host_inputs(name: str, given: Mapping[str, Any], templar: Any) -> dict[str, str]:
     """Digests of what this host alone runs a role with: {part: digest}."""
-    return {**inputs.variable_inputs(ROLES[name], given), **file_inputs(name, given, templar)}
+    role = ROLES[name]
+    groups = inputs.group_inputs(role, given["group_names"], GROUPS)
+    return {**inputs.variable_inputs(role, given), **groups, **file_inputs(name, given, templar)}
 
 
 def file_inputs(name: str, given: Mapping[str, Any], templar: Any) -> dict[str, str]:

@@ -72,6 +72,7 @@ class Role:
         names: the identifiers in its files.
         parts: digests of its files, by "file <path>".
         reads_groups, reads_of_others: groups whose members it reads, and the variables it reads of other hosts.
+        reads_own_groups: whether it reads which groups the host is in.
         collections: the collections whose modules it uses.
     """
 
@@ -83,6 +84,7 @@ class Role:
     parts: Mapping[str, str] = field(default_factory=dict)
     reads_groups: tuple[str, ...] = ()
     reads_of_others: tuple[str, ...] = ()
+    reads_own_groups: bool = False
     collections: tuple[str, ...] = ()
 
 
@@ -94,16 +96,18 @@ def read_role(folder: Path) -> Role:
         if path.is_file() and path.name != "README.md" and "__pycache__" not in path.parts
     }
     text = "\n".join(content.decode(errors="replace") for content in files.values())
+    names = frozenset(NAME.findall(text))
     receipt = yaml.safe_load(files["meta/receipt.yml"])
     return Role(
         name=folder.name,
         groups=tuple(receipt["groups"]),
         after=tuple(receipt.get("after", [])),
         files=tuple(receipt.get("files", [])),
-        names=frozenset(filter(is_of_site, NAME.findall(text))),
+        names=frozenset(filter(is_of_site, names)),
         parts={f"its file {name}": digest(content) for name, content in files.items() if name != "meta/main.yml"},
         reads_groups=tuple(sorted(set(GROUPS.findall(text)))),
         reads_of_others=tuple(sorted(set(OF_OTHERS.findall(text)))),
+        reads_own_groups="group_names" in names,
         collections=tuple(sorted(set(USED_COLLECTION.findall(text)))),
     )
 
@@ -214,6 +218,11 @@ def variable_inputs(role: Role, variables: Mapping[str, Any]) -> dict[str, str]:
     """The variables of a host that the role names, and those that they name."""
     given = without_facts(variables)
     return {f"variable {name}": digest(given[name]) for name in closure(role.names, given)}
+
+
+def group_inputs(role: Role, group_names: Iterable[str], ours: Iterable[str]) -> dict[str, str]:
+    """Which of `ours`, the groups that roles run on, the host is in: other groups come and go while the site runs."""
+    return {"the host's groups": digest(sorted(set(group_names) & set(ours)))} if role.reads_own_groups else {}
 
 
 def file_parts(paths: Iterable[str]) -> dict[str, str]:

@@ -94,6 +94,17 @@ def test_members_of_groups_and_what_is_read_of_them_are_inputs(tmp_path: Path) -
     assert inputs.common_inputs({"toy": toy}, {}, {}, "2.21")["toy"]["ansible-core"] != before["ansible-core"]
 
 
+def test_the_groups_of_a_host_are_an_input_of_a_role_that_asks_for_them(tmp_path: Path) -> None:
+    toy = role(tmp_path, tasks__main="x: '{{ rules | selectattr(0, \"in\", group_names) }}'")
+    ours = {"gpu_nodes", "nas_server"}
+    before = inputs.group_inputs(toy, ["gpu_nodes", "rack1"], ours)
+    assert set(before) == {"the host's groups"}
+    assert inputs.group_inputs(toy, ["site_stale", "gpu_nodes"], ours) == before
+    assert inputs.group_inputs(toy, ["gpu_nodes", "nas_server"], ours) != before
+    assert inputs.group_inputs(ROLES["base"], ["gpu_nodes"], ours) == {}
+    assert ROLES["firewall"].reads_own_groups
+
+
 def test_files_that_variables_name_count_with_their_contents(tmp_path: Path) -> None:
     path = tmp_path / "ca.crt"
     assert inputs.file_digest(path) == "absent"
@@ -147,6 +158,8 @@ def test_names_that_templates_use_are_inputs(name: str) -> None:
 def test_groups_are_read_by_name(name: str) -> None:
     text = jinja(name)
     assert len(re.findall(r"\bgroups\[", text)) == len(inputs.GROUPS.findall(text))
+    assert re.findall(r"(?:\bin|[{(])\s*groups\b(?!\[)|hostvars\[[^\]]+\]\.group_names", text) == []
+    assert ROLES[name].reads_own_groups == ("group_names" in text)
     assert set(ROLES[name].groups) <= {"gpu_nodes", "nas_server", "registry"}
 
 
