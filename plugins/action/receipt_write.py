@@ -11,11 +11,7 @@ from typing import Any
 from ansible.errors import AnsibleActionFail, AnsibleError
 from ansible.plugins.action import ActionBase
 from ansible_collections.gpustead.cluster.plugins.plugin_utils.receipt_exchange import exchange
-from ansible_collections.gpustead.cluster.plugins.plugin_utils.receipt_host import (
-    file_inputs,
-    host_inputs,
-    variables,
-)
+from ansible_collections.gpustead.cluster.plugins.plugin_utils.receipt_host import HostInputs
 from ansible_collections.gpustead.cluster.plugins.plugin_utils.receipt_run import is_partial
 
 ARGUMENTS = {
@@ -43,10 +39,9 @@ class ActionModule(ActionBase):
             "role": role,
             "nonce": checked.get("nonce", "none"),
         }
-        written = variables(task_vars)
         if args["state"] == "begun":
             request["operation"] = "previous" if self._task.check_mode else "begin"
-            request["inputs"] = {**verdict["common"], **host_inputs(role, written, self._templar)} if verdict else {}
+            request["inputs"] = {**verdict["common"], **HostInputs(self, task_vars).of_role(role)} if verdict else {}
             request["outputs"] = self._foreseen()
             result.update(exchange(self, task_vars, request))
         elif self._task.check_mode:
@@ -55,7 +50,7 @@ class ActionModule(ActionBase):
             exchange(self, task_vars, {**request, "operation": "end", "outputs": self._foreseen()})
         else:
             request.update(operation="write", host=checked["host"], accept=checked["force"], **self._declared())
-            request["files"] = file_inputs(role, written, self._templar)
+            request["files"] = HostInputs(self, task_vars).files(role)
             answer = exchange(self, task_vars, request)
             if answer["problems"]:
                 raise AnsibleActionFail(self._complaint(role, answer["problems"]))

@@ -109,7 +109,20 @@ def test_what_a_dying_run_was_to_leave_is_noted_as_far_as_it_is_known(site: Site
     assert run["ended"]
 
 
-def test_a_role_that_has_ended_is_fresh(site: Site) -> None:
-    assert site.play().returncode == 0
-    assert site.stale() == []
-    assert site.stale(base_packages=["acl"]) == ["variable base_packages"]
+def test_a_role_that_has_ended_is_fresh_until_a_variable_changes(site: Site) -> None:
+    """Also one given by a play, and one that is read from elsewhere."""
+    site.put("files/acl", "one")
+    site.put("plays.yml", [])
+    imported = {"ansible.builtin.import_playbook": "plays.yml", "vars": {"base_proxy_env": {"no_proxy": "a"}}}
+    site.put("site.yml", [imported])
+    packages = ["{{ lookup('file', 'acl') }}", "{{ groups['all'] | length }} {{ group_names | join }}"]
+    assert site.play(base_packages=packages).returncode == 0
+    assert site.stale(base_packages=packages) == []
+    site.put("files/acl", "two")
+    imported["vars"] = {"base_proxy_env": {"no_proxy": "b"}}
+    site.put("site.yml", [imported])
+    assert site.stale(base_packages=packages) == ["variable base_packages", "variable base_proxy_env"]
+    (site.folder / "files/acl").unlink()
+    done = site.play(run=False, base_packages=packages)
+    assert done.returncode == 2
+    assert "base_packages of one: expected a value" in done.stdout

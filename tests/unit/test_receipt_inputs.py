@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import yaml
+from ansible_collections.gpustead.cluster.plugins.plugin_utils import receipt_host
 from ansible_collections.gpustead.cluster.plugins.plugin_utils import receipt_inputs as inputs
 
 ROOT = Path(__file__).parents[2]
@@ -49,6 +50,26 @@ def test_a_variable_reached_through_a_users_own_is_an_input(tmp_path: Path) -> N
     assert set(before) == {"variable toy_port", "variable site_ports", "variable base_port"}
     after = parts(toy, {**variables, "base_port": 3, "other": 4})
     assert [name for name in before if before[name] != after[name]] == ["variable base_port"]
+
+
+@pytest.mark.parametrize(
+    ("value", "looks"),
+    [
+        (["{{ lookup('file', 'keys/ada.pub') }}"], True),
+        ({"a": "{{ q('file', 'x') }}"}, True),
+        ("{{ hostvars['gpu01'].cluster_address }}", True),
+        ("{{ 'x' if 'a' in group_names else groups['b'] }}", True),
+        ("{{ site_port }}", False),
+        ("lookup of groups", False),
+    ],
+)
+def test_what_looks_beyond_itself_counts_as_it_is_rendered(tmp_path: Path, value: Any, looks: bool) -> None:
+    toy = role(tmp_path, tasks__main="x: '{{ toy_users }}'")
+    variables = {"toy_users": "{{ site_users }}", "site_users": value}
+    first = inputs.variable_inputs(toy, variables, lambda _name, _value: "a")
+    second = inputs.variable_inputs(toy, variables, lambda _name, _value: "b")
+    assert (first != second) == looks
+    assert first["variable toy_users"] == second["variable toy_users"]
 
 
 def test_facts_and_registered_results_are_none(tmp_path: Path) -> None:
@@ -161,6 +182,11 @@ def test_groups_are_read_by_name(name: str) -> None:
     assert re.findall(r"(?:\bin|[{(])\s*groups\b(?!\[)|hostvars\[[^\]]+\]\.group_names", text) == []
     assert ROLES[name].reads_own_groups == ("group_names" in text)
     assert set(ROLES[name].groups) <= {"gpu_nodes", "nas_server", "registry"}
+
+
+def test_groups_that_the_site_makes_for_itself_are_known() -> None:
+    text = (ROOT / "playbooks/site.yml").read_text()
+    assert set(re.findall(r"__site_group: (\w+)", text)) == set(receipt_host.PASSING)
 
 
 def test_the_order_of_dependents_is_that_of_the_site() -> None:
