@@ -34,6 +34,8 @@ EXPECTED: Mapping[str, Mapping[str, Any]] = {
     "container": {"state": "running", "health": "ok"},
     "docker": {"answers": True},
     "gluster": {"started": True},
+    "package": {"installed": True},
+    "certificate": {"readable": True, "renewed": True, "for_key": True},
 }
 # What stays when it is no longer declared: others may use it, or it holds data.
 KEPT = frozenset({"package", "unit", "image", "tree", "docker", "ufw", "group", "mountpoint", "contains"})

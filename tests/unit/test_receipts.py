@@ -146,6 +146,23 @@ def test_nothing_is_vouched_for_that_is_not_as_it_should_be(changes: dict[str, A
     assert [line.partition(": ")[2] for line in found] == ([complaint] if complaint else [])
 
 
+@pytest.mark.parametrize(
+    ("kind", "value", "complaint"),
+    [
+        ("certificate", {"issuer": "a", "for_key": True, "renewed": True}, None),
+        ("certificate", {"issuer": "a", "renewed": True}, None),
+        ("certificate", {"issuer": "a", "for_key": True, "renewed": False}, "renewed should be true, is false"),
+        ("certificate", {"issuer": "a", "for_key": False, "renewed": True}, "for_key should be true, is false"),
+        ("certificate", {"readable": False}, "readable should be true, is false"),
+        ("package", {"installed": True}, None),
+        ("package", {"installed": False}, "installed should be true, is false"),
+    ],
+)
+def test_what_serves_nobody_is_not_vouched_for(kind: str, value: dict[str, Any], complaint: str | None) -> None:
+    found = list(receipts.unmet([(kind, {"name": "x"})], {f"{kind} x": value}))
+    assert found == ([f"{kind} x: {complaint}"] if complaint else [])
+
+
 def test_a_wanted_value_is_compared_with_what_is_there() -> None:
     user = ("user", {"name": "ada", "expect": {"uid": 1500}})
     assert list(receipts.unmet([user], {"user ada": {"uid": 1500}})) == []
