@@ -53,7 +53,7 @@ class ActionModule(ActionBase):
             request["files"] = HostInputs(self, task_vars).files(role)
             answer = exchange(self, task_vars, request)
             if answer["problems"]:
-                raise AnsibleActionFail(self._complaint(role, answer["problems"]))
+                raise AnsibleActionFail(self._complaint(role, answer["problems"], answer["acceptable"]))
             result["changed"] = answer["changed"]
         return result
 
@@ -78,12 +78,11 @@ class ActionModule(ActionBase):
         return result
 
     @staticmethod
-    def _complaint(role: str, problems: list[str]) -> str:
-        return (
-            f"Role {role} has ended, but leaves no receipt:\n- "
-            + "\n- ".join(problems)
-            + "\nLook at what is named and run again; -e site_force=true accepts what is there now as right."
-        )
+    def _complaint(role: str, problems: list[str], acceptable: bool) -> str:
+        remedy = "Put right by hand what is named, remove there what is not declared any more, and run again."
+        if acceptable:
+            remedy = "Put it back by hand and run again; -e site_force=true accepts what is there now as right."
+        return "\n- ".join([f"Role {role} has ended, but leaves no receipt:", *problems]) + f"\n{remedy}"
 
 
 def specs(declared: dict[str, Any]) -> list[list[Any]]:

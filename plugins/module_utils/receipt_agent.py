@@ -214,12 +214,17 @@ def end(request: Mapping[str, Any]) -> dict[str, Any]:
 def write(request: Mapping[str, Any]) -> dict[str, Any]:
     """The run `nonce` of `role` has ended: look at what it left and write the receipt, or say why not.
 
-    Returns {"changed": the outputs differ from those of the last receipt, "problems": [...]}.
+    Returns {"changed": the outputs differ from those of the last receipt, "problems": [...]}; with problems also
+    "acceptable": whether `accept` would do away with all of them.
     """
     store, role = Store(request["state_dir"]), request["role"]
     run = store.run(role)
     if run["nonce"] != request["nonce"]:
-        return {"changed": False, "problems": ["another run of this role has begun on this host in the meantime"]}
+        return {
+            "changed": False,
+            "problems": ["another run of this role has begun on this host in the meantime"],
+            "acceptable": False,
+        }
     salt = store.prepare()
     reads, outputs = ([(kind, subject) for kind, subject in request[part]] for part in ("reads", "outputs"))
     host = Host(salt=salt)
@@ -241,11 +246,10 @@ def write(request: Mapping[str, Any]) -> dict[str, Any]:
         for name, spec in gone.items()
         if receipts.must_go(spec, still[name])
     ]
-    if last and not request["accept"]:
-        problems += receipts.not_restored(last, receipt, run["found"])
-    if problems:
+    changed = list(receipts.not_restored(last, receipt, run["found"])) if last and not request["accept"] else []
+    if problems or changed:
         end(request)
-        return {"changed": False, "problems": problems}
+        return {"changed": False, "problems": [*problems, *changed], "acceptable": not problems}
     store.write(store.path(role), receipt.dump().encode())
     os.unlink(store.path(role, "run"))
     # Another reason to vouch for the same outputs is no change of the host.

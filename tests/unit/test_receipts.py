@@ -316,7 +316,9 @@ class TestAgent:
         output.write_text("edited by hand")
         assert self.check(tmp_path)["drifted"] == [f"file {output}"]
         self.ask(tmp_path, "begin")
-        assert "sha256" in self.write(tmp_path, output)["problems"][0]
+        answer = self.write(tmp_path, output)
+        assert "sha256" in answer["problems"][0]
+        assert answer["acceptable"]
         verdict = self.check(tmp_path)
         assert "did not come to its end" in verdict["reasons"][0][1]
         assert verdict["drifted"] == [f"file {output}"]
@@ -331,7 +333,9 @@ class TestAgent:
         begun = self.ask(tmp_path, "begin", inputs={**INPUTS, "variable more": "c"})
         assert begun["previous"] == [["file", {"name": str(output)}]]
         assert begun["seen"][f"file {output}"]["type"] == "file"
-        assert "not declared any more" in self.write(tmp_path, output, outputs=[])["problems"][0]
+        answer = self.write(tmp_path, output, outputs=[], accept=True)
+        assert "not declared any more" in answer["problems"][0]
+        assert not answer["acceptable"]
         output.unlink()
         assert self.write(tmp_path, output, outputs=[])["problems"] == []
 
