@@ -78,7 +78,7 @@ class Store:
         `nonce`; `inputs`: what the role is run with (salted); `found`: what was there of its outputs; `outputs`: what
         runs may have left since the last receipt; `ended`: whether it came to its end.
         """
-        nothing = {"nonce": None, "inputs": {}, "found": {}, "outputs": [], "ended": False}
+        nothing: dict[str, Any] = {"nonce": None, "inputs": {}, "found": {}, "outputs": [], "ended": False}
         try:
             with open(self.path(role, "run"), encoding="utf-8") as file:
                 return {**nothing, **json.load(file)}
