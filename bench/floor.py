@@ -155,7 +155,7 @@ def installed() -> set[str]:
 
 
 def units(names: list[str]) -> dict[str, Value]:
-    properties = "Id,Names,LoadState,UnitFileState,ActiveState,DropInPaths,NeedDaemonReload"
+    properties = "Id,Names,LoadState,UnitFileState,ActiveState,FragmentPath,DropInPaths,NeedDaemonReload"
     shown = run("systemctl", "show", "--property", properties, "--", *names).split("\n\n")
     return {
         name: dict(line.split("=", 1) for line in block.splitlines() if "=" in line)

@@ -83,9 +83,10 @@ def test_no_dpkg_is_no_answer(lab: Lab) -> None:
 def test_units(lab: Lab) -> None:
     lab.says("systemctl", fixture("systemctl-show.txt"))
     about = {"load": "loaded", "enabled": "enabled", "active": "active", "stale": False}
-    docker: dict[str, Any] = {**about, "drop_ins": []}  # one of another role's, which vouches for it
-    ssh = {**about, "drop_ins": ["/etc/systemd/system/ssh.service.d/keys.conf"]}
-    assert lab.ask("unit", "docker.service", "nope.service", "ssh.service") == [docker, None, ssh]
+    docker: dict[str, Any] = {**about, "instead": [], "drop_ins": []}  # one of another role's, which vouches for it
+    found, none, ssh = lab.ask("unit", "docker.service", "nope.service", "ssh.service")
+    assert (found, none) == (docker, None)
+    assert [name.split(" ")[0] for name in ssh["drop_ins"]] == ["/etc/systemd/system/ssh.service.d/keys.conf"]
     assert len(lab.asked) == 1
     lab.says("systemctl", fixture("systemctl-show.txt").split("\n\n")[0])
     del docker["active"]
@@ -94,14 +95,37 @@ def test_units(lab: Lab) -> None:
 
 def test_a_unit_that_systemctl_refuses_leaves_the_others(lab: Lab) -> None:
     shown, missing, _ = fixture("systemctl-show.txt").split("\n\n")
-    said = "systemctl show -p LoadState,UnitFileState,ActiveState,DropInPaths,NeedDaemonReload -- "
+    said = "systemctl show -p LoadState,UnitFileState,ActiveState,FragmentPath,DropInPaths,NeedDaemonReload -- "
     lab.says("systemctl", "", 1, "Unit name a@.service is neither a valid invocation ID nor unit name.")
     lab.says(f"{said}docker.service", shown.replace("DropInPaths=", "DropInPaths=/usr/lib/b.conf /run/a.conf "))
     lab.says(f"{said}gone.service", missing.replace("inactive", "active"))
     docker, refused, gone = lab.ask("unit", "docker.service", "a@.service", "gone.service")
-    assert docker["drop_ins"] == ["/run/a.conf"]
+    assert [name.split(" ")[0] for name in docker["drop_ins"]] == ["/run/a.conf"]
     assert "neither" in refused["error"]
     assert gone["load"] == "not-found", "it still runs"
+
+
+def test_what_an_administrator_put_in_the_place_of_a_unit(lab: Lab) -> None:
+    """`systemctl edit --full`, and another edit of the same: both start the daemon with other options."""
+    shown = fixture("systemctl-show.txt").split("\n\n")[0]
+    path = "/etc/systemd/system/docker.service"
+
+    def instead(path: str, text: str = "") -> list[str]:
+        lab.says("systemctl", shown.replace("/usr/lib/systemd/system/docker.service", path))
+        lab.has({path: text})
+        value: list[str] = lab.ask("unit", "docker.service")["instead"]
+        return value
+
+    edited = instead(path, "ExecStart=dockerd -H tcp://0.0.0.0:2375\n")
+    assert [name.split(" ")[0] for name in edited] == [path]
+    assert instead(path, "ExecStart=dockerd\n") != edited
+    for brought in ("/lib/systemd/system/docker.service", "/run/systemd/generator.late/docker.service"):
+        assert instead(brought) == []
+    assert instead("/etc/systemd/system/gpustead-gpus.service") == [], "the role vouches for it as a file"
+    conffile = f"Package: docker.io\nConffiles:\n {path} d8e8fca2dc0f896fd7cb4cb0031ba249\nDescription: x\n"
+    lab.has({"/var/lib/dpkg/status": conffile})
+    assert instead(path, "test\n") == [], "a package has it there"
+    assert instead(path, "ExecStart=dockerd\n") != []
 
 
 def test_kernel(lab: Lab) -> None:
