@@ -241,7 +241,9 @@ def chains(firewall: Firewall, *names: str) -> Value:
 
 
 def read_ufw(firewall: Firewall) -> Value:
+    own = ("-A ufw", "-A INPUT -j ufw", "-A OUTPUT -j ufw", "-A FORWARD -j ufw")
     return {
+        "own": {family: [rule for rule in firewall[family] if rule.startswith(own)] for family in FAMILIES},
         "policies": {family: [rule for rule in firewall[family] if rule.startswith(":")] for family in FAMILIES},
         "/etc/ufw/ufw.conf": [line for line in lines("/etc/ufw/ufw.conf") if "=" in line],
         "/etc/default/ufw": [line for line in lines("/etc/default/ufw") if line.startswith("DEFAULT_")],

@@ -162,7 +162,9 @@ def manage_firewall() -> None:
             }
             found = {**tuples, "live": rules_of(table, {"iptables": "ufw-user-input", "ip6tables": "ufw6-user-input"})}
         else:
+            own = ("-A ufw", "-A INPUT -j ufw", "-A OUTPUT -j ufw", "-A FORWARD -j ufw")
             found = {
+                "own": {family: [rule for rule in table[family] if rule.startswith(own)] for family in table},
                 "policies": {family: [rule for rule in table[family] if rule.startswith(":")] for family in table},
                 "/etc/ufw/ufw.conf": [line for line in ufw["/etc/ufw/ufw.conf"] if "=" in line],
                 "/etc/default/ufw": [line for line in ufw["/etc/default/ufw"] if line.startswith("DEFAULT_")],
