@@ -197,6 +197,7 @@ def read_mount(subject: Subject) -> Value:
     if live:
         after = live[-1].index("-")
         value["fstype"], value["source"] = live[-1][after + 1 : after + 3]
+        value["options"] = [live[-1][5], *live[-1][after + 3 :]]
     return value
 
 

@@ -199,6 +199,7 @@ def test_mounts(lab: Lab) -> None:
         {
             "source": "10.214.10.5:/nas",
             "fstype": "fuse.glusterfs",
+            "read_only": False,
             "fstab_source": "10.214.10.5:/nas",
             "fstab_fstype": "glusterfs",
             "fstab_options": options,
@@ -206,6 +207,7 @@ def test_mounts(lab: Lab) -> None:
         {
             "source": None,
             "fstype": None,
+            "read_only": None,
             "fstab_source": "UUID=1",
             "fstab_fstype": "ext4",
             "fstab_options": None,
@@ -213,6 +215,7 @@ def test_mounts(lab: Lab) -> None:
         {
             "source": "nas:/top",
             "fstype": "nfs4",
+            "read_only": False,
             "fstab_source": None,
             "fstab_fstype": None,
             "fstab_options": None,
@@ -221,11 +224,21 @@ def test_mounts(lab: Lab) -> None:
         {
             "source": "tmpfs",
             "fstype": "tmpfs",
+            "read_only": True,
             "fstab_source": None,
             "fstab_fstype": None,
             "fstab_options": None,
         },
     ]
+
+
+@pytest.mark.parametrize(
+    ("here", "everywhere", "read_only"),
+    [("rw,noatime", "rw,vers=4.2", False), ("ro,noatime", "rw", True), ("rw", "ro,vers=4.2", True), ("rw", "", False)],
+)
+def test_a_mount_that_nobody_can_write_to(here: str, everywhere: str, read_only: bool, lab: Lab) -> None:
+    lab.has({"/proc/self/mountinfo": f"10 1 0:10 / /mnt/nas {here} - nfs4 nas:/ {everywhere}\n"})
+    assert lab.ask("mount", "/mnt/nas")["read_only"] is read_only
 
 
 @pytest.mark.skipif(
