@@ -81,6 +81,16 @@ def test_errors_and_host_keys_are_not_ignored(role: str) -> None:
 
 
 @pytest.mark.parametrize("role", ROLES)
+def test_what_is_done_once_is_done_on_the_controller(role: str) -> None:
+    """A task that is run once and fails ends the run for all hosts: it must not be one host's failure."""
+    tasks = [task for path in task_files(role) for task in load(path) if task.get("run_once")]
+    on_hosts = [
+        task for task in tasks if task.get("delegate_to") != "localhost" and "ansible.builtin.debug" not in task
+    ]
+    assert on_hosts == []
+
+
+@pytest.mark.parametrize("role", ROLES)
 def test_no_role_reads_another_roles_variables(role: str) -> None:
     others = {name for other in ROLES if other != role for name in defaults(other)} - set(defaults(role))
     words = set(re.findall(r"\b[a-z]\w+", "\n".join(path.read_text() for path in task_files(role))))
@@ -97,6 +107,21 @@ def test_who_may_read_a_file_is_part_of_a_receipt_where_its_contents_are() -> No
 
     assert len(names("json_keys", "certificate", "contains")) >= 5
     assert sorted(names("json_keys", "certificate", "contains") - names("file")) == []
+
+
+# Role nvidia keeps its own account of what Docker has taken over.
+WITH_HANDLERS = [role for role in ROLES if (ROOT / "roles" / role / "handlers").is_dir() and role != "nvidia"]
+
+
+@pytest.mark.parametrize("role", WITH_HANDLERS)
+def test_what_a_killed_run_had_notified_is_notified_again(role: str) -> None:
+    tasks = [task for path in task_files(role) for task in load(path)]
+    notified: set[str] = set()
+    for task in tasks:
+        if "unfinished" in f"{task.get('changed_when')} {task.get('when')}":
+            names = task["notify"]
+            notified |= {names} if isinstance(names, str) else set(names)
+    assert notified == {handler["name"] for handler in load(ROOT / "roles" / role / "handlers" / "main.yml")}
 
 
 def test_firewall_opens_the_ports_that_the_workspace_publishes() -> None:
