@@ -9,6 +9,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -80,6 +81,10 @@ def killed(lab: Lab, *args: str, when: Callable[[], bool]) -> bool:
     return False
 
 
+def holds(host: Host, command: str) -> bool:
+    return bool(host.run(command).rc == 0)
+
+
 def kill_session(leader: int) -> None:
     """Ansible's workers are leaders of process groups of their own; the session is what they have in common."""
     found = subprocess.run(["ps", "-o", "pid=", "--sid", str(leader)], capture_output=True, text=True, check=False)
@@ -118,7 +123,7 @@ def test_docker_runs_as_a_killed_run_had_written(lab: Lab) -> None:
     node = lab.nodes[0]
     for number in range(80, 85):
         written = f"grep -q '\"{number}m\"' /etc/docker/daemon.json"
-        assert killed(lab, *log_size(number), when=lambda command=written: node.run(command).rc == 0)
+        assert killed(lab, *log_size(number), when=partial(holds, node, written))
         if node.run(UNREAD).rc == 0:
             break
     else:
@@ -130,25 +135,9 @@ def test_docker_runs_as_a_killed_run_had_written(lab: Lab) -> None:
 
 def authority(folder: Path, number: int) -> Path:
     path = folder / f"killed{number}.crt"
-    subprocess.run(
-        [
-            *(
-                "openssl",
-                "req",
-                "-x509",
-                "-newkey",
-                "rsa:2048",
-                "-nodes",
-                "-days",
-                "2",
-                "-subj",
-                f"/CN=killed {number}",
-            ),
-            *("-keyout", str(folder / "key"), "-out", str(path)),
-        ],
-        check=True,
-        capture_output=True,
-    )
+    kind = ["-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", f"/CN=killed {number}"]
+    target = ["-keyout", str(folder / "key"), "-out", str(path)]
+    subprocess.run(["openssl", "req", *kind, *target], check=True, capture_output=True)
     return path
 
 
@@ -162,7 +151,7 @@ def test_an_authority_that_a_killed_run_removed_is_trusted_no_more(lab: Lab, tmp
         site(lab, "-e", json.dumps({"base_ca_certificates": [*usual, str(path)]}))
         node.check_output(trusted)
         gone = f"! ls /usr/local/share/ca-certificates/gpustead-*killed{number}.crt"
-        assert killed(lab, *without, when=lambda command=gone: node.run(command).rc == 0)
+        assert killed(lab, *without, when=partial(holds, node, gone))
         if node.run(trusted).rc == 0:
             break
     else:
