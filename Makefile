@@ -52,7 +52,7 @@ lab-down: venv root ## Take away all that make lab or make demo made, and nothin
 	  $(STEP) 'Take the lab away' ansible-playbook -i localhost, playbooks/lab_down.yml; \
 	else echo 'no Docker engine answers: no lab stands'; fi
 	@scripts/engine.sh stop
-	@rm -rf reports
+	@rm -f reports/summary.txt
 
 bench: root venv engine ## Time a run without changes beside pyinfra and the floor (BENCH='--rounds 3')
 	@python bench/run.py $(BENCH)

@@ -155,7 +155,7 @@ def installed() -> set[str]:
 
 
 def units(names: list[str]) -> dict[str, Value]:
-    properties = "Id,Names,LoadState,UnitFileState,ActiveState,DropInPaths,NeedDaemonReload"
+    properties = "Id,Names,LoadState,UnitFileState,ActiveState,FragmentPath,DropInPaths,NeedDaemonReload"
     shown = run("systemctl", "show", "--property", properties, "--", *names).split("\n\n")
     return {
         name: dict(line.split("=", 1) for line in block.splitlines() if "=" in line)
@@ -197,6 +197,7 @@ def read_mount(subject: Subject) -> Value:
     if live:
         after = live[-1].index("-")
         value["fstype"], value["source"] = live[-1][after + 1 : after + 3]
+        value["options"] = [live[-1][5], *live[-1][after + 3 :]]
     return value
 
 
@@ -241,7 +242,9 @@ def chains(firewall: Firewall, *names: str) -> Value:
 
 
 def read_ufw(firewall: Firewall) -> Value:
+    own = ("-A ufw", "-A INPUT -j ufw", "-A OUTPUT -j ufw", "-A FORWARD -j ufw")
     return {
+        "own": {family: [rule for rule in firewall[family] if rule.startswith(own)] for family in FAMILIES},
         "policies": {family: [rule for rule in firewall[family] if rule.startswith(":")] for family in FAMILIES},
         "/etc/ufw/ufw.conf": [line for line in lines("/etc/ufw/ufw.conf") if "=" in line],
         "/etc/default/ufw": [line for line in lines("/etc/default/ufw") if line.startswith("DEFAULT_")],

@@ -50,7 +50,13 @@ stop() {
         echo "other containers run on the Docker engine that make had started: it stays"
         return 0
     fi
-    if [ "$(cat "$state")" = systemd ]; then systemctl stop docker.socket docker; else kill "$(cat "$state")" 2>/dev/null || true; fi
+    engine=$(cat "$state")
+    if [ "$engine" = systemd ]; then
+        systemctl stop docker.socket docker
+    # After a restart of the machine the number may be somebody else's.
+    elif [ "$(cat "/proc/$engine/comm" 2>/dev/null)" = dockerd ]; then
+        kill "$engine"
+    fi
     rm -f "$state"
     echo "stopped the Docker engine that make had started; its package stays"
 }

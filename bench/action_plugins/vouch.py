@@ -14,7 +14,7 @@ from typing import Any
 
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
-from ansible_collections.gpustead.cluster.plugins.plugin_utils.receipt_host import ROLES, host_inputs, variables
+from ansible_collections.gpustead.cluster.plugins.plugin_utils.receipt_host import ROLES, HostInputs
 
 COPY = Path(__file__).resolve().parents[1] / "vouch.py"
 
@@ -26,15 +26,13 @@ class ActionModule(ActionBase):
             {"inputs": {"type": "dict"}, "source": {"type": "path"}, "target": {"type": "path"}}
         )
         result: dict[str, Any] = super().run(tmp, task_vars)
-        written = variables(task_vars)
+        ours = HostInputs(self, task_vars)
         mine = [name for name, role in ROLES.items() if set(role.groups) & set(task_vars["group_names"])]
         request = {
             "from": args["source"],
             "to": args["target"],
             "host": task_vars["inventory_hostname"],
-            "inputs": {
-                name: {**args["inputs"]["common"][name], **host_inputs(name, written, self._templar)} for name in mine
-            },
+            "inputs": {name: {**args["inputs"]["common"][name], **ours.of_role(name)} for name in mine},
         }
         answer = self._low_level_execute_command(
             f"python3 -c {shlex.quote(COPY.read_text())}", in_data=json.dumps(request).encode()

@@ -135,7 +135,8 @@ def manage_mounts() -> None:
             start = f"^{re.escape(fields[0])}[[:space:]][[:space:]]*{re.escape(fields[1])}[[:space:]].*$"
             whole = next(line for line in value["fstab_lines"] if line.split()[:2] == fields[:2])
             files.line(name=name, path="/etc/fstab", line=start, replace=whole)
-        server.mount(name=name, path=subject["name"], device=value["source"], fs_type=value["fstype"])
+        way = value["options"][0].split(",")[:1] if "options" in value else None  # ro or rw
+        server.mount(name=name, path=subject["name"], device=value["source"], fs_type=value["fstype"], options=way)
     for name, subject, value in of_kind("mountpoint"):
         if host.get_fact(Beneath, path=subject["name"]) != value["beneath"]:
             parent, base = posixpath.split(subject["name"])
@@ -162,7 +163,9 @@ def manage_firewall() -> None:
             }
             found = {**tuples, "live": rules_of(table, {"iptables": "ufw-user-input", "ip6tables": "ufw6-user-input"})}
         else:
+            own = ("-A ufw", "-A INPUT -j ufw", "-A OUTPUT -j ufw", "-A FORWARD -j ufw")
             found = {
+                "own": {family: [rule for rule in table[family] if rule.startswith(own)] for family in table},
                 "policies": {family: [rule for rule in table[family] if rule.startswith(":")] for family in table},
                 "/etc/ufw/ufw.conf": [line for line in ufw["/etc/ufw/ufw.conf"] if "=" in line],
                 "/etc/default/ufw": [line for line in ufw["/etc/default/ufw"] if line.startswith("DEFAULT_")],

@@ -11,7 +11,7 @@ from typing import Any
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 from ansible_collections.gpustead.cluster.plugins.plugin_utils.receipt_exchange import exchange
-from ansible_collections.gpustead.cluster.plugins.plugin_utils.receipt_host import ROLES, host_inputs, variables
+from ansible_collections.gpustead.cluster.plugins.plugin_utils.receipt_host import ROLES, HostInputs
 from ansible_collections.gpustead.cluster.plugins.plugin_utils.receipt_run import is_partial
 
 ARGUMENTS = {
@@ -29,8 +29,8 @@ class ActionModule(ActionBase):
         _, args = self.validate_argument_spec(ARGUMENTS)
         result: dict[str, Any] = super().run(tmp, task_vars)
         mine = [name for name, role in ROLES.items() if set(role.groups) & set(task_vars["group_names"])]
-        common, written = args["inputs"]["common"], variables(task_vars)
-        given = {name: {**common[name], **host_inputs(name, written, self._templar)} for name in mine}
+        common, ours = args["inputs"]["common"], HostInputs(self, task_vars)
+        given = {name: {**common[name], **ours.of_role(name)} for name in mine}
         answer = self._ask(args, task_vars, given)
         stale = self._stale(args, mine, answer["roles"])
         findings = [

@@ -4,17 +4,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import Any
 
-from ansible.errors import AnsibleActionFail
+from ansible.errors import AnsibleActionFail, AnsibleError
 from ansible.plugins.action import ActionBase
 from ansible_collections.gpustead.cluster.plugins.plugin_utils.receipt_exchange import exchange
-from ansible_collections.gpustead.cluster.plugins.plugin_utils.receipt_host import (
-    file_inputs,
-    host_inputs,
-    variables,
-)
+from ansible_collections.gpustead.cluster.plugins.plugin_utils.receipt_host import HostInputs
 from ansible_collections.gpustead.cluster.plugins.plugin_utils.receipt_run import is_partial
 
 ARGUMENTS = {
@@ -36,39 +33,56 @@ class ActionModule(ActionBase):
         checked = args["checked"]
         # Who runs a role from a playbook of their own has checked nothing.
         verdict = checked.get("stale", {}).get(role)
-        result.update(previous=[], seen={}, drifted=verdict["drifted"] if verdict else [])
+        result.update(previous=[], seen={}, unfinished=False, drifted=verdict["drifted"] if verdict else [])
         request = {
             "state_dir": checked.get("state_dir", "/var/lib/gpustead"),
             "role": role,
             "nonce": checked.get("nonce", "none"),
         }
-        written = variables(task_vars)
         if args["state"] == "begun":
             request["operation"] = "previous" if self._task.check_mode else "begin"
-            request["inputs"] = {**verdict["common"], **host_inputs(role, written, self._templar)} if verdict else {}
+            request["inputs"] = {**verdict["common"], **HostInputs(self, task_vars).of_role(role)} if verdict else {}
+            request["outputs"] = self._foreseen()
             result.update(exchange(self, task_vars, request))
-        elif verdict and not is_partial() and not self._task.check_mode:
+        elif self._task.check_mode:
+            pass
+        elif not verdict or is_partial():
+            exchange(self, task_vars, {**request, "operation": "end", "outputs": self._foreseen()})
+        else:
             request.update(operation="write", host=checked["host"], accept=checked["force"], **self._declared())
-            request["files"] = file_inputs(role, written, self._templar)
+            request["files"] = HostInputs(self, task_vars).files(role)
             answer = exchange(self, task_vars, request)
             if answer["problems"]:
-                raise AnsibleActionFail(self._complaint(role, answer["problems"]))
+                raise AnsibleActionFail(self._complaint(role, answer["problems"], answer["acceptable"]))
             result["changed"] = answer["changed"]
         return result
 
+    def _receipt(self) -> dict[str, Any]:
+        """The role's meta/receipt.yml, as written."""
+        path = Path(self._task._role._role_path) / "meta/receipt.yml"
+        receipt: dict[str, Any] = self._loader.load_from_file(str(path), trusted_as_template=True)
+        return receipt
+
     def _declared(self) -> dict[str, list[list[Any]]]:
         """What the role reads and leaves, rendered with all that the role knows at its end."""
-        path = Path(self._task._role._role_path) / "meta/receipt.yml"
-        receipt = self._loader.load_from_file(str(path), trusted_as_template=True)
+        receipt = self._receipt()
         return {part: specs(self._templar.template(receipt.get(part, {}))) for part in ("reads", "outputs")}
 
+    def _foreseen(self) -> list[list[Any]]:
+        """What the role leaves, as far as it is known: some of it a role only learns while it runs."""
+        result = []
+        for kind, subjects in self._receipt().get("outputs", {}).items():
+            for subject in subjects:
+                with contextlib.suppress(AnsibleError):
+                    result += specs(self._templar.template({kind: [subject]}))
+        return result
+
     @staticmethod
-    def _complaint(role: str, problems: list[str]) -> str:
-        return (
-            f"Role {role} has ended, but leaves no receipt:\n- "
-            + "\n- ".join(problems)
-            + "\nLook at what is named and run again; -e site_force=true accepts what is there now as right."
-        )
+    def _complaint(role: str, problems: list[str], acceptable: bool) -> str:
+        remedy = "Put right by hand what is named, remove there what is not declared any more, and run again."
+        if acceptable:
+            remedy = "Put it back by hand and run again; -e site_force=true accepts what is there now as right."
+        return "\n- ".join([f"Role {role} has ended, but leaves no receipt:", *problems]) + f"\n{remedy}"
 
 
 def specs(declared: dict[str, Any]) -> list[list[Any]]:

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 COLUMNS = ("host", "role", "subject", "what")
+LEFT = "it does not belong on this host any more"
 
 
 def report(results: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
@@ -16,7 +17,10 @@ def report(results: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     drifted = sorted({finding["host"] for finding in findings})
     summary = f"{len(results)} hosts as their roles left them, and as the inventory has them"
     if findings:
-        summary = f"{len(drifted)} of {len(results)} hosts differ ({', '.join(drifted)}). Run site.yml to heal them."
+        # Roles only run on the hosts that they belong on: none takes back what it left elsewhere.
+        by_hand = all(finding["what"].startswith(LEFT) for finding in findings)
+        remedy = "Clear up by hand what is named." if by_hand else "Run site.yml to heal them."
+        summary = f"{len(drifted)} of {len(results)} hosts differ ({', '.join(drifted)}). {remedy}"
     return {"ok": not findings, "summary": summary, "findings": findings, "lines": table(findings)}
 
 
@@ -30,12 +34,9 @@ def _of_host(host: str, result: Mapping[str, Any]) -> Iterator[dict[str, str]]:
     for finding in result["findings"]:
         yield {"host": host, **finding}
     for role in result.get("left", ()):
-        yield {
-            "host": host,
-            "role": role,
-            "subject": "role",
-            "what": "it does not belong on this host any more, and what it left is still there",
-        }
+        receipt = f"{result['state_dir']}/receipts/{role}.json"
+        what = f"{LEFT}, and site.yml takes nothing back: remove by hand what {receipt} lists, then that file"
+        yield {"host": host, "role": role, "subject": "role", "what": what}
 
 
 def table(findings: list[dict[str, str]]) -> list[str]:

@@ -30,6 +30,10 @@ VARIABLES = (
     "cluster_owner",
     "cluster_registry",
     "cluster_users",
+    "firewall_enabled",
+    "firewall_mesh_ports",
+    "firewall_published_ports",
+    "firewall_registry_port",
     "nas_extra_mounts",
     "nas_source",
     "ssh_mesh_port",
@@ -43,6 +47,7 @@ WORKSPACE_PORTS = {"jupyter": 18888, "tensorboard": 16006, "gradio": 17860, "ssh
 MESH_PORT = 2222
 RENDEZVOUS_PORTS = range(29500, 29511)
 REGISTRY_PORT = 5000
+FIREWALL_MESH_PORTS = ("2222", "29500:29510", "32768:60999")
 PASSPHRASE_LENGTH = 12
 RELEASES = {"debian": ("12", "13"), "ubuntu": ("22.04", "24.04")}
 OLDEST_PYTHON = (3, 9)
@@ -367,6 +372,7 @@ def _check_node(host: _Host, site: Site) -> None:
         host.refuse("cluster_registry", f"{registry!r} is not host:port", "Write it as registry.example.org:5000.")
     _check_mounts(host)
     _check_ports(host, site)
+    _check_firewall(host, site)
 
 
 def _check_mounts(host: _Host) -> None:
@@ -410,6 +416,34 @@ def _check_ports(host: _Host, site: Site) -> None:
                 f"port {port} is published twice, by {' and '.join(names)}",
                 "Give each its own.",
             )
+
+
+def _check_firewall(host: _Host, site: Site) -> None:
+    """A port that is changed for a service alone would be closed."""
+    if host.values.get("firewall_enabled") is False or host.problems:
+        return
+    published = host.get("firewall_published_ports", list, list(WORKSPACE_PORTS.values()))
+    for service, port in host.get("workspace_ports", dict, WORKSPACE_PORTS).items():
+        if not _opens(published, port):
+            host.refuse("firewall_published_ports", f"lacks {port}, the port of {service}", "Add it there.")
+    mesh = host.values.get("ssh_mesh_port") or MESH_PORT
+    if not _opens(host.get("firewall_mesh_ports", list, FIREWALL_MESH_PORTS), mesh):
+        host.refuse("firewall_mesh_ports", f"lacks {mesh}, the port of the mesh", "Add it there.")
+    port = host.get("cluster_registry", str, "").rpartition(":")[2]
+    opened = host.values.get("firewall_registry_port") or REGISTRY_PORT
+    if port and site.members("registry") and not _opens([opened], port):
+        host.refuse("firewall_registry_port", f"is {opened}, and cluster_registry has {port}", "Set it to that one.")
+
+
+def _opens(entries: Sequence[Any], port: Any) -> bool:
+    """Whether one of the entries, a port or a range as 29500:29510, holds the port."""
+    wanted = _number(port)
+    for entry in entries:
+        first, _, last = str(entry).partition(":")
+        low, high = _number(first), _number(last or first)
+        if wanted is not None and low is not None and high is not None and low <= wanted <= high:
+            return True
+    return False
 
 
 def _same_addresses(site: Site, nodes: Iterable[str]) -> Iterator[Problem]:

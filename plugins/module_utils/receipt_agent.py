@@ -8,7 +8,7 @@ import contextlib
 import json
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ansible_collections.gpustead.cluster.plugins.module_utils import receipts
@@ -20,7 +20,7 @@ class Store:
     """The receipts of this host, in `<state dir>/receipts`, for root alone.
 
     Of each role: `<role>.json` vouches; `<role>.last` is the one before, once a run has begun; `<role>.run` names the
-    run that may write the next, and what that run is made with.
+    run that may write the next, what that run is made with, and what runs have left since that receipt.
     """
 
     def __init__(self, state_dir: str) -> None:
@@ -73,19 +73,33 @@ class Store:
         return receipt
 
     def run(self, role: str) -> dict[str, Any]:
-        """The run that began last: its nonce, what the role is run with (salted), and what it found of its outputs."""
+        """The run that began last, if it left no receipt.
+
+        `nonce`; `inputs`: what the role is run with (salted); `found`: what was there of its outputs; `outputs`: what
+        runs may have left since the last receipt; `ended`: whether it came to its end.
+        """
+        nothing: dict[str, Any] = {"nonce": None, "inputs": {}, "found": {}, "outputs": [], "ended": False}
         try:
             with open(self.path(role, "run"), encoding="utf-8") as file:
-                found: dict[str, Any] = json.load(file)
-                return found
-        except (FileNotFoundError, ValueError):
-            return {"nonce": None, "inputs": {}, "found": {}}
+                return {**nothing, **json.load(file)}
+        except (FileNotFoundError, ValueError, TypeError):
+            return nothing
 
     def last(self, role: str) -> receipts.Receipt | None:
         try:
             return self.read(role, "last")
         except GpusteadError:
             return None
+
+    def newest(self, role: str) -> receipts.Receipt | None:
+        """The receipt, else the one before."""
+        try:
+            return self.read(role)
+        except GpusteadError:
+            return self.last(role)
+
+    def note(self, role: str, run: Mapping[str, Any]) -> None:
+        self.write(self.path(role, "run"), json.dumps(run).encode())
 
     def remove(self, role: str) -> None:
         """Remove the receipt; something else in its place is put aside, since nothing of it is ours."""
@@ -143,27 +157,42 @@ def check(request: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def previous(request: Mapping[str, Any]) -> dict[str, Any]:
-    """What the role left last time: {"previous": [[kind, subject], ...], "seen": {id: value}}. Changes nothing."""
+    """What the role may have left, and whether its last run did not come to its end. Changes nothing.
+
+    Returns {"previous": [[kind, subject], ...], "seen": {id: value}, "unfinished": ...}. `seen` is of the last receipt.
+    """
     store, role = Store(request["state_dir"]), request["role"]
-    last: receipts.Receipt | None
-    try:
-        last = store.read(role)
-    except GpusteadError:
-        last = store.last(role)
-    return {"previous": last.outputs if last else [], "seen": last.seen if last else {}}
+    last, run = store.newest(role), store.run(role)
+    return {
+        "previous": _together(last.outputs if last else [], run["outputs"]),
+        "seen": last.seen if last else {},
+        "unfinished": os.path.exists(store.path(role, "run")) and not run["ended"],
+    }
+
+
+def _together(specs: Sequence[Any], more: Sequence[Any]) -> list[Any]:
+    return [*specs, *(spec for spec in more if spec not in specs)]
 
 
 def begin(request: Mapping[str, Any]) -> dict[str, Any]:
-    """The run `nonce` of `role` begins: its receipt vouches no longer. Returns what `previous` does."""
+    """The run `nonce` of `role` begins: its receipt vouches no longer. Returns what `previous` does.
+
+    `outputs` are those that are known already. Should the run die, the next one takes them back where they are not
+    declared any more; but not what was there before: that is not the role's.
+    """
     store, role = Store(request["state_dir"]), request["role"]
-    salt = store.prepare()
-    left = previous(request)
+    host = Host(salt=store.prepare())
+    left, last = previous(request), store.newest(role)
+    new = [spec for spec in request["outputs"] if spec not in left["previous"]]
+    coming = [[kind, subject] for kind, subject in receipts.to_come(new, observe(new, host))]
     run = {
         "nonce": request["nonce"],
-        "inputs": receipts.salted(request["inputs"], salt),
-        "found": observe([(kind, subject) for kind, subject in left["previous"]], Host(salt=salt)),
+        "inputs": receipts.salted(request["inputs"], host.salt),
+        "found": observe(last.outputs if last else [], host),
+        "outputs": _together(store.run(role)["outputs"], coming),
+        "ended": False,
     }
-    store.write(store.path(role, "run"), json.dumps(run).encode())
+    store.note(role, run)
     try:
         receipt = store.read(role)
         store.write(store.path(role, "last"), receipt.dump().encode())
@@ -173,15 +202,29 @@ def begin(request: Mapping[str, Any]) -> dict[str, Any]:
     return left
 
 
+def end(request: Mapping[str, Any]) -> dict[str, Any]:
+    """The run `nonce` of `role` has ended and may leave no receipt: keep in mind what it left, `outputs`."""
+    store, role = Store(request["state_dir"]), request["role"]
+    run = store.run(role)
+    if run["nonce"] == request["nonce"]:
+        store.note(role, {**run, "outputs": _together(run["outputs"], request["outputs"]), "ended": True})
+    return {}
+
+
 def write(request: Mapping[str, Any]) -> dict[str, Any]:
     """The run `nonce` of `role` has ended: look at what it left and write the receipt, or say why not.
 
-    Returns {"changed": the outputs differ from those of the last receipt, "problems": [...]}.
+    Returns {"changed": the outputs differ from those of the last receipt, "problems": [...]}; with problems also
+    "acceptable": whether `accept` would do away with all of them.
     """
     store, role = Store(request["state_dir"]), request["role"]
     run = store.run(role)
     if run["nonce"] != request["nonce"]:
-        return {"changed": False, "problems": ["another run of this role has begun on this host in the meantime"]}
+        return {
+            "changed": False,
+            "problems": ["another run of this role has begun on this host in the meantime"],
+            "acceptable": False,
+        }
     salt = store.prepare()
     reads, outputs = ([(kind, subject) for kind, subject in request[part]] for part in ("reads", "outputs"))
     host = Host(salt=salt)
@@ -196,17 +239,17 @@ def write(request: Mapping[str, Any]) -> dict[str, Any]:
     )
     last = store.last(role)
     problems = list(receipts.unmet(outputs, receipt.seen))
-    if last:
-        gone = receipts.undeclared(last, receipt)
-        problems += [
-            f"{name}: it is not declared any more, and still there"
-            for name, value in observe(gone, host).items()
-            if value is not None
-        ]
-        if not request["accept"]:
-            problems += receipts.not_restored(last, receipt, run["found"])
-    if problems:
-        return {"changed": False, "problems": problems}
+    gone = receipts.undeclared(_together(last.outputs if last else [], run["outputs"]), outputs)
+    still = observe(gone.values(), host)
+    problems += [
+        f"{name}: it is not declared any more, and still there"
+        for name, spec in gone.items()
+        if receipts.must_go(spec, still[name])
+    ]
+    changed = list(receipts.not_restored(last, receipt, run["found"])) if last and not request["accept"] else []
+    if problems or changed:
+        end(request)
+        return {"changed": False, "problems": [*problems, *changed], "acceptable": not problems}
     store.write(store.path(role), receipt.dump().encode())
     os.unlink(store.path(role, "run"))
     # Another reason to vouch for the same outputs is no change of the host.
@@ -217,6 +260,7 @@ OPERATIONS: Mapping[str, Callable[[Mapping[str, Any]], dict[str, Any]]] = {
     "check": check,
     "previous": previous,
     "begin": begin,
+    "end": end,
     "write": write,
 }
 

@@ -34,6 +34,8 @@ EXPECTED: Mapping[str, Mapping[str, Any]] = {
     "container": {"state": "running", "health": "ok"},
     "docker": {"answers": True},
     "gluster": {"started": True},
+    "package": {"installed": True},
+    "certificate": {"readable": True, "renewed": True, "for_key": True},
 }
 # What stays when it is no longer declared: others may use it, or it holds data.
 KEPT = frozenset({"package", "unit", "image", "tree", "docker", "ufw", "group", "mountpoint", "contains"})
@@ -238,16 +240,30 @@ def _common(before: Any, after: Any) -> tuple[Any, Any]:
     return {field: before[field] for field in fields}, {field: after[field] for field in fields}
 
 
-def undeclared(last: Receipt, receipt: Receipt) -> list[Spec]:
-    """What the role had left before and no longer declares: it must be gone from the host."""
-    declared = {identify(spec) for spec in receipt.outputs}
-    return [
-        spec for spec in last.outputs if identify(spec) not in declared and must_go(spec, last.seen[identify(spec)])
-    ]
+def undeclared(before: Sequence[Spec], outputs: Sequence[Spec]) -> dict[str, Spec]:
+    """What the role had left before and no longer declares, by id."""
+    declared = {identify(spec) for spec in outputs}
+    return {identify(spec): spec for spec in before if identify(spec) not in declared}
 
 
 def must_go(spec: Spec, value: Any) -> bool:
-    """Whether an output that is not declared any more must disappear."""
-    if spec[0] in KEPT or spec[1].get("keep") or value is None:
+    """Whether an output that is not declared any more must disappear, as it is now."""
+    if spec[0] in KEPT or spec[1].get("keep") or spec[1].get("absent") or value is None:
         return False
     return not (isinstance(value, dict) and value.get("type") == "directory")
+
+
+def to_come(outputs: Sequence[Spec], seen: Seen) -> Iterator[Spec]:
+    """What of the outputs is not there before the role has run, and so will be its own doing."""
+    for kind, subject in outputs:
+        value = seen[identify((kind, subject))]
+        if value is None:
+            yield kind, subject
+        elif "error" in value:
+            continue
+        elif kind == "json_keys":
+            keys = [key for key in subject["keys"] if value.get(key if isinstance(key, str) else ".".join(key)) is None]
+            yield from [(kind, {**subject, "keys": keys})] if keys else []
+        elif kind == "lines":
+            lines = [line for line in subject.get("lines", []) if not value.get("present", {}).get(str(line).strip())]
+            yield from [(kind, {**subject, "lines": lines})] if lines else []

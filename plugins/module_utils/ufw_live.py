@@ -60,6 +60,10 @@ def setting(text: str, name: str) -> str:
     return found[-1] if found else ""
 
 
+def is_enabled(read: Read) -> bool:
+    return setting(read("/etc/ufw/ufw.conf"), "ENABLED").lower() == "yes"
+
+
 def chain(save: str, name: str) -> list[str]:
     """A chain in the output of iptables-save, without counters; nothing where there is none."""
     lines = [line.partition(" [")[0] for line in save.splitlines() if line.startswith(f":{name} ")]
@@ -69,7 +73,7 @@ def chain(save: str, name: str) -> list[str]:
 def kept(read: Read, family: Family) -> tuple[str, list[str]]:
     """What ufw loads of the chains that concern us, and their names."""
     block = _BLOCK.search(read(f"/etc/ufw/after{family.suffix}.rules"))
-    names = [f"ufw{family.suffix}-user-{way}" for way in ("input", "output")]
+    names = [f"ufw{family.suffix}-user-{way.lower()}" for way in WAYS]
     names += OWN_CHAINS if block else ()
     return read(f"/etc/ufw/user{family.suffix}.rules") + (block.group(1) if block else ""), names
 
@@ -121,8 +125,7 @@ def observe(run: Run, read: Read, input_accepts: Sequence[str] | None = None) ->
     Of a ufw that is not enabled the jumps alone count: to enable it with its old chains there would not make them.
     `input_accepts`: the rules ("v4 -s 10.0.0.1/32 -j ACCEPT") that may stand in INPUT itself; None: any.
     """
-    defaults = read("/etc/default/ufw")
-    enabled = setting(read("/etc/ufw/ufw.conf"), "ENABLED").lower() == "yes"
+    defaults, enabled = read("/etc/default/ufw"), is_enabled(read)
     found = []
     for family in FAMILIES:
         if family.suffix and (
@@ -148,13 +151,14 @@ def observe(run: Run, read: Read, input_accepts: Sequence[str] | None = None) ->
 def _differing(live: str, wanted: str, names: Sequence[str], defaults: str, family: Family) -> list[str]:
     chains = [name for name in names if chain(live, name) != chain(wanted, name)]
     prefix = f"ufw{family.suffix}"
-    for way in ("input", "output"):
+    for way in map(str.lower, WAYS):
         if f"-A {prefix}-before-{way} -j {prefix}-user-{way}" not in live.splitlines():
             chains.append(f"{prefix}-before-{way}")
-        # A policy cannot be REJECT. FORWARD's is Docker's, too.
-        policy = "ACCEPT" if setting(defaults, f"DEFAULT_{way.upper()}_POLICY") == "ACCEPT" else "DROP"
-        if chain(live, way.upper())[:1] != [f":{way.upper()} {policy}"]:
-            chains.append(way.upper())
+    for way in ("INPUT", "OUTPUT"):  # FORWARD's policy is Docker's, too
+        # A policy cannot be REJECT.
+        policy = "ACCEPT" if setting(defaults, f"DEFAULT_{way}_POLICY") == "ACCEPT" else "DROP"
+        if chain(live, way)[:1] != [f":{way} {policy}"]:
+            chains.append(way)
     return chains
 
 

@@ -242,6 +242,21 @@ def guard(rules: Sequence[Rule], session: Session | None, numbers: Iterable[int]
         )
 
 
+def guard_ipv6(defaults: str, session: Session | None) -> None:
+    """Refuse to enable a ufw that would close IPv6 altogether while we come over it.
+
+    Args:
+        defaults: the text of /etc/default/ufw; empty where ufw is yet to be installed.
+    """
+    off = re.search(r"^\s*IPV6=(?![\"']?yes\b)", defaults, re.MULTILINE | re.IGNORECASE)
+    if off and session and ":" in session.source:
+        raise GpusteadError(
+            f"SSH from {session.source}, while /etc/default/ufw says IPV6=no",
+            "IPV6=yes there, since ufw closes IPv6 otherwise",
+            "Nothing was enabled; set it, or connect over IPv4.",
+        )
+
+
 def show_added(run: Run) -> list[Rule]:
     return parse_added(_ufw(run, ["ufw", "show", "added"]))
 

@@ -14,6 +14,8 @@ description:
     is declared in its C(meta/receipt.yml).
   - The end looks at every output. It fails, and leaves no receipt, when one is not as declared, when one that is no
     longer declared is still there, or when the role did not restore one although it was run with the same as before.
+  - What runs without a receipt may have left is remembered until one is written, so that it is taken back when it is
+    not declared any more.
   - Changes nothing in check mode. Leaves no receipt in a run of some tasks only, or where nothing was checked before.
 options:
   state:
@@ -53,14 +55,20 @@ EXAMPLES = r"""
 
 RETURN = r"""
 previous:
-  description: With O(state=begun), what the role left when it last ended, as [kind, subject].
+  description: With O(state=begun), what the role may have left before, as [kind, subject].
   returned: success
   type: list
   elements: list
 seen:
-  description: What these and what the role read looked like then, by id; secrets as digests.
+  description: What the last receipt's outputs and what the role read looked like then, by id; secrets as digests.
   returned: success
   type: dict
+unfinished:
+  description:
+    - With O(state=begun), whether the last run of the role did not come to its end. What it had notified by then may
+      never have been carried out.
+  returned: success
+  type: bool
 drifted:
   description: Ids of the outputs that were found not as the role had left them.
   returned: success

@@ -19,8 +19,9 @@ description:
     to deny, and would cut SSH.
   - The jump to C(DOCKER-USER) must come first in C(FORWARD) where Docker publishes ports there, since without it what
     Docker publishes is open to everyone.
-  - Rules in other chains are not looked at. Of a ufw that is not enabled the jumps alone are, if its chains are still
-    there, since C(ufw enable) would not make them anew either.
+  - Rules in other chains are not looked at, since nobody but ufw knows what it makes of its files there. Of a ufw that
+    is not enabled the jumps alone are, if its chains are still there, since C(ufw enable) would not make them anew
+    either.
 options:
   input_accepts:
     description:
@@ -29,6 +30,11 @@ options:
       - Without it such rules are not looked at.
     type: list
     elements: str
+  reload:
+    description:
+      - Reload ufw in any case, if it is enabled. For who has seen that other chains of ufw's are not as they were.
+    type: bool
+    default: false
 attributes:
   check_mode:
     support: full
@@ -70,7 +76,10 @@ def read(path: str) -> str:
 
 
 def main() -> None:
-    argument_spec = {"input_accepts": {"type": "list", "elements": "str"}}
+    argument_spec = {
+        "input_accepts": {"type": "list", "elements": "str"},
+        "reload": {"type": "bool", "default": False},
+    }
     module = AnsibleModule(argument_spec=argument_spec, supports_check_mode=True)
     input_accepts = module.params["input_accepts"]
 
@@ -86,11 +95,12 @@ def main() -> None:
 
     try:
         stale = ufw_live.observe(run, read, input_accepts)
-        if stale and not module.check_mode:
+        changed = bool(stale) or (module.params["reload"] and ufw_live.is_enabled(read))
+        if changed and not module.check_mode:
             ufw_live.heal(run, read, stale, input_accepts)
     except GpusteadError as error:
         module.fail_json(msg=str(error))
-    module.exit_json(changed=bool(stale), stale=[str(one) for one in stale])
+    module.exit_json(changed=changed, stale=[str(one) for one in stale])
 
 
 if __name__ == "__main__":

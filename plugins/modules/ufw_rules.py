@@ -167,6 +167,7 @@ def main() -> None:
         wanted += [declared(rule, source) for rule in module.params["rules"] for source in rule["from_ip"]]
         todo = ufw.plan(present, wanted)
         after = list(todo.after)
+        ufw.guard_ipv6(read("/etc/default/ufw"), session)
         ufw.guard(after, session, numbers)
         if todo.changed and not module.check_mode:
             ufw.apply(run, todo)

@@ -5,33 +5,90 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 from typing import Any
 
+from ansible.errors import AnsibleActionFail, AnsibleError
 from ansible.parsing.dataloader import DataLoader
+from ansible.plugins.action import ActionBase
 from ansible_collections.gpustead.cluster.plugins.plugin_utils import receipt_inputs as inputs
 
 # Read once, when Ansible loads the action plugins: the processes that it forks for the hosts share it.
 ROLES = inputs.site_roles()
-SCOPES = {name: inputs.read_scope(name, DataLoader()) for name, role in ROLES.items() if role.files}
+GROUPS = frozenset(group for role in ROLES.values() for group in role.groups)
+# Groups of site.yml's own, which are there when a role begins and not at the check.
+PASSING = frozenset({"site_stale", "site_broken"})
 
 
-def variables(task_vars: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The host's variables as written, without those of the play, the role and the task."""
-    found: Mapping[str, Any] = task_vars["hostvars"].raw_get(task_vars["inventory_hostname"])
-    return found
+@cache
+def scope(name: str) -> inputs.Scope:
+    return inputs.read_scope(name, DataLoader())
 
 
-def host_inputs(name: str, given: Mapping[str, Any], templar: Any) -> dict[str, str]:
-    """Digests of what this host alone runs a role with: {part: digest}."""
-    return {**inputs.variable_inputs(ROLES[name], given), **file_inputs(name, given, templar)}
+for _name, _role in ROLES.items():
+    if _role.files:
+        scope(_name)
 
 
-def file_inputs(name: str, given: Mapping[str, Any], templar: Any) -> dict[str, str]:
-    """Those of the files on the controller. Their names are rendered, with the role's own defaults."""
-    if name not in SCOPES:
-        return {}
-    scope = SCOPES[name]
-    known = {**scope.defaults, **given, **scope.variables}
-    rendered = templar.copy_with_new_env(available_variables=known).template(scope.files)
-    lists = [[entry] if isinstance(entry, str) else entry for entry in rendered]
-    return inputs.file_parts({path for paths in lists for path in paths if path})
+class HostInputs:
+    """Digests of what one host alone runs roles with."""
+
+    def __init__(self, action: ActionBase, task_vars: Mapping[str, Any]) -> None:
+        self.templar, self.basedir = action._templar, action._loader.get_basedir()
+        self.hostvars, self.host = task_vars["hostvars"], task_vars["inventory_hostname"]
+        self.given = self._given(action)
+
+    def _given(self, action: ActionBase) -> Mapping[str, Any]:
+        """The host's variables as written: with those of the play, without those of the role and the task."""
+        play = action._task.get_play()
+        if not (play.vars or play.vars_files):  # as a rule; it is cheaper
+            return self.hostvars.raw_get(self.host)  # type: ignore[no-any-return]
+        manager = action._task.get_variable_manager()
+        host = manager._inventory.get_host(self.host)
+        return manager.get_vars(play=play, host=host, include_hostvars=False)  # type: ignore[no-any-return]
+
+    def of_role(self, name: str) -> dict[str, str]:
+        """What the host runs a role with: {part: digest}."""
+        role = ROLES[name]
+
+        def render(variable: str, value: Any) -> Any:
+            return self._render(name, variable, value)
+
+        return {
+            **inputs.variable_inputs(role, self.given, render),
+            **inputs.group_inputs(role, self.given["group_names"], GROUPS),
+            **self.files(name),
+        }
+
+    def files(self, name: str) -> dict[str, str]:
+        """Those of the files on the controller. Their names are rendered, with the role's own defaults."""
+        if not ROLES[name].files:
+            return {}
+        known = {**scope(name).defaults, **self.given, **scope(name).variables}
+        rendered = self._template(known, scope(name).files)
+        lists = [[entry] if isinstance(entry, str) else entry for entry in rendered]
+        return inputs.file_parts({path for paths in lists for path in paths if path})
+
+    def _render(self, name: str, variable: str, value: Any) -> Any:
+        """What a role sees of a variable. All that it can depend on stands here, as the check is not in the role."""
+        own = scope(name)
+        folder = str(own.variables["role_path"])
+        known = {
+            **own.defaults,
+            **self.given,
+            **own.variables,
+            "hostvars": self.hostvars,
+            "groups": {group: hosts for group, hosts in self.given["groups"].items() if group not in PASSING},
+            "group_names": [group for group in self.given["group_names"] if group not in PASSING],
+            "ansible_search_path": [folder, f"{folder}/tasks", self.basedir],
+        }
+        try:
+            return self._template(known, value)
+        except AnsibleError as error:
+            raise AnsibleActionFail(
+                f"{variable} of {self.host}: expected a value that can be told before role {name} runs, as it looks at "
+                f"files or other hosts ({error}). Correct what it looks at, or let it look at the inventory alone."
+            ) from error
+
+    def _template(self, known: Mapping[str, Any], value: Any) -> Any:
+        return self.templar.copy_with_new_env(available_variables=known).template(value)

@@ -3,8 +3,9 @@
 """What a role is run with, as digests: a host's receipt holds them, and a change of one makes the role run again.
 
 Variables are digested as they are written, not as they are rendered: rendering all of them for each host would cost
-more than the whole check. A role's inputs are found, not listed: every variable whose name stands anywhere in the
-role's files, and every variable whose name stands in the value of one of those.
+more than the whole check. Only what looks beyond itself is rendered, too. A role's inputs are found, not listed:
+every variable whose name stands anywhere in the role's files, and every variable whose name stands in the value of
+one of those.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import hashlib
 import importlib
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,8 @@ TEMPLATE = re.compile(r"{[{%].*?[%}]}", re.DOTALL)
 GROUPS = re.compile(r"groups\[['\"](\w+)['\"]\]")
 OF_OTHERS = re.compile(r"hostvars\[[^\]]+\]\.(\w+)")
 USED_COLLECTION = re.compile(r"\b((?:ansible|community)\.(?!builtin)\w+)\.\w+")
+# What looks beyond the variable it stands in: the text of it does not tell what it gives.
+LOOKS_AROUND = frozenset({"lookup", "query", "q", "hostvars", "groups", "group_names"})
 # Above this a file named by a variable (an image's archive) is told by size and time: reading it costs too much.
 LARGE = 4 * 1024 * 1024
 # Ansible's own variables say how and where it runs, not what; of those named ansible_*, these belong to the inventory.
@@ -72,6 +75,7 @@ class Role:
         names: the identifiers in its files.
         parts: digests of its files, by "file <path>".
         reads_groups, reads_of_others: groups whose members it reads, and the variables it reads of other hosts.
+        reads_own_groups: whether it reads which groups the host is in.
         collections: the collections whose modules it uses.
     """
 
@@ -83,6 +87,7 @@ class Role:
     parts: Mapping[str, str] = field(default_factory=dict)
     reads_groups: tuple[str, ...] = ()
     reads_of_others: tuple[str, ...] = ()
+    reads_own_groups: bool = False
     collections: tuple[str, ...] = ()
 
 
@@ -94,16 +99,18 @@ def read_role(folder: Path) -> Role:
         if path.is_file() and path.name != "README.md" and "__pycache__" not in path.parts
     }
     text = "\n".join(content.decode(errors="replace") for content in files.values())
+    names = frozenset(NAME.findall(text))
     receipt = yaml.safe_load(files["meta/receipt.yml"])
     return Role(
         name=folder.name,
         groups=tuple(receipt["groups"]),
         after=tuple(receipt.get("after", [])),
         files=tuple(receipt.get("files", [])),
-        names=frozenset(filter(is_of_site, NAME.findall(text))),
+        names=frozenset(filter(is_of_site, names)),
         parts={f"its file {name}": digest(content) for name, content in files.items() if name != "meta/main.yml"},
         reads_groups=tuple(sorted(set(GROUPS.findall(text)))),
         reads_of_others=tuple(sorted(set(OF_OTHERS.findall(text)))),
+        reads_own_groups="group_names" in names,
         collections=tuple(sorted(set(USED_COLLECTION.findall(text)))),
     )
 
@@ -125,7 +132,7 @@ def read_scope(name: str, loader: Any, root: Path = COLLECTION) -> Scope:
         return loader.load_from_file(str(folder / path), trusted_as_template=True)
 
     variables = {**load("vars/main.yml"), "role_path": str(folder)}
-    return Scope(load("defaults/main.yml"), variables, load("meta/receipt.yml")["files"])
+    return Scope(load("defaults/main.yml"), variables, load("meta/receipt.yml").get("files", []))
 
 
 def site_roles(root: Path = COLLECTION) -> dict[str, Role]:
@@ -210,10 +217,25 @@ def closure(names: Iterable[str], variables: Mapping[str, Any]) -> set[str]:
     return reached
 
 
-def variable_inputs(role: Role, variables: Mapping[str, Any]) -> dict[str, str]:
-    """The variables of a host that the role names, and those that they name."""
+def variable_inputs(
+    role: Role, variables: Mapping[str, Any], render: Callable[[str, Any], Any] = lambda _, value: value
+) -> dict[str, str]:
+    """The variables of a host that the role names, and those that they name.
+
+    As they are written; where one looks beyond itself (a lookup, another host) also as it is rendered.
+    """
     given = without_facts(variables)
-    return {f"variable {name}": digest(given[name]) for name in closure(role.names, given)}
+    parts = {}
+    for name in closure(role.names, given):
+        value = given[name]
+        rendered = [render(name, value)] if identifiers([value]) & LOOKS_AROUND else []
+        parts[f"variable {name}"] = digest([value, *rendered] if rendered else value)
+    return parts
+
+
+def group_inputs(role: Role, group_names: Iterable[str], ours: Iterable[str]) -> dict[str, str]:
+    """Which of `ours`, the groups that roles run on, the host is in: other groups come and go while the site runs."""
+    return {"the host's groups": digest(sorted(set(group_names) & set(ours)))} if role.reads_own_groups else {}
 
 
 def file_parts(paths: Iterable[str]) -> dict[str, str]:

@@ -60,12 +60,15 @@ def test_training_over_two_nodes_with_two_ranks_each(lab: Lab) -> None:
     )
     assert result.rc == 0, result.stdout + result.stderr
     assert len(set(re.findall(r"rank[ =:]+(\d+)", result.stdout))) >= 4, result.stdout
+    assert len(set(re.findall(r"rank=\d+ world_size=4 host=(\S+)", result.stdout))) == 2, result.stdout
     assert re.search(r"^.*OK world_size=4", result.stdout, re.MULTILINE), result.stdout
 
 
 def test_mesh_run_passes_on_the_failure_of_a_script(lab: Lab) -> None:
-    result = lab.nodes[0].compose(*MESH, "mesh-run --nodes 2 /opt/gpustead/examples/no_such.py", user=lab.owner)
+    script = "/opt/gpustead/examples/train.py --zero-stage 9"
+    result = lab.nodes[0].compose(*MESH, f"mesh-run --nodes 2 {script}", user=lab.owner)
     assert result.rc != 0
+    assert "invalid choice: 9" in result.stdout + result.stderr
 
 
 def test_mesh_run_names_a_node_that_it_does_not_know(lab: Lab) -> None:

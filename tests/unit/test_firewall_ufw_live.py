@@ -49,6 +49,7 @@ LIVE = "\n".join(
         "-A DOCKER-USER -j gpustead-forward",
         "-A ufw-before-input -j ufw-user-input",
         "-A ufw-before-output -j ufw-user-output",
+        "-A ufw-before-forward -j ufw-user-forward",
         "-A ufw-user-input -p tcp -m tcp --dport 22 -j ACCEPT",
         "COMMIT",
         "",
@@ -101,7 +102,11 @@ def test_what_is_in_force_is_not_stale_and_rules_of_others_elsewhere_are_theirs(
         (LIVE.replace("-A DOCKER-USER", "-A DOCKER-USER -j ACCEPT\n-A DOCKER-USER"), "iptables: DOCKER-USER"),
         (LIVE.replace(":INPUT DROP", ":INPUT ACCEPT"), "iptables: INPUT"),
         (LIVE.replace(JUMP, ""), "iptables: INPUT"),
+        (LIVE.replace(":OUTPUT ACCEPT", ":OUTPUT DROP"), "iptables: OUTPUT"),
         (LIVE.replace("-A ufw-before-input -j ufw-user-input\n", ""), "iptables: ufw-before-input"),
+        (LIVE.replace("-A ufw-before-forward -j ufw-user-forward\n", ""), "iptables: ufw-before-forward"),
+        (LIVE.replace(SSH, "-A ufw-user-output -d 9.9.9.9/32 -j DROP\n" + SSH), "iptables: ufw-user-output"),
+        (LIVE.replace(SSH, "-A ufw-user-forward -j ACCEPT\n" + SSH), "iptables: ufw-user-forward"),
     ],
 )
 def test_a_difference_is_named(live: str, said: str) -> None:
@@ -138,6 +143,12 @@ def test_jumps_in_another_order_are_put_right() -> None:
     live = LIVE.replace(f"{first}\n{second}\n", f"{second}\n{first}\n")
     assert disordered(live, V4) == ["INPUT"]
     assert jumps_back(LIVE, V4) == ""
+
+
+def test_a_reload_that_was_asked_for_needs_no_difference() -> None:
+    kernel = Kernel(LIVE)
+    heal(kernel.run, kernel.read, [])
+    assert kernel.done == [("ufw reload", "")]
 
 
 def test_whatever_changes_them_at_once_is_an_error() -> None:

@@ -15,6 +15,7 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.ufw_rules import 
     admits,
     find_session,
     guard,
+    guard_ipv6,
     normal,
     parse_added,
     plan,
@@ -158,6 +159,18 @@ def test_guard_refuses_to_cut_the_session() -> None:
         guard([Rule("deny", source="10.0.0.0/8")], HERE, [22])
     with pytest.raises(GpusteadError, match="SSH port 22"):
         guard([MESH], None, [22])
+
+
+@pytest.mark.parametrize("text", ["IPV6=no\n", "# x\nIPV6='no'\n", "IPV6=\n"])
+def test_guard_refuses_to_close_ipv6_under_the_session(text: str) -> None:
+    with pytest.raises(GpusteadError, match="2001:db8::5, while /etc/default/ufw says IPV6=no"):
+        guard_ipv6(text, Session("2001:db8::5", 22))
+    guard_ipv6(text, HERE)
+
+
+@pytest.mark.parametrize("text", ["", "IPV6=yes\n", 'IPV6="yes"\n', "#IPV6=no\nIPV6=YES\n"])
+def test_guard_lets_ipv6_be(text: str) -> None:
+    guard_ipv6(text, Session("2001:db8::5", 22))
 
 
 @pytest.mark.parametrize(

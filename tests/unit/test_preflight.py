@@ -92,6 +92,15 @@ BAD: dict[str, tuple[dict[str, Any], list[str]]] = {
     "the host's other SSH": ({"ansible_port": 10022}, ["by ssh and the host's own SSH"]),
     "the rendezvous": ({"workspace_ports": {**preflight.WORKSPACE_PORTS, "ssh": 29501}}, ["port 29501", "rendezvous"]),
     "the registry": ({"workspace_ports": {**preflight.WORKSPACE_PORTS, "ssh": 5000}}, ["by ssh and the registry"]),
+    "a port that the firewall closes": (
+        {"workspace_ports": {**preflight.WORKSPACE_PORTS, "jupyter": 28888}},
+        ["firewall_published_ports", "lacks 28888, the port of jupyter"],
+    ),
+    "the mesh's port closed": ({"ssh_mesh_port": 2223}, ["firewall_mesh_ports", "lacks 2223, the port of the mesh"]),
+    "the registry's port closed": (
+        {"cluster_registry": "reg:5001"},
+        ["firewall_registry_port", "is 5000, and cluster_registry has 5001"],
+    ),
     "no port": ({"workspace_ports": {**preflight.WORKSPACE_PORTS, "ssh": 70000}}, ["70000, the port of ssh"]),
     "a service left out": ({"workspace_ports": {"ssh": 10022}}, ["names ssh", "jupyter"]),
     "a short passphrase": ({"cluster_ca_passphrase": "short"}, ["cluster_ca_passphrase: is missing or shorter"]),
@@ -228,6 +237,14 @@ def test_two_nodes_with_one_address() -> None:
     assert "a and b have one address, 10.1.0.11" in line
 
 
+def test_other_ports_that_the_firewall_opens() -> None:
+    ports = {**preflight.WORKSPACE_PORTS, "jupyter": 28888}
+    more = {"workspace_ports": ports, "firewall_published_ports": [*ports.values()], "ssh_mesh_port": "29505"}
+    more["firewall_mesh_ports"] = ["29500:29510"]
+    site = Site({"gpu_nodes": ["n1"], "registry": ["n1"]}, {"n1": {**GOOD, **more}}, lambda path: CERTIFICATE)
+    assert [problem for problem in check(site) if "lacks" in problem.what] == []
+
+
 def test_defaults_are_those_of_the_roles() -> None:
     defaults = {
         role: yaml.safe_load((ROOT / "roles" / role / "defaults/main.yml").read_text())
@@ -236,6 +253,8 @@ def test_defaults_are_those_of_the_roles() -> None:
     assert defaults["workspace"]["workspace_ports"] == preflight.WORKSPACE_PORTS
     assert defaults["ssh_mesh"]["ssh_mesh_port"] == preflight.MESH_PORT
     assert defaults["firewall"]["firewall_registry_port"] == preflight.REGISTRY_PORT
+    assert defaults["firewall"]["firewall_published_ports"] == list(preflight.WORKSPACE_PORTS.values())
+    assert tuple(defaults["firewall"]["firewall_mesh_ports"]) == preflight.FIREWALL_MESH_PORTS
 
 
 def said(python: str = "3.13", uid: str = "0", release: str = "debian 13") -> str:

@@ -83,9 +83,10 @@ def test_no_dpkg_is_no_answer(lab: Lab) -> None:
 def test_units(lab: Lab) -> None:
     lab.says("systemctl", fixture("systemctl-show.txt"))
     about = {"load": "loaded", "enabled": "enabled", "active": "active", "stale": False}
-    docker: dict[str, Any] = {**about, "drop_ins": []}  # one of another role's, which vouches for it
-    ssh = {**about, "drop_ins": ["/etc/systemd/system/ssh.service.d/keys.conf"]}
-    assert lab.ask("unit", "docker.service", "nope.service", "ssh.service") == [docker, None, ssh]
+    docker: dict[str, Any] = {**about, "instead": [], "drop_ins": []}  # one of another role's, which vouches for it
+    found, none, ssh = lab.ask("unit", "docker.service", "nope.service", "ssh.service")
+    assert (found, none) == (docker, None)
+    assert [name.split(" ")[0] for name in ssh["drop_ins"]] == ["/etc/systemd/system/ssh.service.d/keys.conf"]
     assert len(lab.asked) == 1
     lab.says("systemctl", fixture("systemctl-show.txt").split("\n\n")[0])
     del docker["active"]
@@ -94,14 +95,37 @@ def test_units(lab: Lab) -> None:
 
 def test_a_unit_that_systemctl_refuses_leaves_the_others(lab: Lab) -> None:
     shown, missing, _ = fixture("systemctl-show.txt").split("\n\n")
-    said = "systemctl show -p LoadState,UnitFileState,ActiveState,DropInPaths,NeedDaemonReload -- "
+    said = "systemctl show -p LoadState,UnitFileState,ActiveState,FragmentPath,DropInPaths,NeedDaemonReload -- "
     lab.says("systemctl", "", 1, "Unit name a@.service is neither a valid invocation ID nor unit name.")
     lab.says(f"{said}docker.service", shown.replace("DropInPaths=", "DropInPaths=/usr/lib/b.conf /run/a.conf "))
     lab.says(f"{said}gone.service", missing.replace("inactive", "active"))
     docker, refused, gone = lab.ask("unit", "docker.service", "a@.service", "gone.service")
-    assert docker["drop_ins"] == ["/run/a.conf"]
+    assert [name.split(" ")[0] for name in docker["drop_ins"]] == ["/run/a.conf"]
     assert "neither" in refused["error"]
     assert gone["load"] == "not-found", "it still runs"
+
+
+def test_what_an_administrator_put_in_the_place_of_a_unit(lab: Lab) -> None:
+    """`systemctl edit --full`, and another edit of the same: both start the daemon with other options."""
+    shown = fixture("systemctl-show.txt").split("\n\n")[0]
+    path = "/etc/systemd/system/docker.service"
+
+    def instead(path: str, text: str = "") -> list[str]:
+        lab.says("systemctl", shown.replace("/usr/lib/systemd/system/docker.service", path))
+        lab.has({path: text})
+        value: list[str] = lab.ask("unit", "docker.service")["instead"]
+        return value
+
+    edited = instead(path, "ExecStart=dockerd -H tcp://0.0.0.0:2375\n")
+    assert [name.split(" ")[0] for name in edited] == [path]
+    assert instead(path, "ExecStart=dockerd\n") != edited
+    for brought in ("/lib/systemd/system/docker.service", "/run/systemd/generator.late/docker.service"):
+        assert instead(brought) == []
+    assert instead("/etc/systemd/system/gpustead-gpus.service") == [], "the role vouches for it as a file"
+    conffile = f"Package: docker.io\nConffiles:\n {path} d8e8fca2dc0f896fd7cb4cb0031ba249\nDescription: x\n"
+    lab.has({"/var/lib/dpkg/status": conffile})
+    assert instead(path, "test\n") == [], "a package has it there"
+    assert instead(path, "ExecStart=dockerd\n") != []
 
 
 def test_kernel(lab: Lab) -> None:
@@ -175,6 +199,7 @@ def test_mounts(lab: Lab) -> None:
         {
             "source": "10.214.10.5:/nas",
             "fstype": "fuse.glusterfs",
+            "read_only": False,
             "fstab_source": "10.214.10.5:/nas",
             "fstab_fstype": "glusterfs",
             "fstab_options": options,
@@ -182,6 +207,7 @@ def test_mounts(lab: Lab) -> None:
         {
             "source": None,
             "fstype": None,
+            "read_only": None,
             "fstab_source": "UUID=1",
             "fstab_fstype": "ext4",
             "fstab_options": None,
@@ -189,6 +215,7 @@ def test_mounts(lab: Lab) -> None:
         {
             "source": "nas:/top",
             "fstype": "nfs4",
+            "read_only": False,
             "fstab_source": None,
             "fstab_fstype": None,
             "fstab_options": None,
@@ -197,11 +224,21 @@ def test_mounts(lab: Lab) -> None:
         {
             "source": "tmpfs",
             "fstype": "tmpfs",
+            "read_only": True,
             "fstab_source": None,
             "fstab_fstype": None,
             "fstab_options": None,
         },
     ]
+
+
+@pytest.mark.parametrize(
+    ("here", "everywhere", "read_only"),
+    [("rw,noatime", "rw,vers=4.2", False), ("ro,noatime", "rw", True), ("rw", "ro,vers=4.2", True), ("rw", "", False)],
+)
+def test_a_mount_that_nobody_can_write_to(here: str, everywhere: str, read_only: bool, lab: Lab) -> None:
+    lab.has({"/proc/self/mountinfo": f"10 1 0:10 / /mnt/nas {here} - nfs4 nas:/ {everywhere}\n"})
+    assert lab.ask("mount", "/mnt/nas")["read_only"] is read_only
 
 
 @pytest.mark.skipif(
@@ -264,22 +301,84 @@ def firewall(lab: Lab) -> None:
 def test_ufw(lab: Lab) -> None:
     assert lab.ask("ufw", "status") is None
     firewall(lab)
-    value = {"enabled": True, "default_incoming": "deny", "default_outgoing": "allow", "logging": "low"}
-    assert lab.ask("ufw", "status") == {**value, "live": True, "accepts": []}
+    value = lab.ask("ufw", "status")
+    kernel = value.pop("kernel")
+    assert value == {
+        "enabled": True,
+        "default_incoming": "deny",
+        "default_outgoing": "allow",
+        "logging": "low",
+        "accepts": [],
+    }
+    assert [line for line in kernel if line.startswith("v4 INPUT ")] == [
+        "v4 INPUT DROP",
+        *(
+            f"v4 INPUT -j ufw-{stage}-input"
+            for stage in ("before-logging", "before", "after", "after-logging", "reject", "track")
+        ),
+    ]
+    assert not [line for line in kernel if "-user-input -" in line or "DOCKER" in line or "not ufw's" in line]
+    assert len([line for line in kernel if line.startswith("v6 ufw6-before-input ")]) > 10
     real = fixture("ip6tables-save.txt")
-    for change in (
-        real.replace(":INPUT DROP", ":INPUT ACCEPT"),
-        real.replace("-A INPUT -j ufw6-before-input\n", ""),
-        "",
-    ):
-        lab.says("ip6tables-save", change)
-        assert lab.ask("ufw", "status")["live"] is bool(not change), "an empty table: the kernel filters nothing"
     lab.says("ip6tables-save", real.replace("-A INPUT", "-A INPUT -s ::1/128 -j ACCEPT\n-A INPUT", 1))
     assert lab.ask("ufw", "status")["accepts"] == ["v6 -s ::1/128 -j ACCEPT"]
     lab.says("ip6tables-save", "", 3, "no table")
     assert "no table" in lab.ask("ufw", "status")["error"]
     (lab.root / "proc/net/if_inet6").unlink()
-    assert lab.ask("ufw", "status")["live"] is True, "without IPv6 there is nothing to filter"
+    without = lab.ask("ufw", "status")["kernel"]
+    assert without == [line for line in kernel if line.startswith("v4")], "without IPv6 there is nothing to filter"
+
+
+BEFORE = "-A ufw-before-input -i lo -j ACCEPT\n"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        (":OUTPUT ACCEPT", ":OUTPUT DROP", "OUTPUT DROP"),
+        (":INPUT DROP", ":INPUT ACCEPT", "INPUT ACCEPT"),
+        ("-A INPUT -j ufw-before-input\n", "", ""),
+        ("-A OUTPUT -j ufw-before-output\n", "", ""),
+        ("-A FORWARD -j ufw-before-forward\n", "", ""),
+        ("-A ufw-before-input -j ufw-user-input\n", "", ""),
+        (BEFORE, f"-A ufw-before-input -p tcp -m tcp --dport 9 -j ACCEPT\n{BEFORE}", "-p tcp -m tcp --dport 9 -j ACC"),
+        (BEFORE, f"-A ufw-user-output -d 9.9.9.9/32 -j DROP\n{BEFORE}", "not ufw's: -d 9.9.9.9/32 -j DROP"),
+        (BEFORE, f"-A ufw-user-forward -m comment --comment x -j DROP\n{BEFORE}", "+1 other rules"),
+        (BEFORE, f"-A ufw-user-input -p tcp -m tcp --dport 9 -j ACCEPT\n{BEFORE}", None),  # that of the rules
+        # A first `ufw enable` leaves these empty, the next reload fills them; a rule with `log` has two more in one.
+        ("-A ufw-user-limit-accept -j ACCEPT\n", "", None),
+        (BEFORE, f"-A ufw-user-logging-output -p udp -m udp --dport 33 -j RETURN\n{BEFORE}", None),
+        # Docker's and other people's, and what only the counters tell.
+        (":FORWARD DROP [0:0]", ":FORWARD ACCEPT [9:9]", None),
+        ("-A FORWARD -j DOCKER-USER", "-A FORWARD -j f2b\n-A FORWARD -j DOCKER-USER", None),
+        ("-A INPUT", "-A INPUT -p tcp -m multiport --dports 22 -j f2b-sshd\n-A INPUT", None),
+        (":ufw-before-input - [0:0]", ":ufw-before-input - [7:8]", None),
+    ],
+)
+def test_what_the_kernel_has_of_ufw(old: str, new: str, said: str | None, lab: Lab) -> None:
+    firewall(lab)
+    before = lab.ask("ufw", "status")["kernel"]
+    saved = fixture("iptables-save.txt")
+    assert old in saved
+    lab.says("iptables-save", saved.replace(old, new, 1))
+    after = lab.ask("ufw", "status")["kernel"]
+    assert (after != before) is (said is not None)
+    assert said in (None, "") or [line for line in after if line not in before and (said or "") in line]
+
+
+def test_rules_that_go_out_are_their_users_in_the_order_of_ufw(lab: Lab) -> None:
+    """What `ufw deny out 25` and `ufw route allow 80` leave; the kernel in another order is somebody's hand."""
+    firewall(lab)
+    before = lab.ask("ufw", "status")["kernel"]
+    kept = ["-p tcp --dport 25 -j DROP", "-s 10.9.9.9 -p udp --dport 53 -j ACCEPT"]
+    live = ["-p tcp -m tcp --dport 25 -j DROP", "-s 10.9.9.9/32 -p udp -m udp --dport 53 -j ACCEPT"]
+    for chain in ("ufw-user-output", "ufw-user-forward"):
+        tuples = [f"### tuple ### any any any\n-A {chain} {rule}\n" for rule in kept]
+        lab.has({"/etc/ufw/user.rules": "".join(tuples)})
+        for rules, differences in ((live, 0), (live[::-1], 1), (live[:1], 1), ([*live, *live], 1)):
+            saved = fixture("iptables-save.txt") + "".join(f"-A {chain} {rule}\n" for rule in rules)
+            lab.says("iptables-save", saved)
+            assert len(lab.ask("ufw", "status")["kernel"]) == len(before) + differences, rules
 
 
 def test_ufw_rules(lab: Lab) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import yaml
+from ansible_collections.gpustead.cluster.plugins.plugin_utils import receipt_host
 from ansible_collections.gpustead.cluster.plugins.plugin_utils import receipt_inputs as inputs
 
 ROOT = Path(__file__).parents[2]
@@ -51,6 +52,26 @@ def test_a_variable_reached_through_a_users_own_is_an_input(tmp_path: Path) -> N
     assert [name for name in before if before[name] != after[name]] == ["variable base_port"]
 
 
+@pytest.mark.parametrize(
+    ("value", "looks"),
+    [
+        (["{{ lookup('file', 'keys/ada.pub') }}"], True),
+        ({"a": "{{ q('file', 'x') }}"}, True),
+        ("{{ hostvars['gpu01'].cluster_address }}", True),
+        ("{{ 'x' if 'a' in group_names else groups['b'] }}", True),
+        ("{{ site_port }}", False),
+        ("lookup of groups", False),
+    ],
+)
+def test_what_looks_beyond_itself_counts_as_it_is_rendered(tmp_path: Path, value: Any, looks: bool) -> None:
+    toy = role(tmp_path, tasks__main="x: '{{ toy_users }}'")
+    variables = {"toy_users": "{{ site_users }}", "site_users": value}
+    first = inputs.variable_inputs(toy, variables, lambda _name, _value: "a")
+    second = inputs.variable_inputs(toy, variables, lambda _name, _value: "b")
+    assert (first != second) == looks
+    assert first["variable toy_users"] == second["variable toy_users"]
+
+
 def test_facts_and_registered_results_are_none(tmp_path: Path) -> None:
     toy = role(tmp_path, tasks__main="x: '{{ toy_port }} {{ gather_subset }} {{ __toy_found }} {{ ansible_host }}'")
     variables = {
@@ -92,6 +113,17 @@ def test_members_of_groups_and_what_is_read_of_them_are_inputs(tmp_path: Path) -
     ]
     assert "group gpu_nodes" in changed(common({"gpu_nodes": ["gpu01"]}, variables))
     assert inputs.common_inputs({"toy": toy}, {}, {}, "2.21")["toy"]["ansible-core"] != before["ansible-core"]
+
+
+def test_the_groups_of_a_host_are_an_input_of_a_role_that_asks_for_them(tmp_path: Path) -> None:
+    toy = role(tmp_path, tasks__main="x: '{{ rules | selectattr(0, \"in\", group_names) }}'")
+    ours = {"gpu_nodes", "nas_server"}
+    before = inputs.group_inputs(toy, ["gpu_nodes", "rack1"], ours)
+    assert set(before) == {"the host's groups"}
+    assert inputs.group_inputs(toy, ["site_stale", "gpu_nodes"], ours) == before
+    assert inputs.group_inputs(toy, ["gpu_nodes", "nas_server"], ours) != before
+    assert inputs.group_inputs(ROLES["base"], ["gpu_nodes"], ours) == {}
+    assert ROLES["firewall"].reads_own_groups
 
 
 def test_files_that_variables_name_count_with_their_contents(tmp_path: Path) -> None:
@@ -147,7 +179,14 @@ def test_names_that_templates_use_are_inputs(name: str) -> None:
 def test_groups_are_read_by_name(name: str) -> None:
     text = jinja(name)
     assert len(re.findall(r"\bgroups\[", text)) == len(inputs.GROUPS.findall(text))
+    assert re.findall(r"(?:\bin|[{(])\s*groups\b(?!\[)|hostvars\[[^\]]+\]\.group_names", text) == []
+    assert ROLES[name].reads_own_groups == ("group_names" in text)
     assert set(ROLES[name].groups) <= {"gpu_nodes", "nas_server", "registry"}
+
+
+def test_groups_that_the_site_makes_for_itself_are_known() -> None:
+    text = (ROOT / "playbooks/site.yml").read_text()
+    assert set(re.findall(r"__site_group: (\w+)", text)) == set(receipt_host.PASSING)
 
 
 def test_the_order_of_dependents_is_that_of_the_site() -> None:

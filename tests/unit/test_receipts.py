@@ -146,6 +146,23 @@ def test_nothing_is_vouched_for_that_is_not_as_it_should_be(changes: dict[str, A
     assert [line.partition(": ")[2] for line in found] == ([complaint] if complaint else [])
 
 
+@pytest.mark.parametrize(
+    ("kind", "value", "complaint"),
+    [
+        ("certificate", {"issuer": "a", "for_key": True, "renewed": True}, None),
+        ("certificate", {"issuer": "a", "renewed": True}, None),
+        ("certificate", {"issuer": "a", "for_key": True, "renewed": False}, "renewed should be true, is false"),
+        ("certificate", {"issuer": "a", "for_key": False, "renewed": True}, "for_key should be true, is false"),
+        ("certificate", {"readable": False}, "readable should be true, is false"),
+        ("package", {"installed": True}, None),
+        ("package", {"installed": False}, "installed should be true, is false"),
+    ],
+)
+def test_what_serves_nobody_is_not_vouched_for(kind: str, value: dict[str, Any], complaint: str | None) -> None:
+    found = list(receipts.unmet([(kind, {"name": "x"})], {f"{kind} x": value}))
+    assert found == ([f"{kind} x: {complaint}"] if complaint else [])
+
+
 def test_a_wanted_value_is_compared_with_what_is_there() -> None:
     user = ("user", {"name": "ada", "expect": {"uid": 1500}})
     assert list(receipts.unmet([user], {"user ada": {"uid": 1500}})) == []
@@ -203,20 +220,46 @@ class TestNotRestored:
         (("file", {"name": "/data"}), {"type": "directory"}, False),
         (("file", {"name": "/etc/x", "keep": True}), {"type": "file"}, False),
         (("package", {"name": "acl"}), {"installed": True}, False),
-        (("file", {"name": "/etc/x", "absent": True}), None, False),
+        (("file", {"name": "/etc/x"}), None, False),
+        (("file", {"name": "/etc/x", "absent": True}), {"type": "file"}, False),
     ],
 )
 def test_what_is_not_declared_any_more_must_go(spec: Any, value: Any, must_go: bool) -> None:
-    name = receipts.identify(spec)
-    last = make(outputs=[spec], reads=[], seen={name: value})
-    assert receipts.undeclared(last, make(outputs=[], reads=[], seen={})) == ([spec] if must_go else [])
+    assert receipts.must_go(spec, value) == must_go
+    assert receipts.undeclared([spec], []) == {receipts.identify(spec): spec}
+    assert receipts.undeclared([spec], [spec]) == {}
+
+
+@pytest.mark.parametrize(
+    ("spec", "value", "coming"),
+    [
+        (("user", {"name": "carol"}), None, ("user", {"name": "carol"})),
+        (("user", {"name": "carol"}), {"uid": 1502}, None),
+        (("lines", {"name": "/a", "lines": ["x", "y "]}), {"present": {"x": True, "y": False}},
+         ("lines", {"name": "/a", "lines": ["y "]})),
+        (("lines", {"name": "/a", "lines": []}), {"sha256": "d"}, None),
+        (("json_keys", {"name": "/a", "keys": ["x", ["y", "z"]]}), {"x": 1, "y.z": None},
+         ("json_keys", {"name": "/a", "keys": [["y", "z"]]})),
+        (("json_keys", {"name": "/a", "keys": ["x"]}), {"error": "no JSON"}, None),
+    ],
+)  # fmt: skip
+def test_what_is_there_before_a_role_runs_is_not_its_doing(spec: Any, value: Any, coming: Any) -> None:
+    assert list(receipts.to_come([spec], {receipts.identify(spec): value})) == ([coming] if coming else [])
 
 
 class TestAgent:
     """The agent as it runs on a host, on a state directory of its own."""
 
     def ask(self, state: Path, operation: str, **request: Any) -> dict[str, Any]:
-        given = {"state_dir": str(state), "role": "docker", "host": "gpu01", "nonce": "n1", "inputs": INPUTS, **request}
+        given = {
+            "state_dir": str(state),
+            "role": "docker",
+            "host": "gpu01",
+            "nonce": "n1",
+            "inputs": INPUTS,
+            "outputs": [],
+        }
+        given.update(request)
         answer: dict[str, Any] = json.loads(agent.answer(json.dumps({"operation": operation, **given})))
         return answer
 
@@ -237,7 +280,7 @@ class TestAgent:
 
     def test_a_role_that_ended_is_fresh(self, tmp_path: Path, output: Path) -> None:
         assert "has not run here" in self.check(tmp_path)["reasons"][0][1]
-        assert self.ask(tmp_path, "begin") == {"previous": [], "seen": {}}
+        assert self.ask(tmp_path, "begin") == {"previous": [], "seen": {}, "unfinished": False}
         assert self.write(tmp_path, output) == {"changed": True, "problems": []}
         assert self.check(tmp_path) == {"reasons": [], "drifted": []}
 
@@ -253,6 +296,14 @@ class TestAgent:
         assert "did not come to its end" in self.check(tmp_path)["reasons"][0][1]
         assert not (tmp_path / "receipts/docker.json").exists()
 
+    @pytest.mark.parametrize("operation", ["begin", "previous"])
+    def test_a_role_is_told_that_its_last_run_died(self, tmp_path: Path, output: Path, operation: str) -> None:
+        self.ask(tmp_path, "begin")
+        assert self.ask(tmp_path, operation)["unfinished"]
+        self.ask(tmp_path, "begin")
+        self.write(tmp_path, output)
+        assert not self.ask(tmp_path, operation)["unfinished"]
+
     def test_only_the_run_that_began_may_write(self, tmp_path: Path, output: Path) -> None:
         self.ask(tmp_path, "begin")
         self.ask(tmp_path, "begin", nonce="of another run")
@@ -265,7 +316,9 @@ class TestAgent:
         output.write_text("edited by hand")
         assert self.check(tmp_path)["drifted"] == [f"file {output}"]
         self.ask(tmp_path, "begin")
-        assert "sha256" in self.write(tmp_path, output)["problems"][0]
+        answer = self.write(tmp_path, output)
+        assert "sha256" in answer["problems"][0]
+        assert answer["acceptable"]
         verdict = self.check(tmp_path)
         assert "did not come to its end" in verdict["reasons"][0][1]
         assert verdict["drifted"] == [f"file {output}"]
@@ -280,9 +333,53 @@ class TestAgent:
         begun = self.ask(tmp_path, "begin", inputs={**INPUTS, "variable more": "c"})
         assert begun["previous"] == [["file", {"name": str(output)}]]
         assert begun["seen"][f"file {output}"]["type"] == "file"
-        assert "not declared any more" in self.write(tmp_path, output, outputs=[])["problems"][0]
+        answer = self.write(tmp_path, output, outputs=[], accept=True)
+        assert "not declared any more" in answer["problems"][0]
+        assert not answer["acceptable"]
         output.unlink()
         assert self.write(tmp_path, output, outputs=[])["problems"] == []
+
+    def test_what_a_run_without_a_receipt_added_is_not_forgotten(self, tmp_path: Path, output: Path) -> None:
+        self.ask(tmp_path, "begin")
+        self.write(tmp_path, output)
+        more = tmp_path / "more"
+        both = [["file", {"name": str(path)}] for path in (output, more)]
+        self.ask(tmp_path, "begin", nonce="partial")
+        more.write_text("by a run of some tasks only")
+        self.ask(tmp_path, "end", nonce="partial", outputs=both)
+        assert "a part of it" in self.check(tmp_path)["reasons"][0][1]
+        begun = self.ask(tmp_path, "begin")
+        assert begun["previous"] == both
+        assert not begun["unfinished"]
+        assert "not declared any more" in self.write(tmp_path, output)["problems"][0]
+        # Also after this try, which left no receipt either.
+        assert self.ask(tmp_path, "begin")["previous"] == both
+        more.unlink()
+        assert self.write(tmp_path, output)["problems"] == []
+        assert self.ask(tmp_path, "begin")["previous"] == both[:1]
+
+    def test_what_a_run_added_before_it_died_is_not_forgotten(self, tmp_path: Path, output: Path) -> None:
+        more = ["file", {"name": str(tmp_path / "more")}]
+        there = ["file", {"name": str(output)}]
+        self.ask(tmp_path, "begin", outputs=[more, there])
+        begun = self.ask(tmp_path, "begin")
+        # What was there before is somebody else's.
+        assert begun["previous"] == [more]
+        assert begun["unfinished"]
+        assert self.ask(tmp_path, "previous")["previous"] == [more]
+
+    def test_what_a_failed_end_declared_is_not_forgotten(self, tmp_path: Path, output: Path) -> None:
+        user = ["user", {"name": "nobody", "expect": {"uid": -1}}]
+        self.ask(tmp_path, "begin")
+        assert self.write(tmp_path, output, outputs=[user])["problems"]
+        begun = self.ask(tmp_path, "begin")
+        assert begun["previous"] == [user]
+        assert not begun["unfinished"]
+
+    def test_an_end_of_another_run_says_nothing(self, tmp_path: Path) -> None:
+        self.ask(tmp_path, "begin")
+        self.ask(tmp_path, "end", nonce="another", outputs=[["user", {"name": "mallory"}]])
+        assert self.ask(tmp_path, "begin")["previous"] == []
 
     @pytest.mark.parametrize("damage", ["", "{", '{"version": 2}', None])
     def test_a_damaged_receipt_is_stale_and_no_error(self, tmp_path: Path, output: Path, damage: str | None) -> None:

@@ -97,6 +97,18 @@ def test_no_role_reads_another_roles_variables(role: str) -> None:
     assert words & others == set()
 
 
+def test_who_may_read_a_file_is_part_of_a_receipt_where_its_contents_are() -> None:
+    """These kinds look at what a file says; that it is world-readable, or nobody's, only `file` sees."""
+    receipts = [load(ROOT / "roles" / role / "meta" / "receipt.yml")["outputs"] for role in SITE_ROLES]
+
+    def names(*kinds: str) -> set[str]:
+        subjects = [subject for outputs in receipts for kind in kinds for subject in outputs.get(kind, [])]
+        return {subject["name"] for subject in subjects if isinstance(subject, dict)}
+
+    assert len(names("json_keys", "certificate", "contains")) >= 5
+    assert sorted(names("json_keys", "certificate", "contains") - names("file")) == []
+
+
 # Role nvidia keeps its own account of what Docker has taken over.
 WITH_HANDLERS = [role for role in ROLES if (ROOT / "roles" / role / "handlers").is_dir() and role != "nvidia"]
 

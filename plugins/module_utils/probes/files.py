@@ -249,18 +249,19 @@ def _below(host: Host, path: str, directory: int, pattern: str) -> Iterable[tupl
         os.close(directory)
 
 
-def mountpoints(host: Host) -> dict[str, tuple[str, str]]:
-    """{mount point: (source, file system type)} from the kernel's list, of those on top."""
-    stacks: dict[str, dict[str, tuple[str, str, str]]] = {}
+def mountpoints(host: Host) -> dict[str, tuple[str, str, bool]]:
+    """{mount point: (source, file system type, whether it is read-only)} from the kernel's list, of those on top."""
+    stacks: dict[str, dict[str, tuple[str, str, str, bool]]] = {}
     for line in (host.text("/proc/self/mountinfo") or "").splitlines():
         before, _, after = line.partition(" - ")
-        fstype, source = after.split(" ")[:2]
-        number, parent, _device, _root, path = before.split(" ")[:5]
-        stacks.setdefault(unescape(path), {})[number] = parent, unescape(source), fstype
+        fstype, source, options = [*after.split(" "), ""][:3]
+        number, parent, _device, _root, path, here = before.split(" ")[:6]
+        read_only = "ro" in f"{here},{options}".split(",")  # this mount of it, or all
+        stacks.setdefault(unescape(path), {})[number] = parent, unescape(source), fstype, read_only
     found = {}
     for path, stack in stacks.items():
         # Not the last one of the list: propagation also puts mounts beneath others.
-        covered = {parent for parent, _source, _fstype in stack.values()}
+        covered = {entry[0] for entry in stack.values()}
         found[path] = next(entry[1:] for number, entry in reversed(list(stack.items())) if number not in covered)
     return found
 

@@ -27,7 +27,7 @@ _BARE = f'[ -e "$1" ] || exit {_NOT_THERE}; stat -c %a -- "$1" || exit; lsattr -
 def _mount(subject: Subject, host: Host) -> Value:
     """The topmost mount there, and the line of fstab."""
     path = path_of(subject)
-    source, fstype = host.once("mountpoints", mountpoints).get(path, (None, None))
+    source, fstype, read_only = host.once("mountpoints", mountpoints).get(path, (None, None, None))
     lines = [line.split() for line in (host.text("/etc/fstab") or "").splitlines() if not line.lstrip().startswith("#")]
     entry = next((line for line in lines if len(line) > 1 and unescape(line[1]).rstrip("/") == path), None)
     if not entry and source is None:
@@ -36,6 +36,7 @@ def _mount(subject: Subject, host: Host) -> Value:
     return {
         "source": source,
         "fstype": fstype,
+        "read_only": read_only,
         "fstab_source": fields[0],
         "fstab_fstype": fields[2],
         "fstab_options": fields[3],

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from ansible_collections.gpustead.cluster.plugins.module_utils.probes.files import (
@@ -20,6 +20,7 @@ _FAMILIES = ("v4", "v6")
 _SAVE = {"v4": "iptables-save", "v6": "ip6tables-save"}
 _UFW = {"v4": "ufw", "v6": "ufw6"}  # how the names of ufw's chains begin
 _KEPT = {"v4": "/etc/ufw/user.rules", "v6": "/etc/ufw/user6.rules"}
+_BUILT_IN = ("INPUT", "FORWARD", "OUTPUT")
 _WORDS = {"ACCEPT": "allow", "DROP": "deny", "REJECT": "reject"}
 # Options whose spelling does not differ between ufw's files and the kernel, up to what `normal` takes away.
 _PLAIN = {"-s", "-d", "-p", "-i", "-o", "-j", "--dport", "--dports", "--sport", "--sports", "!"}
@@ -58,21 +59,46 @@ def _ufw(subject: Subject, host: Host) -> Value:
         return None
     families = _FAMILIES if defaults.get("IPV6", "no") == "yes" else _FAMILIES[:1]
     incoming, outgoing = (defaults.get(f"DEFAULT_{way}_POLICY", "") for way in ("INPUT", "OUTPUT"))
+    # No chains: the kernel has no IPv6.
     ruled = {family: _chains(family, host) for family in families}
     return {
         "enabled": conf.get("ENABLED") == "yes",
         "default_incoming": _WORDS.get(incoming, incoming),
         "default_outgoing": _WORDS.get(outgoing, outgoing),
         "logging": conf.get("LOGLEVEL", ""),
-        # A policy cannot be REJECT: ufw sets DROP then. No chains: the kernel has no IPv6.
-        "live": all(_filters(family, chains, incoming) for family, chains in ruled.items() if chains or family == "v4"),
+        "kernel": [f"{family} {line}" for family, chains in ruled.items() for line in _in_force(family, chains, host)],
         "accepts": [f"{family} {rule}" for family, chains in ruled.items() for rule in accepts(chains)],
     }
 
 
-def _filters(family: str, chains: _Chains, incoming: str) -> bool:
-    policy, rules = chains.get("INPUT", ("", []))
-    return policy == ("ACCEPT" if incoming == "ACCEPT" else "DROP") and f"-j {_UFW[family]}-before-input" in rules
+def _in_force(family: str, chains: _Chains, host: Host) -> list[str]:
+    """What the kernel has of ufw: policies, its jumps in the built-in chains in their order, and its own chains.
+
+    FORWARD's policy is Docker's, too. Of the chains with rules of ufw's users `_ufw_rules` judges one; in those that go
+    out and through, what ufw does not keep so counts. The rest of them ufw fills at its next reload, or never.
+    """
+    prefix, lines = f"{_UFW[family]}-", []
+    kept = [line for _, _, rules in parse_kept(host.text(_KEPT[family]) or "") for line in rules]
+    for name, (policy, rules) in sorted(chains.items()):
+        if name in _BUILT_IN:
+            lines += [f"{name} {policy}"] if name != "FORWARD" else []
+            lines += [f"{name} {rule}" for rule in rules if rule.startswith(f"-j {prefix}")]
+        elif name in (f"{prefix}user-output", f"{prefix}user-forward"):
+            wanted = [line.partition(" ")[2] for line in kept if line.startswith(name + " ")]
+            lines += [f"{name} {line}" for line in _unlike(wanted, rules)]
+        elif name.startswith(prefix) and not name.startswith(f"{prefix}user-"):
+            lines += [f"{name} {rule}" for rule in rules]
+    return lines
+
+
+def _unlike(wanted: Sequence[str], rules: Sequence[str]) -> list[str]:
+    """Where the rules of the kernel differ from those that ufw keeps; of rules that are not plain only their number."""
+    kept, live = ([rule for rule in map(normal, lines) if _is_plain(rule)] for lines in (wanted, rules))
+    found = [f"not ufw's: {rule}" for rule in live if rule not in kept]
+    found += [f"missing: {rule}" for rule in kept if rule not in live]
+    others = len(rules) - len(live) - len(wanted) + len(kept)
+    found += [f"{others:+d} other rules"] if others else []
+    return found or ["in another order"] * (kept != live)
 
 
 def accepts(chains: _Chains) -> list[str]:

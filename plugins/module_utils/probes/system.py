@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 from collections.abc import Sequence
@@ -18,8 +19,9 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.probes.files impo
     reason,
 )
 
-_UNIT = ("LoadState", "UnitFileState", "ActiveState", "DropInPaths", "NeedDaemonReload")
-_VENDOR = ("/usr/lib/", "/lib/")  # what packages bring: they may change it
+_UNIT = ("LoadState", "UnitFileState", "ActiveState", "FragmentPath", "DropInPaths", "NeedDaemonReload")
+# What packages bring, also as scripts of System V: they may change it.
+_VENDOR = ("/usr/lib/", "/lib/", "/run/systemd/generator")
 _OURS = "/gpustead-"  # the role that wrote it vouches for it as a file
 
 
@@ -78,10 +80,10 @@ def _show(names: Sequence[str], host: Host) -> list[Value]:
     if len(blocks) != len(names):
         raise Unreadable(f"systemctl described {len(blocks)} units of {len(names)}")
     # In the order of the names, under which an alias is not listed.
-    return [_unit(dict(line.partition("=")[::2] for line in block.splitlines())) for block in blocks]
+    return [_unit(dict(line.partition("=")[::2] for line in block.splitlines()), host) for block in blocks]
 
 
-def _unit(shown: dict[str, str]) -> Value:
+def _unit(shown: dict[str, str], host: Host) -> Value:
     missing = [key for key in _UNIT if key not in shown]
     if missing:
         raise Unreadable(f"systemctl does not know {', '.join(missing)}")
@@ -91,11 +93,27 @@ def _unit(shown: dict[str, str]) -> Value:
         "load": shown["LoadState"],
         "enabled": shown["UnitFileState"],
         "active": shown["ActiveState"],
-        "drop_ins": sorted(
-            path for path in shown["DropInPaths"].split() if not path.startswith(_VENDOR) and _OURS not in path
-        ),
+        # An administrator's: the file in place of the package's, and what is added to it.
+        "instead": _theirs([shown["FragmentPath"]], host),
+        "drop_ins": _theirs(shown["DropInPaths"].split(), host),
         "stale": shown["NeedDaemonReload"] == "yes",
     }
+
+
+def _theirs(paths: Sequence[str], host: Host) -> list[str]:
+    """Those that no package and no role brought, with what they hold: an edited one is another."""
+    values = []
+    for path in sorted(path for path in paths if path and not path.startswith(_VENDOR) and _OURS not in path):
+        data = host.read(path) or b""
+        if not _is_packaged(path, data, host):
+            values.append(f"{path} ({host.digest(data, secret=True)[:12]})")
+    return values
+
+
+def _is_packaged(path: str, data: bytes, host: Host) -> bool:
+    """Whether it is as a package brought it: some have their units in /etc, and bring others with an upgrade."""
+    known = hashlib.md5(data, usedforsecurity=False).hexdigest()  # what dpkg has of conffiles
+    return f"\n {path} {known}\n".encode() in (host.read("/var/lib/dpkg/status") or b"")
 
 
 def _sysctl(subject: Subject, host: Host) -> Value:

@@ -61,10 +61,6 @@ def both(host: Host) -> set[str]:
     }
 
 
-def succeeds(host: Host, command: str) -> bool:
-    return bool(host.run(command).rc == 0)
-
-
 def killed(lab: Lab, *args: str, when: Callable[[], bool]) -> bool:
     """Whether a run was still at it when it was killed with all its children."""
     with subprocess.Popen(
@@ -83,6 +79,10 @@ def killed(lab: Lab, *args: str, when: Callable[[], bool]) -> bool:
                 return True
             time.sleep(0.05)
     return False
+
+
+def holds(host: Host, command: str) -> bool:
+    return bool(host.run(command).rc == 0)
 
 
 def kill_session(leader: int) -> None:
@@ -123,7 +123,7 @@ def test_docker_runs_as_a_killed_run_had_written(lab: Lab) -> None:
     node = lab.nodes[0]
     for number in range(80, 85):
         written = f"grep -q '\"{number}m\"' /etc/docker/daemon.json"
-        assert killed(lab, *log_size(number), when=partial(succeeds, node, written))
+        assert killed(lab, *log_size(number), when=partial(holds, node, written))
         if node.run(UNREAD).rc == 0:
             break
     else:
@@ -135,10 +135,9 @@ def test_docker_runs_as_a_killed_run_had_written(lab: Lab) -> None:
 
 def authority(folder: Path, number: int) -> Path:
     path = folder / f"killed{number}.crt"
-    command = f"openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=killed{number}"
-    subprocess.run(
-        [*command.split(), "-keyout", str(folder / "key"), "-out", str(path)], check=True, capture_output=True
-    )
+    kind = ["-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", f"/CN=killed {number}"]
+    target = ["-keyout", str(folder / "key"), "-out", str(path)]
+    subprocess.run(["openssl", "req", *kind, *target], check=True, capture_output=True)
     return path
 
 
@@ -152,7 +151,7 @@ def test_an_authority_that_a_killed_run_removed_is_trusted_no_more(lab: Lab, tmp
         site(lab, "-e", json.dumps({"base_ca_certificates": [*usual, str(path)]}))
         node.check_output(trusted)
         gone = f"! ls /usr/local/share/ca-certificates/gpustead-*killed{number}.crt"
-        assert killed(lab, *without, when=partial(succeeds, node, gone))
+        assert killed(lab, *without, when=partial(holds, node, gone))
         if node.run(trusted).rc == 0:
             break
     else:

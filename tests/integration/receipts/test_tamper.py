@@ -27,12 +27,13 @@ NETWORK = (r"firewall/",)
 class Case:
     """What is done to the outputs whose "<host> <role>/<id>" matches; {} is the name (quoted).
 
+    Of several commands each host gets one, in turn.
     `also`: patterns of "<role>/<id>" of what goes along with it on that host.
     """
 
     pattern: str
     round: int
-    command: str
+    command: str | tuple[str, ...]
     also: tuple[str, ...] = ()
 
 
@@ -82,9 +83,18 @@ CASES: Sequence[Case] = (
     ),
     Case(r"base/file /etc/apt/apt.conf.d/90gpustead-proxy$", FILES, APPEND),
     Case(r"base/tree /usr/local/share/ca-certificates$", FILES, "echo >> $(ls {}/gpustead-*.crt | head -n 1)"),
+    Case(r"base/file /etc/ssl/certs/ca-certificates.crt$", RUNNING, "chmod 0600 {}"),
     Case(r"base/contains ", FILES, "sed -i d {}"),
     # nas
-    Case(r"nas/mount ", FILES, "sed -i '\\,[[:space:]]{}[[:space:]],s/noatime/atime/' /etc/fstab"),
+    # Not with the files, some of which lie on it. Of this mount alone: the containers write to the file system.
+    Case(
+        r"nas/mount ",
+        RUNNING,
+        (
+            "mount -i -o remount,bind,ro {}",
+            "sed -i '\\,[[:space:]]{}[[:space:]],s/noatime/atime/' /etc/fstab",
+        ),
+    ),
     Case(r"nas/mountpoint ", FILES, "unshare -m sh -c 'umount {0}; chattr -i {0}; chmod 0755 {0}'"),
     Case(r"nas/gluster ", RUNNING, "gluster --mode=script volume set {} server.root-squash off"),
     Case(r"nas/unit ", RUNNING, "systemctl -q disable {}"),
@@ -101,7 +111,17 @@ CASES: Sequence[Case] = (
     Case(r"docker/member ", FILES, "gpasswd -d $(echo {} | tr : ' ')"),
     # firewall
     Case(r"firewall/unit ", FILES, "systemctl -q disable {}"),
-    Case(r"firewall/ufw status$", RUNNING, "ufw disable", NETWORK),
+    Case(
+        r"firewall/ufw status$",
+        RUNNING,
+        (
+            "ufw disable",
+            "iptables -I ufw-before-input 1 -p tcp --dport 9999 -j ACCEPT",
+            "iptables -P OUTPUT DROP",
+            "ip6tables -D INPUT -j ufw6-before-input",
+        ),
+        NETWORK,
+    ),
     Case(
         r"firewall/ufw_rules ",
         FILES,
@@ -114,14 +134,17 @@ CASES: Sequence[Case] = (
     Case(r"firewall/chain DOCKER-USER$", FILES, "iptables -D FORWARD -j {0}; ip6tables -I {0} 1 -j ACCEPT"),
     Case(r"firewall/chain ", FILES, "ip6tables -D {} 1"),
     # registry
-    Case(r"registry/json_keys ", FILES, "rm {}"),
+    Case(r"registry/json_keys ", FILES, "rm {}", ("registry/file /root/.docker/config.json$",)),
+    Case(r"registry/file /root/.docker/config.json$", RUNNING, "chmod 0644 {}"),
     Case(r"registry/certificate ", FILES, EXPIRED_X509),
+    Case(r"registry/file \S+/registry.crt$", RUNNING, "chmod 0 {}"),
     Case(r"registry/unit ", RUNNING, "systemctl stop {}"),
     # images
     Case(r"images/tree ", FILES, "echo tampered > {}/tampered"),
     Case(r"images/image ", RUNNING, "docker tag {} tampered/with:it && docker rmi {}"),
     # workspace, ssh_mesh
     Case(r"ssh_mesh/certificate ", FILES, EXPIRED_SSH),
+    Case(r"ssh_mesh/file \S+-cert.pub$", RUNNING, "chmod 0600 {}"),
     Case(r"/container \S+/jupyter$", FILES, CONTAINER + "docker update --memory 3g --memory-swap 3g $c"),
     Case(r"/container \S+/tensorboard$", FILES, CONTAINER + "docker stop $c"),
     Case(r"/container \S+/gradio$", FILES, CONTAINER + "docker rm -f $c"),
@@ -132,7 +155,7 @@ CASES: Sequence[Case] = (
     Case(r"/package glusterfs-client$", CORE, REMOVE),
     Case(r"/package docker-registry$", CORE, REMOVE, ("registry/unit ",)),
     Case(r"/package iptables$", CORE, REMOVE, (*NETWORK, *DOCKER_SILENT)),
-    Case(r"/package ca-certificates$", CORE, PURGE, ("base/contains ",)),
+    Case(r"/package ca-certificates$", CORE, PURGE, ("base/contains ", "base/file /etc/ssl/certs/")),
     # Whether the mountpoint is immutable is asked of its lsattr.
     Case(r"/package e2fsprogs$", CORE, PURGE, ("nas/mountpoint ",)),
     Case(r"/package python3-requests$", CORE, PURGE),
@@ -155,13 +178,14 @@ def case_of(output: Output) -> Case | None:
     return next((case for case in CASES if re.search(case.pattern, f"{output.role}/{output.name}")), None)
 
 
-def command(case: Case, output: Output, options: dict[str, object]) -> str:
+def command(case: Case, output: Output, options: dict[str, object], turn: int) -> str:
     """The shell command, as the one who may change it: root is squashed on the share."""
     name = output.name.split(" ", 1)[1]
-    if "{project}" in case.command:
+    chosen = case.command if isinstance(case.command, str) else case.command[turn % len(case.command)]
+    if "{project}" in chosen:
         project, service = name.split("/")
-        return case.command.format(project=project, service=service)
-    line = case.command if case.command == EXPIRED_X509 else case.command.replace("{0}", "{}")
+        return chosen.format(project=project, service=service)
+    line = chosen if chosen == EXPIRED_X509 else chosen.replace("{0}", "{}")
     line = line.replace("{}", shlex.quote(name))
     uid = options.get("as")
     return f"setpriv --reuid {uid} --regid {uid} --clear-groups sh -c {shlex.quote(line)}" if uid else line
@@ -189,7 +213,8 @@ def test_what_is_tampered_with_is_named_and_healed(lab: Lab, tmp_path: Path, rou
     cases = {output: case for output in declared if (case := case_of(output)) and case.round == round_}
     assert cases
     for output, case in cases.items():
-        lab[output.host].check_output(command(case, output, declared[output]))
+        turn = sorted(other.host for other in cases if other.name == output.name).index(output.host)
+        lab[output.host].check_output(command(case, output, declared[output], turn))
 
     status, found = drift(lab, tmp_path / "drift.json")
     assert status == 2
