@@ -101,6 +101,18 @@ def test_a_published_port_goes_with_its_declaration(lab: Lab) -> None:
     assert_fresh(lab)
 
 
+def test_a_mount_goes_with_its_declaration(lab: Lab) -> None:
+    node = lab.nodes[1]
+    more = {"nas_extra_mounts": [{"path": "/mnt/more", "source": node.variables["nas_source"]}]}
+    site(lab, "-e", json.dumps(more), "--limit", node.name)
+    assert node.check_output("ls /mnt/more/users") == node.check_output("ls /mnt/nas/users")
+    site(lab, "--limit", node.name)
+    assert node.run("findmnt /mnt/more").rc != 0
+    assert "/mnt/more" not in node.check_output("cat /etc/fstab")
+    assert node.run("findmnt /mnt/nas").rc == 0
+    assert_fresh(lab)
+
+
 def unfinished(host: Host, role: str) -> bool:
     return bool(host.run(f"test -e {STATE}/{role}.run && ! test -e {STATE}/{role}.json").rc == 0)
 
