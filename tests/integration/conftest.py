@@ -53,7 +53,8 @@ class Host:
 
     def module(self, name: str, args: dict[str, Any], check: bool = False) -> dict[str, Any]:
         """Runs one Ansible module on the host and returns its result."""
-        command = ["ansible", self.name, "-i", str(self.inventory), "-m", name, "-a", json.dumps(args)]
+        command = ["ansible", self.name, "-i", str(self.inventory), "-m", name]
+        command += ["-a", json.dumps(args)] if args else []
         if check:
             command += ["--check", "--diff"]
         environment = {
