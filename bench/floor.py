@@ -93,7 +93,8 @@ def entry(path: str, with_content: bool = True) -> Value | None:
 
 
 def named(status: os.stat_result) -> Value:
-    import grp  # noqa: PLC0415  # the floor itself needs no names
+    # Only for the pyinfra contestant: the floor itself must not pay for these.
+    import grp  # noqa: PLC0415
     import pwd  # noqa: PLC0415
 
     return {"user": pwd.getpwuid(status.st_uid).pw_name, "group": grp.getgrgid(status.st_gid).gr_name}

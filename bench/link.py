@@ -13,6 +13,7 @@ keeps its address: here a route to it leads through the link, there a route back
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import fcntl
 import os
 import select
@@ -62,8 +63,6 @@ def setns(descriptor: int) -> None:
     if hasattr(os, "setns"):
         os.setns(descriptor, 0)
         return
-    import ctypes  # noqa: PLC0415
-
     if ctypes.CDLL(None, use_errno=True).setns(descriptor, 0):
         raise OSError(ctypes.get_errno(), "setns")
 
