@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 import yaml
+from ansible.parsing.dataloader import DataLoader
+from ansible.plugins.action import ActionBase
+from ansible.template import Templar
 from ansible_collections.gpustead.cluster.plugins.plugin_utils import receipt_host
 from ansible_collections.gpustead.cluster.plugins.plugin_utils import receipt_inputs as inputs
 
@@ -198,3 +202,20 @@ def test_the_order_of_dependents_is_that_of_the_site() -> None:
     assert len(order) == len(includes) == len(ROLES)
     for name, given in ROLES.items():
         assert all(includes.index(before) < includes.index(name) for before in given.after)
+
+
+def test_a_host_that_leaves_a_group_runs_the_firewall_with_something_else() -> None:
+    def inputs_of(*groups: str) -> dict[str, str]:
+        play = SimpleNamespace(vars={}, vars_files=[])
+        loader = DataLoader()
+        action = SimpleNamespace(
+            _templar=Templar(loader=loader), _loader=loader, _task=SimpleNamespace(get_play=lambda: play)
+        )
+        given = {"group_names": list(groups), "groups": {name: ["one"] for name in groups}}
+        hostvars = SimpleNamespace(raw_get=lambda host: given)
+        task_vars = {"hostvars": hostvars, "inventory_hostname": "one"}
+        return receipt_host.HostInputs(cast(ActionBase, action), task_vars).of_role("firewall")
+
+    both, without = inputs_of("gpu_nodes", "registry"), inputs_of("gpu_nodes")
+    assert {part for part in both if both[part] != without.get(part)} == {"the host's groups"}
+    assert inputs_of("gpu_nodes", "site_stale", "rack7") == without
