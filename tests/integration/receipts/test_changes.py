@@ -111,6 +111,9 @@ def test_a_mount_goes_with_its_declaration(lab: Lab) -> None:
     assert "/mnt/more" not in node.check_output("cat /etc/fstab")
     assert node.run("findmnt /mnt/nas").rc == 0
     assert_fresh(lab)
+    # The mountpoint stays: who goes on writing there must not fill the host's disk unawares.
+    assert node.run("touch /mnt/more/lost").rc != 0
+    node.check_output("chattr -i /mnt/more; rmdir /mnt/more")
 
 
 def unfinished(host: Host, role: str) -> bool:
