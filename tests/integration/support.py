@@ -104,9 +104,18 @@ def drift(lab: Lab, report: Path) -> tuple[int, set[Output]]:
 
 
 def run_after() -> dict[str, set[str]]:
-    """Role to the roles that run again because it does."""
+    """Role to the roles that run again because it does, and because those do."""
     following: dict[str, set[str]] = {}
     for file in sorted((PROJECT / "roles").glob("*/meta/receipt.yml")):
         for cause in yaml.safe_load(file.read_text()).get("after", []):
             following.setdefault(cause, set()).add(file.parent.parent.name)
-    return following
+    return {cause: reached(following, cause) for cause in following}
+
+
+def reached(following: Mapping[str, set[str]], role: str) -> set[str]:
+    found: set[str] = set()
+    new = {role}
+    while new:
+        new = {after for one in new for after in following.get(one, ())} - found
+        found |= new
+    return found

@@ -224,9 +224,10 @@ def test_what_is_tampered_with_is_named_and_healed(lab: Lab, tmp_path: Path, rou
     expected = {(finding.role, finding.host) for finding in found}
     following = run_after()
     expected |= {(after, host) for role, host in expected for after in following.get(role, ())}
-    ran = roles_run(site(lab))
+    text = site(lab)
+    ran = roles_run(text)
     assert expected <= ran
-    assert sorted(ran - expected) == [], "ran without need"
+    assert sorted(ran - expected) == [], f"ran without need:\n{text}"
     assert_fresh(lab)
     assert seen(lab) == before
     for node in lab.nodes:
