@@ -1,6 +1,6 @@
 # Copyright: gpustead developers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""A stack of image layers: keys that change with what goes into a layer, and the bake file that builds it."""
+"""A stack of image layers: order, names, keys that change with what goes in, and the bake file that builds them."""
 
 from __future__ import annotations
 
@@ -8,16 +8,18 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Callable
 
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
 
-Run = Callable[[Sequence[str]], "tuple[int, str, str]"]
-
 KEY_LENGTH = 12
+NAME = re.compile("[a-z0-9]+(?:[._-][a-z0-9]+)*")
+TAG = re.compile("[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
+# Flavours of nvidia/cuda, which say nothing that the layers above do not.
+FLAVOURS = frozenset({"base", "devel", "runtime", "latest"})
 
 
 @dataclass(frozen=True)
@@ -29,187 +31,283 @@ class Layer:
         context: directory with its Dockerfile, whose `FROM parent` is the layer below.
         args: build arguments.
         parent: name of the layer below; empty for one that stands on the base image (`ARG base`).
+        contexts: further sources for its Dockerfile (`from=<name>`): a directory, or a git URL with its commit.
+        tags: tags beside its key.
+        platforms: such as `linux/arm64`; empty for the builder's own.
     """
 
     name: str
     context: str
     args: Mapping[str, str] = field(default_factory=dict)
     parent: str = ""
+    contexts: Mapping[str, str] = field(default_factory=dict)
+    tags: Sequence[str] = ()
+    platforms: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
-class Built:
-    """A layer with its key and the reference it is tagged with."""
+class Planned:
+    """A layer with its key and its names.
+
+    Attributes:
+        chain: what it is made of, from the ground up: `cuda1281-ubuntu2404_ssh_uv_torch`.
+        ref: registry, chain and the beginning of the key as the tag.
+    """
 
     layer: Layer
     key: str
+    chain: str
     ref: str
+
+    @property
+    def refs(self) -> list[str]:
+        """All references that it is tagged with, that of its key first."""
+        return [self.ref, *(f"{self.ref.rpartition(':')[0]}:{tag}" for tag in self.layer.tags)]
 
 
 def parse(raw: Sequence[Mapping[str, Any]]) -> list[Layer]:
-    """Make layers of a module's argument; each stands on the one before unless it names its parent.
+    """Make layers of a module's argument, parents first; each stands on the one before unless it names its parent.
 
     Raises:
-        GpusteadError: a name that is bad or used twice, a parent that does not come before, no Dockerfile.
+        GpusteadError: a bad name or tag, a name used twice, a parent that is not there, a cycle, no Dockerfile, a
+            git source without its commit.
     """
     layers: list[Layer] = []
     for item in raw:
-        name = str(item["name"])
-        names = [layer.name for layer in layers]
-        if not re.fullmatch("[a-z0-9]+(?:[._-][a-z0-9]+)*", name):
-            raise GpusteadError(f"layer name {name!r}", "lower-case letters, digits, . _ -", "Rename the layer.")
-        if name in names:
-            raise GpusteadError(f"two layers named {name!r}", "names used once", "Rename one of them.")
         parent = item.get("parent")
-        if parent is None:
-            parent = names[-1] if names else ""
-        if parent and parent not in names:
-            raise GpusteadError(
-                f"layer {name!r} stands on {parent!r}",
-                f"a layer before it ({', '.join(names) or 'none'})",
-                "Correct parent, or the order of the layers.",
+        layers.append(
+            Layer(
+                name=str(item["name"]),
+                context=str(item["context"]),
+                args={str(key): str(value) for key, value in (item.get("args") or {}).items()},
+                parent=str(parent) if parent is not None else (layers[-1].name if layers else ""),
+                contexts={str(key): str(value) for key, value in (item.get("contexts") or {}).items()},
+                tags=tuple(str(tag) for tag in item.get("tags") or ()),
+                platforms=tuple(str(platform) for platform in item.get("platforms") or ()),
             )
-        context = str(item["context"])
-        if not os.path.isfile(os.path.join(context, "Dockerfile")):
-            raise GpusteadError(f"layer {name!r}: {context}/Dockerfile", "a file", "Correct the layer's context.")
-        args = {str(key): str(value) for key, value in (item.get("args") or {}).items()}
-        layers.append(Layer(name, context, args, parent))
+        )
     if not layers:
         raise GpusteadError("the stack has no layer", "at least one", "Set images_stack.")
-    return layers
+    _check_names(layers)
+    for layer in layers:
+        _check_sources(layer)
+    return _parents_first(layers)
+
+
+def _check_names(layers: Sequence[Layer]) -> None:
+    seen: set[str] = set()
+    for layer in layers:
+        if not NAME.fullmatch(layer.name):
+            raise GpusteadError(f"layer name {layer.name!r}", "lower-case letters, digits, . _ -", "Rename the layer.")
+        if layer.name in seen:
+            raise GpusteadError(f"two layers named {layer.name!r}", "names used once", "Rename one of them.")
+        seen.add(layer.name)
+        for tag in layer.tags:
+            if not TAG.fullmatch(tag):
+                raise GpusteadError(
+                    f"tag {tag!r} of layer {layer.name!r}", "letters, digits, _ . -, at most 128", "Correct the tag."
+                )
+
+
+def _check_sources(layer: Layer) -> None:
+    if not os.path.isfile(os.path.join(layer.context, "Dockerfile")):
+        raise GpusteadError(
+            f"layer {layer.name!r}: {layer.context}/Dockerfile", "a file", "Correct the layer's context."
+        )
+    for name, source in layer.contexts.items():
+        if is_git(source) and not re.search("#[0-9a-f]{40}$", source):
+            raise GpusteadError(
+                f"layer {layer.name!r}: {name} is {source!r}",
+                "a git URL that ends in # and the 40 hex digits of a commit",
+                "Name the commit: a branch would build something else tomorrow under the same key.",
+            )
+        if not is_git(source) and not os.path.isdir(source):
+            raise GpusteadError(
+                f"layer {layer.name!r}: {name} is {source!r}", "a directory", "Correct the path, or bring it there."
+            )
+
+
+def _parents_first(layers: Sequence[Layer]) -> list[Layer]:
+    """The layers in an order in which each comes after the one that it stands on."""
+    names = {layer.name for layer in layers}
+    for layer in layers:
+        if layer.parent and layer.parent not in names:
+            raise GpusteadError(
+                f"layer {layer.name!r} stands on {layer.parent!r}, which is not in the stack",
+                f"one of {', '.join(sorted(names - {layer.name})) or 'none'}",
+                "Correct parent, or add that layer.",
+            )
+    ordered: list[Layer] = []
+    rest = list(layers)
+    while rest:
+        done = {layer.name for layer in ordered}
+        ready = [layer for layer in rest if not layer.parent or layer.parent in done]
+        if not ready:
+            raise GpusteadError(
+                f"the stack has a cycle: {_cycle(rest)}",
+                "layers that stand on one another from the ground up",
+                "Correct parent of one of them; an empty parent is the base image.",
+            )
+        ordered += ready
+        rest = [layer for layer in rest if layer not in ready]
+    return ordered
+
+
+def _cycle(layers: Sequence[Layer]) -> str:
+    """`a -> b -> a`: who stands on whom, among layers of which each stands on another of them."""
+    parents = {layer.name: layer.parent for layer in layers}
+    path = [layers[0].name]
+    while parents[path[-1]] not in path:
+        path.append(parents[path[-1]])
+    start = path.index(parents[path[-1]])
+    return " -> ".join([*path[start:], path[start]])
+
+
+def tips(layers: Sequence[Layer]) -> list[str]:
+    """The names of the layers that no other stands on."""
+    parents = {layer.parent for layer in layers}
+    return [layer.name for layer in layers if layer.name not in parents]
+
+
+def is_git(source: str) -> bool:
+    """Whether a context is fetched by BuildKit itself. Source: https://docs.docker.com/build/concepts/context/."""
+    return bool(re.match(r"(?:https?://|ssh://|git://|git@)", source))
+
+
+def base_name(base: str) -> str:
+    """The beginning of a chain: `nvidia/cuda:12.8.1-devel-ubuntu24.04` is `cuda1281-ubuntu2404`."""
+    path, _, _ = base.partition("@")
+    name, _, tag = path.rpartition("/")[2].partition(":")
+    parts = [part.replace(".", "").lower() for part in tag.split("-") if part and part not in FLAVOURS]
+    glue = "" if parts and parts[0].isdigit() else "-"
+    joined = re.sub("[^a-z0-9]+", "-", (name.lower() + glue + "-".join(parts))).strip("-")
+    return joined or "base"
 
 
 def digest_of_tree(directory: str) -> str:
-    """A digest over names, executable bits and contents of all files below a directory."""
+    """A digest over names, executable bits and contents of all files below a directory, `.git` left out."""
     digest = hashlib.sha256()
     for path in sorted(Path(directory).rglob("*")):
-        if path.is_symlink() or path.is_file():
+        relative = path.relative_to(directory)
+        if relative.parts[0] != ".git" and (path.is_symlink() or path.is_file()):
             content = os.readlink(path).encode() if path.is_symlink() else path.read_bytes()
             executable = not path.is_symlink() and bool(path.stat().st_mode & 0o100)
-            head = f"{path.relative_to(directory)}\0{executable}\0{len(content)}\0"
+            head = f"{relative}\0{executable}\0{len(content)}\0"
             digest.update(head.encode())
             digest.update(content)
     return digest.hexdigest()
 
 
-def keys(layers: Sequence[Layer], base: str, contexts: Mapping[str, str], repository: str) -> list[Built]:
-    """Give every layer its key: a digest of its files, arguments, named contexts, and of what it stands on.
+def plan(
+    layers: Sequence[Layer], base: str, base_id: str, contexts: Mapping[str, str], repository: str
+) -> list[Planned]:
+    """Give every layer its key: a digest of its files, arguments, sources, and of what it stands on.
 
     Args:
-        base: id of the base image, so that a new base makes new layers.
+        layers: parents first.
+        base: reference of the base image, for the names.
+        base_id: id of the base image, so that a new base makes new layers.
         contexts: name to directory; counts for the layers whose Dockerfile uses `from=<name>`.
         repository: prefix of the references, such as `10.1.0.5:5000/gpustead`.
     """
-    made: dict[str, Built] = {}
+    made: dict[str, Planned] = {}
     for layer in layers:
-        dockerfile = Path(layer.context, "Dockerfile").read_text(encoding="utf-8")
-        used = {name: digest_of_tree(path) for name, path in sorted(contexts.items()) if f"from={name}" in dockerfile}
+        parent = made.get(layer.parent)
+        sources = {**_used(layer, contexts), **layer.contexts}
         parts = {
-            "parent": made[layer.parent].key if layer.parent else base,
+            "parent": parent.key if parent else base_id,
             "args": dict(sorted(layer.args.items())),
             "context": digest_of_tree(layer.context),
-            "contexts": used,
+            "contexts": {
+                name: source if is_git(source) else digest_of_tree(source) for name, source in sorted(sources.items())
+            },
+            "platforms": sorted(layer.platforms),
         }
         key = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
-        made[layer.name] = Built(layer, key, f"{repository}/{layer.name}:{key[:KEY_LENGTH]}")
+        chain = f"{parent.chain if parent else base_name(base)}_{layer.name}"
+        made[layer.name] = Planned(layer, key, chain, f"{repository}/{chain}:{key[:KEY_LENGTH]}")
     return list(made.values())
 
 
-def bake_file(built: Sequence[Built], base: str, contexts: Mapping[str, str], proxies: Mapping[str, str]) -> str:
-    """The stack for `docker buildx bake`; parents are linked as contexts, so that one call builds all.
+def dockerfile(layer: Layer) -> str:
+    """The text of the layer's Dockerfile."""
+    return Path(layer.context, "Dockerfile").read_text(encoding="utf-8")
 
-    Proxies are predefined arguments of BuildKit: they reach the build and stay in neither image nor cache key.
+
+def _used(layer: Layer, contexts: Mapping[str, str]) -> dict[str, str]:
+    """Those of the stack's contexts that the layer's Dockerfile takes from."""
+    text = dockerfile(layer)
+    return {name: path for name, path in contexts.items() if f"from={name}" in text}
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What all layers of a build get.
+
+    Attributes:
+        base: reference of the base image.
+        contexts: name to directory.
+        arguments: proxies and the like: predefined arguments of BuildKit, which stay in neither image nor cache key.
+        secrets: id to the file that holds it, for `RUN --mount=type=secret,id=…`.
+        options: `output` and `attest`.
+    """
+
+    base: str
+    contexts: Mapping[str, str] = field(default_factory=dict)
+    arguments: Mapping[str, str] = field(default_factory=dict)
+    secrets: Mapping[str, str] = field(default_factory=dict)
+    options: Mapping[str, Sequence[str]] = field(default_factory=dict)
+
+
+def bake_file(planned: Sequence[Planned], build: Collection[str], inputs: Inputs) -> str:
+    """The layers named in `build` for `docker buildx bake`; one call builds all, independent ones side by side.
+
+    A parent that is built is linked as a target, one that is there as an image.
     Source: https://docs.docker.com/build/bake/contexts/
     """
+    refs = {item.layer.name: item.ref for item in planned}
     targets: dict[str, Any] = {}
-    for item in built:
+    for item in planned:
         layer = item.layer
-        linked = {"parent": f"target:{layer.parent}"} if layer.parent else {}
-        args = {**({} if layer.parent else {"base": base}), **layer.args, **proxies}
-        targets[layer.name] = {
+        if layer.name not in build:
+            continue
+        linked = {}
+        if layer.parent:
+            built = layer.parent in build
+            linked["parent"] = f"target:{layer.parent}" if built else f"docker-image://{refs[layer.parent]}"
+        target = {
             "context": layer.context,
-            "contexts": {**linked, **contexts},
-            "args": args,
+            "contexts": {**linked, **inputs.contexts, **layer.contexts},
+            "args": {**({} if layer.parent else {"base": inputs.base}), **layer.args, **inputs.arguments},
             "tags": [item.ref],
-            "labels": {"org.gpustead.key": item.key},
+            "labels": {
+                "org.gpustead.key": item.key,
+                "org.gpustead.chain": item.chain,
+                "org.opencontainers.image.base.name": inputs.base,
+            },
+            "secret": [f"id={name},src={path}" for name, path in inputs.secrets.items()],
+            "platforms": list(layer.platforms),
+            **inputs.options,
         }
-    group = {"default": {"targets": [item.layer.name for item in built]}}
-    return json.dumps({"group": group, "target": targets}, indent=2, sort_keys=True)
+        targets[layer.name] = {name: value for name, value in target.items() if value}
+    return json.dumps({"group": {"default": {"targets": list(targets)}}, "target": targets}, indent=2, sort_keys=True)
 
 
-def image_id(run: Run, ref: str) -> str:
-    """The id of a local image; empty when there is none."""
-    code, out, _ = run(["docker", "image", "inspect", "--format", "{{.Id}}", ref])
-    return out.strip() if code == 0 else ""
+def to_build(planned: Sequence[Planned], there: Callable[[str], bool]) -> list[str]:
+    """Names of the layers to be built, parents first: those asked for that are not there, and what they lack below.
 
+    Asked for are the layers that no other stands on, and those with tags of their own.
 
-def repo_digest(run: Run, ref: str) -> str:
-    """`name@sha256:…` of a local image that was pushed to or pulled from the registry of `ref`; empty if neither."""
-    code, out, _ = run(["docker", "image", "inspect", "--format", "{{json .RepoDigests}}", ref])
-    if code:
-        return ""
-    name = ref.rsplit(":", 1)[0]
-    return next((digest for digest in json.loads(out or "[]") or [] if digest.split("@")[0] == name), "")
-
-
-def have_base(run: Run, base: str, archive: str) -> str:
-    """The id of the base image: local, or pulled, or loaded from an archive made by `docker save`."""
-    found = image_id(run, base)
-    if found:
-        return found
-    code, _, err = run(["docker", "pull", "--quiet", base])
-    if code and archive:
-        code, _, err = run(["docker", "load", "--quiet", "--input", archive])
-    found = image_id(run, base)
-    if not found:
-        raise GpusteadError(
-            f"base image {base!r} is not to be had: {last_words(err, 3)}",
-            "an image that is on the builder, in a registry, or in images_base_archive",
-            "Correct images_base, or save the image to an archive and set images_base_archive.",
-        )
-    return found
-
-
-def last_words(text: str, lines: int = 15) -> str:
-    """The end of what a tool said, on one line."""
-    return " | ".join(line.strip() for line in text.strip().splitlines()[-lines:] if line.strip())
-
-
-def failed_step(output: str, layers: Sequence[Layer]) -> str:
-    """The layer and the instruction at which `docker buildx bake` stopped; empty when the output names none.
-
-    The builder names the target it was asked for, which can be a child: the instruction tells whose it is.
+    Args:
+        planned: all layers.
+        there: tells whether a layer's image is on the builder or in the registry; is asked once for each at most.
     """
-    step = re.search(r"^ > \[(\S+) [^\]]*\] (.*?):?$", output, re.MULTILINE)
-    if not step:
-        return ""
-    target, instruction = step.groups()
-    start = " ".join(instruction.split()[:2])
-    owners = [layer.name for layer in layers if start in Path(layer.context, "Dockerfile").read_text(encoding="utf-8")]
-    name = target if target in owners or not owners else owners[0]
-    return f"layer {name!r} at {instruction[:80]!r}"
-
-
-def build(run: Run, bake: str, layers: Sequence[Layer]) -> None:
-    """Run the bake file; raises GpusteadError with the layer and the end of the builder's output."""
-    code, out, err = run(["docker", "buildx", "bake", "--file", bake, "--progress", "plain"])
-    if code:
-        output = f"{out}\n{err}"
-        raise GpusteadError(
-            f"{failed_step(output, layers) or 'the stack'} does not build: {last_words(output)}",
-            "a build that ends well",
-            "Nothing was pushed; mend the layer's Dockerfile or arguments and run again.",
-        )
-
-
-def push(run: Run, ref: str) -> str:
-    """Push one reference and return it by digest."""
-    code, out, err = run(["docker", "push", "--quiet", ref])
-    digest = repo_digest(run, ref)
-    if code or not digest:
-        raise GpusteadError(
-            f"{ref} could not be pushed: {last_words(err or out, 3)}",
-            "a registry that takes it",
-            "Look at the registry, its disk and the login of this host, and run again.",
-        )
-    return digest
+    layers = {item.layer.name: item.layer for item in planned}
+    known: dict[str, bool] = {}
+    tagged = [name for name, layer in layers.items() if layer.tags]
+    for name in [*tips(list(layers.values())), *tagged]:
+        below = name
+        while below and below not in known:
+            known[below] = there(below)
+            below = "" if known[below] else layers[below].parent
+    return [name for name in layers if known.get(name) is False]

@@ -1,28 +1,33 @@
 #!/usr/bin/python
 # Copyright: gpustead developers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Build a stack of image layers and push the last one, when something in it has changed."""
+"""Build the layers of an image stack that have changed, and push them."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: image_stack
-short_description: Build a stack of image layers and push the last one, when something has changed
+short_description: Build the layers of an image stack that have changed, and push them
 version_added: "0.1.0"
 author: gpustead developers
 description:
   - Gives every layer a key, the digest of all that goes into it and of the layer below, and tags it with that key.
-    Where the last layer is on the builder or in the registry under its key, nothing is built.
-  - Builds with C(docker buildx bake), all layers in one call.
+    A layer that is on the builder or in the registry under its key is not built.
+  - Builds with C(docker buildx bake), in one call, layers that do not stand on one another side by side. What is there
+    already is the ground for what is not.
+  - Nothing is pushed before everything is built.
+  - Builds in the background of the host, so that a lost connection does not end it at once, and prints a line for every
+    layer that is ready, and one every half minute that says what is worked on.
+requirements: [docker, docker buildx]
 options:
   layers:
-    description: The layers, from the ground up.
+    description: The layers. Each stands on the one before it in the list, unless it names its O(layers[].parent).
     type: list
     elements: dict
     required: true
     suboptions:
       name:
-        description: Name of the layer and of its image.
+        description: Name of the layer, and of its part in the image's name.
         type: str
         required: true
       context:
@@ -33,10 +38,26 @@ options:
         description: Build arguments.
         type: dict
       parent:
-        description: Layer that it stands on. By default the one before it.
+        description: Layer that it stands on; empty for the base image. By default the one before it.
         type: str
+      contexts:
+        description: >-
+          Sources that its Dockerfile uses with C(from=<name>): a directory on the builder, or the URL of a git
+          repository that ends in C(#) and the 40 digits of a commit.
+        type: dict
+      tags:
+        description: Tags beside the key.
+        type: list
+        elements: str
+      platforms:
+        description: Platforms such as C(linux/arm64); more than one needs containerd's image store.
+        type: list
+        elements: str
+  target:
+    description: Layer that is returned as RV(ref). By default the last in the list.
+    type: str
   base:
-    description: Image that the first layer stands on, as build argument C(base).
+    description: Image that layers without a parent stand on, as build argument C(base).
     type: str
     required: true
   base_archive:
@@ -47,17 +68,43 @@ options:
     type: str
     required: true
   contexts:
-    description: Further directories that Dockerfiles use with C(from=<name>).
+    description: Further directories that Dockerfiles of all layers can use with C(from=<name>).
     type: dict
     default: {}
   proxies:
     description: Proxy settings for the build; they stay in no image.
     type: dict
     default: {}
+  secrets:
+    description: >-
+      Values for C(RUN --mount=type=secret,id=<name>). They lie in files of root's in C(/run) while the build runs, stay
+      in no image, and do not count for the keys.
+    type: dict
+    default: {}
+  compression:
+    description: Compression of the layers. Counts where Docker keeps images in containerd's store; else it is gzip.
+    type: str
+    choices: [zstd, gzip, estargz, uncompressed]
+    default: zstd
+  attestations:
+    description: >-
+      What is pushed beside the images. Counts where Docker keeps images in containerd's store. V(sbom) needs the image
+      C(docker/buildkit-syft-scanner).
+    type: list
+    elements: str
+    choices: [provenance, sbom]
+    default: [provenance]
   push:
-    description: Whether to push the last layer.
+    description: Whether to push.
     type: bool
     default: true
+  timeout:
+    description: Seconds until the build is given up.
+    type: int
+    default: 7200
+  progress:
+    description: File that gets a line of JSON for everything that is reached, while it runs.
+    type: path
 attributes:
   check_mode:
     support: full
@@ -73,22 +120,31 @@ EXAMPLES = r"""
     base: nvidia/cuda:12.8.1-devel-ubuntu24.04
     repository: 10.1.0.5:5000/gpustead
     layers:
-      - {name: base, context: /var/lib/gpustead/images/base}
+      - {name: ssh, context: /var/lib/gpustead/images/ssh}
       - {name: torch, context: /var/lib/gpustead/images/torch, args: {torch_version: 2.13.0}}
+      - {name: ffmpeg, context: /var/lib/gpustead/images/ffmpeg, parent: ssh, tags: [stable]}
+    target: torch
 """
 
 RETURN = r"""
 layers:
-  description: Name, key and reference of each layer.
+  description: The layers, parents first.
   returned: success
   type: list
   elements: dict
+  contains:
+    name: {description: Name., type: str}
+    key: {description: Digest of what went into it., type: str}
+    chain: {description: "What it is made of, such as C(cuda1281-ubuntu2404_ssh_torch).", type: str}
+    ref: {description: Reference with the key as tag., type: str}
+    size: {description: "Bytes on the builder, of the layers below too; null when it is not there.", type: int}
+    seconds: {description: Seconds that its build took in this run; null when it was not built., type: float}
 ref:
-  description: The last layer by digest (by tag when it was not pushed; empty when it is yet to be built).
+  description: The target by digest (by tag when it was not pushed; empty when it is yet to be built).
   returned: success
   type: str
 key:
-  description: Key of the last layer.
+  description: Key of the target.
   returned: success
   type: str
 built:
@@ -96,77 +152,98 @@ built:
   returned: success
   type: list
   elements: str
+pushed:
+  description: References that were pushed, or would be.
+  returned: success
+  type: list
+  elements: str
+store:
+  description: C(containerd) or C(classic), the image store of the builder's Docker; null when nothing was built.
+  returned: success
+  type: str
 """
 
+import contextlib
+import json
 import os
+import subprocess
 import tempfile
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import Callable
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.gpustead.cluster.plugins.module_utils import image_stack as stack
+from ansible_collections.gpustead.cluster.plugins.module_utils import image_builder as builder
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
+from ansible_collections.gpustead.cluster.plugins.module_utils.image_stack import parse
 
 LAYER = {
     "name": {"type": "str", "required": True},
     "context": {"type": "path", "required": True},
     "args": {"type": "dict"},
     "parent": {"type": "str"},
+    "contexts": {"type": "dict"},
+    "tags": {"type": "list", "elements": "str"},
+    "platforms": {"type": "list", "elements": "str"},
 }
 ARGUMENTS = {
     "layers": {"type": "list", "elements": "dict", "required": True, "options": LAYER},
+    "target": {"type": "str"},
     "base": {"type": "str", "required": True},
     "base_archive": {"type": "path"},
     "repository": {"type": "str", "required": True},
     "contexts": {"type": "dict", "default": {}},
     "proxies": {"type": "dict", "default": {}},
+    "secrets": {"type": "dict", "default": {}, "no_log": True},
+    "compression": {"type": "str", "choices": ["zstd", "gzip", "estargz", "uncompressed"], "default": "zstd"},
+    "attestations": {
+        "type": "list",
+        "elements": "str",
+        "choices": ["provenance", "sbom"],
+        "default": ["provenance"],
+    },
     "push": {"type": "bool", "default": True},
+    "timeout": {"type": "int", "default": 7200},
+    "progress": {"type": "path"},
 }
+# A proxy of this session must not reach the builder but by the option; attestations are asked for by name.
+ENVIRONMENT = {"LC_ALL": "C.UTF-8", "BUILDX_NO_DEFAULT_ATTESTATIONS": "1"}
 
 
-def settle(run: stack.Run, params: dict[str, Any], check: bool) -> dict[str, Any]:
-    """Observe, plan, apply; returns the module's result."""
-    layers = stack.parse(params["layers"])
-    base = params["base"]
-    there = stack.image_id(run, base) if check else stack.have_base(run, base, params["base_archive"] or "")
-    plan = stack.keys(layers, there, params["contexts"], params["repository"])
-    last = plan[-1]
-    changed = False
-    ref = stack.repo_digest(run, last.ref) if params["push"] else last.ref * bool(stack.image_id(run, last.ref))
-    if not ref and params["push"] and not check and run(["docker", "pull", "--quiet", last.ref])[0] == 0:
-        ref, changed = stack.repo_digest(run, last.ref), True
-    missing = [] if ref else [item.layer.name for item in plan if not stack.image_id(run, item.ref)]
-    if not ref and not check:
-        descriptor, bake = tempfile.mkstemp(suffix=".json")
-        try:
-            with os.fdopen(descriptor, "w") as file:
-                file.write(stack.bake_file(plan, base, params["contexts"], params["proxies"]))
-            stack.build(run, bake, layers)
-        finally:
-            os.unlink(bake)
-        ref = stack.push(run, last.ref) if params["push"] else last.ref
-        changed = True
-    return {
-        "changed": changed or not ref,
-        "layers": [{"name": item.layer.name, "key": item.key, "ref": item.ref} for item in plan],
-        "key": last.key,
-        "ref": ref,
-        "built": missing,
-        "diff": {"before": "", "after": "".join(f"{item.ref}\n" for item in plan if item.layer.name in missing)},
-    }
+def stream(argv: Sequence[str], listen: Callable[[str], None]) -> int:
+    """Run a command and hand on every line of its output as it comes."""
+    with subprocess.Popen(
+        argv, env={**os.environ, **ENVIRONMENT}, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT, text=True, errors="replace",
+    ) as process:  # fmt: skip
+        for line in process.stdout or ():
+            listen(line.rstrip("\n"))
+    return process.returncode
+
+
+@contextlib.contextmanager
+def teller(path: str | None) -> Iterator[builder.Tell]:
+    """Writes what was reached to the file of progress, if there is one."""
+    if not path:
+        yield lambda event: None
+        return
+    with open(path, "w", buffering=1, encoding="utf-8") as file:
+        yield lambda event: print(json.dumps(dict(event)), file=file)
 
 
 def main() -> None:
     module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
 
-    def run(argv: Any) -> tuple[int, str, str]:
-        # A proxy of this session must not reach the builder but by the option.
-        code, out, err = module.run_command(
-            list(argv), environ_update={"LC_ALL": "C.UTF-8", "BUILDX_NO_DEFAULT_ATTESTATIONS": "1"}
-        )
+    def run(argv: Sequence[str]) -> tuple[int, str, str]:
+        code, out, err = module.run_command(list(argv), environ_update=ENVIRONMENT)
         return code, out, err
 
     try:
-        result = settle(run, module.params, module.check_mode)
+        layers = parse(module.params["layers"])
+        target = module.params["target"] or module.params["layers"][-1]["name"]
+        private = tempfile.TemporaryDirectory(dir="/run", prefix="gpustead-build-")
+        with private as work, teller(module.params["progress"]) as tell:
+            tools = builder.Tools(run, stream, tell, work)
+            result = builder.settle(tools, layers, {**module.params, "target": target}, module.check_mode)
     except GpusteadError as error:
         module.fail_json(msg=str(error))
     module.exit_json(**result)

@@ -1,30 +1,27 @@
-"""The stack of layers: keys, bake file, and what is said when a layer does not build."""
+"""The stack of layers: order, names, keys, bake file."""
 
 from __future__ import annotations
 
 import json
 import stat
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Callable
 
 import pytest
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
 from ansible_collections.gpustead.cluster.plugins.module_utils.image_stack import (
-    Built,
-    Layer,
+    Inputs,
+    Planned,
     bake_file,
-    build,
-    failed_step,
-    have_base,
-    keys,
+    base_name,
     parse,
-    push,
-    repo_digest,
+    plan,
+    tips,
+    to_build,
 )
 
-FIXTURES = Path(__file__).parent / "fixtures/buildx"
 REPOSITORY = "10.1.0.5:5000/gpustead"
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
 @pytest.fixture
@@ -37,9 +34,10 @@ def stack(tmp_path: Path) -> list[dict[str, Any]]:
     return [{"name": name, "context": str(tmp_path / name)} for name in ("base", "torch", "top")]
 
 
-def made(stack: list[dict[str, Any]], base: str = "sha256:1") -> dict[str, Built]:
+def made(stack: list[dict[str, Any]], base: str = "sha256:1") -> dict[str, Planned]:
     wheels = str(Path(stack[0]["context"]).parent / "wheels")
-    return {item.layer.name: item for item in keys(parse(stack), base, {"wheels": wheels}, REPOSITORY)}
+    planned = plan(parse(stack), "debian:12", base, {"wheels": wheels}, REPOSITORY)
+    return {item.layer.name: item for item in planned}
 
 
 def test_each_layer_stands_on_the_one_before(stack: list[dict[str, Any]]) -> None:
@@ -56,8 +54,28 @@ def spoil_twice(stack: list[dict[str, Any]]) -> None:
     stack[1]["name"] = "base"
 
 
+def spoil_parent(stack: list[dict[str, Any]]) -> None:
+    stack[1]["parent"] = "ssh"
+
+
 def spoil_cycle(stack: list[dict[str, Any]]) -> None:
     stack[1]["parent"] = "top"
+
+
+def spoil_itself(stack: list[dict[str, Any]]) -> None:
+    stack[2]["parent"] = "top"
+
+
+def spoil_tag(stack: list[dict[str, Any]]) -> None:
+    stack[2]["tags"] = ["no spaces"]
+
+
+def spoil_commit(stack: list[dict[str, Any]]) -> None:
+    stack[2]["contexts"] = {"source": "https://git.example.org/ours.git#main"}
+
+
+def spoil_source(stack: list[dict[str, Any]]) -> None:
+    stack[2]["contexts"] = {"source": "/nowhere"}
 
 
 def spoil_context(stack: list[dict[str, Any]]) -> None:
@@ -69,7 +87,12 @@ def spoil_context(stack: list[dict[str, Any]]) -> None:
     [
         (spoil_name, "'Base Image'"),
         (spoil_twice, "two layers named 'base'"),
-        (spoil_cycle, "'torch' stands on 'top'"),
+        (spoil_parent, "'torch' stands on 'ssh', which is not in the stack: expected one of base, top"),
+        (spoil_cycle, "a cycle: torch -> top -> torch"),
+        (spoil_itself, "a cycle: top -> top"),
+        (spoil_tag, "tag 'no spaces' of layer 'top'"),
+        (spoil_commit, "'top': source is 'https://git.example.org/ours.git#main'"),
+        (spoil_source, "'top': source is '/nowhere'"),
         (spoil_context, "'top': /nowhere/Dockerfile"),
         (list.clear, "no layer"),
     ],
@@ -99,6 +122,14 @@ def change_args(stack: list[dict[str, Any]]) -> None:
     stack[1]["args"] = {"version": 2}
 
 
+def change_commit(stack: list[dict[str, Any]]) -> None:
+    stack[1]["contexts"] = {"source": f"https://git.example.org/ours.git#{COMMIT}"}
+
+
+def change_platform(stack: list[dict[str, Any]]) -> None:
+    stack[1]["platforms"] = ["linux/arm64"]
+
+
 def change_wheels(stack: list[dict[str, Any]]) -> None:
     (Path(stack[0]["context"]).parent / "wheels/a.whl").write_text("x")
 
@@ -110,6 +141,8 @@ def change_wheels(stack: list[dict[str, Any]]) -> None:
         (change_mode, {"torch", "top"}),
         (new_file, {"torch", "top"}),
         (change_args, {"torch", "top"}),
+        (change_commit, {"torch", "top"}),
+        (change_platform, {"torch", "top"}),
         (change_wheels, {"top"}),
         (lambda stack: None, set()),
     ],
@@ -128,67 +161,91 @@ def test_a_new_base_makes_everything_new(stack: list[dict[str, Any]]) -> None:
     assert all(before[name].key != after[name].key for name in before)
 
 
-def test_the_bake_file_links_parents_and_tags_by_key(stack: list[dict[str, Any]]) -> None:
-    built = made(stack)
-    bake = json.loads(bake_file(list(built.values()), "debian:12", {"wheels": "/w"}, {"http_proxy": "http://p"}))
-    assert bake["group"]["default"]["targets"] == ["base", "torch", "top"]
-    assert bake["target"]["base"]["args"] == {"base": "debian:12", "http_proxy": "http://p"}
-    assert bake["target"]["top"]["contexts"] == {"parent": "target:torch", "wheels": "/w"}
-    assert bake["target"]["top"]["tags"] == [f"{REPOSITORY}/top:{built['top'].key[:12]}"]
+def test_layers_come_after_what_they_stand_on(stack: list[dict[str, Any]]) -> None:
+    stack[0]["parent"], stack[1]["parent"] = "torch", ""
+    assert [layer.name for layer in parse(stack)] == ["torch", "base", "top"]
+    stack[2]["parent"] = "torch"
+    assert tips(parse(stack)) == ["base", "top"]
+
+
+def test_names_come_from_the_chain(stack: list[dict[str, Any]]) -> None:
+    item = made(stack)["torch"]
+    assert item.chain == "debian12_base_torch"
+    assert item.ref == f"{REPOSITORY}/debian12_base_torch:{item.key[:12]}"
 
 
 @pytest.mark.parametrize(
-    ("capture", "expected"),
-    [("copy_in_parent", "layer 'a' at 'COPY nothing /'"), ("run_in_child", "layer 'c' at 'RUN echo hello &&")],
+    ("base", "name"),
+    [
+        ("nvidia/cuda:12.8.1-devel-ubuntu24.04", "cuda1281-ubuntu2404"),
+        ("docker.io/nvidia/cuda:12.8.1-cudnn-runtime-ubuntu24.04", "cuda1281-cudnn-ubuntu2404"),
+        ("debian:12", "debian12"),
+        ("debian:bookworm-slim", "debian-bookworm-slim"),
+        ("10.0.0.1:5000/lab/Debian:Trixie", "debian-trixie"),
+        ("debian", "debian"),
+        (f"debian@sha256:{COMMIT}", "debian"),
+        ("host:5000/__", "base"),
+    ],
 )
-def test_a_failed_build_names_layer_and_instruction(tmp_path: Path, capture: str, expected: str) -> None:
-    output = (FIXTURES / f"{capture}.txt").read_text()
-    layers = []
-    for name, text in {"a": "FROM scratch\nCOPY nothing /\n", "c": "FROM parent\nRUN echo hello && no\n"}.items():
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "Dockerfile").write_text(text)
-        layers.append(Layer(name, str(tmp_path / name)))
-    assert failed_step(output, layers).startswith(expected)
-    with pytest.raises(GpusteadError, match=r"does not build: .*failed to solve"):
-        build(lambda argv: (1, "", output), "bake.json", layers)
+def test_a_base_has_a_short_name(base: str, name: str) -> None:
+    assert base_name(base) == name
 
 
-def test_output_without_a_step_still_gives_a_reason() -> None:
-    with pytest.raises(GpusteadError, match="the stack does not build: no space left"):
-        build(lambda argv: (1, "", "no space left on device"), "bake.json", [])
+def test_the_bake_file_links_parents_and_tags_by_key(stack: list[dict[str, Any]]) -> None:
+    planned = made(stack)
+    inputs = Inputs("debian:12", {"wheels": "/w"}, {"http_proxy": "http://p"}, {"token": "/run/t"}, {"output": ["x"]})
+    bake = json.loads(bake_file(list(planned.values()), ["base", "torch", "top"], inputs))
+    assert bake["group"]["default"]["targets"] == ["base", "torch", "top"]
+    assert bake["target"]["base"]["args"] == {"base": "debian:12", "http_proxy": "http://p"}
+    assert bake["target"]["top"]["contexts"] == {"parent": "target:torch", "wheels": "/w"}
+    assert bake["target"]["top"]["tags"] == [planned["top"].ref]
+    assert bake["target"]["top"]["secret"] == ["id=token,src=/run/t"]
+    assert bake["target"]["top"]["output"] == ["x"]
+    assert bake["target"]["top"]["labels"]["org.gpustead.chain"] == "debian12_base_torch_top"
 
 
-class Docker:
-    """The docker command with a store of images: reference to id."""
-
-    def __init__(
-        self, store: dict[str, str], digests: Sequence[str] = (), archive: dict[str, str] | None = None
-    ) -> None:
-        self.store, self.digests, self.archive = store, list(digests), archive or {}
-
-    def __call__(self, argv: Sequence[str]) -> tuple[int, str, str]:
-        if argv[1] == "load":
-            self.store.update(self.archive)
-            return 0, "", ""
-        if argv[1] in ("pull", "push"):
-            return 1, "", "denied: wrong password"
-        if argv[-1] not in self.store:
-            return 1, "", "No such image"
-        return 0, json.dumps(self.digests) if "RepoDigests" in argv[4] else self.store[argv[-1]], ""
+def test_a_parent_that_is_there_is_linked_as_an_image(stack: list[dict[str, Any]]) -> None:
+    planned = made(stack)
+    bake = json.loads(bake_file(list(planned.values()), ["top"], Inputs("debian:12")))
+    assert list(bake["target"]) == ["top"]
+    assert bake["target"]["top"]["contexts"] == {"parent": f"docker-image://{planned['torch'].ref}"}
 
 
-def test_the_base_is_loaded_from_its_archive_when_it_cannot_be_pulled() -> None:
-    assert have_base(Docker({}, archive={"b:1": "sha256:b"}), "b:1", "/b.tar") == "sha256:b"
-    with pytest.raises(GpusteadError, match="base image 'b:1' is not to be had: denied"):
-        have_base(Docker({}), "b:1", "")
+@pytest.mark.parametrize(
+    ("there", "built"),
+    [
+        ({"top"}, []),
+        ({"base", "torch", "top"}, []),
+        ({"base", "torch"}, ["top"]),
+        ({"torch"}, ["top"]),
+        ({"base"}, ["torch", "top"]),
+        (set(), ["base", "torch", "top"]),
+    ],
+)
+def test_what_is_there_is_not_built(stack: list[dict[str, Any]], there: set[str], built: list[str]) -> None:
+    assert to_build(list(made(stack).values()), there.__contains__) == built
 
 
-def test_a_digest_is_that_of_the_own_registry() -> None:
-    docker = Docker({"r:5000/g/top:k": "i"}, ["other/top@sha256:1", "r:5000/g/top@sha256:2"])
-    assert repo_digest(docker, "r:5000/g/top:k") == "r:5000/g/top@sha256:2"
-    assert repo_digest(docker, "r:5000/g/none:k") == ""
+def test_each_layer_is_asked_for_once(stack: list[dict[str, Any]]) -> None:
+    stack[2]["parent"] = "base"
+    asked: list[str] = []
+
+    def there(name: str) -> bool:
+        asked.append(name)
+        return False
+
+    assert to_build(list(made(stack).values()), there) == ["base", "torch", "top"]
+    assert sorted(asked) == ["base", "top", "torch"]
 
 
-def test_a_push_that_fails_says_why() -> None:
-    with pytest.raises(GpusteadError, match="could not be pushed: denied: wrong password"):
-        push(Docker({"r/top:k": "i"}), "r/top:k")
+def test_a_layer_with_a_tag_of_its_own_is_asked_for(stack: list[dict[str, Any]]) -> None:
+    stack[1]["tags"] = ["stable"]
+    assert to_build(list(made(stack).values()), {"top", "base"}.__contains__) == ["torch"]
+
+
+def test_git_data_does_not_count(stack: list[dict[str, Any]]) -> None:
+    before = made(stack)["top"].key
+    git = Path(stack[2]["context"]) / ".git"
+    git.mkdir()
+    (git / "HEAD").write_text("x")
+    assert made(stack)["top"].key == before

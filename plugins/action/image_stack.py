@@ -1,0 +1,81 @@
+# Copyright: gpustead developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Build a stack in the background of the host and say what is reached; documented in plugins/modules/image_stack.py."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Any
+
+from ansible.plugins.action import ActionBase
+from ansible.utils.display import Display
+from ansible_collections.gpustead.cluster.plugins.plugin_utils.build_progress import Progress
+
+MODULE = "gpustead.cluster.image_stack"
+EVERY = 3  # seconds between two looks
+QUIET = 30  # seconds without a line until one says what is worked on
+
+
+class ActionModule(ActionBase):
+    _supports_check_mode = True
+    _supports_async = False
+
+    def run(self, tmp: Any = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        task_vars = task_vars or {}
+        result: dict[str, Any] = super().run(tmp, task_vars)
+        args = dict(self._task.args)
+        timeout = int(args.pop("timeout", 7200))
+        plan = self._module(args, task_vars, check=True)
+        # Where there is nothing to do, one call is all.
+        if self._task.check_mode or plan.get("failed") or not plan.get("changed"):
+            return {**result, **plan}
+        return {**result, **self._build(args, task_vars, timeout)}
+
+    def _module(self, args: dict[str, Any], task_vars: dict[str, Any], check: bool) -> dict[str, Any]:
+        before, self._task.check_mode = self._task.check_mode, check
+        try:
+            answer: dict[str, Any] = self._execute_module(MODULE, module_args=args, task_vars=task_vars)
+        finally:
+            self._task.check_mode = before
+        return answer
+
+    def _build(self, args: dict[str, Any], task_vars: dict[str, Any], timeout: int) -> dict[str, Any]:
+        """Start the module in the background, and follow its file of progress until it has ended."""
+        made = self._low_level_execute_command("mktemp /run/gpustead-progress.XXXXXX")
+        path = made["stdout"].strip()
+        self._task.async_val = timeout
+        try:
+            job = self._execute_module(
+                MODULE, module_args={**args, "progress": path}, task_vars=task_vars, wrap_async=True
+            )
+        finally:
+            self._task.async_val = 0
+        if "ansible_job_id" not in job:
+            return job
+        try:
+            return self._follow(job["ansible_job_id"], path, task_vars)
+        finally:
+            self._low_level_execute_command(f"rm -f {path}")
+
+    def _follow(self, job: str, path: str, task_vars: dict[str, Any]) -> dict[str, Any]:
+        progress = Progress(str(task_vars.get("inventory_hostname", "")), QUIET)
+        while True:
+            status = self._status(job, "status", task_vars)
+            seen = self._low_level_execute_command(f"cat {path}")["stdout"]
+            # The last line may be half written.
+            whole = seen[: seen.rfind("\n") + 1].splitlines()
+            for line in progress.lines([json.loads(text) for text in whole], time.monotonic()):
+                Display().display(line)
+            if status.get("finished") or status.get("failed"):
+                self._status(job, "cleanup", task_vars)
+                return {
+                    key: value for key, value in status.items() if key not in ("started", "finished", "results_file")
+                }
+            time.sleep(EVERY)
+
+    def _status(self, job: str, mode: str, task_vars: dict[str, Any]) -> dict[str, Any]:
+        answer: dict[str, Any] = self._execute_module(
+            "ansible.builtin.async_status", module_args={"jid": job, "mode": mode}, task_vars=task_vars
+        )
+        return answer
