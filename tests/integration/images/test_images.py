@@ -1,0 +1,208 @@
+"""playbooks/images.yml on a stack of its own: what is built, pushed, pulled and kept, and what is refused."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import Host, Lab
+
+BOARD = "/mnt/nas/.cluster/images.json"
+SECRET = "kept-out-of-every-layer"
+DOCKERFILES = {
+    "base": "ARG base\nFROM ${base}\nRUN echo base > /base\n",
+    "left": "FROM parent\nRUN echo left > /left\n",
+    "right": "FROM parent\nRUN echo right > /right\n",
+    "top": "FROM parent\nRUN --mount=type=secret,id=token sha256sum /run/secrets/token > /top\n",
+}
+
+
+class Stack:
+    """Four layers on the controller, right beside left, and the runs of images.yml over them."""
+
+    def __init__(self, lab: Lab, path: Path) -> None:
+        self.lab, self.path = lab, path
+        self.settings: dict[str, Any] = {
+            "images_stack": [
+                {"name": "base", "context": str(path / "base")},
+                {"name": "left", "context": str(path / "left")},
+                {"name": "right", "context": str(path / "right"), "parent": "base"},
+                {"name": "top", "context": str(path / "top"), "parent": "left"},
+            ],
+            "images_repository": "trial",
+            "images_wheelhouse": "",
+            "images_build_secrets": {"token": SECRET},
+            "images_min_free_gb": 1,
+        }
+        for name, text in DOCKERFILES.items():
+            (path / name).mkdir()
+            (path / name / "Dockerfile").write_text(text)
+
+    def run(self, *args: str, **settings: Any) -> tuple[int, str]:
+        """Exit status and output of a run."""
+        settings = {**self.settings, **settings}
+        done = self.lab.playbook("playbooks/images.yml", "-e", json.dumps(settings), *args)
+        return done.returncode, done.stdout + done.stderr
+
+    def succeed(self, **settings: Any) -> str:
+        code, text = self.run(**settings)
+        assert code == 0, text
+        return text
+
+    def edit(self, name: str, line: str) -> None:
+        with (self.path / name / "Dockerfile").open("a") as file:
+            file.write(f"{line}\n")
+
+
+@pytest.fixture(scope="module")
+def stack(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    trial = Stack(lab, tmp_path_factory.mktemp("stack"))
+    yield trial
+    done = lab.playbook("playbooks/images.yml")
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def built(text: str) -> list[str]:
+    """The layers that the builder said were ready."""
+    return re.findall(r"^gpu01: layer (\S+) built after", text, re.MULTILINE)
+
+
+def changed(text: str) -> set[str]:
+    return set(re.findall(r"^\S+ +: ok=\d+ +changed=(\d+)", text, re.MULTILINE))
+
+
+def board(lab: Lab) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads(lab.nodes[0].check_output(f"cat {BOARD}"))
+    return content
+
+
+def started(host: Host) -> str:
+    return host.check_output("docker inspect --format '{{.Name}} {{.State.StartedAt}}' $(docker ps -q) | sort")
+
+
+def test_the_chain_is_built_pushed_and_pulled_by_digest(lab: Lab, stack: Stack) -> None:
+    text = stack.succeed()
+    assert sorted(built(text)) == ["base", "left", "right", "top"]
+    ref = board(lab)["workspace"]["ref"]
+    assert re.fullmatch(r"\S+:5000/trial/debian-bookworm_base_left_top@sha256:[0-9a-f]{64}", ref)
+    for node in lab.nodes:
+        node.check_output(f"docker image inspect {ref}")
+
+
+def test_a_run_without_changes_is_short_and_changes_nothing(stack: Stack) -> None:
+    began = time.monotonic()
+    text = stack.succeed()
+    assert time.monotonic() - began < 15
+    assert changed(text) == {"0"}
+    assert built(text) == []
+
+
+def test_a_forced_run_changes_nothing_either(stack: Stack) -> None:
+    text = stack.succeed(site_force=True)
+    assert changed(text) == {"0"}
+    assert built(text) == []
+
+
+def test_an_edited_layer_is_built_with_its_children_alone(stack: Stack) -> None:
+    stack.edit("left", "RUN echo more >> /left")
+    assert built(stack.succeed()) == ["left", "top"]
+
+
+def test_no_secret_is_in_the_image(lab: Lab, stack: Stack) -> None:
+    node, ref = lab.nodes[0], board(lab)["workspace"]["ref"]
+    history = node.check_output(f"docker history --no-trunc {ref}; docker image inspect {ref}")
+    files = node.run(f"docker save {ref} | tar -xO | grep -aqc {SECRET}")
+    assert SECRET not in history
+    assert files.rc == 1
+    # The build had it.
+    digest = node.check_output(f"printf %s {SECRET} | sha256sum | cut -d' ' -f1")
+    assert digest in node.check_output(f"docker run --rm --entrypoint cat {ref} /top")
+
+
+def test_an_earlier_image_runs_again_and_nothing_is_built(lab: Lab, stack: Stack) -> None:
+    now, before = board(lab)["history"][:2]
+    text = stack.succeed(images_tag=before["key"][:12])
+    assert built(text) == []
+    assert board(lab)["workspace"]["ref"] == before["ref"]
+    assert lab.nodes[1].check_output("cat /etc/gpustead/image") == before["ref"]
+    code, text = stack.run(images_tag="0000")
+    assert code == 2
+    assert "images_tag is '0000', which begins none of the keys that are kept" in text
+    stack.succeed()
+    assert board(lab)["workspace"]["ref"] == now["ref"]
+
+
+def test_images_that_are_not_kept_are_removed_and_what_runs_stays(lab: Lab, stack: Stack) -> None:
+    old = board(lab)["workspace"]["ref"]
+    stack.edit("top", "RUN echo new > /new")
+    stack.succeed(images_keep=1)
+    for node in lab.nodes:
+        assert node.run(f"docker image inspect {old}").rc != 0
+        # The workspaces' own image is not of this repository, and in use.
+        assert node.check_output("docker ps -q | wc -l") != "0"
+
+
+def cycle(stack: Stack) -> dict[str, Any]:
+    layers = json.loads(json.dumps(stack.settings["images_stack"]))
+    layers[0]["parent"] = "top"
+    return {"images_stack": layers}
+
+
+def twice(stack: Stack) -> dict[str, Any]:
+    return {"images_stack": [*stack.settings["images_stack"], stack.settings["images_stack"][3]]}
+
+
+def no_base(stack: Stack) -> dict[str, Any]:
+    return {"images_base": f"{stack.lab['nas'].address}:5000/no/such:base", "images_base_archive": ""}
+
+
+def full_disk(stack: Stack) -> dict[str, Any]:
+    stack.edit("top", "RUN echo needs room > /room")
+    return {"images_min_free_gb": 1000000}
+
+
+def broken(stack: Stack) -> dict[str, Any]:
+    stack.edit("right", "RUN no-such-command")
+    return {}
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (cycle, "the stack has a cycle: base -> top -> left -> base"),
+        (twice, "two layers named 'top'"),
+        (no_base, "no/such:base' is not to be had"),
+        (full_disk, "GiB free in /var/lib/docker, less than images_min_free_gb"),
+        (broken, "layer 'right' at 'RUN no-such-command' does not build"),
+    ],
+)
+def test_what_cannot_be_built_is_named(lab: Lab, stack: Stack, spoil: Any, words: str) -> None:
+    containers = {node.name: started(node) for node in lab.nodes}
+    catalog = lab["nas"].check_output("find /var/lib/docker-registry -path '*/tags/*' -name link | sort")
+    before = board(lab)
+    code, text = stack.run(**spoil(stack))
+    assert code == 2
+    assert words in text.replace("\\'", "'")
+    if spoil is not full_disk:  # what was built is there, what could not be pulled is not
+        assert board(lab) == before
+        assert lab["nas"].check_output("find /var/lib/docker-registry -path '*/tags/*' -name link | sort") == catalog
+    assert {node.name: started(node) for node in lab.nodes} == containers
+
+
+def test_a_login_that_is_refused_is_said_before_anything_is_built(lab: Lab, stack: Stack) -> None:
+    node = lab.nodes[0]
+    node.check_output("mv /root/.docker/config.json /root/.docker/config.kept")
+    try:
+        stack.edit("left", "RUN true")
+        code, text = stack.run()
+    finally:
+        node.check_output("mv /root/.docker/config.kept /root/.docker/config.json")
+    assert code == 2
+    assert "the registry was asked for" in text
+    assert "unauthorized" in text or "no basic auth" in text
+    assert built(text) == []
