@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-ROOT = Path(__file__).parents[2]
+from role_variables import render, variables
 
 # Ids of outputs, as in a receipt.
 NAS = [
@@ -42,34 +37,12 @@ REGISTRY = [
 
 def former(tmp_path: Path, role: str, left: list[str], groups: dict[str, list[str]], **settings: Any) -> Any:
     """The role's variables named `__<role>_former_*` on host `a`, after a receipt with these outputs."""
-    names = yaml.safe_load((ROOT / "roles" / role / "vars/main.yml").read_text())
-    wanted = {name: f"{{{{ {name} }}}}" for name in names if name.startswith(f"__{role}_former_")}
-    wanted.pop("__docker_former_users", None)
+    prefix = f"__{role}_former_"
+    names = [name for name in variables(role) if name.startswith(prefix) and name != "__docker_former_users"]
     previous = [[kind, {"name": name, "keys": [["auths", "a:5000"]]}] for kind, name in map(str.split, left)]
-    play = {
-        "hosts": "a",
-        "gather_facts": False,
-        "vars_files": [str(ROOT / "roles" / role / part / "main.yml") for part in ("defaults", "vars")],
-        "tasks": [
-            {
-                "ansible.builtin.copy": {"dest": str(tmp_path / "former.json"), "content": "{{ wanted | to_json }}"},
-                "vars": {"wanted": wanted, "ansible_python_interpreter": "{{ ansible_playbook_python }}"},
-            }
-        ],
-    }
-    (tmp_path / "play.yml").write_text(yaml.safe_dump([play]))
-    inventory: dict[str, Any] = {name: {"hosts": {host: {} for host in hosts}} for name, hosts in groups.items()}
-    inventory["all"] = {"vars": {"ansible_connection": "local"}}
-    (tmp_path / "hosts.yml").write_text(yaml.safe_dump(inventory))
-    (tmp_path / "vars.json").write_text(json.dumps({f"__{role}_receipt": {"previous": previous}, **settings}))
-    ansible = Path(sys.executable).with_name("ansible-playbook")
-    command = [str(ansible), "-i", f"{tmp_path}/hosts.yml", "-e", f"@{tmp_path}/vars.json", f"{tmp_path}/play.yml"]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    found = json.loads((tmp_path / "former.json").read_text())
+    found = render(tmp_path, role, names, groups, {f"__{role}_receipt": {"previous": previous}, **settings})
     return {
-        name.removeprefix(f"__{role}_former_"): sorted(value) if isinstance(value, list) else value
-        for name, value in found.items()
+        name.removeprefix(prefix): sorted(value) if isinstance(value, list) else value for name, value in found.items()
     }
 
 
