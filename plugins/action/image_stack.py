@@ -46,7 +46,7 @@ class ActionModule(ActionBase):
         path = made["stdout"].strip()
         self._task.async_val = timeout
         try:
-            job = self._execute_module(
+            job: dict[str, Any] = self._execute_module(
                 MODULE, module_args={**args, "progress": path}, task_vars=task_vars, wrap_async=True
             )
         finally:

@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from role_variables import ROOT, render
+from ansible_collections.gpustead.cluster.tests.unit.role_variables import ROOT, render
 
 GROUPS = {"gpu_nodes": ["a"]}
 REPOSITORY = "10.1.0.5:5000/gpustead/debian12_base"

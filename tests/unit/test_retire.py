@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from role_variables import render, variables
+from ansible_collections.gpustead.cluster.tests.unit.role_variables import render, variables
 
 # Ids of outputs, as in a receipt.
 NAS = [
