@@ -26,6 +26,7 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.image_stack impor
     bake_file,
     dockerfile,
     plan,
+    tips,
     to_build,
 )
 
@@ -148,6 +149,12 @@ def in_registry(run: Run, ref: str) -> bool:
     return code == 0
 
 
+def has_lost(run: Run, ref: str) -> bool:
+    """Whether the registry answers that it does not know a reference."""
+    code, _, err = run(["docker", "manifest", "inspect", ref])
+    return code != 0 and bool(UNKNOWN.search(err))
+
+
 def have_base(run: Run, base: str, archive: str) -> str:
     """The id of the base image: local, or pulled, or loaded from an archive made by `docker save`."""
     found = image_id(run, base)
@@ -222,7 +229,8 @@ class Order:
 def order(run: Run, planned: Sequence[Planned], pushes: bool) -> Order:
     """Compare the layers' keys with the host's images and, where those lack something, with the registry's.
 
-    What the host has under its key, with a digest of the registry, costs no word with the registry.
+    Of what was pushed before, the registry is asked for the layers on top alone: it may have lost its disk. One that is
+    silent then stops nothing.
     """
     here = images(run, [ref for item in planned for ref in item.refs])
     layers = {item.layer.name: item for item in planned}
@@ -231,10 +239,12 @@ def order(run: Run, planned: Sequence[Planned], pushes: bool) -> Order:
         return layers[name].ref in here or (pushes and in_registry(run, layers[name].ref))
 
     build = to_build(planned, there)
+    pushed = [layers[name].ref for name in tips([item.layer for item in planned]) if layers[name].ref in here]
+    lost = pushes and any(has_lost(run, ref) for ref in pushed if here[ref].digest(ref))
     push, tag = [], []
     for item in planned:
         image = here.get(item.ref)
-        if item.layer.name in build or (image and not image.digest(item.ref)):
+        if item.layer.name in build or (image and (lost or not image.digest(item.ref))):
             push.append(item.ref)
         for ref in item.refs[1:]:
             if item.layer.name in build or not (image and here.get(ref) == image):

@@ -178,6 +178,21 @@ def test_what_could_not_be_pushed_is_pushed_by_the_next_run(bench: Bench) -> Non
     assert result["built"] == [] and result["pushed"] == [bench.ref(name) for name in ("base", "torch", "top")]
 
 
+def test_a_registry_that_lost_its_disk_gets_all_again(bench: Bench) -> None:
+    bench.run()
+    bench.docker.pushed.remove(bench.ref("top"))
+    bench.docker.digests = lambda ref: [f"{ref.rpartition(':')[0]}@sha256:{ref[-3:]}"]  # type: ignore[method-assign]
+    result = bench.run()
+    assert result["built"] == [] and result["pushed"] == [bench.ref(name) for name in ("base", "torch", "top")]
+    assert not bench.run()["changed"]
+
+
+def test_a_silent_registry_stops_nothing_where_nothing_is_to_do(bench: Bench) -> None:
+    bench.run()
+    bench.docker.refuses = "connection refused"
+    assert not bench.run()["changed"]
+
+
 def test_a_push_that_fails_says_why(bench: Bench) -> None:
     bench.run(push=False)
     bench.docker.refuses = "denied: no space left"
