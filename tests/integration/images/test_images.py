@@ -206,3 +206,23 @@ def test_a_login_that_is_refused_is_said_before_anything_is_built(lab: Lab, stac
     assert "the registry was asked for" in text
     assert "unauthorized" in text or "no basic auth" in text
     assert built(text) == []
+
+
+def test_a_running_container_is_saved_and_pushed(lab: Lab, stack: Stack) -> None:
+    node = lab.nodes[0]
+    image = f"{lab['nas'].address}:5000/trial/saved:1"
+    node.check_output("docker exec gpustead-workspace-ssh-1 sh -c 'echo found > /tmp/found'")
+    before = started(node)
+    done = lab.playbook("playbooks/commit.yml", "--limit", node.name, "-e", f"commit_image={image}")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert started(node) == before
+    other = lab.nodes[1]
+    assert other.check_output(f"docker run --rm --entrypoint cat {image} /tmp/found") == "found"
+    other.check_output(f"docker image rm {image}")
+    node.check_output(f"docker image rm {image}")
+
+
+def test_saving_needs_one_host_and_a_name(lab: Lab) -> None:
+    done = lab.playbook("playbooks/commit.yml", "-e", "commit_image=debug")
+    assert done.returncode == 2
+    assert "give one host with --limit, and -e commit_image=registry/name:tag" in " ".join(done.stdout.split())
