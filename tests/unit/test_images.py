@@ -124,4 +124,4 @@ def test_only_what_is_neither_kept_nor_run_is_superfluous(tmp_path: Path) -> Non
         "__images_used": {"stdout_lines": [f"{REPOSITORY}@sha256:{'e' * 64}", "debian:12"]},
     }
     found = render(tmp_path, "images", ["__images_superfluous"], GROUPS, settings)["__images_superfluous"]
-    assert found == [ids["y"], ids["z"]]
+    assert found == [f"{REPOSITORY}:2", f"{REPOSITORY}:old", f"{REPOSITORY}@sha256:{'f' * 64}"]
