@@ -25,6 +25,8 @@ GOALS: Sequence[tuple[str, str, float, bool]] = (
     ("no_change_vs_pyinfra_rtt50", "no-change run to pyinfra, 1 host 50 ms away", 0.35, False),
     ("forced_vs_no_change_10", "forced to no-change run, 10 hosts", 10, True),
     ("controller_cpu_per_host", "the controller's CPU for each added host, seconds", 0.12, False),
+    ("images_no_change_vs_bake", "image_stack with nothing to build to `docker buildx bake`", 1.1, False),
+    ("images_chain_vs_one_by_one", "a stack with two branches to its Dockerfiles one by one", 0.8, False),
 )
 LABELS = {
     "no_change": "`site.yml`, nothing to do",

@@ -19,6 +19,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import fairness
+import images
 import report
 from contestants import Contestant, all_contestants, install_pyinfra
 from lab import ROOT, Lab, far_away, step
@@ -49,6 +50,7 @@ class Bench:
         self.lab = Lab(options.work.resolve(), options.nodes)
         self.blocks: list[report.Block] = []
         self.kinds: list[str] = []
+        self.images: dict[str, images.Pair] = {}
         self.outputs = 0
 
     def prepare(self) -> None:
@@ -78,6 +80,8 @@ class Bench:
             step(f"{names} names for the {nodes} nodes")
             self.lab.grow(names)
             self._block(str(names), f"{names} names of {plural(nodes, 'host')}", names)
+        # Last: the builder's cache and the pages of its images are in nobody's way then.
+        self.images = images.measure(self.lab, self.options.rounds)
 
     def _block(self, suffix: str, title: str, size: int, forced: bool = False) -> None:
         step(f"{title}, {self.options.rounds} rounds")
@@ -102,6 +106,7 @@ class Bench:
 
     def write(self) -> None:
         results = report.figures(self.blocks, self.outputs)
+        results.update({name: round(pair.ratio, 4) for name, pair in self.images.items()})
         facts = {
             "rounds": str(self.options.rounds),
             "nodes": str(self.options.nodes),
@@ -110,6 +115,7 @@ class Bench:
             "outputs": str(self.outputs),
             "kinds": ", ".join(self.kinds),
             "pyinfra": pinned("pyinfra"),
+            "images": report.table(["seconds (median)", "ours", "docker", "ratio"], images.table(self.images)),
         }
         report.write(self.blocks, results, facts)
         print(report.screen(self.blocks, results))
