@@ -208,6 +208,21 @@ def test_a_login_that_is_refused_is_said_before_anything_is_built(lab: Lab, stac
     assert built(text) == []
 
 
+def test_tools_and_projects_are_layers_on_top(lab: Lab, stack: Stack, tmp_path: Path) -> None:
+    (tmp_path / "pyproject.toml").write_text('[project]\nname = "ours"\nversion = "1.0"\n')
+    (tmp_path / "ours.py").write_text("found = 'installed'\n")
+    settings = {"images_tools": ["zsh"], "images_projects": [{"name": "ours", "source": str(tmp_path)}]}
+    done = lab.playbook("playbooks/images.yml", "-e", json.dumps(settings))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert built(done.stdout) == ["tools", "ours"]
+    ref = board(lab)["workspace"]["ref"]
+    run = f"docker run --rm --entrypoint /bin/bash {ref} -c"
+    node = lab.nodes[1]
+    assert node.check_output(f"{run} 'cd /; python -c \"import ours; print(ours.found)\"'") == "installed"
+    assert "antigen" in node.check_output(f"{run} 'zsh -ic \"whence -w antigen\"'")
+    assert "en_US.utf8" in node.check_output(f"{run} 'locale -a'")
+
+
 def test_a_running_container_is_saved_and_pushed(lab: Lab, stack: Stack) -> None:
     node = lab.nodes[0]
     image = f"{lab['nas'].address}:5000/trial/saved:1"
