@@ -39,7 +39,7 @@ fi
 EXCLUSIONS: Sequence[tuple[str, str]] = (
     (r"(file|content) /etc/(hostname|hosts|resolv.conf|machine-id|fstab.*~|mtab)$", "the host's own identity"),
     (r"(file|content) /etc/ssh/ssh_host_\S+$", "the host's own identity"),
-    (r"(file|content) /root/\.(ssh|ansible)(/\S+)?$", "Ansible's and the lab's access"),
+    (r"(file|content) /root/\.(ssh|ansible|ansible_async)(/\S+)?$", "Ansible's and the lab's access"),
     (r"(file|content) /var/lib/gpustead(/receipts(/\S+)?)?$", "the receipts"),
     (r"(file|content) /etc/(passwd|group|shadow|gshadow|subuid|subgid)-?$", "declared as users and groups"),
     (r"(file|content) /etc/fstab(\.\S+)?$", "declared as mounts; the module keeps copies"),
@@ -77,7 +77,7 @@ EXCLUSIONS: Sequence[tuple[str, str]] = (
     (r"group \S+$", "declared with its users: their gid and their groups"),
     (r"rule ip6?tables (INPUT|OUTPUT|FORWARD|ufw6?-\S+)$", "declared as ufw's status and rules"),
     (r"rule ip6?tables DOCKER\S*$", "Docker's own"),
-    (r"image \S+/(base|ssh|uv|torch|deepspeed|services)$|image gpustead/debian$", "the builder's cache"),
+    (r"image \S+_(base|ssh|uv|torch|deepspeed|services)$|image gpustead/debian$", "the layers on the builder"),
 )
 
 
