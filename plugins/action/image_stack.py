@@ -75,7 +75,9 @@ class ActionModule(ActionBase):
             time.sleep(EVERY)
 
     def _status(self, job: str, mode: str, task_vars: dict[str, Any]) -> dict[str, Any]:
+        # As its own action does, whose option it is.
+        args = {"jid": job, "mode": mode, "_async_dir": self.get_shell_option("async_dir", default="~/.ansible_async")}
         answer: dict[str, Any] = self._execute_module(
-            "ansible.builtin.async_status", module_args={"jid": job, "mode": mode}, task_vars=task_vars
+            "ansible.builtin.async_status", module_args=args, task_vars=task_vars
         )
         return answer

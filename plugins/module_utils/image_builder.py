@@ -83,7 +83,7 @@ def images(run: Run, refs: Sequence[str]) -> dict[str, Image]:
     """The images of the host that have one of these tags (registry, name and tag in full), in one call."""
     _, out, _ = run(["docker", "image", "inspect", "--format", FORMAT, *refs])
     found: dict[str, Image] = {}
-    for line in out.splitlines():
+    for line in filter(None, out.splitlines()):  # an empty one stands for what is not there
         raw: dict[str, Any] = json.loads(line)
         image = Image(raw["id"], int(raw["size"]), tuple(raw["digests"] or ()))
         found.update(dict.fromkeys(raw["tags"] or (), image))

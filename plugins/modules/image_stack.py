@@ -164,6 +164,7 @@ store:
 """
 
 import contextlib
+import fcntl
 import json
 import os
 import subprocess
@@ -221,6 +222,17 @@ def stream(argv: Sequence[str], listen: Callable[[str], None]) -> int:
 
 
 @contextlib.contextmanager
+def alone(check: bool) -> Iterator[None]:
+    """Waits until no other build of ours runs on the host: one goes on after the connection that started it is lost."""
+    if check:
+        yield
+        return
+    with open("/run/gpustead-build.lock", "w", encoding="utf-8") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+@contextlib.contextmanager
 def teller(path: str | None) -> Iterator[builder.Tell]:
     """Writes what was reached to the file of progress, if there is one."""
     if not path:
@@ -241,7 +253,7 @@ def main() -> None:
         layers = parse(module.params["layers"])
         target = module.params["target"] or module.params["layers"][-1]["name"]
         private = tempfile.TemporaryDirectory(dir="/run", prefix="gpustead-build-")
-        with private as work, teller(module.params["progress"]) as tell:
+        with alone(module.check_mode), private as work, teller(module.params["progress"]) as tell:
             tools = builder.Tools(run, stream, tell, work)
             result = builder.settle(tools, layers, {**module.params, "target": target}, module.check_mode)
     except GpusteadError as error:

@@ -48,7 +48,7 @@ class Docker:
             if ref in self.local:
                 row = {"id": self.local[ref], "size": 5, "digests": self.digests(ref), "tags": [ref]}
                 lines.append(json.dumps(row) if "tags" in argv[4] else self.local[ref])
-        return int(len(lines) < len(argv) - 5), "\n".join(lines), "No such image"
+        return int(len(lines) < len(argv) - 5), "\n".join(lines) + "\n", "No such image"
 
     def digests(self, ref: str) -> list[str] | None:
         return [f"{ref.rpartition(':')[0]}@sha256:{self.local[ref]}"] if ref in self.pushed else None
