@@ -8,9 +8,12 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-STEP = re.compile(r"#(\d+) \[(?P<target>\S+) +(?P<number>\d+)/(?P<total>\d+)\] (?P<instruction>.+)")
+# A build of one target alone names no target.
+STEP = re.compile(r"#\d+ \[(?:(?P<target>\S+) +)?(?:\S+ +)?\d+/\d+\] (?P<instruction>.+)")
 NAMED = re.compile(r"#\d+ naming to (?P<ref>\S+)(?: [0-9.]+s)? done")
-FAILED = re.compile(r"^ > \[(\S+) [^\]]*\] (.*?):?$", re.MULTILINE)
+FAILED = re.compile(
+    r"^ > \[(?:(?P<target>\S+) +)?(?:\S+ +)?(?:internal|\d+/\d+)\] (?P<instruction>.*?):?$", re.MULTILINE
+)
 
 
 @dataclass(frozen=True)
@@ -34,7 +37,7 @@ def events(lines: Iterable[str], refs: Mapping[str, str], dockerfiles: Mapping[s
     Args:
         lines: the output.
         refs: reference to name of the layer that is tagged with it.
-        dockerfiles: name of the layer to the text of its Dockerfile.
+        dockerfiles: name of each layer that is built to the text of its Dockerfile.
     """
     for line in lines:
         named = NAMED.match(line)
@@ -45,14 +48,16 @@ def events(lines: Iterable[str], refs: Mapping[str, str], dockerfiles: Mapping[s
             yield Event(owner(step["target"], step["instruction"], dockerfiles), False, step["instruction"])
 
 
-def owner(target: str, instruction: str, dockerfiles: Mapping[str, str]) -> str:
+def owner(target: str | None, instruction: str, dockerfiles: Mapping[str, str]) -> str:
     """The layer that an instruction belongs to.
 
     The builder names the target that asked for a step first, which can be a child: the instruction tells whose it is.
     """
     start = " ".join(instruction.split()[:2])
     owners = [name for name, text in dockerfiles.items() if start in text]
-    return target if target in owners or not owners else owners[0]
+    if owners:
+        return target if target in owners else owners[0]
+    return target or next(iter(dockerfiles), "")
 
 
 def failed_step(output: str, dockerfiles: Mapping[str, str]) -> str:
@@ -60,8 +65,8 @@ def failed_step(output: str, dockerfiles: Mapping[str, str]) -> str:
     step = FAILED.search(output)
     if not step:
         return ""
-    target, instruction = step.groups()
-    return f"layer {owner(target, instruction, dockerfiles)!r} at {instruction[:80]!r}"
+    instruction = step["instruction"]
+    return f"layer {owner(step['target'], instruction, dockerfiles)!r} at {instruction[:80]!r}"
 
 
 def last_words(text: str, lines: int = 15) -> str:

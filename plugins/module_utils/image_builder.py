@@ -351,7 +351,7 @@ def build(todo: Order, tools: Tools, bake: str) -> dict[str, float]:
         GpusteadError: a layer does not build: which one, where, and the end of the builder's output.
     """
     refs = {item.ref: item.layer.name for item in todo.planned}
-    texts = {item.layer.name: dockerfile(item.layer) for item in todo.planned}
+    texts = {item.layer.name: dockerfile(item.layer) for item in todo.planned if item.layer.name in todo.build}
     began, ready, output = time.monotonic(), {}, []
 
     def listen(line: str) -> None:

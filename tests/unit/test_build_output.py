@@ -26,6 +26,20 @@ def test_a_failed_build_names_layer_and_instruction(capture: str, expected: str)
     assert failed_step((FIXTURES / f"{capture}.txt").read_text(), DOCKERFILES).startswith(expected)
 
 
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        (" > [2/3] RUN echo hello:", "layer 'c' at 'RUN echo hello'"),
+        (" > [c stage-1 2/3] RUN echo hello:", "layer 'c' at 'RUN echo hello'"),
+        (" > [2/3] RUN other:", "layer 'a' at 'RUN other'"),
+        (" > [a internal] load metadata for docker.io/x:1:", "layer 'a' at 'load metadata for docker.io/x:1'"),
+        (" > [internal] load metadata for docker.io/x:1:", "layer 'a' at 'load metadata for docker.io/x:1'"),
+    ],
+)
+def test_a_build_of_one_target_names_no_target(line: str, expected: str) -> None:
+    assert failed_step(f"------\n{line}\n------", DOCKERFILES) == expected
+
+
 def test_output_without_a_step_names_none() -> None:
     assert failed_step("no space left on device", DOCKERFILES) == ""
     assert last_words("a\n\n b \nc\n", 2) == "b | c"
@@ -41,6 +55,8 @@ def test_events_are_steps_and_layers_that_are_ready() -> None:
         "#10 [c 2/2] RUN echo hello && no",
         "#11 naming to 10.1.0.5:5000/g/debian12_a_c:4567 0.0s done",
         "#12 naming to somewhere/else:1 done",
+        "#13 [1/2] COPY nothing /",
+        "#14 [c build 2/2] RUN echo hello && no",
     ]
     refs = {"10.1.0.5:5000/g/debian12_a:0123": "a", "10.1.0.5:5000/g/debian12_a_c:4567": "c"}
     assert list(events(lines, refs, DOCKERFILES)) == [
@@ -48,6 +64,8 @@ def test_events_are_steps_and_layers_that_are_ready() -> None:
         Event("a", True),
         Event("c", False, "RUN echo hello && no"),
         Event("c", True),
+        Event("a", False, "COPY nothing /"),
+        Event("c", False, "RUN echo hello && no"),
     ]
 
 
