@@ -30,7 +30,7 @@ def row(name: str, key: str, size: int | None, seconds: float | None) -> dict[st
 
 
 def announcement(tmp_path: Path, former: Any = None, **settings: Any) -> Any:
-    built = {**entry("b" * 64), "layers": [row("base", "1", 7, None), row("top", "b" * 64, 9, 3.5)]}
+    built = {**entry("b" * 64), "layers": [row("base", "1" * 12, 7, None), row("top", "b" * 64, 9, 3.5)]}
     read = {} if former is None else content(former)
     given = {"__images_former_content": read, "__images_built": built, **settings}
     return render(tmp_path, "images", ["__images_announcement"], GROUPS, given)["__images_announcement"]
@@ -39,7 +39,7 @@ def announcement(tmp_path: Path, former: Any = None, **settings: Any) -> Any:
 FORMER = {
     "schema": 1,
     "workspace": entry("a" * 64),
-    "layers": [row("base", "1", 7, 12.0)],
+    "layers": [row("base", "1" * 12, 7, 12.0)],
     "history": [entry(letter * 64) for letter in "acd"],
 }
 
@@ -111,12 +111,12 @@ def test_only_what_is_neither_kept_nor_run_is_superfluous(tmp_path: Path) -> Non
     lines = [
         f"{ids['a']} {REPOSITORY}:<none> {REPOSITORY}@sha256:{'a' * 64}",  # announced
         f"{ids['c']} {REPOSITORY}:<none> {REPOSITORY}@sha256:{'c' * 64}",  # kept
-        f"{ids['b']} {REPOSITORY}:1 {REPOSITORY}@sha256:{'1' * 64}",  # a layer of the builder
+        f"{ids['b']} {REPOSITORY}:{'1' * 12} {REPOSITORY}@sha256:{'1' * 64}",  # a layer of the builder
         f"{ids['b']} {REPOSITORY}:stable {REPOSITORY}@sha256:{'1' * 64}",  # by another name
         f"{ids['x']} {REPOSITORY}:<none> {REPOSITORY}@sha256:{'e' * 64}",  # a container has it
         f"{ids['y']} {REPOSITORY}:<none> {REPOSITORY}@sha256:{'f' * 64}",
-        f"{ids['z']} {REPOSITORY}:2 {REPOSITORY}@sha256:{'9' * 64}",
-        f"{ids['z']} {REPOSITORY}:old {REPOSITORY}@sha256:{'9' * 64}",
+        f"{ids['z']} {REPOSITORY}:{'2' * 12} {REPOSITORY}@sha256:{'9' * 64}",
+        f"{ids['z']} {REPOSITORY}:mine {REPOSITORY}@sha256:{'9' * 64}",  # somebody's own tag
     ]
     settings = {
         "__images_board_content": content(FORMER),
@@ -124,4 +124,4 @@ def test_only_what_is_neither_kept_nor_run_is_superfluous(tmp_path: Path) -> Non
         "__images_used": {"stdout_lines": [f"{REPOSITORY}@sha256:{'e' * 64}", "debian:12"]},
     }
     found = render(tmp_path, "images", ["__images_superfluous"], GROUPS, settings)["__images_superfluous"]
-    assert found == [f"{REPOSITORY}:2", f"{REPOSITORY}:old", f"{REPOSITORY}@sha256:{'f' * 64}"]
+    assert found == [f"{REPOSITORY}:{'2' * 12}", f"{REPOSITORY}@sha256:{'f' * 64}"]
