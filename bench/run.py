@@ -70,6 +70,7 @@ class Bench:
 
     def measure(self) -> None:
         nodes, names, rtt = self.options.nodes, self.options.names, self.options.rtt
+        self.images = images.measure(self.lab, self.options.rounds)
         for size in sorted({1, min(3, nodes), nodes}):
             forced = size == nodes and not self.options.no_forced
             self._block(str(size), plural(size, "host"), size, forced)
@@ -80,8 +81,6 @@ class Bench:
             step(f"{names} names for the {nodes} nodes")
             self.lab.grow(names)
             self._block(str(names), f"{names} names of {plural(nodes, 'host')}", names)
-        # Last: the builder's cache and the pages of its images are in nobody's way then.
-        self.images = images.measure(self.lab, self.options.rounds)
 
     def _block(self, suffix: str, title: str, size: int, forced: bool = False) -> None:
         step(f"{title}, {self.options.rounds} rounds")
