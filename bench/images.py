@@ -17,8 +17,8 @@ FOLDER = "/var/lib/gpustead/bench-images"
 # Two branches on one ground, each of which waits for the network and then has the processor unpack and configure.
 DOCKERFILES: Mapping[str, str] = {
     "ground": "ARG base\nFROM ${base}\nRUN apt-get update\n",
-    "left": "FROM parent\nRUN apt-get install -y --no-install-recommends build-essential\n",
-    "right": "FROM parent\nRUN apt-get install -y --no-install-recommends ffmpeg\n",
+    "left": "FROM parent\nRUN apt-get install -y --no-install-recommends g++\n",
+    "right": "FROM parent\nRUN apt-get install -y --no-install-recommends git python3-numpy\n",
 }
 PARENTS: Mapping[str, str] = {"ground": "", "left": "ground", "right": "ground"}
 
@@ -53,8 +53,8 @@ class Images:
 
     def __init__(self, lab: Lab) -> None:
         self.lab, self.host = lab, lab.hosts[0]
-        variables = json.loads(call("ansible-inventory", "-i", str(lab.inventory), "--host", self.host.name))
-        self.base: str = variables["images_base"]
+        text = call("ansible-inventory", "-i", str(lab.inventory), "--host", self.host.name)
+        self.base: str = json.loads(text[text.index("{") :])["images_base"]
 
     def __enter__(self) -> Images:
         for name, text in DOCKERFILES.items():
