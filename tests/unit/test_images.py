@@ -7,6 +7,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
+from ansible_collections.gpustead.cluster.plugins.module_utils.images_board import read
 from ansible_collections.gpustead.cluster.tests.unit.role_variables import ROOT, render
 
 GROUPS = {"gpu_nodes": ["a"]}
@@ -61,6 +63,18 @@ def test_what_was_built_before_took_what_it_took_then_and_the_oldest_image_goes(
 def test_a_second_run_announces_the_same(tmp_path: Path) -> None:
     told = announcement(tmp_path, FORMER)
     assert announcement(tmp_path, told) == told
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", "null", '{"history": 1, "layers": {}, "workspace": []}', "{}\ntampered"]
+)
+def test_a_damaged_announcement_is_none(text: str) -> None:
+    assert read(text) == {"schema": 1, "workspace": {}, "layers": [], "history": []}
+
+
+def test_a_damaged_announcement_is_written_anew(tmp_path: Path) -> None:
+    told = announcement(tmp_path, None, __images_former_content={"content": base64.b64encode(b"{}\nx").decode()})
+    assert told["history"] == [entry("b" * 64)]
 
 
 def test_an_earlier_image_is_announced_by_the_first_digits_of_its_key(tmp_path: Path) -> None:

@@ -1,0 +1,43 @@
+# Copyright: gpustead developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Filter over module_utils/images_board: what the builder announced before."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from ansible_collections.gpustead.cluster.plugins.module_utils.images_board import read
+
+DOCUMENTATION = r"""
+name: images_board
+short_description: What the builder announced before
+version_added: "0.1.0"
+author: gpustead developers
+description:
+  - Reads the text of C(images.json) on the share. One that is missing or damaged announces nothing.
+options:
+  _input:
+    description: The text.
+    type: str
+    required: true
+"""
+
+EXAMPLES = r"""
+- name: Show which images are kept
+  ansible.builtin.debug:
+    msg: "{{ (lookup('ansible.builtin.file', 'images.json') | gpustead.cluster.images_board).history }}"
+"""
+
+RETURN = r"""
+_value:
+  description: The announcement with V(schema), V(workspace), V(layers) and V(history).
+  type: dict
+"""
+
+
+class FilterModule:
+    """The filters of this file, by name."""
+
+    def filters(self) -> dict[str, Callable[..., Any]]:
+        return {"images_board": read}
