@@ -26,8 +26,8 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.image_stack impor
     bake_file,
     dockerfile,
     plan,
-    tips,
     to_build,
+    wanted,
 )
 
 Run = Callable[[Sequence[str]], "tuple[int, str, str]"]
@@ -173,33 +173,18 @@ def have_base(run: Run, base: str, archive: str) -> str:
     return found
 
 
-def pull(run: Run, ref: str) -> None:
-    """Pull one reference.
+def transfer(run: Run, verb: str, ref: str) -> None:
+    """Push or pull (`verb`) one reference.
 
     Raises:
-        GpusteadError: the registry does not give it.
+        GpusteadError: the registry does not take or give it.
     """
-    code, _, err = run(["docker", "pull", "--quiet", ref])
+    code, out, err = run(["docker", verb, "--quiet", ref])
     if code:
         raise GpusteadError(
-            f"{ref} could not be pulled: {last_words(err, 3)}",
-            "a registry that gives it",
-            "Look at the registry and at the disk of this host, and run again.",
-        )
-
-
-def push(run: Run, ref: str) -> None:
-    """Push one reference.
-
-    Raises:
-        GpusteadError: the registry does not take it.
-    """
-    code, out, err = run(["docker", "push", "--quiet", ref])
-    if code:
-        raise GpusteadError(
-            f"{ref} could not be pushed: {last_words(err or out, 3)}",
-            "a registry that takes it",
-            "Look at the registry, its disk and the login of this host, and run again: what was built is kept.",
+            f"{ref} could not be {verb}ed: {last_words(err or out, 3)}",
+            "a registry that takes and gives images",
+            "Look at the registry, both disks and the login of this host, and run again: what was built is kept.",
         )
 
 
@@ -226,10 +211,10 @@ class Order:
         return not (self.build or self.push or self.tag)
 
 
-def order(run: Run, planned: Sequence[Planned], pushes: bool) -> Order:
+def order(run: Run, planned: Sequence[Planned], target: str, pushes: bool) -> Order:
     """Compare the layers' keys with the host's images and, where those lack something, with the registry's.
 
-    Of what was pushed before, the registry is asked for the layers on top alone: it may have lost its disk. One that is
+    Of what was pushed before, the registry is asked for the wanted layers alone: it may have lost its disk. One that is
     silent then stops nothing.
     """
     here = images(run, [ref for item in planned for ref in item.refs])
@@ -238,8 +223,9 @@ def order(run: Run, planned: Sequence[Planned], pushes: bool) -> Order:
     def there(name: str) -> bool:
         return layers[name].ref in here or (pushes and in_registry(run, layers[name].ref))
 
-    build = to_build(planned, there)
-    pushed = [layers[name].ref for name in tips([item.layer for item in planned]) if layers[name].ref in here]
+    asked = wanted([item.layer for item in planned], target)
+    build = to_build(planned, asked, there)
+    pushed = [layers[name].ref for name in asked if layers[name].ref in here]
     lost = pushes and any(has_lost(run, ref) for ref in pushed if here[ref].digest(ref))
     push, tag = [], []
     for item in planned:
@@ -265,7 +251,7 @@ def settle(tools: Tools, layers: Sequence[Layer], params: Mapping[str, Any], che
         raise GpusteadError(f"target {target!r}", f"one of {', '.join(layer.name for layer in layers)}", "Correct it.")
     there = image_id(tools.run, base) if check else have_base(tools.run, base, params["base_archive"] or "")
     planned = plan(layers, base, there, params["contexts"], params["repository"])
-    todo = order(tools.run, planned, pushes)
+    todo = order(tools.run, planned, target, pushes)
     aim = next(item for item in planned if item.layer.name == target)
     pulls = aim.ref not in todo.here and target not in todo.build
     seconds: dict[str, float] = {}
@@ -276,7 +262,7 @@ def settle(tools: Tools, layers: Sequence[Layer], params: Mapping[str, Any], che
             seconds = build(todo, tools, _write_bake(tools, planned, todo.build, params, kind))
         _publish(todo, tools, pushes)
         if pulls:
-            pull(tools.run, aim.ref)
+            transfer(tools.run, "pull", aim.ref)
     here = todo.here if check or (todo.empty and not pulls) else images(tools.run, [item.ref for item in planned])
     image = here.get(aim.ref)
     return {
@@ -338,7 +324,7 @@ def _publish(todo: Order, tools: Tools, pushes: bool) -> None:
     """Push what was built and set further tags; everything is built by then."""
     names = {item.ref: item.layer.name for item in todo.planned}
     for ref in todo.push:
-        push(tools.run, ref)
+        transfer(tools.run, "push", ref)
         tools.tell({"layer": names[ref], "state": "pushed"})
     for ref, further in todo.tag:
         set_tag(tools.run, ref, further, pushes)
@@ -377,13 +363,13 @@ def build(todo: Order, tools: Tools, bake: str) -> dict[str, float]:
 def set_tag(run: Run, ref: str, further: str, pushes: bool) -> None:
     """Give an image a further tag, here and in the registry; here only when the registry has taken it."""
     if not image_id(run, ref):
-        pull(run, ref)
+        transfer(run, "pull", ref)
     code, _, err = run(["docker", "tag", ref, further])
     if code:
         raise GpusteadError(f"{ref} cannot be tagged {further}: {last_words(err, 3)}", "an image", "Run again.")
     if pushes:
         try:
-            push(run, further)
+            transfer(run, "push", further)
         except GpusteadError:
             run(["docker", "image", "rm", further])
             raise

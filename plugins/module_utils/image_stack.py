@@ -163,12 +163,6 @@ def _cycle(layers: Sequence[Layer]) -> str:
     return " -> ".join([*path[start:], path[start]])
 
 
-def tips(layers: Sequence[Layer]) -> list[str]:
-    """The names of the layers that no other stands on."""
-    parents = {layer.parent for layer in layers}
-    return [layer.name for layer in layers if layer.name not in parents]
-
-
 def is_git(source: str) -> bool:
     """Whether a context is fetched by BuildKit itself. Source: https://docs.docker.com/build/concepts/context/."""
     return bool(re.match(r"(?:https?://|ssh://|git://|git@)", source))
@@ -293,21 +287,25 @@ def bake_file(planned: Sequence[Planned], build: Collection[str], inputs: Inputs
     return json.dumps({"group": {"default": {"targets": list(targets)}}, "target": targets}, indent=2, sort_keys=True)
 
 
-def to_build(planned: Sequence[Planned], there: Callable[[str], bool]) -> list[str]:
-    """Names of the layers to be built, parents first: those asked for that are not there, and what they lack below.
-
-    Asked for are the layers that no other stands on, and those with tags of their own.
+def to_build(planned: Sequence[Planned], wanted: Sequence[str], there: Callable[[str], bool]) -> list[str]:
+    """Names of the layers to be built, parents first: those wanted that are not there, and what they lack below.
 
     Args:
         planned: all layers.
+        wanted: names of those asked for.
         there: tells whether a layer's image is on the builder or in the registry; is asked once for each at most.
     """
     layers = {item.layer.name: item.layer for item in planned}
     known: dict[str, bool] = {}
-    tagged = [name for name, layer in layers.items() if layer.tags]
-    for name in [*tips(list(layers.values())), *tagged]:
+    for name in wanted:
         below = name
         while below and below not in known:
             known[below] = there(below)
             below = "" if known[below] else layers[below].parent
     return [name for name in layers if known.get(name) is False]
+
+
+def wanted(layers: Sequence[Layer], target: str) -> list[str]:
+    """The layers that must be had: those that no other stands on, those with tags of their own, and the target."""
+    parents = {layer.parent for layer in layers}
+    return [layer.name for layer in layers if layer.name not in parents or layer.tags or layer.name == target]

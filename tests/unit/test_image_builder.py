@@ -266,6 +266,13 @@ def test_a_target_that_is_not_in_the_stack_is_refused(bench: Bench) -> None:
         bench.run(target="jupyter")
 
 
+def test_a_target_below_the_top_is_built_where_it_is_missing(bench: Bench) -> None:
+    bench.run(push=False)
+    del bench.docker.local[bench.ref("torch")]
+    result = bench.run(push=False, target="torch")
+    assert result["built"] == ["torch"] and result["ref"] == bench.ref("torch")
+
+
 def test_the_base_is_pulled_or_loaded_from_its_archive() -> None:
     assert builder.have_base(Docker(hub={"b:1": "h"}), "b:1", "") == "h"
     assert builder.have_base(Docker(archive={"b:1": "a"}), "b:1", "/b.tar") == "a"

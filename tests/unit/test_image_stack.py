@@ -16,8 +16,8 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.image_stack impor
     base_name,
     parse,
     plan,
-    tips,
     to_build,
+    wanted,
 )
 
 REPOSITORY = "10.1.0.5:5000/gpustead"
@@ -165,7 +165,7 @@ def test_layers_come_after_what_they_stand_on(stack: list[dict[str, Any]]) -> No
     stack[0]["parent"], stack[1]["parent"] = "torch", ""
     assert [layer.name for layer in parse(stack)] == ["torch", "base", "top"]
     stack[2]["parent"] = "torch"
-    assert tips(parse(stack)) == ["base", "top"]
+    assert wanted(parse(stack), "top") == ["base", "top"]
 
 
 def test_names_come_from_the_chain(stack: list[dict[str, Any]]) -> None:
@@ -223,7 +223,7 @@ def test_a_parent_that_is_there_is_linked_as_an_image(stack: list[dict[str, Any]
     ],
 )
 def test_what_is_there_is_not_built(stack: list[dict[str, Any]], there: set[str], built: list[str]) -> None:
-    assert to_build(list(made(stack).values()), there.__contains__) == built
+    assert to_build(list(made(stack).values()), ["top"], there.__contains__) == built
 
 
 def test_each_layer_is_asked_for_once(stack: list[dict[str, Any]]) -> None:
@@ -234,13 +234,15 @@ def test_each_layer_is_asked_for_once(stack: list[dict[str, Any]]) -> None:
         asked.append(name)
         return False
 
-    assert to_build(list(made(stack).values()), there) == ["base", "torch", "top"]
+    assert to_build(list(made(stack).values()), ["torch", "top"], there) == ["base", "torch", "top"]
     assert sorted(asked) == ["base", "top", "torch"]
 
 
-def test_a_layer_with_a_tag_of_its_own_is_asked_for(stack: list[dict[str, Any]]) -> None:
+def test_wanted_are_the_tops_the_tagged_and_the_target(stack: list[dict[str, Any]]) -> None:
+    assert wanted(parse(stack), "top") == ["top"]
+    assert wanted(parse(stack), "base") == ["base", "top"]
     stack[1]["tags"] = ["stable"]
-    assert to_build(list(made(stack).values()), {"top", "base"}.__contains__) == ["torch"]
+    assert wanted(parse(stack), "top") == ["torch", "top"]
 
 
 def test_git_data_does_not_count(stack: list[dict[str, Any]]) -> None:
