@@ -41,11 +41,14 @@ class HostInputs:
     def _given(self, action: ActionBase) -> Mapping[str, Any]:
         """The host's variables as written: with those of the play, without those of the role and the task."""
         play = action._task.get_play()
+        given: Mapping[str, Any]
         if not (play.vars or play.vars_files):  # as a rule; it is cheaper
-            return self.hostvars.raw_get(self.host)  # type: ignore[no-any-return]
-        manager = action._task.get_variable_manager()
-        host = manager._inventory.get_host(self.host)
-        return manager.get_vars(play=play, host=host, include_hostvars=False)  # type: ignore[no-any-return]
+            given = self.hostvars.raw_get(self.host)
+        else:
+            manager = action._task.get_variable_manager()
+            host = manager._inventory.get_host(self.host)
+            given = manager.get_vars(play=play, host=host, include_hostvars=False)
+        return given
 
     def of_role(self, name: str) -> dict[str, str]:
         """What the host runs a role with: {part: digest}."""
