@@ -5,9 +5,11 @@
 from __future__ import annotations
 
 import json
+import shlex
 import time
 from typing import Any
 
+from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 from ansible_collections.gpustead.cluster.plugins.plugin_utils.build_progress import Progress
@@ -25,12 +27,11 @@ class ActionModule(ActionBase):
         task_vars = task_vars or {}
         result: dict[str, Any] = super().run(tmp, task_vars)
         args = dict(self._task.args)
-        timeout = int(args.pop("timeout", 7200))
         plan = self._module(args, task_vars, check=True)
         # Where there is nothing to do, one call is all.
         if self._task.check_mode or plan.get("failed") or not plan.get("changed"):
             return {**result, **plan}
-        return {**result, **self._build(args, task_vars, timeout)}
+        return {**result, **self._build(args, task_vars)}
 
     def _module(self, args: dict[str, Any], task_vars: dict[str, Any], check: bool) -> dict[str, Any]:
         before, self._task.check_mode = self._task.check_mode, check
@@ -40,21 +41,23 @@ class ActionModule(ActionBase):
             self._task.check_mode = before
         return answer
 
-    def _build(self, args: dict[str, Any], task_vars: dict[str, Any], timeout: int) -> dict[str, Any]:
+    def _build(self, args: dict[str, Any], task_vars: dict[str, Any]) -> dict[str, Any]:
         """Start the module in the background, and follow its file of progress until it has ended."""
         made = self._low_level_execute_command("mktemp /run/gpustead-progress.XXXXXX")
-        path = made["stdout"].strip()
-        self._task.async_val = timeout
+        if made["rc"]:
+            raise AnsibleActionFail(
+                f"image_stack: no file can be made in /run: {made['stderr'].strip()}. It builds as root: set become."
+            )
+        path = shlex.quote(made["stdout"].strip())
+        self._task.async_val = int(args.get("timeout", 7200))  # the module has seen that it is a number
         try:
             job: dict[str, Any] = self._execute_module(
                 MODULE, module_args={**args, "progress": path}, task_vars=task_vars, wrap_async=True
             )
         finally:
             self._task.async_val = 0
-        if "ansible_job_id" not in job:
-            return job
         try:
-            return self._follow(job["ansible_job_id"], path, task_vars)
+            return self._follow(job["ansible_job_id"], path, task_vars) if "ansible_job_id" in job else job
         finally:
             self._low_level_execute_command(f"rm -f {path}")
 

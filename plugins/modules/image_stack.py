@@ -206,6 +206,7 @@ ARGUMENTS = {
     "timeout": {"type": "int", "default": 7200},
     "progress": {"type": "path"},
 }
+LOCK = "/run/gpustead-build.lock"
 # A proxy of this session must not reach the builder but by the option; attestations are asked for by name.
 ENVIRONMENT = {"LC_ALL": "C.UTF-8", "BUILDX_NO_DEFAULT_ATTESTATIONS": "1"}
 
@@ -227,7 +228,7 @@ def alone(check: bool) -> Iterator[None]:
     if check:
         yield
         return
-    with open("/run/gpustead-build.lock", "w", encoding="utf-8") as lock:
+    with open(LOCK, "w", encoding="utf-8") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
@@ -258,6 +259,8 @@ def main() -> None:
             result = builder.settle(tools, layers, {**module.params, "target": target}, module.check_mode)
     except GpusteadError as error:
         module.fail_json(msg=str(error))
+    except OSError as error:
+        module.fail_json(msg=f"{error}: expected a docker command, and root, who may write to /run. Set become.")
     module.exit_json(**result)
 
 

@@ -1,0 +1,49 @@
+"""The shell of module image_stack: one build at a time, lines as they come, the file of progress."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from ansible_collections.gpustead.cluster.plugins.modules import image_stack
+
+HOLDER = """
+import fcntl, sys, time
+file = open(sys.argv[1], "w")
+fcntl.flock(file, fcntl.LOCK_EX)
+print("held", flush=True)
+time.sleep(0.6)
+"""
+
+
+@pytest.mark.parametrize(("check", "waits"), [(False, True), (True, False)])
+def test_a_build_waits_for_another_and_a_check_does_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, check: bool, waits: bool
+) -> None:
+    monkeypatch.setattr(image_stack, "LOCK", str(tmp_path / "lock"))
+    argv = [sys.executable, "-c", HOLDER, str(tmp_path / "lock")]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout is not None and other.stdout.readline() == "held\n"
+        began = time.monotonic()
+        with image_stack.alone(check):
+            waited = time.monotonic() - began
+    assert (waited > 0.4) is waits
+
+
+def test_lines_come_with_the_exit_status() -> None:
+    lines: list[str] = []
+    assert image_stack.stream(["sh", "-c", "echo one; echo two >&2; exit 3"], lines.append) == 3
+    assert lines == ["one", "two"]
+
+
+def test_what_is_reached_is_in_the_file_at_once(tmp_path: Path) -> None:
+    path = tmp_path / "progress"
+    with image_stack.teller(str(path)) as tell:
+        tell({"layer": "torch", "state": "built"})
+        assert json.loads(path.read_text()) == {"layer": "torch", "state": "built"}
+    with image_stack.teller(None) as tell:
+        tell({"layer": "torch", "state": "built"})
