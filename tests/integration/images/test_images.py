@@ -132,7 +132,18 @@ def test_no_secret_is_in_the_image(lab: Lab, stack: Stack) -> None:
     assert digest in node.check_output(f"docker run --rm --entrypoint cat {ref} /top")
 
 
+def test_a_damaged_announcement_is_named_and_written_anew(lab: Lab, stack: Stack) -> None:
+    lab.nodes[0].check_output(f"runuser -u {lab.owner} -- sh -c 'echo damaged >> {BOARD}'")
+    code, text = stack.run("--limit", lab.nodes[1].name)
+    assert code == 2
+    assert f"{BOARD} is damaged. Run the playbook with --limit {lab.nodes[0].name},{lab.nodes[1].name}" in message(text)
+    stack.succeed()
+    assert re.search("_base_left_top@sha256:", board(lab)["workspace"]["ref"])
+
+
 def test_an_earlier_image_runs_again_and_nothing_is_built(lab: Lab, stack: Stack) -> None:
+    stack.edit("top", "RUN echo later > /later")
+    stack.succeed()
     now, before = board(lab)["history"][:2]
     text = stack.succeed(images_tag=before["key"][:12])
     assert built(text) == []
