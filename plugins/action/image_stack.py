@@ -15,7 +15,8 @@ from ansible.utils.display import Display
 from ansible_collections.gpustead.cluster.plugins.plugin_utils.build_progress import Progress
 
 MODULE = "gpustead.cluster.image_stack"
-EVERY = 3  # seconds between two looks
+EVERY = 1  # seconds between two looks at what was reached
+PATIENCE = 15  # seconds between two questions whether it still runs: those cost a module
 QUIET = 30  # seconds without a line until one says what is worked on
 
 
@@ -63,19 +64,23 @@ class ActionModule(ActionBase):
 
     def _follow(self, job: str, path: str, task_vars: dict[str, Any]) -> dict[str, Any]:
         progress = Progress(str(task_vars.get("inventory_hostname", "")), QUIET)
+        asked = time.monotonic()
         while True:
-            status = self._status(job, "status", task_vars)
+            time.sleep(EVERY)
             seen = self._low_level_execute_command(f"cat {path}")["stdout"]
             # The last line may be half written.
-            whole = seen[: seen.rfind("\n") + 1].splitlines()
-            for line in progress.lines([json.loads(text) for text in whole], time.monotonic()):
+            events = [json.loads(text) for text in seen[: seen.rfind("\n") + 1].splitlines()]
+            for line in progress.lines(events, time.monotonic()):
                 Display().display(line)
+            if not progress.ended and time.monotonic() - asked < PATIENCE:
+                continue
+            status = self._status(job, "status", task_vars)
+            asked = time.monotonic()
             if status.get("finished") or status.get("failed"):
                 self._status(job, "cleanup", task_vars)
                 return {
                     key: value for key, value in status.items() if key not in ("started", "finished", "results_file")
                 }
-            time.sleep(EVERY)
 
     def _status(self, job: str, mode: str, task_vars: dict[str, Any]) -> dict[str, Any]:
         # As its own action does, whose option it is.

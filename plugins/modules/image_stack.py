@@ -103,7 +103,8 @@ options:
     type: int
     default: 7200
   progress:
-    description: File that gets a line of JSON for everything that is reached, while it runs.
+    description:
+      - File that gets a line of JSON for everything that is reached, while it runs, and C({"state": "ended"}) at last.
     type: path
 attributes:
   check_mode:
@@ -235,12 +236,15 @@ def alone(check: bool) -> Iterator[None]:
 
 @contextlib.contextmanager
 def teller(path: str | None) -> Iterator[builder.Tell]:
-    """Writes what was reached to the file of progress, if there is one."""
+    """Writes what was reached to the file of progress, if there is one, and at last that all has ended."""
     if not path:
         yield lambda event: None
         return
     with open(path, "w", buffering=1, encoding="utf-8") as file:
-        yield lambda event: print(json.dumps(dict(event)), file=file)
+        try:
+            yield lambda event: print(json.dumps(dict(event)), file=file)
+        finally:
+            print(json.dumps({"state": "ended"}), file=file)
 
 
 def main() -> None:

@@ -14,12 +14,16 @@ class Progress:
     Args:
         host: name that every line begins with.
         quiet: seconds without a line until one says what is worked on.
+
+    Attributes:
+        ended: whether the last event was seen, after which the module only answers.
     """
 
     def __init__(self, host: str, quiet: float) -> None:
         self.host, self.quiet = host, quiet
         self.told = 0
         self.last: float | None = None
+        self.ended = False
 
     def lines(self, events: Sequence[Mapping[str, Any]], now: float) -> list[str]:
         """The lines for the events that are new.
@@ -31,7 +35,8 @@ class Progress:
         self.last = now if self.last is None else self.last
         new = events[self.told :]
         self.told = len(events)
-        lines = [self._reached(event) for event in new if event["state"] != "at"]
+        self.ended = self.ended or any(event["state"] == "ended" for event in new)
+        lines = [self._reached(event) for event in new if event["state"] not in ("at", "ended")]
         if not lines and events and now - self.last >= self.quiet and events[-1]["state"] == "at":
             lines = [f"{self.host}: layer {events[-1]['layer']} at {events[-1]['instruction'][:90]}"]
         if lines:

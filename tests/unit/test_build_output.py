@@ -83,6 +83,9 @@ def test_each_event_is_told_once_and_silence_is_broken() -> None:
     seen += [{"layer": "a", "state": "built", "instruction": "", "after": 62.1}, {"layer": "a", "state": "pushed"}]
     assert progress.lines(seen, now=141) == ["gpu01: layer a built after 1 min 02 s", "gpu01: layer a pushed"]
     assert progress.lines(seen, now=500) == []
+    assert not progress.ended
+    assert progress.lines([*seen, {"state": "ended"}], now=501) == []
+    assert progress.ended
 
 
 def test_durations_are_read_by_people() -> None:
