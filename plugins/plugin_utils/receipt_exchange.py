@@ -36,6 +36,7 @@ library = Library(sources)
 library.packages = {name[: end + 1] for name in sources for end, letter in enumerate(name) if letter == "."}
 sys.meta_path.insert(0, library)
 from %(package)s.receipt_agent import answer
+request = zlib.decompress(stream.unused_data).decode()
 sys.stdout.write("\\n%(mark)s" + answer(request) + "\\n")
 """
 
@@ -63,15 +64,15 @@ def library() -> dict[str, str]:
     return sources
 
 
-# Made once, when Ansible loads the action plugins: the processes that it forks for the hosts share it.
-LIBRARY = repr(library())
-UNPACK = "import sys,zlib;exec(zlib.decompress(sys.stdin.buffer.read()))"
+# Made and packed once, when Ansible loads the action plugins: the processes that it forks for the hosts share it.
+PROGRAM = zlib.compress(f"sources = {library()!r}\n{START % {'package': PACKAGE, 'mark': MARK}}".encode(), 9)
+# What follows the program in the stream is the request.
+UNPACK = "import sys,zlib;stream=zlib.decompressobj();exec(stream.decompress(sys.stdin.buffer.read()))"
 
 
-def program(request: Mapping[str, Any]) -> bytes:
+def message(request: Mapping[str, Any]) -> bytes:
     """The whole of what the host's Python reads from stdin, packed."""
-    text = f"sources = {LIBRARY}\nrequest = {json.dumps(request)!r}\n{START % {'package': PACKAGE, 'mark': MARK}}"
-    return zlib.compress(text.encode(), 9)
+    return PROGRAM + zlib.compress(json.dumps(request).encode(), 1)
 
 
 def exchange(action: ActionBase, task_vars: Mapping[str, Any], request: Mapping[str, Any]) -> dict[str, Any]:
@@ -84,7 +85,7 @@ def exchange(action: ActionBase, task_vars: Mapping[str, Any], request: Mapping[
     python = str(task_vars.get("ansible_python_interpreter") or "auto")
     python = "python3" if python.startswith("auto") else python
     result = action._low_level_execute_command(
-        f"{shlex.quote(python)} -I -S -c {shlex.quote(UNPACK)}", in_data=program(request)
+        f"{shlex.quote(python)} -I -S -c {shlex.quote(UNPACK)}", in_data=message(request)
     )
     _, mark, answer = result["stdout"].rpartition(MARK)
     if not mark:
