@@ -30,7 +30,8 @@ class ActionModule(ActionBase):
         result: dict[str, Any] = super().run(tmp, task_vars)
         mine = [name for name, role in ROLES.items() if set(role.groups) & set(task_vars["group_names"])]
         common, ours = args["inputs"]["common"], HostInputs(self, task_vars)
-        given = {name: {**common[name], **ours.of_role(name)} for name in mine}
+        files = args["inputs"]["files"]
+        given = {name: {**common[name], **ours.of_role(name, files[name])} for name in mine}
         answer = self._ask(args, task_vars, given)
         stale = self._stale(args, mine, answer["roles"])
         findings = [

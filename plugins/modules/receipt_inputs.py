@@ -12,6 +12,8 @@ version_added: 0.1.0
 description:
   - Digests the roles' files, the collection's plugins, the versions of ansible-core and of the collections that the
     roles use, the groups that the roles read and what they read of other hosts.
+  - Digests the files on the controller that the roles are run with on the first host, which others share whose variables
+    name the same ones in the same way.
   - Runs on the controller. Use it with C(run_once), before M(gpustead.cluster.receipt_check).
 options: {}
 author: The gpustead developers (@gpustead)
@@ -48,4 +50,15 @@ common:
     docker:
       its file defaults/main.yml: 3f0c2a5ad0c0f4d2b5e0a7c1
       ansible-core: 9c56cc51b374c3ba189210d5
+files:
+  description: Of each role, the files on the controller that the first host runs it with.
+  returned: success
+  type: dict
+  contains:
+    key:
+      description: Digest of all that their names depend on. Empty where that is the host itself.
+      type: str
+    parts:
+      description: Digests of their contents, by a phrase that names the file.
+      type: dict
 """

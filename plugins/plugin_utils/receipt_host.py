@@ -50,8 +50,8 @@ class HostInputs:
             given = manager.get_vars(play=play, host=host, include_hostvars=False)
         return given
 
-    def of_role(self, name: str) -> dict[str, str]:
-        """What the host runs a role with: {part: digest}."""
+    def of_role(self, name: str, shared: Mapping[str, Any] | None = None) -> dict[str, str]:
+        """What the host runs a role with: {part: digest}. `shared` is what another host has from `files`."""
         role = ROLES[name]
 
         def render(variable: str, value: Any) -> Any:
@@ -60,17 +60,24 @@ class HostInputs:
         return {
             **inputs.variable_inputs(role, self.given, render),
             **inputs.group_inputs(role, self.given["group_names"], GROUPS),
-            **self.files(name),
+            **self.files(name, shared)["parts"],
         }
 
-    def files(self, name: str) -> dict[str, str]:
-        """Those of the files on the controller. Their names are rendered, with the role's own defaults."""
+    def files(self, name: str, shared: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """Those of the files on the controller: {"key": what hosts that share them have in common, "parts": digests}.
+
+        Their names are rendered, with the role's own defaults. That takes most of the time of a check, so a host takes
+        over what another has found if nothing that the names depend on differs.
+        """
         if not ROLES[name].files:
-            return {}
+            return {"key": "", "parts": {}}
         known = {**scope(name).defaults, **self.given, **scope(name).variables}
+        key = inputs.rendering_key(scope(name).files, known)
+        if key and shared and shared["key"] == key:
+            return dict(shared)
         rendered = self._template(known, scope(name).files)
         lists = [[entry] if isinstance(entry, str) else entry for entry in rendered]
-        return inputs.file_parts({path for paths in lists for path in paths if path})
+        return {"key": key, "parts": inputs.file_parts({path for paths in lists for path in paths if path})}
 
     def _render(self, name: str, variable: str, value: Any) -> Any:
         """What a role sees of a variable. All that it can depend on stands here, as the check is not in the role."""

@@ -30,6 +30,8 @@ OF_OTHERS = re.compile(r"hostvars\[[^\]]+\]\.(\w+)")
 USED_COLLECTION = re.compile(r"\b((?:ansible|community)\.(?!builtin)\w+)\.\w+")
 # What looks beyond the variable it stands in: the text of it does not tell what it gives.
 LOOKS_AROUND = frozenset({"lookup", "query", "q", "hostvars", "groups", "group_names"})
+# What differs from host to host, or may: a lookup finds variables by names that are made only then.
+OF_ONE_HOST = (LOOKS_AROUND - {"groups"}) | {"inventory_hostname", "inventory_hostname_short", "vars"}
 # Above this a file named by a variable (an image's archive) is told by size and time: reading it costs too much.
 LARGE = 4 * 1024 * 1024
 # Ansible's own variables say how and where it runs, not what; of those named ansible_*, these belong to the inventory.
@@ -215,6 +217,23 @@ def closure(names: Iterable[str], variables: Mapping[str, Any]) -> set[str]:
         named = identifiers(variables[name] for name in todo)
         todo = {name for name in named if name in variables and is_of_site(name.lstrip("_"))} - reached
     return reached
+
+
+def rendering_key(expressions: Sequence[str], known: Mapping[str, Any]) -> str:
+    """A digest of all that rendering depends on: hosts with the same one get the same. Empty: it depends on the host.
+
+    Args:
+        expressions: what is rendered.
+        known: all variables that it is rendered with, Ansible's own among them.
+    """
+    reached: set[str] = set()
+    todo = identifiers(expressions)
+    while todo:
+        if todo & OF_ONE_HOST or any(name.startswith("ansible_") for name in todo):
+            return ""
+        reached |= todo
+        todo = identifiers(known[name] for name in todo if name in known) - reached
+    return digest([list(expressions), {name: known[name] for name in reached if name in known}])
 
 
 def variable_inputs(

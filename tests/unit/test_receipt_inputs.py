@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -205,18 +206,63 @@ def test_the_order_of_dependents_is_that_of_the_site() -> None:
         assert all(includes.index(before) < includes.index(name) for before in given.after)
 
 
+def host_inputs(host: str, given: Mapping[str, Any]) -> receipt_host.HostInputs:
+    """The inputs of a host with these variables."""
+    play = SimpleNamespace(vars={}, vars_files=[])
+    loader = DataLoader()
+    action = SimpleNamespace(
+        _templar=Templar(loader=loader), _loader=loader, _task=SimpleNamespace(get_play=lambda: play)
+    )
+    hostvars = SimpleNamespace(raw_get=lambda _: {"inventory_hostname": host, **given})
+    return receipt_host.HostInputs(cast(ActionBase, action), {"hostvars": hostvars, "inventory_hostname": host})
+
+
 def test_a_host_that_leaves_a_group_runs_the_firewall_with_something_else() -> None:
     def inputs_of(*groups: str) -> dict[str, str]:
-        play = SimpleNamespace(vars={}, vars_files=[])
-        loader = DataLoader()
-        action = SimpleNamespace(
-            _templar=Templar(loader=loader), _loader=loader, _task=SimpleNamespace(get_play=lambda: play)
-        )
         given = {"group_names": list(groups), "groups": {name: ["one"] for name in groups}}
-        hostvars = SimpleNamespace(raw_get=lambda host: given)
-        task_vars = {"hostvars": hostvars, "inventory_hostname": "one"}
-        return receipt_host.HostInputs(cast(ActionBase, action), task_vars).of_role("firewall")
+        return host_inputs("one", given).of_role("firewall")
 
     both, without = inputs_of("gpu_nodes", "registry"), inputs_of("gpu_nodes")
     assert {part for part in both if both[part] != without.get(part)} == {"the host's groups"}
     assert inputs_of("gpu_nodes", "site_stale", "rack7") == without
+
+
+EXPRESSIONS = ["{{ role_files }}"]
+
+
+@pytest.mark.parametrize(
+    ("variables", "other", "shared"),
+    [
+        pytest.param({"role_files": ["/a"]}, {}, True, id="the same"),
+        pytest.param({"role_files": ["/a"]}, {"unrelated": 2}, True, id="something else differs"),
+        pytest.param({"role_files": ["/a"]}, {"role_files": ["/b"]}, False, id="it differs itself"),
+        pytest.param({"role_files": "{{ mine }}", "mine": ["/a"]}, {"mine": ["/b"]}, False, id="by way of another"),
+        pytest.param(
+            {"role_files": "{{ cluster_x | default('/a') }}"}, {"cluster_x": "/b"}, False, id="only one has it"
+        ),
+        pytest.param({"role_files": "{{ inventory_dir }}/a"}, {"inventory_dir": "/i"}, False, id="another inventory"),
+        pytest.param({"role_files": "/a/{{ inventory_hostname }}"}, {}, False, id="the host's name"),
+        pytest.param({"role_files": "/a/{{ ansible_host }}"}, {}, False, id="the host's address"),
+        pytest.param({"role_files": "{{ x }}", "x": "{{ hostvars['b'].y }}"}, {}, False, id="another host"),
+        pytest.param({"role_files": "{{ lookup('vars', 'x') }}"}, {}, False, id="a lookup"),
+        pytest.param({"role_files": "{{ groups['g'] }}", "groups": {"g": ["a"]}}, {}, True, id="the same groups"),
+    ],
+)
+def test_hosts_share_what_nothing_of_theirs_can_change(
+    variables: dict[str, Any], other: dict[str, Any], shared: bool
+) -> None:
+    one, two = inputs.rendering_key(EXPRESSIONS, variables), inputs.rendering_key(EXPRESSIONS, {**variables, **other})
+    assert (one == two != "") is shared
+
+
+@pytest.mark.parametrize("taken_over", [True, False])
+def test_files_are_looked_at_once_for_hosts_that_share_them(tmp_path: Path, taken_over: bool) -> None:
+    authority = tmp_path / "authority.crt"
+    authority.write_text("first")
+    given = {"base_ca_certificates": [str(authority)], "group_names": ["gpu_nodes"], "groups": {}}
+    first = host_inputs("one", given).files("base")
+    assert first["parts"] == inputs.file_parts([str(authority)])
+    authority.write_text("second")  # as a sign of who has looked
+    other = {} if taken_over else {"base_ca_certificates": [str(authority), str(tmp_path / "none")]}
+    second = host_inputs("two", {**given, **other}).of_role("base", first)
+    assert (first["parts"].items() <= second.items()) is taken_over
