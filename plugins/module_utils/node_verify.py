@@ -249,7 +249,7 @@ def _docker(wanted: Wanted, uuids: Sequence[str], run: Run, findings: Findings) 
         findings.add("docker", f"is {state or 'not there'}", "systemctl status docker says why; start it.")
         return
     image = run(["cat", wanted.image_file])[1].strip()
-    findings.seen["image"] = image
+    findings.seen["image"] = image.partition("/")[2] or image  # nodes may have it through different caches
     if not image and set(wanted.services) - {project for project, ref in wanted.images.items() if ref}:
         findings.add("image", f"{wanted.image_file} does not name one", wanted.again)
     _, ids, _ = run(["docker", "ps", "--all", "--quiet", "--no-trunc", "--filter", "label=com.docker.compose.project"])

@@ -16,7 +16,7 @@ from typing import Any, Callable, Union
 
 Network = Union[ipaddress.IPv4Network, ipaddress.IPv6Network]
 
-GROUPS = ("gpu_nodes", "nas_server", "registry")
+GROUPS = ("gpu_nodes", "nas_server", "registry", "registry_caches")
 # The variables that are looked at. One that is not set has its role's default, which is sound.
 VARIABLES = (
     "ansible_host",
@@ -24,11 +24,13 @@ VARIABLES = (
     "cluster_address",
     "cluster_ca_certificates",
     "cluster_ca_passphrase",
+    "cluster_cached_registries",
     "cluster_clients",
     "cluster_nas_path",
     "cluster_network",
     "cluster_owner",
     "cluster_registry",
+    "cluster_registry_cache_port",
     "cluster_users",
     "firewall_enabled",
     "firewall_mesh_ports",
@@ -47,12 +49,15 @@ WORKSPACE_PORTS = {"jupyter": 18888, "tensorboard": 16006, "gradio": 17860, "ssh
 MESH_PORT = 2222
 RENDEZVOUS_PORTS = range(29500, 29511)
 REGISTRY_PORT = 5000
+REGISTRY_CACHE_PORT = 5010
+CACHED_REGISTRIES = ({"name": "docker.io", "url": "https://registry-1.docker.io", "port": 5001},)
 FIREWALL_MESH_PORTS = ("2222", "29500:29510", "32768:60999")
 PASSPHRASE_LENGTH = 12
 RELEASES = {"debian": ("12", "13"), "ubuntu": ("22.04", "24.04")}
 OLDEST_PYTHON = (3, 9)
 
 _ACCOUNT = re.compile(r"[a-z_][a-z0-9_-]{0,31}\Z")
+_REGISTRY = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]*(:\d+)?\Z")
 _HOST_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?\Z")
 _CRYPT = re.compile(r"([!*]+|\$(5|6|7|y|gy|2[abxy])\$[./A-Za-z0-9=,$]{20,})\Z")
 _KEY = re.compile(r"(?:^|\s)((?:ssh|ecdsa|sk-ssh|sk-ecdsa)-[a-z0-9@.-]+)\s+([A-Za-z0-9+/]+=*)(?:\s|\Z)")
@@ -314,9 +319,51 @@ def _check_cluster(host: _Host, site: Site) -> None:
             host.refuse(
                 "cluster_ca_certificates", reason, "List files on the controller, each with one PEM certificate."
             )
+    if site.members("registry_caches"):
+        _check_caches(host, site)
     mount = host.get("cluster_nas_path", str, "/mnt/nas")
     if not re.match(r"/[^/]", mount):
         host.refuse("cluster_nas_path", f"{mount!r} is not an absolute path below /", "Write it as /mnt/nas.")
+
+
+def _check_caches(host: _Host, site: Site) -> None:
+    where = "cluster_cached_registries"
+
+    def refuse(what: str, remedy: str) -> None:
+        host.refuse(where, what, remedy)
+
+    names, ports = [], []
+    for entry in host.dicts(where) if where in host.values else CACHED_REGISTRIES:
+        name, url, port = (entry.get(key) for key in ("name", "url", "port"))
+        names.append(name)
+        if not isinstance(name, str) or not _REGISTRY.match(name):
+            refuse(f"{name!r} cannot be the name of a registry", "Write it as in the names of images, such as nvcr.io.")
+        reason = _bad_url(url)
+        if reason:
+            refuse(f"url of {name} is {url!r}, {reason}", "Write it as https://registry.example.org.")
+        number = _number(port)
+        if number is None or not 0 < number < 65536:
+            refuse(f"port of {name} is {port!r}", "Choose one from 1 to 65535.")
+        ports.append((number, f"the cache of {name}"))
+    for name, count in Counter(names).items():
+        if count > 1:
+            refuse(f"{name} is declared {count} times", "Keep one of them.")
+    ports.append((_number(host.values.get("cluster_registry_cache_port", REGISTRY_CACHE_PORT)), "that of the registry"))
+    if host.name in site.members("registry"):
+        ports.append((REGISTRY_PORT, "the registry itself"))
+    for number in {number for number, _ in ports if number is not None}:
+        users = [user for other, user in ports if other == number]
+        if len(users) > 1:
+            refuse(f"port {number} is given twice, to {' and '.join(users)}", "Give each its own.")
+
+
+def _bad_url(url: Any) -> str:
+    """Why nginx cannot go there."""
+    if not isinstance(url, str) or not re.match(r"https?://[^/?#@\s]+\Z", url):
+        return "not http:// or https:// and a host"
+    if url.startswith("https:") and re.match(r"https://(\[|[0-9.]+(:|\Z))", url):
+        return "an address, which nginx does not compare with certificates"
+    return ""
 
 
 def _bad_certificate(path: Any, read: Callable[[str], str]) -> str:
@@ -409,6 +456,11 @@ def _check_ports(host: _Host, site: Site) -> None:
         take("workspace_ports", value, "DeepSpeed's rendezvous")
     if host.name in site.members("registry"):
         take("cluster_registry", REGISTRY_PORT, "the registry")
+    if host.name in site.members("registry_caches"):
+        for entry in host.dicts("cluster_cached_registries") or CACHED_REGISTRIES:
+            take("cluster_cached_registries", entry.get("port"), f"the cache of {entry.get('name')}")
+        port = host.values.get("cluster_registry_cache_port", REGISTRY_CACHE_PORT)
+        take("cluster_registry_cache_port", port, "the cache of the registry")
     for port, names in users.items():
         if len(names) > 1:
             host.refuse(

@@ -187,7 +187,7 @@ def test_groups_are_read_by_name(name: str) -> None:
     assert len(re.findall(r"\bgroups\[", text)) == len(inputs.GROUPS.findall(text))
     assert re.findall(r"(?:\bin|[{(])\s*groups\b(?!\[)|hostvars\[[^\]]+\]\.group_names", text) == []
     assert ROLES[name].reads_own_groups == ("group_names" in text)
-    assert set(ROLES[name].groups) <= {"gpu_nodes", "nas_server", "registry"}
+    assert set(ROLES[name].groups) <= {"gpu_nodes", "nas_server", "registry", "registry_caches"}
 
 
 def test_groups_that_the_site_makes_for_itself_are_known() -> None:

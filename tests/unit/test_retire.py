@@ -34,6 +34,20 @@ REGISTRY = [
     "json_keys /root/.docker/config.json",
 ]
 
+CACHE = [
+    "file /etc/docker/registry",
+    "file /var/cache/gpustead-registry",
+    "file /etc/docker/registry/cache.conf",
+    "file /etc/docker/registry/cache.htpasswd",
+    "file /etc/docker/registry/registry.key",
+    "certificate /etc/docker/registry/registry.crt",
+    "file /etc/systemd/system/gpustead-registry-cache.service",
+    "unit gpustead-registry-cache.service",
+    "file /etc/docker/certs.d/a:5001/ca.crt",
+    "file /etc/docker/certs.d/docker.io/hosts.toml",
+    "file /etc/docker/certs.d/nvcr.io/hosts.toml",
+]
+
 
 def former(tmp_path: Path, role: str, left: list[str], groups: dict[str, list[str]], **settings: Any) -> Any:
     """The role's variables named `__<role>_former_*` on host `a`, after a receipt with these outputs."""
@@ -59,6 +73,7 @@ def test_nothing_of_what_is_declared(tmp_path: Path) -> None:
     assert former(tmp_path, "registry", left, groups, registry_secrets_dir=str(secrets)) == {
         "service": False,
         "container": False,
+        "caches": False,
         "files": [],
         "logins": [],
     }
@@ -85,6 +100,7 @@ def test_a_registry_that_is_a_node_of_another_one_now(tmp_path: Path) -> None:
     assert found == {
         "service": True,
         "container": True,
+        "caches": False,
         "files": [
             "/etc/docker/certs.d/a:5000/ca.crt",
             "/etc/docker/registry/config.yml",
@@ -93,3 +109,27 @@ def test_a_registry_that_is_a_node_of_another_one_now(tmp_path: Path) -> None:
         ],
         "logins": ["a:5000"],
     }
+
+
+def test_a_cache_that_is_a_registry_alone_now(tmp_path: Path) -> None:
+    """Key and certificate are the registry's, too."""
+    found = former(tmp_path, "registry", CACHE, {"gpu_nodes": ["b"], "registry": ["a"]})
+    assert found["caches"]
+    assert found["files"] == [
+        "/etc/docker/certs.d/a:5001/ca.crt",
+        "/etc/docker/certs.d/docker.io/hosts.toml",
+        "/etc/docker/certs.d/nvcr.io/hosts.toml",
+        "/etc/docker/registry/cache.conf",
+        "/etc/docker/registry/cache.htpasswd",
+        "/etc/systemd/system/gpustead-registry-cache.service",
+    ]
+
+
+def test_a_registry_that_is_not_cached_any_more(tmp_path: Path) -> None:
+    secrets = tmp_path / "secrets"
+    secrets.mkdir()
+    (secrets / "registry_ca.crt").touch()
+    groups = {"gpu_nodes": ["a"], "registry": ["b"], "registry_caches": ["a"]}
+    found = former(tmp_path, "registry", CACHE, groups, registry_secrets_dir=str(secrets))
+    assert not found["caches"]
+    assert found["files"] == ["/etc/docker/certs.d/nvcr.io/hosts.toml"]
