@@ -326,35 +326,47 @@ def _check_cluster(host: _Host, site: Site) -> None:
         host.refuse("cluster_nas_path", f"{mount!r} is not an absolute path below /", "Write it as /mnt/nas.")
 
 
-def _check_caches(host: _Host, site: Site) -> None:
+def _cached(host: _Host) -> list[Mapping[str, Any]]:
     where = "cluster_cached_registries"
+    return host.dicts(where) if where in host.values else list(CACHED_REGISTRIES)
 
-    def refuse(what: str, remedy: str) -> None:
+
+def _cache_ports(host: _Host) -> list[tuple[str, Any, str]]:
+    """Of each cache on the host the variable, the port and what it is for."""
+    ports = [
+        ("cluster_cached_registries", entry.get("port"), f"the cache of {entry.get('name')}") for entry in _cached(host)
+    ]
+    own = host.values.get("cluster_registry_cache_port", REGISTRY_CACHE_PORT)
+    return [*ports, ("cluster_registry_cache_port", own, "the cache of the registry")]
+
+
+def _check_caches(host: _Host, site: Site) -> None:
+    def refuse(what: str, remedy: str, where: str = "cluster_cached_registries") -> None:
         host.refuse(where, what, remedy)
 
-    names, ports = [], []
-    for entry in host.dicts(where) if where in host.values else CACHED_REGISTRIES:
-        name, url, port = (entry.get(key) for key in ("name", "url", "port"))
-        names.append(name)
+    names = Counter(str(entry.get("name")) for entry in _cached(host))
+    for entry in _cached(host):
+        name, url = entry.get("name"), entry.get("url")
         if not isinstance(name, str) or not _REGISTRY.match(name):
             refuse(f"{name!r} cannot be the name of a registry", "Write it as in the names of images, such as nvcr.io.")
         reason = _bad_url(url)
         if reason:
             refuse(f"url of {name} is {url!r}, {reason}", "Write it as https://registry.example.org.")
-        number = _number(port)
-        if number is None or not 0 < number < 65536:
-            refuse(f"port of {name} is {port!r}", "Choose one from 1 to 65535.")
-        ports.append((number, f"the cache of {name}"))
-    for name, count in Counter(names).items():
+    for name, count in names.items():
         if count > 1:
             refuse(f"{name} is declared {count} times", "Keep one of them.")
-    ports.append((_number(host.values.get("cluster_registry_cache_port", REGISTRY_CACHE_PORT)), "that of the registry"))
-    if host.name in site.members("registry"):
-        ports.append((REGISTRY_PORT, "the registry itself"))
-    for number in {number for number, _ in ports if number is not None}:
-        users = [user for other, user in ports if other == number]
-        if len(users) > 1:
-            refuse(f"port {number} is given twice, to {' and '.join(users)}", "Give each its own.")
+    if host.name not in site.members("registry_caches"):
+        return
+    users: dict[int, list[str]] = {REGISTRY_PORT: ["the registry"]} if host.name in site.members("registry") else {}
+    for where, value, user in _cache_ports(host):
+        port = _number(value)
+        if port is None or not 0 < port < 65536:
+            refuse(f"{value!r}, the port of {user}, is no port", "Choose one from 1 to 65535.", where)
+        else:
+            users.setdefault(port, []).append(user)
+    for port, owners in users.items():
+        if len(owners) > 1:
+            refuse(f"port {port} is given twice, to {' and '.join(owners)}", "Give each its own.")
 
 
 def _bad_url(url: Any) -> str:
@@ -457,10 +469,8 @@ def _check_ports(host: _Host, site: Site) -> None:
     if host.name in site.members("registry"):
         take("cluster_registry", REGISTRY_PORT, "the registry")
     if host.name in site.members("registry_caches"):
-        for entry in host.dicts("cluster_cached_registries") or CACHED_REGISTRIES:
-            take("cluster_cached_registries", entry.get("port"), f"the cache of {entry.get('name')}")
-        port = host.values.get("cluster_registry_cache_port", REGISTRY_CACHE_PORT)
-        take("cluster_registry_cache_port", port, "the cache of the registry")
+        for where, value, user in _cache_ports(host):
+            take(where, value, user)
     for port, names in users.items():
         if len(names) > 1:
             host.refuse(

@@ -237,6 +237,49 @@ def test_two_nodes_with_one_address() -> None:
     assert "a and b have one address, 10.1.0.11" in line
 
 
+HUB = {"name": "docker.io", "url": "https://registry-1.docker.io", "port": 5001}
+
+
+@pytest.mark.parametrize(
+    ("change", "line"),
+    [
+        ({}, ""),
+        ({"cluster_cached_registries": []}, ""),
+        ({"cluster_cached_registries": [HUB, {**HUB, "name": "nvcr.io", "port": "5002"}]}, ""),
+        ({"cluster_cached_registries": [{**HUB, "url": "http://10.1.0.9:5000"}]}, ""),
+        ({"cluster_cached_registries": [{**HUB, "url": "registry-1.docker.io"}]}, "'registry-1.docker.io', not http"),
+        ({"cluster_cached_registries": [{**HUB, "url": "https://nvcr.io/v2"}]}, "'https://nvcr.io/v2', not http"),
+        (
+            {"cluster_cached_registries": [{**HUB, "url": "https://10.1.0.9"}]},
+            "an address, which nginx does not compare",
+        ),
+        ({"cluster_cached_registries": [{**HUB, "name": "https://x"}]}, "'https://x' cannot be the name of a registry"),
+        (
+            {"cluster_cached_registries": [HUB, {**HUB, "name": "nvcr.io"}]},
+            "port 5001 is given twice, to the cache of docker",
+        ),
+        ({"cluster_cached_registries": [HUB, {**HUB, "port": 5002}]}, "docker.io is declared 2 times"),
+        ({"cluster_cached_registries": [{**HUB, "port": 5000}]}, "5000 is given twice, to the registry and the cache"),
+        ({"cluster_cached_registries": [{"name": "nvcr.io", "url": "https://nvcr.io"}]}, "None, the port of the cache"),
+        ({"cluster_registry_cache_port": 5001}, "to the cache of docker.io and the cache of the registry"),
+        ({"cluster_cached_registries": ["docker.io"]}, "the entry 'docker.io' is not a dictionary"),
+    ],
+)
+def test_caches_of_registries(change: dict[str, Any], line: str) -> None:
+    hosts = {"gpu01": GOOD, "nas": {**GOOD, **change}}
+    groups = {"gpu_nodes": ["gpu01"], "registry": ["nas"], "registry_caches": ["nas"]}
+    found = [str(problem) for problem in check(Site(groups, hosts, read))]
+    assert len(found) == (1 if line else 0)
+    assert line in "".join(found)
+
+
+def test_a_cache_on_a_port_of_the_node() -> None:
+    change = {"cluster_cached_registries": [{**HUB, "port": 18888}]}
+    groups = {"gpu_nodes": ["gpu01"], "registry": ["gpu01"], "registry_caches": ["gpu01"]}
+    (line,) = problems(change, groups)
+    assert "port 18888 is published twice, by jupyter and the cache of docker.io" in line
+
+
 def test_other_ports_that_the_firewall_opens() -> None:
     ports = {**preflight.WORKSPACE_PORTS, "jupyter": 28888}
     more = {"workspace_ports": ports, "firewall_published_ports": [*ports.values()], "ssh_mesh_port": "29505"}
@@ -254,6 +297,11 @@ def test_defaults_are_those_of_the_roles() -> None:
     assert defaults["ssh_mesh"]["ssh_mesh_port"] == preflight.MESH_PORT
     assert defaults["firewall"]["firewall_registry_port"] == preflight.REGISTRY_PORT
     assert defaults["firewall"]["firewall_published_ports"] == list(preflight.WORKSPACE_PORTS.values())
+    for role in ("registry", "docker"):
+        (cached,) = preflight.CACHED_REGISTRIES
+        name = {"registry": "registry_cached", "docker": "docker_cached_registries"}[role]
+        text = yaml.safe_load((ROOT / "roles" / role / "defaults/main.yml").read_text())[name]
+        assert str(cached) in text
     assert tuple(defaults["firewall"]["firewall_mesh_ports"]) == preflight.FIREWALL_MESH_PORTS
 
 
