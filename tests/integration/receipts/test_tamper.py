@@ -139,6 +139,7 @@ CASES: Sequence[Case] = (
     Case(r"registry/certificate ", FILES, EXPIRED_X509),
     Case(r"registry/file \S+/registry.crt$", RUNNING, "chmod 0 {}"),
     Case(r"registry/unit ", RUNNING, "systemctl stop {}"),
+    Case(r"registry/file \S+(/cache.conf|/cache.htpasswd|/hosts.toml|-cache.service)$", FILES, APPEND),
     # images
     Case(r"images/tree ", FILES, "echo tampered > {}/tampered"),
     Case(r"images/image ", RUNNING, "docker tag {} tampered/with:it && docker rmi {}"),
@@ -153,7 +154,7 @@ CASES: Sequence[Case] = (
     Case(r"/package docker.io$", CORE, REMOVE, DOCKER_SILENT),
     Case(r"/package glusterfs-server$", CORE, REMOVE, ("nas/unit ", "nas/gluster ")),
     Case(r"/package glusterfs-client$", CORE, REMOVE),
-    Case(r"/package docker-registry$", CORE, REMOVE, ("registry/unit ",)),
+    Case(r"/package (docker-registry|nginx)$", CORE, REMOVE, ("registry/unit ",)),
     Case(r"/package iptables$", CORE, REMOVE, (*NETWORK, *DOCKER_SILENT)),
     Case(r"/package ca-certificates$", CORE, PURGE, ("base/contains ", "base/file /etc/ssl/certs/")),
     # Whether the mountpoint is immutable is asked of its lsattr.
@@ -162,12 +163,12 @@ CASES: Sequence[Case] = (
     Case(r"/package ufw$", PACKAGES, REMOVE, NETWORK),
     Case(r"/package (acl|docker-buildx|docker-cli|docker-compose|python3-\w+)$", PACKAGES, PURGE),
     # Files and folders, by what they are.
-    Case(r"/file \S+/(mesh-run|examples/train.py|ca.crt)$", FILES, "rm {}"),
+    Case(r"/file \S+/(mesh-run|examples/train.py|ca.crt|cache-ca.crt)$", FILES, "rm {}"),
     Case(r"/file \S+(_key|_token|/id_ed25519|\.key)$", FILES, "chmod 0644 {}"),
     Case(r"/file \S+/(env|config.yml|gpustead-nas.conf)$", FILES, "chown 1 {}"),
     Case(r"/file \S+(\.ya?ml|\.json|\.pub|/authorized_keys|/htpasswd|/gpustead/image|\.exports)$", FILES, APPEND),
     Case(
-        r"/file (/etc/gpustead|/etc/docker|/export|/var/lib/docker-registry|/mnt/nas)\S*$",
+        r"/file (/etc/gpustead|/etc/docker|/export|/var/lib/docker-registry|/var/cache/gpustead-registry|/mnt/nas)\S*$",
         FILES,
         "test -d {} && chmod 0777 {}",
     ),
