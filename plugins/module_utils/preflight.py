@@ -371,7 +371,7 @@ def _check_caches(host: _Host, site: Site) -> None:
 
 def _bad_url(url: Any) -> str:
     """Why nginx cannot go there."""
-    if not isinstance(url, str) or not re.match(r"https?://[^/?#@\s]+\Z", url):
+    if not isinstance(url, str) or not re.match(r"https?://[A-Za-z0-9.:\[\]-]+\Z", url):
         return "not http:// or https:// and a host"
     if url.startswith("https:") and re.match(r"https://(\[|[0-9.]+(:|\Z))", url):
         return "an address, which nginx does not compare with certificates"
