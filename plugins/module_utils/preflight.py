@@ -29,6 +29,7 @@ VARIABLES = (
     "cluster_nas_path",
     "cluster_network",
     "cluster_owner",
+    "cluster_proxy_env",
     "cluster_registry",
     "cluster_registry_cache_port",
     "cluster_users",
@@ -43,7 +44,7 @@ VARIABLES = (
     "workspace_ports",
 )
 # What of them may hold a password, is never shown.
-SECRET = ("cluster_ca_passphrase", "cluster_users")
+SECRET = ("cluster_ca_passphrase", "cluster_proxy_env", "cluster_users")
 # As in the defaults of the roles; a test holds them equal.
 WORKSPACE_PORTS = {"jupyter": 18888, "tensorboard": 16006, "gradio": 17860, "ssh": 10022}
 MESH_PORT = 2222
@@ -357,6 +358,14 @@ def _check_caches(host: _Host, site: Site) -> None:
             refuse(f"{name} is declared {count} times", "Keep one of them.")
     if host.name not in site.members("registry_caches"):
         return
+    proxies = [
+        name for name in host.get("cluster_proxy_env", dict, {}) if name.lower() in ("http_proxy", "https_proxy")
+    ]
+    if proxies and _cached(host):
+        refuse(
+            f"nginx would cache them and goes through no proxy, but cluster_proxy_env has {' and '.join(proxies)}",
+            "Give the hosts of registry_caches a direct way out and cluster_proxy_env: {}, or cache none: [].",
+        )
     users: dict[int, list[str]] = {REGISTRY_PORT: ["the registry"]} if host.name in site.members("registry") else {}
     for where, value, user in _cache_ports(host):
         port = _number(value)

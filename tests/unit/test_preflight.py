@@ -262,6 +262,12 @@ HUB = {"name": "docker.io", "url": "https://registry-1.docker.io", "port": 5001}
         ({"cluster_cached_registries": [{**HUB, "port": 5000}]}, "5000 is given twice, to the registry and the cache"),
         ({"cluster_cached_registries": [{"name": "nvcr.io", "url": "https://nvcr.io"}]}, "None, the port of the cache"),
         ({"cluster_registry_cache_port": 5001}, "to the cache of docker.io and the cache of the registry"),
+        (
+            {"cluster_proxy_env": {"https_proxy": "http://u:p@proxy"}},
+            "through no proxy, but cluster_proxy_env has https_proxy",
+        ),
+        ({"cluster_proxy_env": {"no_proxy": "localhost"}}, ""),
+        ({"cluster_proxy_env": {"http_proxy": "http://proxy"}, "cluster_cached_registries": []}, ""),
         ({"cluster_cached_registries": ["docker.io"]}, "the entry 'docker.io' is not a dictionary"),
     ],
 )
