@@ -98,3 +98,22 @@ def test_an_image_by_the_name_of_another_cache_goes_with_its_key(tmp_path: Path)
         __images_used={"stdout_lines": []},
     )
     assert found["__images_superfluous"] == ["c1:5010/gpustead/x@sha256:1", "r:5000/gpustead/x@sha256:1"]
+
+
+@pytest.mark.parametrize(
+    ("groups", "names"),
+    [
+        ({"gpu_nodes": ["01"], "registry": ["a"]}, ["IP:10.1.0.1", "DNS:a"]),
+        ({"gpu_nodes": ["01"], "registry": ["r"], "registry_caches": ["a"]}, ["IP:10.1.0.2", "DNS:a"]),
+        (
+            {"gpu_nodes": ["01"], "registry": ["a"], "registry_caches": ["a"]},
+            ["IP:10.1.0.1", "IP:10.1.0.2", "DNS:a"],
+        ),
+    ],
+)
+def test_a_host_has_one_certificate_for_all_that_it_serves(
+    tmp_path: Path, groups: dict[str, list[str]], names: list[str]
+) -> None:
+    settings = {"cluster_registry": "10.1.0.1:5000", "cluster_address": "10.1.0.2"}
+    found = values(tmp_path, "registry", ["__registry_alternative_names"], groups, **settings)
+    assert found["__registry_alternative_names"] == names
