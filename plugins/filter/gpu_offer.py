@@ -83,6 +83,14 @@ _value:
     infiniband:
       description: Whether the host has an InfiniBand device.
       type: bool
+    driver_version:
+      description: Version of NVIDIA's driver.
+      type: str
+    gpus:
+      description: Of each GPU that is given its C(index), C(uuid), C(compute_capability), C(cpus), C(numa_nodes), the
+        UUIDs under which it is used (C(devices)) and its device node (C(node)).
+      type: list
+      elements: dict
 """
 
 

@@ -1,13 +1,15 @@
 # Copyright: gpustead developers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""What a host offers to containers of its GPUs (gpus.json), and what it should and does not."""
+"""What a host offers to containers of its GPUs (gpus.json), the share of one, and what it should offer and does not."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from ansible_collections.gpustead.cluster.plugins.module_utils.cdi_spec import KIND
+from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
+from ansible_collections.gpustead.cluster.plugins.module_utils.gpu_cpuset import gpu_cpuset
 from ansible_collections.gpustead.cluster.plugins.module_utils.nvidia_choice import label
 
 SCHEMA = 1
@@ -69,7 +71,57 @@ def offer(
         "slots": len(uuids if slots == "mig_instances" else gpus),
         "nics": sorted({nic for gpu in gpus for nic in gpu["nics"]}),
         "infiniband": bool(report["infiniband"]),
+        "driver_version": report.get("driver_version"),
+        # What `share` needs of each GPU.
+        "gpus": [
+            {
+                **{key: gpu.get(key) for key in ("index", "uuid", "compute_capability", "cpus", "numa_nodes")},
+                "devices": devices(gpu),
+                "node": f"/dev/nvidia{number}",
+            }
+            for gpu, number in zip(gpus, numbers)
+        ],
     }
+
+
+def share(given: Mapping[str, Any], wanted: Iterable[int | str] | None = None) -> dict[str, Any]:
+    """What one container gets of an offer: `driver`, `device_ids`, `uuids` and `device_nodes` of it, and `cpus`, those
+    near its GPUs (None: not known, or no GPU).
+
+    Args:
+        given: the content of gpus.json.
+        wanted: positions in its `uuids`, or UUIDs; that of a GPU which is divided stands for its instances. None: all.
+
+    Raises:
+        GpusteadError: one of `wanted` is not offered.
+    """
+    uuids, gpus = list(given["uuids"]), given.get("gpus", [])
+    chosen = set(uuids) if wanted is None else {uuid for name in wanted for uuid in _offered(uuids, gpus, name)}
+    taken = [gpu for gpu in gpus if chosen.intersection(gpu["devices"])]
+    others = {gpu["node"] for gpu in gpus if gpu not in taken}
+    return {
+        "driver": given["driver"] if chosen else None,
+        "device_ids": [name for name, uuid in zip(given["device_ids"], uuids) if uuid in chosen],
+        "uuids": [uuid for uuid in uuids if uuid in chosen],
+        "device_nodes": [node for node in given["device_nodes"] if node not in others] if chosen else [],
+        "cpus": gpu_cpuset(taken).cpus,
+    }
+
+
+def _offered(uuids: Sequence[str], gpus: Sequence[Mapping[str, Any]], name: int | str) -> list[str]:
+    """The UUIDs that a name in `wanted` stands for."""
+    text = str(name)
+    divided = [uuid for gpu in gpus if gpu["uuid"] == text for uuid in gpu["devices"]]
+    if text.isdecimal() and int(text) < len(uuids):
+        return [uuids[int(text)]]
+    if text in uuids or divided:
+        return divided or [text]
+    known = ", ".join(f"{place} ({uuid})" for place, uuid in enumerate(uuids))
+    raise GpusteadError(
+        f"GPU {text}",
+        f"one that this host has for containers: {known or 'there is none'}",
+        "Correct the GPUs of the workspace, or see what role nvidia says of this host.",
+    )
 
 
 def complaints(report: Mapping[str, Any], obstacles: Sequence[str] = ()) -> list[str]:

@@ -28,13 +28,15 @@ class Entry:
 
     Attributes:
         path: relative to the root of the share.
-        state: directory, file, existing (a file that is put right and never made) or absent.
+        state: directory, file, existing (a file that is put right and never made), link (made where nothing is, else
+            left as it is) or absent.
         owner: uid that owns it and that does the writing.
         group: gid.
         mode: permission bits.
         content: what a file holds; None leaves the content of one that is there.
         generate: number of random bytes of a token that is written once; 0 for none.
         secret: whether the content must stay out of diffs.
+        target: where a link leads; it need not be there.
     """
 
     path: str
@@ -45,6 +47,7 @@ class Entry:
     content: str | None = None
     generate: int = 0
     secret: bool = False
+    target: str = ""
 
     @property
     def kind(self) -> str:
@@ -65,11 +68,14 @@ class Change:
 
 def parse(raw: Mapping[str, Any]) -> Entry:
     """Make an entry of a module's argument; raises GpusteadError for one that cannot be meant."""
-    path, state, mode = str(raw["path"]), raw["state"], str(raw["mode"] or "")
+    path, state, mode = str(raw["path"]), raw["state"], str(raw.get("mode") or "")
     parts = Path(path).parts
     if not parts or path.startswith("/") or ".." in parts:
         raise GpusteadError(f"path {path!r}", "a path below the root, without '..'", "Correct the entry.")
-    if state != "absent" and not re.fullmatch("[0-7]{3,4}", mode):
+    target = str(raw.get("target") or "")
+    if (state == "link") != bool(target):
+        raise GpusteadError(f"{path}, a {state}", "a target for a link, and for nothing else", "Correct the entry.")
+    if state not in ("absent", "link") and not re.fullmatch("[0-7]{3,4}", mode):
         raise GpusteadError(f"mode {mode!r} of {path}", "an octal mode such as '0644'", "Correct the entry.")
     content, generate = raw.get("content"), int(raw.get("generate") or 0)
     if state == "existing" and (content is not None or generate):
@@ -80,11 +86,13 @@ def parse(raw: Mapping[str, Any]) -> Entry:
         raise GpusteadError(f"generate {generate} for {path}", "at least 16 random bytes", "Ask for more.")
     hidden = bool(raw.get("secret")) or generate > 0
     bits = int(mode, 8) if mode else 0
-    return Entry(path, state, int(raw["owner"]), int(raw["group"]), bits, content, generate, hidden)
+    return Entry(path, state, int(raw["owner"]), int(raw["group"]), bits, content, generate, hidden, target)
 
 
 def describe(entry: Entry, content: str | None) -> str:
     """An entry as it should be, in the form of a diff."""
+    if entry.state == "link":
+        return f"{entry.path}: link to {entry.target}\n"
     head = f"{entry.path}: {entry.kind} {entry.owner}:{entry.group} {entry.mode:04o}\n"
     if entry.kind != "file" or content is None:
         return head
@@ -102,7 +110,7 @@ def observe(root: str, entry: Entry) -> str:
     except FileNotFoundError:
         return ""
     kind = "directory" if stat.S_ISDIR(found.st_mode) else "file" if stat.S_ISREG(found.st_mode) else "other"
-    if entry.state == "absent":
+    if entry.state in ("absent", "link"):
         return f"{entry.path}: {kind}\n"
     if kind != entry.kind:
         raise GpusteadError(f"{path} is of kind {kind!r}", f"a {entry.kind}", "Move it out of the way.")
@@ -126,6 +134,11 @@ def apply(root: str, entry: Entry, before: str) -> None:
     path = os.path.join(root, entry.path)
     if entry.state == "absent":
         os.rmdir(path) if os.path.isdir(path) else os.unlink(path)
+        return
+    if entry.state == "link":
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        with contextlib.suppress(FileExistsError):  # another node was faster
+            os.symlink(entry.target, path)
         return
     if entry.state == "directory" and not before:
         with contextlib.suppress(FileExistsError):  # another node was faster
@@ -166,6 +179,8 @@ def settle(root: str, entry: Entry, check: bool) -> Change:
     before = observe(root, entry)
     if entry.state == "absent" or (entry.state == "existing" and not before):
         change = Change(before, "")
+    elif before and entry.state == "link":
+        change = Change(before, before)
     elif before and entry.generate:
         change = Change(before, describe(entry, None))
     else:

@@ -43,8 +43,9 @@ options:
         description:
           - What should be there. A directory must be empty to be removed.
           - V(existing) is a file that something else makes; where it is there its group and permissions are put right.
+          - V(link) is made where nothing is there, with the directories above it; whatever is there stays.
         type: str
-        choices: [directory, file, existing, absent]
+        choices: [directory, file, existing, link, absent]
         required: true
       owner:
         description: uid of the owner.
@@ -55,7 +56,10 @@ options:
         type: int
         required: true
       mode:
-        description: Permissions, in octal, as a string. Required unless O(entries[].state=absent).
+        description: Permissions, in octal, as a string. Required but for V(absent) and V(link).
+        type: str
+      target:
+        description: Where a link leads. What it names need not be there.
         type: str
       content:
         description: Content of a file.
@@ -110,10 +114,11 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.errors import Gpu
 
 ENTRY = {
     "path": {"type": "str", "required": True},
-    "state": {"type": "str", "required": True, "choices": ["directory", "file", "existing", "absent"]},
+    "state": {"type": "str", "required": True, "choices": ["directory", "file", "existing", "link", "absent"]},
     "owner": {"type": "int", "required": True},
     "group": {"type": "int", "required": True},
     "mode": {"type": "str"},
+    "target": {"type": "str"},
     "content": {"type": "str", "no_log": False},
     "generate": {"type": "int"},
     "secret": {"type": "bool", "default": False, "no_log": False},

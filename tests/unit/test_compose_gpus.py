@@ -37,6 +37,7 @@ PLAYBOOK = """
       loop: [workspace, ssh_mesh]
       vars:
         __ssh_mesh_files_digest: x  # looks for mesh-run beside the role's tasks
+        __workspace_instance: "{{ __workspace_all | first }}"
     - ansible.builtin.copy:
         content: "{{ {'record': __ssh_mesh_record, 'env': __ssh_mesh_node_env} | to_json }}"
         dest: "{{ cluster_config_dir }}/mesh.json"

@@ -5,7 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from ansible_collections.gpustead.cluster.plugins.module_utils.gpu_offer import all_devices, complaints, offer
+from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
+from ansible_collections.gpustead.cluster.plugins.module_utils.gpu_offer import (
+    all_devices,
+    complaints,
+    offer,
+    share,
+)
 
 NODES = [f"/dev/nvidia{n}" for n in range(4)] + ["/dev/nvidiactl", "/dev/nvidia-uvm", "/dev/nvidia-caps"]
 REMEDY = "Reboot the host."
@@ -109,7 +115,8 @@ OFFERS: dict[str, tuple[dict[str, Any], str | None, str, dict[str, Any]]] = {
 def test_offer(found: dict[str, Any], mode: str | None, slots: str, expected: dict[str, Any]) -> None:
     made = offer(found, mode, slots, NODES, {"0000:00:00.0": "2"})
     assert made == {**made, **expected}
-    assert set(made) == {*NOTHING, "schema", "state", "infiniband"}
+    assert set(made) == {*NOTHING, "schema", "state", "infiniband", "driver_version", "gpus"}
+    assert [uuid for gpu in made["gpus"] for uuid in gpu["devices"]] == made["uuids"]
     assert made["state"] == found["state"]
 
 
@@ -138,3 +145,39 @@ def test_complaints(found: dict[str, Any], obstacles: list[str], said: list[str]
     sentences = complaints(found, obstacles)
     assert len(sentences) == len(said)
     assert all(words in sentence for words, sentence in zip(said, sentences))
+
+
+NEAR = report("ready", gpu(0, cpus="0-7"), gpu(1, cpus="8-15"), gpu(2, cpus="8-15"), gpu(3))
+CONTROL = ["/dev/nvidiactl", "/dev/nvidia-uvm"]
+# Of three or four GPUs; what is wanted: driver, UUIDs, device nodes, CPUs.
+SHARES: dict[str, tuple[dict[str, Any], str, Any, tuple[str | None, list[str], list[str], str | None]]] = {
+    "all": (MIXED, "cdi", None, ("cdi", ["MIG-a", "MIG-b", "GPU-1"], [], None)),
+    "none": (NEAR, "runtime", [], (None, [], [], None)),
+    "by position": (NEAR, "cdi", [1, 2], ("cdi", ["GPU-1", "GPU-2"], [], "8-15")),
+    "in the host's order": (NEAR, "cdi", ["1", "0"], ("cdi", ["GPU-0", "GPU-1"], [], "0-15")),
+    "of one nothing is known": (NEAR, "cdi", [0, 3], ("cdi", ["GPU-0", "GPU-3"], [], None)),
+    "by UUID, with its own device node": (
+        NEAR,
+        "runtime",
+        ["GPU-0"],
+        ("nvidia", ["GPU-0"], ["/dev/nvidia2", *CONTROL], "0-7"),
+    ),
+    "an instance": (MIXED, "cdi", [1], ("cdi", ["MIG-b"], [], None)),
+    "a GPU that is divided": (MIXED, "cdi", ["GPU-0"], ("cdi", ["MIG-a", "MIG-b"], [], None)),
+}
+
+
+@pytest.mark.parametrize(("found", "mode", "wanted", "expected"), SHARES.values(), ids=list(SHARES))
+def test_share(
+    found: dict[str, Any], mode: str, wanted: Any, expected: tuple[str | None, list[str], list[str], str | None]
+) -> None:
+    given = offer(found, mode, "gpus", NODES, {"0000:00:00.0": "2", "0000:02:00.0": "0"})
+    made = share(given, wanted)
+    assert (made["driver"], made["uuids"], made["device_nodes"], made["cpus"]) == expected
+    assert made["device_ids"] == [name for name in given["device_ids"] if name.split("=")[-1] in made["uuids"]]
+
+
+@pytest.mark.parametrize("wanted", [4, "GPU-9", -1, "7"])
+def test_a_gpu_that_is_not_offered_is_refused(wanted: Any) -> None:
+    with pytest.raises(GpusteadError, match=f"GPU {wanted}: .*0 .GPU-0., 1 .GPU-1."):
+        share(offer(NEAR, "cdi", "gpus", NODES), [wanted])

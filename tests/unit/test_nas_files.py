@@ -50,6 +50,8 @@ REFUSED: dict[str, dict[str, object]] = {
     "a file of nothing": {"path": "a", "state": "file", "mode": "0600"},
     "content and token": {"path": "a", "state": "file", "mode": "0600", "content": "x", "generate": 32},
     "content of what only has to exist": {"path": "a", "state": "existing", "mode": "0600", "content": "x"},
+    "a link to nowhere": {"path": "a", "state": "link", "mode": None},
+    "a file that leads somewhere": {"path": "a", "state": "file", "mode": "0600", "content": "x", "target": "b"},
     "a short token": {"path": "a", "state": "file", "mode": "0600", "generate": 4},
 }
 
@@ -131,6 +133,21 @@ def test_a_symbolic_link_is_refused(share: Path, tmp_path: Path) -> None:
         with pytest.raises(GpusteadError):
             settle_all(str(share), [entry], check=False)
     assert not (tmp_path / "x").exists()
+
+
+@needs_root
+def test_a_link_is_made_where_nothing_is(share: Path) -> None:
+    raw = {"path": "ada/.config/nvim", "state": "link", "target": "/settings/nvim", "mode": None}
+    entry = parse({**raw, "owner": ADA, "group": ADA})
+    made = settle_all(str(share), [entry], check=False)
+    link = share / "ada/.config/nvim"
+    assert (made[0].changed, os.readlink(link), link.lstat().st_uid) == (True, "/settings/nvim", ADA)
+    # It dangles here, as it may.
+    assert not settle_all(str(share), [entry], check=False)[0].changed
+    link.unlink()
+    link.write_text("mine")
+    assert not settle_all(str(share), [entry], check=False)[0].changed
+    assert link.read_text() == "mine"
 
 
 @needs_root
