@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Callable
 
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
-from ansible_collections.gpustead.cluster.plugins.module_utils.gpu_offer import given_uuids
+from ansible_collections.gpustead.cluster.plugins.module_utils.gpu_offer import given_uuids, share
 from ansible_collections.gpustead.cluster.plugins.module_utils.gpu_proof import (
     GivenGpus,
     parse_given,
@@ -47,6 +47,24 @@ class Account:
 
 
 @dataclass(frozen=True)
+class Project:
+    """A compose project.
+
+    Attributes:
+        services: its services, with the port that each publishes on the host, or 0.
+        owner: account that its containers are used by.
+        image: where it is not the node's.
+        gpus: positions or UUIDs of those of the node that it has; None: all.
+    """
+
+    name: str
+    services: Mapping[str, int]
+    owner: str
+    image: str = ""
+    gpus: Sequence[Any] | None = None
+
+
+@dataclass(frozen=True)
 class Wanted:
     """What is declared for a host. `node`: it is a GPU node; else only its ports and its firewall are looked at."""
 
@@ -59,9 +77,7 @@ class Wanted:
     nas_fstype: str = "nfs4"
     nodes: tuple[str, ...] = ()
     image_file: str = "/etc/gpustead/image"
-    services: Mapping[str, Sequence[str]] = field(default_factory=dict)  # of each compose project
-    images: Mapping[str, str] = field(default_factory=dict)  # of a compose project, where it is not the node's
-    published: Mapping[str, int] = field(default_factory=dict)  # port of each service
+    projects: tuple[Project, ...] = ()
     listening: Mapping[str, int] = field(default_factory=dict)  # what listens on a port of the host itself
     firewall: bool = True
     gpus_file: str = "/etc/gpustead/gpus.json"
@@ -205,17 +221,25 @@ def _hostfile(wanted: Wanted, run: Run, findings: Findings) -> None:
             findings.add("hostfile", f"lacks {name}", f"Run site.yml --limit {name}.")
 
 
-def _gpus(wanted: Wanted, run: Run, findings: Findings) -> tuple[str, ...]:
-    """The GPUs as they are now, and against what role nvidia left. Returns those that containers should see."""
+def _gpus(wanted: Wanted, run: Run, findings: Findings) -> dict[str, Sequence[str]]:
+    """The GPUs as they are now, and against what role nvidia left. Returns those that each project should see."""
     findings.problems.extend(judge_gpus(wanted))
     _, text, err = run(["cat", wanted.gpus_file])
     try:
         given = parse_given(text, wanted.gpus_file)
     except GpusteadError as error:
         findings.add("GPUs", f"for containers are not known ({error.what if text else _last(err)})", wanted.again)
-        return ()
+        return {}
     findings.problems.extend(judge_given(given, wanted))
-    return given.uuids
+    uuids: dict[str, Sequence[str]] = {}
+    for project in wanted.projects:
+        try:
+            uuids[project.name] = (
+                given.uuids if project.gpus is None else share(json.loads(text), project.gpus)["uuids"]
+            )
+        except GpusteadError as error:
+            findings.add(f"GPUs of {project.name}", f"have one that is not there ({error.what})", error.remedy)
+    return uuids
 
 
 def judge_gpus(wanted: Wanted) -> Iterator[Problem]:
@@ -243,25 +267,24 @@ def judge_given(given: GivenGpus, wanted: Wanted) -> Iterator[Problem]:
         yield Problem("GPUs", f"are {are} now, containers were given {was}", remedy)
 
 
-def _docker(wanted: Wanted, uuids: Sequence[str], run: Run, findings: Findings) -> None:
+def _docker(wanted: Wanted, uuids: Mapping[str, Sequence[str]], run: Run, findings: Findings) -> None:
     state = run(["systemctl", "is-active", "docker.service"])[1].strip()
     if state != "active":
         findings.add("docker", f"is {state or 'not there'}", "systemctl status docker says why; start it.")
         return
     image = run(["cat", wanted.image_file])[1].strip()
     findings.seen["image"] = image.partition("/")[2] or image  # nodes may have it through different caches
-    if not image and set(wanted.services) - {project for project, ref in wanted.images.items() if ref}:
+    if not image and not all(project.image for project in wanted.projects):
         findings.add("image", f"{wanted.image_file} does not name one", wanted.again)
     _, ids, _ = run(["docker", "ps", "--all", "--quiet", "--no-trunc", "--filter", "label=com.docker.compose.project"])
     _, out, _ = run(["docker", "inspect", "--type", "container", *ids.split()]) if ids.split() else (0, "[]", "")
     containers = {(item.project, item.service): item for item in parse_containers(out)}
-    for project, services in wanted.services.items():
-        for service in services:
-            container = containers.get((project, service))
-            expected = wanted.images.get(project) or image
-            findings.problems.extend(judge(container, project, service, expected, wanted))
-            if uuids and container and container.state == "running":
-                findings.problems.extend(_proof(container, uuids, wanted, run))
+    for project in wanted.projects:
+        for service in project.services:
+            container = containers.get((project.name, service))
+            findings.problems.extend(judge(container, project, service, image, wanted))
+            if uuids.get(project.name) and container and container.state == "running":
+                findings.problems.extend(_proof(container, project, uuids[project.name], wanted, run))
     mesh = containers.get(MESH)
     if mesh and mesh.state == "running":
         findings.seen["peers"] = _peers(wanted, mesh.id, run, findings)
@@ -296,28 +319,28 @@ def parse_containers(inspect: str) -> Iterator[Container]:
         )
 
 
-def judge(found: Container | None, project: str, service: str, image: str, wanted: Wanted) -> Iterator[Problem]:
-    """What is wrong with the container of a service."""
-    subject = f"service {project}/{service}"
+def judge(found: Container | None, project: Project, service: str, image: str, wanted: Wanted) -> Iterator[Problem]:
+    """What is wrong with the container of a service. `image`: the node's."""
+    subject, image = f"service {project.name}/{service}", project.image or image
     if found is None:
         yield Problem(subject, "has no container", wanted.again)
         return
-    logs = f"docker compose -p {project} logs {service} says why."
+    logs = f"docker compose -p {project.name} logs {service} says why."
     if found.state != "running":
         yield Problem(subject, f"is {found.state}", f"{logs} {wanted.again}")
     elif found.health not in ("", "healthy"):
         yield Problem(subject, f"is {found.health}", logs)
     if image and found.image != image:
         yield Problem(subject, f"runs the image {found.image}, the node's is {image}", wanted.again)
-    port = wanted.published.get(service)
-    if project != MESH[0] and port and found.state == "running" and port not in found.ports:
+    port = project.services[service]
+    if port and found.state == "running" and port not in found.ports:
         actual = ", ".join(map(str, found.ports)) or "nothing"
         yield Problem(subject, f"publishes {actual}, declared is port {port}", wanted.again)
 
 
-def _proof(container: Container, uuids: Sequence[str], wanted: Wanted, run: Run) -> Iterator[Problem]:
-    """Whether the container sees the node's GPUs."""
-    proof = prove(container.service, ["docker", "exec", "--user", wanted.owner, container.id], uuids, run)
+def _proof(container: Container, project: Project, uuids: Sequence[str], wanted: Wanted, run: Run) -> Iterator[Problem]:
+    """Whether the container sees the GPUs that are meant for it."""
+    proof = prove(container.service, ["docker", "exec", "--user", project.owner, container.id], uuids, run)
     if not proof.ok:
         role = "ssh_mesh" if container.project == MESH[0] else "workspace"
         remedy = f"Run site.yml --tags {role} --limit {wanted.host}: it creates the container anew."

@@ -14,6 +14,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Callable, Union
 
+from ansible_collections.gpustead.cluster.plugins.module_utils.workspaces import PORTS as WORKSPACE_PORTS
+from ansible_collections.gpustead.cluster.plugins.module_utils.workspaces import Survey, defaults_of, survey
+
 Network = Union[ipaddress.IPv4Network, ipaddress.IPv6Network]
 
 GROUPS = ("gpu_nodes", "nas_server", "registry", "registry_caches")
@@ -33,6 +36,7 @@ VARIABLES = (
     "cluster_registry",
     "cluster_registry_cache_port",
     "cluster_users",
+    "cluster_workspace_port_range",
     "firewall_enabled",
     "firewall_mesh_ports",
     "firewall_published_ports",
@@ -40,13 +44,16 @@ VARIABLES = (
     "nas_extra_mounts",
     "nas_source",
     "ssh_mesh_port",
+    "workspace_instances",
     "workspace_mounts",
+    "workspace_owner",
+    "workspace_port_range",
     "workspace_ports",
+    "workspace_profile",
 )
 # What of them may hold a password, is never shown.
 SECRET = ("cluster_ca_passphrase", "cluster_proxy_env", "cluster_users")
 # As in the defaults of the roles; a test holds them equal.
-WORKSPACE_PORTS = {"jupyter": 18888, "tensorboard": 16006, "gradio": 17860, "ssh": 10022}
 MESH_PORT = 2222
 RENDEZVOUS_PORTS = range(29500, 29511)
 REGISTRY_PORT = 5000
@@ -439,6 +446,7 @@ def _check_node(host: _Host, site: Site) -> None:
     if registry and not re.match(r"[^:/\s]+:\d+\Z", registry):
         host.refuse("cluster_registry", f"{registry!r} is not host:port", "Write it as registry.example.org:5000.")
     _check_mounts(host)
+    _check_workspaces(host)
     _check_ports(host, site)
     _check_firewall(host, site)
 
@@ -468,8 +476,8 @@ def _check_ports(host: _Host, site: Site) -> None:
         elif user not in users.setdefault(port, []):
             users[port].append(user)
 
-    for service, value in services.items():
-        take("workspace_ports", value, str(service))
+    for where, service, value in _published(host):
+        take(where, value, service)
     for value in (22, host.values.get("ansible_port") or 22):
         take("ansible_port", value, "the host's own SSH")
     take("ssh_mesh_port", host.values.get("ssh_mesh_port") or MESH_PORT, "the mesh")
@@ -489,14 +497,44 @@ def _check_ports(host: _Host, site: Site) -> None:
             )
 
 
+def _published(host: _Host) -> list[tuple[str, str, Any]]:
+    """(variable, service, port) of everything that the workspaces publish, as far as it can be told."""
+    if not host.values.get("workspace_instances"):
+        services = host.get("workspace_ports", dict, WORKSPACE_PORTS)
+        return [("workspace_ports", str(service), port) for service, port in services.items()]
+    return [
+        ("workspace_instances", f"{service} of {workspace.owner}", port)
+        for workspace in _survey(host).workspaces
+        for service, port in workspace.ports.items()
+    ]
+
+
+def _survey(host: _Host) -> Survey:
+    """What is declared, with the variables that are of the right type."""
+    kinds = {"workspace_instances": list, "workspace_ports": dict, "cluster_users": list}
+    names = ("cluster_owner", "cluster_workspace_port_range", "workspace_owner", "workspace_port_range")
+    kinds.update(dict.fromkeys((*names, "workspace_profile"), str))
+    values = {name: host.get(name, kind, None) for name, kind in kinds.items()}
+    if not values["workspace_instances"] or not host.ok("cluster_users"):
+        return Survey()
+    return survey(values["workspace_instances"], defaults_of(values))
+
+
+def _check_workspaces(host: _Host) -> None:
+    for error in _survey(host).errors:
+        host.refuse("workspace_instances", f"{error.what}, expected {error.expected}", error.remedy)
+
+
 def _check_firewall(host: _Host, site: Site) -> None:
     """A port that is changed for a service alone would be closed."""
     if host.values.get("firewall_enabled") is False or host.problems:
         return
-    published = host.get("firewall_published_ports", list, list(WORKSPACE_PORTS.values()))
-    for service, port in host.get("workspace_ports", dict, WORKSPACE_PORTS).items():
+    shared = host.get("cluster_workspace_port_range", str, "")
+    published = host.get("firewall_published_ports", list, [*WORKSPACE_PORTS.values(), *filter(None, [shared])])
+    for where, service, port in _published(host):
         if not _opens(published, port):
-            host.refuse("firewall_published_ports", f"lacks {port}, the port of {service}", "Add it there.")
+            or_else = " Or set cluster_workspace_port_range." if where == "workspace_instances" else ""
+            host.refuse("firewall_published_ports", f"lacks {port}, the port of {service}", f"Add it there.{or_else}")
     mesh = host.values.get("ssh_mesh_port") or MESH_PORT
     if not _opens(host.get("firewall_mesh_ports", list, FIREWALL_MESH_PORTS), mesh):
         host.refuse("firewall_mesh_ports", f"lacks {mesh}, the port of the mesh", "Add it there.")

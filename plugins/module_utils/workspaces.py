@@ -14,7 +14,10 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.gpu_cpuset import
 
 PROJECT = "gpustead-workspace"
 PROFILES = ("server", "local")
-SERVICES = ("jupyter", "tensorboard", "gradio", "ssh")
+# As in the defaults of role workspace; a test holds them equal.
+PORTS = {"jupyter": 18888, "tensorboard": 16006, "gradio": 17860, "ssh": 10022}
+PORT_RANGE = "19000:19999"
+SERVICES = tuple(PORTS)
 NEAR = "near"
 KEYS = ("owner", "profile", "ports", "gpus", "cpus", "memory", "accounts")
 _MEMORY = re.compile(r"\d+(\.\d+)?[bkmg]?b?\Z", re.IGNORECASE)
@@ -66,6 +69,34 @@ class Defaults:
     port_range: str
     profile: str = "server"
     directory: str = "/etc/gpustead/workspace"
+
+
+def defaults_of(variables: Mapping[str, Any]) -> Defaults:
+    """Those of a host, from its variables."""
+    users = list(variables.get("cluster_users") or [])
+    first = users[0].get("name") if users and isinstance(users[0], Mapping) else ""
+    range_of_all = variables.get("cluster_workspace_port_range") or PORT_RANGE
+    return Defaults(
+        users=users,
+        owner=str(variables.get("workspace_owner") or variables.get("cluster_owner") or first or ""),
+        ports=variables.get("workspace_ports") or PORTS,
+        port_range=str(variables.get("workspace_port_range") or range_of_all),
+        profile=str(variables.get("workspace_profile") or "server"),
+        directory=f"{variables.get('cluster_config_dir') or '/etc/gpustead'}/workspace",
+    )
+
+
+def of_host(variables: Mapping[str, Any], user: str = "") -> list[Workspace]:
+    """The workspaces of a host, from its variables. `user`: those in which it has an account, the own one first.
+
+    Raises:
+        GpusteadError: see `plan`.
+    """
+    found = plan(variables.get("workspace_instances") or [], defaults_of(variables))
+    if not user:
+        return found
+    theirs = [one for one in found if user in [account.name for account in one.accounts]]
+    return sorted(theirs, key=lambda one: one.owner != user)
 
 
 @dataclass

@@ -65,18 +65,32 @@ options:
     description: File with the image that the node runs.
     type: path
     default: /etc/gpustead/image
-  services:
-    description: Services of each compose project.
-    type: dict
-    default: {}
-  images:
-    description: Image of each compose project, where it is not the one in O(image_file).
-    type: dict
-    default: {}
-  published:
-    description: Port that each service publishes.
-    type: dict
-    default: {}
+  projects:
+    description: The compose projects that run.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      name:
+        description: Name of the project.
+        type: str
+        required: true
+      services:
+        description: Its services, with the port that each publishes on the host, or 0.
+        type: dict
+        required: true
+      owner:
+        description: Account that its containers are used by.
+        type: str
+        required: true
+      image:
+        description: Its image, where it is not the one in O(image_file).
+        type: str
+        default: ""
+      gpus:
+        description: Those of the GPUs in O(gpus_file) that it has, by position or UUID. All by default.
+        type: list
+        elements: raw
   listening:
     description: Ports on which something must listen, by what it is.
     type: dict
@@ -147,16 +161,29 @@ problems:
 
 import os
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.gpustead.cluster.plugins.module_utils.node_verify import Account, Wanted, examine
+from ansible_collections.gpustead.cluster.plugins.module_utils.node_verify import (
+    Account,
+    Project,
+    Wanted,
+    examine,
+)
 
 ACCOUNT = {
     "name": {"type": "str", "required": True},
     "uid": {"type": "int", "required": True},
     "gid": {"type": "int"},
+}
+PROJECT = {
+    "name": {"type": "str", "required": True},
+    "services": {"type": "dict", "required": True},
+    "owner": {"type": "str", "required": True},
+    "image": {"type": "str", "default": ""},
+    "gpus": {"type": "list", "elements": "raw"},
 }
 ARGUMENTS = {
     "host": {"type": "str", "required": True},
@@ -168,9 +195,7 @@ ARGUMENTS = {
     "nas_fstype": {"type": "str", "default": "nfs4"},
     "nodes": {"type": "list", "elements": "str", "default": []},
     "image_file": {"type": "path", "default": "/etc/gpustead/image"},
-    "services": {"type": "dict", "default": {}},
-    "images": {"type": "dict", "default": {}},
-    "published": {"type": "dict", "default": {}},
+    "projects": {"type": "list", "elements": "dict", "default": [], "options": PROJECT},
     "listening": {"type": "dict", "default": {}},
     "firewall": {"type": "bool", "default": True},
     "gpus_file": {"type": "path", "default": "/etc/gpustead/gpus.json"},
@@ -178,6 +203,10 @@ ARGUMENTS = {
     "gpu_info": {"type": "dict", "default": {}},
     "timeout": {"type": "int", "default": 30},
 }
+
+
+def _ports(given: Mapping[str, Any]) -> dict[str, int]:
+    return {name: int(port) for name, port in given.items()}
 
 
 def main() -> None:
@@ -199,9 +228,9 @@ def main() -> None:
         return done.returncode, done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace")
 
     accounts = [Account(a["name"], a["uid"], a["uid"] if a["gid"] is None else a["gid"]) for a in params["accounts"]]
-    params.update(accounts=tuple(accounts), nodes=tuple(params["nodes"]))
-    for ports in ("published", "listening"):
-        params[ports] = {name: int(port) for name, port in params[ports].items()}
+    projects = [Project(**{**each, "services": _ports(each["services"])}) for each in params["projects"]]
+    params.update(accounts=tuple(accounts), nodes=tuple(params["nodes"]), projects=tuple(projects))
+    params["listening"] = _ports(params["listening"])
     findings = examine(Wanted(**params), run)
     module.exit_json(changed=False, seen=findings.seen, problems=[asdict(problem) for problem in findings.problems])
 

@@ -35,11 +35,13 @@ def run(tmp_path: Path, ssh_dir: Path, **nodes: str) -> int:
             "ansible_host": "192.0.2.11",
             "ansible_port": 2022,
             "__client_host_key": slurped(f"ssh-ed25519 {key} root@{name}\n"),
-            "__client_workspace_key": slurped(f"ssh-ed25519 {key}W workspace\n"),
+            "__client_workspace_keys": {
+                "results": [{"item": "/etc/gpustead/workspace", **slurped(f"ssh-ed25519 {key}W workspace\n")}]
+            },
         }
         for name, key in nodes.items()
     }
-    variables = {"cluster_name": "lab", "client_user": "ada", "client_ssh_dir": str(ssh_dir)}
+    variables = {"cluster_name": "lab", "cluster_users": [{"name": "ada", "uid": 1500}], "client_ssh_dir": str(ssh_dir)}
     (tmp_path / "hosts.yml").write_text(yaml.safe_dump({"gpu_nodes": {"hosts": hosts}, "all": {"vars": variables}}))
     play = {"hosts": "localhost", "gather_facts": False, "roles": ["gpustead.cluster.client"]}
     (tmp_path / "play.yml").write_text(yaml.safe_dump([play]))

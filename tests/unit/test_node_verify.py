@@ -6,12 +6,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from ansible_collections.gpustead.cluster.plugins.module_utils.node_verify import (
     Account,
     Findings,
+    Project,
     Wanted,
     examine,
     find_mount,
@@ -27,8 +29,10 @@ WANTED = Wanted(
     nas_source="10.0.0.5:/nas",
     nas_fstype="glusterfs",
     nodes=("gpu01", "gpu02", "gpu03"),
-    services={"gpustead-workspace": ["jupyter", "ssh"], "gpustead-mesh": ["mesh"]},
-    published={"jupyter": 18888, "ssh": 10022},
+    projects=(
+        Project("gpustead-workspace", {"jupyter": 18888, "ssh": 10022}, "ada"),
+        Project("gpustead-mesh", {"mesh": 0}, "ada"),
+    ),
     listening={"the mesh's sshd": 2222},
     gpu_info={"state": "none", "gpus": []},
 )
@@ -314,6 +318,34 @@ def test_gpus_that_are_not_required_may_be_unusable(case: str) -> None:
     assert look_at_gpus(case, False) == []
 
 
+def test_a_workspace_of_another_owner_with_a_gpu_of_its_own() -> None:
+    offer = {**BOTH, "device_ids": ["GPU-1", "GPU-2"], "device_nodes": []}
+    bob = container("gpustead-workspace-bob", "ssh", port="19007")
+    bob["Id"] = "id-bob"
+    changes = {
+        **containers(*SOUND_CONTAINERS, bob),
+        "cat /etc/gpustead/gpus.json": (0, json.dumps(offer), ""),
+        **dict.fromkeys(
+            (f"docker exec --user ada id-{name} nvidia" for name in ("jupyter", "ssh", "mesh")), (0, LISTED, "")
+        ),
+        "docker exec --user bob id-bob nvidia-smi -L": (0, LISTED.splitlines()[1], ""),
+    }
+
+    def lines(ports: dict[str, int], gpus: list[Any]) -> list[str]:
+        projects = (*WANTED.projects, Project("gpustead-workspace-bob", ports, "bob", gpus=gpus))
+        wanted = Wanted(**{**WANTED.__dict__, "gpu_info": READY, "projects": projects})
+        return [f"{problem.subject} {problem.what}" for problem in look(changes, wanted).problems]
+
+    assert lines({"ssh": 19007}, [1]) == []
+    assert lines({"ssh": 19007}, []) == []
+    assert lines({"ssh": 19007, "jupyter": 19004}, [1]) == ["service gpustead-workspace-bob/jupyter has no container"]
+    (port, gpu) = lines({"ssh": 19003}, [0])
+    assert port == "service gpustead-workspace-bob/ssh publishes 19007, declared is port 19003"
+    assert gpu.startswith("GPUs in gpustead-workspace-bob/ssh")
+    (gone,) = lines({"ssh": 19007}, ["GPU-9"])
+    assert gone == "GPUs of gpustead-workspace-bob have one that is not there (GPU GPU-9)"
+
+
 def test_without_gpus_no_container_is_asked() -> None:
     asked: list[str] = []
 
@@ -337,7 +369,8 @@ def test_every_problem_is_found_at_once() -> None:
 
 
 def test_an_image_of_its_own_is_what_a_stack_runs() -> None:
-    wanted = Wanted(**{**WANTED.__dict__, "images": {"gpustead-workspace": "own", "gpustead-mesh": ""}})
+    workspace, mesh = WANTED.projects
+    wanted = Wanted(**{**WANTED.__dict__, "projects": (replace(workspace, image="own"), mesh)})
     subjects = [problem.subject for problem in look({}, wanted).problems]
     assert subjects == ["service gpustead-workspace/jupyter", "service gpustead-workspace/ssh"]
 

@@ -37,6 +37,7 @@ def ada(**more: Any) -> dict[str, Any]:
     return users({"name": "ada", "uid": 1500, **more})
 
 
+RANGE = {"cluster_workspace_port_range": "19000:19999"}
 # What is changed in a good inventory, and what the one problem must say.
 BAD: dict[str, tuple[dict[str, Any], list[str]]] = {
     "two users with one uid": (
@@ -100,6 +101,32 @@ BAD: dict[str, tuple[dict[str, Any], list[str]]] = {
     "the registry's port closed": (
         {"cluster_registry": "reg:5001"},
         ["firewall_registry_port", "is 5000, and cluster_registry has 5001"],
+    ),
+    "a workspace of nobody": (
+        {"workspace_instances": [{"owner": "eve"}], **RANGE},
+        ["workspace_instances: 'eve' is no account", "ada, svc"],
+    ),
+    "workspaces as text": ({"workspace_instances": "ada"}, ["workspace_instances: is 'ada', not a list"]),
+    "a range that is none": (
+        {"workspace_instances": [{"owner": "svc"}], "workspace_port_range": "many"},
+        ["workspace_port_range is 'many'", "19000:19999"],
+    ),
+    "a port of two workspaces": (
+        {
+            "workspace_instances": [
+                {"owner": "ada"},
+                {"owner": "svc", "ports": {"jupyter": 18888, "tensorboard": 1, "gradio": 2, "ssh": 3}},
+            ]
+        },
+        ["by jupyter of ada and jupyter of svc"],
+    ),
+    "a workspace at the registry's port": (
+        {"workspace_instances": [{"owner": "svc"}], "cluster_workspace_port_range": "5000:5003"},
+        ["port 5000 is published twice, by jupyter of svc and the registry"],
+    ),
+    "a workspace that the firewall closes": (
+        {"workspace_instances": [{"owner": "svc", "ports": {**preflight.WORKSPACE_PORTS, "ssh": 19000}}]},
+        ["lacks 19000, the port of ssh of svc", "cluster_workspace_port_range"],
     ),
     "no port": ({"workspace_ports": {**preflight.WORKSPACE_PORTS, "ssh": 70000}}, ["70000, the port of ssh"]),
     "a service left out": ({"workspace_ports": {"ssh": 10022}}, ["names ssh", "jupyter"]),
@@ -294,6 +321,14 @@ def test_other_ports_that_the_firewall_opens() -> None:
     assert [problem for problem in check(site) if "lacks" in problem.what] == []
 
 
+def test_workspaces_of_others_in_the_range_that_the_firewall_opens() -> None:
+    two: dict[str, Any] = {"workspace_instances": [{"owner": "ada"}, {"owner": "svc", "accounts": ["ada"]}]}
+    assert problems({**two, **RANGE}) == []
+    # The usual ports are taken where their owner has a workspace.
+    alone = {"workspace_instances": [{"owner": "svc"}], "ansible_port": 10022}
+    assert problems({**alone, **RANGE}) == []
+
+
 def test_defaults_are_those_of_the_roles() -> None:
     defaults = {
         role: yaml.safe_load((ROOT / "roles" / role / "defaults/main.yml").read_text())
@@ -302,12 +337,13 @@ def test_defaults_are_those_of_the_roles() -> None:
     assert defaults["workspace"]["workspace_ports"] == preflight.WORKSPACE_PORTS
     assert defaults["ssh_mesh"]["ssh_mesh_port"] == preflight.MESH_PORT
     assert defaults["firewall"]["firewall_registry_port"] == preflight.REGISTRY_PORT
-    assert defaults["firewall"]["firewall_published_ports"] == list(preflight.WORKSPACE_PORTS.values())
     for role in ("registry", "docker"):
         (cached,) = preflight.CACHED_REGISTRIES
         name = {"registry": "registry_cached", "docker": "docker_cached_registries"}[role]
         text = yaml.safe_load((ROOT / "roles" / role / "defaults/main.yml").read_text())[name]
         assert str(cached) in text
+    usual = ", ".join(map(str, preflight.WORKSPACE_PORTS.values()))
+    assert f"{{{{ [{usual}] + [cluster_" in defaults["firewall"]["firewall_published_ports"]
     assert tuple(defaults["firewall"]["firewall_mesh_ports"]) == preflight.FIREWALL_MESH_PORTS
 
 

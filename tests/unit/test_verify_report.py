@@ -79,14 +79,6 @@ def test_summary() -> None:
     assert report({"a": result("a", GRACE), "b": result("b", GRACE)})["summary"] == "2 problems on 2 hosts"
 
 
-@pytest.mark.parametrize("playbook", ["verify.yml", "templates/summary.txt.j2"])
-def test_playbooks_read_the_roles_variables_with_their_defaults(playbook: str) -> None:
-    text = (ROOT / "playbooks" / playbook).read_text()
-    workspace = yaml.safe_load((ROOT / "roles/workspace/defaults/main.yml").read_text())
-    ports = ", ".join(f"'{name}': {port}" for name, port in workspace["workspace_ports"].items())
-    assert f"workspace_ports | default({{{ports}}})" in text
-
-
 def test_verify_reads_the_roles_variables_with_their_defaults() -> None:
     text = (ROOT / "playbooks/verify.yml").read_text()
     for role, name in (("nas", "nas_fstype"), ("ssh_mesh", "ssh_mesh_port"), ("nas", "nas_source")):

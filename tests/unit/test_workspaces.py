@@ -106,6 +106,33 @@ def test_all_errors_are_found_at_once() -> None:
     assert [workspace.owner for workspace in found.workspaces] == ["ada"]
 
 
-def test_services_are_those_of_the_role() -> None:
-    ports = yaml.safe_load((ROOT / "roles/workspace/defaults/main.yml").read_text())["workspace_ports"]
-    assert tuple(ports) == workspaces.SERVICES
+def test_a_hosts_variables_with_the_defaults_of_the_role() -> None:
+    defaults = yaml.safe_load((ROOT / "roles/workspace/defaults/main.yml").read_text())
+    usual = workspaces.defaults_of({"cluster_users": USERS})
+    assert usual == DEFAULTS
+    assert defaults["workspace_ports"] == usual.ports
+    assert f"cluster_workspace_port_range | default('{usual.port_range}')" in defaults["workspace_port_range"]
+    assert defaults["workspace_profile"] == usual.profile
+    assert "default('/etc/gpustead') }}/workspace" in defaults["workspace_config_dir"]
+
+    more = {"cluster_owner": "bob", "cluster_config_dir": "/srv", "cluster_workspace_port_range": "20000:20999"}
+    changed = workspaces.defaults_of({"cluster_users": USERS, **more})
+    assert (changed.owner, changed.directory, changed.port_range) == ("bob", "/srv/workspace", "20000:20999")
+    own = {
+        "workspace_owner": "dan",
+        "workspace_port_range": "30000:30999",
+        "workspace_ports": {},
+        "workspace_profile": "local",
+    }
+    changed = workspaces.defaults_of({"cluster_users": USERS, **more, **own})
+    assert (changed.owner, changed.port_range, changed.ports, changed.profile) == ("dan", "30000:30999", USUAL, "local")
+
+
+def test_the_workspaces_of_a_user() -> None:
+    variables = {
+        "cluster_users": USERS,
+        "workspace_instances": [{"owner": "ada", "accounts": ["bob"]}, {"owner": "bob"}, {"owner": "carol"}],
+    }
+    assert [one.owner for one in workspaces.of_host(variables)] == ["ada", "bob", "carol"]
+    assert [one.owner for one in workspaces.of_host(variables, "bob")] == ["bob", "ada"]
+    assert workspaces.of_host(variables, "dan") == []
