@@ -11,6 +11,7 @@ import pytest
 import yaml
 from ansible_collections.gpustead.cluster.plugins.module_utils import preflight
 from ansible_collections.gpustead.cluster.plugins.module_utils.preflight import Broken, Site, check, check_answer
+from ansible_collections.gpustead.cluster.plugins.module_utils.workspaces import PORTS
 
 ROOT = Path(__file__).parents[2]
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAINJhszxqdNZ7p6NBFWsw8DTQAYKtEfXesg2ypqIADe6K"
@@ -81,20 +82,20 @@ BAD: dict[str, tuple[dict[str, Any], list[str]]] = {
     "a NAS that is nothing": ({"nas_source": None}, ["nas_source: is empty"]),
     "a NAS path": ({"cluster_nas_path": "nas"}, ["cluster_nas_path: 'nas'"]),
     "a port twice": (
-        {"workspace_ports": {**preflight.WORKSPACE_PORTS, "gradio": "18888"}},
+        {"workspace_ports": {**PORTS, "gradio": "18888"}},
         ["port 18888 is published twice, by jupyter and gradio"],
     ),
-    "the mesh's port": ({"workspace_ports": {**preflight.WORKSPACE_PORTS, "ssh": 2222}}, ["by ssh and the mesh"]),
+    "the mesh's port": ({"workspace_ports": {**PORTS, "ssh": 2222}}, ["by ssh and the mesh"]),
     "another port of the mesh": ({"ssh_mesh_port": 10022}, ["port 10022", "by ssh and the mesh"]),
     "the host's SSH": (
-        {"workspace_ports": {**preflight.WORKSPACE_PORTS, "ssh": 22}},
+        {"workspace_ports": {**PORTS, "ssh": 22}},
         ["by ssh and the host's own SSH"],
     ),
     "the host's other SSH": ({"ansible_port": 10022}, ["by ssh and the host's own SSH"]),
-    "the rendezvous": ({"workspace_ports": {**preflight.WORKSPACE_PORTS, "ssh": 29501}}, ["port 29501", "rendezvous"]),
-    "the registry": ({"workspace_ports": {**preflight.WORKSPACE_PORTS, "ssh": 5000}}, ["by ssh and the registry"]),
+    "the rendezvous": ({"workspace_ports": {**PORTS, "ssh": 29501}}, ["port 29501", "rendezvous"]),
+    "the registry": ({"workspace_ports": {**PORTS, "ssh": 5000}}, ["by ssh and the registry"]),
     "a port that the firewall closes": (
-        {"workspace_ports": {**preflight.WORKSPACE_PORTS, "jupyter": 28888}},
+        {"workspace_ports": {**PORTS, "jupyter": 28888}},
         ["firewall_published_ports", "lacks 28888, the port of jupyter"],
     ),
     "the mesh's port closed": ({"ssh_mesh_port": 2223}, ["firewall_mesh_ports", "lacks 2223, the port of the mesh"]),
@@ -125,10 +126,10 @@ BAD: dict[str, tuple[dict[str, Any], list[str]]] = {
         ["port 5000 is published twice, by jupyter of svc and the registry"],
     ),
     "a workspace that the firewall closes": (
-        {"workspace_instances": [{"owner": "svc", "ports": {**preflight.WORKSPACE_PORTS, "ssh": 19000}}]},
+        {"workspace_instances": [{"owner": "svc", "ports": {**PORTS, "ssh": 19000}}]},
         ["lacks 19000, the port of ssh of svc", "cluster_workspace_port_range"],
     ),
-    "no port": ({"workspace_ports": {**preflight.WORKSPACE_PORTS, "ssh": 70000}}, ["70000, the port of ssh"]),
+    "no port": ({"workspace_ports": {**PORTS, "ssh": 70000}}, ["70000, the port of ssh"]),
     "a service left out": ({"workspace_ports": {"ssh": 10022}}, ["names ssh", "jupyter"]),
     "a short passphrase": ({"cluster_ca_passphrase": "short"}, ["cluster_ca_passphrase: is missing or shorter"]),
     "a vault that is closed": ({"cluster_ca_passphrase": Broken("decryption failed")}, ["decryption failed"]),
@@ -314,7 +315,7 @@ def test_a_cache_on_a_port_of_the_node() -> None:
 
 
 def test_other_ports_that_the_firewall_opens() -> None:
-    ports = {**preflight.WORKSPACE_PORTS, "jupyter": 28888}
+    ports = {**PORTS, "jupyter": 28888}
     more = {"workspace_ports": ports, "firewall_published_ports": [*ports.values()], "ssh_mesh_port": "29505"}
     more["firewall_mesh_ports"] = ["29500:29510"]
     site = Site({"gpu_nodes": ["n1"], "registry": ["n1"]}, {"n1": {**GOOD, **more}}, lambda path: CERTIFICATE)
@@ -334,7 +335,7 @@ def test_defaults_are_those_of_the_roles() -> None:
         role: yaml.safe_load((ROOT / "roles" / role / "defaults/main.yml").read_text())
         for role in ("workspace", "ssh_mesh", "firewall")
     }
-    assert defaults["workspace"]["workspace_ports"] == preflight.WORKSPACE_PORTS
+    assert defaults["workspace"]["workspace_ports"] == PORTS
     assert defaults["ssh_mesh"]["ssh_mesh_port"] == preflight.MESH_PORT
     assert defaults["firewall"]["firewall_registry_port"] == preflight.REGISTRY_PORT
     for role in ("registry", "docker"):
@@ -342,7 +343,7 @@ def test_defaults_are_those_of_the_roles() -> None:
         name = {"registry": "registry_cached", "docker": "docker_cached_registries"}[role]
         text = yaml.safe_load((ROOT / "roles" / role / "defaults/main.yml").read_text())[name]
         assert str(cached) in text
-    usual = ", ".join(map(str, preflight.WORKSPACE_PORTS.values()))
+    usual = ", ".join(map(str, PORTS.values()))
     assert f"{{{{ [{usual}] + [cluster_" in defaults["firewall"]["firewall_published_ports"]
     assert tuple(defaults["firewall"]["firewall_mesh_ports"]) == preflight.FIREWALL_MESH_PORTS
 

@@ -144,10 +144,9 @@ def several(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (root / "gpus.json").write_text(json.dumps(GPUS))
     bob = {"owner": "bob", "profile": "local", "gpus": [1], "cpus": "near", "memory": "64gb", "accounts": ["carol"]}
     folder = root / "workspace"
-    left = [*((f"{folder}/{path}", {}) for path in ("users/dan", "users/dan/compose.yml", "ssh/authorized_keys"))]
-    previous = [
-        ["file", {"name": name, **more}] for name, more in [*left, (f"{folder}/ssh", {}), ("/nas", {"keep": 1})]
-    ]
+    left = [f"{folder}/{path}" for path in ("users/dan", "users/dan/compose.yml", "ssh/authorized_keys", "ssh")]
+    previous: list[list[Any]] = [["file", {"name": name}] for name in left]
+    previous.append(["file", {"name": "/mnt/nas/x", "keep": True}])
     return write(
         root,
         workspace_instances=[{"owner": "ada"}, bob, {"owner": "carol", "cpus": "0-3", "gpus": []}],
