@@ -23,9 +23,11 @@ $step 'idempotence: the second run changes nothing' molecule idempotence
 $step 'verify' molecule verify
 $step 'tests from outside' pytest -v --durations=10 tests/integration --ignore tests/integration/lifecycle \
     --ignore tests/integration/receipts --ignore tests/integration/gpu --ignore tests/integration/images \
+    --ignore tests/integration/workspaces \
     --inventory "$inventory"
 if [ "${FULL:-}" ]; then
     $step 'no receipt lies' pytest -v -p no:cacheprovider --durations=10 tests/integration/receipts --inventory "$inventory"
     $step 'images' pytest -v -p no:cacheprovider tests/integration/images --inventory "$inventory"
+    $step 'several workspaces on a node' pytest -v -p no:cacheprovider tests/integration/workspaces --inventory "$inventory"
     $step 'a node joins, nodes come back' pytest -v -p no:cacheprovider tests/integration/lifecycle --inventory "$inventory"
 fi

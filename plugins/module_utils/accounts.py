@@ -320,7 +320,8 @@ def refuse_busy(host: Host, account: Account) -> None:
     if busy:
         names = ", ".join(f"{process.pid} {process.command}" for process in busy[:10])
         more = f" and {len(busy) - 10} more" if len(busy) > 10 else ""
-        remedy = f"End them (loginctl terminate-user {account.name}), then run again."
+        how = f"loginctl terminate-user {account.name}; those of a workspace end when it leaves workspace_instances"
+        remedy = f"End them ({how}), then run again."
         raise GpusteadError(f"account '{account.name}' has running processes ({names}{more})", "none", remedy)
 
 

@@ -246,6 +246,7 @@ def test_several_workspaces(several: Path) -> None:
     assert environment["GPUSTEAD_REPOSITORIES"] == "https://example.org/a.git src/a\nssh://b/b b"
     assert environment["GPUSTEAD_TORCH"] == "2.13.0"
     assert environment["GPUSTEAD_TORCH_INDEX"] == "https://download.pytorch.org/whl/cu130"
+    assert environment["GPUSTEAD_TORCH_CPU_INDEX"] == "https://download.pytorch.org/whl/cpu"
     over = services(several / "users/bob", "compose.local.yml")["ssh"]
     assert over["environment"]["DISPLAY"] == ":0"
     assert "/tmp/.X11-unix" in {bind["target"] for bind in over["volumes"]}

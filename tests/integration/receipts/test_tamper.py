@@ -161,14 +161,18 @@ CASES: Sequence[Case] = (
     Case(r"/package e2fsprogs$", CORE, PURGE, ("nas/mountpoint ",)),
     Case(r"/package python3-requests$", CORE, PURGE),
     Case(r"/package ufw$", PACKAGES, REMOVE, NETWORK),
-    Case(r"/package (acl|docker-buildx|docker-cli|docker-compose|python3-\w+)$", PACKAGES, PURGE),
+    Case(r"/package (acl|docker-buildx|docker-cli|docker-compose|make|python3-\w+)$", PACKAGES, PURGE),
     # Files and folders, by what they are.
     Case(r"/file \S+/(mesh-run|examples/train.py|ca.crt|cache-ca.crt)$", FILES, "rm {}"),
     Case(r"/file \S+(_key|_token|/id_ed25519|\.key)$", FILES, "chmod 0644 {}"),
     Case(r"/file \S+/(env|config.yml|gpustead-nas.conf)$", FILES, "chown 1 {}"),
-    Case(r"/file \S+(\.ya?ml|\.json|\.pub|/authorized_keys|/htpasswd|/gpustead/image|\.exports)$", FILES, APPEND),
     Case(
-        r"/file (/etc/gpustead|/etc/docker|/export|/var/lib/docker-registry|/var/cache/gpustead-registry|/mnt/nas)\S*$",
+        r"/file \S+(\.ya?ml|\.json|\.pub|/authorized_keys(\.d/\w+)?|/Makefile|/htpasswd|/gpustead/image|\.exports)$",
+        FILES,
+        APPEND,
+    ),
+    Case(
+        r"/file (/etc/gpustead|/etc/docker|/export|/var/lib/docker-registry|/var/cache/gpustead-registry|/var/lib/gpustead|/mnt/nas)\S*$",
         FILES,
         "test -d {} && chmod 0777 {}",
     ),
