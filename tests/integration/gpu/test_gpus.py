@@ -148,6 +148,19 @@ def test_containers_see_the_declared_gpus_and_keep_them(converged: Lab, name: st
             assert sorted(found) == expected, f"{project} after {disturbance}"
 
 
+@pytest.mark.parametrize("name", WELL)
+def test_a_workspace_that_is_to_have_one_of_them_has_this_alone(converged: Lab, name: str) -> None:
+    host, (service, place) = converged[name], (bed.WORKSPACE, 1)
+    one = {"workspace_instances": [{"owner": converged.owner, "gpus": [place]}]}
+    site(converged, "--limit", name, "-e", json.dumps(one))
+    for disturbance in ("true", "systemctl daemon-reload"):
+        host.check_output(disturbance)
+        assert bed.seen(host, *service) == [bed.given(host)["uuids"][place]], disturbance
+    assert sorted(bed.seen(host, *bed.MESH)) == sorted(NODES[name].given)
+    site(converged, "--limit", name)
+    assert sorted(bed.seen(host, *service)) == sorted(NODES[name].given)
+
+
 def test_what_docker_gives_by_its_hook_alone_is_lost(converged: Lab) -> None:
     """That the stand-ins can show a loss at all: without the device nodes a daemon-reload takes the GPUs away."""
     host, uuid = converged["gpu02"], bed.H100[3]

@@ -172,7 +172,7 @@ CASES: Sequence[Case] = (
         APPEND,
     ),
     Case(
-        r"/file (/etc/gpustead|/etc/docker|/export|/var/lib/docker-registry|/var/cache/gpustead-registry|/var/lib/gpustead|/mnt/nas)\S*$",
+        r"/file (/etc/gpustead|/etc/docker|/export|/var/lib/(docker-registry|gpustead)|/var/cache/\S+|/mnt/nas)\S*$",
         FILES,
         "test -d {} && chmod 0777 {}",
     ),
