@@ -1,0 +1,300 @@
+"""The start script of the image, run as it is: git and uv are real, wheels and repositories lie in a directory."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+import zipfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+SCRIPT = Path(__file__).parents[2] / "roles/images/files/stack/ssh/gpustead-start"
+TOOLS = Path(sys.executable).parent  # uv is there
+AS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="gives directories to another user")
+USER, OTHER = 64001, 64002
+
+
+@dataclass
+class Container:
+    """A home, an environment of Python and a directory of commands, which stand for those of a container."""
+
+    path: Path
+    settings: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def home(self) -> Path:
+        return self.path / "home"
+
+    def command(self, name: str, text: str) -> None:
+        file = self.path / "bin" / name
+        file.write_text(f"#!/bin/bash\n{text}\n")
+        file.chmod(0o755)
+
+    def start(self, *steps: str, **settings: str) -> subprocess.CompletedProcess[str]:
+        environment = {
+            "PATH": f"{self.path}/bin:{self.path}/venv/bin:{TOOLS}:/usr/bin:/bin",
+            "HOME": str(self.home),
+            "GIT_CONFIG_GLOBAL": str(self.path / "gitconfig"),
+            **self.settings,
+            **settings,
+        }
+        return subprocess.run(
+            ["bash", str(SCRIPT), *steps], env=environment, capture_output=True, text=True, check=False, timeout=120
+        )
+
+    def succeed(self, *steps: str, **settings: str) -> str:
+        done = self.start(*steps, **settings)
+        assert done.returncode == 0, done.stderr
+        return done.stderr
+
+    def refuse(self, *steps: str, **settings: str) -> str:
+        """One line that says why; nothing else."""
+        done = self.start(*steps, **settings)
+        assert done.returncode == 1
+        assert done.stdout == ""
+        (line,) = [line for line in done.stderr.splitlines() if "installing" not in line]
+        assert line.startswith("gpustead-start: ")
+        return line
+
+
+@pytest.fixture
+def container(tmp_path: Path) -> Container:
+    (tmp_path / "home").mkdir()
+    (tmp_path / "bin").mkdir()
+    return Container(tmp_path)
+
+
+def git(*words: str) -> str:
+    command = ["git", "-c", "user.name=ada", "-c", "user.email=ada@localhost", *words]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+
+@pytest.fixture
+def url(tmp_path: Path) -> str:
+    """A bare repository with one commit."""
+    git("init", "--quiet", str(tmp_path / "work"))
+    (tmp_path / "work/README").write_text("found\n")
+    git("-C", str(tmp_path / "work"), "add", "README")
+    git("-C", str(tmp_path / "work"), "commit", "--quiet", "-m", "Begin")
+    git("clone", "--quiet", "--bare", str(tmp_path / "work"), str(tmp_path / "ours.git"))
+    return f"file://{tmp_path}/ours.git"
+
+
+def test_nothing_is_done_where_nothing_is_declared(container: Container) -> None:
+    assert container.succeed("torch", "caches", "repositories") == ""
+    assert list(container.home.iterdir()) == []
+
+
+def test_a_step_that_there_is_not_is_refused(container: Container) -> None:
+    assert "'cache' is none of torch, caches, repositories" in container.refuse("cache")
+
+
+def test_a_missing_repository_is_cloned(container: Container, url: str) -> None:
+    settings = {"GPUSTEAD_REPOSITORIES": f"{url} code/ours\n\n  {url}   theirs\n"}
+    assert container.succeed("repositories", **settings) == ""
+    for target in (container.home / "code/ours", container.home / "theirs"):
+        assert (target / "README").read_text() == "found\n"
+        assert target.stat().st_mode & 0o777 == 0o777 & ~umask()
+    assert {path.name for path in container.home.iterdir()} == {"code", "theirs"}
+    assert {path.name for path in (container.home / "code").iterdir()} == {"ours"}
+
+
+def umask() -> int:
+    now = os.umask(0)
+    os.umask(now)
+    return now
+
+
+@pytest.mark.parametrize("kind", ["directory", "empty directory", "file", "dangling link"])
+def test_what_is_there_is_not_touched(container: Container, url: str, kind: str) -> None:
+    target = container.home / "ours"
+    if "directory" in kind:
+        target.mkdir()
+        if kind == "directory":
+            (target / "mine").touch()
+    elif kind == "file":
+        target.touch()
+    else:
+        target.symlink_to("nowhere")
+    before = target.lstat()
+    container.succeed("repositories", GPUSTEAD_REPOSITORIES=f"{url} ours")
+    assert target.lstat() == before
+    assert [path.name for path in container.home.iterdir()] == ["ours"]
+
+
+def test_containers_that_start_at_once_end_with_one_whole_clone(container: Container, url: str) -> None:
+    environment = {**os.environ, "HOME": str(container.home), "GPUSTEAD_REPOSITORIES": f"{url} ours"}
+    runs = [subprocess.Popen(["bash", str(SCRIPT), "repositories"], env=environment) for _ in range(4)]
+    assert [run.wait(timeout=120) for run in runs] == [0] * 4
+    assert git("-C", str(container.home / "ours"), "status", "--porcelain") == ""
+    assert [path.name for path in container.home.iterdir()] == ["ours"]
+
+
+def test_a_clone_that_fails_is_told_and_leaves_nothing(container: Container) -> None:
+    line = container.refuse("repositories", GPUSTEAD_REPOSITORIES=f"file://{container.path}/none.git code/none")
+    assert f"file://{container.path}/none.git cannot be cloned to {container.home}/code/none: " in line
+    assert list((container.home / "code").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["{url}", "{url} /srv/ours", "{url} ../ours", "{url} a/../../ours", "{url} ours main"],
+)
+def test_a_line_that_is_none_is_refused(container: Container, url: str, line: str) -> None:
+    said = container.refuse("repositories", GPUSTEAD_REPOSITORIES=line.format(url=url))
+    assert "write each line as <url> <directory below the home>" in said
+    assert list(container.home.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "secret",
+    ["https://ada:secret@host.invalid/a.git", "https://secret@host.invalid/a.git", "ssh://ada:s@cret@host.invalid/a"],
+)
+def test_a_url_with_a_secret_is_refused_and_not_shown(container: Container, secret: str) -> None:
+    line = container.refuse("repositories", GPUSTEAD_REPOSITORIES=f"{secret} ours")
+    assert "://host.invalid/a" in line
+    assert "has a password or token in it" in line
+    assert "cret" not in line
+
+
+def test_secrets_in_what_git_says_are_not_shown(container: Container) -> None:
+    container.command("git", "echo \"fatal: unable to access 'https://ada:hidden@host/a.git/'\" >&2; exit 128")
+    line = container.refuse("repositories", GPUSTEAD_REPOSITORIES="https://host.invalid/a.git ours")
+    assert line.endswith("fatal: unable to access 'https://host/a.git/'")
+
+
+@pytest.fixture
+def public() -> Iterator[Path]:
+    """A directory that other users can enter; pytest keeps its own to itself."""
+    with tempfile.TemporaryDirectory() as path:
+        Path(path).chmod(0o755)
+        yield Path(path)
+
+
+@AS_ROOT
+def test_caches_are_made_and_given_to_the_user(container: Container, public: Path) -> None:
+    paths = {name: public / name for name in ("made", "of_docker", "of_other", "own")}
+    for name, owner in {"of_docker": 0, "of_other": OTHER, "own": USER}.items():
+        paths[name].mkdir()
+        (paths[name] / "in_it").touch()
+        os.chown(paths[name], owner, owner)
+    (public / "outside").touch()
+    (paths["of_docker"] / "link").symlink_to(public / "outside")
+    settings = {
+        "GPUSTEAD_UID": str(USER),
+        "GPUSTEAD_GID": str(USER),
+        "GPUSTEAD_CACHES": " ".join(map(str, paths.values())),
+    }
+    for _ in range(2):
+        container.succeed("caches", **settings)
+        assert {path.stat().st_uid for path in paths.values()} == {USER}
+    # What root had made in it is the user's; what somebody else had is not.
+    assert {name: (path / "in_it").stat().st_uid for name, path in paths.items() if name != "made"} == {
+        "of_docker": USER, "of_other": 0, "own": 0,
+    }  # fmt: skip
+    assert (public / "outside").stat().st_uid == 0
+
+
+@AS_ROOT
+def test_a_cache_that_cannot_be_is_named(container: Container) -> None:
+    (container.path / "file").touch()
+    settings = {"GPUSTEAD_UID": str(USER), "GPUSTEAD_GID": str(USER)}
+    line = container.refuse("caches", GPUSTEAD_CACHES=f"{container.path}/file", **settings)
+    assert f"{container.path}/file cannot be made or given to {USER}" in line
+    assert "GPUSTEAD_CACHES has 'cache'" in container.refuse("caches", GPUSTEAD_CACHES="cache", **settings)
+
+
+def wheel(directory: Path, name: str, version: str, requires: Sequence[str] = ()) -> None:
+    """A wheel with one module that knows its version."""
+    directory.mkdir(exist_ok=True)
+    info = f"{name}-{version}.dist-info"
+    needs = "".join(f"Requires-Dist: {other}\n" for other in requires)
+    with zipfile.ZipFile(directory / f"{name}-{version}-py3-none-any.whl", "w") as file:
+        file.writestr(f"{name}.py", f"__version__ = {version!r}\n")
+        file.writestr(f"{info}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n{needs}")
+        file.writestr(
+            f"{info}/WHEEL", "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+        )
+        file.writestr(f"{info}/RECORD", "")
+
+
+@pytest.fixture
+def python(container: Container) -> Container:
+    """With an environment of Python and a directory with wheels for the CPU and for a GPU, and no index."""
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(container.path / "venv")], check=True)
+    wheel(container.path / "cpu", "torch", "9.1.0+cpu", ["numpy"])
+    wheel(container.path / "gpu", "torch", "9.1.0+cu126", ["numpy"])
+    wheel(container.path / "wheels", "numpy", "2.0")
+    container.settings = {
+        "VIRTUAL_ENV": str(container.path / "venv"),
+        "GPUSTEAD_TORCH": "9.1.0",
+        "GPUSTEAD_TORCH_INDEX": f"file://{container.path}/gpu-index",
+        "GPUSTEAD_TORCH_CPU_INDEX": f"file://{container.path}/cpu-index",
+        "GPUSTEAD_WHEELHOUSE": str(container.path / "wheels"),
+        "UV_DEFAULT_INDEX": f"file://{container.path}/empty-index",
+    }
+    for index in ("gpu", "cpu", "empty"):
+        place = container.path / f"{index}-index" / "torch"
+        place.mkdir(parents=True)
+        files = (container.path / index).glob("*.whl")
+        links = "".join(f'<a href="{file.as_uri()}">{file.name}</a>' for file in files)
+        (place / "index.html").write_text(f"<!DOCTYPE html><html><body>{links}</body></html>")
+    return container
+
+
+def installed(container: Container) -> str:
+    code = "import torch, numpy; print(torch.__version__)"
+    python = container.path / "venv/bin/python"
+    return subprocess.run([str(python), "-c", code], capture_output=True, text=True, check=True).stdout.strip()
+
+
+@pytest.mark.parametrize(
+    ("smi", "kind", "version"),
+    [
+        (None, "CPU", "9.1.0+cpu"),
+        ("echo 560.35.03", "GPU", "9.1.0+cu126"),
+        ("echo 'No devices were found'", "CPU", "9.1.0+cpu"),
+        ("echo 'NVIDIA-SMI has failed' >&2; exit 9", "CPU", "9.1.0+cpu"),
+    ],
+)
+def test_pytorch_is_installed_for_what_the_container_has(
+    python: Container, smi: str | None, kind: str, version: str
+) -> None:
+    if smi:
+        python.command("nvidia-smi", smi)
+    assert f"installing PyTorch 9.1.0 for the {kind}" in python.succeed("torch")
+    assert installed(python) == version
+    assert python.succeed("torch") == ""
+
+
+def test_pytorch_that_is_there_stays(python: Container) -> None:
+    python.succeed("torch")
+    assert python.succeed("torch", GPUSTEAD_TORCH="9.1.0+cpu", PATH=f"{python.path}/venv/bin:/usr/bin:/bin") == ""
+
+
+def test_another_version_replaces_it(python: Container) -> None:
+    python.succeed("torch")
+    wheel(python.path / "wheels", "torch", "9.2.0")
+    python.succeed("torch", GPUSTEAD_TORCH="9.2.0")
+    assert installed(python) == "9.2.0"
+
+
+def test_without_an_index_the_wheels_do(python: Container) -> None:
+    wheel(python.path / "wheels", "torch", "9.1.0")
+    python.succeed("torch", GPUSTEAD_TORCH_CPU_INDEX="")
+    assert installed(python) == "9.1.0"
+
+
+def test_pytorch_that_is_not_to_be_had_is_told(python: Container) -> None:
+    line = python.refuse("torch", GPUSTEAD_TORCH="9.9.9")
+    assert f"PyTorch 9.9.9 for the CPU is not to be had from file://{python.path}/cpu-index: " in line
+
+
+def test_an_image_without_uv_is_told(python: Container) -> None:
+    line = python.refuse("torch", PATH="/usr/bin:/bin")
+    assert "GPUSTEAD_TORCH is 9.1.0, but the image has no uv: add layer uv to images_stack" in line
