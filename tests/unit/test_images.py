@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible_collections.gpustead.cluster.plugins.module_utils.image_stack import parse, plan
 from ansible_collections.gpustead.cluster.plugins.module_utils.images_board import read
 from ansible_collections.gpustead.cluster.tests.unit.role_variables import ROOT, render
 
@@ -103,6 +105,95 @@ def test_projects_and_tools_are_layers_on_top(tmp_path: Path) -> None:
     }  # fmt: skip
     assert layers["theirs"]["contexts"] == {"source": git}
     assert [source["path"] for source in found["__images_sources"]] == ["/srv/pages", "/srv/ours"]
+
+
+STACK = ROOT / "roles/images/files/stack"
+
+
+def stack(tmp_path: Path, **settings: Any) -> list[dict[str, Any]]:
+    """The layers of our own stack under some settings, on a builder where all of their files have been brought."""
+    build = tmp_path / "build"
+    if not build.exists():
+        (build / "wheelhouse").mkdir(parents=True)
+        (build / "stack").symlink_to(STACK)
+    settings = {"images_build_dir": str(build), "images_builder": "a", **settings}
+    found: list[dict[str, Any]] = render(tmp_path, "images", ["__images_layers"], GROUPS, settings)["__images_layers"]
+    return found
+
+
+def keys(tmp_path: Path, layers: list[dict[str, Any]]) -> dict[str, str]:
+    contexts = {"wheelhouse": str(tmp_path / "build/wheelhouse")}
+    return {item.layer.name: item.key for item in plan(parse(layers), "debian:12", "sha256:1", contexts, "r")}
+
+
+CUDA = {"images_deepspeed_ops": ["FUSED_ADAM", "CPU_ADAM"], "images_cuda_architectures": ["8.0", "9.0"]}
+H100 = {"images_deepspeed_ops": ["FUSED_ADAM"], "__images_gpus_content": content({"compute_capabilities": ["9.0"]})}
+USERS = [
+    {"name": "bob", "uid": 1001, "groups": ["docker", "ml"], "ssh_keys": ["k"]},
+    {"name": "eve", "uid": 1002, "gid": 7},
+]
+ABOVE_TORCH = {"torch", "deepspeed", "workspace"}
+ABOVE_DEEPSPEED = {"deepspeed", "workspace"}
+
+
+@pytest.mark.parametrize(
+    ("settings", "layer", "args", "new"),
+    [
+        ({"images_torch_version": "2.12.1"}, "torch", {"torch_version": "2.12.1"}, ABOVE_TORCH),
+        ({"images_torch_index": ""}, "torch", {"torch_index": ""}, ABOVE_TORCH),
+        (CUDA, "deepspeed", {"ops": "FUSED_ADAM CPU_ADAM", "cuda_architectures": "8.0;9.0"}, ABOVE_DEEPSPEED),
+        (H100, "deepspeed", {"ops": "FUSED_ADAM", "cuda_architectures": "9.0"}, ABOVE_DEEPSPEED),
+        (
+            {"images_flash_attn_version": "2.8.3", "images_cuda_architectures": ["8.0"]},
+            "deepspeed",
+            {"flash_attn_version": "2.8.3", "cuda_architectures": "8.0"},
+            ABOVE_DEEPSPEED,
+        ),
+        # Where nothing is compiled, GPUs do not matter.
+        ({"images_cuda_architectures": ["8.0"]}, "deepspeed", {"cuda_architectures": ""}, set()),
+        ({"__images_gpus_content": H100["__images_gpus_content"]}, "deepspeed", {"cuda_architectures": ""}, set()),
+        ({"images_gradio_version": "6.0.0"}, "workspace", {"gradio_version": "6.0.0"}, {"workspace"}),
+        ({"images_bake_users": USERS}, "users", {"accounts": "bob:1001:1001:docker,ml eve:1002:7:"}, {"users"}),
+        ({"images_tools": ["zsh"]}, "tools", {"tools": "zsh"}, {"tools"}),
+    ],
+)
+def test_a_setting_reaches_its_layer_and_builds_it_and_those_above_anew(
+    tmp_path: Path, settings: dict[str, Any], layer: str, args: dict[str, str], new: set[str]
+) -> None:
+    before, after = stack(tmp_path), stack(tmp_path, **settings)
+    given = next(item["args"] for item in after if item["name"] == layer)
+    assert {name: given[name] for name in args} == args
+    old = keys(tmp_path, before)
+    assert {name for name, key in keys(tmp_path, after).items() if key != old.get(name)} == new
+
+
+def test_a_changed_lock_builds_what_installs_python_packages_anew(tmp_path: Path) -> None:
+    layers = stack(tmp_path)
+    before = keys(tmp_path, layers)
+    (tmp_path / "build/wheelhouse/python.lock").write_text("torch==2.13.0")
+    assert {name for name, key in keys(tmp_path, layers).items() if key != before[name]} == ABOVE_TORCH
+
+
+def test_each_layer_is_given_the_arguments_that_its_dockerfile_takes(tmp_path: Path) -> None:
+    layers = stack(tmp_path, images_tools=["zsh"], images_bake_users=USERS)
+    for layer in layers:
+        taken = re.findall(r"(?m)^ARG (\w+)", (STACK / layer["name"] / "Dockerfile").read_text())
+        assert set(layer.get("args", {})) == set(taken) - {"base"}, layer["name"]
+    assert [layer["name"] for layer in layers][-2:] == ["tools", "users"]
+
+
+@pytest.mark.parametrize("layer", sorted(path.name for path in STACK.iterdir()))
+def test_each_layer_stands_on_its_parent_and_copies_what_it_has(layer: str) -> None:
+    text = (STACK / layer / "Dockerfile").read_text()
+    assert re.findall(r"(?m)^FROM (.*)$", text) == ["${base}" if layer == "base" else "parent"]
+    copied = re.findall(r"(?m)^COPY (?:--chmod=\d+ )?([^-\n].*) \S+$", text)
+    assert all((STACK / layer / file).exists() for files in copied for file in files.split())
+
+
+def test_the_lock_lies_beside_the_wheels(tmp_path: Path) -> None:
+    settings = {"images_stack": [{"name": "base"}], "images_python_lock": "/srv/lock.txt", "images_build_dir": "/b"}
+    declared = render(tmp_path, "images", ["__images_declared"], GROUPS, settings)["__images_declared"]
+    assert "/b/wheelhouse/python.lock" in declared
 
 
 def test_files_of_all_layers_and_sources_are_declared(tmp_path: Path) -> None:

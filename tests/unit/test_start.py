@@ -6,12 +6,12 @@ import os
 import subprocess
 import sys
 import tempfile
-import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from ansible_collections.gpustead.cluster.tests.unit.wheels import wheel
 
 SCRIPT = Path(__file__).parents[2] / "roles/images/files/stack/ssh/gpustead-start"
 TOOLS = Path(sys.executable).parent  # uv is there
@@ -207,20 +207,6 @@ def test_a_cache_that_cannot_be_is_named(container: Container) -> None:
     line = container.refuse("caches", GPUSTEAD_CACHES=f"{container.path}/file", **settings)
     assert f"{container.path}/file cannot be made or given to {USER}" in line
     assert "GPUSTEAD_CACHES has 'cache'" in container.refuse("caches", GPUSTEAD_CACHES="cache", **settings)
-
-
-def wheel(directory: Path, name: str, version: str, requires: Sequence[str] = ()) -> None:
-    """A wheel with one module that knows its version."""
-    directory.mkdir(exist_ok=True)
-    info = f"{name}-{version}.dist-info"
-    needs = "".join(f"Requires-Dist: {other}\n" for other in requires)
-    with zipfile.ZipFile(directory / f"{name}-{version}-py3-none-any.whl", "w") as file:
-        file.writestr(f"{name}.py", f"__version__ = {version!r}\n")
-        file.writestr(f"{info}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n{needs}")
-        file.writestr(
-            f"{info}/WHEEL", "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
-        )
-        file.writestr(f"{info}/RECORD", "")
 
 
 @pytest.fixture
