@@ -242,6 +242,33 @@ def test_tools_and_projects_are_layers_on_top(lab: Lab, stack: Stack, tmp_path: 
     assert "en_US.utf8" in node.check_output(f"{run} 'locale -a'")
 
 
+def test_accounts_that_are_baked_in_are_a_layer_on_top(lab: Lab, stack: Stack) -> None:
+    node = lab.nodes[0]
+    accounts = [{"name": f"user{uid}", "uid": uid, "groups": ["docker"]} for uid in (1000, 1001, 1002)]
+
+    def run(**settings: Any) -> tuple[list[str], str]:
+        done = lab.playbook("playbooks/images.yml", "-e", json.dumps(settings))
+        assert done.returncode == 0, done.stdout + done.stderr
+        return built(done.stdout), board(lab)["workspace"]["ref"]
+
+    _, plain = run()
+    layers, ref = run(images_bake_users=accounts)
+    assert layers == ["users"]
+    ids = "for uid in 1000 1001 1002; do id $uid; done; getent shadow user1000 user1001 user1002 | cut -d: -f2"
+    lines = node.check_output(f"docker run --rm --entrypoint bash {ref} -c '{ids}'").splitlines()
+    assert [line.split()[0] for line in lines[:3]] == [f"uid={uid}(user{uid})" for uid in (1000, 1001, 1002)]
+    assert all("(docker)" in line for line in lines[:3])
+    assert lines[3:] == ["*"] * 3
+    # Outside they are the same, or the container does not start.
+    start = "docker run --rm -e GPUSTEAD_USER=user1001 -e GPUSTEAD_GID=1001 -e GPUSTEAD_UID="
+    assert node.check_output(f"{start}1001 {ref} id -un") == "user1001"
+    refused = node.run(f"{start}1002 {ref} id -un")
+    assert refused.rc == 1
+    assert "user1001 is 1002:1001 outside, but the container has user1001 as 1001:1001" in refused.stderr
+    layers, after = run()
+    assert (layers, after) == ([], plain)
+
+
 def test_a_running_container_is_saved_and_pushed(lab: Lab, stack: Stack) -> None:
     node = lab.nodes[0]
     image = f"{lab['nas'].address}:5000/trial/saved:1"
