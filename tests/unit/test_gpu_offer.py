@@ -24,7 +24,6 @@ def gpu(
         "index": index,
         "uuid": f"GPU-{index}",
         "name": "NVIDIA A100",
-        "compute_capability": "8.0",
         "pci_address": f"0000:0{index}:00.0",
         "health": health,
         "problems": [] if health != "bad" else ["3 uncorrectable errors."],
@@ -49,15 +48,7 @@ def report(state: str, *gpus: dict[str, Any], reason: str | None = None, infinib
     }
 
 
-NOTHING: dict[str, Any] = {
-    "driver": None,
-    "device_ids": [],
-    "uuids": [],
-    "device_nodes": [],
-    "slots": 0,
-    "nics": [],
-    "compute_capabilities": [],
-}
+NOTHING: dict[str, Any] = {"driver": None, "device_ids": [], "uuids": [], "device_nodes": [], "slots": 0, "nics": []}
 MIXED = report("ready", gpu(0, ["MIG-a", "MIG-b"]), gpu(1), gpu(2, []), infiniband=True)
 OFFERS: dict[str, tuple[dict[str, Any], str | None, str, dict[str, Any]]] = {
     "none": (report("none"), None, "gpus", NOTHING),
@@ -101,7 +92,6 @@ OFFERS: dict[str, tuple[dict[str, Any], str | None, str, dict[str, Any]]] = {
             "slots": 2,
             "nics": ["mlx5_0"],
             "infiniband": True,
-            "compute_capabilities": ["8.0"],
         },
     ),
     "mixed MIG, slots by instance": (MIXED, "cdi", "mig_instances", {"slots": 3, "uuids": ["MIG-a", "MIG-b", "GPU-1"]}),
@@ -110,12 +100,6 @@ OFFERS: dict[str, tuple[dict[str, Any], str | None, str, dict[str, Any]]] = {
         "cdi",
         "gpus",
         {"uuids": ["GPU-1"], "slots": 1, "driver": "cdi", "state": "degraded"},
-    ),
-    "of several kinds, and one that is not known": (
-        report("ready", *(gpu(n, compute_capability=kind) for n, kind in enumerate(["10.0", "9.0", "9.0", None]))),
-        "cdi",
-        "gpus",
-        {"compute_capabilities": ["9.0", "10.0"]},
     ),
     "all ill": (report("degraded", gpu(0, health="bad"), reason="unhealthy"), "runtime", "gpus", NOTHING),
     "an instance without a name": (

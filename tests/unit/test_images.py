@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -127,7 +129,8 @@ def keys(tmp_path: Path, layers: list[dict[str, Any]]) -> dict[str, str]:
 
 
 CUDA = {"images_deepspeed_ops": ["FUSED_ADAM", "CPU_ADAM"], "images_cuda_architectures": ["8.0", "9.0"]}
-H100 = {"images_deepspeed_ops": ["FUSED_ADAM"], "__images_gpus_content": content({"compute_capabilities": ["9.0"]})}
+CARDS = {"gpus": [{"compute_capability": one} for one in ("9.0", "8.0", "9.0", None)]}
+MIXED = {"images_deepspeed_ops": ["FUSED_ADAM"], "__images_gpus_content": content(CARDS)}
 USERS = [
     {"name": "bob", "uid": 1001, "groups": ["docker", "ml"], "ssh_keys": ["k"]},
     {"name": "eve", "uid": 1002, "gid": 7},
@@ -142,7 +145,7 @@ ABOVE_DEEPSPEED = {"deepspeed", "workspace"}
         ({"images_torch_version": "2.12.1"}, "torch", {"torch_version": "2.12.1"}, ABOVE_TORCH),
         ({"images_torch_index": ""}, "torch", {"torch_index": ""}, ABOVE_TORCH),
         (CUDA, "deepspeed", {"ops": "FUSED_ADAM CPU_ADAM", "cuda_architectures": "8.0;9.0"}, ABOVE_DEEPSPEED),
-        (H100, "deepspeed", {"ops": "FUSED_ADAM", "cuda_architectures": "9.0"}, ABOVE_DEEPSPEED),
+        (MIXED, "deepspeed", {"ops": "FUSED_ADAM", "cuda_architectures": "8.0;9.0"}, ABOVE_DEEPSPEED),
         (
             {"images_flash_attn_version": "2.8.3", "images_cuda_architectures": ["8.0"]},
             "deepspeed",
@@ -151,7 +154,7 @@ ABOVE_DEEPSPEED = {"deepspeed", "workspace"}
         ),
         # Where nothing is compiled, GPUs do not matter.
         ({"images_cuda_architectures": ["8.0"]}, "deepspeed", {"cuda_architectures": ""}, set()),
-        ({"__images_gpus_content": H100["__images_gpus_content"]}, "deepspeed", {"cuda_architectures": ""}, set()),
+        ({"__images_gpus_content": content(CARDS)}, "deepspeed", {"cuda_architectures": ""}, set()),
         ({"images_gradio_version": "6.0.0"}, "workspace", {"gradio_version": "6.0.0"}, {"workspace"}),
         ({"images_bake_users": USERS}, "users", {"accounts": "bob:1001:1001:docker,ml eve:1002:7:"}, {"users"}),
         ({"images_tools": ["zsh"]}, "tools", {"tools": "zsh"}, {"tools"}),
@@ -194,6 +197,50 @@ def test_the_lock_lies_beside_the_wheels(tmp_path: Path) -> None:
     settings = {"images_stack": [{"name": "base"}], "images_python_lock": "/srv/lock.txt", "images_build_dir": "/b"}
     declared = render(tmp_path, "images", ["__images_declared"], GROUPS, settings)["__images_declared"]
     assert "/b/wheelhouse/python.lock" in declared
+
+
+PLAYBOOK = """
+- hosts: a
+  gather_facts: false
+  vars: {ansible_python_interpreter: "{{ ansible_playbook_python }}", ansible_connection: local}
+  tasks:
+    - ansible.builtin.include_role: {name: gpustead.cluster.images, tasks_from: "{{ item }}"}
+      loop: [preflight.yml, architectures.yml]
+"""
+REFUSED: dict[str, tuple[dict[str, Any], str]] = {
+    "a capability that is none": (
+        {"images_cuda_architectures": ["8.0", "sm_90"]},
+        "images_cuda_architectures has sm_90: expected",
+    ),
+    "a uid twice": (
+        {"images_bake_users": [{"name": "bob", "uid": 1001}, {"name": "eve", "uid": 1001}]},
+        "images_bake_users has bob 1001, eve 1001 (name and uid)",
+    ),
+    "an account without a uid": (
+        {"images_bake_users": [{"name": "bob"}]},
+        "images_bake_users has bob ? (name and uid)",
+    ),
+    "a lock that is not there": ({"images_python_lock": "/no/lock"}, "images_python_lock is '/no/lock', no file"),
+    "no GPU to compile for": ({"images_deepspeed_ops": ["CPU_ADAM"]}, "gpus.json on a names no GPU to compile for"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_refused(tmp_path: Path, case: str) -> None:
+    settings, words = REFUSED[case]
+    variables = {
+        "images_users": [{"name": "ada", "uid": 1500}],
+        "images_owner": "ada",
+        "images_registry": "10.1.0.5:5000",
+        "images_gpus_file": str(tmp_path / "gpus.json"),
+        **settings,
+    }
+    (tmp_path / "play.yml").write_text(PLAYBOOK)
+    ansible = Path(sys.executable).with_name("ansible-playbook")
+    command = [str(ansible), "-i", "a,", "-e", json.dumps(variables), f"{tmp_path}/play.yml"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert words in " ".join(done.stderr.split()) + " ".join(done.stdout.split())
 
 
 def test_files_of_all_layers_and_sources_are_declared(tmp_path: Path) -> None:
