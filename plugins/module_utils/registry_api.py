@@ -1,0 +1,217 @@
+# Copyright: gpustead developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""A registry by its HTTP API: repositories, tags, manifests, and the deletion of these.
+
+Source: https://distribution.github.io/distribution/spec/api/
+"""
+
+from __future__ import annotations
+
+import hashlib
+import http.client
+import json
+import re
+import ssl
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Callable
+from urllib.parse import urlsplit
+
+from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
+
+INDEXES = ("application/vnd.oci.image.index.v1+json", "application/vnd.docker.distribution.manifest.list.v2+json")
+IMAGES = ("application/vnd.oci.image.manifest.v1+json", "application/vnd.docker.distribution.manifest.v2+json")
+PAGE = 100  # names in one answer; registries allow so many
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a registry answered; the names of the headers in lower case."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+# Asks a registry: method, path with query, headers.
+Ask = Callable[[str, str, Mapping[str, str]], Answer]
+
+
+class Refused(Exception):
+    """The registry does not offer what it was asked for. Its text says what."""
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """A manifest; of an index (several platforms, attestations) with the digests of those that it lists."""
+
+    digest: str
+    children: Sequence[str] = ()
+
+
+def login(config: str, registry: str) -> str:
+    """What the Authorization header takes after `Basic`, from the text of a Docker config.json; empty without a login.
+
+    Raises:
+        GpusteadError: the file is damaged, or a helper keeps the login.
+    """
+    try:
+        content = json.loads(config or "{}")
+        auths = {re.sub("^https?://", "", name).split("/")[0]: entry for name, entry in content["auths"].items()}
+        auth = (auths.get(registry) or {}).get("auth")
+    except KeyError:
+        return ""
+    except (ValueError, AttributeError, TypeError) as error:
+        raise GpusteadError(
+            "Docker's config.json is damaged", "a JSON object with the logins in auths", "Remove it, and log in again."
+        ) from error
+    if registry in auths and not auth:
+        raise GpusteadError(
+            f"the login for {registry} is kept by a credential helper",
+            "one that lies in Docker's config.json",
+            "Take credsStore and credHelpers out of it and log in again, or set images_registry_prune to false.",
+        )
+    return str(auth or "")
+
+
+def asker(registry: str, authorities: Sequence[str], auth: str, timeout: float) -> Ask:
+    """Asks over TLS, without a proxy and without following elsewhere: the password goes to this registry alone.
+
+    Args:
+        registry: host:port.
+        authorities: files with certificates that are trusted beside those of the system.
+        auth: what `login` gives.
+        timeout: seconds for each answer.
+    """
+    context = ssl.create_default_context()
+    for path in authorities:
+        context.load_verify_locations(path)
+    credentials = {"Authorization": f"Basic {auth}"} if auth else {}
+
+    def ask(method: str, path: str, headers: Mapping[str, str]) -> Answer:
+        connection = http.client.HTTPSConnection(registry, timeout=timeout, context=context)
+        try:
+            connection.request(method, path, headers={**headers, **credentials})
+            response = connection.getresponse()
+            names = {name.lower(): value for name, value in response.getheaders()}
+            return Answer(response.status, names, response.read())
+        except (OSError, http.client.HTTPException) as error:
+            raise GpusteadError(
+                f"the registry {registry} does not answer: {error or type(error).__name__}",
+                "an answer over TLS, with a certificate that this host trusts",
+                "Look at the registry and at /etc/docker/certs.d, and run again.",
+            ) from error
+        finally:
+            connection.close()
+
+    return ask
+
+
+class Registry:
+    """The registry behind `ask`; what it says is understood or an error."""
+
+    def __init__(self, ask: Ask) -> None:
+        self._ask = ask
+
+    def repositories(self, prefix: str) -> list[str]:
+        """The repositories below a name.
+
+        Raises:
+            Refused: the registry tells nobody.
+        """
+        names = self._pages("/v2/_catalog", "repositories", {403, 404, 405})
+        if names is None:
+            raise Refused("it does not tell which repositories it has")
+        return [name for name in names if name.startswith(f"{prefix}/")]
+
+    def tags(self, repository: str) -> list[str]:
+        """The tags of a repository; none where all were deleted."""
+        return self._pages(f"/v2/{repository}/tags/list", "tags", {404}) or []
+
+    def manifest(self, repository: str, reference: str) -> Manifest | None:
+        """What a tag or a digest stands for; None where that is nothing."""
+        path = f"/v2/{repository}/manifests/{reference}"
+        answer = self._get(path, {"Accept": ", ".join((*INDEXES, *IMAGES))}, {404})
+        if answer is None:
+            return None
+        found = _read(path, answer)
+        children = found.get("manifests") or [] if found.get("mediaType", _kind(answer)) in INDEXES else []
+        digest = answer.headers.get("docker-content-digest") or f"sha256:{hashlib.sha256(answer.body).hexdigest()}"
+        return Manifest(digest, tuple(child["digest"] for child in children))
+
+    def delete(self, repository: str, digest: str) -> None:
+        """Delete a manifest with all its tags; one that is not there is none the less deleted.
+
+        Raises:
+            Refused: the registry, or this login, does not delete.
+        """
+        path = f"/v2/{repository}/manifests/{digest}"
+        answer = self._request("DELETE", path, {})
+        if answer.status in (403, 405):
+            raise Refused(f"it does not delete: {said(answer)}")
+        if answer.status not in (200, 202, 204, 404):
+            raise _unexpected("DELETE", path, answer)
+
+    def _request(self, method: str, path: str, headers: Mapping[str, str]) -> Answer:
+        answer = self._ask(method, path, headers)
+        if answer.status == 401 and answer.headers.get("www-authenticate", "").lower().startswith("bearer"):
+            raise Refused("it wants a token of a server of its own, which is not asked for here")
+        return answer
+
+    def _get(self, path: str, headers: Mapping[str, str], absent: set[int]) -> Answer | None:
+        answer = self._request("GET", path, headers)
+        if answer.status in absent:
+            return None
+        if answer.status != 200:
+            raise _unexpected("GET", path, answer)
+        return answer
+
+    def _pages(self, path: str, key: str, absent: set[int]) -> list[str] | None:
+        """The names in all pages of a list."""
+        found: list[str] = []
+        following = f"{path}?n={PAGE}"
+        while following:
+            answer = self._get(following, {}, absent)
+            if answer is None:
+                return None
+            found += _read(path, answer).get(key) or []
+            link = re.match(r'\s*<([^>]*)>\s*;\s*rel="?next"?', answer.headers.get("link", ""))
+            parts = urlsplit(link.group(1)) if link else None
+            following = f"{parts.path}?{parts.query}" if parts else ""
+        return found
+
+
+def _kind(answer: Answer) -> str:
+    return answer.headers.get("content-type", "").split(";")[0]
+
+
+def _read(path: str, answer: Answer) -> dict[str, Any]:
+    try:
+        found = json.loads(answer.body)
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        raise GpusteadError(
+            f"the registry answers {path} with {_kind(answer) or 'something'}",
+            "a JSON object",
+            "Look whether something else answers at its address.",
+        )
+    return found
+
+
+def said(answer: Answer) -> str:
+    """The status, and the errors in the body."""
+    try:
+        errors = json.loads(answer.body)["errors"]
+        words = [f"{error.get('code')} {error.get('message', '')}".strip() for error in errors]
+    except (ValueError, KeyError, TypeError, AttributeError):
+        words = []
+    return ", ".join([f"status {answer.status}", *words])
+
+
+def _unexpected(method: str, path: str, answer: Answer) -> GpusteadError:
+    return GpusteadError(
+        f"the registry answers {method} {path} with {said(answer)}",
+        "a registry that answers and takes the login of this host",
+        "Look at the registry, and at the login (role registry), and run again.",
+    )
