@@ -9,7 +9,10 @@ from typing import Any
 
 
 def read(text: str) -> dict[str, Any]:
-    """The announcement in a text; an empty one where the text is none, or is damaged: the builder writes it anew."""
+    """The announcement in a text; an empty one where the text is none, or is damaged: the builder writes it anew.
+
+    Each image of the history has its layers. Older boards do not say which; the latest image is of those announced.
+    """
     empty: dict[str, Any] = {"schema": 1, "workspace": {}, "layers": [], "history": []}
     try:
         found = json.loads(text or "{}")
@@ -17,4 +20,10 @@ def read(text: str) -> dict[str, Any]:
         return empty
     if not isinstance(found, dict):
         return empty
-    return {name: found[name] if isinstance(found.get(name), type(value)) else value for name, value in empty.items()}
+    board = {name: found[name] if isinstance(found.get(name), type(value)) else value for name, value in empty.items()}
+    announced = [layer["ref"] for layer in board["layers"]]
+    board["history"] = [
+        {**entry, "layers": entry.get("layers", [] if number else announced)}
+        for number, entry in enumerate(board["history"])
+    ]
+    return board

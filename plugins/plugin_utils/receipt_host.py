@@ -16,8 +16,8 @@ from ansible_collections.gpustead.cluster.plugins.plugin_utils import receipt_in
 # Read once, when Ansible loads the action plugins: the processes that it forks for the hosts share it.
 ROLES = inputs.site_roles()
 GROUPS = frozenset(group for role in ROLES.values() for group in role.groups)
-# Groups of site.yml's own, which are there when a role begins and not at the check.
-PASSING = frozenset({"site_stale", "site_broken"})
+# Groups of site.yml's own, which are there when a role begins or has run, and not at the check.
+PASSING = frozenset({"site_stale", "site_broken", "registry_uncollected"})
 
 
 @cache

@@ -111,7 +111,7 @@ def read_role(folder: Path) -> Role:
         names=frozenset(filter(is_of_site, names)),
         parts={f"its file {name}": digest(content) for name, content in files.items() if name != "meta/main.yml"},
         reads_groups=tuple(sorted(set(GROUPS.findall(text)))),
-        reads_of_others=tuple(sorted(set(OF_OTHERS.findall(text)))),
+        reads_of_others=tuple(sorted(set(filter(is_of_site, OF_OTHERS.findall(text))))),
         reads_own_groups="group_names" in names,
         collections=tuple(sorted(set(USED_COLLECTION.findall(text)))),
     )

@@ -28,6 +28,11 @@ def entry(key: str) -> dict[str, str]:
     return {"ref": f"{REPOSITORY}@sha256:{key}", "key": key}
 
 
+def kept(key: str, *layers: str) -> dict[str, Any]:
+    """An image of the history, with the keys of its layers."""
+    return {**entry(key), "layers": [f"{REPOSITORY}:{layer}" for layer in layers]}
+
+
 def row(name: str, key: str, size: int | None, seconds: float | None) -> dict[str, Any]:
     return {
         "name": name, "chain": name, "key": key, "ref": f"{REPOSITORY}:{key}", "size": size, "seconds": seconds,
@@ -46,14 +51,14 @@ FORMER = {
     "schema": 1,
     "workspace": entry("a" * 64),
     "layers": [row("base", "1" * 12, 7, 12.0)],
-    "history": [entry(letter * 64) for letter in "acd"],
+    "history": [kept("a" * 64, "1" * 12), kept("c" * 64, "3" * 12), kept("d" * 64)],
 }
 
 
 def test_the_first_announcement(tmp_path: Path) -> None:
     told = announcement(tmp_path)
     assert told["workspace"] == entry("b" * 64)
-    assert told["history"] == [entry("b" * 64)]
+    assert told["history"] == [kept("b" * 64, "1" * 12, "b" * 64)]
     assert [(layer["size"], layer["seconds"]) for layer in told["layers"]] == [(7, None), (9, 3.5)]
     assert "other" not in told["layers"][0]
 
@@ -61,7 +66,8 @@ def test_the_first_announcement(tmp_path: Path) -> None:
 def test_what_was_built_before_took_what_it_took_then_and_the_oldest_image_goes(tmp_path: Path) -> None:
     told = announcement(tmp_path, FORMER)
     assert [layer["seconds"] for layer in told["layers"]] == [12.0, 3.5]
-    assert [kept["key"][0] for kept in told["history"]] == ["b", "a", "c"]
+    assert [image["key"][0] for image in told["history"]] == ["b", "a", "c"]
+    assert told["history"][1:] == FORMER["history"][:2]
 
 
 def test_a_second_run_announces_the_same(tmp_path: Path) -> None:
@@ -78,7 +84,12 @@ def test_a_damaged_announcement_is_none(text: str) -> None:
 
 def test_a_damaged_announcement_is_written_anew(tmp_path: Path) -> None:
     told = announcement(tmp_path, None, __images_former_content={"content": base64.b64encode(b"{}\nx").decode()})
-    assert told["history"] == [entry("b" * 64)]
+    assert [image["key"] for image in told["history"]] == ["b" * 64]
+
+
+def test_an_older_board_says_what_the_latest_image_stands_on(tmp_path: Path) -> None:
+    older = {**FORMER, "history": [entry(letter * 64) for letter in "ac"]}
+    assert read(json.dumps(older))["history"] == [kept("a" * 64, "1" * 12), kept("c" * 64)]
 
 
 def test_an_earlier_image_is_announced_by_the_first_digits_of_its_key(tmp_path: Path) -> None:
@@ -277,3 +288,19 @@ def test_only_what_is_neither_kept_nor_run_is_superfluous(tmp_path: Path) -> Non
     }
     found = render(tmp_path, "images", ["__images_superfluous"], GROUPS, settings)["__images_superfluous"]
     assert found == [f"{REPOSITORY}:{'2' * 12}", f"{REPOSITORY}@sha256:{'f' * 64}"]
+
+
+def test_the_registry_keeps_what_is_kept_with_its_layers_and_what_runs(tmp_path: Path) -> None:
+    settings = {
+        "__images_board_content": content({**FORMER, "workspace": entry("e" * 64)}),
+        "__images_used": {"stdout_lines": ["debian:12"]},
+    }
+    found = render(tmp_path, "images", ["__images_registry_kept"], GROUPS, settings)["__images_registry_kept"]
+    digests = {f"{REPOSITORY}@sha256:{letter * 64}" for letter in "acde"}
+    assert set(found) == digests | {f"{REPOSITORY}:{'1' * 12}", f"{REPOSITORY}:{'3' * 12}", "debian:12"}
+
+
+@pytest.mark.parametrize(("groups", "prunes"), [(GROUPS, False), ({**GROUPS, "registry": ["b"]}, True)])
+def test_a_registry_of_somebody_else_is_left_alone(tmp_path: Path, groups: dict[str, list[str]], prunes: bool) -> None:
+    found = render(tmp_path, "images", ["images_registry_prune"], groups, {})
+    assert found["images_registry_prune"] is prunes

@@ -89,6 +89,11 @@ def test_facts_and_registered_results_are_none(tmp_path: Path) -> None:
     assert set(parts(toy, variables)) == {"variable ansible_host"}
 
 
+def test_what_tasks_of_other_hosts_registered_is_none(tmp_path: Path) -> None:
+    toy = role(tmp_path, tasks__main="x: '{{ hostvars[node].__toy_found }} {{ hostvars[node].toy_port }}'")
+    assert toy.reads_of_others == ("toy_port",)
+
+
 def test_files_of_the_role_are_inputs_and_its_readme_is_none(tmp_path: Path) -> None:
     toy = role(tmp_path, tasks__main="a: 1", **{"README.md": "# Toy"})
     assert set(toy.parts) == {"its file tasks/main.yml", "its file meta/receipt.yml"}
@@ -192,7 +197,7 @@ def test_groups_are_read_by_name(name: str) -> None:
 
 def test_groups_that_the_site_makes_for_itself_are_known() -> None:
     text = (ROOT / "playbooks/site.yml").read_text()
-    assert set(re.findall(r"__site_group: (\w+)", text)) == set(receipt_host.PASSING)
+    assert set(re.findall(r"groups\['(\w+)'\] \| default\(\['all', '!all'\]\)", text)) == set(receipt_host.PASSING)
 
 
 def test_the_order_of_dependents_is_that_of_the_site() -> None:

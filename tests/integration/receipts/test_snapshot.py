@@ -57,7 +57,10 @@ EXCLUSIONS: Sequence[tuple[str, str]] = (
     (r"(file|content) /usr/local/(lib|share)/\S*(__pycache__|fonts|man)\S*$", "made by packages' scripts"),
     (r"(file|content) /root/\.docker$|file /root$|file /etc$|file /home$|file /mnt$", "a folder of what is declared"),
     (r"(file|content) /var/lib/gpustead/images$", "a folder of what is declared"),
-    (r"(active|mount) (run-docker|run-user|var-lib-docker|/run|/var/lib/docker)\S*$", "Docker's and sessions' own"),
+    (
+        r"(active|mount) (run-docker|run-user|/run|(var-lib-|/var/lib/)(docker|containerd))\S*$",
+        "Docker's and sessions' own",
+    ),
     (r"active (user|session|user-runtime-dir|ssh)\S+$", "sessions of whoever looks"),
     (r"active \S+\.(timer|mount)$", "come with packages; shares are declared as mounts"),
     (r"(enabled|active) (containerd.service|docker.socket)$", "docker.io's own; docker.service, declared, needs them"),
