@@ -27,6 +27,10 @@ GOALS: Sequence[tuple[str, str, float, bool]] = (
     ("controller_cpu_per_host", "the controller's CPU for each added host, seconds", 0.12, False),
     ("images_no_change_vs_bake", "image_stack with nothing to build to `docker buildx bake`", 1.1, False),
     ("images_chain_vs_one_by_one", "a stack with two branches to its Dockerfiles one by one", 0.8, False),
+    ("pulls_2_vs_1_explained", "two nodes that pull at once to one, over the same for unpacking", 2, False),
+    ("pulls_3_vs_1_explained", "three nodes that pull at once to one, over the same for unpacking", 2, False),
+    ("pull_bytes_vs_size", "bytes of layers that the registry sends to their size for each that asks it", 1.01, False),
+    ("pull_bytes_no_change", "bytes of layers that it sends where nothing has changed", 0, False),
 )
 LABELS = {
     "no_change": "`site.yml`, nothing to do",

@@ -20,6 +20,7 @@ from pathlib import Path
 
 import fairness
 import images
+import pulls
 import report
 from contestants import Contestant, all_contestants, install_pyinfra
 from lab import ROOT, Lab, far_away, step
@@ -51,6 +52,7 @@ class Bench:
         self.blocks: list[report.Block] = []
         self.kinds: list[str] = []
         self.images: dict[str, images.Pair] = {}
+        self.pulls: pulls.Result | None = None
         self.outputs = 0
 
     def prepare(self) -> None:
@@ -71,6 +73,7 @@ class Bench:
     def measure(self) -> None:
         nodes, names, rtt = self.options.nodes, self.options.names, self.options.rtt
         self.images = images.measure(self.lab, self.options.rounds)
+        self.pulls = pulls.measure(self.lab, self.options.rounds)
         for size in sorted({1, min(3, nodes), nodes}):
             forced = size == nodes and not self.options.no_forced
             self._block(str(size), plural(size, "host"), size, forced)
@@ -104,8 +107,10 @@ class Bench:
         self.blocks.append(block)
 
     def write(self) -> None:
+        assert self.pulls is not None
         results = report.figures(self.blocks, self.outputs)
         results.update({name: round(pair.ratio, 4) for name, pair in self.images.items()})
+        results.update({name: round(value, 4) for name, value in pulls.figures(self.pulls).items()})
         facts = {
             "rounds": str(self.options.rounds),
             "nodes": str(self.options.nodes),
@@ -115,6 +120,8 @@ class Bench:
             "kinds": ", ".join(self.kinds),
             "pyinfra": pinned("pyinfra"),
             "images": report.table(["seconds (median)", "ours", "docker", "ratio"], images.table(self.images)),
+            "pulls": report.table(pulls.HEAD, pulls.table(self.pulls)),
+            "pulled": f"{self.pulls.size / 1e6:.0f}",
         }
         report.write(self.blocks, results, facts)
         print(report.screen(self.blocks, results))
