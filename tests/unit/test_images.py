@@ -47,7 +47,7 @@ def announcement(tmp_path: Path, former: Any = None, **settings: Any) -> Any:
     return render(tmp_path, "images", ["__images_announcement"], GROUPS, given)["__images_announcement"]
 
 
-FORMER = {
+FORMER: dict[str, Any] = {
     "schema": 1,
     "workspace": entry("a" * 64),
     "layers": [row("base", "1" * 12, 7, 12.0)],
