@@ -33,14 +33,14 @@ class ActionModule(ActionBase):
         result.update(
             roles=known,
             common=inputs.common_inputs(ROLES, task_vars["groups"], variables, core),
-            files={name: self._files(ours, name) for name in ROLES},
+            files={name: self._paths(ours, name) for name in ROLES},
         )
         return result
 
     @staticmethod
-    def _files(ours: HostInputs, name: str) -> dict[str, Any]:
+    def _paths(ours: HostInputs, name: str) -> dict[str, Any]:
         """The files that this host runs a role with. Where they cannot be told, its own check says why, to it alone."""
         try:
-            return ours.files(name)
+            return ours.paths(name)
         except AnsibleError:
-            return {"key": "", "parts": {}}
+            return {"key": "", "paths": []}

@@ -50,7 +50,7 @@ class ActionModule(ActionBase):
             exchange(self, task_vars, {**request, "operation": "end", "outputs": self._foreseen()})
         else:
             request.update(operation="write", host=checked["host"], accept=checked["force"], **self._declared())
-            request["files"] = HostInputs(self, task_vars).files(role)["parts"]
+            request["files"] = HostInputs(self, task_vars).files(role)
             answer = exchange(self, task_vars, request)
             if answer["problems"]:
                 raise AnsibleActionFail(self._complaint(role, answer["problems"], answer["acceptable"]))

@@ -104,7 +104,7 @@ options:
     default: 7200
   progress:
     description:
-      - File that gets a line of JSON for everything that is reached, while it runs; the last one has the state C(ended).
+      - File that gets a line of JSON for everything that is reached while it runs; the last one is of state C(ended).
     type: path
 attributes:
   check_mode:

@@ -12,8 +12,8 @@ version_added: 0.1.0
 description:
   - Digests the roles' files, the collection's plugins, the versions of ansible-core and of the collections that the
     roles use, the groups that the roles read and what they read of other hosts.
-  - Digests the files on the controller that the roles are run with on the first host. Hosts whose variables name them
-    in the same way take that over.
+  - Finds the files on the controller that the roles are run with on the first host. Hosts whose variables name them in
+    the same way take that over.
   - Runs on the controller. Use it with C(run_once), before M(gpustead.cluster.receipt_check).
 options: {}
 author: The gpustead developers (@gpustead)
@@ -58,7 +58,8 @@ files:
     key:
       description: Digest of all that their names depend on. Empty where that is the host itself.
       type: str
-    parts:
-      description: Digests of their contents, by a phrase that names the file.
-      type: dict
+    paths:
+      description: Their names.
+      type: list
+      elements: str
 """

@@ -51,7 +51,7 @@ class HostInputs:
         return given
 
     def of_role(self, name: str, shared: Mapping[str, Any] | None = None) -> dict[str, str]:
-        """What the host runs a role with: {part: digest}. `shared` is what another host has from `files`."""
+        """What the host runs a role with: {part: digest}. `shared` is what another host has from `paths`."""
         role = ROLES[name]
 
         def render(variable: str, value: Any) -> Any:
@@ -60,24 +60,28 @@ class HostInputs:
         return {
             **inputs.variable_inputs(role, self.given, render),
             **inputs.group_inputs(role, self.given["group_names"], GROUPS),
-            **self.files(name, shared)["parts"],
+            **self.files(name, shared),
         }
 
-    def files(self, name: str, shared: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        """Those of the files on the controller: {"key": what hosts that share them have in common, "parts": digests}.
+    def files(self, name: str, shared: Mapping[str, Any] | None = None) -> dict[str, str]:
+        """Those of the files on the controller, as they are now: roles write some of them."""
+        return inputs.file_parts(self.paths(name, shared)["paths"])
 
-        Their names are rendered, with the role's own defaults. That takes most of the time of a check, so a host takes
-        over what another has found if nothing that the names depend on differs.
+    def paths(self, name: str, shared: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """Which files these are: {"key": what hosts that share them have in common, "paths": their names}.
+
+        The names are rendered, with the role's own defaults. That takes most of the time of a check, so a host takes
+        over what another has found if nothing that they depend on differs.
         """
         if not ROLES[name].files:
-            return {"key": "", "parts": {}}
+            return {"key": "", "paths": []}
         known = {**scope(name).defaults, **self.given, **scope(name).variables}
         key = inputs.rendering_key(scope(name).files, known)
         if key and shared and shared["key"] == key:
             return dict(shared)
         rendered = self._template(known, scope(name).files)
         lists = [[entry] if isinstance(entry, str) else entry for entry in rendered]
-        return {"key": key, "parts": inputs.file_parts({path for paths in lists for path in paths if path})}
+        return {"key": key, "paths": sorted({path for paths in lists for path in paths if path})}
 
     def _render(self, name: str, variable: str, value: Any) -> Any:
         """What a role sees of a variable. All that it can depend on stands here, as the check is not in the role."""

@@ -12,7 +12,7 @@ import pytest
 import yaml
 from ansible.parsing.dataloader import DataLoader
 from ansible.plugins.action import ActionBase
-from ansible.template import Templar
+from ansible.template import Templar, trust_as_template
 from ansible_collections.gpustead.cluster.plugins.plugin_utils import receipt_host
 from ansible_collections.gpustead.cluster.plugins.plugin_utils import receipt_inputs as inputs
 
@@ -261,13 +261,20 @@ def test_hosts_share_what_nothing_of_theirs_can_change(
 
 
 @pytest.mark.parametrize("taken_over", [True, False])
-def test_files_are_looked_at_once_for_hosts_that_share_them(tmp_path: Path, taken_over: bool) -> None:
+def test_names_of_files_are_rendered_once_for_hosts_that_share_them(tmp_path: Path, taken_over: bool) -> None:
+    template = trust_as_template("{{ mine }}")
+    given = {"base_ca_certificates": template, "mine": [str(tmp_path / "a")], "group_names": [], "groups": {}}
+    first = host_inputs("one", given).paths("base")
+    assert first["paths"] == [str(tmp_path / "a")]
+    sign = {**first, "paths": [str(tmp_path / "taken over")]}
+    second = host_inputs("two", {**given, "mine": [str(tmp_path / ("a" if taken_over else "b"))]})
+    assert second.paths("base", sign)["paths"] == [str(tmp_path / ("taken over" if taken_over else "b"))]
+
+
+def test_contents_that_change_while_the_site_runs_are_those_of_now(tmp_path: Path) -> None:
     authority = tmp_path / "authority.crt"
-    authority.write_text("first")
-    given = {"base_ca_certificates": [str(authority)], "group_names": ["gpu_nodes"], "groups": {}}
-    first = host_inputs("one", given).files("base")
-    assert first["parts"] == inputs.file_parts([str(authority)])
-    authority.write_text("second")  # as a sign of who has looked
-    other = {} if taken_over else {"base_ca_certificates": [str(authority), str(tmp_path / "none")]}
-    second = host_inputs("two", {**given, **other}).of_role("base", first)
-    assert (first["parts"].items() <= second.items()) is taken_over
+    given = {"base_ca_certificates": [str(authority)], "group_names": [], "groups": {}}
+    first = host_inputs("one", given).paths("base")
+    authority.write_text("made by a role since")
+    now = host_inputs("two", given).of_role("base", first)
+    assert inputs.file_parts([str(authority)]).items() <= now.items()
