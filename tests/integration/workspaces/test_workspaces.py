@@ -167,9 +167,9 @@ def test_jupyter_of_each_wants_the_token_of_its_owner(bench: Bench) -> None:
 def test_files_of_three_users_at_once_belong_to_them(bench: Bench) -> None:
     def write(owner: str) -> None:
         path = f"/home/{owner}/made-in-jupyter"
-        url = f"http://{bench.node.address}:{PORTS[owner]['jupyter']}"
         done = bench.node.run(
-            f"docker compose -p {COMPOSE[owner]} exec -T jupyter /opt/venv/bin/python - {url} {bench.token(owner)} "
+            f"docker compose -p {COMPOSE[owner]} exec -T jupyter /opt/venv/bin/python - "
+            f"http://localhost:8888 {bench.token(owner)} "
             f"{json.dumps(f'open({path!r}, {chr(39)}w{chr(39)}).write({chr(39)}x{chr(39)})')} <<'EOF'\n{KERNEL}\nEOF"
         )
         assert done.rc == 0, done.stderr
