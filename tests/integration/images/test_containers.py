@@ -12,7 +12,7 @@ import yaml
 from conftest import PROJECT, Host, Lab
 
 TRIAL = "/run/gpustead-trial"
-ADA, BOB = 64001, 64002
+ADA, BOB = 59001, 59002
 USER = f"-e GPUSTEAD_USER=ada -e GPUSTEAD_UID={ADA} -e GPUSTEAD_GID={ADA} -v {TRIAL}/ada:/home/ada"
 ADDRESS = "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}"
 BOTH = f"{USER} -v {TRIAL}/bob:/home/bob -e GPUSTEAD_ACCOUNTS=bob:{BOB}:{BOB}"
