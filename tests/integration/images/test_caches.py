@@ -54,9 +54,18 @@ def digest(data: bytes) -> str:
 class Outside:
     """The registry outside."""
 
-    def __init__(self, host: Host) -> None:
+    def __init__(self, host: Host, other: Host, path: Path) -> None:
         self.host, self.url = host, f"http://{host.address}:5000"
-        host.check_output("apt-get -qq update && apt-get -qq -y install docker-registry")
+        # The host has no way to Debian's packages; the other one has.
+        other.check_output(
+            "rm -rf /var/tmp/debs && mkdir -m 777 /var/tmp/debs && cd /var/tmp/debs && apt-get -qq update"
+        )
+        other.check_output("cd /var/tmp/debs && apt-get -qq download adduser docker-registry")
+        for package in other.check_output("ls /var/tmp/debs").split():
+            there = f"/var/tmp/debs/{package}"
+            other.module("ansible.builtin.fetch", {"src": there, "dest": f"{path}/", "flat": True})
+            host.module("ansible.builtin.copy", {"src": str(path / package), "dest": f"/var/tmp/{package}"})
+        host.check_output("dpkg --install /var/tmp/adduser_*.deb /var/tmp/docker-registry_*.deb")
         host.check_output(
             f"cat > /etc/docker/registry/config.yml <<'END'\n{CONFIG}END\nsystemctl restart docker-registry"
         )
@@ -128,10 +137,11 @@ class Cached:
 
 @pytest.fixture(scope="module")
 def cached(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cached]:
-    outside = Outside(lab["outsider"])
+    outside = Outside(lab["outsider"], lab["nas"], tmp_path_factory.mktemp("debs"))
     yield Cached(lab, outside, tmp_path_factory.mktemp("caches"))
     done = lab.playbook("site.yml")
-    outside.host.check_output("apt-get -qq -y purge docker-registry; rm -rf /var/lib/docker-registry")
+    outside.host.check_output("dpkg --purge docker-registry && rm -rf /var/lib/docker-registry /var/tmp/*.deb")
+    lab["nas"].check_output("rm -r /var/tmp/debs")
     assert done.returncode == 0, done.stdout + done.stderr
 
 
