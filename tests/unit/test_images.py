@@ -266,6 +266,10 @@ def test_files_of_all_layers_and_sources_are_declared(tmp_path: Path) -> None:
     assert {"/b/stack/base/Dockerfile", "/b/stack/ours/Dockerfile", "/b/sources/ours/source/package/__init__.py"} <= {
         *declared
     }
+    # And the directories: one that is left behind counts, too.
+    assert {"/b/stack/base", "/b/sources/ours", "/b/sources/ours/source", "/b/sources/ours/source/package"} <= {
+        *declared
+    }
     assert (ROOT / "roles/images/files/stack/project/Dockerfile").is_file()
 
 
