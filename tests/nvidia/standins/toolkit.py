@@ -235,7 +235,8 @@ def config_set(text: str, key: str, value: str) -> str:
     if section and not mark:
         head, mark, body = text.rstrip("\n") + "\n\n", f"[{section}]\n", ""
     line = f"{name} = {value if value in ('true', 'false') else json.dumps(value)}"
-    own, rest = re.match(r"((?:(?!\[).*\n)*)((?:.|\n)*)", body).groups()  # type: ignore[union-attr]
+    following = re.search(r"^\[", body, re.MULTILINE)
+    own, rest = (body[: following.start()], body[following.start() :]) if following else (body, "")
     own, count = re.subn(rf"^#?{re.escape(name)} *=.*$", lambda _: line, own, count=1, flags=re.MULTILINE)
     return f"{head}{mark}{own if count else line + chr(10) + own}{rest}"
 
