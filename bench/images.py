@@ -17,8 +17,8 @@ FOLDER = "/var/lib/gpustead/bench-images"
 # Two branches on one ground, each of which waits for the network and then has the processor unpack and configure.
 DOCKERFILES: Mapping[str, str] = {
     "ground": "ARG base\nFROM ${base}\nRUN apt-get update\n",
-    "left": "FROM parent\nRUN apt-get install -y --no-install-recommends g++\n",
-    "right": "FROM parent\nRUN apt-get install -y --no-install-recommends git python3-numpy\n",
+    "left": "FROM parent\nRUN apt-get install -y --no-install-recommends ffmpeg\n",
+    "right": "FROM parent\nRUN apt-get install -y --no-install-recommends cargo cmake git\n",
 }
 PARENTS: Mapping[str, str] = {"ground": "", "left": "ground", "right": "ground"}
 
@@ -77,10 +77,11 @@ class Images:
         )  # fmt: skip
 
     def chain(self, rounds: int) -> Pair:
-        """The whole stack from its base, ours against the same Dockerfiles built one by one."""
+        """The whole stack from its base, ours against the same Dockerfiles built one by one; start-up as above."""
         return paired(
             "a stack with two branches, built by image_stack, and the same Dockerfiles one by one", rounds,
-            ours=lambda: self._from_nothing(self._ours), theirs=lambda: self._from_nothing(self._one_by_one),
+            ours=lambda: self._from_nothing(self._ours) - self._timed(self._ping),
+            theirs=lambda: self._from_nothing(self._one_by_one),
         )  # fmt: skip
 
     def _target(self, name: str) -> dict[str, Any]:

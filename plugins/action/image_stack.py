@@ -15,8 +15,8 @@ from ansible.utils.display import Display
 from ansible_collections.gpustead.cluster.plugins.plugin_utils.build_progress import Progress
 
 MODULE = "gpustead.cluster.image_stack"
-EVERY = 1  # seconds between two looks at what was reached
-PATIENCE = 15  # seconds between two questions whether it still runs: those cost a module
+LOOK = 5  # seconds that a look at what was reached waits on the host for something new
+PATIENCE = 60  # seconds between two questions whether it still runs: those cost a module
 QUIET = 30  # seconds without a line until one says what is worked on
 
 
@@ -64,27 +64,34 @@ class ActionModule(ActionBase):
 
     def _follow(self, job: str, path: str, task_vars: dict[str, Any]) -> dict[str, Any]:
         progress = Progress(str(task_vars.get("inventory_hostname", "")), QUIET)
-        asked = time.monotonic()
+        known, asked = 0, time.monotonic()
         while True:
-            time.sleep(EVERY)
-            seen = self._low_level_execute_command(f"cat {path}")["stdout"]
-            # The last line may be half written.
-            events = [json.loads(text) for text in seen[: seen.rfind("\n") + 1].splitlines()]
-            for line in progress.lines(events, time.monotonic()):
+            new = self._look(path, known, 1 if progress.ended else LOOK * 5)
+            known += len(new)
+            for line in progress.lines(new, time.monotonic()):
                 Display().display(line)
             if not progress.ended and time.monotonic() - asked < PATIENCE:
                 continue
-            status = self._status(job, "status", task_vars)
+            status = self._status(job, task_vars)
             asked = time.monotonic()
             if status.get("finished") or status.get("failed"):
-                self._status(job, "cleanup", task_vars)
+                if "results_file" in status:
+                    self._low_level_execute_command(f"rm -f {shlex.quote(status['results_file'])}")
                 return {
                     key: value for key, value in status.items() if key not in ("started", "finished", "results_file")
                 }
 
-    def _status(self, job: str, mode: str, task_vars: dict[str, Any]) -> dict[str, Any]:
-        # As its own action does, whose option it is.
-        args = {"jid": job, "mode": mode, "_async_dir": self.get_shell_option("async_dir", default="~/.ansible_async")}
+    def _look(self, path: str, known: int, fifths: int) -> list[dict[str, Any]]:
+        """The events after the first so many: as soon as there is one, or after so many fifths of a second."""
+        count = f'[ "$(wc -l <{path})" -gt {known} ]'
+        wait = f"for i in $(seq {fifths}); do {count} && break; sleep 0.2; done"
+        text = self._low_level_execute_command(f"{wait}; tail -n +{known + 1} {path}")["stdout"]
+        return [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
+
+    def _status(self, job: str, task_vars: dict[str, Any]) -> dict[str, Any]:
+        args = {
+            "jid": job, "mode": "status", "_async_dir": self.get_shell_option("async_dir", default="~/.ansible_async"),
+        }  # fmt: skip
         answer: dict[str, Any] = self._execute_module(
             "ansible.builtin.async_status", module_args=args, task_vars=task_vars
         )

@@ -9,7 +9,7 @@ from typing import Any
 
 
 class Progress:
-    """Turns the events of module image_stack into lines, each event once.
+    """Turns the events of module image_stack into lines.
 
     Args:
         host: name that every line begins with.
@@ -17,28 +17,30 @@ class Progress:
 
     Attributes:
         ended: whether the last event was seen, after which the module only answers.
+        latest: the last event.
     """
 
     def __init__(self, host: str, quiet: float) -> None:
         self.host, self.quiet = host, quiet
-        self.told = 0
         self.last: float | None = None
-        self.ended = False
+        self.latest: Mapping[str, Any] = {"state": ""}
+
+    @property
+    def ended(self) -> bool:
+        return bool(self.latest["state"] == "ended")
 
     def lines(self, events: Sequence[Mapping[str, Any]], now: float) -> list[str]:
-        """The lines for the events that are new.
+        """The lines for what is new.
 
         Args:
-            events: all events so far, in their order.
+            events: those since the last call, in their order.
             now: seconds on a clock that never goes back.
         """
         self.last = now if self.last is None else self.last
-        new = events[self.told :]
-        self.told = len(events)
-        self.ended = self.ended or any(event["state"] == "ended" for event in new)
-        lines = [self._reached(event) for event in new if event["state"] not in ("at", "ended")]
-        if not lines and events and now - self.last >= self.quiet and events[-1]["state"] == "at":
-            lines = [f"{self.host}: layer {events[-1]['layer']} at {events[-1]['instruction'][:90]}"]
+        self.latest = events[-1] if events else self.latest
+        lines = [self._reached(event) for event in events if event["state"] not in ("at", "ended")]
+        if not lines and now - self.last >= self.quiet and self.latest["state"] == "at":
+            lines = [f"{self.host}: layer {self.latest['layer']} at {self.latest['instruction'][:90]}"]
         if lines:
             self.last = now
         return lines
