@@ -86,9 +86,11 @@ class ActionModule(ActionBase):
         count = f'[ "$(wc -l <{path})" -gt {known} ]'
         wait = f"for i in $(seq {fifths}); do {count} && break; sleep 0.2; done"
         text = self._low_level_execute_command(f"{wait}; tail -n +{known + 1} {path}")["stdout"]
+        # The last line may be half written.
         return [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
 
     def _status(self, job: str, task_vars: dict[str, Any]) -> dict[str, Any]:
+        # As its own action does, whose option it is.
         args = {
             "jid": job, "mode": "status", "_async_dir": self.get_shell_option("async_dir", default="~/.ansible_async"),
         }  # fmt: skip

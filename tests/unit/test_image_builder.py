@@ -178,10 +178,10 @@ def test_what_could_not_be_pushed_is_pushed_by_the_next_run(bench: Bench) -> Non
     assert result["built"] == [] and result["pushed"] == [bench.ref(name) for name in ("base", "torch", "top")]
 
 
-def test_a_registry_that_lost_its_disk_gets_all_again(bench: Bench) -> None:
+def test_a_registry_that_lost_its_disk_gets_all_again(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     bench.run()
     bench.docker.pushed.remove(bench.ref("top"))
-    bench.docker.digests = lambda ref: [f"{ref.rpartition(':')[0]}@sha256:{ref[-3:]}"]  # type: ignore[method-assign]
+    monkeypatch.setattr(bench.docker, "digests", lambda ref: [f"{ref.rpartition(':')[0]}@sha256:{ref[-3:]}"])
     result = bench.run()
     assert result["built"] == [] and result["pushed"] == [bench.ref(name) for name in ("base", "torch", "top")]
     assert not bench.run()["changed"]
