@@ -9,14 +9,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible_collections.gpustead.cluster.plugins.action import image_stack
 from ansible_collections.gpustead.cluster.plugins.action.image_stack import ActionModule
 
 
 class Here(ActionModule):
-    """Runs its commands on this host."""
+    """Runs its commands on this host, and is given the answers of async_status."""
 
-    def __init__(self) -> None:
-        pass
+    def __init__(self, *answers: dict[str, Any]) -> None:
+        self.answers = list(answers)
+
+    def get_shell_option(self, option: str, default: Any = None) -> Any:
+        return default
+
+    def _execute_module(self, *_: Any, **__: Any) -> dict[str, Any]:
+        return self.answers.pop(0)
 
     def _low_level_execute_command(self, cmd: str, *_: Any, **__: Any) -> dict[str, Any]:
         return {"stdout": subprocess.run(["/bin/sh", "-c", cmd], capture_output=True, text=True, check=True).stdout}
@@ -37,7 +44,7 @@ def test_a_look_gives_the_whole_lines_that_are_new(progress: Path) -> None:
 def test_a_look_waits_no_longer_than_it_is_told(progress: Path) -> None:
     began = time.monotonic()
     assert Here()._look(str(progress), 2, 2) == []
-    assert time.monotonic() - began >= 0.4
+    assert 0.4 <= time.monotonic() - began < 4
 
 
 def test_a_look_ends_when_a_line_comes(progress: Path) -> None:
@@ -49,3 +56,21 @@ def test_a_look_ends_when_a_line_comes(progress: Path) -> None:
     threading.Timer(0.5, write).start()
     assert Here()._look(str(progress), 2, 100) == [{"state": "c"}]
     assert 0.5 <= time.monotonic() - began < 15
+
+
+def test_a_build_is_followed_until_its_answer_is_there(progress: Path, tmp_path: Path) -> None:
+    progress.write_text('{"state": "ended"}\n')
+    results = tmp_path / "results of a job"
+    results.touch()
+    running = {"started": 1, "finished": 0, "results_file": str(results)}
+    action = Here(running, {**running, "finished": 1, "changed": True})
+    assert action._follow("1.2", str(progress), {}) == {"changed": True}
+    assert not results.exists()
+
+
+def test_a_build_that_died_without_a_word_is_asked_for(progress: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(image_stack, "LOOK", 0)
+    monkeypatch.setattr(image_stack, "PATIENCE", 0)
+    progress.write_text("")
+    action = Here({"started": 1, "finished": 0}, {"failed": True, "msg": "could not find job"})
+    assert action._follow("1.2", str(progress), {}) == {"failed": True, "msg": "could not find job"}
