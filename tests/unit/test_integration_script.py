@@ -1,0 +1,76 @@
+"""The scenario fails when one of its steps does, and says last what failed; molecule and pytest are stand-ins."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
+MOLECULE = """#!/bin/sh
+echo "$1" >>molecule-calls
+echo "ERROR| [ERROR]: of $1" >>.cache/molecule.log
+[ "$1" != "$BROKEN" ]
+"""
+PYTEST = """#!/bin/sh
+[ "$BROKEN" != pytest ]
+"""
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    (tmp_path / "scripts").mkdir()
+    for name in ("integration.sh", "step.sh"):
+        shutil.copy(SCRIPTS / name, tmp_path / "scripts")
+    (tmp_path / "bin").mkdir()
+    for name, text in (("molecule", MOLECULE), ("pytest", PYTEST)):
+        (tmp_path / "bin" / name).write_text(text)
+        (tmp_path / "bin" / name).chmod(0o755)
+    return tmp_path
+
+
+def scenario(project: Path, broken: str = "", **environment: str) -> subprocess.CompletedProcess[str]:
+    path = f"{project / 'bin'}:{os.environ['PATH']}"
+    return subprocess.run(
+        ["bash", "scripts/integration.sh"], cwd=project, env={"PATH": path, "BROKEN": broken, **environment},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+
+
+def calls(project: Path) -> list[str]:
+    return (project / "molecule-calls").read_text().split()
+
+
+def test_all_steps_pass(project: Path) -> None:
+    ended = scenario(project)
+    assert ended.returncode == 0 and "[ERROR]" not in ended.stdout
+    assert calls(project) == ["destroy", "create", "check", "converge", "idempotence", "verify", "destroy"]
+
+
+@pytest.mark.parametrize("step", ["create", "check", "converge", "idempotence", "verify"])
+def test_a_step_that_fails_is_the_last_and_its_errors_are_what_one_reads_last(project: Path, step: str) -> None:
+    ended = scenario(project, step, KEEP_LAB="1")
+    assert ended.returncode != 0
+    assert ended.stdout.splitlines()[-1] == f"ERROR| [ERROR]: of {step}" and ended.stdout.count("[ERROR]") == 1
+    assert calls(project)[-1] == step
+
+
+def test_the_lab_goes_when_a_step_fails_and_stays_when_told_to(project: Path) -> None:
+    scenario(project, "converge")
+    assert calls(project)[-2:] == ["converge", "destroy"]
+    scenario(project, "converge", KEEP_LAB="1")
+    assert calls(project)[-1] == "converge"
+
+
+def test_a_failed_test_from_outside_fails_it(project: Path) -> None:
+    assert scenario(project, "pytest").returncode != 0
+
+
+def test_a_lab_that_does_not_go_fails_it_and_is_shown(project: Path) -> None:
+    with (project / "bin" / "molecule").open("a") as molecule:
+        molecule.write('[ "$(wc -l <molecule-calls)" -lt 7 ] || { echo still here; exit 1; }\n')
+    ended = scenario(project)
+    assert ended.returncode == 1 and "still here" in ended.stdout
