@@ -56,7 +56,7 @@ def all_contestants(lab: Lab, hosts: Sequence[Host], inventory: Path) -> dict[st
 def site(name: str, hosts: Sequence[Host], inventory: Path, *more: str) -> Contestant:
     limit = ",".join(host.name for host in hosts)
     argv = [str(BIN / "ansible-playbook"), "-i", str(inventory), "site.yml", "--limit", limit, *more]
-    return Contestant(name, argv, ROOT, nothing_changed if more else nothing_to_do)
+    return Contestant(name, argv, ROOT, nothing_changed if more else nothing_to_do(len(hosts)))
 
 
 def nothing_changed(output: str) -> None:
@@ -65,10 +65,15 @@ def nothing_changed(output: str) -> None:
         raise Failed(f"site.yml on converged hosts was to change nothing:\n{output[-4000:]}")
 
 
-def nothing_to_do(output: str) -> None:
-    nothing_changed(output)
-    if " is stale:" in output:
-        raise Failed(f"site.yml on converged hosts found something stale:\n{output[-4000:]}")
+def nothing_to_do(hosts: int) -> Callable[[str], None]:
+    """Checks that all hosts were asked at once, and have nothing stale."""
+
+    def check(output: str) -> None:
+        nothing_changed(output)
+        if f"{hosts} of {hosts} hosts are as their roles left them" not in output:
+            raise Failed(f"site.yml on {hosts} converged hosts found something stale:\n{output[-4000:]}")
+
+    return check
 
 
 # pyinfra

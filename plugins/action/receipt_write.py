@@ -34,6 +34,8 @@ class ActionModule(ActionBase):
         # Who runs a role from a playbook of their own has checked nothing.
         verdict = checked.get("stale", {}).get(role)
         result.update(previous=[], seen={}, unfinished=False, drifted=verdict["drifted"] if verdict else [])
+        ours = HostInputs(self, task_vars)
+        python = str(ours.value("ansible_python_interpreter", "auto"))
         request = {
             "state_dir": checked.get("state_dir", "/var/lib/gpustead"),
             "role": role,
@@ -41,17 +43,17 @@ class ActionModule(ActionBase):
         }
         if args["state"] == "begun":
             request["operation"] = "previous" if self._task.check_mode else "begin"
-            request["inputs"] = {**verdict["common"], **HostInputs(self, task_vars).of_role(role)} if verdict else {}
+            request["inputs"] = {**verdict["common"], **ours.of_role(role)} if verdict else {}
             request["outputs"] = self._foreseen()
-            result.update(exchange(self, task_vars, request))
+            result.update(exchange(self, python, request))
         elif self._task.check_mode:
             pass
         elif not verdict or is_partial():
-            exchange(self, task_vars, {**request, "operation": "end", "outputs": self._foreseen()})
+            exchange(self, python, {**request, "operation": "end", "outputs": self._foreseen()})
         else:
             request.update(operation="write", host=checked["host"], accept=checked["force"], **self._declared())
-            request["files"] = HostInputs(self, task_vars).files(role)
-            answer = exchange(self, task_vars, request)
+            request["files"] = ours.files(role)
+            answer = exchange(self, python, request)
             if answer["problems"]:
                 raise AnsibleActionFail(self._complaint(role, answer["problems"], answer["acceptable"]))
             result["changed"] = answer["changed"]

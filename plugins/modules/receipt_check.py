@@ -13,20 +13,14 @@ description:
   - Compares the receipts that roles left on the host with what the roles would be run with now, and with what is on
     the host now. Changes nothing.
   - One exchange with the host. Nothing is copied there; it needs Python 3.9 or newer on the host and root.
+  - Reads two variables of the host, C(receipt_host), its name in its receipts (its name in the inventory), and
+    C(cluster_state_dir), whose directory C(receipts) holds them (V(/var/lib/gpustead)).
   - A receipt that is missing, damaged, of another version, machine or host makes its role stale, with the reason.
 options:
   inputs:
-    description: What M(gpustead.cluster.receipt_inputs) returned.
+    description: RV(gpustead.cluster.receipt_survey#module:inputs).
     type: dict
     required: true
-  host:
-    description: Name of the host in its receipts, usually C(inventory_hostname).
-    type: str
-    required: true
-  state_dir:
-    description: Directory on the host that holds the receipts, in C(receipts).
-    type: path
-    default: /var/lib/gpustead
   force:
     description: Hold every role of the host stale.
     type: bool
@@ -46,15 +40,14 @@ attributes:
   platform:
     platforms: posix
 seealso:
-  - module: gpustead.cluster.receipt_inputs
+  - module: gpustead.cluster.receipt_survey
   - module: gpustead.cluster.receipt_write
 """
 
 EXAMPLES = r"""
 - name: Check the receipts
   gpustead.cluster.receipt_check:
-    inputs: "{{ receipt_inputs }}"
-    host: "{{ inventory_hostname }}"
+    inputs: "{{ survey.inputs }}"
   register: __receipts
 """
 

@@ -75,14 +75,18 @@ def message(request: Mapping[str, Any]) -> bytes:
     return PROGRAM + zlib.compress(json.dumps(request).encode(), 1)
 
 
-def exchange(action: ActionBase, task_vars: Mapping[str, Any], request: Mapping[str, Any]) -> dict[str, Any]:
+def exchange(action: ActionBase, python: str, request: Mapping[str, Any]) -> dict[str, Any]:
     """Ask the host of an action, as its become user.
+
+    Args:
+        action: has the connection.
+        python: the interpreter there; one that Ansible would look for (`auto`) is `python3`.
+        request: see receipt_agent.
 
     Raises:
         AnsibleActionFail: the host has no Python, or the agent there failed.
         AnsibleConnectionFailure: the host cannot be reached; Ansible reports it as it always does.
     """
-    python = str(task_vars.get("ansible_python_interpreter") or "auto")
     python = "python3" if python.startswith("auto") else python
     result = action._low_level_execute_command(
         f"{shlex.quote(python)} -I -S -c {shlex.quote(UNPACK)}", in_data=message(request)
@@ -91,7 +95,10 @@ def exchange(action: ActionBase, task_vars: Mapping[str, Any], request: Mapping[
     if not mark:
         words = (result["stderr"] or result["stdout"]).strip() or f"{python} ended with {result['rc']}"
         raise AnsibleActionFail(f"The receipts could not be looked at: {words}")
-    reply: dict[str, Any] = json.loads(answer)
+    try:
+        reply: dict[str, Any] = json.loads(answer)
+    except ValueError as error:
+        raise AnsibleActionFail(f"The receipts could not be looked at: the answer is not whole ({error})") from error
     if "error" in reply:
         raise AnsibleActionFail(reply["error"])
     return reply

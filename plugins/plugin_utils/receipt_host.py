@@ -11,13 +11,14 @@ from typing import Any
 from ansible.errors import AnsibleActionFail, AnsibleError
 from ansible.parsing.dataloader import DataLoader
 from ansible.plugins.action import ActionBase
+from ansible.release import __version__ as core
 from ansible_collections.gpustead.cluster.plugins.plugin_utils import receipt_inputs as inputs
 
 # Read once, when Ansible loads the action plugins: the processes that it forks for the hosts share it.
 ROLES = inputs.site_roles()
 GROUPS = frozenset(group for role in ROLES.values() for group in role.groups)
 # Groups of site.yml's own, which are there when a role begins or has run, and not at the check.
-PASSING = frozenset({"site_stale", "site_broken", "registry_uncollected"})
+PASSING = frozenset({"site_unasked", "site_stale", "site_broken", "registry_uncollected"})
 
 
 @cache
@@ -49,6 +50,10 @@ class HostInputs:
             host = manager._inventory.get_host(self.host)
             given = manager.get_vars(play=play, host=host, include_hostvars=False)
         return given
+
+    def value(self, name: str, default: Any) -> Any:
+        """A variable as the host has it, rendered."""
+        return self._template({**self.given, "hostvars": self.hostvars}, self.given.get(name, default))
 
     def of_role(self, name: str, shared: Mapping[str, Any] | None = None) -> dict[str, str]:
         """What the host runs a role with: {part: digest}. `shared` is what another host has from `paths`."""
@@ -106,3 +111,35 @@ class HostInputs:
 
     def _template(self, known: Mapping[str, Any], value: Any) -> Any:
         return self.templar.copy_with_new_env(available_variables=known).template(value)
+
+
+def shared_inputs(ours: HostInputs) -> dict[str, Any]:
+    """What all hosts run the roles with, and what they may take over from one of them.
+
+    Args:
+        ours: the inputs of any host.
+
+    Returns:
+        `common`: of each role, digests by a phrase that names the input; `files`: see `HostInputs.paths`.
+    """
+    groups = ours.given["groups"]
+    hosts = {
+        host
+        for role in ROLES.values()
+        if role.reads_of_others
+        for group in role.reads_groups
+        for host in groups.get(group, [])
+    }
+    variables = {host: inputs.without_facts(ours.hostvars.raw_get(host)) for host in sorted(hosts)}
+    return {
+        "common": inputs.common_inputs(ROLES, groups, variables, core),
+        "files": {name: _paths(ours, name) for name in ROLES},
+    }
+
+
+def _paths(ours: HostInputs, name: str) -> dict[str, Any]:
+    """The files that a host runs a role with. Where they cannot be told, its own check says why, to it alone."""
+    try:
+        return ours.paths(name)
+    except AnsibleError:
+        return {"key": "", "paths": []}

@@ -71,7 +71,8 @@ def converge(lab: Lab) -> None:
 
 def stale(text: str) -> dict[str, list[str]]:
     """Host to what the first check of a run said of it."""
-    first = text.partition("TASK [Check the receipts]")[2].partition("\nPLAY [")[0]
+    first = text.partition("TASK [Check the receipts of all hosts]")[2].partition("\nPLAY [")[0]
+    assert "hosts are as their roles left them" in first, text
     blocks = re.findall(r"^(\S+) is stale:\n((?:  .*\n)+)", first, re.MULTILINE)
     return {host: [line.strip() for line in lines.splitlines()] for host, lines in blocks}
 

@@ -17,11 +17,8 @@ CHECKED = "{{ __checked | default({'state_dir': state}) }}"
 BEGIN = {"gpustead.cluster.receipt_write": {"state": "begun", "checked": CHECKED}, "register": "__begun"}
 END = {"gpustead.cluster.receipt_write": {"checked": CHECKED}}
 CHECK = [
-    {"gpustead.cluster.receipt_inputs": None, "register": "__common"},
-    {
-        "gpustead.cluster.receipt_check": {"inputs": "{{ __common }}", "host": "one", "state_dir": "{{ state }}"},
-        "register": "__checked",
-    },
+    {"gpustead.cluster.receipt_survey": None, "register": "__survey", "run_once": True},
+    {"gpustead.cluster.receipt_check": {"inputs": "{{ __survey.inputs }}"}, "register": "__checked"},
     {
         "ansible.builtin.copy": {
             "content": "{{ __checked.findings | selectattr('role', 'equalto', 'base') | map(attribute='subject') }}",
@@ -52,7 +49,14 @@ class Site:
     def play(
         self, *args: str, check: bool = True, run: bool = True, **variables: Any
     ) -> subprocess.CompletedProcess[str]:
-        self.put("hosts.yml", {"gpu_nodes": {"hosts": {"one": {"state": str(self.state), **variables}}}})
+        self.put(
+            "hosts.yml",
+            {
+                "gpu_nodes": {
+                    "hosts": {"one": {"state": str(self.state), "cluster_state_dir": "{{ state }}", **variables}}
+                }
+            },
+        )
         plays = [{"hosts": "gpu_nodes", "gather_facts": False, "tasks": CHECK}] * check
         ours = {"ansible.builtin.import_role": {"name": "base"}}
         plays += [{"hosts": "gpu_nodes", "gather_facts": False, "tasks": [ours]}] * run

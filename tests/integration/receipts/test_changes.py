@@ -159,6 +159,7 @@ def test_an_unreachable_host_does_not_stop_the_others(lab: Lab, tmp_path: Path, 
         host.check_output(f"chmod 0600 {ENV}")
     done = lab.playbook("site.yml", inventories=[gone], environment={"ANSIBLE_SSH_CONTROL_PATH_DIR": str(tmp_path)})
     assert done.returncode == 4, done.stdout
+    assert f"asked one by one next: {away.name}" in done.stdout
     assert re.search(rf"^{away.name} .*unreachable=1", done.stdout, re.MULTILINE)
     assert roles_run(done.stdout) == ({("ssh_mesh", well.name)} if others_stale else set())
     assert roles_run(site(lab)) == {("ssh_mesh", away.name)}

@@ -1,0 +1,82 @@
+# Copyright: gpustead developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Which roles of which hosts are stale, all hosts at once; documented in plugins/modules/receipt_survey.py."""
+
+from __future__ import annotations
+
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from typing import Any
+
+from ansible import context
+from ansible.errors import AnsibleError
+from ansible.plugins.action import ActionBase
+from ansible_collections.gpustead.cluster.plugins.plugin_utils.receipt_check import HostCheck, told
+from ansible_collections.gpustead.cluster.plugins.plugin_utils.receipt_fan_out import FanOut
+from ansible_collections.gpustead.cluster.plugins.plugin_utils.receipt_host import HostInputs, shared_inputs
+
+ARGUMENTS = {
+    "force": {"type": "bool", "default": False},
+    "to_run": {"type": "bool", "default": False},
+}
+# What goes wrong with one host, and not with the survey: a variable, a file, a connection.
+TROUBLE = (AnsibleError, OSError)
+Asked = tuple[HostCheck, "Future[dict[str, Any]]"]
+
+
+class ActionModule(ActionBase):
+    _requires_connection = False
+
+    def run(self, tmp: Any = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        task_vars = task_vars or {}
+        _, args = self.validate_argument_spec(ARGUMENTS)
+        result: dict[str, Any] = super().run(tmp, task_vars)
+        shared = shared_inputs(HostInputs(self, task_vars))
+        fan_out, asked = FanOut(self), {}
+        with ThreadPoolExecutor(context.CLIARGS["forks"]) as pool:
+            for host in task_vars["ansible_play_hosts"]:
+                ours = HostInputs(self, {**task_vars, "inventory_hostname": host})
+                asked[host] = self._ask(ours, shared, fan_out, pool)
+        found = {host: self._result(host, given, args) for host, given in asked.items()}
+        hosts = {host: of_host for host, of_host in found.items() if of_host}
+        result.update(
+            inputs=shared,
+            hosts=hosts,
+            stale=[host for host, of_host in hosts.items() if of_host["stale"]],
+            unasked=[host for host, of_host in found.items() if not of_host],
+        )
+        if args["to_run"]:
+            self._tell(result)
+        return result
+
+    def _tell(self, result: dict[str, Any]) -> None:
+        """Hosts with nothing to do have no task of their own: what was found is said here."""
+        hosts, stale, unasked = result["hosts"], result["stale"], result["unasked"]
+        for host in stale:
+            self._display.display(told(host, hosts[host]))
+        self._display.display(f"{len(hosts) - len(stale)} of {len(hosts)} hosts are as their roles left them")
+        if unasked:
+            self._display.display(f"asked one by one next: {', '.join(unasked)}")
+
+    def _ask(self, ours: HostInputs, shared: dict[str, Any], fan_out: FanOut, pool: Executor) -> Asked | None:
+        """Ask a host; None where that is Ansible's."""
+        try:
+            check = HostCheck(ours, shared)
+            action = fan_out.to(ours.host, {**ours.given, "hostvars": ours.hostvars})
+            return (check, pool.submit(check.ask, action)) if action else None
+        except TROUBLE as error:
+            self._leave(ours.host, error)
+            return None
+
+    def _result(self, host: str, asked: Asked | None, args: dict[str, Any]) -> dict[str, Any] | None:
+        if not asked:
+            return None
+        check, answer = asked
+        try:
+            return check.result(answer.result(), args["force"], following=args["to_run"])
+        except TROUBLE as error:
+            self._leave(host, error)
+            return None
+
+    def _leave(self, host: str, error: Exception) -> None:
+        """Ansible says what is wrong, in a task of this host."""
+        self._display.vvv(f"left to Ansible: {error}", host=host)
