@@ -8,7 +8,6 @@ from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from typing import Any
 
 from ansible import context
-from ansible.errors import AnsibleError
 from ansible.plugins.action import ActionBase
 from ansible_collections.gpustead.cluster.plugins.plugin_utils.receipt_check import HostCheck, told
 from ansible_collections.gpustead.cluster.plugins.plugin_utils.receipt_fan_out import FanOut
@@ -18,8 +17,6 @@ ARGUMENTS = {
     "force": {"type": "bool", "default": False},
     "to_run": {"type": "bool", "default": False},
 }
-# What goes wrong with one host, and not with the survey: a variable, a file, a connection.
-TROUBLE = (AnsibleError, OSError)
 Asked = tuple[HostCheck, "Future[dict[str, Any]]"]
 
 
@@ -34,8 +31,7 @@ class ActionModule(ActionBase):
         fan_out, asked = FanOut(self), {}
         with ThreadPoolExecutor(context.CLIARGS["forks"]) as pool:
             for host in task_vars["ansible_play_hosts"]:
-                ours = HostInputs(self, {**task_vars, "inventory_hostname": host})
-                asked[host] = self._ask(ours, shared, fan_out, pool)
+                asked[host] = self._ask(host, {**task_vars, "inventory_hostname": host}, shared, fan_out, pool)
         found = {host: self._result(host, given, args) for host, given in asked.items()}
         hosts = {host: of_host for host, of_host in found.items() if of_host}
         result.update(
@@ -57,14 +53,17 @@ class ActionModule(ActionBase):
         if unasked:
             self._display.display(f"asked one by one next: {', '.join(unasked)}")
 
-    def _ask(self, ours: HostInputs, shared: dict[str, Any], fan_out: FanOut, pool: Executor) -> Asked | None:
+    def _ask(
+        self, host: str, variables: dict[str, Any], shared: dict[str, Any], fan_out: FanOut, pool: Executor
+    ) -> Asked | None:
         """Ask a host; None where that is Ansible's."""
         try:
+            ours = HostInputs(self, variables)
             check = HostCheck(ours, shared)
-            action = fan_out.to(ours.host, {**ours.given, "hostvars": ours.hostvars})
+            action = fan_out.to(host, {**ours.given, "hostvars": ours.hostvars})
             return (check, pool.submit(check.ask, action)) if action else None
-        except TROUBLE as error:
-            self._leave(ours.host, error)
+        except Exception as error:
+            self._leave(host, error)
             return None
 
     def _result(self, host: str, asked: Asked | None, args: dict[str, Any]) -> dict[str, Any] | None:
@@ -73,10 +72,10 @@ class ActionModule(ActionBase):
         check, answer = asked
         try:
             return check.result(answer.result(), args["force"], following=args["to_run"])
-        except TROUBLE as error:
+        except Exception as error:
             self._leave(host, error)
             return None
 
     def _leave(self, host: str, error: Exception) -> None:
-        """Ansible says what is wrong, in a task of this host."""
+        """No trouble with one host may stop the others: the host's own task has it again, and Ansible reports it."""
         self._display.vvv(f"left to Ansible: {error}", host=host)
