@@ -178,6 +178,29 @@ def test_what_is_not_to_be_asked_from_one_process_is_left_to_ansible(site: Site)
     assert (site.folder / "local.json").exists()
 
 
+def test_the_run_goes_on_when_all_that_are_asked_one_by_one_fail(site: Site) -> None:
+    """Ansible ends a run when all hosts of a play have failed; with the tasks of site.yml that is no play of theirs."""
+    tasks, passing = ROOT / "playbooks/tasks", "{{{{ groups['{}'] | default(['all', '!all']) }}}}"
+    telling = {"__site_to_run": True, "__site_force": False, "__site_group": "site_stale"}
+    plays = [
+        {"hosts": hosts, "gather_facts": False, "tasks": [{"ansible.builtin.import_tasks": str(file), "vars": telling}]}
+        for hosts, file in [
+            ("gpu_nodes", tasks / "survey.yml"),
+            (passing.format("site_unasked"), tasks / "receipts.yml"),
+            (passing.format("site_stale"), "goes_on.yml"),
+        ]
+    ]
+    site.put("plays.yml", yaml.safe_dump(plays))
+    site.put("goes_on.yml", yaml.safe_dump([{"ansible.builtin.debug": {"msg": "went on"}}]))
+    done = site.play({"gone": {}, "fine": {}, "well": {}})
+    assert done.returncode == 4, done.stdout
+    assert "asked one by one next: gone\n" in done.stdout
+    assert sorted(re.findall(r"^ok: \[(\w+)\] => \{\s+\"msg\": \"went on\"", done.stdout, re.MULTILINE)) == [
+        "fine",
+        "well",
+    ]
+
+
 @pytest.mark.parametrize("option", ["--connection-password-file=password", "--become-password-file=password"])
 def test_passwords_that_were_asked_for_are_ansibles(site: Site, option: str) -> None:
     (site.folder / "password").write_text("x\n")
