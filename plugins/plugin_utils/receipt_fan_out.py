@@ -24,13 +24,6 @@ SSH = frozenset({"ssh", "ansible.builtin.ssh", "ansible.legacy.ssh"})
 ASKED = ("ask_pass", "connection_password_file", "become_ask_pass", "become_password_file")
 
 
-class OfHost(ActionBase):  # type: ignore[misc]
-    """Has a connection, and what of Ansible runs commands over it."""
-
-    def run(self, tmp: Any = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
-        raise NotImplementedError("it stands for a host and does nothing by itself")
-
-
 class FanOut:
     """Reaches the hosts of the play that an action runs in."""
 
@@ -43,7 +36,7 @@ class FanOut:
         self.play = self.task.get_play()
 
     def to(self, host: str, variables: Mapping[str, Any]) -> ActionBase | None:
-        """An action with a connection to a host; None where Ansible has to make it.
+        """An action like this one with a connection to a host; None where Ansible has to make it.
 
         Args:
             host: its name in the inventory.
@@ -73,7 +66,7 @@ class FanOut:
             "ssh_extra_args", f"{connection.get_option('ssh_extra_args') or ''} -o BatchMode=yes".strip()
         )
         play_context.set_attributes_from_plugin(connection)
-        return OfHost(
+        return type(self.action)(
             task=self.task,
             connection=connection,
             play_context=play_context,
