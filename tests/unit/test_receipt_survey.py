@@ -36,7 +36,11 @@ PLAYS = [
         "hosts": "gpu_nodes",
         "gather_facts": False,
         "tasks": [
-            {"gpustead.cluster.receipt_survey": {"to_run": True}, "register": "survey", "run_once": True},
+            {
+                "gpustead.cluster.receipt_survey": {"to_run": True, "force": "{{ site_force | default(false) }}"},
+                "register": "survey",
+                "run_once": True,
+            },
             {
                 "ansible.builtin.copy": {"content": "{{ survey | to_json }}", "dest": "{{ playbook_dir }}/survey.json"},
                 "delegate_to": "localhost",
@@ -148,6 +152,12 @@ def test_the_survey_finds_what_a_check_of_each_host_finds(site: Site) -> None:
             assert survey["hosts"][host][part] == alone[part], part
         assert alone["findings"][0]["what"].startswith("it has not run here")
     assert survey["hosts"]["one"]["nonce"] != survey["hosts"]["two"]["nonce"]
+
+
+@pytest.mark.parametrize(("args", "forced"), [([], False), (["-e", "site_force=true"], True)])
+def test_a_forced_run_is_forced_for_each_host(site: Site, args: list[str], forced: bool) -> None:
+    assert site.play({"one": {}, "two": {}}, *args).returncode == 0
+    assert [result["force"] for result in site.survey()["hosts"].values()] == [forced, forced]
 
 
 def test_what_is_not_to_be_asked_from_one_process_is_left_to_ansible(site: Site) -> None:
