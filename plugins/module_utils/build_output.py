@@ -71,7 +71,7 @@ def failed_step(output: str, dockerfiles: Mapping[str, str]) -> str:
 
 def last_words(text: str, lines: int = 15) -> str:
     """The end of what a tool said, on one line."""
-    return " | ".join(line.strip() for line in text.strip().splitlines()[-lines:] if line.strip())
+    return " | ".join(line.strip()[:400] for line in text.strip().splitlines()[-lines:] if line.strip())
 
 
 def elapsed(parents: Mapping[str, str], ready: Mapping[str, float], order: Sequence[str]) -> dict[str, float]:

@@ -10,11 +10,12 @@ of its own makes the specification at boot and after the driver's modules change
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Callable
 
-Run = Callable[[Sequence[str]], tuple[int, str, str]]
+from ansible_collections.gpustead.cluster.plugins.module_utils.run import Run
+
 Read = Callable[[str], str]
 
 SPEC_DIR = "/var/run/cdi"

@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from typing import Any, Callable, NoReturn
 
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
+from ansible_collections.gpustead.cluster.plugins.module_utils.run import Run
 
-Run = Callable[[Sequence[str]], tuple[int, str, str]]
 Read = Callable[[str], str]
 
 # What dockerd takes over on SIGHUP (https://docs.docker.com/reference/cli/dockerd/#configuration-reload-behavior).

@@ -4,6 +4,10 @@
 
 from __future__ import annotations
 
+from ansible_collections.gpustead.cluster.plugins.module_utils.terminal import shown
+
+_LONGEST = 4000  # characters of each part: the last words of a build are some lines
+
 
 class GpusteadError(Exception):
     """A problem that the person who runs the playbook can solve.
@@ -12,10 +16,10 @@ class GpusteadError(Exception):
         what: the thing and its value, for example ``uid 1500 belongs to 'bob'``.
         expected: what should have been there.
         remedy: what to do next, one sentence.
+
+    All of them may quote what an account or a container made up, so each is one line without control characters.
     """
 
     def __init__(self, what: str, expected: str, remedy: str) -> None:
-        self.what = what
-        self.expected = expected
-        self.remedy = remedy
-        super().__init__(f"{what}: expected {expected}. {remedy}")
+        self.what, self.expected, self.remedy = (shown(text, _LONGEST) for text in (what, expected, remedy))
+        super().__init__(f"{self.what}: expected {self.expected}. {self.remedy}")

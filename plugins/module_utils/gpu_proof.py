@@ -12,15 +12,15 @@ import json
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Callable
 
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
-
-Run = Callable[[Sequence[str]], "tuple[int, str, str]"]
+from ansible_collections.gpustead.cluster.plugins.module_utils.run import Run
+from ansible_collections.gpustead.cluster.plugins.module_utils.terminal import shown
 
 SCHEMA = 1
+ANSWER = 1 << 16  # bytes that nvidia-smi -L may print: 64 GPUs with 7 instances each are some 40,000
 # A line of nvidia-smi -L: "GPU 0: name (UUID: GPU-…)", its MIG instances indented below it.
-_LISTED = re.compile(r"^(\s*)(?:GPU|MIG)\s.*\(UUID: ([^)\s]+)\)")
+_LISTED = re.compile(r"^(\s*)(?:GPU|MIG)\s.*\(UUID: ([A-Za-z0-9/-]{1,80})\)")
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ def prove(container: str, inside: Sequence[str], uuids: Iterable[str], run: Run)
     """Ask a container. `inside`: the command that runs another one in it, such as `docker exec NAME`."""
     code, out, err = run([*inside, "nvidia-smi", "-L"])
     lines = [line.strip() for line in f"{out}\n{err}".splitlines() if line.strip()]
-    said = (lines[-1] if lines else f"it ended with {code}") if code else ""
+    said = shown(lines[-1] if lines else f"it ended with {code}") if code else ""
     return Proof(container, tuple(uuids), listed_uuids(out), said)
 
 

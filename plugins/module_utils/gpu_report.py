@@ -14,6 +14,7 @@ from ansible_collections.gpustead.cluster.plugins.module_utils import nvidia_smi
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
 from ansible_collections.gpustead.cluster.plugins.module_utils.nvidia_smi import Gpu, KernelModule, Log, Lost
 from ansible_collections.gpustead.cluster.plugins.module_utils.pci import PciGpu
+from ansible_collections.gpustead.cluster.plugins.module_utils.run import TIMED_OUT, Run
 
 
 @dataclass(frozen=True)
@@ -212,7 +213,7 @@ def _case(answer: Answer | None, cards: Sequence[PciGpu], module: KernelModule |
         return "nouveau"
     if answer is None:
         case = "not_installed"
-    elif answer.status == nvidia_smi.TIMED_OUT:
+    elif answer.status == TIMED_OUT:
         case = "gpu_lost" if any(card.gone for card in cards) else "silent"
     elif answer.log and not answer.lost:
         case = "no_devices"
@@ -256,7 +257,7 @@ def _of_bus(cards: Sequence[PciGpu]) -> str:
 def _of_smi(answer: Answer | None) -> list[str]:
     if answer is None:
         return ["nvidia-smi was not found"]
-    if answer.status == nvidia_smi.TIMED_OUT and not answer.log:
+    if answer.status == TIMED_OUT and not answer.log:
         return ["nvidia-smi did not end within its time limit"]
     said = [f"{_counted(len(answer.gpus), 'GPU')} answer{'s' if len(answer.gpus) == 1 else ''}"] if answer.log else []
     words = f"{answer.words[:400]}…" if len(answer.words) > 400 else answer.words
@@ -319,11 +320,11 @@ def _read(path: Path) -> str | None:
         return None
 
 
-def observe(run: nvidia_smi.Run, smi: str | None, sysfs: Path, proc: Path, matrix: bool = True) -> GpuReport:
+def observe(run: Run, smi: str | None, sysfs: Path, proc: Path, matrix: bool = True) -> GpuReport:
     """Look at the GPUs of a host; at most two processes are started.
 
     Args:
-        run: starts a command and gives its status, output and errors; nvidia_smi.TIMED_OUT when it does not end.
+        run: starts a command and gives its status, output and errors; TIMED_OUT when it does not end.
         smi: the nvidia-smi to ask, None when there is none.
         sysfs: where sysfs is mounted.
         proc: where procfs is mounted.

@@ -8,6 +8,7 @@ import json
 import os
 import re
 import time
+from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Callable
@@ -29,11 +30,13 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.image_stack impor
     to_build,
     wanted,
 )
+from ansible_collections.gpustead.cluster.plugins.module_utils.run import Run
 
-Run = Callable[[Sequence[str]], "tuple[int, str, str]"]
-# Runs a command and hands every line of its output on as it comes; returns the exit status.
-Stream = Callable[[Sequence[str], Callable[[str], None]], int]
+# Runs a command and hands every line of its output on as it comes; returns the exit status, and why it was killed.
+Stream = Callable[[Sequence[str], Callable[[str], None]], "tuple[int, str]"]
 Tell = Callable[[Mapping[str, Any]], None]
+
+LINES = 2000  # of a build are kept, for what is said of one that fails
 
 # What registries and Docker say of a reference that nobody pushed.
 UNKNOWN = re.compile(r"no such manifest|manifest unknown|name unknown|not found", re.IGNORECASE)
@@ -338,7 +341,8 @@ def build(todo: Order, tools: Tools, bake: str) -> dict[str, float]:
     """
     refs = {item.ref: item.layer.name for item in todo.planned}
     texts = {item.layer.name: dockerfile(item.layer) for item in todo.planned if item.layer.name in todo.build}
-    began, ready, output = time.monotonic(), {}, []
+    began, ready = time.monotonic(), {}
+    output: deque[str] = deque(maxlen=LINES)
 
     def listen(line: str) -> None:
         output.append(line)
@@ -349,8 +353,9 @@ def build(todo: Order, tools: Tools, bake: str) -> dict[str, float]:
             state = "built" if event.ready else "at"
             tools.tell({"layer": event.layer, "state": state, "instruction": event.instruction, "after": after})
 
-    if tools.stream(["docker", "buildx", "bake", "--file", bake, "--progress", "plain"], listen):
-        text = "\n".join(output)
+    code, why = tools.stream(["docker", "buildx", "bake", "--file", bake, "--progress", "plain"], listen)
+    if code:
+        text = "\n".join([*output, *filter(None, [why])])
         raise GpusteadError(
             f"{failed_step(text, texts) or 'the stack'} does not build: {last_words(text)}",
             "a build that ends well",

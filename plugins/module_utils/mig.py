@@ -12,12 +12,11 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Callable
+from typing import Any
 
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
 from ansible_collections.gpustead.cluster.plugins.module_utils.nvidia_choice import choose, label
-
-Run = Callable[[Sequence[str]], tuple[int, str, str]]
+from ansible_collections.gpustead.cluster.plugins.module_utils.run import Run
 
 VARIABLE = "nvidia_mig"
 APPS = ("--query-compute-apps=gpu_uuid,pid,process_name", "--format=csv,noheader")

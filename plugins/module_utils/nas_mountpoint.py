@@ -5,13 +5,10 @@
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Callable
 
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
-
-Run = Callable[[Sequence[str]], "tuple[int, str, str]"]
+from ansible_collections.gpustead.cluster.plugins.module_utils.run import Run
 
 # In a mount namespace of its own, the parent is bound to /run without what is mounted in it: there the bare
 # directory is in sight, nobody else notices, and a NAS that hangs is not touched.

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any, Callable
+from typing import Any
 
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
 from ansible_collections.gpustead.cluster.plugins.module_utils.gpu_offer import given_uuids, share
@@ -18,8 +18,7 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.gpu_proof import 
     parse_given,
     prove,
 )
-
-Run = Callable[[Sequence[str]], "tuple[int, str, str]"]
+from ansible_collections.gpustead.cluster.plugins.module_utils.run import TIMED_OUT, TOO_MUCH, Run
 
 MESH = ("gpustead-mesh", "mesh")
 # What a node asks of others at the same time: each sshd has all nodes as guests, and refuses a crowd.
@@ -277,7 +276,10 @@ def _docker(wanted: Wanted, uuids: Mapping[str, Sequence[str]], run: Run, findin
     if not image and not all(project.image for project in wanted.projects):
         findings.add("image", f"{wanted.image_file} does not name one", wanted.again)
     _, ids, _ = run(["docker", "ps", "--all", "--quiet", "--no-trunc", "--filter", "label=com.docker.compose.project"])
-    _, out, _ = run(["docker", "inspect", "--type", "container", *ids.split()]) if ids.split() else (0, "[]", "")
+    code, out, err = run(["docker", "inspect", "--type", "container", *ids.split()]) if ids.split() else (0, "[]", "")
+    if code in (TIMED_OUT, TOO_MUCH):  # 1: one of them went away meanwhile
+        findings.add("docker", f"does not tell about its containers: {err}", "See journalctl -u docker on the host.")
+        return
     containers = {(item.project, item.service): item for item in parse_containers(out)}
     for project in wanted.projects:
         for service in project.services:

@@ -6,12 +6,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Callable
+from typing import Any
 
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
 from ansible_collections.gpustead.cluster.plugins.module_utils.nvidia_choice import choose, label
-
-Run = Callable[[Sequence[str]], tuple[int, str, str]]
+from ansible_collections.gpustead.cluster.plugins.module_utils.run import Run
 
 VARIABLE = "nvidia_power_limit_w"
 _SAME = 0.5  # watts: the driver rounds what it is given

@@ -8,26 +8,19 @@ over, fields that are missing are None, and one that has moved is looked for in 
 
 from __future__ import annotations
 
-import contextlib
-import os
 import re
-import signal
-import subprocess
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from xml.etree import ElementTree
 
 from ansible_collections.gpustead.cluster.plugins.module_utils import pci
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
 from ansible_collections.gpustead.cluster.plugins.module_utils.gpu_capability import compute_capability
-
-Run = Callable[[Sequence[str]], "tuple[int, str, str]"]
+from ansible_collections.gpustead.cluster.plugins.module_utils.run import NOT_FOUND
 
 QUERY = ("-q", "-x")
 LIST = ("-L",)
 TOPOLOGY = ("topo", "-m")
-TIMED_OUT = 124  # the status that timeout(1) gives
-NOT_FOUND = 127  # the status that a shell gives
 
 
 @dataclass(frozen=True)
@@ -503,33 +496,3 @@ def parse_module(text: str) -> KernelModule:
     line = next((line for line in text.splitlines() if "NVRM version" in line), "")
     kind = "open" if "Open Kernel Module" in line else "proprietary" if "Kernel Module" in line else None
     return KernelModule(version(line), kind)
-
-
-def within(seconds: float) -> Run:
-    """A runner that gives up after so many seconds.
-
-    nvidia-smi that hangs on a GPU off the bus sleeps in the kernel and cannot be killed, so it is not waited for.
-    """
-
-    def run(argv: Sequence[str]) -> tuple[int, str, str]:
-        try:
-            process = subprocess.Popen(
-                argv,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                encoding="utf-8",
-                errors="replace",
-                start_new_session=True,
-            )
-        except OSError as error:
-            return NOT_FOUND, "", str(error)
-        try:
-            out, err = process.communicate(timeout=seconds)
-        except subprocess.TimeoutExpired:
-            with contextlib.suppress(OSError):
-                os.killpg(process.pid, signal.SIGKILL)
-            return TIMED_OUT, "", ""
-        return process.returncode, out, err
-
-    return run

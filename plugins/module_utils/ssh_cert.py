@@ -7,13 +7,11 @@ from __future__ import annotations
 import base64
 import binascii
 import struct
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
-
-Run = Callable[[Sequence[str]], tuple[int, str, str]]
+from ansible_collections.gpustead.cluster.plugins.module_utils.run import Run
 
 DAY = 86400
 _CERTIFICATE_TYPE = "ssh-ed25519-cert-v01@openssh.com"

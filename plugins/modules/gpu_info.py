@@ -359,7 +359,7 @@ from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.gpustead.cluster.plugins.module_utils.gpu_report import observe
-from ansible_collections.gpustead.cluster.plugins.module_utils.nvidia_smi import within
+from ansible_collections.gpustead.cluster.plugins.module_utils.run import within
 
 SPEC = {
     "nvidia_smi_path": {"type": "path"},

@@ -109,11 +109,11 @@ containers:
       sample: "Failed to initialize NVML: Unknown Error"
 """
 
-from collections.abc import Sequence
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.gpustead.cluster.plugins.module_utils.gpu_proof import Proof, prove, refusal
+from ansible_collections.gpustead.cluster.plugins.module_utils.gpu_proof import ANSWER, Proof, prove, refusal
+from ansible_collections.gpustead.cluster.plugins.module_utils.run import within
 
 ARGUMENTS = {
     "project": {"type": "str", "required": True},
@@ -139,12 +139,7 @@ def _result(proof: Proof) -> dict[str, Any]:
 def main() -> None:
     module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
     params = module.params
-    limit = ["timeout", str(params["timeout"])]  # a GPU that was lost can hold nvidia-smi for ever
-
-    def run(argv: Sequence[str]) -> tuple[int, str, str]:
-        code, out, err = module.run_command([*limit, *argv], encoding="utf-8")
-        return code, out, f"no answer within {params['timeout']} s" if code == 124 else err
-
+    run = within(params["timeout"], ANSWER)  # a GPU that was lost can hold nvidia-smi for ever
     inside = ["docker", "compose", "--project-name", params["project"], "exec", "-T"]
     inside += ["--user", params["user"]] if params["user"] else []
     proofs = [prove(service, [*inside, service], params["uuids"], run) for service in params["services"]]

@@ -167,8 +167,6 @@ store:
 import contextlib
 import fcntl
 import json
-import os
-import subprocess
 import tempfile
 from collections.abc import Iterator, Sequence
 from typing import Callable
@@ -177,6 +175,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.gpustead.cluster.plugins.module_utils import image_builder as builder
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
 from ansible_collections.gpustead.cluster.plugins.module_utils.image_stack import parse
+from ansible_collections.gpustead.cluster.plugins.module_utils.run import stream, within
 
 LAYER = {
     "name": {"type": "str", "required": True},
@@ -212,17 +211,6 @@ LOCK = "/run/gpustead-build.lock"
 ENVIRONMENT = {"LC_ALL": "C.UTF-8", "BUILDX_NO_DEFAULT_ATTESTATIONS": "1"}
 
 
-def stream(argv: Sequence[str], listen: Callable[[str], None]) -> int:
-    """Run a command and hand on every line of its output as it comes."""
-    with subprocess.Popen(
-        argv, env={**os.environ, **ENVIRONMENT}, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT, text=True, errors="replace",
-    ) as process:  # fmt: skip
-        for line in process.stdout or ():
-            listen(line.rstrip("\n"))
-    return process.returncode
-
-
 @contextlib.contextmanager
 def alone(check: bool) -> Iterator[None]:
     """Waits until no other build of ours runs on the host: one goes on after the connection that started it is lost."""
@@ -249,17 +237,18 @@ def teller(path: str | None) -> Iterator[builder.Tell]:
 
 def main() -> None:
     module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
+    timeout = module.params["timeout"]
+    run = within(timeout, environment=ENVIRONMENT)
 
-    def run(argv: Sequence[str]) -> tuple[int, str, str]:
-        code, out, err = module.run_command(list(argv), environ_update=ENVIRONMENT)
-        return code, out, err
+    def listened(argv: Sequence[str], listen: Callable[[str], None]) -> tuple[int, str]:
+        return stream(argv, listen, timeout, environment=ENVIRONMENT)
 
     try:
         layers = parse(module.params["layers"])
         target = module.params["target"] or module.params["layers"][-1]["name"]
         private = tempfile.TemporaryDirectory(dir="/run", prefix="gpustead-build-")
         with alone(module.check_mode), private as work, teller(module.params["progress"]) as tell:
-            tools = builder.Tools(run, stream, tell, work)
+            tools = builder.Tools(run, listened, tell, work)
             result = builder.settle(tools, layers, {**module.params, "target": target}, module.check_mode)
     except GpusteadError as error:
         module.fail_json(msg=str(error))

@@ -159,9 +159,7 @@ problems:
       sample: Run site.yml --limit gpu02.
 """
 
-import os
-import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -172,6 +170,7 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.node_verify impor
     Wanted,
     examine,
 )
+from ansible_collections.gpustead.cluster.plugins.module_utils.run import within
 
 ACCOUNT = {
     "name": {"type": "str", "required": True},
@@ -213,20 +212,9 @@ def main() -> None:
     module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
     params = dict(module.params)
     timeout = params.pop("timeout")
-    environment = {**os.environ, "LC_ALL": "C", "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
-
+    environment = {"LC_ALL": "C", "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
     # Not the module's own run_command: a share that hangs must not hang us, and several run at a time.
-    def run(argv: Sequence[str]) -> tuple[int, str, str]:
-        try:
-            done = subprocess.run(
-                argv, env=environment, capture_output=True, stdin=subprocess.DEVNULL, timeout=timeout, check=False
-            )
-        except subprocess.TimeoutExpired:
-            return 124, "", f"no answer within {timeout} s"
-        except OSError as error:
-            return 127, "", f"{argv[0]}: {error.strerror}"
-        return done.returncode, done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace")
-
+    run = within(timeout, environment=environment)
     accounts = [Account(a["name"], a["uid"], a["uid"] if a["gid"] is None else a["gid"]) for a in params["accounts"]]
     projects = [Project(**{**each, "services": _ports(each["services"])}) for each in params["projects"]]
     params.update(accounts=tuple(accounts), nodes=tuple(params["nodes"]), projects=tuple(projects))

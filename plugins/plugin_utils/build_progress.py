@@ -7,6 +7,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ansible_collections.gpustead.cluster.plugins.module_utils.terminal import shown
+
 
 class Progress:
     """Turns the events of module image_stack into lines.
@@ -40,7 +42,7 @@ class Progress:
         self.latest = events[-1] if events else self.latest
         lines = [self._reached(event) for event in events if event["state"] not in ("at", "ended")]
         if not lines and now - self.last >= self.quiet and self.latest["state"] == "at":
-            lines = [f"{self.host}: layer {self.latest['layer']} at {self.latest['instruction'][:90]}"]
+            lines = [f"{self.host}: layer {self.latest['layer']} at {shown(self.latest['instruction'], 90)}"]
         if lines:
             self.last = now
         return lines

@@ -21,6 +21,8 @@ from ansible_collections.gpustead.cluster.plugins.plugin_utils.receipt_inputs im
 PACKAGE = "ansible_collections.gpustead.cluster.plugins.module_utils"
 MARK = "gpustead-receipts:"
 
+_NAMES = ("errors", "nas_mountpoint", "receipt_agent", "receipts", "run", "ssh_cert", "terminal")
+
 # Runs the library on the host from memory, under the names by which its parts import each other.
 START = """
 import sys
@@ -53,7 +55,7 @@ def bare(source: str) -> str:
 def library() -> dict[str, str]:
     """The sources that the agent needs on the host, by the name under which they are imported."""
     folder = COLLECTION / "plugins" / "module_utils"
-    files = [folder / f"{name}.py" for name in ("errors", "receipts", "receipt_agent", "nas_mountpoint", "ssh_cert")]
+    files = [folder / f"{name}.py" for name in _NAMES]
     files += sorted((folder / "probes").glob("*.py"))
     sources = {}
     for path in files:

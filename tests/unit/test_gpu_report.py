@@ -14,8 +14,8 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.gpu_report import
     observe,
     read_answer,
 )
-from ansible_collections.gpustead.cluster.plugins.module_utils.nvidia_smi import TIMED_OUT
 from ansible_collections.gpustead.cluster.plugins.module_utils.pci import PciGpu
+from ansible_collections.gpustead.cluster.plugins.module_utils.run import TIMED_OUT
 from ansible_collections.gpustead.cluster.tests.unit import smi_xml
 from ansible_collections.gpustead.cluster.tests.unit.captures import PROJECT, capture, captures
 from ansible_collections.gpustead.cluster.tests.unit.gpu_host import Device, make_sysfs

@@ -80,7 +80,7 @@ class Docker:
         self.local[argv[-1]] = self.local[argv[-2]]
         return 0, "", ""
 
-    def stream(self, argv: Sequence[str], listen: Callable[[str], None]) -> int:
+    def stream(self, argv: Sequence[str], listen: Callable[[str], None]) -> tuple[int, str]:
         self.bake = json.loads(Path(argv[4]).read_text())
         for target in self.bake["target"].values():
             for secret in target.get("secret", []):
@@ -89,13 +89,13 @@ class Docker:
         for line in self.output:
             listen(line)
         if self.output:
-            return 1
+            return 1, ""
         for name, target in self.bake["target"].items():
             self.said.append(f"build {name}")
             for tag in target["tags"]:
                 self.local[tag] = f"built {name}"
                 listen(f"#9 naming to {tag} done")
-        return 0
+        return 0, ""
 
 
 class Bench:

@@ -34,12 +34,6 @@ def test_a_build_waits_for_another_and_a_check_does_not(
     assert (waited > 0.4) is waits
 
 
-def test_lines_come_with_the_exit_status() -> None:
-    lines: list[str] = []
-    assert image_stack.stream(["sh", "-c", "echo one; echo two >&2; exit 3"], lines.append) == 3
-    assert lines == ["one", "two"]
-
-
 def test_what_is_reached_is_in_the_file_at_once(tmp_path: Path) -> None:
     path = tmp_path / "progress"
     with image_stack.teller(str(path)) as tell:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from ansible_collections.gpustead.cluster.plugins.module_utils.gpu_report import GpuReport, observe
-from ansible_collections.gpustead.cluster.plugins.module_utils.nvidia_smi import within
+from ansible_collections.gpustead.cluster.plugins.module_utils.run import within
 
 NVIDIA = Path(__file__).resolve().parents[1] / "nvidia"
 

@@ -11,18 +11,24 @@ import os
 import posixpath
 import re
 import stat
-import subprocess
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any, Callable, Optional, TypeVar, cast
 
+from ansible_collections.gpustead.cluster.plugins.module_utils.run import (
+    NOT_FOUND,
+    SIZE,
+    TIMED_OUT,
+    TOO_MUCH,
+    RunFor,
+    run,
+)
+
 Value = Optional[dict[str, Any]]  # what is there as a flat JSON object, or None where it is not
 Subject = Mapping[str, Any]  # "name", and options beside it
-Run = Callable[[Sequence[str], float], tuple[int, str, str]]
 T = TypeVar("T")
 
-MISSING, TIMED_OUT = 127, 124  # what a shell and timeout(1) answer for a command
 _READABLE = 200  # characters up to which a value of a JSON file is kept as it is
 _ABSENT = (FileNotFoundError, NotADirectoryError)
 _OPEN = os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK  # a FIFO or a device must not hold us up
@@ -35,18 +41,9 @@ class Unreadable(Exception):
 
 
 def run_command(argv: Sequence[str], timeout: float) -> tuple[int, str, str]:
-    null = subprocess.DEVNULL
-    environ = {**os.environ, "LC_ALL": "C"}
-    try:
-        process = subprocess.Popen(argv, stdin=null, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environ)
-    except FileNotFoundError:
-        return MISSING, "", f"{argv[0]}: not found"
-    try:
-        out, err = process.communicate(timeout=timeout)
-    except subprocess.TimeoutExpired:
-        process.kill()  # not waited for: in an uninterruptible sleep it would not end
-        return TIMED_OUT, "", f"{argv[0]}: did not end within {timeout:g} s"
-    return process.returncode, out.decode(errors="surrogateescape"), err.decode(errors="replace")
+    code, out, err = run(argv, timeout, SIZE, {"LC_ALL": "C"}, "surrogateescape")
+    limits = {NOT_FOUND: "not found", TIMED_OUT: f"did not end within {timeout:g} s", TOO_MUCH: "says too much"}
+    return code, out, err if out or code not in limits else f"{argv[0]}: {limits[code]}"
 
 
 class Host:
@@ -58,7 +55,7 @@ class Host:
         self,
         root: str = "/",
         salt: bytes = b"",
-        run: Run = run_command,
+        run: RunFor = run_command,
         docker: str = "/run/docker.sock",
         now: float | None = None,
     ) -> None:

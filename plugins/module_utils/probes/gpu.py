@@ -8,14 +8,13 @@ import os
 import re
 
 from ansible_collections.gpustead.cluster.plugins.module_utils.probes.files import (
-    MISSING,
-    TIMED_OUT,
     Host,
     Subject,
     Unreadable,
     Value,
     each,
 )
+from ansible_collections.gpustead.cluster.plugins.module_utils.run import NOT_FOUND, TIMED_OUT, TOO_MUCH
 
 _TIMEOUT = 15  # seconds; without persistence mode the driver wakes each GPU first
 _UUID = re.compile(r"\(UUID: ((?:GPU|MIG)-[^)]+)\)")
@@ -40,13 +39,13 @@ def _gpus(subject: Subject, host: Host) -> Value:
     Its other words are kept too, as that it finds no driver: they are how a GPU that is lost is seen.
     """
     code, out, err = host.run([subject["name"], "-L"], _TIMEOUT)
-    if code == TIMED_OUT:
+    if code in (TIMED_OUT, TOO_MUCH):
         raise Unreadable(err)
     lines = [line.strip() for line in f"{out}\n{err}".splitlines() if line.strip()]
     return {
         "bus": _on_bus(subject.get("sysfs", "/sys"), host),
         "listed": [found[1] for found in map(_UUID.search, lines) if found],
-        "said": [] if code == MISSING else [line[:200] for line in lines if not _UUID.search(line)],
+        "said": [] if code == NOT_FOUND else [line[:200] for line in lines if not _UUID.search(line)],
     }
 
 
