@@ -107,16 +107,16 @@ def parse_config(text: str) -> dict[str, str]:
 
 
 def obstacles(
-    docker: Engine, mode: str, config: Mapping[str, str], daemon: Mapping[str, Any], others: Sequence[str] = ()
+    docker: Engine, mode: str, config: Mapping[str, str], daemon: Mapping[str, Any], snap: bool = False
 ) -> list[str]:
     """What keeps containers from their GPUs although toolkit and settings are there: each one with its remedy.
 
     Args:
         config: NVIDIA's config.toml, as `parse_config` reads it.
         daemon: daemon.json.
-        others: paths that show a Snap or a rootless Docker beside this one.
+        snap: whether a Docker from Snap is installed.
     """
-    found = other_dockers(docker, others)
+    found = other_dockers(docker, snap)
     if config.get("nvidia-container-cli.no-cgroups") == "true":
         found.append(
             f"{CONFIG} has no-cgroups = true, with which containers of root's Docker may not use their GPUs. Run "
@@ -126,14 +126,17 @@ def obstacles(
     return found
 
 
-def other_dockers(docker: Engine | None, others: Sequence[str]) -> list[str]:
-    """A Docker that cannot give GPUs as root's own one does; `docker` is None where that one does not run."""
+def other_dockers(docker: Engine | None, snap: bool) -> list[str]:
+    """A Docker that cannot give GPUs as root's own one does; `docker` is None where that one does not run.
+
+    A rootless one beside it is its account's alone, and nothing in the way: role docker warns of it.
+    """
     found = []
-    if (docker and docker.snap) or any(path.startswith("/snap/") for path in others):
+    if (docker and docker.snap) or snap:
         found.append(
             "Docker is the one from Snap, which cannot reach GPUs. Remove it (snap remove docker) and run role docker."
         )
-    if (docker and docker.rootless) or any(path.startswith("/run/user/") for path in others):
+    if docker and docker.rootless:
         found.append(
             "Docker runs rootless, where GPUs need settings that break those of root's Docker. As its user run "
             "dockerd-rootless-setuptool.sh uninstall, and run role docker."

@@ -12,7 +12,7 @@ version_added: "0.1.0"
 author: gpustead developers
 description:
   - Asks the running daemon and reads C(daemon.json) and the configuration of NVIDIA's container toolkit.
-  - A Docker from Snap or a rootless one, C(no-cgroups), a mode of NVIDIA's runtime that does not go with Docker's way,
+  - A Docker from Snap, a daemon that runs rootless, C(no-cgroups), a mode of NVIDIA's runtime that does not go with Docker's way,
     a switched-off CDI and specification directories elsewhere are obstacles, each with its remedy.
 options:
   mode:
@@ -79,7 +79,6 @@ not_in_force:
   elements: str
 """
 
-import glob
 import time
 from pathlib import Path
 from typing import Any
@@ -88,6 +87,8 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.gpustead.cluster.plugins.module_utils import daemon_json
 from ansible_collections.gpustead.cluster.plugins.module_utils import nvidia_containers as containers
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
+from ansible_collections.gpustead.cluster.plugins.module_utils.other_dockers import SNAP
+from ansible_collections.gpustead.cluster.plugins.module_utils.run import within
 
 DAEMON_JSON = "/etc/docker/daemon.json"
 ARGUMENTS = {
@@ -109,18 +110,18 @@ def docker_started(run: Any) -> float:
 
 
 def observe(run: Any, params: dict[str, Any], hook: str | None) -> dict[str, Any]:
-    others = [*glob.glob("/snap/bin/docker"), *glob.glob("/run/user/*/docker.sock")]
+    snap = Path(SNAP).exists()
     info = daemon_json.docker_info(run)
     if not info:
         silent = ["Docker does not answer on this host. Run role docker first, or see journalctl -u docker."]
-        obstacles = containers.other_dockers(None, others) or silent
+        obstacles = containers.other_dockers(None, snap) or silent
         nothing: dict[str, Any] = {"docker_version": "", "mode": None, "settings": {}, "keys": [], "not_in_force": []}
         return {**nothing, "obstacles": obstacles}
     docker = containers.engine(info)
     mode = containers.choose_mode(docker, params["mode"])
     daemon = daemon_json.parse(read(DAEMON_JSON), DAEMON_JSON).value
     config = containers.parse_config(read(containers.CONFIG))
-    obstacles = containers.obstacles(docker, mode, config, daemon, others)
+    obstacles = containers.obstacles(docker, mode, config, daemon, snap)
     hook_is_new = bool(hook) and not params["hook_known"] and Path(hook or "").stat().st_ctime > docker_started(run)
     not_in_force = containers.not_in_force(docker, mode, hook_is_new) if params["configured"] else []
     return {
@@ -135,13 +136,10 @@ def observe(run: Any, params: dict[str, Any], hook: str | None) -> dict[str, Any
 
 def main() -> None:
     module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
-
-    def run(argv: Any) -> tuple[int, str, str]:
-        code, out, err = module.run_command(list(argv), environ_update={"LC_ALL": "C"})
-        return code, out, err
-
     try:
-        found = observe(run, module.params, module.get_bin_path("nvidia-container-runtime-hook"))
+        found = observe(
+            within(60, environment={"LC_ALL": "C"}), module.params, module.get_bin_path("nvidia-container-runtime-hook")
+        )
     except (GpusteadError, OSError) as error:
         module.fail_json(msg=str(error))
     module.exit_json(changed=False, **found)

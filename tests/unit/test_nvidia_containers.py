@@ -105,64 +105,56 @@ def config(**values: str) -> dict[str, str]:
 
 
 OBSTACLES: dict[str, tuple[Any, ...]] = {
-    "nothing": ({}, "cdi", {}, {}, (), []),
-    "nothing, by the runtime": ({}, "runtime", config(mode="auto"), {}, (), []),
-    "snap": ({"DockerRootDir": "/var/snap/docker/common/var-lib-docker"}, "cdi", {}, {}, (), ["snap remove docker"]),
-    "snap beside": ({}, "cdi", {}, {}, ("/snap/bin/docker",), ["snap remove docker"]),
+    "nothing": ({}, "cdi", {}, {}, False, []),
+    "nothing, by the runtime": ({}, "runtime", config(mode="auto"), {}, False, []),
+    "snap": ({"DockerRootDir": "/var/snap/docker/common/var-lib-docker"}, "cdi", {}, {}, False, ["snap remove docker"]),
+    "snap beside": ({}, "cdi", {}, {}, True, ["snap remove docker"]),
     "rootless": (
         {"SecurityOptions": ["name=rootless"]},
         "cdi",
         {},
         {},
-        (),
+        False,
         ["dockerd-rootless-setuptool.sh uninstall"],
     ),
-    "rootless beside": (
-        {},
-        "cdi",
-        {},
-        {},
-        ("/run/user/1000/docker.sock",),
-        ["dockerd-rootless-setuptool.sh uninstall"],
-    ),
-    "no-cgroups": ({}, "cdi", config(no_cgroups="true"), {}, (), ["nvidia-container-cli.no-cgroups=false"]),
-    "no-cgroups off": ({}, "cdi", config(no_cgroups="false"), {}, (), []),
-    "hook and CDI": ({}, "runtime", config(mode="cdi"), {}, (), ["nvidia-container-runtime.mode=auto"]),
+    "no-cgroups": ({}, "cdi", config(no_cgroups="true"), {}, False, ["nvidia-container-cli.no-cgroups=false"]),
+    "no-cgroups off": ({}, "cdi", config(no_cgroups="false"), {}, False, []),
+    "hook and CDI": ({}, "runtime", config(mode="cdi"), {}, False, ["nvidia-container-runtime.mode=auto"]),
     "hook and CDI just in time": (
         {},
         "runtime",
         config(mode="jit-cdi"),
         {},
-        (),
+        False,
         ["nvidia-container-runtime.mode=auto"],
     ),
-    "a hook that does not ask": ({}, "runtime", config(mode="cdi", skip="true"), {}, (), []),
-    "hook and legacy": ({}, "runtime", config(mode="legacy"), {}, (), []),
+    "a hook that does not ask": ({}, "runtime", config(mode="cdi", skip="true"), {}, False, []),
+    "hook and legacy": ({}, "runtime", config(mode="legacy"), {}, False, []),
     "legacy is the default": (
         {"DefaultRuntime": "nvidia"},
         "cdi",
         config(mode="legacy"),
         {},
-        (),
+        False,
         ["nvidia-container-runtime.mode=auto"],
     ),
-    "legacy, not the default": ({}, "cdi", config(mode="legacy"), {}, (), []),
-    "switched off": ({}, "cdi", {}, {"features": {"cdi": False}}, (), ["features.cdi"]),
+    "legacy, not the default": ({}, "cdi", config(mode="legacy"), {}, False, []),
+    "switched off": ({}, "cdi", {}, {"features": {"cdi": False}}, False, ["features.cdi"]),
     "switched off where we switch it on": (
         {"ServerVersion": "27.0.1"},
         "cdi",
         {},
         {"features": {"cdi": False}},
-        (),
+        False,
         [],
     ),
-    "looked for elsewhere": ({"CDISpecDirs": ["/opt/cdi/"]}, "cdi", {}, {}, (), ["cdi-spec-dirs"]),
+    "looked for elsewhere": ({"CDISpecDirs": ["/opt/cdi/"]}, "cdi", {}, {}, False, ["cdi-spec-dirs"]),
     "all at once": (
         {"SecurityOptions": ["name=rootless"]},
         "runtime",
         config(mode="cdi", no_cgroups="true"),
         {},
-        (),
+        False,
         ["uninstall", "no-cgroups=false", "mode=auto"],
     ),
 }
@@ -197,9 +189,7 @@ def test_a_hook_that_came_after_docker() -> None:
     assert "before NVIDIA's hook was there. Restart it." in sentence
 
 
-@pytest.mark.parametrize(
-    ("path", "remedy"), [("/snap/bin/docker", "snap remove"), ("/run/user/1/docker.sock", "rootless")]
-)
-def test_another_docker_alone(path: str, remedy: str) -> None:
-    (sentence,) = containers.other_dockers(None, [path])
-    assert remedy in sentence
+def test_another_docker_alone() -> None:
+    (sentence,) = containers.other_dockers(None, snap=True)
+    assert "snap remove" in sentence
+    assert containers.other_dockers(None, snap=False) == []
