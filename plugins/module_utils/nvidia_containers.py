@@ -12,7 +12,7 @@ https://docs.nvidia.com/datacenter/cloud-native/container-toolkit/latest/.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 

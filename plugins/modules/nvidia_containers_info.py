@@ -12,8 +12,8 @@ version_added: "0.1.0"
 author: gpustead developers
 description:
   - Asks the running daemon and reads C(daemon.json) and the configuration of NVIDIA's container toolkit.
-  - A Docker from Snap, a daemon that runs rootless, C(no-cgroups), a mode of NVIDIA's runtime that does not go with Docker's way,
-    a switched-off CDI and specification directories elsewhere are obstacles, each with its remedy.
+  - A Docker from Snap, a daemon that runs rootless, C(no-cgroups), a mode of NVIDIA's runtime that does not go with
+    Docker's way, a switched-off CDI and specification directories elsewhere are obstacles, each with its remedy.
 options:
   mode:
     description: V(cdi), V(runtime) (NVIDIA's runtime and its hook), or V(auto), CDI where Docker reads what
