@@ -10,6 +10,7 @@ from typing import Any
 
 from ansible.errors import AnsibleActionFail, AnsibleError
 from ansible.plugins.action import ActionBase
+from ansible_collections.gpustead.cluster.plugins.module_utils.terminal import shown
 from ansible_collections.gpustead.cluster.plugins.plugin_utils.receipt_exchange import exchange
 from ansible_collections.gpustead.cluster.plugins.plugin_utils.receipt_host import HostInputs
 from ansible_collections.gpustead.cluster.plugins.plugin_utils.receipt_run import is_partial
@@ -84,7 +85,12 @@ class ActionModule(ActionBase):
         remedy = "Put right by hand what is named, remove there what is not declared any more, and run again."
         if acceptable:
             remedy = "Put it back by hand and run again; -e site_force=true accepts what is there now as right."
-        return "\n- ".join([f"Role {role} has ended, but leaves no receipt:", *problems]) + f"\n{remedy}"
+        return (
+            "\n- ".join(
+                [f"Role {role} has ended, but leaves no receipt:", *(shown(problem, 2000) for problem in problems)]
+            )
+            + f"\n{remedy}"
+        )
 
 
 def specs(declared: dict[str, Any]) -> list[list[Any]]:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
+from ansible_collections.gpustead.cluster.plugins.module_utils.terminal import shown
 
 # argv, stdin -> exit status, stdout, stderr
 Run = Callable[[Sequence[str], str], "tuple[int, str, str]"]
@@ -56,7 +57,7 @@ class Account:
     shell: str
 
     def __str__(self) -> str:
-        return f"{self.name}: uid={self.uid} gid={self.gid} home={self.home} shell={self.shell} ({self.comment})"
+        return f"{self.name}: uid={self.uid} gid={self.gid} home={self.home} shell={self.shell} ({shown(self.comment)})"
 
 
 @dataclass(frozen=True)

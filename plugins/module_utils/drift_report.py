@@ -7,13 +7,18 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from ansible_collections.gpustead.cluster.plugins.module_utils.terminal import shown
+
 COLUMNS = ("host", "role", "subject", "what")
+LONGEST = 2000  # characters of a cell
 LEFT = "it does not belong on this host any more"
 
 
 def report(results: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     """One report of the results of receipt_check, by host: ok, summary, findings, and lines for a table."""
-    findings = [finding for host in sorted(results) for finding in _of_host(host, results[host])]
+    found = [finding for host in sorted(results) for finding in _of_host(host, results[host])]
+    # Names and values may be an account's, and go to a person.
+    findings = [{key: shown(text, LONGEST) for key, text in finding.items()} for finding in found]
     drifted = sorted({finding["host"] for finding in findings})
     summary = f"{len(results)} hosts as their roles left them, and as the inventory has them"
     if findings:

@@ -7,6 +7,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from ansible_collections.gpustead.cluster.plugins.module_utils.terminal import shown
+
+LONGEST = 2000  # characters of what is wrong
 # What must be the same wherever it is seen: key of what a host saw, and how it is called.
 SHARED = {"accounts": "account {}", "files": "file {}", "image": "image"}
 
@@ -31,7 +34,8 @@ def report(results: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
 
 def _problem(host: str, subject: str, what: str, remedy: str) -> dict[str, str]:
     texts = {"host": host, "subject": subject, "what": what, "remedy": remedy}
-    return {key: " ".join(text.split()) for key, text in texts.items()}
+    # Here all that hosts, accounts and containers said comes together, and goes to a person.
+    return {key: shown(" ".join(text.split()), LONGEST) for key, text in texts.items()}
 
 
 def _own(host: str, result: Mapping[str, Any]) -> Iterator[dict[str, str]]:

@@ -81,6 +81,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
 from ansible_collections.gpustead.cluster.plugins.module_utils.registry_api import Registry, asker, login
 from ansible_collections.gpustead.cluster.plugins.module_utils.registry_prune import Removal, prune
+from ansible_collections.gpustead.cluster.plugins.module_utils.terminal import shown
 
 ARGUMENTS = {
     "registry": {"type": "str", "required": True},
@@ -110,7 +111,7 @@ def main() -> None:
     except OSError as error:
         module.fail_json(msg=f"{error}: expected a file that root can read, and certificates. Correct it.")
     if found.refused:
-        module.warn(f"{name} keeps images that nobody asked it to keep: {found.refused}")
+        module.warn(f"{name} keeps images that nobody asked it to keep: {shown(found.refused)}")
     module.exit_json(
         changed=bool(found.removed),
         removed=[asdict(removal) for removal in found.removed],

@@ -10,6 +10,7 @@ from typing import Any
 
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
+from ansible_collections.gpustead.cluster.plugins.module_utils.terminal import shown
 from ansible_collections.gpustead.cluster.plugins.plugin_utils.receipt_exchange import exchange
 from ansible_collections.gpustead.cluster.plugins.plugin_utils.receipt_host import ROLES, HostInputs
 from ansible_collections.gpustead.cluster.plugins.plugin_utils.receipt_run import is_partial
@@ -63,7 +64,7 @@ class HostCheck:
         """
         stale = self._stale(answer["roles"], force, following)
         findings = [
-            {"role": name, "subject": subject, "what": what}
+            {"role": name, "subject": shown(subject, 1000), "what": shown(what, 2000)}
             for name, verdict in stale.items()
             for subject, what in verdict["reasons"]
         ]
