@@ -12,6 +12,7 @@ from typing import Any
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
+from ansible_collections.gpustead.cluster.plugins.module_utils.terminal import shown
 from ansible_collections.gpustead.cluster.plugins.plugin_utils.build_progress import Progress
 
 MODULE = "gpustead.cluster.image_stack"
@@ -46,9 +47,9 @@ class ActionModule(ActionBase):
         """Start the module in the background, and follow its file of progress until it has ended."""
         made = self._low_level_execute_command("mktemp /run/gpustead-progress.XXXXXX")
         if made["rc"]:
-            raise AnsibleActionFail(
-                f"image_stack: no file can be made in /run: {made['stderr'].strip()}. It builds as root: set become."
-            )
+            said = shown(made["stderr"].strip())
+            remedy = "It builds as root: set become." if "ermission denied" in said else "See df and df -i of /run."
+            raise AnsibleActionFail(f"image_stack: no file can be made in /run: {said}. {remedy}")
         path = shlex.quote(made["stdout"].strip())
         self._task.async_val = int(args.get("timeout", 7200))  # the module has seen that it is a number
         try:

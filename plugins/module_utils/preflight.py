@@ -576,6 +576,8 @@ def check_answer(name: str, answer: Mapping[str, Any]) -> list[Problem]:
     if "uid" not in said:
         words = " ".join(str(answer.get(key) or "") for key in ("msg", "stderr", "stdout")).split()
         reason = " ".join(words)[:300] or "no answer"
+        if re.search("No space left on device|Disk quota exceeded|Read-only file system", reason):
+            return [Problem(name, f"can write nothing ({reason})", "See df, df -i and mount there, and mend that.")]
         return [Problem(name, f"runs no commands as root ({reason})", "Give ansible_user sudo there, and see become.")]
     problems = []
     if said["uid"] != "0":

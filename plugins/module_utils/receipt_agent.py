@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ansible_collections.gpustead.cluster.plugins.module_utils import receipts
-from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
+from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError, of_system
 from ansible_collections.gpustead.cluster.plugins.module_utils.probes import Host, observe
 
 
@@ -273,4 +273,5 @@ def answer(request: str) -> str:
     except GpusteadError as error:
         return json.dumps({"error": str(error)})
     except OSError as error:
-        return json.dumps({"error": f"{error}: the receipts in {json.loads(request).get('state_dir')} need root"})
+        doing = f"the receipts in {json.loads(request).get('state_dir')}"
+        return json.dumps({"error": str(of_system(error, doing))})

@@ -94,7 +94,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.gpustead.cluster.plugins.module_utils import daemon_json
-from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
+from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError, of_system
 
 DAEMON_JSON = "/etc/docker/daemon.json"  # that the daemon itself reads
 ARGUMENTS = {
@@ -139,8 +139,10 @@ def main() -> None:
                     result["backup_file"] = f"{target}.{time.strftime('%Y-%m-%d@%H:%M:%S')}.bak"
                     module.preserved_copy(str(target), result["backup_file"])
                 module.atomic_move(candidate.name, str(target))
-    except (GpusteadError, OSError) as error:
+    except GpusteadError as error:
         module.fail_json(msg=str(error))
+    except OSError as error:
+        module.fail_json(msg=str(of_system(error, path)))
     reloads = daemon_json.reloadable(plan, untaken)
     module.exit_json(
         changed=plan.changed or bool(untaken),

@@ -173,7 +173,7 @@ from typing import Callable
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.gpustead.cluster.plugins.module_utils import image_builder as builder
-from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
+from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError, of_system
 from ansible_collections.gpustead.cluster.plugins.module_utils.image_stack import parse
 from ansible_collections.gpustead.cluster.plugins.module_utils.run import stream, within
 
@@ -253,7 +253,7 @@ def main() -> None:
     except GpusteadError as error:
         module.fail_json(msg=str(error))
     except OSError as error:
-        module.fail_json(msg=f"{error}: expected a docker command, and root, who may write to /run. Set become.")
+        module.fail_json(msg=str(of_system(error, "the files of the build in /run")))
     module.exit_json(**result)
 
 

@@ -103,7 +103,7 @@ import time
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
+from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError, of_system
 from ansible_collections.gpustead.cluster.plugins.module_utils.ssh_cert import (
     Run,
     Wanted,
@@ -169,8 +169,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="gpustead-") as work:
         try:
             result = converge(module, askpass(module, Path(work)), Path(work))
-        except (GpusteadError, OSError) as error:
+        except GpusteadError as error:
             module.fail_json(msg=str(error))
+        except OSError as error:
+            module.fail_json(msg=str(of_system(error, f"authority {module.params['authority']}")))
     module.exit_json(**result)
 
 

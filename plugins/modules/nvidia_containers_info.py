@@ -86,7 +86,7 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.gpustead.cluster.plugins.module_utils import daemon_json
 from ansible_collections.gpustead.cluster.plugins.module_utils import nvidia_containers as containers
-from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
+from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError, of_system
 from ansible_collections.gpustead.cluster.plugins.module_utils.other_dockers import SNAP
 from ansible_collections.gpustead.cluster.plugins.module_utils.run import within
 
@@ -140,8 +140,10 @@ def main() -> None:
         found = observe(
             within(60, environment={"LC_ALL": "C"}), module.params, module.get_bin_path("nvidia-container-runtime-hook")
         )
-    except (GpusteadError, OSError) as error:
+    except GpusteadError as error:
         module.fail_json(msg=str(error))
+    except OSError as error:
+        module.fail_json(msg=str(of_system(error, "what Docker says of GPUs")))
     module.exit_json(changed=False, **found)
 
 

@@ -63,6 +63,7 @@ rootless:
 from dataclasses import asdict
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.gpustead.cluster.plugins.module_utils.errors import of_system
 from ansible_collections.gpustead.cluster.plugins.module_utils.other_dockers import observe
 
 
@@ -71,7 +72,7 @@ def main() -> None:
     try:
         others = observe()
     except OSError as error:
-        module.fail_json(msg=f"{error}: expected to read /etc/passwd and /run/user. Look at them on the host.")
+        module.fail_json(msg=str(of_system(error, "the accounts' sockets in /run/user")))
     for each in others.rootless:
         module.warn(f"{each}. It is that account's alone and gives no GPUs; root's Docker goes on beside it.")
     module.exit_json(changed=False, snap=others.snap, rootless=[asdict(each) for each in others.rootless])

@@ -78,7 +78,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
+from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError, of_system
 from ansible_collections.gpustead.cluster.plugins.module_utils.registry_api import Registry, asker, login
 from ansible_collections.gpustead.cluster.plugins.module_utils.registry_prune import Removal, prune
 from ansible_collections.gpustead.cluster.plugins.module_utils.terminal import shown
@@ -109,7 +109,7 @@ def main() -> None:
     except GpusteadError as error:
         module.fail_json(msg=str(error))
     except OSError as error:
-        module.fail_json(msg=f"{error}: expected a file that root can read, and certificates. Correct it.")
+        module.fail_json(msg=str(of_system(error, f"the login and certificates of {name}", "Correct docker_config.")))
     if found.refused:
         module.warn(f"{name} keeps images that nobody asked it to keep: {shown(found.refused)}")
     module.exit_json(

@@ -152,7 +152,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.gpustead.cluster.plugins.module_utils import accounts
-from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
+from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError, of_system
 
 USER = {
     "name": {"type": "str", "required": True},
@@ -213,6 +213,8 @@ def main() -> None:
             accounts.apply(run, changes, state_dir)
     except GpusteadError as error:
         module.fail_json(msg=str(error))
+    except OSError as error:
+        module.fail_json(msg=str(of_system(error, f"the accounts and {state_dir}")))
     for account in host.remote_accounts:
         if account.name in absent:
             module.warn(f"account '{account.name}' in absent is of the directory service and stays: remove it there.")

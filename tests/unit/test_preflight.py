@@ -367,6 +367,7 @@ def said(python: str = "3.13", uid: str = "0", release: str = "debian 13") -> st
         ({"rc": 0, "stdout": said(uid="1000")}, ["uid 1000, not as root"]),
         ({"failed": True, "msg": "Missing sudo\npassword"}, ["n1: runs no commands as root (Missing sudo password)"]),
         ({}, ["n1: runs no commands as root (no answer)"]),
+        ({"rc": 1, "stderr": "sh: /tmp/x: No space left on device"}, ["n1: can write nothing (sh: ", "See df"]),
     ],
 )
 def test_hosts_are_judged_by_what_they_answer(answer: dict[str, Any], words: list[str]) -> None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from types import SimpleNamespace
+from typing import cast
 
 import pytest
 from ansible_collections.gpustead.cluster.plugins.action.receipt_write import ActionModule
@@ -61,10 +62,10 @@ def drifted(text: str) -> str:
 
 def stale(text: str) -> str:
     verdict = {"reasons": [[f"file /home/ada/{text}", text]], "drifted": []}
-    check = SimpleNamespace(mine=["accounts"], common={"accounts": {}}, host="a", state_dir="/s")
-    check._stale = lambda *_: {"accounts": verdict}
+    parts = {"mine": ["accounts"], "common": {"accounts": {}}, "host": "a", "state_dir": "/var/lib/gpustead"}
+    check = cast(HostCheck, SimpleNamespace(**parts, _stale=lambda *_: {"accounts": verdict}))
     answer = {"roles": {}, "left": [], "readable": True}
-    return told("a", HostCheck.result(check, answer, False, False)).replace("\n  ", "")  # type: ignore[arg-type]
+    return told("a", HostCheck.result(check, answer, False, False)).replace("\n  ", "")
 
 
 def building(text: str) -> str:
