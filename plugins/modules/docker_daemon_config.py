@@ -82,7 +82,7 @@ validated:
   returned: success
   type: bool
 backup_file:
-  description: Where the file that was there is kept.
+  description: Where the file that was there is kept, with the four copies before it.
   returned: when a file was replaced
   type: str
 """
@@ -93,7 +93,7 @@ from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.gpustead.cluster.plugins.module_utils import daemon_json
+from ansible_collections.gpustead.cluster.plugins.module_utils import daemon_json, leftovers
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError, of_system
 
 DAEMON_JSON = "/etc/docker/daemon.json"  # that the daemon itself reads
@@ -139,6 +139,7 @@ def main() -> None:
                     result["backup_file"] = f"{target}.{time.strftime('%Y-%m-%d@%H:%M:%S')}.bak"
                     module.preserved_copy(str(target), result["backup_file"])
                 module.atomic_move(candidate.name, str(target))
+                leftovers.remove(leftovers.find([str(target)], leftovers.KEEP, time.time()))
     except GpusteadError as error:
         module.fail_json(msg=str(error))
     except OSError as error:

@@ -167,8 +167,10 @@ store:
 import contextlib
 import fcntl
 import json
+import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Callable
 
 from ansible.module_utils.basic import AnsibleModule
@@ -206,6 +208,7 @@ ARGUMENTS = {
     "timeout": {"type": "int", "default": 7200},
     "progress": {"type": "path"},
 }
+RUN, PRIVATE = "/run", "gpustead-build-"
 LOCK = "/run/gpustead-build.lock"
 # A proxy of this session must not reach the builder but by the option; attestations are asked for by name.
 ENVIRONMENT = {"LC_ALL": "C.UTF-8", "BUILDX_NO_DEFAULT_ATTESTATIONS": "1"}
@@ -220,6 +223,15 @@ def alone(check: bool) -> Iterator[None]:
     with open(LOCK, "w", encoding="utf-8") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
+
+
+@contextlib.contextmanager
+def private(check: bool) -> Iterator[str]:
+    """A directory for files with secrets. Those that stayed of builds that were killed go: we are alone."""
+    for old in [] if check else Path(RUN).glob(f"{PRIVATE}*"):
+        shutil.rmtree(old)
+    with tempfile.TemporaryDirectory(dir=RUN, prefix=PRIVATE) as work:
+        yield work
 
 
 @contextlib.contextmanager
@@ -246,8 +258,7 @@ def main() -> None:
     try:
         layers = parse(module.params["layers"])
         target = module.params["target"] or module.params["layers"][-1]["name"]
-        private = tempfile.TemporaryDirectory(dir="/run", prefix="gpustead-build-")
-        with alone(module.check_mode), private as work, teller(module.params["progress"]) as tell:
+        with alone(module.check_mode), private(module.check_mode) as work, teller(module.params["progress"]) as tell:
             tools = builder.Tools(run, listened, tell, work)
             result = builder.settle(tools, layers, {**module.params, "target": target}, module.check_mode)
     except GpusteadError as error:

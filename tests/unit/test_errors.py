@@ -60,6 +60,7 @@ def test_a_full_disk_is_said_to_be_full(full: Path) -> None:
     assert f"the receipts in {full}: No space left on device" in said
     assert "see df and df -i" in said
     assert "root" not in said.replace(str(full), "")
+    assert not list(full.glob("receipts/*"))
 
 
 def test_a_disk_that_is_mounted_read_only_is_said_to_be(full: Path) -> None:

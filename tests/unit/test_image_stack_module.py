@@ -34,6 +34,19 @@ def test_a_build_waits_for_another_and_a_check_does_not(
     assert (waited > 0.4) is waits
 
 
+def test_what_builds_left_that_were_killed_goes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(image_stack, "RUN", str(tmp_path))
+    old, other = tmp_path / "gpustead-build-old", tmp_path / "gpustead-build.lock"
+    old.mkdir()
+    (old / "secret0").write_text("s3cret")
+    other.touch()
+    with image_stack.private(check=True) as work:
+        assert old.exists() and work.startswith(f"{tmp_path}/gpustead-build-")
+    with image_stack.private(check=False) as work:
+        assert sorted(path.name for path in tmp_path.iterdir()) == sorted([Path(work).name, other.name])
+    assert list(tmp_path.iterdir()) == [other]
+
+
 def test_what_is_reached_is_in_the_file_at_once(tmp_path: Path) -> None:
     path = tmp_path / "progress"
     with image_stack.teller(str(path)) as tell:
