@@ -45,6 +45,10 @@ _value:
       description: A line for each problem.
       type: list
       elements: str
+    notices:
+      description: A line for each thing that will be a problem soon, such as a certificate that ends.
+      type: list
+      elements: str
     problems:
       description: The problems, each with host, subject, what and remedy.
       type: list

@@ -15,7 +15,7 @@ SHARED = {"accounts": "account {}", "files": "file {}", "image": "image"}
 
 
 def report(results: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """One report of the results of node_verify, by host: summary, problems, what was seen."""
+    """One report of the results of node_verify, by host: summary, problems, what will be one, what was seen."""
     problems = [problem for host in sorted(results) for problem in _own(host, results[host])]
     seen = {host: result["seen"] for host, result in results.items() if "seen" in result}
     told = {problem["subject"] for problem in problems}
@@ -28,8 +28,18 @@ def report(results: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
         "summary": f"{count} on {hosts}" if problems else f"{hosts} as declared, no problems",
         "problems": problems,
         "lines": ["{host}: {subject} {what}. {remedy}".format(**problem) for problem in problems],
+        "notices": _notices(results),
         "hosts": seen,
     }
+
+
+def _notices(results: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """What will be a problem, each once with all its hosts."""
+    told: dict[str, list[str]] = {}
+    for host in sorted(results):
+        for notice in results[host].get("notices", ()):
+            told.setdefault(shown("{subject} {what}. {remedy}".format(**notice), LONGEST), []).append(host)
+    return [f"soon, {', '.join(hosts)}: {text}" for text, hosts in told.items()]
 
 
 def _problem(host: str, subject: str, what: str, remedy: str) -> dict[str, str]:

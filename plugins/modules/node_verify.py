@@ -139,6 +139,11 @@ seen:
   description: What was seen, for comparison with other hosts.
   type: dict
   returned: always
+notices:
+  description: What will be wrong soon, with the same keys as RV(problems). Certificates that end within 30 days.
+  type: list
+  elements: dict
+  returned: always
 problems:
   description: What is wrong.
   type: list
@@ -159,13 +164,17 @@ problems:
       sample: Run site.yml --limit gpu02.
 """
 
+import posixpath
+import time
 from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.gpustead.cluster.plugins.module_utils.expiry import endings
 from ansible_collections.gpustead.cluster.plugins.module_utils.node_verify import (
     Account,
+    Problem,
     Project,
     Wanted,
     examine,
@@ -220,7 +229,11 @@ def main() -> None:
     params.update(accounts=tuple(accounts), nodes=tuple(params["nodes"]), projects=tuple(projects))
     params["listening"] = _ports(params["listening"])
     findings = examine(Wanted(**params), run)
-    module.exit_json(changed=False, seen=findings.seen, problems=[asdict(problem) for problem in findings.problems])
+    notices = []
+    for one in endings(params["host"], posixpath.dirname(params["image_file"]), time.time()):
+        (findings.problems if one.over else notices).append(Problem(one.subject, one.what, one.remedy))
+    problems, soon = ([asdict(each) for each in found] for found in (findings.problems, notices))
+    module.exit_json(changed=False, seen=findings.seen, problems=problems, notices=soon)
 
 
 if __name__ == "__main__":

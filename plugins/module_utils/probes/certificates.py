@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import calendar
 import hashlib
 import re
 import socket
@@ -84,23 +85,45 @@ def _first(data: bytes) -> bytes:
 
 def _x509(data: bytes, until: float, host: Host) -> Value:
     """The first certificate of a PEM file. Its signature is checked by everyone who connects."""
-    block = _BLOCK.search(data)
     try:
-        ((_, whole),) = _elements(a2b_base64(block.group(1)) if block else data)
-        fields = [element for element in _elements(_first(whole)) if element[0] != 0xA0]  # the version
-        (_serial, _algorithm, (_, issuer), (_, validity), (_, owner), _key, *rest) = fields
-        start, end = (_moment(element) for element in _elements(validity))
-        extensions = dict(_extensions(rest))
+        issuer, owner, start, end, extensions = _parsed(data)
         identifier = _first(extensions.get(_AUTHORITY_KEY, b""))
         return {
-            "issuer": _name(issuer),
+            "issuer": issuer,
             "issuer_key": next((content.hex() for tag, content in _elements(identifier) if tag == 0x80), ""),
-            "subject": _name(owner),
+            "subject": owner,
             "names": sorted(_alternatives(extensions.get(_ALTERNATIVE_NAME, b""))),
             "renewed": start <= _stamp(host.now) and end > _stamp(until),
         }
     except (ValueError, IndexError, Error):
         return _UNREADABLE
+
+
+def _parsed(data: bytes) -> tuple[str, str, str, str, dict[bytes, bytes]]:
+    """Issuer, subject, begin, end and extensions of the first certificate; ValueError and the like where it is none."""
+    block = _BLOCK.search(data)
+    ((_, whole),) = _elements(a2b_base64(block.group(1)) if block else data)
+    fields = [element for element in _elements(_first(whole)) if element[0] != 0xA0]  # the version
+    (_serial, _algorithm, (_, issuer), (_, validity), (_, owner), _key, *rest) = fields
+    start, end = (_moment(element) for element in _elements(validity))
+    return _name(issuer), _name(owner), start, end, dict(_extensions(rest))
+
+
+def last_day(data: bytes, kind: str = "x509") -> tuple[str, float] | None:
+    """Of whom a certificate is (its subject, or the key id of SSH), and its end in seconds since the epoch.
+
+    None where it is none. Those who renew certificates ask by their value; this is for who tells people.
+    """
+    if kind == "ssh":
+        from ansible_collections.gpustead.cluster.plugins.module_utils import ssh_cert  # noqa: PLC0415
+
+        found = ssh_cert.parse_certificate(data.decode(errors="replace"))
+        return (found.key_id, float(found.valid_until)) if found else None
+    try:
+        _issuer, owner, _start, end, _extensions = _parsed(data)
+        return owner, float(calendar.timegm(time.strptime(end, "%Y%m%d%H%M%SZ")))
+    except (ValueError, IndexError, Error):
+        return None
 
 
 def _stamp(moment: float) -> str:
