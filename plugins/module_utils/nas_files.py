@@ -15,7 +15,7 @@ import secrets
 import stat
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Callable
 
@@ -116,6 +116,7 @@ class Found:
     group: int = -1
     mode: int = 0
     content: str | None = None
+    names: int = 1
 
     def text(self, entry: Entry) -> str:
         """In the form of a diff."""
@@ -199,6 +200,7 @@ def _look(held: int, entry: Entry) -> Found:
         status.st_uid,
         status.st_gid,
         stat.S_IMODE(status.st_mode),
+        names=status.st_nlink,
     )
     if entry.content is None or entry.first or found.kind != "file" or entry.kind != "file":
         return found
@@ -215,7 +217,7 @@ def _look(held: int, entry: Entry) -> Found:
             content = f"({error.what})\n"
         finally:
             os.close(file)
-    return Found(found.kind, found.owner, found.group, found.mode, content)
+    return replace(found, content=content)
 
 
 def observe(root: str, entry: Entry) -> Found:
@@ -238,7 +240,19 @@ def observe(root: str, entry: Entry) -> Found:
             f"uid {entry.owner}",
             f"Move it out of the way, or give it to its owner on the NAS server (chown {ids}).",
         )
+    # Who has a second name for a file would lose that, too; what is written anew takes nothing from them.
+    if found.owner != entry.owner and entry.state == "existing" and found.names > _names_of_a_file(root):
+        remedy = "Remove the other names, or this one."
+        raise GpusteadError(f"{path} has {found.names} names (hard links)", "one", remedy)
     return found
+
+
+def _names_of_a_file(root: str) -> int:
+    """A brick of GlusterFS has every file twice."""
+    try:
+        return 1 + (os.stat(os.path.join(root, ".glusterfs"), follow_symlinks=False).st_uid == 0)
+    except OSError:
+        return 1
 
 
 def plan(entry: Entry, found: Found) -> Change:
