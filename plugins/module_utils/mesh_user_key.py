@@ -81,7 +81,9 @@ def generate(comment: str, run: Run) -> str:
         return path.read_text(encoding="ascii")
 
 
-def settle(root: str, entry: Entry, comment: str, run: Run, *, check: bool, trusted: Sequence[int] = ()) -> tuple[bool, str]:
+def settle(
+    root: str, entry: Entry, comment: str, run: Run, *, check: bool, trusted: Sequence[int] = ()
+) -> tuple[bool, str]:
     """Make the key where none is, and keep it to its owner; returns whether that is a change, and the public key.
 
     Args:

@@ -11,8 +11,8 @@ short_description: The SSH key of the mesh's user, on the share
 version_added: "0.1.0"
 author: gpustead developers
 description:
-  - Makes an Ed25519 key on the share where there is none, which its owner alone can read. Of several nodes that do it at
-    the same time one is the first, and the others take its key.
+  - Makes an Ed25519 key on the share where there is none, which its owner alone can read. Of several nodes that do it
+    at the same time one is the first, and the others take its key.
   - The public key is read out of the private one, as its owner and within limits of time and size. A file that is no
     such key, is no regular file, or belongs to somebody else, is refused.
 options:
