@@ -471,17 +471,17 @@ def judge_root(root: str, owner: Identity, timeout: float = 60) -> list[Refusal]
         raise GpusteadError(
             what, "that all may pass", "On the NAS server: chmod 1775 the exported directory."
         ) from error
-    return root_problems(root, owner, *found)
+    place = f"the root of the share, {root},"
+    return [replace(one, what=f"{place} {one.what}") for one in root_problems(owner, *found)]
 
 
-def root_problems(root: str, owner: Identity, uid: int, gid: int, mode: int) -> list[Refusal]:
+def root_problems(owner: Identity, uid: int, gid: int, mode: int) -> list[Refusal]:
     """The same of its ids and permission bits."""
     remedy = f"On the NAS server, in the exported directory: chown {owner} . && chmod 1775 ."
-    place = f"the root of the share, {root},"
     if uid not in (0, owner.uid):
-        what = f"{place} belongs to uid {uid}, who can rename all that lies in it"
+        what = f"belongs to uid {uid}, who can rename all that lies in it"
         return [Refusal(".", what, f"uid {owner.uid} or 0", remedy)]
     if mode & stat.S_IWOTH or (mode & stat.S_IWGRP and gid != owner.gid):
-        what = f"{place} has mode {mode:04o} and group {gid}: accounts may write in it"
+        what = f"has mode {mode:04o} and group {gid}: accounts may write in it"
         return [Refusal(".", what, f"mode 1775 and group {owner.gid}, or 0755", remedy)]
     return []

@@ -243,7 +243,7 @@ def _check_service_account(host: _Host, users: Sequence[Mapping[str, Any]]) -> N
         if taken:
             host.refuse(
                 "cluster_users",
-                f"{who} has {' and '.join(taken)} of the account {name} ({uid}:{gid}), whose the layout of the share is",
+                f"{who} has {' and '.join(taken)} of the account {name} ({uid}:{gid}), the owner of the share's layout",
                 "Give the account others, or set cluster_service_account.",
             )
 

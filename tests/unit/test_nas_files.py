@@ -421,6 +421,6 @@ def test_where_it_may_not_the_commands_are_named_once(share: Path) -> None:
     ],
 )
 def test_whose_root_of_a_share_is_refused(uid: int, gid: int, mode: int, problem: str) -> None:
-    said = root_problems("/mnt/nas", Identity(SERVICE, SERVICE), uid, gid, mode)
+    said = root_problems(Identity(SERVICE, SERVICE), uid, gid, mode)
     assert [problem in one.what for one in said] == [True] * bool(problem)
     assert all(f"chown {SERVICE}:{SERVICE}" in one.remedy for one in said)
