@@ -298,17 +298,37 @@ def contents(file: int, name: str, size: int) -> bytes:
     raise GpusteadError(f"{name} is longer than {size} bytes", "less", "Look at what wrote it; move it out of the way.")
 
 
-def put(directory: int, name: str, data: bytes, mode: int) -> None:
-    """Replace a file of an open directory as a whole; a temporary one never stays. Raises OSError."""
+def put(
+    directory: int,
+    name: str,
+    data: bytes,
+    mode: int,
+    *,
+    owner: tuple[int, int] | None = None,
+    exclusive: bool = False,
+) -> None:
+    """Replace a file of an open directory as a whole; a temporary one never stays. Raises OSError.
+
+    Args:
+        mode: its permission bits.
+        owner: uid and gid that it is given to, before it is in its place.
+        exclusive: do not replace: raises FileExistsError where something is.
+    """
     temporary = f".{name[:200]}.{secrets.token_hex(6)}.tmp"
     file = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _SAFELY, 0o600, dir_fd=directory)
     try:
         with os.fdopen(file, "wb") as out:
             out.write(data)
             out.flush()
+            if owner is not None:
+                os.fchown(file, *owner)
             os.fchmod(file, mode)
             os.fsync(file)
-        os.replace(temporary, name, src_dir_fd=directory, dst_dir_fd=directory)
+        if exclusive:
+            os.link(temporary, name, src_dir_fd=directory, dst_dir_fd=directory, follow_symlinks=False)
+            os.unlink(temporary, dir_fd=directory)
+        else:
+            os.replace(temporary, name, src_dir_fd=directory, dst_dir_fd=directory)
     except BaseException:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(temporary, dir_fd=directory)

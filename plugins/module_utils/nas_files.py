@@ -1,25 +1,35 @@
 # Copyright: gpustead developers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Directories and files on a network share, each written as its owner: on a squashed export root is nobody."""
+"""Directories and files on a network share, each written as its owner: on a squashed export root is nobody.
+
+Everything is done in a child with the owner's ids and through descriptors, so that whoever exchanges an entry meanwhile
+has us do no more than they could do themselves.
+"""
 
 from __future__ import annotations
 
 import contextlib
-import errno
-import json
 import os
 import re
 import secrets
-import select
-import signal
 import stat
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+import time
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 from typing import Any, Callable
 
+from ansible_collections.gpustead.cluster.plugins.module_utils import as_account
+from ansible_collections.gpustead.cluster.plugins.module_utils.as_account import Identity
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
+from ansible_collections.gpustead.cluster.plugins.module_utils.terminal import shown
+
+# More than any file of ours has; a longer one is another content.
+SIZE = 1 << 20
+_KINDS = {stat.S_IFDIR: "directory", stat.S_IFREG: "file", stat.S_IFLNK: "link"}
+_ROOT = Identity(0, 0)
+# How many times the time of one entry all of them have.
+_PATIENCE = 5
 
 
 @dataclass(frozen=True)
@@ -28,8 +38,8 @@ class Entry:
 
     Attributes:
         path: relative to the root of the share.
-        state: directory, file, existing (a file that is put right and never made), link (made where nothing is, else
-            left as it is) or absent.
+        state: directory, file, existing or existing_directory (put right and never made), link (made where nothing
+            is, else left as it is) or absent.
         owner: uid that owns it and that does the writing.
         group: gid.
         mode: permission bits.
@@ -37,6 +47,9 @@ class Entry:
         generate: number of random bytes of a token that is written once; 0 for none.
         secret: whether the content must stay out of diffs.
         target: where a link leads; it need not be there.
+        once: whether the content is only for a file that is not there yet.
+        through: gid with which it is made, where that may write in the directory above; it gets its own afterwards.
+        former: uids from which it is taken, should it belong to one of them.
     """
 
     path: str
@@ -48,10 +61,22 @@ class Entry:
     generate: int = 0
     secret: bool = False
     target: str = ""
+    once: bool = False
+    through: int | None = None
+    former: tuple[int, ...] = ()
 
     @property
     def kind(self) -> str:
-        return "file" if self.state == "existing" else self.state
+        return {"existing": "file", "existing_directory": "directory"}.get(self.state, self.state)
+
+    @property
+    def made(self) -> bool:
+        return not self.state.startswith("existing")
+
+    @property
+    def first(self) -> bool:
+        """Whether what is there keeps its content."""
+        return self.once or self.generate > 0
 
 
 @dataclass(frozen=True)
@@ -65,28 +90,79 @@ class Change:
     def changed(self) -> bool:
         return self.before != self.after
 
+    def visible(self) -> Change:
+        """The same for a terminal: what lay there is somebody else's text."""
+        return Change(
+            *("".join(f"{shown(line)}\n" for line in text.splitlines()) for text in (self.before, self.after))
+        )
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """An entry that was left as it is, and why."""
+
+    path: str
+    what: str
+    expected: str
+    remedy: str
+
+
+@dataclass(frozen=True)
+class Found:
+    """What is there: `kind` is empty for nothing."""
+
+    kind: str = ""
+    owner: int = -1
+    group: int = -1
+    mode: int = 0
+    content: str | None = None
+    names: int = 1
+
+    def text(self, entry: Entry) -> str:
+        """In the form of a diff."""
+        if not self.kind:
+            return ""
+        if entry.state in ("absent", "link"):
+            return f"{entry.path}: {self.kind}\n"
+        head = f"{entry.path}: {self.kind} {self.owner}:{self.group} {self.mode:04o}\n"
+        if self.content is None:
+            return head
+        if entry.secret:
+            return head + ("(secret)\n" if self.content == entry.content else "(another secret)\n")
+        return head + self.content
+
 
 def parse(raw: Mapping[str, Any]) -> Entry:
     """Make an entry of a module's argument; raises GpusteadError for one that cannot be meant."""
     path, state, mode = str(raw["path"]), raw["state"], str(raw.get("mode") or "")
-    parts = Path(path).parts
-    if not parts or path.startswith("/") or ".." in parts:
-        raise GpusteadError(f"path {path!r}", "a path below the root, without '..'", "Correct the entry.")
+    as_account.steps(path)
     target = str(raw.get("target") or "")
     if (state == "link") != bool(target):
         raise GpusteadError(f"{path}, a {state}", "a target for a link, and for nothing else", "Correct the entry.")
     if state not in ("absent", "link") and not re.fullmatch("[0-7]{3,4}", mode):
         raise GpusteadError(f"mode {mode!r} of {path}", "an octal mode such as '0644'", "Correct the entry.")
     content, generate = raw.get("content"), int(raw.get("generate") or 0)
-    if state == "existing" and (content is not None or generate):
-        raise GpusteadError(f"file {path}", "no content where it only has to exist", "Leave content and generate out.")
+    if state != "file" and (content is not None or generate):
+        raise GpusteadError(f"{path}, a {state}", "content for a file that is made", "Leave content and generate out.")
     if state == "file" and (content is None) == (generate == 0):
         raise GpusteadError(f"file {path}", "either content or generate", "Give exactly one of them.")
     if generate and generate < 16:
         raise GpusteadError(f"generate {generate} for {path}", "at least 16 random bytes", "Ask for more.")
-    hidden = bool(raw.get("secret")) or generate > 0
-    bits = int(mode, 8) if mode else 0
-    return Entry(path, state, int(raw["owner"]), int(raw["group"]), bits, content, generate, hidden, target)
+    through = raw.get("through")
+    return Entry(
+        path,
+        state,
+        int(raw["owner"]),
+        int(raw["group"]),
+        int(mode, 8) if mode else 0,
+        content,
+        generate,
+        bool(raw.get("secret")) or generate > 0,
+        target,
+        bool(raw.get("once")),
+        None if through is None else int(through),
+        tuple(int(uid) for uid in raw.get("former") or ()),
+    )
 
 
 def describe(entry: Entry, content: str | None) -> str:
@@ -99,183 +175,313 @@ def describe(entry: Entry, content: str | None) -> str:
     return head + ("(secret)\n" if entry.secret else content)
 
 
-def observe(root: str, entry: Entry) -> str:
-    """What is there, in the same form; an empty text for nothing. Raises GpusteadError for what must not be touched."""
-    path = os.path.join(root, entry.path)
-    parent = os.path.dirname(path)
-    if os.path.realpath(parent) != os.path.join(os.path.realpath(root), os.path.dirname(entry.path)).rstrip("/"):
-        raise GpusteadError(f"{parent}", "no symbolic link on the way", "Remove the link: it could lead anywhere.")
+# Within a child, as whoever it is.
+
+
+@contextlib.contextmanager
+def _held(directory: int, name: str) -> Iterator[int]:
+    """A descriptor of what lies there, whatever it is; nothing is opened. Raises FileNotFoundError."""
+    held = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
     try:
-        found = os.lstat(path)
-    except FileNotFoundError:
-        return ""
-    kind = "directory" if stat.S_ISDIR(found.st_mode) else "file" if stat.S_ISREG(found.st_mode) else "other"
-    if entry.state in ("absent", "link"):
-        return f"{entry.path}: {kind}\n"
-    if kind != entry.kind:
-        raise GpusteadError(f"{path} is of kind {kind!r}", f"a {entry.kind}", "Move it out of the way.")
-    if found.st_uid != entry.owner:
-        raise GpusteadError(
-            f"{path} belongs to uid {found.st_uid}",
-            f"uid {entry.owner}",
-            "Give it to its owner on the NAS server (chown), or move it out of the way.",
-        )
-    head = f"{entry.path}: {kind} {found.st_uid}:{found.st_gid} {stat.S_IMODE(found.st_mode):04o}\n"
-    if kind == "directory" or entry.content is None:
-        return head
-    text = Path(path).read_text(encoding="utf-8", errors="replace")
-    if not entry.secret:
-        return head + text
-    return head + ("(secret)\n" if text == entry.content else "(another secret)\n")
-
-
-def apply(root: str, entry: Entry, before: str) -> None:
-    """Bring the entry about, as whoever we are now."""
-    path = os.path.join(root, entry.path)
-    if entry.state == "absent":
-        os.rmdir(path) if os.path.isdir(path) else os.unlink(path)
-        return
-    if entry.state == "link":
-        os.makedirs(os.path.dirname(path), exist_ok=True)
-        with contextlib.suppress(FileExistsError):  # another node was faster
-            os.symlink(entry.target, path)
-        return
-    if entry.state == "directory" and not before:
-        with contextlib.suppress(FileExistsError):  # another node was faster
-            os.mkdir(path, 0o700)
-    elif entry.state == "file" and (entry.content is not None or not before):
-        _write(path, entry, exclusive=entry.generate > 0)
-    if os.geteuid() == 0 or os.lstat(path).st_gid != entry.group:
-        os.chown(path, entry.owner, entry.group, follow_symlinks=False)
-    os.chmod(path, entry.mode)
-
-
-def _write(path: str, entry: Entry, exclusive: bool) -> None:
-    content = entry.content if entry.content is not None else secrets.token_urlsafe(entry.generate)
-    temporary = f"{path}.{secrets.token_hex(6)}.tmp"
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        if os.geteuid() == 0:
-            os.chown(temporary, entry.owner, entry.group)
-        os.chmod(temporary, entry.mode)
-        if not exclusive:
-            os.replace(temporary, path)
-            return
-        with contextlib.suppress(FileExistsError):  # another node was faster: its token holds
-            os.link(temporary, path)
-        os.unlink(temporary)
-    except OSError:
-        if os.path.lexists(temporary):
-            os.unlink(temporary)
-        raise
-
-
-def settle(root: str, entry: Entry, check: bool) -> Change:
-    """Observe, plan and apply one entry, as whoever we are now."""
-    before = observe(root, entry)
-    if entry.state == "absent" or (entry.state == "existing" and not before):
-        change = Change(before, "")
-    elif before and entry.state == "link":
-        change = Change(before, before)
-    elif before and entry.generate:
-        change = Change(before, describe(entry, None))
-    else:
-        change = Change(before, describe(entry, entry.content if not entry.generate else ""))
-    if change.changed and not check:
-        apply(root, entry, before)
-    return change
-
-
-def as_owner(work: Callable[[], Change], uid: int, gid: int, timeout: float) -> Change:
-    """Do the work in a child with the owner's ids, which can be killed when the share does not answer.
-
-    Raises:
-        GpusteadError: what the work raised, or no answer in time.
-        PermissionError: the owner may not.
-    """
-    reader, writer = os.pipe()
-    child = os.fork()
-    if child == 0:
-        os.close(reader)
-        _report(writer, work, uid, gid)
-    os.close(writer)
-    answer = b""
-    try:
-        while True:
-            if not select.select([reader], [], [], timeout)[0]:
-                os.kill(child, signal.SIGKILL)
-                raise GpusteadError(
-                    f"the share did not answer within {timeout:g} s", "an answer", "Look at the NAS and its mount."
-                )
-            part = os.read(reader, 65536)
-            if not part:
-                break
-            answer += part
+        yield held
     finally:
-        os.close(reader)
-    os.waitpid(child, 0)
-    said = json.loads(answer or b'{"error": ["the writing process died", "an answer", "Look at the system log."]}')
-    if "denied" in said:
-        raise PermissionError(errno.EACCES, said["denied"])
-    if "error" in said:
-        raise GpusteadError(*said["error"])
-    return Change(said["before"], said["after"])
+        os.close(held)
 
 
-def _report(writer: int, work: Callable[[], Change], uid: int, gid: int) -> None:
-    """The child's life: take the ids, work, write the outcome as JSON into the pipe, end."""
-    said: dict[str, Any]
+def _through(held: int) -> str:
+    """The path by which the kernel reaches what such a descriptor holds, and nothing else."""
+    return f"/proc/self/fd/{held}"
+
+
+def _look(held: int, entry: Entry) -> Found:
+    status = os.fstat(held)
+    found = Found(
+        _KINDS.get(stat.S_IFMT(status.st_mode), "special file"),
+        status.st_uid,
+        status.st_gid,
+        stat.S_IMODE(status.st_mode),
+        names=status.st_nlink,
+    )
+    if entry.content is None or entry.first or found.kind != "file" or entry.kind != "file":
+        return found
     try:
-        os.setgroups([])
-        os.setgid(gid)
-        os.setuid(uid)
-        os.umask(0o022)
-        change = work()
-        said = {"before": change.before, "after": change.after}
-    except PermissionError as error:
-        said = {"denied": str(error)}
-    except GpusteadError as error:
-        said = {"error": [error.what, error.expected, error.remedy]}
-    except OSError as error:
-        said = {"error": [str(error), "a share that can be written", "Look at the NAS and its mount."]}
-    with os.fdopen(writer, "w") as pipe:
-        json.dump(said, pipe)
-    os._exit(0)
+        file = os.open(_through(held), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except PermissionError:
+        if found.owner == os.geteuid() or found.owner not in entry.former:
+            raise
+        content = "(not readable)\n"
+    else:
+        try:
+            content = as_account.contents(file, entry.path, SIZE).decode("utf-8", "replace")
+        except GpusteadError as error:
+            content = f"({error.what})\n"
+        finally:
+            os.close(file)
+    return replace(found, content=content)
 
 
-def settle_as_root(root: str, entry: Entry, check: bool) -> Change:
+def observe(root: str, entry: Entry) -> Found:
+    """What is there. Raises GpusteadError for what must not be touched."""
+    path = os.path.join(root, entry.path)
+    try:
+        with as_account.parent(root, entry.path) as (directory, name), _held(directory, name) as held:
+            found = _look(held, entry)
+    except FileNotFoundError:
+        return Found()
+    if entry.state in ("absent", "link"):
+        return found
+    if found.kind != entry.kind:
+        remedy = f"Move it out of the way, as uid {found.owner} or on the NAS server."
+        raise GpusteadError(f"{path} is a {found.kind}", f"a {entry.kind}", remedy)
+    if found.owner not in (entry.owner, *entry.former):
+        ids = f"{entry.owner}:{entry.group}"
+        raise GpusteadError(
+            f"{path} belongs to uid {found.owner}",
+            f"uid {entry.owner}",
+            f"Move it out of the way, or give it to its owner on the NAS server (chown {ids}).",
+        )
+    # Who has a second name for a file would lose that, too; what is written anew takes nothing from them.
+    if found.owner != entry.owner and entry.state == "existing" and found.names > _names_of_a_file(root):
+        remedy = "Remove the other names, or this one."
+        raise GpusteadError(f"{path} has {found.names} names (hard links)", "one", remedy)
+    return found
+
+
+def _names_of_a_file(root: str) -> int:
+    """A brick of GlusterFS has every file twice."""
+    try:
+        return 1 + (os.stat(os.path.join(root, ".glusterfs"), follow_symlinks=False).st_uid == 0)
+    except OSError:
+        return 1
+
+
+def plan(entry: Entry, found: Found) -> Change:
+    """What is to be done about one entry."""
+    before = found.text(entry)
+    if entry.state == "absent" or (not entry.made and not found.kind):
+        return Change(before, "")
+    if found.kind and entry.state == "link":
+        return Change(before, before)
+    if found.kind and entry.first:
+        return Change(before, describe(entry, None))
+    return Change(before, describe(entry, "" if entry.generate else entry.content))
+
+
+def make(root: str, entry: Entry, found: Found) -> None:
+    """Bring about what is there and what it holds; as root for its owner."""
+    if entry.state == "link":
+        _make_directories(root, entry.path)
+    with as_account.parent(root, entry.path) as (directory, name):
+        if entry.state == "absent":
+            os.rmdir(name, dir_fd=directory) if found.kind == "directory" else os.unlink(name, dir_fd=directory)
+        elif entry.state == "link":
+            with contextlib.suppress(FileExistsError):  # another node was faster
+                os.symlink(entry.target, name, dir_fd=directory)
+        elif entry.state == "directory" and not found.kind:
+            with contextlib.suppress(FileExistsError):  # another node was faster
+                os.mkdir(name, 0o700, dir_fd=directory)
+        elif entry.state == "file" and _differs(entry, found):
+            _write(directory, name, entry)
+
+
+def _differs(entry: Entry, found: Found) -> bool:
+    """Whether the file is to be written, rather than given other permissions."""
+    if found.kind and entry.first:
+        return False
+    return (found.content, found.owner) != (entry.content, entry.owner)
+
+
+def _make_directories(root: str, path: str) -> None:
+    """The directories above a link, for the account alone."""
+    parts = as_account.steps(path)
+    for count in range(1, len(parts)):
+        with (
+            as_account.parent(root, "/".join(parts[:count])) as (directory, name),
+            contextlib.suppress(FileExistsError),
+        ):
+            os.mkdir(name, 0o755, dir_fd=directory)
+
+
+def _write(directory: int, name: str, entry: Entry) -> None:
+    content = entry.content if entry.content is not None else secrets.token_urlsafe(entry.generate)
+    owner = (entry.owner, entry.group) if os.geteuid() == 0 else None
+    mode = entry.mode if entry.through is None else entry.mode & 0o700
+    with contextlib.suppress(FileExistsError):  # another node was faster: its token holds
+        as_account.put(directory, name, content.encode(), mode, owner=owner, exclusive=entry.first)
+
+
+def finish(root: str, entry: Entry) -> None:
+    """Owner, group and permissions of what is there now, and is what it should be."""
+    path = os.path.join(root, entry.path)
+    with as_account.parent(root, entry.path) as (directory, name), _held(directory, name) as held:
+        found = _look(held, entry)
+        ours = (entry.owner, os.geteuid(), *entry.former)
+        if found.kind != entry.kind or found.owner not in ours:
+            remedy = "Look who works there, and run again."
+            raise GpusteadError(f"{path} was exchanged meanwhile", f"a {entry.kind} of uid {entry.owner}", remedy)
+        if (found.owner, found.group) != (entry.owner, entry.group):
+            os.chown(_through(held), entry.owner if found.owner != entry.owner else -1, entry.group)
+        if stat.S_IMODE(os.fstat(held).st_mode) != entry.mode:
+            os.chmod(_through(held), entry.mode)
+
+
+def settle(root: str, entry: Entry, check: bool, steps: Sequence[str] = ("make", "finish")) -> list[str]:
+    """Observe, plan and apply one entry, as whoever we are now; returns before and after."""
+    found = observe(root, entry)
+    change = plan(entry, found)
+    if change.changed and not check:
+        if "make" in steps:
+            make(root, entry, found)
+        if "finish" in steps and entry.state not in ("absent", "link"):
+            finish(root, entry)
+    return [change.before, change.after]
+
+
+def settle_as_root(root: str, entry: Entry, check: bool, trusted: Collection[int] = ()) -> list[str]:
     """Settle one entry where root alone may write: in a directory of others a link could be put in its place meanwhile.
+
+    Args:
+        trusted: ids, beside root's, that nobody logs in as.
 
     Raises:
         PermissionError: somebody else may change a directory on the way.
     """
-    folder = Path(root)
-    for part in Path(entry.path).parts:
-        found = folder.lstat()
-        if found.st_uid != 0 or found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-            raise PermissionError(errno.EACCES, f"{folder} can be changed by others than root")
-        folder /= part
+    parts = as_account.steps(entry.path)
+    # From above: once nobody can change a directory, nobody can exchange what is in it.
+    for count in range(1, len(parts) + 1):
+        with as_account.parent(root, "/".join(parts[:count])) as (directory, _name):
+            found = os.fstat(directory)
+        mine = found.st_uid in (0, *trusted) and not found.st_mode & stat.S_IWOTH
+        if not mine or (found.st_mode & stat.S_IWGRP and found.st_gid not in trusted):
+            place = os.path.join(root, *parts[: count - 1])
+            raise PermissionError(f"{place} can be changed by others than root")
     return settle(root, entry, check)
 
 
-def settle_all(root: str, entries: Iterable[Entry], check: bool, timeout: float = 60) -> list[Change]:
-    """Settle entries in their order, each as its owner, or as root where only root may write."""
+# From outside.
+
+
+def settle_all(
+    root: str,
+    entries: Iterable[Entry],
+    check: bool,
+    timeout: float = 60,
+    *,
+    refused: list[Refusal] | None = None,
+    trusted: Collection[int] = (),
+) -> list[Change]:
+    """Settle entries in their order, each as its owner, or as root where only root may write.
+
+    Args:
+        root: where the share is mounted; a path that only root can change.
+        check: change nothing.
+        timeout: seconds for one entry; all of them have five times as long.
+        refused: takes the entries that could not be settled, and what lies below them; without it the first one is
+            raised.
+        trusted: ids of accounts that nobody logs in as: root also works in their directories.
+
+    Raises:
+        GpusteadError: an entry was refused, and there is no list for it.
+    """
+    entries = list(entries)
+    deadline = time.monotonic() + _PATIENCE * timeout
+    slow: set[int] = set()
     changes = []
     for entry in entries:
-        work = partial(settle, root, entry, check)
+        began = time.monotonic()
         try:
-            changes.append(as_owner(work, entry.owner, entry.group, timeout))
-        except PermissionError as denied:
-            try:
-                changes.append(as_owner(partial(settle_as_root, root, entry, check), 0, 0, timeout))
-            except PermissionError:
-                raise GpusteadError(
-                    f"{os.path.join(root, entry.path)} cannot be written by uid {entry.owner}, nor by root: {denied}",
-                    "a share on which its owner may write",
-                    "On the NAS server, give the directory above it to that uid.",
-                ) from None
+            _refuse_below(root, entry, refused or ())
+            left = min(timeout, deadline - began)
+            if entry.owner in slow or left <= 0:
+                what = f"{os.path.join(root, entry.path)} was not looked at: what came before it took too long"
+                raise GpusteadError(what, "answers in time", "See what hangs there, and run again.")
+            changes.append(_settle_as_owner(root, entry, check, left, trusted))
+        except GpusteadError as error:
+            if time.monotonic() - began >= timeout:
+                slow.add(entry.owner)
+            if refused is None:
+                raise
+            refused.append(Refusal(entry.path, error.what, error.expected, error.remedy))
+            changes.append(Change("", ""))
     return changes
+
+
+def _refuse_below(root: str, entry: Entry, refused: Iterable[Refusal]) -> None:
+    above = next((one for one in refused if entry.path.startswith(f"{one.path}/")), None)
+    if above:
+        what = f"{os.path.join(root, entry.path)} was left alone, because {above.what}"
+        raise GpusteadError(what, above.expected, above.remedy)
+
+
+def _settle_as_owner(root: str, entry: Entry, check: bool, timeout: float, trusted: Collection[int]) -> Change:
+    path = os.path.join(root, entry.path)
+
+    def do(work: Callable[[], list[str]], who: Identity) -> Change:
+        return Change(*as_account.run(work, who, timeout=timeout, size=16 * SIZE, memory=128 * SIZE, place=path))
+
+    owner = Identity(entry.owner, entry.group)
+    try:
+        if entry.through is None:
+            return do(partial(settle, root, entry, check), owner)
+        # Each step with the one group that lets it: an NFS server may know no other of the account's.
+        change = do(partial(settle, root, entry, check, ("make",)), Identity(entry.owner, entry.through))
+        if change.changed and not check:
+            do(partial(settle, root, entry, check, ("finish",)), owner)
+        return change
+    except PermissionError as denied:
+        try:
+            return do(partial(settle_as_root, root, entry, check, trusted), _ROOT)
+        except PermissionError as as_root:
+            raise GpusteadError(
+                f"{path} cannot be written by uid {entry.owner} ({denied.strerror}), nor by root"
+                f" ({as_root.strerror or as_root})",
+                "a share on which its owner may write",
+                _commands(entry),
+            ) from None
+
+
+def _commands(entry: Entry) -> str:
+    """What does it on the NAS server."""
+    ids = f"{entry.owner}:{entry.group}"
+    if entry.kind == "directory":
+        mode = f"{entry.mode:04o}"
+        what = f"mkdir -p {entry.path} && chown {ids} {entry.path} && chmod {mode} {entry.path}"
+        return f"On the NAS server, as root in the exported directory: {what}"
+    return f"On the NAS server, give the directory above it to that uid, or the file: chown {ids} {entry.path}"
+
+
+def judge_root(root: str, owner: Identity, timeout: float = 60) -> list[Refusal]:
+    """What is wrong with the root of the share: who may write in it decides what lies on it.
+
+    Args:
+        owner: the account, which nobody logs in as, whose it may be; else root's.
+
+    Raises:
+        GpusteadError: it cannot be looked at.
+    """
+
+    def look() -> list[int]:
+        status = os.stat(root)
+        return [status.st_uid, status.st_gid, stat.S_IMODE(status.st_mode)]
+
+    try:
+        found = as_account.run(look, owner, timeout=timeout, place=root)
+    except PermissionError as error:
+        what = f"{root} cannot be looked at by uid {owner.uid} ({error.strerror})"
+        raise GpusteadError(
+            what, "that all may pass", "On the NAS server: chmod 1775 the exported directory."
+        ) from error
+    place = f"the root of the share, {root},"
+    return [replace(one, what=f"{place} {one.what}") for one in root_problems(owner, *found)]
+
+
+def root_problems(owner: Identity, uid: int, gid: int, mode: int) -> list[Refusal]:
+    """The same of its ids and permission bits."""
+    remedy = f"On the NAS server, in the exported directory: chown {owner} . && chmod 1775 ."
+    if uid not in (0, owner.uid):
+        what = f"belongs to uid {uid}, who can rename all that lies in it"
+        return [Refusal(".", what, f"uid {owner.uid} or 0", remedy)]
+    if mode & stat.S_IWOTH or (mode & stat.S_IWGRP and gid != owner.gid):
+        what = f"has mode {mode:04o} and group {gid}: accounts may write in it"
+        return [Refusal(".", what, f"mode 1775 and group {owner.gid}, or 0755", remedy)]
+    return []

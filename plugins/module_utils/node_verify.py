@@ -9,8 +9,10 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Callable
 
+from ansible_collections.gpustead.cluster.plugins.module_utils import share_verify
+from ansible_collections.gpustead.cluster.plugins.module_utils.as_account import Identity
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
 from ansible_collections.gpustead.cluster.plugins.module_utils.gpu_offer import given_uuids, share
 from ansible_collections.gpustead.cluster.plugins.module_utils.gpu_proof import (
@@ -21,6 +23,8 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.gpu_proof import 
 from ansible_collections.gpustead.cluster.plugins.module_utils.run import TIMED_OUT, TOO_MUCH, Run
 
 MESH = ("gpustead-mesh", "mesh")
+SERVICE = Identity(941, 941)
+FIRST_USER_ID = 1000
 # What a node asks of others at the same time: each sshd has all nodes as guests, and refuses a crowd.
 PEERS_AT_ONCE = 8
 
@@ -71,6 +75,7 @@ class Wanted:
     node: bool = False
     owner: str = ""
     accounts: tuple[Account, ...] = ()
+    service: Identity = SERVICE  # whose the layout of the share is
     nas_path: str = "/mnt/nas"
     nas_source: str = ""
     nas_fstype: str = "nfs4"
@@ -99,14 +104,13 @@ class Findings:
         self.problems.append(Problem(subject, what, remedy))
 
 
-def examine(wanted: Wanted, run: Run) -> Findings:
+def examine(wanted: Wanted, run: Run, look_at_share: Share = share_verify.look) -> Findings:
     findings = Findings()
     if wanted.node:
         findings.seen["hostname"] = run(["hostname"])[1].strip()
         _accounts(wanted, run, findings)
         if _mounted(wanted, run, findings):
-            _files(wanted, run, findings)
-            _hostfile(wanted, run, findings)
+            _share(wanted, look_at_share, findings)
         _docker(wanted, _gpus(wanted, run, findings), run, findings)
     _listening(wanted, run, findings)
     if wanted.firewall:
@@ -162,30 +166,24 @@ def _place(source: str) -> str:
     return re.sub(r":/?", ":", source).rstrip("/")
 
 
-def _files(wanted: Wanted, run: Run, findings: Findings) -> None:
-    """Owners of the shared files, as this host sees them."""
-    board, owner = (
-        f"{wanted.nas_path}/.cluster",
-        {account.name: account for account in wanted.accounts}.get(wanted.owner),
-    )
-    show = ["-not", "-name", ".*.tmp*", "-printf", r"%U:%G\t%p\n"]
-    homes = [f"{wanted.nas_path}/users/{account.name}" for account in wanted.accounts]
-    _, single, _ = run(["find", f"{board}/images.json", f"{wanted.nas_path}/shared", *homes, "-maxdepth", "0", *show])
-    _, listed, _ = run(["find", f"{board}/nodes", "-maxdepth", "1", "-name", "*.json", *show])
-    pairs = (line.split("\t", 1) for line in f"{single}\n{listed}".splitlines() if "\t" in line)
-    found = {path[len(wanted.nas_path) + 1 :]: ids for ids, path in pairs}
-    findings.seen["files"] = found
-    declared = {f"users/{account.name}": account.ids for account in wanted.accounts}
-    if owner:
-        declared.update(
-            {".cluster/images.json": owner.ids, f".cluster/nodes/{wanted.host}.json": owner.ids, "shared": owner.ids}
-        )
-    for path, ids in declared.items():
-        if path not in found:
-            findings.add(f"file {path}", "cannot be seen on the NAS", wanted.again)
-        elif found[path] != ids:
-            remedy = "See idmapping of the NAS, and who wrote it; chown it there."
-            findings.add(f"file {path}", f"belongs to {found[path]}, declared is {ids}", remedy)
+Share = Callable[[str, Identity, Sequence[str]], share_verify.Seen]
+
+
+def _share(wanted: Wanted, look: Share, findings: Findings) -> None:
+    """Whose the shared files are, as this host sees them, and the hostfile."""
+    accounts = {account.name: account.ids for account in wanted.accounts}
+    homes = {account.name: account.ids for account in wanted.accounts if account.uid >= FIRST_USER_ID}
+    owner = (wanted.owner, accounts[wanted.owner]) if wanted.owner in accounts else None
+    hosts = [wanted.host, *(name for name in wanted.nodes if name != wanted.host)]
+    everything = share_verify.expected(wanted.service, owner, homes, hosts)
+    seen = look(wanted.nas_path, wanted.service, [one.path for one in everything])
+    findings.seen["files"] = share_verify.owners(seen)
+    # The records of others are for them to miss.
+    others = {f".cluster/nodes/{name}.json" for name in hosts[1:]}
+    ours = [one for one in everything if one.path not in others]
+    for subject, what, remedy in share_verify.problems(wanted.service, ours, seen):
+        findings.add(subject, what, remedy or wanted.again)
+    _hostfile(wanted, seen, findings)
 
 
 def parse_hostfile(text: str) -> list[tuple[str, int]]:
@@ -199,13 +197,11 @@ def parse_hostfile(text: str) -> list[tuple[str, int]]:
     return entries
 
 
-def _hostfile(wanted: Wanted, run: Run, findings: Findings) -> None:
-    path = f"{wanted.nas_path}/.cluster/mesh/hostfile"
-    code, out, err = run(["cat", path])
-    if code:
-        findings.add("hostfile", f"cannot be read ({_last(err)})", wanted.again)
+def _hostfile(wanted: Wanted, seen: share_verify.Seen, findings: Findings) -> None:
+    if seen.problem:
+        findings.add("hostfile", f"cannot be read ({seen.problem})", wanted.again)
         return
-    entries = parse_hostfile(out)
+    entries = parse_hostfile(seen.hostfile)
     findings.seen["hostfile"] = dict(entries)
     names = [name for name, _ in entries]
     for name, slots in entries:

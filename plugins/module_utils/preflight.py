@@ -35,6 +35,7 @@ VARIABLES = (
     "cluster_proxy_env",
     "cluster_registry",
     "cluster_registry_cache_port",
+    "cluster_service_account",
     "cluster_users",
     "cluster_workspace_port_range",
     "firewall_enabled",
@@ -61,6 +62,12 @@ REGISTRY_CACHE_PORT = 5010
 CACHED_REGISTRIES = ({"name": "docker.io", "url": "https://registry-1.docker.io", "port": 5001},)
 FIREWALL_MESH_PORTS = ("2222", "29500:29510", "32768:60999")
 PASSPHRASE_LENGTH = 12
+SERVICE_ACCOUNT = {"name": "gpustead", "uid": 941, "gid": 941}
+# Where no share is mounted: what the system has there would be hidden. Nor below the first.
+SYSTEM_TREES = frozenset(
+    ("bin", "boot", "dev", "etc", "lib", "lib32", "lib64", "libx32", "proc", "root", "run", "sbin", "sys", "tmp", "usr")
+)
+SYSTEM_DIRECTORIES = frozenset((*SYSTEM_TREES, "home", "lost+found", "media", "mnt", "opt", "srv", "var"))
 RELEASES = {"debian": ("12", "13"), "ubuntu": ("22.04", "24.04")}
 OLDEST_PYTHON = (3, 9)
 
@@ -194,6 +201,7 @@ def _check_users(host: _Host, required: bool) -> list[tuple[str, int, int]]:
         if account:
             accounts.append(account)
     host.problems.extend(_clashes(accounts))
+    _check_service_account(host, users)
     names = [str(user.get("name")) for user in users]
     if required and not users and host.ok("cluster_users"):
         host.refuse("cluster_users", "is empty", "Declare at least the account that owns the workspace: name and uid.")
@@ -205,6 +213,39 @@ def _check_users(host: _Host, required: bool) -> list[tuple[str, int, int]]:
             "Add it there, or name another.",
         )
     return accounts
+
+
+def _check_service_account(host: _Host, users: Sequence[Mapping[str, Any]]) -> None:
+    """Whoever is it, or in its group, could rename and replace the directories of everybody on the share."""
+    where = "cluster_service_account"
+    service = {**SERVICE_ACCOUNT, **host.get(where, dict, {})}
+    name, uid, gid = service["name"], _number(service["uid"]), _number(service["gid"])
+    if set(service) != set(SERVICE_ACCOUNT):
+        host.refuse(where, f"has {', '.join(map(str, service))}", "Name name, uid and gid alone.")
+    if not isinstance(name, str) or not _ACCOUNT.match(name) or name == "root":
+        host.refuse(where, f"{name!r} cannot be the name of an account", "Use a-z, 0-9, _ and -, and not root.")
+    for key, number in (("uid", uid), ("gid", gid)):
+        if number is None or not 0 < number < 1000:
+            host.refuse(where, f"{key} is {service[key]!r}", "Choose one from 1 to 999, as a system account has it.")
+    for user in users:
+        who = user.get("name")
+        groups = user.get("groups")
+        taken = [
+            what
+            for what, is_it in (
+                ("its name", who == name),
+                ("its uid", uid is not None and _number(user.get("uid")) == uid),
+                ("its gid", gid is not None and _number(user.get("gid", user.get("uid"))) == gid),
+                ("its group", name in ([*groups] if isinstance(groups, list) else []) or user.get("group") == name),
+            )
+            if is_it
+        ]
+        if taken:
+            host.refuse(
+                "cluster_users",
+                f"{who} has {' and '.join(taken)} of the account {name} ({uid}:{gid}), the owner of the share's layout",
+                "Give the account others, or set cluster_service_account.",
+            )
 
 
 def _check_user(host: _Host, user: Mapping[str, Any]) -> tuple[str, int, int] | None:
@@ -329,9 +370,26 @@ def _check_cluster(host: _Host, site: Site) -> None:
             )
     if site.members("registry_caches"):
         _check_caches(host, site)
-    mount = host.get("cluster_nas_path", str, "/mnt/nas")
-    if not re.match(r"/[^/]", mount):
-        host.refuse("cluster_nas_path", f"{mount!r} is not an absolute path below /", "Write it as /mnt/nas.")
+    reason = bad_mountpoint(host.get("cluster_nas_path", str, "/mnt/nas"))
+    if reason:
+        host.refuse("cluster_nas_path", reason, "Write it as /mnt/nas.")
+
+
+def bad_mountpoint(path: str) -> str:
+    """Why nothing can be mounted on a path; empty if something can."""
+    parts = path.split("/")[1:]
+    if not path.startswith("/") or path.startswith("//") or not any(parts):
+        return f"{path!r} is not an absolute path below /"
+    if not re.match(r"[\w@+./-]+\Z", path, re.ASCII):
+        return f"{path!r} has a blank or another character that mount and Docker do not take"
+    if {"", ".", ".."} & set(parts[:-1] if parts[-1] == "" else parts):
+        return f"{path!r} is not written without '.', '..' and doubled slashes"
+    names = [part for part in parts if part]
+    if (len(names) == 1 and names[0] in SYSTEM_DIRECTORIES) or names[0] in SYSTEM_TREES:
+        return f"{path!r} is a directory of the system"
+    if names[:2] in (["var", "lib"], ["var", "log"], ["var", "run"], ["var", "tmp"]) and len(names) < 4:
+        return f"{path!r} is a directory of the system"
+    return ""
 
 
 def _cached(host: _Host) -> list[Mapping[str, Any]]:
@@ -459,6 +517,9 @@ def _check_mounts(host: _Host) -> None:
                 if not isinstance(path, str) or not re.match(r"/[^/]", path):
                     host.refuse(name, f"{key} is {path!r}", "Give each entry absolute paths, such as /mnt/data.")
     for entry in host.dicts("nas_extra_mounts"):
+        reason = bad_mountpoint(str(entry.get("path") or ""))
+        if reason and isinstance(entry.get("path"), str) and re.match(r"/[^/]", entry["path"]):
+            host.refuse("nas_extra_mounts", reason, "Write it as /mnt/data.")
         if not entry.get("source"):
             host.refuse("nas_extra_mounts", f"the source of {entry.get('path')} is empty", "Say what to mount there.")
 

@@ -14,8 +14,8 @@ description:
   - Makes directories and files on a share, all of them in one exchange. Each is written by a process with the
     ids of its owner, because root is nobody on an export with root squashing. Where that process may not write and
     all directories on the way are for root alone to change, root writes and gives the result to the owner.
-  - Files are replaced atomically. What belongs to somebody else, or is reached through a symbolic link, is never
-    touched but refused.
+  - Files are replaced atomically. What belongs to somebody else, is of another kind, or is reached through a symbolic
+    link, is never touched but refused.
 options:
   root:
     description: Where the share is mounted.
@@ -26,9 +26,35 @@ options:
     type: bool
     default: true
   timeout:
-    description: Seconds that the share has for each entry.
+    description: Seconds that the share has for each entry. All of them together have five times as long.
     type: int
     default: 60
+  keep_going:
+    description:
+      - Settle all entries and tell in RV(refused) which could not be, instead of failing with the first. What lies
+        below a refused entry is refused with it.
+    type: bool
+    default: false
+  layout_owner:
+    description:
+      - The account, which nobody logs in as, that the layout of the share belongs to. Root, where it is not squashed,
+        works in its directories as in its own.
+    type: dict
+    suboptions:
+      uid:
+        description: Its uid.
+        type: int
+        required: true
+      gid:
+        description: Its gid, which no other account has.
+        type: int
+        required: true
+  check_root:
+    description:
+      - With O(keep_going), tell in RV(refused) of a root of the share in which others than root and O(layout_owner) may
+        rename what lies there.
+    type: bool
+    default: false
   entries:
     description: Directories and files, in the order in which they are made.
     type: list
@@ -42,10 +68,11 @@ options:
       state:
         description:
           - What should be there. A directory must be empty to be removed.
-          - V(existing) is a file that something else makes; where it is there its group and permissions are put right.
+          - V(existing) is a file, and V(existing_directory) a directory, that something else makes; where it is there
+            its group and permissions are put right.
           - V(link) is made where nothing is there, with the directories above it; whatever is there stays.
         type: str
-        choices: [directory, file, existing, link, absent]
+        choices: [directory, file, existing, existing_directory, link, absent]
         required: true
       owner:
         description: uid of the owner.
@@ -73,6 +100,21 @@ options:
         description: Whether the content stays out of the diff.
         type: bool
         default: false
+      once:
+        description: Whether O(entries[].content) is only for a file that is not there yet.
+        type: bool
+        default: false
+      through:
+        description:
+          - gid with which the entry is made, where that group may write in the directory above; it gets
+            O(entries[].group) afterwards. In a sticky directory of a group that no account has, accounts own entries
+            that they can neither rename nor remove.
+        type: int
+      former:
+        description: uids from which the entry is taken, should it belong to one of them.
+        type: list
+        elements: int
+        default: []
 attributes:
   check_mode:
     support: full
@@ -89,6 +131,16 @@ EXAMPLES = r"""
     entries:
       - {path: users/ada, state: directory, owner: 1500, group: 1500, mode: "0700"}
       - {path: users/ada/token, state: file, owner: 1500, group: 1500, mode: "0600", generate: 32}
+
+- name: Directories of users in one that they cannot write, all that can be
+  gpustead.cluster.nas_files:
+    root: /mnt/nas
+    layout_owner: {uid: 941, gid: 941}
+    keep_going: true
+    entries:
+      - {path: users, state: directory, owner: 941, group: 941, mode: "1775"}
+      - {path: users/ada, state: directory, owner: 1500, group: 1500, mode: "0700", through: 941}
+  register: made
 """
 
 RETURN = r"""
@@ -104,17 +156,42 @@ entries:
     changed:
       description: Whether it was changed.
       type: bool
+refused:
+  description: With O(keep_going), the entries that were left as they are. C(.) is the root of the share.
+  returned: success
+  type: list
+  elements: dict
+  contains:
+    path:
+      description: Path below the root.
+      type: str
+    what:
+      description: What is there.
+      type: str
+    expected:
+      description: What should be.
+      type: str
+    remedy:
+      description: What to do.
+      type: str
 """
 
 import os
+from dataclasses import asdict
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.gpustead.cluster.plugins.module_utils import nas_files as nas
+from ansible_collections.gpustead.cluster.plugins.module_utils.as_account import Identity
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
+from ansible_collections.gpustead.cluster.plugins.module_utils.terminal import shown
 
 ENTRY = {
     "path": {"type": "str", "required": True},
-    "state": {"type": "str", "required": True, "choices": ["directory", "file", "existing", "link", "absent"]},
+    "state": {
+        "type": "str",
+        "required": True,
+        "choices": ["directory", "file", "existing", "existing_directory", "link", "absent"],
+    },
     "owner": {"type": "int", "required": True},
     "group": {"type": "int", "required": True},
     "mode": {"type": "str"},
@@ -122,33 +199,55 @@ ENTRY = {
     "content": {"type": "str", "no_log": False},
     "generate": {"type": "int"},
     "secret": {"type": "bool", "default": False, "no_log": False},
+    "once": {"type": "bool", "default": False},
+    "through": {"type": "int"},
+    "former": {"type": "list", "elements": "int", "default": []},
 }
+IDS = {"uid": {"type": "int", "required": True}, "gid": {"type": "int", "required": True}}
 ARGUMENTS = {
     "root": {"type": "path", "required": True},
     "require_mount": {"type": "bool", "default": True},
     "timeout": {"type": "int", "default": 60},
+    "keep_going": {"type": "bool", "default": False},
+    "layout_owner": {"type": "dict", "options": IDS},
+    "check_root": {"type": "bool", "default": False},
     "entries": {"type": "list", "elements": "dict", "required": True, "options": ENTRY},
 }
 
 
 def main() -> None:
-    module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
-    root = module.params["root"]
+    module = AnsibleModule(
+        argument_spec=ARGUMENTS,
+        supports_check_mode=True,
+        required_if=[("check_root", True, ("layout_owner", "keep_going"))],
+    )
+    root, ids = module.params["root"], module.params["layout_owner"] or {}
+    refused: list[nas.Refusal] = []
     try:
         entries = [nas.parse(raw) for raw in module.params["entries"]]
         if os.path.ismount(root) or not module.params["require_mount"]:
-            changes = nas.settle_all(root, entries, module.check_mode, module.params["timeout"])
+            if module.params["check_root"]:
+                refused += nas.judge_root(root, Identity(**ids), module.params["timeout"])
+            changes = nas.settle_all(
+                root,
+                entries,
+                module.check_mode,
+                module.params["timeout"],
+                refused=refused if module.params["keep_going"] else None,
+                trusted=tuple(ids.values()),
+            )
         elif module.check_mode:
             changes = [nas.Change("", nas.describe(entry, entry.content)) for entry in entries]
         else:
             raise GpusteadError(f"nothing is mounted on {root}", "the share", "Run role nas first, or mount it.")
     except GpusteadError as error:
-        module.fail_json(msg=str(error))
+        module.fail_json(msg=shown(error, 2000))
     module.exit_json(
         changed=any(change.changed for change in changes),
         entries=[{"path": entry.path, "changed": change.changed} for entry, change in zip(entries, changes)],
+        refused=[{name: shown(text) for name, text in asdict(one).items()} for one in refused],
         diff=[
-            {"before": change.before, "after": change.after, "before_header": entry.path, "after_header": entry.path}
+            {**asdict(change.visible()), "before_header": entry.path, "after_header": entry.path}
             for entry, change in zip(entries, changes)
             if change.changed
         ],

@@ -10,7 +10,8 @@ module: node_records_info
 short_description: Read what the nodes of the cluster say about themselves
 description:
   - Reads the records C(<host>.json) that each node leaves in a directory on the NAS.
-  - A record that is damaged, or is of another host, is reported and left out.
+  - A record that is damaged, is of another host, or is no regular file, is reported and left out.
+  - A process with the given ids reads, within limits of time and size, and through no symbolic link.
 version_added: 0.1.0
 author: The gpustead developers (@gpustead)
 extends_documentation_fragment:
@@ -23,24 +24,34 @@ attributes:
   platform:
     platforms: posix
 options:
-  dir:
-    description: Directory with the records. One that does not exist holds no records.
+  root:
+    description: Where the share is mounted.
     type: path
     required: true
+  dir:
+    description: Directory with the records, below O(root). One that does not exist holds no records.
+    type: str
+    default: .cluster/nodes
+  hosts:
+    description: Hosts whose records are read. Default all that are there, up to 5,000.
+    type: list
+    elements: str
   uid:
-    description: User id to read as, for shares on which root is nobody.
+    description: User id to read as. The records must belong to it.
     type: int
+    required: true
   gid:
     description: Group id to read as.
     type: int
+    required: true
 """
 
 EXAMPLES = r"""
 - name: Read the records
   gpustead.cluster.node_records_info:
-    dir: /mnt/nas/.cluster/nodes
-    uid: 1500
-    gid: 1500
+    root: /mnt/nas
+    uid: 941
+    gid: 941
   register: nodes
 
 - name: Show the slots of gpu01
@@ -78,31 +89,36 @@ damaged:
       sample: "gpu02.json: schema 2: expected schema 1. Run the site playbook with --limit gpu02."
 """
 
-import os
 from dataclasses import asdict
-from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.gpustead.cluster.plugins.module_utils.as_account import Identity
+from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
 from ansible_collections.gpustead.cluster.plugins.module_utils.node_records import read_board
 
 
 def main() -> None:
     module = AnsibleModule(
         argument_spec={
-            "dir": {"type": "path", "required": True},
-            "uid": {"type": "int"},
-            "gid": {"type": "int"},
+            "root": {"type": "path", "required": True},
+            "dir": {"type": "str", "default": ".cluster/nodes"},
+            "hosts": {"type": "list", "elements": "str"},
+            "uid": {"type": "int", "required": True},
+            "gid": {"type": "int", "required": True},
         },
-        required_together=[("uid", "gid")],
         supports_check_mode=True,
     )
-    uid, gid = module.params["uid"], module.params["gid"]
-    if uid is not None and os.geteuid() == 0:
-        os.setgroups([])
-        os.setegid(gid)
-        os.seteuid(uid)
-    board = read_board(Path(module.params["dir"]))
-    os.seteuid(os.getuid())
+    asked = module.params
+    try:
+        board = read_board(
+            asked["root"],
+            Identity(asked["uid"], asked["gid"]),
+            directory=asked["dir"],
+            hosts=asked["hosts"],
+            owner=asked["uid"],
+        )
+    except GpusteadError as error:
+        module.fail_json(msg=str(error))
     module.exit_json(
         changed=False,
         records={host: asdict(record) for host, record in board.records.items()},

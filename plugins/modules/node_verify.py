@@ -44,6 +44,19 @@ options:
       gid:
         description: Id of its primary group. The user id by default.
         type: int
+  service:
+    description: Ids of the account that the layout of the share belongs to.
+    type: dict
+    default: {uid: 941, gid: 941}
+    suboptions:
+      uid:
+        description: Its uid.
+        type: int
+        required: true
+      gid:
+        description: Its gid.
+        type: int
+        required: true
   nas_path:
     description: Where the share is mounted.
     type: path
@@ -171,6 +184,7 @@ from dataclasses import asdict
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.gpustead.cluster.plugins.module_utils.as_account import Identity
 from ansible_collections.gpustead.cluster.plugins.module_utils.expiry import endings
 from ansible_collections.gpustead.cluster.plugins.module_utils.node_verify import (
     Account,
@@ -193,11 +207,13 @@ PROJECT = {
     "image": {"type": "str", "default": ""},
     "gpus": {"type": "list", "elements": "raw"},
 }
+IDS = {"uid": {"type": "int", "required": True}, "gid": {"type": "int", "required": True}}
 ARGUMENTS = {
     "host": {"type": "str", "required": True},
     "node": {"type": "bool", "default": False},
     "owner": {"type": "str", "default": ""},
     "accounts": {"type": "list", "elements": "dict", "default": [], "options": ACCOUNT},
+    "service": {"type": "dict", "default": {"uid": 941, "gid": 941}, "options": IDS},
     "nas_path": {"type": "path", "default": "/mnt/nas"},
     "nas_source": {"type": "str", "default": ""},
     "nas_fstype": {"type": "str", "default": "nfs4"},
@@ -227,6 +243,7 @@ def main() -> None:
     accounts = [Account(a["name"], a["uid"], a["uid"] if a["gid"] is None else a["gid"]) for a in params["accounts"]]
     projects = [Project(**{**each, "services": _ports(each["services"])}) for each in params["projects"]]
     params.update(accounts=tuple(accounts), nodes=tuple(params["nodes"]), projects=tuple(projects))
+    params["service"] = Identity(**params["service"])
     params["listening"] = _ports(params["listening"])
     findings = examine(Wanted(**params), run)
     notices = []

@@ -206,6 +206,16 @@ def test_a_file_is_replaced_as_a_whole_and_leaves_nothing(home: Path) -> None:
     assert os.listdir(home / "sub") == ["file"]
 
 
+def test_an_exclusive_file_replaces_nothing_and_root_gives_away_what_it_writes(home: Path) -> None:
+    with as_account.parent(str(home), "file") as (directory, name):
+        as_account.put(directory, name, b"one", 0o600, owner=(ADA.uid, ADA.gid), exclusive=True)
+        with pytest.raises(FileExistsError):
+            as_account.put(directory, name, b"two", 0o600, exclusive=True)
+    assert (home / "file").read_bytes() == b"one"
+    assert ((home / "file").stat().st_uid, (home / "file").stat().st_nlink) == (ADA.uid, 1)
+    assert "file" in os.listdir(home) and not any(name.endswith(".tmp") for name in os.listdir(home))
+
+
 def test_no_descriptor_and_no_child_stays(home: Path) -> None:
     theirs(home / "file")
     before = len(os.listdir("/proc/self/fd"))

@@ -241,7 +241,6 @@ def test_refused(tmp_path: Path, case: str) -> None:
     settings, words = REFUSED[case]
     variables = {
         "images_users": [{"name": "ada", "uid": 1500}],
-        "images_owner": "ada",
         "images_registry": "10.1.0.5:5000",
         "images_gpus_file": str(tmp_path / "gpus.json"),
         **settings,

@@ -4,33 +4,39 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from ansible_collections.gpustead.cluster.plugins.module_utils import as_account
+from ansible_collections.gpustead.cluster.plugins.module_utils.as_account import Identity
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
 from ansible_collections.gpustead.cluster.plugins.module_utils.nas_files import (
-    Change,
     Entry,
-    as_owner,
+    Refusal,
     parse,
+    root_problems,
     settle_all,
 )
 
 ADA, BOB = 61500, 61501
+Trap = Callable[[Path, Path], None]
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="takes the ids of other users")
 
 
 @pytest.fixture
-def share(tmp_path: Path) -> Iterator[Path]:
-    """A share whose root belongs to ada; others may pass."""
-    for folder in (tmp_path, *tmp_path.parents):
-        if folder.stat().st_uid == os.geteuid() and not folder.stat().st_mode & stat.S_IXOTH:
-            folder.chmod(folder.stat().st_mode | stat.S_IXOTH)
-    root = tmp_path / "share"
-    root.mkdir()
-    os.chown(root, ADA, ADA)
-    yield root
+def share() -> Iterator[Path]:
+    """A share whose root belongs to ada; not below pytest's directory, which another run closes to all but root."""
+    with tempfile.TemporaryDirectory() as top:
+        os.chmod(top, 0o711)
+        root = Path(top, "share")
+        root.mkdir()
+        os.chown(root, ADA, ADA)
+        yield root
 
 
 def folder(path: str, owner: int = ADA, mode: int = 0o755) -> Entry:
@@ -170,33 +176,251 @@ def test_root_does_not_write_where_others_could_put_a_link(share: Path, owner: i
 
 
 @needs_root
-def test_a_squashed_root_is_reported_with_a_remedy(share: Path) -> None:
-    (share / "closed").mkdir(mode=0o500)
-    os.chown(share / "closed", ADA, ADA)
-    with pytest.raises(GpusteadError, match="cannot be written by uid"):
-        as_nobody = Entry("closed/x", "directory", BOB, BOB, 0o755)
-
-        def work() -> Change:
-            return settle_all(str(share), [as_nobody], check=False)[0]
-
-        as_owner(work, BOB, BOB, 10)
-
-
-@needs_root
 def test_absent_removes_and_is_content_with_nothing(share: Path) -> None:
     settle_all(str(share), [file("a", "x")], check=False)
     gone = Entry("a", "absent", ADA, ADA, 0)
     assert [settle_all(str(share), [gone], check=False)[0].changed for _ in range(2)] == [True, False]
 
 
+# What accounts put in the way.
+
+SERVICE = 61941
+LAYOUT = [
+    Entry("users", "directory", SERVICE, SERVICE, 0o1775),
+    Entry("users/ada", "directory", ADA, ADA, 0o700, through=SERVICE),
+    Entry("users/bob", "directory", BOB, BOB, 0o700, through=SERVICE),
+    Entry("users/bob/.config", "directory", BOB, BOB, 0o700),
+]
+
+
+def done_as(uid: int, work: Callable[[], object]) -> bool:
+    """Whether somebody with this uid, and no group but their own, could do it."""
+
+    def attempt() -> bool:
+        work()
+        return True
+
+    try:
+        return bool(as_account.run(attempt, Identity(uid, uid)))
+    except (PermissionError, GpusteadError):
+        return False
+
+
+@pytest.fixture
+def served(share: Path) -> Path:
+    """A share as role nas serves it."""
+    os.chown(share, SERVICE, SERVICE)
+    share.chmod(0o1775)
+    return share
+
+
 @needs_root
-def test_a_share_that_hangs_is_given_up(tmp_path: Path) -> None:
-    fifo = tmp_path / "fifo"
-    os.mkfifo(fifo)
+def test_an_account_owns_its_directory_and_can_make_rename_or_remove_none(served: Path) -> None:
+    settle_all(str(served), LAYOUT, check=False)
+    assert not any(change.changed for change in settle_all(str(served), LAYOUT, check=False))
+    made = {
+        path.name: (path.stat().st_uid, path.stat().st_gid, path.stat().st_mode & 0o7777)
+        for path in (served / "users").iterdir()
+    }
+    assert made == {"ada": (ADA, ADA, 0o700), "bob": (BOB, BOB, 0o700)}
+    users = served / "users"
+    for work in (
+        (users / "zoe").mkdir,
+        lambda: (users / "ada").rename(users / ".a"),
+        (users / "ada").rmdir,
+        (users / "bob").rmdir,
+        (served / "shared").mkdir,
+        lambda: users.chmod(0o777),
+    ):
+        assert not done_as(ADA, work)
+    assert done_as(ADA, (users / "ada" / "mine").mkdir)
 
-    def hang() -> Change:
-        fifo.read_text()
-        return Change("", "")
 
-    with pytest.raises(GpusteadError, match="did not answer"):
-        as_owner(hang, os.geteuid(), os.getegid(), 0.2)
+@needs_root
+def test_what_is_refused_leaves_the_others_theirs(share: Path) -> None:
+    (share / "users").mkdir(mode=0o1777)
+    (share / "users").chmod(0o1777)
+    os.chown(share / "users", ADA, ADA)
+    (share / "users/zoe").mkdir()
+    os.chown(share / "users/zoe", ADA, ADA)
+    zoe = 61502
+    entries = [
+        folder("users", mode=0o1777),
+        folder("users/zoe", zoe, 0o700),
+        folder("users/zoe/.config", zoe, 0o700),
+        folder("users/zoey", BOB, 0o700),
+    ]
+    refused: list[Refusal] = []
+    changes = settle_all(str(share), entries, check=False, refused=refused)
+    assert [change.changed for change in changes] == [False, False, False, True]
+    assert [one.path for one in refused] == ["users/zoe", "users/zoe/.config"]
+    assert f"{share}/users/zoe belongs to uid {ADA}" in refused[0].what
+    assert f"chown {zoe}:{zoe}" in refused[0].remedy
+    assert "users/zoe belongs to" in refused[1].what and refused[1].remedy == refused[0].remedy
+    with pytest.raises(GpusteadError, match=f"belongs to uid {ADA}"):
+        settle_all(str(share), entries, check=False)
+
+
+def fifo(path: Path, _outside: Path) -> None:
+    os.mkfifo(path)
+
+
+def endless(path: Path, _outside: Path) -> None:
+    path.symlink_to("/dev/zero")
+
+
+def leads_out(path: Path, outside: Path) -> None:
+    path.symlink_to(outside / "secret")
+
+
+def leads_out_as_directory(path: Path, outside: Path) -> None:
+    path.symlink_to(outside)
+
+
+def a_directory(path: Path, _outside: Path) -> None:
+    path.mkdir()
+    os.chown(path, ADA, ADA)
+
+
+TRAPS = [fifo, endless, leads_out, leads_out_as_directory, a_directory]
+
+
+@needs_root
+@pytest.mark.parametrize("trap", TRAPS)
+@pytest.mark.parametrize("state", ["file", "existing", "directory", "existing_directory", "token"])
+def test_what_is_no_file_is_refused_at_once(share: Path, tmp_path: Path, trap: Trap, state: str) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "secret").write_text("root's")
+    (outside / "secret").chmod(0o600)
+    before = [path.lstat() for path in (outside, outside / "secret")]
+    trap(share / "x", outside)
+    os.lchown(share / "x", ADA, ADA)
+    content = {"file": "new\n", "token": None}.get(state)
+    kind = "file" if state == "token" else state
+    entry = Entry("x", kind, ADA, ADA, 0o700, content, 32 if state == "token" else 0)
+    began = time.monotonic()
+    refused: list[Refusal] = []
+    settle_all(str(share), [entry, file("y", "others\n")], check=False, refused=refused)
+    if trap is a_directory and "directory" in state:
+        assert refused == []
+    else:
+        assert [one.path for one in refused] == ["x"] and f"{share}/x is a " in refused[0].what
+    assert (share / "y").read_text() == "others\n"
+    assert time.monotonic() - began < 5
+    assert [path.lstat() for path in (outside, outside / "secret")] == before
+
+
+@needs_root
+def test_a_content_without_end_is_replaced_and_not_read(share: Path) -> None:
+    with (share / "a").open("wb") as huge:
+        huge.truncate(1 << 40)
+    os.chown(share / "a", ADA, ADA)
+    (change,) = settle_all(str(share), [file("a", "new\n")], check=False)
+    assert "longer than" in change.before and len(change.before) < 1000
+    assert (share / "a").read_text() == "new\n"
+
+
+@needs_root
+def test_what_lay_there_reaches_no_terminal_as_it_is(share: Path) -> None:
+    (share / "a").write_text("\x1b[2Jgone\n")
+    os.chown(share / "a", ADA, ADA)
+    (change,) = settle_all(str(share), [file("a", "new\n")], check=True)
+    assert "\x1b" in change.before and "\x1b" not in change.visible().before
+    assert change.visible().before.splitlines()[1] == "\\x1b[2Jgone"
+
+
+@needs_root
+def test_an_account_that_stops_what_runs_in_its_name_delays_itself_alone(share: Path) -> None:
+    entries = [*(folder(f"ada{number}") for number in range(9)), file("b", "x", BOB)]
+    os.chown(share, 0, 0)
+    share.chmod(0o777)
+    stops = (
+        f"import os, signal\nos.setresgid({ADA}, {ADA}, {ADA})\nos.setresuid({ADA}, {ADA}, {ADA})\n"
+        "while True:\n"
+        "  for pid in filter(str.isdigit, os.listdir('/proc')):\n"
+        f"    try:\n      if os.stat('/proc/' + pid).st_uid in (0, {ADA}) and int(pid) != os.getpid():\n"
+        "        os.kill(int(pid), signal.SIGSTOP)\n"
+        "    except OSError: pass\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", stops]) as attacker:
+        try:
+            time.sleep(0.5)
+            refused: list[Refusal] = []
+            began = time.monotonic()
+            settle_all(str(share), entries, check=False, timeout=3, refused=refused)
+            took = time.monotonic() - began
+        finally:
+            attacker.kill()
+    assert took < 12
+    assert all(one.path.startswith("ada") for one in refused), refused
+    assert (share / "b").stat().st_uid == BOB
+    assert all(one.path.startswith("ada") for one in refused)
+
+
+@needs_root
+def test_a_first_content_stays(share: Path) -> None:
+    entry = Entry("key", "file", ADA, ADA, 0o600, "one", once=True, secret=True)
+    (made,) = settle_all(str(share), [entry], check=False)
+    (kept,) = settle_all(str(share), [Entry(**{**vars(entry), "content": "two"})], check=False)
+    assert (made.changed, kept.changed, (share / "key").read_text()) == (True, False, "one")
+    assert "one" not in made.after
+
+
+# The layout that was its owner's becomes the service account's.
+
+
+def former(share: Path) -> list[Entry]:
+    for name in (".cluster", ".cluster/nodes"):
+        (share / name).mkdir()
+        os.chown(share / name, ADA, ADA)
+    (share / ".cluster/nodes/a.json").write_text("{}")
+    os.chown(share / ".cluster/nodes/a.json", ADA, ADA)
+    return [
+        Entry(".cluster", "directory", SERVICE, SERVICE, 0o755, former=(ADA, BOB)),
+        Entry(".cluster/nodes", "existing_directory", SERVICE, SERVICE, 0o755, former=(ADA, BOB)),
+        Entry(".cluster/nodes/a.json", "file", SERVICE, SERVICE, 0o644, "{}", former=(ADA, BOB)),
+        Entry(".cluster/mesh", "existing_directory", SERVICE, SERVICE, 0o755, former=(ADA, BOB)),
+    ]
+
+
+@needs_root
+@pytest.mark.parametrize("owner", [0, SERVICE])
+def test_a_former_owner_loses_the_layout_where_root_may(served: Path, owner: int) -> None:
+    entries = former(served)
+    os.chown(served, owner, SERVICE)
+    assert settle_all(str(served), entries, check=True, trusted=(SERVICE,))[0].changed
+    settle_all(str(served), entries, check=False, trusted=(SERVICE,))
+    found = {str(path.relative_to(served)): path.stat().st_uid for path in sorted(served.rglob("*"))}
+    assert found == dict.fromkeys((".cluster", ".cluster/nodes", ".cluster/nodes/a.json"), SERVICE)
+    assert not any(change.changed for change in settle_all(str(served), entries, check=False, trusted=(SERVICE,)))
+
+
+@needs_root
+def test_where_it_may_not_the_commands_are_named_once(share: Path) -> None:
+    entries = former(share)  # in a root that is ada's
+    refused: list[Refusal] = []
+    settle_all(str(share), entries, check=False, refused=refused, trusted=(SERVICE,))
+    assert [one.path for one in refused] == [entry.path for entry in entries]
+    assert len({one.remedy for one in refused}) == 1
+    assert f"chown {SERVICE}:{SERVICE} .cluster" in refused[0].remedy
+    assert {path.stat().st_uid for path in share.rglob("*")} == {ADA}
+
+
+@pytest.mark.parametrize(
+    ("uid", "gid", "mode", "problem"),
+    [
+        (SERVICE, SERVICE, 0o1775, ""),
+        (SERVICE, SERVICE, 0o755, ""),
+        (0, 0, 0o755, ""),
+        (0, SERVICE, 0o1775, ""),
+        (0, 0, 0o775, "accounts may write"),
+        (0, ADA, 0o775, "accounts may write"),
+        (0, 0, 0o1777, "accounts may write"),
+        (ADA, ADA, 0o755, f"belongs to uid {ADA}"),
+    ],
+)
+def test_whose_root_of_a_share_is_refused(uid: int, gid: int, mode: int, problem: str) -> None:
+    said = root_problems(Identity(SERVICE, SERVICE), uid, gid, mode)
+    assert [problem in one.what for one in said] == [True] * bool(problem)
+    assert all(f"chown {SERVICE}:{SERVICE}" in one.remedy for one in said)

@@ -5,11 +5,16 @@
 from __future__ import annotations
 
 import json
+import os
+import tempfile
+import time
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible_collections.gpustead.cluster.plugins.module_utils.as_account import Identity
 from ansible_collections.gpustead.cluster.plugins.module_utils.node_verify import (
     Account,
     Findings,
@@ -19,6 +24,8 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.node_verify impor
     find_mount,
     parse_hostfile,
 )
+from ansible_collections.gpustead.cluster.plugins.module_utils.share_verify import Seen, expected, owners, problems
+from ansible_collections.gpustead.cluster.plugins.module_utils.share_verify import look as look_at_share
 
 IMAGE = "10.0.0.5:5000/gpustead/workspace@sha256:ad75"
 WANTED = Wanted(
@@ -69,8 +76,6 @@ SOUND_CONTAINERS = [
     container("gpustead-mesh", "mesh"),
     container("somebody-else", "db", status="exited"),
 ]
-FILES = "1500:1500\t/mnt/nas/.cluster/images.json\n1500:1500\t/mnt/nas/shared\n"
-FILES += "1500:1500\t/mnt/nas/users/ada\n1501:1501\t/mnt/nas/users/grace\n"
 MOUNT = {"target": "/mnt/nas", "source": "10.0.0.5:/nas", "fstype": "fuse.glusterfs"}
 # What commands answer on a sound host, by how they begin.
 SOUND: dict[str, tuple[int, str, str]] = {
@@ -78,9 +83,6 @@ SOUND: dict[str, tuple[int, str, str]] = {
     "getent passwd ada grace": (0, "ada:x:1500:1500:::/bin/bash\ngrace:x:1501:1501:::/bin/bash\n", ""),
     "stat": (0, "", ""),
     "findmnt": (0, json.dumps({"filesystems": [MOUNT]}), ""),
-    "find /mnt/nas/.cluster/images.json": (0, FILES, ""),
-    "find /mnt/nas/.cluster/nodes": (0, "1500:1500\t/mnt/nas/.cluster/nodes/gpu02.json\n", ""),
-    "cat /mnt/nas/.cluster/mesh/hostfile": (0, "gpu01 slots=2\ngpu02 slots=2\ngpu03 slots=8\n", ""),
     "cat /etc/gpustead/image": (0, f"{IMAGE}\n", ""),
     "cat /etc/gpustead/gpus.json": (0, json.dumps(NO_GPUS), ""),
     "systemctl is-active docker": (0, "active\n", ""),
@@ -94,7 +96,30 @@ SOUND: dict[str, tuple[int, str, str]] = {
 }
 
 
-def look(changes: dict[str, tuple[int, str, str]], wanted: Wanted = WANTED) -> Findings:
+def entry(kind: str, ids: str, mode: str) -> dict[str, str]:
+    """What the probe `file` says."""
+    return {"type": kind, "owner": ids, "mode": mode}
+
+
+SHARE = Seen(
+    entry("directory", "941:941", "1775"),
+    {
+        ".cluster": entry("directory", "941:941", "0755"),
+        ".cluster/nodes": entry("directory", "941:941", "0755"),
+        ".cluster/mesh": entry("directory", "941:941", "1775"),
+        ".cluster/mesh/id_ed25519": entry("file", "1500:1500", "0600"),
+        ".cluster/images.json": entry("file", "941:941", "0644"),
+        ".cluster/nodes/gpu02.json": entry("file", "941:941", "0644"),
+        "users": entry("directory", "941:941", "1775"),
+        "users/ada": entry("directory", "1500:1500", "0700"),
+        "users/grace": entry("directory", "1501:1501", "0750"),
+        "shared": entry("directory", "1500:1500", "2775"),
+    },
+    "gpu01 slots=2\ngpu02 slots=2\ngpu03 slots=8\n",
+)
+
+
+def look(changes: dict[str, tuple[int, str, str]], wanted: Wanted = WANTED, seen: Seen = SHARE) -> Findings:
     answers = {**SOUND, **changes}
 
     def run(argv: Sequence[str]) -> tuple[int, str, str]:
@@ -102,7 +127,9 @@ def look(changes: dict[str, tuple[int, str, str]], wanted: Wanted = WANTED) -> F
         fitting = [start for start in answers if command.startswith(start)]
         return answers[max(fitting, key=len)]
 
-    return examine(wanted, run)
+    return examine(
+        wanted, run, lambda _path, _service, paths: replace(seen, files={path: seen.files.get(path) for path in paths})
+    )
 
 
 def containers(*others: dict[str, Any]) -> dict[str, tuple[int, str, str]]:
@@ -130,41 +157,6 @@ BROKEN: dict[str, tuple[dict[str, tuple[int, str, str]], list[str]]] = {
     "another file system": (
         {"findmnt": (0, json.dumps({"filesystems": [{**MOUNT, "fstype": "nfs4"}]}), "")},
         ["NAS /mnt/nas is of type nfs4, declared is glusterfs"],
-    ),
-    "a foreign owner": (
-        {"find /mnt/nas/.cluster/images.json": (0, FILES.replace("1501:1501", "0:0"), "")},
-        ["file users/grace belongs to 0:0, declared is 1501:1501"],
-    ),
-    "a record that is not there": (
-        {"find /mnt/nas/.cluster/nodes": (0, "", "")},
-        ["file .cluster/nodes/gpu02.json cannot be seen"],
-    ),
-    "a share that hangs": (
-        {
-            "cat /mnt/nas": (124, "", "no answer within 30 s"),
-            "cat /mnt/nas/.cluster/mesh/hostfile": (124, "", "no answer"),
-        },
-        ["hostfile cannot be read (no answer)"],
-    ),
-    "a hostfile that lacks a node": (
-        {"cat /mnt/nas/.cluster/mesh/hostfile": (0, "gpu01 slots=2\ngpu02 slots=2\n", "")},
-        ["hostfile lacks gpu03"],
-    ),
-    "a hostfile with everything wrong": (
-        {
-            "cat /mnt/nas/.cluster/mesh/hostfile": (
-                0,
-                "gpu01\ngpu02 slots=2\ngpu02 slots=2\ngpu03 slots=0\nold slots=1\n",
-                "",
-            )
-        },
-        [
-            "hostfile gives gpu01 no slots",
-            "hostfile names gpu02 more than once",
-            "hostfile names gpu02 more than once",
-            "hostfile gives gpu03 no slots",
-            "hostfile names old, which is not in gpu_nodes",
-        ],
     ),
     "no Docker": ({"systemctl is-active docker": (3, "inactive\n", "")}, ["docker is inactive"]),
     "no word of role nvidia": (
@@ -354,8 +346,90 @@ def test_without_gpus_no_container_is_asked() -> None:
         asked.append(command)
         return SOUND[max((start for start in SOUND if command.startswith(start)), key=len)]
 
-    examine(WANTED, run)
+    examine(WANTED, run, lambda *_: SHARE)
     assert not any("nvidia-smi" in command for command in asked)
+
+
+def on_share(path: str, value: Any) -> Seen:
+    return replace(SHARE, files={**SHARE.files, path: value})
+
+
+SHARES: dict[str, tuple[Seen, list[str]]] = {
+    "a foreign owner": (
+        on_share("users/grace", entry("directory", "0:0", "0700")),
+        ["file users/grace belongs to 0:0, declared is 1501:1501"],
+    ),
+    "a record that is not there": (
+        on_share(".cluster/nodes/gpu02.json", None),
+        ["file .cluster/nodes/gpu02.json cannot be seen"],
+    ),
+    "a link": (
+        on_share("users/ada", {**entry("link", "1500:1500", "0777"), "target": "/"}),
+        ["file users/ada is a link, declared is a directory"],
+    ),
+    "a layout that all may write in": (
+        on_share("users", entry("directory", "941:941", "1777")),
+        ["file users has mode 1777, declared is 1775"],
+    ),
+    "a layout that is an account's": (
+        on_share(".cluster", entry("directory", "1500:1500", "0755")),
+        ["file .cluster belongs to 1500:1500, declared is 941:941"],
+    ),
+    "a root that is an account's": (
+        replace(SHARE, root=entry("directory", "1500:1500", "0755")),
+        ["root of the share belongs to uid 1500"],
+    ),
+    "a share that hangs": (
+        replace(SHARE, root={"error": "no answer"}, problem="no answer"),
+        ["root of the share cannot be looked at (no answer)", "hostfile cannot be read (no answer)"],
+    ),
+    "a hostfile that lacks a node": (
+        replace(SHARE, hostfile="gpu01 slots=2\ngpu02 slots=2\n"),
+        ["hostfile lacks gpu03"],
+    ),
+    "a hostfile with everything wrong": (
+        replace(SHARE, hostfile="gpu01\ngpu02 slots=2\ngpu02 slots=2\ngpu03 slots=0\nold slots=1\n"),
+        [
+            "hostfile gives gpu01 no slots",
+            "hostfile names gpu02 more than once",
+            "hostfile names gpu02 more than once",
+            "hostfile gives gpu03 no slots",
+            "hostfile names old, which is not in gpu_nodes",
+        ],
+    ),
+}
+
+
+@pytest.mark.parametrize("case", SHARES)
+def test_what_is_wrong_on_the_share_is_named(case: str) -> None:
+    seen, lines = SHARES[case]
+    found = [f"{problem.subject} {problem.what}" for problem in look({}, seen=seen).problems]
+    assert [text[: len(line)] for text, line in zip(found, lines)] == lines
+    assert len(found) == len(lines)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="looks as another account")
+def test_a_real_share_is_looked_at_as_the_service_account() -> None:
+    service = Identity(61941, 61941)
+    wanted = expected(service, ("ada", "61500:61500"), {"ada": "61500:61500", "eve": "61501:61501"}, ["a"])
+    with tempfile.TemporaryDirectory() as top:
+        os.chmod(top, 0o1775)
+        for one in wanted:
+            place = Path(top, one.path)
+            place.mkdir(exist_ok=True, parents=True) if one.kind == "directory" else place.touch()
+        for one in wanted:
+            os.chown(Path(top, one.path), *map(int, one.ids.split(":")))
+            Path(top, one.path).chmod(int(one.mode or "0700", 8))
+        os.chown(top, service.uid, service.gid)
+        Path(top, "users/eve").rmdir()
+        Path(top, "users/eve").symlink_to("/")
+        os.mkfifo(Path(top, ".cluster/mesh/hostfile"))
+        began = time.monotonic()
+        seen = look_at_share(top, service, [one.path for one in wanted])
+    assert time.monotonic() - began < 10
+    assert [what for _, what, _ in problems(service, wanted, seen)] == ["is a link, declared is a directory"]
+    assert "no regular file" in seen.problem
+    assert owners(seen)["users/ada"] == "61500:61500"
 
 
 def test_every_problem_is_found_at_once() -> None:

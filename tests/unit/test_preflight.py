@@ -81,6 +81,52 @@ BAD: dict[str, tuple[dict[str, Any], list[str]]] = {
     "no NAS": ({"nas_source": " "}, ["nas_source: is empty"]),
     "a NAS that is nothing": ({"nas_source": None}, ["nas_source: is empty"]),
     "a NAS path": ({"cluster_nas_path": "nas"}, ["cluster_nas_path: 'nas'"]),
+    "a NAS path with a blank": ({"cluster_nas_path": "/mnt/my nas"}, ["cluster_nas_path: '/mnt/my nas' has a blank"]),
+    "a NAS path of two lines": ({"cluster_nas_path": "/mnt/nas\nx"}, ["cluster_nas_path: '/mnt/nas\\nx'"]),
+    "a NAS path that Docker splits": ({"cluster_nas_path": "/mnt/nas:ro"}, ["cluster_nas_path: '/mnt/nas:ro'"]),
+    "a NAS path that goes back": ({"cluster_nas_path": "/mnt/../etc"}, ["cluster_nas_path: '/mnt/../etc'", "'..'"]),
+    "a NAS path with a dot": ({"cluster_nas_path": "/./mnt"}, ["cluster_nas_path: '/./mnt'"]),
+    "the root": ({"cluster_nas_path": "/"}, ["cluster_nas_path: '/' is not an absolute path below /"]),
+    "the root thrice": ({"cluster_nas_path": "///"}, ["cluster_nas_path: '///'"]),
+    **{
+        f"the NAS on {path}": ({"cluster_nas_path": path}, [f"cluster_nas_path: '{path}' is a directory of the system"])
+        for path in (
+            "/etc",
+            "/usr",
+            "/home",
+            "/var",
+            "/home/",
+            "/usr/local/nas",
+            "/tmp/nas",
+            "/run/nas",
+            "/var/lib/docker",
+        )
+    },
+    "the account of the layout by name": (
+        users({"name": "ada", "uid": 1500}, {"name": "gpustead", "uid": 1501}),
+        ["cluster_users: gpustead has its name of the account gpustead (941:941)"],
+    ),
+    "the account of the layout by id": (
+        users({"name": "ada", "uid": 1500}, {"name": "eve", "uid": 941, "system": True}),
+        ["eve has its uid and its gid"],
+    ),
+    "the account of the layout by primary group": (
+        users({"name": "ada", "uid": 1500, "gid": 941}),
+        ["ada has its gid"],
+    ),
+    "the account of the layout by group": (ada(groups=["ml", "gpustead"]), ["ada has its group"]),
+    "another account of the layout": (
+        {**ada(groups=["keeper"]), "cluster_service_account": {"name": "keeper", "uid": 950, "gid": 950}},
+        ["ada has its group of the account keeper (950:950)"],
+    ),
+    "an account of the layout that people have": (
+        {"cluster_service_account": {"uid": 1941, "gid": 941}},
+        ["cluster_service_account: uid is 1941"],
+    ),
+    "an account of the layout with more": (
+        {"cluster_service_account": {"shell": "/bin/sh"}},
+        ["cluster_service_account: has name, uid, gid, shell"],
+    ),
     "a port twice": (
         {"workspace_ports": {**PORTS, "gradio": "18888"}},
         ["port 18888 is published twice, by jupyter and gradio"],
