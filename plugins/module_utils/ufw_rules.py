@@ -12,8 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Callable
 
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
-
-Run = Callable[[Sequence[str]], "tuple[int, str, str]"]
+from ansible_collections.gpustead.cluster.plugins.module_utils.run import Run
 
 TAG = "gpustead: "
 ACTIONS = ("allow", "deny", "reject", "limit")
