@@ -12,14 +12,16 @@ import contextlib
 import json
 import os
 import stat
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
-from ansible_collections.gpustead.cluster.plugins.module_utils.run import RunWith as Run
 from ansible_collections.gpustead.cluster.plugins.module_utils.terminal import shown
+
+# argv, stdin -> exit status, stdout, stderr
+Run = Callable[[Sequence[str], str], "tuple[int, str, str]"]
 
 # usermod -u walks through the home directory by itself, and across file systems; not through one that is not there.
 NOWHERE = "/nonexistent/gpustead"

@@ -12,7 +12,8 @@ from dataclasses import dataclass, replace
 from typing import Callable
 
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
-from ansible_collections.gpustead.cluster.plugins.module_utils.run import Run
+
+Run = Callable[[Sequence[str]], "tuple[int, str, str]"]
 
 TAG = "gpustead: "
 ACTIONS = ("allow", "deny", "reject", "limit")
