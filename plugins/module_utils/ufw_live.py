@@ -10,9 +10,8 @@ from dataclasses import dataclass
 
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
 from ansible_collections.gpustead.cluster.plugins.module_utils.probes.network import accepts, bypassed, parse_save
+from ansible_collections.gpustead.cluster.plugins.module_utils.run import RunWith as Run
 
-# argv, stdin -> exit status, stdout, stderr
-Run = Callable[[Sequence[str], str], "tuple[int, str, str]"]
 Read = Callable[[str], str]
 
 MARKER = "gpustead: what Docker publishes"

@@ -87,6 +87,7 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.gpustead.cluster.plugins.module_utils import mig
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
+from ansible_collections.gpustead.cluster.plugins.module_utils.run import Run
 
 ARGUMENTS = {
     "layouts": {"type": "dict", "required": True},
@@ -95,7 +96,7 @@ ARGUMENTS = {
 }
 
 
-def settle(run: mig.Run, smi: str, gpus: Any, layouts: Any, check_mode: bool) -> mig.Plan:
+def settle(run: Run, smi: str, gpus: Any, layouts: Any, check_mode: bool) -> mig.Plan:
     if not any(mig.declared_for(layouts, gpu) is not None for gpu in gpus):
         return mig.Plan()
     plan = mig.plan(gpus, layouts, mig.observe(run, smi))

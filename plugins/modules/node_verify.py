@@ -246,7 +246,7 @@ def main() -> None:
     params["service"] = Identity(**params["service"])
     params["listening"] = _ports(params["listening"])
     findings = examine(Wanted(**params), run)
-    notices = []
+    notices: list[Problem] = []
     for one in endings(params["host"], posixpath.dirname(params["image_file"]), time.time()):
         (findings.problems if one.over else notices).append(Problem(one.subject, one.what, one.remedy))
     problems, soon = ([asdict(each) for each in found] for found in (findings.problems, notices))

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from ansible_collections.gpustead.cluster.plugins.module_utils import daemon_json
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
+from ansible_collections.gpustead.cluster.plugins.module_utils.run import Run
 
 FIXTURES = Path(__file__).parent / "fixtures" / "daemon_json"
 PATH = "/etc/docker/daemon.json"
@@ -204,7 +205,7 @@ def test_no_unit() -> None:
 
 # What dockerd 26.1 and 20.10 said.
 def test_validated() -> None:
-    def said(rc: int, err: str) -> daemon_json.Run:
+    def said(rc: int, err: str) -> Run:
         return lambda argv: (rc, "", err)
 
     assert daemon_json.validate(said(0, "configuration OK\n"), "dockerd", "/tmp/c.json", PATH)

@@ -69,8 +69,8 @@ def test_certificates_are_told_thirty_days_before_they_end_and_when_they_have(ro
 def test_each_says_what_renews_it(root: Path) -> None:
     found = list(endings("gpu01", "/etc/cluster", time.time() + 11 * DAY, root))
     assert all(one.what.endswith(("in 28 days", "in 29 days")) for one in found)
-    words = ("move registry_ca.crt out", "registry_certificate_renew_days", "cluster_ca_certificates")
-    words += ("site.yml --tags ssh_mesh --limit gpu01",)
+    words = ["move registry_ca.crt out", "registry_certificate_renew_days", "cluster_ca_certificates"]
+    words += ["site.yml --tags ssh_mesh --limit gpu01"]
     assert [word for one, word in zip(found, words) if word not in one.remedy] == []
 
 
@@ -95,7 +95,7 @@ def test_an_authority_made_anew_with_its_key_vouches_for_what_it_had_signed(tmp_
     """The remedy that is given for the registry's authority."""
     key, old, new, signed = (tmp_path / name for name in ("ca.key", "ca.crt", "new.crt", "signed.crt"))
     certificate(old, AUTHORITY)
-    leaf = ["-CA", old, "-CAkey", key, "-keyout", tmp_path / "k", "-subj", "/CN=nas", "-days", "30"]
+    leaf: list[str | Path] = ["-CA", old, "-CAkey", key, "-keyout", tmp_path / "k", "-subj", "/CN=nas", "-days", "30"]
     command("openssl", "req", "-x509", *CURVE, *leaf, "-addext", "basicConstraints=critical,CA:FALSE", "-out", signed)
     command("openssl", "req", "-x509", "-new", "-key", key, "-subj", AUTHORITY, "-days", "3650", "-out", new)
     assert old.read_text() != new.read_text()

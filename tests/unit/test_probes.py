@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible_collections.gpustead.cluster.plugins.module_utils import probes
 from ansible_collections.gpustead.cluster.plugins.module_utils.probes import PROBES, Host, observe
-from ansible_collections.gpustead.cluster.plugins.module_utils.probes.files import run_command
+from ansible_collections.gpustead.cluster.plugins.module_utils.probes.files import Unreadable, run_command
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
@@ -144,6 +145,21 @@ def test_network_file_systems_are_touched_by_children_only(
     monkeypatch.setitem(PROBES, kind, lambda subjects, host: {name: {"pid": os.getpid()}})
     value = observe([(kind, {"name": name})], Host(str(tmp_path)))[f"{kind} {name}"]
     assert (value["pid"] != os.getpid()) is apart
+
+
+def test_a_child_that_says_too_much_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    mounted(tmp_path, ("/a", "nfs"))
+    monkeypatch.setattr(probes, "_SIZE", 1 << 20)
+    monkeypatch.setitem(PROBES, "file", lambda subjects, host: {"/a": {"text": "x" * 2_000_000}})
+    assert observe([("file", {"name": "/a"})], Host(str(tmp_path))) == {
+        "file /a": {"error": "answers with more than it may"}
+    }
+
+
+def test_a_file_without_an_end_is_no_file_of_the_system(tmp_path: Path) -> None:
+    (tmp_path / "endless").symlink_to("/dev/zero")
+    with pytest.raises(Unreadable, match="/endless is longer than 64 MiB"):
+        Host(str(tmp_path)).read("/endless")
 
 
 def test_commands() -> None:

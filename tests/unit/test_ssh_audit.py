@@ -62,6 +62,15 @@ def test_ssh_audit_warns_of_nothing_that_the_mesh_takes() -> None:
     assert all(set(of_ssh[setting]) <= set(of_sshd[setting]) for setting in TABLES)
 
 
+def test_the_mesh_tells_its_sshd_how_keys_are_exchanged() -> None:
+    variables = yaml.safe_load((ROLES / "ssh_mesh/vars/main.yml").read_text())
+    assert "'GPUSTEAD_SSH_KEX': __ssh_mesh_kex" in variables["__ssh_mesh_environment"]
+    # An argument counts before what any file says.
+    service = (SSHD_CONF.parent / "services/sshd").read_text()
+    assert 'narrower=(${GPUSTEAD_SSH_KEX:+-o "KexAlgorithms=$GPUSTEAD_SSH_KEX"})' in service
+    assert 'exec /usr/sbin/sshd -D -e "${narrower[@]}"' in service
+
+
 def test_a_table_of_ssh_audit_blames_what_openssh_takes_by_itself() -> None:
     """So that a new shape of its tables is seen: with it, nothing would be blamed."""
     openssh = {

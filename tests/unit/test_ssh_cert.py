@@ -14,10 +14,10 @@ from typing import Any
 
 import pytest
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
+from ansible_collections.gpustead.cluster.plugins.module_utils.run import Run
 from ansible_collections.gpustead.cluster.plugins.module_utils.ssh_cert import (
     DAY,
     Certificate,
-    Run,
     Wanted,
     ensure_authority,
     key_blob,

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from types import SimpleNamespace
-from typing import cast
+from typing import Any, cast
 
 import pytest
 from ansible_collections.gpustead.cluster.plugins.action.receipt_write import ActionModule
@@ -51,8 +51,13 @@ def verified(text: str) -> str:
     problems = [{"subject": one.subject, "what": one.what, "remedy": one.remedy} for one in findings.problems]
     assert problems
     seen = {"hostname": text, "accounts": {text: "1:1"}, "peers": {"gpu02": text}}
-    others = {"gpu02": {"seen": {"hostname": "gpu02", "accounts": {}}}, "gpu03": {"msg": text}}
-    return "".join(verify_report.report({"gpu01": {"seen": seen, "problems": problems}, **others})["lines"])
+    results: dict[str, dict[str, Any]] = {
+        "gpu01": {"seen": seen, "problems": problems, "notices": problems},
+        "gpu02": {"seen": {"hostname": "gpu02", "accounts": {}}},
+        "gpu03": {"msg": text},
+    }
+    report = verify_report.report(results)
+    return "".join(report["lines"] + report["notices"])
 
 
 def drifted(text: str) -> str:

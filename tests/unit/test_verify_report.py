@@ -79,6 +79,13 @@ def test_summary() -> None:
     assert report({"a": result("a", GRACE), "b": result("b", GRACE)})["summary"] == "2 problems on 2 hosts"
 
 
+def test_what_will_be_a_problem_is_told_once_and_is_none_yet() -> None:
+    notice = {"subject": "the registry's authority (/ca.crt)", "what": "ends on 2036-11-25", "remedy": "Renew it."}
+    made = report({"b": {**result("b"), "notices": [notice]}, "a": {**result("a"), "notices": [notice]}})
+    assert made["ok"]
+    assert made["notices"] == ["soon, a, b: the registry's authority (/ca.crt) ends on 2036-11-25. Renew it."]
+
+
 def test_verify_reads_the_roles_variables_with_their_defaults() -> None:
     text = (ROOT / "playbooks/verify.yml").read_text()
     for role, name in (("nas", "nas_fstype"), ("ssh_mesh", "ssh_mesh_port"), ("nas", "nas_source")):

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import select
@@ -66,6 +67,7 @@ PROBES: dict[str, Probe] = {
 }
 _AT_A_PATH = {"file", "apt_source", "apt_key", "tree", "block", "json_keys", "lines", "contains", "certificate"}
 _REMOTE = ("nfs", "fuse", "glusterfs", "ceph", "cifs", "smb", "9p", "lustre", "beegfs", "gpfs", "afs", "autofs")
+_SIZE = 32 << 20
 _LINKS = 40  # as many as the kernel follows
 
 Spec = tuple[str, Subject]
@@ -165,6 +167,7 @@ class _Child:
         self.specs, self.timeout = specs, timeout
         self.answer: list[bytes] = []
         self.answered = False
+        self.room = _SIZE  # bytes that it may still answer
         self.fd, write = os.pipe()
         try:
             self.pid = os.fork()
@@ -200,7 +203,8 @@ class _Child:
             values: _Values = json.loads(b"".join(self.answer)) if self.answered else {}
         except ValueError:
             return _all(self.specs, {"error": "the process that looked at it ended without an answer"})
-        return {**_all(self.specs, {"error": f"did not answer within {self.timeout:g} s"}), **values}
+        silent = f"did not answer within {self.timeout:g} s" if self.room >= 0 else "answers with more than it may"
+        return {**_all(self.specs, {"error": silent}), **values}
 
 
 def _become(user: str, host: Host) -> None:
@@ -229,21 +233,27 @@ def _finish(children: list[_Child], timeout: float) -> list[_Child]:
             break
         for fd, _event in ready:
             data = os.read(fd, 1 << 16)
-            if data:
+            waiting[fd].room -= len(data)
+            if waiting[fd].room < 0:
+                poll.unregister(fd)
+                _kill(waiting.pop(fd))
+            elif data:
                 waiting[fd].answer.append(data)
             else:
                 poll.unregister(fd)
                 waiting.pop(fd).answered = True
     for child in waiting.values():
-        for kill in (os.killpg, os.kill):
-            try:
-                kill(child.pid, signal.SIGKILL)
-            except ProcessLookupError:
-                continue
+        _kill(child)
     for child in children:
         os.close(child.fd)
     _reap(children)
     return children
+
+
+def _kill(child: _Child) -> None:
+    for kill in (os.killpg, os.kill):
+        with contextlib.suppress(ProcessLookupError):
+            kill(child.pid, signal.SIGKILL)
 
 
 def _reap(children: Iterable[_Child]) -> None:

@@ -21,6 +21,7 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.probes.files impo
 )
 
 _TIMEOUT = 10
+_LONGEST = 32 << 20  # bytes; a container is some 20 KiB of it, with what its health checks printed
 _REFERENCE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/:@-]*\Z")
 _OWN = {"127.0.0.0/8", "::1/128"}  # what Docker itself holds to be insecure
 _LABEL = "com.docker.compose."
@@ -59,6 +60,8 @@ def _get(path: str, host: Host) -> Any:
                 if not part:
                     break
                 data += part
+                if len(data) > _LONGEST:
+                    raise Unreadable(f"Docker's answer to {path.partition('?')[0]} is longer than {_LONGEST >> 20} MiB")
     except OSError as error:
         raise _Silent(f"Docker does not answer: {error.strerror or error}") from None
     head, _, body = data.partition(b"\r\n\r\n")

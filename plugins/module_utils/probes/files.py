@@ -29,6 +29,7 @@ Value = Optional[dict[str, Any]]  # what is there as a flat JSON object, or None
 Subject = Mapping[str, Any]  # "name", and options beside it
 T = TypeVar("T")
 
+_LONGEST = 64 << 20  # bytes
 _READABLE = 200  # characters up to which a value of a JSON file is kept as it is
 _ABSENT = (FileNotFoundError, NotADirectoryError)
 _OPEN = os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK  # a FIFO or a device must not hold us up
@@ -85,12 +86,15 @@ class Host:
         return self.root.rstrip("/") + name
 
     def read(self, name: str) -> bytes | None:
-        """A file of the system, links followed; None where there is none."""
+        """A file of the system, links followed; None where there is none. Longer than all of those it is none."""
         try:
             with open(os.open(self.path(name), _OPEN), "rb") as file:
-                return file.read()
+                data = file.read(_LONGEST + 1)
         except _ABSENT:
             return None
+        if len(data) > _LONGEST:
+            raise Unreadable(f"{name} is longer than {_LONGEST >> 20} MiB")
+        return data
 
     def text(self, name: str) -> str | None:
         data = self.read(name)
