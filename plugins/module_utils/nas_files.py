@@ -230,7 +230,7 @@ def observe(root: str, entry: Entry) -> Found:
         return Found()
     if entry.state in ("absent", "link"):
         return found
-    if found.kind != entry.kind:
+    if found.kind != entry.kind and not _replaceable(entry, found):
         remedy = f"Move it out of the way, as uid {found.owner} or on the NAS server."
         raise GpusteadError(f"{path} is a {found.kind}", f"a {entry.kind}", remedy)
     if found.owner not in (entry.owner, *entry.former):
@@ -245,6 +245,12 @@ def observe(root: str, entry: Entry) -> Found:
         remedy = "Remove the other names, or this one."
         raise GpusteadError(f"{path} has {found.names} names (hard links)", "one", remedy)
     return found
+
+
+def _replaceable(entry: Entry, found: Found) -> bool:
+    """Whether it is what a former owner put in the place of a file that is written as a whole; it holds nothing."""
+    whole = entry.state == "file" and not entry.first
+    return whole and found.owner in entry.former and found.kind in ("link", "special file")
 
 
 def _names_of_a_file(root: str) -> int:

@@ -78,9 +78,7 @@ def look(nas_path: str, service: Identity, paths: Sequence[str], timeout: float 
     return Seen(found.pop(""), found, text, problem)
 
 
-def problems(
-    nas_path: str, service: Identity, wanted: Sequence[Expected], seen: Seen
-) -> Iterator[tuple[str, str, str]]:
+def problems(service: Identity, wanted: Sequence[Expected], seen: Seen) -> Iterator[tuple[str, str, str]]:
     """(subject, what is wrong, what to do): the path, what is there and what should be; the remedy may be empty."""
     root = seen.root or {"error": "it is not there"}
     if "error" in root:

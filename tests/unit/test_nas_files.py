@@ -397,6 +397,32 @@ def test_a_former_owner_loses_the_layout_where_root_may(served: Path, owner: int
 
 
 @needs_root
+@pytest.mark.parametrize("trap", [fifo, endless, leads_out])
+def test_what_a_former_owner_left_in_the_place_of_a_file_is_replaced(served: Path, tmp_path: Path, trap: Trap) -> None:
+    (tmp_path / "secret").write_text("root's")
+    trap(served / "a.json", tmp_path)
+    os.lchown(served / "a.json", ADA, ADA)
+    entry = Entry("a.json", "file", SERVICE, SERVICE, 0o644, "{}", former=(ADA,))
+    assert settle_all(str(served), [entry], check=False)[0].changed
+    assert stat.S_ISREG((served / "a.json").lstat().st_mode) and (served / "a.json").read_text() == "{}"
+    assert (served / "a.json").stat().st_uid == SERVICE
+    assert (tmp_path / "secret").read_text() == "root's"
+
+
+@needs_root
+def test_a_second_name_takes_no_file_from_another(served: Path) -> None:
+    (served / "shared").mkdir()
+    (served / "shared/paper").write_text("bob's")
+    os.chown(served / "shared/paper", BOB, BOB)
+    os.link(served / "shared/paper", served / "a.json")
+    entry = Entry("a.json", "existing", SERVICE, SERVICE, 0o644, former=(ADA, BOB))
+    refused: list[Refusal] = []
+    settle_all(str(served), [entry], check=False, refused=refused, trusted=(SERVICE,))
+    assert "has 2 names" in refused[0].what
+    assert (served / "shared/paper").stat().st_uid == BOB
+
+
+@needs_root
 def test_where_it_may_not_the_commands_are_named_once(share: Path) -> None:
     entries = former(share)  # in a root that is ada's
     refused: list[Refusal] = []
