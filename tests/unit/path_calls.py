@@ -9,9 +9,9 @@ from dataclasses import dataclass
 # Calls by name that are given a path.
 _OS = {
     "access", "chdir", "chflags", "chmod", "chown", "chroot", "getxattr", "lchmod", "lchown", "link", "listdir",
-    "listxattr", "lstat", "makedirs", "mkdir", "mkfifo", "mknod", "open", "pathconf", "readlink", "remove", "removedirs",
-    "removexattr", "rename", "renames", "replace", "rmdir", "scandir", "setxattr", "stat", "statvfs", "symlink",
-    "truncate", "unlink", "utime", "walk", "fwalk",
+    "listxattr", "lstat", "makedirs", "mkdir", "mkfifo", "mknod", "open", "pathconf", "readlink", "remove",
+    "removedirs", "removexattr", "rename", "renames", "replace", "rmdir", "scandir", "setxattr", "stat", "statvfs",
+    "symlink", "truncate", "unlink", "utime", "walk", "fwalk",
 }  # fmt: skip
 _OS_PATH = {"exists", "lexists", "getatime", "getctime", "getmtime", "getsize", "isdir", "isfile", "islink", "ismount"}
 _OS_PATH |= {"realpath", "samefile"}
@@ -40,8 +40,6 @@ _PROGRAMS = {
 }  # fmt: skip
 # What brings in what a container prints.
 _SPEAKERS = {"exec", "logs", "attach", "run", "cp"}
-# With a descriptor of the directory these never leave it by their last name; the flags are looked at by people.
-_BY_DESCRIPTOR = {"open", "stat", "mkdir", "unlink", "rmdir", "rename", "replace", "readlink", "symlink", "mkfifo"}
 
 
 @dataclass(frozen=True)
@@ -62,10 +60,10 @@ def _touched(node: ast.Call, imported: set[str]) -> str:
     """What a call touches by path, or an empty text."""
     name = _dotted(node.func)
     head, _, last = name.rpartition(".")
-    if head == "os" and last in _OS:
-        within = any(word.arg in ("dir_fd", "src_dir_fd") for word in node.keywords)
-        return "" if within and last in _BY_DESCRIPTOR else name
-    if (head == "os.path" and last in _OS_PATH) or head in _WHOLE or name in ("open", "io.open"):
+    # Those of a name within an open directory, too: whether they follow a link is looked at by people.
+    if (head == "os" and last in _OS) or (head == "os.path" and last in _OS_PATH):
+        return name
+    if head in _WHOLE or name in ("open", "io.open"):
         return name
     if not head:
         return name if name in imported else ""

@@ -22,6 +22,7 @@ DESCRIPTOR = "through descriptors, without links; ids from the descriptor that t
 LIBRARY = "the library itself: without links, within the work"
 # Done by a child with an account's ids: whoever calls it must be such work too, or hand it over to the library.
 WORK = "work of as_account.run"
+REGULAR = "no link, regular files alone; what is not root's is seen by a child with the ids of `as`"
 CAPPED = "what a container prints is read up to a limit"
 
 ALLOWED: dict[str, dict[str, str]] = {
@@ -63,9 +64,9 @@ ALLOWED: dict[str, dict[str, str]] = {
     "module_utils/probes/files.py": {
         "Host.read": SYSTEM,
         "_below": "through descriptors; what is not root's is seen by a child with the ids of `as`",
-        "_describe": "no link, and only regular files are read; what is not root's is seen by a child with the ids of `as`",
+        "_describe": REGULAR,
         "_open": "no link, without waiting",
-        "_read": "no link, and only regular files are read; what is not root's is seen by a child with the ids of `as`",
+        "_read": REGULAR,
         "_tree": "no link; what is not root's is seen by a child with the ids of `as`",
     },
     "module_utils/probes/gpu.py": {"_on_bus": SYSTEM},
@@ -146,7 +147,7 @@ def test_work_is_called_by_nobody_but_the_library_and_other_work(file: str) -> N
 CALLS = [
     ("os.chown(path, 1, 1)", "os.chown"),
     ("os.chown(name, 1, 1, dir_fd=3, follow_symlinks=False)", "os.chown"),
-    ("os.open(name, 0, dir_fd=3)", ""),
+    ("os.open(name, 0, dir_fd=3)", "os.open"),
     ("open(path)", "open"),
     ("Path(path).read_text()", ".read_text"),
     ("path.replace(other)", ".replace"),
