@@ -1,0 +1,273 @@
+"""Trees as an account could leave them, somebody who changes them meanwhile, and a canary that nobody may touch."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import hashlib
+import mmap
+import os
+import signal
+import socket
+import stat
+import struct
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+
+ADA, ADAS_NEXT, BOB, CARL = 61500, 61510, 61501, 61502
+_EXCHANGE = 2  # renameat2(2): RENAME_EXCHANGE
+_LIBC = ctypes.CDLL(None, use_errno=True)
+
+LONG = "l" * 255
+BROKEN = os.fsdecode(b"caf\xe9\xff")  # no UTF-8
+SHOWY = "\x1b]0;owned\x07\n"
+DEPTH = 1200  # deeper than Python recurses
+
+
+@dataclass(frozen=True)
+class Names:
+    """What root looks for in a kind of tree: directories on the way, and the entries in these."""
+
+    directories: tuple[str, ...]
+    entries: tuple[str, ...]
+
+
+class Canary:
+    """Files of root's and of others, outside of every tree: whatever happens, they stay as they are.
+
+    `kept`: whose in whose name root works; her files elsewhere must not change either. Not the attacker's.
+    """
+
+    def __init__(self, top: Path, kept: int) -> None:
+        self.top = top
+        top.mkdir(mode=0o755)
+        (top / "folder").mkdir()
+        for name, owner, mode in (
+            ("secret", 0, 0o600),
+            ("su", 0, 0o4755),
+            ("bobs", CARL, 0o600),
+            ("kept", kept, 0o600),
+            ("record.json", 0, 0o644),
+            ("folder/x", 0, 0o644),
+            ("folder/file", kept, 0o644),
+            ("folder/authorized_keys", kept, 0o600),
+        ):
+            (top / name).write_text(f'{{"a": "{name}"}}\n')
+            os.chown(top / name, owner, owner)
+            (top / name).chmod(mode)
+        # As where Ansible's own account has its keys: nothing may be made there, nor its mode changed.
+        os.chown(top / "folder", kept, kept)
+        (top / "folder").chmod(0o755)
+        names = ("secret", "su", "bobs", "kept", "folder", "folder/file", ".", "none")
+        self.targets = [
+            *(str(top / name) for name in names),
+            "/dev/zero",
+            "/dev/full",
+            "/proc/self/mem",
+            "/",
+            "x",
+            "..",
+        ]
+        # What an account can give a second name where the system does not forbid it, and a container always.
+        self.linkable = [str(top / name) for name in ("secret", "su", "bobs", "record.json")]
+        self.before = self.look()
+
+    def look(self) -> dict[str, tuple[int, int, int, int, str]]:
+        """Owner, mode, time of the last change and digest of all that is there."""
+        seen = {}
+        for path in [self.top, *sorted(self.top.rglob("*"))]:
+            status = path.lstat()
+            digest = hashlib.sha256(path.read_bytes()).hexdigest() if stat.S_ISREG(status.st_mode) else ""
+            seen[str(path)] = (status.st_uid, status.st_gid, status.st_mode, status.st_mtime_ns, digest)
+        return seen
+
+    def changed(self) -> list[str]:
+        now = self.look()
+        return sorted(path for path in {*now, *self.before} if now.get(path) != self.before.get(path))
+
+
+def plant(top: Path, names: Names, canary: Canary, random: Random) -> None:
+    """Make one tree. What root looks for is there as it should be, or as it should not."""
+    top.mkdir()
+    at = os.open(top, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        owner = random.choice((ADA, ADA, ADA, BOB, 0))
+        os.fchown(at, owner, owner)
+        os.fchmod(at, random.choice((0o755, 0o777, 0o777, 0o1777, 0o2777)))
+        for directory in names.directories:
+            _place(at, directory, canary, random, likely=0.8)
+        for name in (*names.entries, *random.sample((LONG, BROKEN, SHOWY, "x", "y", ".z"), 3)):
+            _place(at, name, canary, random, likely=0)
+        if random.random() < 0.02:
+            _chain(at, random)
+    finally:
+        os.close(at)
+
+
+def _place(top: int, path: str, canary: Canary, random: Random, likely: float) -> None:
+    """Put a directory, by so much, or something else to a path; nothing where a link is on the way."""
+    *way, name = path.split("/")
+    at = os.dup(top)
+    try:
+        for step in way:
+            inner = os.open(step, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=at)
+            os.close(at)
+            at = inner
+        if random.random() < likely:
+            os.mkdir(name, dir_fd=at)
+            _own(at, name, random)
+        else:
+            _entry(at, name, canary, random)
+    except OSError:  # what is on the way, or there already, is something else
+        return
+    finally:
+        os.close(at)
+
+
+def _own(at: int, name: str, random: Random) -> None:
+    owner = random.choice((ADA, ADA, BOB, 0))
+    os.chown(name, owner, owner, dir_fd=at, follow_symlinks=False)
+    os.chmod(name, random.choice((0o700, 0o755, 0o777, 0o777, 0o777)), dir_fd=at)
+
+
+def _entry(at: int, name: str, canary: Canary, random: Random) -> None:
+    """Something at a name: mostly a file or a directory of ada's, else what she could put there."""
+    kind = random.randrange(12)
+    if kind < 4:
+        _file(at, name, random)
+    elif kind < 6:
+        os.mkdir(name, dir_fd=at)
+        inner = os.open(name, os.O_RDONLY | os.O_DIRECTORY, dir_fd=at)
+        for other in random.sample(("x", "y", BROKEN, "authorized_keys"), 2):
+            os.symlink(random.choice(canary.targets), other, dir_fd=inner)
+        os.close(inner)
+        _own(at, name, random)
+    elif kind < 8:
+        os.symlink(random.choice(canary.targets), name, dir_fd=at)
+        os.chown(name, ADA, ADA, dir_fd=at, follow_symlinks=False)
+    elif kind == 8:
+        os.link(random.choice(canary.linkable), name, dst_dir_fd=at)
+    elif kind == 9:
+        os.mkfifo(name, dir_fd=at)
+        os.chown(name, ADA, ADA, dir_fd=at)
+        os.chmod(name, 0o666, dir_fd=at)
+    elif kind == 10:
+        device = random.choice((os.makedev(1, 5), os.makedev(1, 3), os.makedev(1, 7)))  # zero, null, full
+        os.mknod(name, stat.S_IFCHR, device, dir_fd=at)
+        os.chmod(name, 0o666, dir_fd=at)
+    elif len(name) < 80:
+        with socket.socket(socket.AF_UNIX) as end:
+            end.bind(f"/proc/self/fd/{at}/{name}".encode(errors="surrogateescape"))
+
+
+def _file(at: int, name: str, random: Random) -> None:
+    content = random.choice((b"x\n", b"[" * 5000, b'{"a": 1}', b"\xff\0", b"x" * 100_000, b""))
+    file = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644, dir_fd=at)
+    os.write(file, content)
+    owner = random.choice((ADA, ADA, ADA, BOB, 0))
+    os.fchown(file, owner, random.choice((owner, 0, ADA)))
+    os.fchmod(file, random.choice((0o644, 0o600, 0o666, 0o4755, 0o2755, 0)))
+    os.close(file)
+
+
+def _chain(at: int, random: Random) -> None:
+    """Directories in directories, each of ada's."""
+    above = os.dup(at)
+    for _ in range(DEPTH):
+        with contextlib.suppress(FileExistsError):
+            os.mkdir("d", dir_fd=above)
+        inner = os.open("d", os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=above)
+        os.close(above)
+        above = inner
+        os.fchown(above, ADA, ADA)
+    os.symlink("/", "end", dir_fd=above)
+    os.close(above)
+
+
+class Attacker:
+    """A process of an account that goes on exchanging, linking and removing in the tree that root is at."""
+
+    def __init__(self, base: Path, uid: int, names: Names, targets: Sequence[str], seed: int) -> None:
+        self.shared = mmap.mmap(-1, 16)
+        self.pid = os.fork()
+        if self.pid == 0:
+            try:
+                os.setgroups([])
+                os.setresgid(uid, uid, uid)
+                os.setresuid(uid, uid, uid)
+                self._live(base, names, targets, Random(seed))
+            finally:
+                os._exit(0)
+
+    def at(self, number: int) -> None:
+        """Go to the tree of this number; 0: rest."""
+        self.shared[:8] = struct.pack("q", number)
+
+    def did(self) -> int:
+        """How much it has done."""
+        return int(struct.unpack("q", self.shared[8:])[0])
+
+    def end(self) -> None:
+        os.kill(self.pid, signal.SIGKILL)
+        os.waitpid(self.pid, 0)
+
+    def _live(self, base: Path, names: Names, targets: Sequence[str], random: Random) -> None:
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.alarm(600)  # should the test be gone
+        places = [*names.entries, *names.directories, "x", "y", ".z", BROKEN]
+        top, current, done = -1, 0, 0
+        while True:
+            number = struct.unpack("q", self.shared[:8])[0]
+            if number != current:
+                if top >= 0:
+                    os.close(top)
+                top, current = -1, number
+                with contextlib.suppress(OSError):
+                    top = os.open(base / f"t{number}", os.O_RDONLY | os.O_DIRECTORY)
+            if top < 0:
+                os.sched_yield()
+                current = 0
+                continue
+            one, other = random.choice(places), random.choice(places)
+            for _ in range(random.randrange(1, 6)):
+                _exchange(top, one, other)
+            with contextlib.suppress(OSError):
+                _trouble(top, one, other, targets, random)
+            done += 1
+            self.shared[8:] = struct.pack("q", done)
+
+
+def _exchange(top: int, one: str, other: str) -> None:
+    _LIBC.renameat2(top, os.fsencode(one), top, os.fsencode(other), _EXCHANGE)
+
+
+def _trouble(top: int, one: str, other: str, targets: Sequence[str], random: Random) -> None:
+    choice = random.randrange(12)
+    if choice == 0:
+        os.symlink(random.choice(targets), one, dir_fd=top)
+    elif choice == 1:
+        os.rename(one, ".aside", src_dir_fd=top, dst_dir_fd=top)
+        os.symlink(random.choice(targets), one, dir_fd=top)
+    elif choice == 2:
+        os.rename(".aside", one, src_dir_fd=top, dst_dir_fd=top)
+    elif choice == 3:
+        os.mkfifo(one, 0o666, dir_fd=top)
+    elif choice == 4:
+        os.link(one, other, src_dir_fd=top, dst_dir_fd=top, follow_symlinks=False)
+    elif choice == 5:
+        os.mkdir(one, 0o777, dir_fd=top)
+    elif choice == 6:
+        os.unlink(one, dir_fd=top)
+    elif choice == 7:
+        os.close(os.open(one, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666, dir_fd=top))
+
+
+@contextlib.contextmanager
+def attacked(base: Path, uid: int, names: Names, canary: Canary, seed: int) -> Iterator[Attacker]:
+    attacker = Attacker(base, uid, names, canary.targets, seed)
+    try:
+        yield attacker
+    finally:
+        attacker.end()

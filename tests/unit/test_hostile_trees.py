@@ -1,0 +1,174 @@
+"""Whatever lies in a home, on the share or in a local place, and changes meanwhile: root touches nothing outside.
+
+5,000 trees in all. GPUSTEAD_FUZZ_SEED and GPUSTEAD_FUZZ_TREES choose others, and another number.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import resource
+import signal
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import pytest
+from ansible_collections.gpustead.cluster.plugins.module_utils import (
+    accounts,
+    as_account,
+    nas_files,
+    node_records,
+    probes,
+)
+from ansible_collections.gpustead.cluster.plugins.module_utils.as_account import Identity
+from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
+from hostile_trees import ADA, ADAS_NEXT, BOB, CARL, Canary, Names, attacked, plant
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="takes the ids of other users")
+SEED = int(os.environ.get("GPUSTEAD_FUZZ_SEED", "17"))
+TREES = int(os.environ.get("GPUSTEAD_FUZZ_TREES", "5000"))
+SLOWEST = 15  # seconds for one call, on a machine that does other work too: it must not wait for an account
+WHO = Identity(ADA, ADA)
+
+HOME = Names((".ssh", "a", "a/b"), (".ssh/authorized_keys", ".ssh/x", "a/b/file", "a/x", "file"))
+SHARE = Names(
+    (".cluster", ".cluster/nodes", "users", "users/ada"), ("users/ada/token", "users/ada/link", ".cluster/images.json")
+)
+BOARD = Names(("a",), ("a.json", "b.json", "c.json", ".d.json", "a/x.json"))
+LOCAL = Names(("cache", "vscode-server", "cache/x"), ("cache/file", "shell_history", "vscode-server/x"))
+
+MOVE = accounts.Move("ada", (ADA,), (ADA,), ADAS_NEXT, ADAS_NEXT, True, "/home/ada", ("/home",))
+
+
+def entry(path: str, state: str, **more: Any) -> nas_files.Entry:
+    return nas_files.parse({"path": path, "state": state, "owner": ADA, "group": ADA, "mode": "0640", **more})
+
+
+SETTLED = [
+    entry("users", "directory", mode="1777"),
+    entry("users/ada", "directory", mode="0700"),
+    entry("users/ada/token", "file", generate=32, mode="0600"),
+    entry(".cluster/images.json", "file", content="new\n"),
+]
+LEFT = [
+    entry(".cluster/images.json", "existing", mode="0600"),
+    entry("users/ada/link", "link", target="/local/x", mode=""),
+    entry("users/ada/token", "absent"),
+]
+
+
+def settle(entries: list[nas_files.Entry]) -> Callable[[Path], object]:
+    return lambda top: nas_files.settle_all(str(top), entries, False, 10)
+
+
+def replace(top: Path) -> None:
+    def work() -> None:
+        with as_account.parent(str(top), ".ssh/authorized_keys") as (directory, name):
+            as_account.put(directory, name, b"new\n", 0o600)
+
+    try:
+        as_account.run(work, WHO, timeout=10)
+    except PermissionError:
+        return
+
+
+def probe(top: Path) -> None:
+    shared = {"as": str(ADA)}
+    specs: list[probes.Spec] = [
+        ("file", {"name": f"{top}/a/b/file", **shared}),
+        ("lines", {"name": f"{top}/.ssh/authorized_keys", "lines": ["x"], "exclusive": True, **shared}),
+        ("tree", {"name": f"{top}/a", **shared}),
+    ]
+    values = probes.observe(specs, probes.Host(), timeout=10)
+    assert sorted(values) == sorted(f"{kind} {subject['name']}" for kind, subject in specs)
+
+
+@dataclass(frozen=True)
+class Target:
+    """A way in which root works on what is not root's; `share` of the trees is for it."""
+
+    name: str
+    names: Names
+    call: Callable[[Path], object]
+    share: float
+    attacker: int = BOB
+
+
+TARGETS = [
+    Target("renumbers a home", HOME, lambda top: accounts.rechown(str(top), MOVE), 0.2),
+    Target("renumbers the home of who attacks", HOME, lambda top: accounts.rechown(str(top), MOVE), 0.1, ADA),
+    Target("reads a file", HOME, lambda top: as_account.read(str(top), "a/b/file", WHO, owner=ADA, timeout=10), 0.1),
+    Target("reads JSON", SHARE, lambda top: as_account.read_json(str(top), ".cluster/images.json", WHO), 0.1),
+    Target("replaces a file", HOME, replace, 0.1),
+    Target("makes files on the share", SHARE, settle(SETTLED), 0.1),
+    Target("makes files where their owner attacks", SHARE, settle(SETTLED), 0.05, ADA),
+    Target("takes away from the share", SHARE, settle(LEFT), 0.1),
+    Target("reads the board", BOARD, node_records.read_board, 0.05),
+    Target("looks for receipts", HOME, probe, 0.1),
+]
+
+
+@contextlib.contextmanager
+def within_limits() -> Iterator[None]:
+    """What would wait for an account, or read without end, is stopped: an exception that is not ours."""
+
+    def stop(_signal: int, _frame: object) -> None:
+        raise TimeoutError(f"it took more than {SLOWEST} s")
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    former = signal.signal(signal.SIGALRM, stop)
+    taken = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (taken + (1 << 30), hard))
+    signal.alarm(SLOWEST)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, former)
+        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
+
+
+@pytest.fixture(scope="module")
+def base() -> Iterator[Path]:
+    """A place in memory, where there is one, that others may pass."""
+    memory = Path("/dev/shm")
+    top = Path(tempfile.mkdtemp(prefix="gpustead-", dir=memory if os.access(memory, os.W_OK | os.X_OK) else None))
+    top.chmod(0o711)
+    yield top
+    # Not by Python, which recurses.
+    subprocess.run(["rm", "-rf", "--", str(top)], check=True)
+
+
+def test_each_part_of_the_trees_is_for_somebody() -> None:
+    assert sum(target.share for target in TARGETS) == pytest.approx(1)
+
+
+@pytest.mark.parametrize("target", TARGETS, ids=lambda target: target.name)
+def test_nothing_outside_changes_and_every_end_is_ours(target: Target, base: Path) -> None:
+    folder = base / target.name.replace(" ", "-")
+    folder.mkdir(mode=0o755)
+    canary = Canary(base / f"{folder.name}-outside", CARL if target.attacker == ADA else ADA)
+    descriptors = len(os.listdir("/proc/self/fd"))
+    with attacked(folder, target.attacker, target.names, canary, SEED) as attacker:
+        for number in range(1, round(TREES * target.share) + 1):
+            where = f"tree {number} of seed {SEED}, {target.name}"
+            top = folder / f"t{number}"
+            plant(top, target.names, canary, Random(f"{SEED} {target.name} {number}"))
+            attacker.at(number if number % 5 else 0)  # each fifth is left as it was planted
+            try:
+                with within_limits():
+                    target.call(top)
+            except GpusteadError:
+                pass
+            except Exception as error:
+                pytest.fail(f"{where}: {type(error).__name__}: {error}")
+            assert canary.changed() == [], where
+    assert attacker.did() > 0
+    assert len(os.listdir("/proc/self/fd")) <= descriptors + 1
+    with pytest.raises(ChildProcessError):
+        os.waitpid(-1, os.WNOHANG)
