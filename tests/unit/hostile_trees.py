@@ -11,6 +11,7 @@ import signal
 import socket
 import stat
 import struct
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +23,9 @@ _LIBC = ctypes.CDLL(None, use_errno=True)
 
 LONG = "l" * 255
 BROKEN = os.fsdecode(b"caf\xe9\xff")  # no UTF-8
+BAIT = "bait"
 SHOWY = "\x1b]0;owned\x07\n"
+FILE, DIRECTORY, LINK, HARD_LINK, FIFO, DEVICE, SOCKET, ANY = range(8)
 DEPTH = 1200  # deeper than Python recurses
 
 
@@ -97,17 +100,23 @@ def plant(top: Path, names: Names, canary: Canary, random: Random) -> None:
         os.fchown(at, owner, owner)
         os.fchmod(at, random.choice((0o755, 0o777, 0o777, 0o1777, 0o2777)))
         for directory in names.directories:
-            _place(at, directory, canary, random, likely=0.8)
+            _place(at, directory, canary, random, DIRECTORY if random.random() < 0.8 else ANY)
+        # What is exchanged with what root looks for.
+        prey = random.choice(names.entries)
+        way = prey.rpartition("/")[0]
+        _place(at, f"{way}/{BAIT}".lstrip("/"), canary, random, random.randrange(DIRECTORY, ANY))
+        if random.random() < 0.5:
+            _place(at, prey, canary, random, FILE)
         for name in (*names.entries, *random.sample((LONG, BROKEN, SHOWY, "x", "y", ".z"), 3)):
-            _place(at, name, canary, random, likely=0)
+            _place(at, name, canary, random)
         if random.random() < 0.02:
             _chain(at, random)
     finally:
         os.close(at)
 
 
-def _place(top: int, path: str, canary: Canary, random: Random, likely: float) -> None:
-    """Put a directory, by so much, or something else to a path; nothing where a link is on the way."""
+def _place(top: int, path: str, canary: Canary, random: Random, kind: int = ANY) -> None:
+    """Put something to a path; nothing where a link is on the way."""
     *way, name = path.split("/")
     at = os.dup(top)
     try:
@@ -115,45 +124,38 @@ def _place(top: int, path: str, canary: Canary, random: Random, likely: float) -
             inner = os.open(step, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=at)
             os.close(at)
             at = inner
-        if random.random() < likely:
-            os.mkdir(name, dir_fd=at)
-            _own(at, name, random)
-        else:
-            _entry(at, name, canary, random)
+        _entry(at, name, canary, random, kind)
     except OSError:  # what is on the way, or there already, is something else
         return
     finally:
         os.close(at)
 
 
-def _own(at: int, name: str, random: Random) -> None:
-    owner = random.choice((ADA, ADA, BOB, 0))
-    os.chown(name, owner, owner, dir_fd=at, follow_symlinks=False)
-    os.chmod(name, random.choice((0o700, 0o755, 0o777, 0o777, 0o777)), dir_fd=at)
-
-
-def _entry(at: int, name: str, canary: Canary, random: Random) -> None:
-    """Something at a name: mostly a file or a directory of ada's, else what she could put there."""
-    kind = random.randrange(12)
-    if kind < 4:
+def _entry(at: int, name: str, canary: Canary, random: Random, kind: int) -> None:
+    """Something of a kind at a name; of any: mostly a file or a directory of ada's, else what she could put there."""
+    if kind == ANY:
+        kind = random.choice((FILE, FILE, FILE, FILE, DIRECTORY, DIRECTORY, LINK, LINK, *range(HARD_LINK, ANY)))
+    if kind == FILE:
         _file(at, name, random)
-    elif kind < 6:
+    elif kind == DIRECTORY:
         os.mkdir(name, dir_fd=at)
         inner = os.open(name, os.O_RDONLY | os.O_DIRECTORY, dir_fd=at)
-        for other in random.sample(("x", "y", BROKEN, "authorized_keys"), 2):
+        for other in random.sample(("x", "y", BROKEN, "authorized_keys"), random.randrange(3)):
             os.symlink(random.choice(canary.targets), other, dir_fd=inner)
         os.close(inner)
-        _own(at, name, random)
-    elif kind < 8:
+        owner = random.choice((ADA, ADA, BOB, 0))
+        os.chown(name, owner, owner, dir_fd=at, follow_symlinks=False)
+        os.chmod(name, random.choice((0o700, 0o755, 0o777, 0o777, 0o777)), dir_fd=at)
+    elif kind == LINK:
         os.symlink(random.choice(canary.targets), name, dir_fd=at)
         os.chown(name, ADA, ADA, dir_fd=at, follow_symlinks=False)
-    elif kind == 8:
+    elif kind == HARD_LINK:
         os.link(random.choice(canary.linkable), name, dst_dir_fd=at)
-    elif kind == 9:
+    elif kind == FIFO:
         os.mkfifo(name, dir_fd=at)
         os.chown(name, ADA, ADA, dir_fd=at)
         os.chmod(name, 0o666, dir_fd=at)
-    elif kind == 10:
+    elif kind == DEVICE:
         device = random.choice((os.makedev(1, 5), os.makedev(1, 3), os.makedev(1, 7)))  # zero, null, full
         os.mknod(name, stat.S_IFCHR, device, dir_fd=at)
         os.chmod(name, 0o666, dir_fd=at)
@@ -190,7 +192,7 @@ class Attacker:
     """A process of an account that goes on exchanging, linking and removing in the tree that root is at."""
 
     def __init__(self, base: Path, uid: int, names: Names, targets: Sequence[str], seed: int) -> None:
-        self.shared = mmap.mmap(-1, 16)
+        self.shared = mmap.mmap(-1, 24)
         self.pid = os.fork()
         if self.pid == 0:
             try:
@@ -202,12 +204,16 @@ class Attacker:
                 os._exit(0)
 
     def at(self, number: int) -> None:
-        """Go to the tree of this number; 0: rest."""
+        """Go to the tree of this number, and begin; 0: rest."""
         self.shared[:8] = struct.pack("q", number)
+        for _ in range(100 if number else 0):
+            if struct.unpack("q", self.shared[16:])[0] == number:
+                return
+            time.sleep(0.0002)
 
     def did(self) -> int:
         """How much it has done."""
-        return int(struct.unpack("q", self.shared[8:])[0])
+        return int(struct.unpack("q", self.shared[8:16])[0])
 
     def end(self) -> None:
         os.kill(self.pid, signal.SIGKILL)
@@ -216,31 +222,45 @@ class Attacker:
     def _live(self, base: Path, names: Names, targets: Sequence[str], random: Random) -> None:
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
         signal.alarm(600)  # should the test be gone
-        places = [*names.entries, *names.directories, "x", "y", ".z", BROKEN]
-        top, current, done = -1, 0, 0
+        ways = sorted({entry.rpartition("/")[0] or "." for entry in names.entries})
+        current, done = 0, 0
+        opened: list[tuple[int, list[str]]] = []
         while True:
             number = struct.unpack("q", self.shared[:8])[0]
-            if number != current:
-                if top >= 0:
-                    os.close(top)
-                top, current = -1, number
-                with contextlib.suppress(OSError):
-                    top = os.open(base / f"t{number}", os.O_RDONLY | os.O_DIRECTORY)
-            if top < 0:
+            if number != current or not opened:
+                for folder, _names in opened:
+                    os.close(folder)
+                current, opened = number, list(_folders(base / f"t{number}", ways))
+                self.shared[16:] = struct.pack("q", number)
+            if not opened:
                 os.sched_yield()
-                current = 0
                 continue
-            one, other = random.choice(places), random.choice(places)
-            for _ in range(random.randrange(1, 6)):
-                _exchange(top, one, other)
-            with contextlib.suppress(OSError):
-                _trouble(top, one, other, targets, random)
+            folder, inside = random.choice(opened)
+            one, other = (
+                (BAIT, random.choice(inside)) if random.random() < 0.7 else random.sample([*inside, BAIT, "x"], 2)
+            )
+            first, second = os.fsencode(one), os.fsencode(other)
+            for _ in range(random.randrange(1, 60)):
+                _LIBC.renameat2(folder, first, folder, second, _EXCHANGE)
+            if random.random() < 0.1:
+                with contextlib.suppress(OSError):
+                    _trouble(folder, one, other, targets, random)
             done += 1
-            self.shared[8:] = struct.pack("q", done)
+            self.shared[8:16] = struct.pack("q", done)
 
 
-def _exchange(top: int, one: str, other: str) -> None:
-    _LIBC.renameat2(top, os.fsencode(one), top, os.fsencode(other), _EXCHANGE)
+def _folders(top: Path, ways: Sequence[str]) -> Iterator[tuple[int, list[str]]]:
+    """The directories of a tree in which root looks for something, with the names that are there."""
+    for way in ways:
+        try:
+            folder = os.open(top / way, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+        except OSError:
+            continue
+        names = [name for name in os.listdir(folder) if name != BAIT]
+        if names:
+            yield folder, names
+        else:
+            os.close(folder)
 
 
 def _trouble(top: int, one: str, other: str, targets: Sequence[str], random: Random) -> None:

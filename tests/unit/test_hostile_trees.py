@@ -100,14 +100,14 @@ class Target:
 
 
 TARGETS = [
-    Target("renumbers a home", HOME, lambda top: accounts.rechown(str(top), MOVE), 0.2),
-    Target("renumbers the home of who attacks", HOME, lambda top: accounts.rechown(str(top), MOVE), 0.1, ADA),
+    Target("renumbers a home", HOME, lambda top: accounts.rechown(str(top), MOVE), 0.25),
+    Target("renumbers the home of who attacks", HOME, lambda top: accounts.rechown(str(top), MOVE), 0.2, ADA),
     Target("reads a file", HOME, lambda top: as_account.read(str(top), "a/b/file", WHO, owner=ADA, timeout=10), 0.1),
-    Target("reads JSON", SHARE, lambda top: as_account.read_json(str(top), ".cluster/images.json", WHO), 0.1),
+    Target("reads JSON", SHARE, lambda top: as_account.read_json(str(top), ".cluster/images.json", WHO), 0.05),
     Target("replaces a file", HOME, replace, 0.1),
-    Target("makes files on the share", SHARE, settle(SETTLED), 0.1),
-    Target("makes files where their owner attacks", SHARE, settle(SETTLED), 0.05, ADA),
-    Target("takes away from the share", SHARE, settle(LEFT), 0.1),
+    Target("makes files on the share", SHARE, settle(SETTLED), 0.08),
+    Target("makes files where their owner attacks", SHARE, settle(SETTLED), 0.04, ADA),
+    Target("takes away from the share", SHARE, settle(LEFT), 0.08),
     Target("reads the board", BOARD, node_records.read_board, 0.05),
     Target("looks for receipts", HOME, probe, 0.1),
 ]
