@@ -100,7 +100,7 @@ class Target:
 
 
 TARGETS = [
-    Target("renumbers a home", HOME, lambda top: accounts.rechown(str(top), MOVE), 0.25),
+    Target("renumbers a home", HOME, lambda top: accounts.rechown(str(top), MOVE), 0.2),
     Target("renumbers the home of who attacks", HOME, lambda top: accounts.rechown(str(top), MOVE), 0.2, ADA),
     Target("reads a file", HOME, lambda top: as_account.read(str(top), "a/b/file", WHO, owner=ADA, timeout=10), 0.1),
     Target("reads JSON", SHARE, lambda top: as_account.read_json(str(top), ".cluster/images.json", WHO), 0.05),
