@@ -17,13 +17,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 
-ADA, ADAS_NEXT, BOB, CARL = 61500, 61510, 61501, 61502
+ADA, ADAS_NEXT, BOB, CARL, SERVICE = 61500, 61510, 61501, 61502, 61520
 _EXCHANGE = 2  # renameat2(2): RENAME_EXCHANGE
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
 LONG = "l" * 255
 BROKEN = os.fsdecode(b"caf\xe9\xff")  # no UTF-8
-BAIT = "bait"
+BAIT, MARK = "bait", "canary"
 SHOWY = "\x1b]0;owned\x07\n"
 FILE, DIRECTORY, LINK, HARD_LINK, FIFO, DEVICE, SOCKET, ANY = range(8)
 DEPTH = 1200  # deeper than Python recurses
@@ -31,10 +31,12 @@ DEPTH = 1200  # deeper than Python recurses
 
 @dataclass(frozen=True)
 class Names:
-    """What root looks for in a kind of tree: directories on the way, and the entries in these."""
+    """What root looks for in a kind of tree: directories on the way, and the entries in these; its top's owners and modes."""
 
     directories: tuple[str, ...]
     entries: tuple[str, ...]
+    owners: tuple[int, ...] = (ADA, ADA, ADA, BOB, 0)
+    modes: tuple[int, ...] = (0o755, 0o777, 0o777, 0o1777, 0o2777)
 
 
 class Canary:
@@ -54,10 +56,10 @@ class Canary:
             ("kept", kept, 0o600),
             ("record.json", 0, 0o644),
             ("folder/x", 0, 0o644),
-            ("folder/file", kept, 0o644),
+            ("folder/file", kept, 0o600),
             ("folder/authorized_keys", kept, 0o600),
         ):
-            (top / name).write_text(f'{{"a": "{name}"}}\n')
+            (top / name).write_text(f'{{"a": "{MARK} {name}"}}\n')
             os.chown(top / name, owner, owner)
             (top / name).chmod(mode)
         # As where Ansible's own account has its keys: nothing may be made there, nor its mode changed.
@@ -86,6 +88,13 @@ class Canary:
             seen[str(path)] = (status.st_uid, status.st_gid, status.st_mode, status.st_mtime_ns, digest)
         return seen
 
+    def told(self, said: object) -> list[str]:
+        """What of it has become somebody's to read, in what root brought back."""
+        closed = [
+            path.name for path in self.top.rglob("*") if path.is_file() and not path.lstat().st_mode & stat.S_IROTH
+        ]
+        return [name for name in closed if f"{MARK} {name}" in repr(said)]
+
     def changed(self) -> list[str]:
         now = self.look()
         return sorted(path for path in {*now, *self.before} if now.get(path) != self.before.get(path))
@@ -96,9 +105,9 @@ def plant(top: Path, names: Names, canary: Canary, random: Random) -> None:
     top.mkdir()
     at = os.open(top, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        owner = random.choice((ADA, ADA, ADA, BOB, 0))
+        owner = random.choice(names.owners)
         os.fchown(at, owner, owner)
-        os.fchmod(at, random.choice((0o755, 0o777, 0o777, 0o1777, 0o2777)))
+        os.fchmod(at, random.choice(names.modes))
         for directory in names.directories:
             _place(at, directory, canary, random, DIRECTORY if random.random() < 0.8 else ANY)
         # What is exchanged with what root looks for.
@@ -143,7 +152,7 @@ def _entry(at: int, name: str, canary: Canary, random: Random, kind: int) -> Non
         for other in random.sample(("x", "y", BROKEN, "authorized_keys"), random.randrange(3)):
             os.symlink(random.choice(canary.targets), other, dir_fd=inner)
         os.close(inner)
-        owner = random.choice((ADA, ADA, BOB, 0))
+        owner = random.choice((ADA, ADA, ADA, BOB, SERVICE, 0))
         os.chown(name, owner, owner, dir_fd=at, follow_symlinks=False)
         os.chmod(name, random.choice((0o700, 0o755, 0o777, 0o777, 0o777)), dir_fd=at)
     elif kind == LINK:
