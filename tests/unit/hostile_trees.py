@@ -31,7 +31,7 @@ DEPTH = 1200  # deeper than Python recurses
 
 @dataclass(frozen=True)
 class Names:
-    """What root looks for in a kind of tree: directories on the way, and the entries in these; its top's owners and modes."""
+    """What root looks for in a kind of tree: directories on the way, and entries in these; how its top may be."""
 
     directories: tuple[str, ...]
     entries: tuple[str, ...]
