@@ -22,7 +22,7 @@ _PATHLIB = {
     "absolute", "chmod", "exists", "expanduser", "glob", "hardlink_to", "is_block_device", "is_char_device",
     "is_dir", "is_fifo", "is_file", "is_mount", "is_socket", "is_symlink", "iterdir", "lchmod", "link_to", "lstat",
     "mkdir", "open", "read_bytes", "read_text", "readlink", "rename", "resolve", "rglob", "rmdir", "samefile",
-    "stat", "symlink_to", "touch", "unlink", "walk", "write_bytes", "write_text",
+    "stat", "symlink_to", "touch", "unlink", "write_bytes", "write_text",
 }  # fmt: skip
 # Of AnsibleModule.
 _ANSIBLE = {
@@ -111,15 +111,19 @@ def touches(source: str) -> Iterator[Touch]:
 
 
 def called_by(source: str, function: str) -> set[str]:
-    """The outermost functions of a module that mention a function, by its name."""
+    """The outermost functions of a module that mention a function, by its name or as a method of their own."""
     found: set[str] = set()
+    last = function.rpartition(".")[2]
     for top in ast.parse(source).body:
         inner = top.body if isinstance(top, ast.ClassDef) else [top]
         prefix = f"{top.name}." if isinstance(top, ast.ClassDef) else ""
         for node in inner:
             name = prefix + str(getattr(node, "name", "-"))
-            mentioned = {one.id for one in ast.walk(node) if isinstance(one, ast.Name)}
-            mentioned |= {one.attr for one in ast.walk(node) if isinstance(one, ast.Attribute)}
-            if function.rpartition(".")[2] in mentioned and name != function:
+            names = [one for one in ast.walk(node) if isinstance(one, ast.Name) and one.id == last]
+            own = any(isinstance(one, ast.Attribute) and _dotted(one) == f"self.{last}" for one in ast.walk(node))
+            # A variable or an argument of that name is something else.
+            given = {one.arg for one in ast.walk(node) if isinstance(one, ast.arg)}
+            mentioned = bool(names) and last not in given and all(isinstance(one.ctx, ast.Load) for one in names)
+            if (mentioned or own) and name != function:
                 found.add(name)
     return found

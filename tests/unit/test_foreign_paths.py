@@ -21,10 +21,13 @@ SCOPES = scopes(ROLES, PLAYBOOKS)
 
 # Our modules that are given foreign paths, or what lay at such: each goes through the library as_account.
 OURS = {
+    "binds": "opened without a link, and what was opened is mounted",
+    "local_place": "in a directory that only root enters; what lies in an account's, and in its home, as the account",
+    "mesh_user_key": "as its owner",
     "nas_files": "as the owner of each entry",
     "node_records_info": "as the account that owns the board",
-    "node_verify": "each file as who may read it, by the probes",
-    "registry_prune": "names of images, no path",
+    "node_verify": "each file as who may read it",
+    "share_read_info": "as the account that is named",
     "uid_match": "through descriptors alone, each id from the descriptor that it is given to",
 }
 
@@ -44,7 +47,6 @@ BY_ROOT: dict[tuple[str, str], str] = {
     ("roles/nas/tasks/server_glusterfs.yml", "Make the brick"): EXPORT,
     ("roles/nas/tasks/server_glusterfs_volume.yml", "Create the volume"): EXPORT,
     ("roles/nas/tasks/server_nfs4.yml", "Make the exported directory"): EXPORT,
-    ("roles/workspace/tasks/local.yml", "Make the directory of all"): "root's own, above those of the accounts",
 }
 
 # Programs that a task runs in a container: what they print is not capped.
@@ -114,10 +116,13 @@ def made_of(scope: Scope, text: str) -> list[str]:
     return found
 
 
-# What root looks at itself, though its path says somebody else's: by descriptor, and never below it.
+# What root looks at itself, though its path says somebody else's: through no link, and not below it.
+NAMED = "type, mode and owner of names that lie in directories that only root enters; copies that are root's"
 SEEN_BY_ROOT = {
     ("nas", "{{ nas_server_export_path }}"): EXPORT,
     ("nas", "{{ nas_server_export_path | dirname }}"): EXPORT,
+    ("workspace", "{{ __workspace_plan.receipt.file }}"): NAMED,
+    ("workspace", "{{ __workspace_plan.receipt.tree }}"): NAMED,
 }
 
 
