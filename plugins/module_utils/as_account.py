@@ -84,7 +84,7 @@ def run(
     refused = [number for number in (who.uid, who.gid, *who.groups) if not 0 <= number < _NOBODYS]
     if refused:  # -1 is "as it is" for the kernel: the work would be root's
         raise GpusteadError(f"id {refused[0]} of {who}", f"one from 0 to {_NOBODYS - 1}", "Correct the account's ids.")
-    become = functools.partial(_become, who, timeout, memory, os.getpid())
+    take_ids = functools.partial(become, who, timeout, memory, os.getpid())
     reader, writer = os.pipe()
     try:
         child = os.fork()
@@ -96,7 +96,7 @@ def run(
     if child == 0:
         try:
             os.close(reader)
-            _live(work, become, writer)
+            _live(work, take_ids, writer)
         finally:
             os._exit(1)
     os.close(writer)
@@ -108,9 +108,9 @@ def run(
     return _judge(answer, who, place)
 
 
-def _live(work: Callable[[], Any], become: Callable[[], None], writer: int) -> NoReturn:
+def _live(work: Callable[[], Any], take_ids: Callable[[], None], writer: int) -> NoReturn:
     """The child's life: become the account, work, write the outcome into the pipe, end."""
-    _tell(writer, become, "failed")
+    _tell(writer, take_ids, "failed")
     _tell(writer, lambda: {"said": work()}, "denied")
     os._exit(0)
 
@@ -142,8 +142,19 @@ def _tell(writer: int, part: Callable[[], dict[str, Any] | None], not_allowed: s
     os._exit(0)
 
 
-def _become(who: Identity, timeout: float, memory: int, parent: int) -> None:
-    """Give away what root has, in an order in which nothing can be taken back."""
+def become(who: Identity, timeout: float, memory: int, parent: int) -> None:
+    """Give away what root has, in an order in which nothing can be taken back. For a forked child alone.
+
+    Args:
+        who: whose ids; where we are not root they must be our own.
+        timeout: seconds of computing after which the kernel kills.
+        memory: bytes that may be taken on top of what the process has.
+        parent: the process that has forked this one, which ends with it.
+
+    Raises:
+        GpusteadError: we are neither root nor `who`.
+        OSError: the system refuses.
+    """
     os.setsid()  # away from the terminal, and a group of its own that can be killed
     null = os.open("/dev/null", os.O_RDWR)
     for fd in (0, 1, 2):  # an SSH session lasts as long as somebody holds these

@@ -307,7 +307,11 @@ def test_the_child_ends_with_who_asked() -> None:
     reader, writer = os.pipe()
     asks = os.fork()
     if asks == 0:
-        as_account.run(lambda: [os.write(writer, str(os.getpid()).encode()), time.sleep(60)], ADA)
+        try:
+            as_account.run(lambda: [os.write(writer, str(os.getpid()).encode()), time.sleep(60)], ADA)
+        finally:
+            os._exit(0)
+    os.close(writer)
     child = Path(f"/proc/{os.read(reader, 100).decode()}")
     os.kill(asks, signal.SIGKILL)
     os.waitpid(asks, 0)
@@ -351,13 +355,13 @@ def says():
     raise GpusteadError("\\x1b", "ü", "\\udcff")
 
 top = sys.argv[1]
-become = as_account._become
+become = as_account.become
 
 def become_and_close(*given):
     sys.meta_path.insert(0, Closed())
     become(*given)
 
-as_account._become = become_and_close
+as_account.become = become_and_close
 who = as_account.Identity(61500, 61600)
 works = [put, escapes, says, lambda: fails(ValueError("\\x1b")), lambda: fails(OSError(5, "ü", b"\\xff")), object]
 works += [lambda: b"\\xff".decode(), lambda: "\\udcff".encode(), lambda: fails(PermissionError(13, "no", "/x"))]

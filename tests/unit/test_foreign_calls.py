@@ -43,7 +43,7 @@ ALLOWED: dict[str, dict[str, str]] = {
         **all_of(OURS, "read_journal", "write_whole"),
     },
     "module_utils/accounts_leave.py": {**all_of(OURS, "leave", "read_record"), "_lock": SYSTEM},
-    "module_utils/as_account.py": {"_become": SYSTEM, **all_of(LIBRARY, "open_beneath", "parent", "put")},
+    "module_utils/as_account.py": {"become": SYSTEM, **all_of(LIBRARY, "open_beneath", "parent", "put")},
     "module_utils/authorized_keys.py": all_of(
         WORK, "_free", "_lead", "_settle_in", "_step", "forget", "is_kept", "put_aside", "take_back"
     ),
@@ -84,7 +84,8 @@ ALLOWED: dict[str, dict[str, str]] = {
     "module_utils/pci.py": all_of(SYSTEM, "_driver", "_gone", "_names", "_read", "gpus", "rdma"),
     "module_utils/pinned_file.py": all_of(PRIVATE, "fetch", "has"),
     "module_utils/probes/__init__.py": {
-        "_Child._work": SYSTEM,
+        "_Child._work": "the pipe to who asked",
+        "_apart": SYSTEM,
         "_touched": "links of the way alone, and none on a share; nothing is opened",
     },
     "module_utils/probes/docker.py": {"_runs": SYSTEM},
