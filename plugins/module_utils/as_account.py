@@ -14,6 +14,7 @@ import base64
 import contextlib
 import ctypes
 import errno
+import functools
 import json
 import os
 import resource
@@ -24,7 +25,7 @@ import stat
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import Any, Callable, NoReturn
 
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
@@ -36,6 +37,9 @@ _LIBC = ctypes.CDLL(None, use_errno=True)
 # Never a terminal, never for a child's program, and without waiting for who opens the other end of a FIFO.
 _SAFELY = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 _STEP = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+_NOBODYS = (1 << 32) - 1
+_LAST = b"\n"  # nothing in an answer of JSON
 
 # More than anything that we write has; later readers may recurse.
 _DEPTH = 30
@@ -77,12 +81,22 @@ def run(
         GpusteadError: the work's own, or it failed, took too long, too much memory, or said too much.
         PermissionError: the account may not; with the work's errno, text and file name.
     """
+    refused = [number for number in (who.uid, who.gid, *who.groups) if not 0 <= number < _NOBODYS]
+    if refused:  # -1 is "as it is" for the kernel: the work would be root's
+        raise GpusteadError(f"id {refused[0]} of {who}", f"one from 0 to {_NOBODYS - 1}", "Correct the account's ids.")
+    take_ids = functools.partial(become, who, timeout, memory, os.getpid())
     reader, writer = os.pipe()
-    child = os.fork()
+    try:
+        child = os.fork()
+    except OSError as error:
+        os.close(reader)
+        os.close(writer)
+        what = f"no process can be started to look at {place}: {error.strerror}"
+        raise GpusteadError(what, "one", "See what takes the processes or the memory of this host.") from error
     if child == 0:
         try:
             os.close(reader)
-            _live(work, who, writer, timeout, memory)
+            _live(work, take_ids, writer)
         finally:
             os._exit(1)
     os.close(writer)
@@ -94,45 +108,74 @@ def run(
     return _judge(answer, who, place)
 
 
-def _live(work: Callable[[], Any], who: Identity, writer: int, timeout: float, memory: int) -> NoReturn:
-    """The child's life: become `who`, work, write the outcome into the pipe, end."""
+def _live(work: Callable[[], Any], take_ids: Callable[[], None], writer: int) -> NoReturn:
+    """The child's life: become the account, work, write the outcome into the pipe, end."""
+    _tell(writer, take_ids, "failed")
+    _tell(writer, lambda: {"said": work()}, "denied")
+    os._exit(0)
+
+
+def _tell(writer: int, part: Callable[[], dict[str, Any] | None], not_allowed: str) -> None:
+    """Do a part of the life; its answer, or what it ended with, is the last thing that the child says.
+
+    `not_allowed`: how it is said that the account may not. That we could not become it must not be taken for that: who
+    asked would try as root.
+    """
     try:
-        os.setpgid(0, 0)
-        null = os.open("/dev/null", os.O_RDWR)
-        for fd in (0, 1, 2):  # an SSH session lasts as long as somebody holds these
-            os.dup2(null, fd)
-        _become(who, timeout, memory)
-        said = json.dumps({"said": work()})
-    except PermissionError as error:
-        said = json.dumps({"denied": [error.errno, error.strerror or str(error), _name(error.filename)]})
+        answer = part()
+        if answer is None:
+            return
+        said = json.dumps(answer)
     except GpusteadError as error:
         said = json.dumps({"error": [error.what, error.expected, error.remedy]})
     except OSError as error:
-        said = json.dumps({"failed": f"{error.strerror or error}{_at(error.filename)}", "errno": error.errno})
+        if isinstance(error, PermissionError) and not_allowed == "denied":
+            said = json.dumps({"denied": [error.errno, error.strerror or str(error), _name(error.filename)]})
+        else:
+            said = json.dumps({"failed": f"{error.strerror or error}{_at(error.filename)}", "errno": error.errno})
     except (MemoryError, RecursionError) as error:
         said = json.dumps({"failed": f"it takes more memory or depth than allowed ({type(error).__name__})"})
     except Exception as error:
         said = json.dumps({"failed": f"{type(error).__name__}: {error}"})
     with os.fdopen(writer, "wb") as pipe:
-        pipe.write(said.encode())
+        pipe.write(said.encode() + _LAST)
     os._exit(0)
 
 
-def _become(who: Identity, timeout: float, memory: int) -> None:
-    """Give away what root has, in an order in which nothing can be taken back."""
+def become(who: Identity, timeout: float, memory: int, parent: int) -> None:
+    """Give away what root has, in an order in which nothing can be taken back. For a forked child alone.
+
+    Args:
+        who: whose ids; where we are not root they must be our own.
+        timeout: seconds of computing after which the kernel kills.
+        memory: bytes that may be taken on top of what the process has.
+        parent: the process that has forked this one, which ends with it.
+
+    Raises:
+        GpusteadError: we are neither root nor `who`.
+        OSError: the system refuses.
+    """
+    os.setsid()  # away from the terminal, and a group of its own that can be killed
+    null = os.open("/dev/null", os.O_RDWR)
+    for fd in (0, 1, 2):  # an SSH session lasts as long as somebody holds these
+        os.dup2(null, fd)
+    with open("/proc/self/statm", "rb") as statm:
+        taken = int(statm.read().split()[0]) * resource.getpagesize()
+    _prctl(_PR_SET_DUMPABLE, 0)
     if os.geteuid() == 0:
         os.setgroups(list(who.groups))
         os.setresgid(who.gid, who.gid, who.gid)
         os.setresuid(who.uid, who.uid, who.uid)
-    elif (os.geteuid(), os.getegid()) != (who.uid, who.gid):
+    if (os.getresuid(), os.getresgid()) != ((who.uid,) * 3, (who.gid,) * 3):
         raise GpusteadError(f"this runs as uid {os.geteuid()}", f"root, or {who}", "Use become: true.")
     # The account may signal the child, as it may all that runs in its name; it must not look into root's memory.
-    _prctl(_PR_SET_DUMPABLE, 0)
+    _prctl(_PR_SET_DUMPABLE, 0)  # the kernel has set it anew with the ids
     _prctl(_PR_SET_NO_NEW_PRIVS, 1)
     _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:  # it has ended meanwhile, and nobody would hear of it
+        os._exit(1)
     os.umask(0o022)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    taken = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     _limit(resource.RLIMIT_AS, taken + memory)
     _limit(resource.RLIMIT_CPU, int(timeout) + 1)
 
@@ -151,29 +194,34 @@ def _prctl(option: int, value: int) -> None:
 
 
 def _listen(reader: int, deadline: float, size: int, who: Identity, place: str) -> bytes:
-    answer = b""
-    while True:
+    """The answer, without its last byte. Not up to the end of the pipe: a child forked by another thread holds it."""
+    answer = bytearray()
+    poll = select.poll()
+    poll.register(reader, select.POLLIN)
+    while not answer.endswith(_LAST):
         left = deadline - time.monotonic()
-        if left <= 0 or not select.select([reader], [], [], left)[0]:
+        if left <= 0 or not poll.poll(left * 1000):
             what = f"{place} did not answer uid {who.uid} in time"
             raise GpusteadError(what, "an answer", "See what hangs there: a share that is away, or no regular file.")
         part = os.read(reader, 1 << 16)
         if not part:
-            return answer
+            return b""  # it was killed
         answer += part
         if len(answer) > size:
             raise GpusteadError(f"{place} holds more than {size} bytes", "less", "Look at what lies there.")
+    return bytes(answer[: -len(_LAST)])
 
 
 def _end(child: int) -> None:
     """Kill the child and what it started, and wait a moment; who hangs in the kernel is left to init."""
     for kill in (os.killpg, os.kill):
-        with contextlib.suppress(ProcessLookupError):
+        with contextlib.suppress(OSError):  # it has ended, or has no group of its own yet
             kill(child, signal.SIGKILL)
-    for _attempt in range(50):
-        if os.waitpid(child, os.WNOHANG) != (0, 0):
-            return
-        time.sleep(0.005)
+    pause = 0.0002
+    with contextlib.suppress(ChildProcessError):  # somebody reaps them for us
+        while pause < 0.2 and os.waitpid(child, os.WNOHANG) == (0, 0):
+            time.sleep(pause)
+            pause *= 1.5
 
 
 def _judge(answer: bytes, who: Identity, place: str) -> Any:
@@ -386,6 +434,8 @@ def read_json(
     def work() -> Any:
         try:
             value = json.loads(data)
+            # Half a character of UTF-16, which JSON can say, could be written into no file.
+            json.dumps(value, ensure_ascii=False).encode()
         except ValueError as error:
             raise GpusteadError(f"{path} is not JSON ({error})", "JSON", "Move it out of the way.") from error
         if _deeper(value, _DEPTH):

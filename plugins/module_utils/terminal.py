@@ -19,4 +19,5 @@ def shown(text: object, limit: int = 400) -> str:
 
 
 def _escaped(character: str) -> str:
-    return character.encode("unicode_escape").decode("ascii")
+    # Not by a codec: it would be imported, which a child with an account's ids may not be able to.
+    return repr(character)[1:-1]

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 import resource
+import signal
 import stat
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,6 +20,7 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.as_account import
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
 from ansible_collections.gpustead.cluster.plugins.module_utils.terminal import shown
 
+ROOT = Path(__file__).parents[2]
 ADA = Identity(61500, 61600, (61700,))
 BOB = Identity(61501, 61501)
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="takes the ids of other users")
@@ -104,6 +107,10 @@ def test_what_the_child_started_ends_with_it(tmp_path: Path) -> None:
 
     with pytest.raises(GpusteadError):
         as_account.run(work, ADA, timeout=1)
+    for _attempt in range(100):  # it is killed, not waited for
+        if not [p for p in Path("/proc").glob("[0-9]*") if _uid(p) == ADA.uid]:
+            break
+        time.sleep(0.05)
     assert not [p for p in Path("/proc").glob("[0-9]*") if _uid(p) == ADA.uid]
 
 
@@ -169,7 +176,18 @@ def test_what_only_others_may_read_is_the_domain_error(home: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "[" * 200_000, "{", "\0", '{"a": 1e}', "[" * 900 + "]" * 899, "[" * 40 + "]" * 40]
+    "text",
+    [
+        "",
+        "[" * 200_000,
+        "{",
+        "\0",
+        '{"a": 1e}',
+        "[" * 900 + "]" * 899,
+        "[" * 40 + "]" * 40,
+        '"\\ud800"',
+        '{"\\udfff": 1}',
+    ],
 )
 def test_damaged_json_is_the_domain_error(home: Path, text: str) -> None:
     theirs(home / "file", text)
@@ -227,6 +245,178 @@ def test_no_descriptor_and_no_child_stays(home: Path) -> None:
     assert len(os.listdir("/proc/self/fd")) == before
     with pytest.raises(ChildProcessError):
         os.waitpid(-1, os.WNOHANG)
+
+
+@pytest.mark.parametrize("number", [-1, (1 << 32) - 1, 1 << 32, -2])
+@pytest.mark.parametrize("place", ["uid", "gid", "groups"])
+def test_an_id_that_the_kernel_takes_for_as_it_is_is_refused(number: int, place: str) -> None:
+    """Else the work would be root's."""
+    ids: dict[str, Any] = {"uid": ADA.uid, "gid": ADA.gid, place: (number,) if place == "groups" else number}
+    with pytest.raises(GpusteadError, match=f"id {number} of"):
+        as_account.run(os.getresuid, Identity(**ids))
+
+
+def test_that_we_cannot_become_the_account_is_not_that_it_may_not() -> None:
+    """Who asked would try as root: here it is bob that asks for ada."""
+
+    def work() -> str:
+        try:
+            as_account.run(os.getuid, ADA)
+        except PermissionError:
+            return "denied"
+        except GpusteadError as error:
+            return str(error)
+        return "done"
+
+    assert "this runs as uid 61501" in as_account.run(work, BOB)
+
+
+def test_where_no_process_can_be_started_it_is_said() -> None:
+    def work() -> str:
+        resource.setrlimit(resource.RLIMIT_NPROC, (0, 0))
+        before = len(os.listdir("/proc/self/fd"))
+        try:
+            as_account.run(os.getuid, ADA)
+        except GpusteadError as error:
+            return f"{error} {len(os.listdir('/proc/self/fd')) - before}"
+        return "done"
+
+    assert as_account.run(work, ADA).startswith("no process can be started")
+    assert as_account.run(work, ADA).endswith(" 0")
+
+
+def test_an_answer_is_taken_though_somebody_else_holds_the_pipe() -> None:
+    """As a child does that another thread has forked meanwhile."""
+
+    def work() -> int:
+        if os.fork() == 0:
+            time.sleep(60)
+        return 1
+
+    begun = time.monotonic()
+    assert as_account.run(work, ADA) == 1
+    assert time.monotonic() - begun < 10
+
+
+def test_many_open_files_and_children_that_nobody_waits_for_are_no_obstacle(home: Path) -> None:
+    theirs(home / "file")
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (2000, limits[1]))
+    opened = [os.open("/dev/null", os.O_RDONLY) for _ in range(1100)]
+    former = signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    try:
+        assert as_account.read(str(home), "file", ADA) == b"mine\n"
+    finally:
+        signal.signal(signal.SIGCHLD, former)
+        for file in opened:
+            os.close(file)
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+
+
+def test_the_child_ends_with_who_asked() -> None:
+    reader, writer = os.pipe()
+    asks = os.fork()
+    if asks == 0:
+        try:
+            as_account.run(lambda: [os.write(writer, str(os.getpid()).encode()), time.sleep(60)], ADA)
+        finally:
+            os._exit(0)
+    os.close(writer)
+    child = Path(f"/proc/{os.read(reader, 100).decode()}")
+    os.kill(asks, signal.SIGKILL)
+    os.waitpid(asks, 0)
+    for _attempt in range(100):
+        if _uid(child) != ADA.uid:
+            break
+        time.sleep(0.05)
+    assert _uid(child) != ADA.uid
+
+
+def test_the_child_has_no_terminal_and_no_stdio_of_ours() -> None:
+    def work() -> list[object]:
+        seen = [os.readlink(f"/proc/self/fd/{number}") for number in range(3)]
+        return [os.getsid(0) == os.getpid(), *seen]
+
+    assert as_account.run(work, ADA) == [True, "/dev/null", "/dev/null", "/dev/null"]
+
+
+# What the child does in a module on a host, where an import would be from a file that the account may not read.
+CLOSED = """
+import os, sys
+from ansible_collections.gpustead.cluster.plugins.module_utils import as_account
+from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
+from ansible_collections.gpustead.cluster.plugins.module_utils.terminal import shown
+
+class Closed:
+    def find_spec(self, name, *_):
+        os.write(9, f"{name}\\n".encode())
+
+def put():
+    with as_account.parent(top, "put") as (directory, name):
+        as_account.put(directory, name, b"x", 0o600)
+
+def fails(error):
+    raise error
+
+def escapes():
+    return shown("\\x1b \\udcff \\n \\u202e")
+
+def says():
+    raise GpusteadError("\\x1b", "ü", "\\udcff")
+
+top = sys.argv[1]
+become = as_account.become
+
+def become_and_close(*given):
+    sys.meta_path.insert(0, Closed())
+    become(*given)
+
+as_account.become = become_and_close
+who = as_account.Identity(61500, 61600)
+works = [put, escapes, says, lambda: fails(ValueError("\\x1b")), lambda: fails(OSError(5, "ü", b"\\xff")), object]
+works += [lambda: b"\\xff".decode(), lambda: "\\udcff".encode(), lambda: fails(PermissionError(13, "no", "/x"))]
+for work in works:
+    try:
+        as_account.run(work, who)
+    except (GpusteadError, PermissionError):
+        pass
+for name in sorted(os.listdir(top)):
+    for read in (as_account.read, as_account.read_json):
+        try:
+            read(top, name, who)
+        except GpusteadError:
+            pass
+"""
+
+
+@pytest.mark.parametrize("locale", ["C", "C.UTF-8"])
+def test_the_child_imports_nothing(home: Path, tmp_path: Path, locale: str) -> None:
+    for number, text in enumerate(("x", "{", '"\\ud800"', "[" * 100_000, '{"a": 1e999}', '"\\u00fc"')):
+        theirs(home / str(number), text)
+    theirs(home / "bytes").write_bytes(b"\xff")
+    (home / "link").symlink_to("/etc/passwd")
+    environment = {"LC_ALL": locale, "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0", "PYTHONPATH": ".dev"}
+    script = tmp_path / "script.py"
+    script.write_text(CLOSED, encoding="utf-8")
+    with open(tmp_path / "imported", "w+") as imported:
+        command = [sys.executable, str(script), str(home)]
+
+        def nine() -> None:
+            os.dup2(imported.fileno(), 9)
+
+        done = subprocess.run(
+            command,
+            env=environment,
+            cwd=ROOT,
+            check=False,
+            capture_output=True,
+            text=True,
+            preexec_fn=nine,
+            close_fds=False,
+        )
+        assert (done.returncode, done.stderr) == (0, "")
+        imported.seek(0)
+        assert imported.read() == ""
 
 
 @pytest.mark.parametrize(

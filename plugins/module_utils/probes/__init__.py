@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from ansible_collections.gpustead.cluster.plugins.module_utils import as_account
 from ansible_collections.gpustead.cluster.plugins.module_utils.probes import (
     accounts,
     certificates,
@@ -67,7 +68,8 @@ PROBES: dict[str, Probe] = {
 }
 _AT_A_PATH = {"file", "apt_source", "apt_key", "tree", "block", "json_keys", "lines", "contains", "certificate"}
 _REMOTE = ("nfs", "fuse", "glusterfs", "ceph", "cifs", "smb", "9p", "lustre", "beegfs", "gpfs", "afs", "autofs")
-_SIZE = 32 << 20
+_SIZE = 32 << 20  # bytes of an answer
+_MEMORY = 256 << 20  # bytes that a look as somebody may take: they decide what it finds
 _LINKS = 40  # as many as the kernel follows
 
 Spec = tuple[str, Subject]
@@ -169,6 +171,7 @@ class _Child:
         self.answered = False
         self.room = _SIZE  # bytes that it may still answer
         self.fd, write = os.pipe()
+        asker = os.getpid()
         try:
             self.pid = os.fork()
         except OSError:
@@ -177,20 +180,18 @@ class _Child:
             raise
         if self.pid == 0:
             try:
-                self._work(user, host, write)
+                self._work(user, host, write, asker)
             finally:
                 os._exit(1)
         os.close(write)
 
-    def _work(self, user: str, host: Host, write: int) -> None:
-        os.setpgid(0, 0)  # so that what it starts is killed with it
+    def _work(self, user: str, host: Host, write: int, asker: int) -> None:
         signal.alarm(int(self.timeout) + 60)  # should the parent be gone
-        null = os.open("/dev/null", os.O_RDWR)
-        for fd in (0, 1, 2):  # an SSH session lasts as long as somebody holds these
-            os.dup2(null, fd)
         try:
             if user:
-                _become(user, host)
+                as_account.become(_identity(user, host), self.timeout, _MEMORY, asker)
+            else:
+                _apart()
             values = _probe(self.specs, host)
         except Exception as error:
             values = _all(self.specs, reason(error))
@@ -207,16 +208,22 @@ class _Child:
         return {**_all(self.specs, {"error": silent}), **values}
 
 
-def _become(user: str, host: Host) -> None:
+def _apart() -> None:
+    """A process group of its own, so that what it starts is killed with it."""
+    os.setpgid(0, 0)
+    null = os.open("/dev/null", os.O_RDWR)
+    for fd in (0, 1, 2):  # an SSH session lasts as long as somebody holds these
+        os.dup2(null, fd)
+
+
+def _identity(user: str, host: Host) -> as_account.Identity:
     """`uid` or `uid:gid`; without a gid that of the account, or the same number."""
     uid, _, gid = user.partition(":")
     if not uid.isdecimal() or not (gid or "0").isdecimal():
         raise Unreadable(f"{user!r} is not uid or uid:gid")
     accounts = [line.split(":") for line in (host.text("/etc/passwd") or "").splitlines()]
     primary = next((fields[3] for fields in accounts if len(fields) == 7 and fields[2] == uid), uid)
-    os.setgroups([])
-    os.setgid(int(gid or primary))
-    os.setuid(int(uid))
+    return as_account.Identity(int(uid), int(gid or primary))
 
 
 def _finish(children: list[_Child], timeout: float) -> list[_Child]:

@@ -1,0 +1,210 @@
+"""No plugin touches a file by its path unless its place here says why: see docs/security.md.
+
+Each function with such a call is named below, with whose files these are. One that is not fails: either the path is
+not root's, and the call belongs into work of `as_account.run`, or it is, and a line here says so.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from path_calls import called_by, touches
+
+ROOT = Path(__file__).parents[2]
+
+SYSTEM = "files of the system that only root can change: /etc, /proc, /sys, /run"
+OURS = "files of ours in a directory of root's: /etc/gpustead, /var/lib/gpustead, /run/gpustead"
+CONTROLLER = "on the controller, as the administrator"
+BUILDER = "contexts on the builder, in a directory of root's; links stay links"
+PRIVATE = "a directory that was made for this run, readable by us alone"
+DESCRIPTOR = "through descriptors, without links; ids from the descriptor that they are given to"
+LIBRARY = "the library itself: without links, within the work"
+MOUNTPOINT = "a mountpoint: its name lies in directories of root's"
+REGULAR = "no link, regular files alone; what is not root's is seen by a child with the ids of `as`"
+CAPPED = "what a container prints is read up to a limit"
+# Done by a child with an account's ids: whoever calls it must be such work too, or hand it over to the library.
+WORK = "work of as_account.run"
+
+
+def all_of(why: str, *functions: str) -> dict[str, str]:
+    return dict.fromkeys(functions, why)
+
+
+ALLOWED: dict[str, dict[str, str]] = {
+    "filter/preflight_problems.py": {"preflight_problems": CONTROLLER},
+    "module_utils/accounts.py": {"_apply_core": OURS, "observe": SYSTEM},
+    "module_utils/accounts_files.py": {
+        **all_of(DESCRIPTOR, "_Walk._again", "_Walk._enter", "_Walk._entry", "_Walk._open", "keep_own_bits", "rechown"),
+        "mount_of": SYSTEM,
+    },
+    "module_utils/accounts_host.py": {
+        **all_of(SYSTEM, "login_uid", "read_processes"),
+        **all_of(OURS, "read_journal", "write_whole"),
+    },
+    "module_utils/accounts_leave.py": {**all_of(OURS, "leave", "read_record"), "_lock": SYSTEM},
+    "module_utils/as_account.py": {"become": SYSTEM, **all_of(LIBRARY, "open_beneath", "parent", "put")},
+    "module_utils/authorized_keys.py": all_of(
+        WORK, "_free", "_lead", "_settle_in", "_step", "forget", "is_kept", "put_aside", "take_back"
+    ),
+    "module_utils/binds.py": {
+        **all_of(DESCRIPTOR, "_step", "open_place"),
+        **all_of(
+            OURS, "_Set.drop_undeclared", "_detach", "_locked", "_settle", "_still_its_own", "read", "settle", "write"
+        ),
+        "_identities": "ids of directories that no container may see; nothing is opened",
+        "mounts": SYSTEM,
+    },
+    "module_utils/expiry.py": {"endings": SYSTEM},
+    "module_utils/gpu_report.py": {"_read": SYSTEM},
+    "module_utils/image_builder.py": {"_write_bake": PRIVATE},
+    "module_utils/image_stack.py": all_of(BUILDER, "_check_sources", "digest_of_tree", "dockerfile"),
+    "module_utils/keys_trial.py": {"settle": "run by systemd as the account"},
+    "module_utils/leftovers.py": all_of(SYSTEM, "_entries", "remove"),
+    "module_utils/local_place.py": {
+        **all_of(WORK, "_make_inner", "_take"),
+        **all_of(OURS, "_copy", "_described", "_make_place", "_present", "_put", "make_top"),
+    },
+    "module_utils/mesh_user_key.py": {"generate": PRIVATE},
+    "module_utils/nas_files.py": all_of(
+        WORK, "_held", "_look", "_make_directories", "_names_of_a_file", "finish", "judge_root", "make"
+    ),
+    "module_utils/nas_mountpoint.py": all_of(MOUNTPOINT, "Mountpoint.observe", "Mountpoint.protect"),
+    "module_utils/node_records.py": {"_names": WORK},
+    "module_utils/node_verify.py": {
+        **all_of(OURS, "_docker", "_gpus"),
+        **all_of(CAPPED, "_peers", "_proof"),
+        "_mounted": MOUNTPOINT,
+    },
+    "module_utils/other_dockers.py": {
+        "_names": SYSTEM,
+        "_places": "ids alone, of names in a directory of root's",
+        "observe": SYSTEM,
+    },
+    "module_utils/pci.py": all_of(SYSTEM, "_driver", "_gone", "_names", "_read", "gpus", "rdma"),
+    "module_utils/pinned_file.py": all_of(PRIVATE, "fetch", "has"),
+    "module_utils/probes/__init__.py": {
+        "_Child._work": "the pipe to who asked",
+        "_apart": SYSTEM,
+        "_touched": "links of the way alone, and none on a share; nothing is opened",
+    },
+    "module_utils/probes/docker.py": {"_runs": SYSTEM},
+    "module_utils/probes/files.py": {
+        **all_of(REGULAR, "_describe", "_open", "_read", "_read_beneath", "_tree"),
+        "Host.read": SYSTEM,
+        "_below": DESCRIPTOR,
+    },
+    "module_utils/probes/gpu.py": {"_on_bus": SYSTEM},
+    "module_utils/probes/mounts.py": {"_gluster": SYSTEM, "_mountpoint": MOUNTPOINT},
+    "module_utils/probes/network.py": {"_chains": SYSTEM},
+    "module_utils/probes/system.py": {"_kernel_module": SYSTEM},
+    "module_utils/receipt_agent.py": {
+        **all_of(OURS, "Store.prepare", "Store.read", "Store.remove", "Store.roles", "Store.run", "Store.salt"),
+        **all_of(OURS, "Store.write", "previous", "write"),
+        "machine_id": SYSTEM,
+    },
+    "module_utils/ssh_cert.py": all_of(CONTROLLER, "ensure_authority", "sign"),
+    "module_utils/ufw_openings.py": all_of(SYSTEM, "_write", "close"),
+    "module_utils/ufw_trial.py": all_of(OURS, "arm", "is_armed", "note", "release"),
+    "modules/authorized_keys.py": {"main": SYSTEM},
+    "modules/cdi_spec.py": {"read": SYSTEM},
+    "modules/docker_daemon_config.py": all_of(SYSTEM, "main", "read"),
+    "modules/gpu_proof.py": {"main": CAPPED},
+    "modules/image_stack.py": {**all_of(OURS, "alone", "teller"), "private": PRIVATE},
+    "modules/mesh_certificate.py": all_of(PRIVATE, "askpass", "main"),
+    "modules/nas_files.py": {"main": MOUNTPOINT},
+    "modules/nvidia_containers_info.py": all_of(SYSTEM, "observe", "read"),
+    "modules/pinned_file.py": {"main": SYSTEM},
+    "modules/registry_prune.py": {"main": SYSTEM},
+    "modules/ufw_enabled.py": {"read": SYSTEM},
+    "modules/ufw_live.py": {"read": SYSTEM},
+    "modules/ufw_rules.py": {"read": SYSTEM},
+    "modules/uid_match.py": {"declared": "the owner of a name alone, which the site declares; nothing is opened"},
+    "plugin_utils/receipt_exchange.py": {"library": CONTROLLER},
+    "plugin_utils/receipt_inputs.py": all_of(
+        CONTROLLER, "-", "collection_version", "file_digest", "plugins_digest", "read_role", "site_roles"
+    ),
+}
+# Work that other modules hand over.
+HANDED: dict[str, set[str]] = {
+    "module_utils/authorized_keys.py": {"forget", "is_kept", "keep", "put_aside", "take_back"},
+}
+FILES = sorted(str(path.relative_to(ROOT / "plugins")) for path in (ROOT / "plugins").rglob("*.py"))
+
+
+def source(file: str) -> str:
+    return (ROOT / "plugins" / file).read_text()
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_every_function_that_touches_a_path_says_whose_it_is(file: str) -> None:
+    found = sorted({(touch.function, touch.call) for touch in touches(source(file))})
+    undeclared = [f"{function}: {call}" for function, call in found if function not in ALLOWED.get(file, {})]
+    assert undeclared == [], "go through as_account, or say in ALLOWED whose files these are"
+
+
+def test_what_is_allowed_is_still_there() -> None:
+    """A line that nothing needs any more would let the next function of that name pass."""
+    gone = [file for file in ALLOWED if file not in FILES]
+    for file in set(ALLOWED) - set(gone):
+        found = {touch.function for touch in touches(source(file))}
+        gone += [f"{file}: {function}" for function in ALLOWED[file] if function not in found]
+    assert sorted(gone) == []
+
+
+def run_by_root(file: str, function: str) -> list[str]:
+    """The functions that nothing in the module calls, and from which a function of it is reached outside of work."""
+    text = source(file)
+    hands = {name for hand in ("run", "as_account", "_as_account", "as_the_account") for name in called_by(text, hand)}
+    ahead, seen, found = [function], {function}, []
+    while ahead:
+        one = ahead.pop()
+        callers = called_by(text, one)
+        found += [one] if not callers and one not in hands and one != function else []
+        fresh = callers - seen - hands
+        seen |= fresh
+        ahead += fresh
+    return sorted(found)
+
+
+@pytest.mark.parametrize("file", [file for file in ALLOWED if WORK in ALLOWED[file].values()])
+def test_work_is_called_by_nobody_but_the_library_and_other_work(file: str) -> None:
+    """So that no function that is meant for a child with an account's ids is run by root."""
+    work = [function for function, why in ALLOWED[file].items() if why == WORK]
+    reached = {function: run_by_root(file, function) for function in work}
+    assert {function: by for function, by in reached.items() if set(by) - HANDED.get(file, set())} == {}
+
+
+# The analysis itself: what it must find, and what it must not.
+CALLS = [
+    ("os.chown(path, 1, 1)", "os.chown"),
+    ("os.chown(name, 1, 1, dir_fd=3, follow_symlinks=False)", "os.chown"),
+    ("os.open(name, 0, dir_fd=3)", "os.open"),
+    ("open(path)", "open"),
+    ("Path(path).read_text()", ".read_text"),
+    ("path.replace(other)", ".replace"),
+    ("text.replace('a', 'b')", ""),
+    ("dataclasses.replace(one, uid=1)", ""),
+    ("shutil.rmtree(path)", "shutil.rmtree"),
+    ("run(['/bin/chown', 'ada', path])", "chown"),
+    ("run(['ip', 'link'])", ""),
+    ("run(['docker', 'exec', name, 'env'])", "docker exec"),
+    ("run(['docker', 'ps'])", ""),
+    ("module.atomic_move(one, two)", ".atomic_move"),
+    ("list(map(os.unlink, paths))", "os.unlink"),
+    ("os.path.realpath(path)", "os.path.realpath"),
+    ("os.path.join(one, two)", ""),
+]
+
+
+@pytest.mark.parametrize(("call", "expected"), CALLS)
+def test_a_call_with_a_path_is_found(call: str, expected: str) -> None:
+    found = {
+        (touch.function, touch.call)
+        for touch in touches(f"class A:\n    def b(self):\n        return lambda: {call}\n")
+    }
+    assert found == ({("A.b", expected)} if expected else set())
+
+
+def test_a_call_that_was_imported_by_its_name_is_found() -> None:
+    assert [touch.call for touch in touches("from os import chown as give\ngive('/x', 1, 1)\n")] == ["give"]
