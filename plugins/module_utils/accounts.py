@@ -157,7 +157,7 @@ def ask(run: Run, wishes: Sequence[Wish], absent: Sequence[str]) -> tuple[str, s
         return (*(_ask(run, wishes, absent)), frozenset())
     except Silent:
         passwd_text, group_text = _ask(run, [], [])
-        silent = set()
+        silent: set[str] = set()
         for wish in wishes:
             try:
                 one = _ask(run, [wish], []) if len(silent) < 3 else None

@@ -66,11 +66,11 @@ def now(host: Host, account: Account) -> Before:
 def lock(host: Host, account: Account) -> Iterator[tuple[str, ...]]:
     """What is still to do until nobody can log in as the account, and nothing of it is started by itself."""
     found = now(host, account)
-    options = [("--lock",)] * found.password
-    options += [("--expiredate", EXPIRED)] * (found.expire != EXPIRED)
-    options += [("--shell", NOLOGIN)] * (account.shell != NOLOGIN)
+    options = ["--lock"] if found.password else []
+    options += ["--expiredate", EXPIRED] if found.expire != EXPIRED else []
+    options += ["--shell", NOLOGIN] if account.shell != NOLOGIN else []
     if options:
-        yield ("usermod", *(word for words in options for word in words), account.name)
+        yield ("usermod", *options, account.name)
     if found.groups:  # a process of its own could join them once more (newgrp), such as Docker's
         yield ("usermod", "--groups", "", account.name)
     if found.linger:

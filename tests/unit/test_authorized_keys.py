@@ -376,7 +376,7 @@ def test_a_receipt_vouches_for_the_file_itself(home: Path) -> None:
 
 
 def test_whose_keys_are_settled() -> None:
-    users = [
+    users: list[dict[str, object]] = [
         {"name": "ada", "ssh_keys": [A]},
         {"name": "bob"},
         {"name": "eve", "ssh_keys": [], "exclusive_keys": True},
