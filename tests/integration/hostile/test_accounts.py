@@ -1,4 +1,4 @@
-"""What accounts do to their homes, their keys and their names: root does none of it for them, and all others are done."""
+"""What accounts do to their homes, keys and names: root does none of it for them, and all others are done."""
 
 from __future__ import annotations
 
