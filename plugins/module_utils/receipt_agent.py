@@ -171,6 +171,16 @@ def check(request: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def undone(state_dir: str) -> list[tuple[str, str, str]]:
+    """What the last runs of roles had to leave undone: role, subject, what is the matter with it and what to do."""
+    store = Store(state_dir)
+    try:
+        roles = sorted(name[:-4] for name in os.listdir(store.folder) if name.endswith(".run"))
+    except FileNotFoundError:
+        return []
+    return [(role, subject, what) for role in roles for subject, what in store.run(role)["refused"]]
+
+
 def previous(request: Mapping[str, Any]) -> dict[str, Any]:
     """What the role may have left, and whether its last run did not come to its end. Changes nothing.
 
