@@ -667,8 +667,14 @@ def _same_addresses(site: Site, nodes: Iterable[str]) -> Iterator[Problem]:
 _MARK = "gpustead."
 
 
-def check_answer(name: str, answer: Mapping[str, Any]) -> list[Problem]:
-    """What is wrong with a host, as it answered the probe of playbooks/preflight.yml (rc, stdout, stderr, msg)."""
+def check_answer(name: str, answer: Mapping[str, Any], users: Sequence[Mapping[str, Any]] = ()) -> list[Problem]:
+    """What is wrong with a host, as it answered the probe of playbooks/preflight_hosts.yml.
+
+    Args:
+        name: the host's.
+        answer: rc, stdout, stderr, msg.
+        users: the accounts that are declared for it.
+    """
     lines = [line.strip() for line in str(answer.get("stdout", "")).splitlines()]
     said = dict(line[len(_MARK) :].split("=", 1) for line in lines if line.startswith(_MARK) and "=" in line)
     if "uid" not in said:
@@ -680,6 +686,12 @@ def check_answer(name: str, answer: Mapping[str, Any]) -> list[Problem]:
     problems = []
     if said["uid"] != "0":
         problems.append(Problem(name, f"commands run as uid {said['uid']}, not as root", "See become and become_user."))
+    login, _, uid = said.get("login", "").partition(" ")
+    for declared in (_number(user.get("uid")) for user in users if login and user.get("name") == login):
+        if declared is not None and str(declared) != uid:
+            what = f"Ansible logs in there as {login}, who has the uid {uid}, and cluster_users gives {declared}"
+            remedy = "Declare the uid that it has, or let Ansible log in as another (ansible_user)."
+            problems.append(Problem(name, what, remedy))
     version = tuple(
         int(number) for number in re.findall(r"\A(\d+)\.(\d+)\Z", said.get("python", "")) for number in number
     )

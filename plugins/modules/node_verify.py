@@ -252,8 +252,8 @@ def main() -> None:
     params["service"] = Identity(**params["service"])
     params["listening"] = _ports(params["listening"])
     findings = examine(Wanted(**params), run)
-    for role, one, what in undone(state_dir):
-        findings.problems.append(Problem(f"{role}: {one}:", what.rstrip("."), "Then run again."))
+    for role, subject, what in undone(state_dir):
+        findings.problems.append(Problem(f"{role}: {subject}:", what.rstrip("."), "Then run again."))
     notices = []
     for one in endings(params["host"], posixpath.dirname(params["image_file"]), time.time()):
         (findings.problems if one.over else notices).append(Problem(one.subject, one.what, one.remedy))

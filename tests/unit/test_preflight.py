@@ -442,3 +442,20 @@ def test_hosts_are_judged_by_what_they_answer(answer: dict[str, Any], words: lis
     lines = [str(problem) for problem in check_answer("n1", answer)]
     assert len(lines) == (1 if words else 0), lines
     assert [word for word in words if word not in lines[0]] == [], lines
+
+
+@pytest.mark.parametrize(
+    ("login", "refused"),
+    [("ada 1000", True), ("ada 1500", False), ("root 0", False), ("ops 1000", False), ("", False)],
+)
+def test_the_login_account_is_not_given_another_uid(login: str, refused: bool) -> None:
+    said = f"gpustead.uid=0\ngpustead.login={login}\ngpustead.python=3.13\ngpustead.release=debian 13\n"
+    found = [str(one) for one in check_answer("n1", {"stdout": said}, GOOD["cluster_users"])]
+    assert (
+        found
+        == [
+            "n1: Ansible logs in there as ada, who has the uid 1000, and cluster_users gives 1500. Declare the "
+            "uid that it has, or let Ansible log in as another (ansible_user)."
+        ]
+        * refused
+    )

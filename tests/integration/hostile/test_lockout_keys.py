@@ -102,7 +102,7 @@ def test_the_preflight_refuses_what_it_can_tell(login: Login) -> None:
 @pytest.mark.parametrize(
     ("more", "said"),
     [
-        ({"uid": UID + 1}, f"account '{NAME}', as which Ansible logs in, has {UID}:{UID}"),
+        ({"uid": UID + 1}, f"Ansible logs in there as {NAME}, who has the uid {UID}"),
         ({"shell": "/usr/sbin/nologin"}, "shell /usr/sbin/nologin of"),
         ({"home": "/srv/elsewhere"}, "home /srv/elsewhere of"),
     ],
