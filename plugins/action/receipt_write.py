@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from ansible_collections.gpustead.cluster.plugins.plugin_utils.receipt_run impor
 ARGUMENTS = {
     "state": {"type": "str", "choices": ["begun", "ended"], "default": "ended"},
     "checked": {"type": "dict", "default": {}},
+    "refused": {"type": "list", "elements": "dict", "default": []},
 }
 
 
@@ -34,7 +36,9 @@ class ActionModule(ActionBase):
         checked = args["checked"]
         # Who runs a role from a playbook of their own has checked nothing.
         verdict = checked.get("stale", {}).get(role)
+        refused = [reason(entry) for entry in args["refused"]]
         result.update(previous=[], seen={}, unfinished=False, drifted=verdict["drifted"] if verdict else [])
+        result["refused"] = [f"{role}: {subject}: {what}" for subject, what in refused]
         ours = HostInputs(self, task_vars)
         python = str(ours.value("ansible_python_interpreter", "auto"))
         request = {
@@ -49,8 +53,8 @@ class ActionModule(ActionBase):
             result.update(exchange(self, python, request))
         elif self._task.check_mode:
             pass
-        elif not verdict or is_partial():
-            exchange(self, python, {**request, "operation": "end", "outputs": self._foreseen()})
+        elif not verdict or is_partial() or refused:
+            exchange(self, python, {**request, "operation": "end", "outputs": self._foreseen(), "refused": refused})
         else:
             request.update(operation="write", host=checked["host"], accept=checked["force"], **self._declared())
             request["files"] = ours.files(role)
@@ -58,6 +62,8 @@ class ActionModule(ActionBase):
             if answer["problems"]:
                 raise AnsibleActionFail(self._complaint(role, answer["problems"], answer["acceptable"]))
             result["changed"] = answer["changed"]
+        if refused and not verdict:
+            raise AnsibleActionFail("\n- ".join([f"Role {role} has left undone:", *result["refused"]]))
         return result
 
     def _receipt(self) -> dict[str, Any]:
@@ -91,6 +97,12 @@ class ActionModule(ActionBase):
             )
             + f"\n{remedy}"
         )
+
+
+def reason(refused: Mapping[str, Any]) -> list[str]:
+    """What was refused, as a reason: [subject, what is the matter with it]."""
+    subject = str(refused.get("name") or refused.get("path") or "")
+    return [shown(subject), shown(f"{refused['what']}: expected {refused['expected']}. {refused['remedy']}", 2000)]
 
 
 def specs(declared: dict[str, Any]) -> list[list[Any]]:

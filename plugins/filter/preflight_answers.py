@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ansible_collections.gpustead.cluster.plugins.module_utils.preflight import check_answer
@@ -21,6 +21,11 @@ options:
     description: Results of the task that probed, by host.
     type: dict
     required: true
+  users:
+    description: The accounts that are declared for them, with C(name) and C(uid).
+    type: list
+    elements: dict
+    default: []
 """
 
 EXAMPLES = r"""
@@ -42,8 +47,8 @@ _value:
 """
 
 
-def preflight_answers(answers: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    return [str(problem) for host, answer in answers.items() for problem in check_answer(host, answer)]
+def preflight_answers(answers: Mapping[str, Mapping[str, Any]], users: Sequence[Mapping[str, Any]] = ()) -> list[str]:
+    return [str(problem) for host, answer in answers.items() for problem in check_answer(host, answer, users)]
 
 
 class FilterModule:

@@ -2,35 +2,55 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 """Accounts with exactly the declared ids: observe the host, plan all changes, then apply them.
 
-Nothing is changed before the plan for all accounts stands, so a refusal leaves the host as it was. A renumbering is
-written down in a journal before it begins: a run that was killed is finished by the next one.
+Nothing is changed before the plan for all accounts stands. A refusal leaves the host as it was, or, where all others
+are to be settled, that account. A renumbering is written down in a journal before it begins: a run that was killed is
+finished by the next one.
 """
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
-import stat
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
-from ansible_collections.gpustead.cluster.plugins.module_utils.terminal import shown
-
-# argv, stdin -> exit status, stdout, stderr
-Run = Callable[[Sequence[str], str], "tuple[int, str, str]"]
+from ansible_collections.gpustead.cluster.plugins.module_utils.accounts_files import Move, rechown
+from ansible_collections.gpustead.cluster.plugins.module_utils.accounts_host import (
+    LINGER,
+    Account,
+    Group,
+    Host,
+    Run,
+    Silent,
+    busy,
+    getent,
+    login_uid,
+    must,
+    parse_group,
+    parse_passwd,
+    read_journal,
+    read_processes,
+    write_whole,
+)
+from ansible_collections.gpustead.cluster.plugins.module_utils.accounts_leave import (
+    how_to_end,
+    read_record,
+    record_path,
+    restore,
+)
+from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError, Refusal, of_system
 
 # usermod -u walks through the home directory by itself, and across file systems; not through one that is not there.
 NOWHERE = "/nonexistent/gpustead"
 FIRST_USER_ID = 1000
+NO_SHELL = ("nologin", "false")
 
 
 @dataclass(frozen=True)
 class Wish:
-    """An account as declared; None is "as it is"."""
+    """An account as declared; None is "as it is". `hold` says why one that is there must keep its ids."""
 
     name: str
     uid: int
@@ -43,86 +63,7 @@ class Wish:
     system: bool = False
     password_hash: str | None = field(default=None, repr=False)
     roots: tuple[str, ...] = ("/home",)
-
-
-@dataclass(frozen=True)
-class Account:
-    """A line of passwd."""
-
-    name: str
-    uid: int
-    gid: int
-    comment: str
-    home: str
-    shell: str
-
-    def __str__(self) -> str:
-        return f"{self.name}: uid={self.uid} gid={self.gid} home={self.home} shell={self.shell} ({shown(self.comment)})"
-
-
-@dataclass(frozen=True)
-class Group:
-    """A line of group."""
-
-    name: str
-    gid: int
-    members: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Process:
-    """A running process and the ids in whose name it runs."""
-
-    pid: int
-    command: str
-    uids: tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class Move:
-    """A renumbering: which files change to which ids. This is what the journal holds."""
-
-    name: str
-    old_uids: tuple[int, ...]
-    old_gids: tuple[int, ...]
-    uid: int
-    gid: int
-    whole_group: bool
-    home: str
-    roots: tuple[str, ...]
-
-    def ids(self, uid: int, gid: int) -> tuple[int, int]:
-        """The ids that a file with these ids gets."""
-        owned = uid in self.old_uids or uid == self.uid
-        regroup = gid in self.old_gids and (owned or self.whole_group)
-        return (self.uid if uid in self.old_uids else uid, self.gid if regroup else gid)
-
-
-@dataclass(frozen=True)
-class Host:
-    """What was observed: local accounts and groups, those that only a directory service knows, and the rest."""
-
-    accounts: tuple[Account, ...] = ()
-    groups: tuple[Group, ...] = ()
-    remote_accounts: tuple[Account, ...] = ()
-    remote_groups: tuple[Group, ...] = ()
-    hashes: dict[str, str] = field(default_factory=dict, repr=False)
-    processes: tuple[Process, ...] = ()
-    journals: dict[str, Move] = field(default_factory=dict)
-
-    def account(self, name: str) -> Account | None:
-        return next((account for account in self.accounts if account.name == name), None)
-
-    def group(self, name: str) -> Group | None:
-        return next((group for group in self.groups if group.name == name), None)
-
-    def holders(self, uid: int, but: str) -> list[str]:
-        known = (*self.accounts, *self.remote_accounts)
-        return sorted({account.name for account in known if account.uid == uid and account.name != but})
-
-    def group_holders(self, gid: int, but: str) -> list[str]:
-        known = (*self.groups, *self.remote_groups)
-        return sorted({group.name for group in known if group.gid == gid and group.name != but})
+    hold: str = ""
 
 
 @dataclass(frozen=True)
@@ -136,10 +77,11 @@ class Change:
     core: tuple[tuple[str, ...], ...] = ()
     extras: tuple[tuple[str, ...], ...] = ()
     password: bool = False
+    unlock: bool = False
 
     @property
     def changed(self) -> bool:
-        return bool(self.move or self.core or self.extras or self.password)
+        return bool(self.move or self.core or self.extras or self.password or self.unlock)
 
     def texts(self) -> tuple[str, str]:
         """Before and after, for a diff; without secrets."""
@@ -154,63 +96,25 @@ class Change:
         return before, "\n".join(after) + "\n"
 
 
+def to_match(users: Sequence[Mapping[str, Any]], asked: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The declared accounts as module uid_match takes them.
+
+    Args:
+        users: declared accounts.
+        asked: what could not be as declared on the share, with `path` (users/<name>) and `what`. An account must not be
+            renumbered while its directory there is another's.
+    """
+    held = {str(one["path"]): str(one["what"]) for one in asked}
+    return [
+        {
+            **{key: value for key, value in user.items() if key not in ("ssh_keys", "exclusive_keys")},
+            "hold": held.get(f"users/{user['name']}", ""),
+        }
+        for user in users
+    ]
+
+
 # Observe
-
-
-def parse_passwd(text: str) -> list[Account]:
-    """Reads lines of passwd; those of other kinds (comments, NIS) are no accounts."""
-    rows = (line.split(":") for line in text.splitlines())
-    return [
-        Account(row[0], int(row[2]), int(row[3]), row[4], row[5], row[6])
-        for row in rows
-        if len(row) == 7 and row[0][:1] not in {"", "+", "-", "#"} and row[2].isdigit() and row[3].isdigit()
-    ]
-
-
-def parse_group(text: str) -> list[Group]:
-    """Reads lines of group."""
-    rows = (line.split(":") for line in text.splitlines())
-    return [
-        Group(row[0], int(row[2]), tuple(name for name in row[3].split(",") if name))
-        for row in rows
-        if len(row) == 4 and row[0][:1] not in {"", "+", "-", "#"} and row[2].isdigit()
-    ]
-
-
-def read_processes(proc: Path) -> list[Process]:
-    """Reads /proc. A directory there may belong to root while its process does not: the status file tells."""
-    found = []
-    for path in sorted(proc.glob("[0-9]*/status")):
-        try:
-            status = dict(line.split(":", 1) for line in path.read_text(errors="replace").splitlines() if ":" in line)
-        except OSError:
-            continue  # it has ended
-        uids = tuple(sorted({int(uid) for uid in status.get("Uid", "").split()}))
-        found.append(Process(int(path.parent.name), status.get("Name", "").strip(), uids))
-    return found
-
-
-def read_journal(path: Path) -> Move:
-    """Reads what a run that was killed had begun."""
-    try:
-        raw = json.loads(path.read_text())
-        lists = {name: tuple(raw[name]) for name in ("old_uids", "old_gids", "roots")}
-        return Move(**{**raw, **lists})
-    except (ValueError, TypeError, KeyError) as error:
-        raise GpusteadError(
-            f"{path} cannot be read ({error})",
-            "the journal of a renumbering",
-            "Finish that renumbering by hand, then remove the file.",
-        ) from error
-
-
-def getent(run: Run, database: str, keys: Iterable[str]) -> str:
-    """What all sources of the host know of these names and numbers."""
-    wanted = sorted(set(keys))
-    code, out, err = run(["getent", database, *wanted], "") if wanted else (0, "", "")
-    if code not in {0, 2}:  # 2: some are not there
-        raise GpusteadError(f"getent {database} exited with {code} ({err.strip()})", "an answer", "See nsswitch.conf.")
-    return out
 
 
 def observe(
@@ -219,33 +123,76 @@ def observe(
     """Reads the local files, asks for what else is known, and looks for journals."""
     accounts = parse_passwd((root / "etc/passwd").read_text(errors="replace"))
     groups = parse_group((root / "etc/group").read_text(errors="replace"))
-    keys = [*absent, *(key for wish in wishes for key in (wish.name, str(wish.uid)))]
-    group_keys = [key for wish in wishes for key in (wish.group, str(wish.gid), *wish.groups)]
-    local = {account.name for account in accounts}
-    local_groups = {group.name for group in groups}
-    shadow = [line.split(":") for line in (root / "etc/shadow").read_text(errors="replace").splitlines()]
+    shadow = [line.split(":") for line in (root / "etc/shadow").read_text(errors="replace").split("\n")]
     journals = {wish.name: state_dir / f"{wish.name}.json" for wish in wishes}
+    linger = root / LINGER[1:]
+    passwd_text, group_text, silent = ask(run, wishes, absent)
+    local, local_groups = {account.name for account in accounts}, {group.name for group in groups}
     return Host(
         accounts=tuple(accounts),
         groups=tuple(groups),
-        remote_accounts=tuple(one for one in parse_passwd(getent(run, "passwd", keys)) if one.name not in local),
-        remote_groups=tuple(
-            one for one in parse_group(getent(run, "group", group_keys)) if one.name not in local_groups
-        ),
+        remote_accounts=tuple(one for one in parse_passwd(passwd_text) if one.name not in local),
+        remote_groups=tuple(one for one in parse_group(group_text) if one.name not in local_groups),
         hashes={row[0]: row[1] for row in shadow if len(row) > 1},
         processes=tuple(read_processes(root / "proc")),
         journals={name: read_journal(path) for name, path in journals.items() if path.exists()},
+        expiry={row[0]: row[7] for row in shadow if len(row) > 7},
+        lingering=frozenset(path.name for path in linger.iterdir()) if linger.is_dir() else frozenset(),
+        login=login_uid(root / "proc", os.getpid()),
+        silent=silent,
+        locked={
+            name: before
+            for name, path in ((wish.name, record_path(state_dir, wish.name)) for wish in wishes)
+            if (before := read_record(path))
+        },
     )
+
+
+def ask(run: Run, wishes: Sequence[Wish], absent: Sequence[str]) -> tuple[str, str, frozenset[str]]:
+    """What all sources know: lines of passwd, lines of group, and the accounts about which one of them is silent.
+
+    One question is for all. Only where there is no answer is each account asked about by itself.
+    """
+    try:
+        return (*(_ask(run, wishes, absent)), frozenset())
+    except Silent:
+        passwd_text, group_text = _ask(run, [], [])
+        silent: set[str] = set()
+        for wish in wishes:
+            try:
+                one = _ask(run, [wish], []) if len(silent) < 3 else None
+            except Silent:
+                one = None
+            if one is None:
+                silent.add(wish.name)
+            else:
+                passwd_text, group_text = passwd_text + one[0], group_text + one[1]
+        return passwd_text, group_text, frozenset(silent)
+
+
+def _ask(run: Run, wishes: Sequence[Wish], absent: Sequence[str]) -> tuple[str, str]:
+    keys = [*absent, *(key for wish in wishes for key in (wish.name, str(wish.uid)))]
+    group_keys = [key for wish in wishes for key in (wish.group, str(wish.gid), *wish.groups)]
+    return getent(run, "passwd", keys), getent(run, "group", group_keys)
 
 
 # Plan
 
 
-def plan(host: Host, wishes: Sequence[Wish]) -> list[Change]:
-    """Plans all accounts, each on the host as the former ones will leave it."""
+def plan(host: Host, wishes: Sequence[Wish], refused: list[Refusal] | None = None) -> list[Change]:
+    """Plans all accounts, each on the host as the former ones will leave it.
+
+    `refused` takes those that cannot be as declared; without it the first one is an error.
+    """
     changes = []
     for wish in wishes:
-        change = plan_one(host, wish)
+        try:
+            change = plan_one(host, wish)
+        except GpusteadError as error:
+            if refused is None:
+                raise
+            refused.append(Refusal.of(wish.name, error))
+            continue
         changes.append(change)
         if change.changed:
             others = (account for account in host.accounts if account.name != wish.name)
@@ -256,46 +203,49 @@ def plan(host: Host, wishes: Sequence[Wish]) -> list[Change]:
 
 
 def plan_removals(
-    host: Host, names: Sequence[str], wishes: Sequence[Wish], system: Sequence[str] = ()
+    host: Host,
+    names: Sequence[str],
+    wishes: Sequence[Wish],
+    system: Sequence[str] = (),
+    refused: list[Refusal] | None = None,
 ) -> list[Account]:
-    """The local accounts that go. One of a directory service is not ours to remove."""
+    """The local accounts that go. One of a directory service is not ours to remove.
+
+    `refused` takes those that must stay; one of which something runs is locked and removed later. Without it both are
+    errors.
+    """
     both = sorted(set(names) & {wish.name for wish in wishes})
     if both:
         raise GpusteadError(f"account '{both[0]}' is in users and in absent", "it in one", "Take it out of the other.")
-    found = [account for account in map(host.account, dict.fromkeys(names)) if account]
-    for account in found:
-        if account.uid == 0:
-            remedy = "Root is no account of the cluster: take it out of absent."
-            raise GpusteadError(f"account '{account.name}' with id 0 in absent", "ids above 0", remedy)
-        if account.uid < FIRST_USER_ID and account.name not in system:
-            # It may have been there before it was declared, as Debian's own.
-            what = f"account '{account.name}' in absent has the system id {account.uid}"
-            remedy = f"Declare it again, or see that nothing needs it and remove it by hand (userdel {account.name})."
-            raise GpusteadError(what, f"{FIRST_USER_ID} or above, or its name in absent_system", remedy)
-        refuse_busy(host, account)
-    return found
+    gone = []
+    for account in filter(None, map(host.account, dict.fromkeys(names))):
+        try:
+            refuse_removal(host, account, system)
+            if refused is None:
+                refuse_busy(host, account)
+        except GpusteadError as error:
+            if refused is None:
+                raise
+            refused.append(Refusal.of(account.name, error))
+        else:
+            gone.append(account)
+    return gone
 
 
-def own_group(host: Host, account: Account) -> Group | None:
-    """The local group that is this account's alone: its name, its primary group, nobody else in it."""
-    group = host.group(account.name)
-    others = [one.name for one in (*host.accounts, *host.remote_accounts) if one.gid == account.gid and one != account]
-    alone = group and group.gid == account.gid and not others and not set(group.members) - {account.name}
-    return group if alone else None
-
-
-def remove(run: Run, host: Host, gone: Sequence[Account]) -> None:
-    """Removes accounts and their own groups; never a file."""
-    for account in gone:
-        must(run, ["userdel", account.name])
-        if own_group(host, account):
-            # Where login.defs has USERGROUPS_ENAB, userdel has done that: 6 says that there is none.
-            must(run, ["groupdel", account.name], fine=(0, 6))
-
-
-def farewell(account: Account) -> tuple[str, str]:
-    """Before and after, for a diff."""
-    return f"{account}\n", f"files of {account.uid}:{account.gid} stay, {account.home} too\n"
+def refuse_removal(host: Host, account: Account, system: Sequence[str]) -> None:
+    """Some accounts are never ours to remove."""
+    if account.uid == 0:
+        remedy = "Root is no account of the cluster: take it out of absent."
+        raise GpusteadError(f"account '{account.name}' with id 0 in absent", "ids above 0", remedy)
+    if account.uid == host.login:
+        what = f"account '{account.name}', as which Ansible logs in, is not declared any more"
+        remedy = "Declare it again, or let Ansible log in as another (ansible_user)."
+        raise GpusteadError(what, "another account than that", remedy)
+    if account.uid < FIRST_USER_ID and account.name not in system:
+        # It may have been there before it was declared, as Debian's own.
+        what = f"account '{account.name}' in absent has the system id {account.uid}"
+        remedy = f"Declare it again, or see that nothing needs it and remove it by hand (userdel {account.name})."
+        raise GpusteadError(what, f"{FIRST_USER_ID} or above, or its name in absent_system", remedy)
 
 
 def refuse_foreign_ids(host: Host, wish: Wish) -> None:
@@ -317,17 +267,43 @@ def refuse_foreign_ids(host: Host, wish: Wish) -> None:
 
 def refuse_busy(host: Host, account: Account) -> None:
     """A process would go on with the old ids, and make files with them."""
-    busy = [process for process in host.processes if account.uid in process.uids]
-    if busy:
-        names = ", ".join(f"{process.pid} {process.command}" for process in busy[:10])
-        more = f" and {len(busy) - 10} more" if len(busy) > 10 else ""
-        how = f"loginctl terminate-user {account.name}; those of a workspace end when it leaves workspace_instances"
-        remedy = f"End them ({how}), then run again."
-        raise GpusteadError(f"account '{account.name}' has running processes ({names}{more})", "none", remedy)
+    found = busy(host.processes, account)
+    if found:
+        remedy = f"End them ({how_to_end(account)}), then run again."
+        raise GpusteadError(f"account '{account.name}' has running processes ({found})", "none", remedy)
+
+
+def refuse_held(host: Host, before: Account, wish: Wish) -> None:
+    """Files elsewhere would be another's; or it is the administrator's, who must get in with half of it done."""
+    if wish.hold:
+        what = f"account '{wish.name}' has {before.uid}:{before.gid}, and {wish.hold}"
+        raise GpusteadError(what, f"{wish.uid}:{wish.gid}, there and on the host", "Put that right, then run again.")
+    if before.uid == host.login:
+        what = f"account '{wish.name}', as which Ansible logs in, has {before.uid}:{before.gid}"
+        remedy = "Declare these ids, take it out of cluster_users, or let Ansible log in as another (ansible_user)."
+        raise GpusteadError(what, f"{wish.uid}:{wish.gid}", remedy)
+
+
+def refuse_lockout(host: Host, before: Account, after: Account) -> None:
+    """Keys lie in the home, and nobody gets in without a shell."""
+    if before.uid != host.login:
+        return
+    whose = f"of '{after.name}', as which Ansible logs in"
+    if after.home != before.home:
+        what = f"home {after.home} {whose}, is another than {before.home}, where its keys are"
+        raise GpusteadError(what, "the home that it has", "Leave home out, or let Ansible log in as another.")
+    if after.shell != before.shell and (
+        os.path.basename(after.shell) in NO_SHELL or not os.access(after.shell, os.X_OK)
+    ):
+        remedy = "Install it, declare another, or let Ansible log in as another."
+        raise GpusteadError(f"shell {after.shell} {whose}, lets nobody in", "one that is there", remedy)
 
 
 def plan_one(host: Host, wish: Wish) -> Change:
     """Plans one account, or says why not."""
+    if wish.name in host.silent:
+        what = f"the directory service does not answer for account '{wish.name}' (uid {wish.uid}, gid {wish.gid})"
+        raise GpusteadError(what, "an answer to getent", "See nsswitch.conf and what it names (SSSD, LDAP).")
     remote = next((account for account in host.remote_accounts if account.name == wish.name), None)
     before = host.account(wish.name)
     if remote and not before:
@@ -342,7 +318,9 @@ def plan_one(host: Host, wish: Wish) -> Change:
     group_steps, group_move = plan_group(host, wish)
     move = plan_move(host, wish, before, group_move)
     if move and before and (before.uid, before.gid) != (wish.uid, wish.gid):
+        refuse_held(host, before, wish)
         refuse_busy(host, before)
+    locked = host.locked.get(wish.name)
     if before:
         home = wish.home or (move.home if move and before.home == NOWHERE else before.home)
         after = Account(
@@ -353,7 +331,11 @@ def plan_one(host: Host, wish: Wish) -> Change:
             home,
             wish.shell or before.shell,
         )
+        refuse_lockout(host, before, after)
         steps = [*group_steps, *modify(before, after)]
+        if locked:
+            after = replace(after, shell=wish.shell or locked.shell)
+            steps += restore(host, locked, wish.name, wish.shell)
     else:
         after = Account(
             wish.name,
@@ -365,7 +347,8 @@ def plan_one(host: Host, wish: Wish) -> Change:
         )
         steps = [*group_steps, create(after, wish.system)]
     password = wish.password_hash is not None and host.hashes.get(wish.name) != wish.password_hash
-    return Change(wish, before, after, move, tuple(steps), tuple(plan_extras(host, wish)), password)
+    extras = tuple(plan_extras(host, wish))
+    return Change(wish, before, after, move, tuple(steps), extras, password, locked is not None)
 
 
 def plan_group(host: Host, wish: Wish) -> tuple[list[tuple[str, ...]], int | None]:
@@ -461,104 +444,80 @@ def plan_extras(host: Host, wish: Wish) -> Iterator[tuple[str, ...]]:
 # Apply
 
 
-def must(run: Run, argv: Sequence[str], data: str = "", fine: Sequence[int] = (0,)) -> None:
-    code, out, err = run(argv, data)
-    if code not in fine:
-        said = " ".join((err or out).split())
-        raise GpusteadError(f"{' '.join(argv)} exited with {code} ({said})", "0", "Remove the cause and run again.")
+def apply(run: Run, changes: Sequence[Change], state_dir: Path, refused: list[Refusal] | None = None) -> list[Change]:
+    """Makes the plan true. Supplementary groups come last, lest one takes an id that a later account needs.
+
+    `refused` takes the accounts for which that failed, and those that were to have their ids; without it the first is
+    an error.
+
+    Returns:
+        The changes that were made, and those that were none.
+    """
+    done: list[Change] = []
+    stuck: list[Change] = []
+    for change in changes:
+        try:
+            _refuse_taken(change, stuck)
+            _apply_core(run, change, state_dir)
+        except (GpusteadError, OSError) as error:
+            if refused is None:
+                raise
+            refused.append(Refusal.of(change.wish.name, plain(error, change.wish.name)))
+            stuck.append(change)
+        else:
+            done.append(change)
+    made = []
+    for change in done:
+        try:
+            _apply_extras(run, change)
+        except GpusteadError as error:
+            if refused is None:
+                raise
+            refused.append(Refusal.of(change.wish.name, error))
+        else:
+            made.append(change)
+    return made
 
 
-def apply(run: Run, changes: Sequence[Change], state_dir: Path) -> None:
-    """Makes the plan true. Supplementary groups come last, lest one takes an id that a later account needs."""
-    for change in changes:
-        journal = state_dir / f"{change.wish.name}.json"
-        if change.move:
-            write_journal(journal, change.move)
-            for root in change.move.roots:
-                rechown(root, change.move)
-        for argv in change.core:
-            must(run, argv)
-        if change.move:
-            journal.unlink()
-    for change in changes:
-        for argv in change.extras:
-            must(run, argv)
-        if change.password:
-            # On the command line it would be in every process list.
-            must(run, ["chpasswd", "-e"], f"{change.wish.name}:{change.wish.password_hash}\n")
+def plain(error: GpusteadError | OSError, name: str) -> GpusteadError:
+    return error if isinstance(error, GpusteadError) else of_system(error, f"account '{name}'")
+
+
+def _refuse_taken(change: Change, stuck: Sequence[Change]) -> None:
+    """The files of one must not be given ids that another still has."""
+    for other in stuck:
+        if (
+            other.before
+            and change.changed
+            and not {other.before.uid, other.before.gid}.isdisjoint({change.wish.uid, change.wish.gid})
+        ):
+            name, holder = change.wish.name, other.wish.name
+            what = f"ids {change.wish.uid}:{change.wish.gid} of '{name}' are still those of '{holder}'"
+            raise GpusteadError(what, "them to be free", f"See why '{holder}' could not be renumbered.")
+
+
+def _apply_core(run: Run, change: Change, state_dir: Path) -> None:
+    journal = state_dir / f"{change.wish.name}.json"
+    if change.move:
+        write_journal(journal, change.move)
+        for root in change.move.roots:
+            rechown(root, change.move)
+    for argv in change.core:
+        must(run, argv)
+    if change.move:
+        journal.unlink()
+    if change.unlock:
+        record_path(state_dir, change.wish.name).unlink(missing_ok=True)
+
+
+def _apply_extras(run: Run, change: Change) -> None:
+    for argv in change.extras:
+        must(run, argv)
+    if change.password:
+        # On the command line it would be in every process list.
+        must(run, ["chpasswd", "-e"], f"{change.wish.name}:{change.wish.password_hash}\n")
 
 
 def write_journal(path: Path, move: Move) -> None:
     """On disk as a whole before the first file changes."""
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    fresh = path.with_suffix(".tmp")
-    with open(fresh, "w", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:
-        file.write(json.dumps(asdict(move)) + "\n")
-        file.flush()
-        os.fsync(file.fileno())
-    fresh.replace(path)
-
-
-def rechown(root: str, move: Move) -> None:
-    """Changes the files below a root, on its file system alone, following no symbolic link."""
-    try:
-        top = os.open(root, os.O_RDONLY | os.O_DIRECTORY)
-    except FileNotFoundError:
-        return
-    except OSError as error:
-        raise GpusteadError(f"root {root}: {error.strerror}", "a directory", "Correct roots.") from error
-    try:
-        info = os.fstat(top)
-        ids = move.ids(info.st_uid, info.st_gid)
-        if ids != (info.st_uid, info.st_gid):
-            os.fchown(top, *ids)
-        walk(top, info.st_dev, move)
-    finally:
-        os.close(top)
-
-
-def walk(folder: int, device: int, move: Move) -> None:
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            with contextlib.suppress(FileNotFoundError):  # removed by somebody else meanwhile
-                settle(folder, entry.name, device, move)
-
-
-def settle(folder: int, name: str, device: int, move: Move) -> None:
-    """One entry of an open directory, and what is below it. The descriptor keeps it the same entry throughout."""
-    info = os.stat(name, dir_fd=folder, follow_symlinks=False)
-    if info.st_dev != device:
-        return
-    ids = move.ids(info.st_uid, info.st_gid)
-    if stat.S_ISDIR(info.st_mode):
-        inner = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=folder)
-        try:
-            if os.fstat(inner).st_dev == device:
-                walk(inner, device, move)
-                give(inner, info, ids)
-        finally:
-            os.close(inner)
-    elif ids == (info.st_uid, info.st_gid):
-        return
-    elif stat.S_ISREG(info.st_mode):
-        file = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=folder)
-        try:
-            give(file, os.fstat(file), ids)
-        finally:
-            os.close(file)
-    else:
-        os.chown(name, *ids, dir_fd=folder, follow_symlinks=False)
-
-
-def give(file: int, info: os.stat_result, ids: tuple[int, int]) -> None:
-    """Linux takes setuid bits and capabilities from a file that changes its owner: they are put back."""
-    if ids == (info.st_uid, info.st_gid):
-        return
-    capability: Any = None
-    with contextlib.suppress(OSError):  # most have none
-        capability = os.getxattr(file, "security.capability")
-    os.fchown(file, *ids)
-    if stat.S_IMODE(info.st_mode) & (stat.S_ISUID | stat.S_ISGID):
-        os.fchmod(file, stat.S_IMODE(info.st_mode))
-    if capability is not None:
-        os.setxattr(file, "security.capability", capability)
+    write_whole(path, json.dumps(asdict(move)) + "\n")

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import errno
+from dataclasses import dataclass
 
 from ansible_collections.gpustead.cluster.plugins.module_utils.terminal import shown
 
@@ -25,6 +26,23 @@ class GpusteadError(Exception):
     def __init__(self, what: str, expected: str, remedy: str) -> None:
         self.what, self.expected, self.remedy = (shown(text, _LONGEST) for text in (what, expected, remedy))
         super().__init__(f"{self.what}: expected {self.expected}. {self.remedy}")
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """One of several things that is left as it is, while the others are done; `name` is which."""
+
+    name: str
+    what: str
+    expected: str
+    remedy: str
+
+    @classmethod
+    def of(cls, name: str, error: GpusteadError) -> Refusal:
+        return cls(name, error.what, error.expected, error.remedy)
+
+    def __str__(self) -> str:
+        return f"{self.what}: expected {self.expected}. {self.remedy}"
 
 
 _REMEDIES = {

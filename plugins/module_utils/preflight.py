@@ -6,7 +6,9 @@ from __future__ import annotations
 
 import base64
 import binascii
+import contextlib
 import ipaddress
+import os
 import re
 import ssl
 from collections import Counter
@@ -24,6 +26,9 @@ GROUPS = ("gpu_nodes", "nas_server", "registry", "registry_caches")
 VARIABLES = (
     "ansible_host",
     "ansible_port",
+    "ansible_private_key_file",
+    "ansible_ssh_private_key_file",
+    "ansible_user",
     "cluster_address",
     "cluster_ca_certificates",
     "cluster_ca_passphrase",
@@ -158,6 +163,7 @@ def check(site: Site) -> list[Problem]:
     for name in members:
         host = _Host(name, site.hosts.get(name, {}))
         accounts |= set(_check_users(host, required=name in nodes))
+        _check_login(host, site.read)
         _check_cluster(host, site)
         if name in nodes:
             _check_node(host, site)
@@ -246,6 +252,37 @@ def _check_service_account(host: _Host, users: Sequence[Mapping[str, Any]]) -> N
                 f"{who} has {' and '.join(taken)} of the account {name} ({uid}:{gid}), the owner of the share's layout",
                 "Give the account others, or set cluster_service_account.",
             )
+
+
+def _check_login(host: _Host, read: Callable[[str], str]) -> None:
+    """Keys that keep the controller out, where that can be told without a login."""
+    login = host.get("ansible_user", str, "")
+    for user in host.dicts("cluster_users"):
+        if not login or user.get("name") != login or not user.get("exclusive_keys"):
+            continue
+        given = user.get("ssh_keys") if isinstance(user.get("ssh_keys"), list) else []
+        declared = {_key_of(line) for line in given or [] if isinstance(line, str)} - {""}
+        own, file = "", _private_key(host)
+        if file:
+            with contextlib.suppress(OSError, UnicodeDecodeError):
+                own = _key_of(read(f"{os.path.expanduser(file)}.pub"))
+        if not declared or (own and own not in declared):
+            what = f"that of {file}.pub is not among" if declared else "there is none in"
+            host.refuse(
+                "cluster_users",
+                f"Ansible logs in as {login} (ansible_user), who has exclusive_keys, and {what} its ssh_keys",
+                "Add the controller's public key there: else nobody gets in any more.",
+            )
+
+
+def _private_key(host: _Host) -> str:
+    names = ("ansible_ssh_private_key_file", "ansible_private_key_file")
+    return next((host.get(name, str, "") for name in names if host.get(name, str, "")), "")
+
+
+def _key_of(line: str) -> str:
+    match = _KEY.search(line.strip())
+    return match.group(2) if match else ""
 
 
 def _check_user(host: _Host, user: Mapping[str, Any]) -> tuple[str, int, int] | None:
@@ -630,8 +667,14 @@ def _same_addresses(site: Site, nodes: Iterable[str]) -> Iterator[Problem]:
 _MARK = "gpustead."
 
 
-def check_answer(name: str, answer: Mapping[str, Any]) -> list[Problem]:
-    """What is wrong with a host, as it answered the probe of playbooks/preflight.yml (rc, stdout, stderr, msg)."""
+def check_answer(name: str, answer: Mapping[str, Any], users: Sequence[Mapping[str, Any]] = ()) -> list[Problem]:
+    """What is wrong with a host, as it answered the probe of playbooks/preflight_hosts.yml.
+
+    Args:
+        name: the host's.
+        answer: rc, stdout, stderr, msg.
+        users: the accounts that are declared for it.
+    """
     lines = [line.strip() for line in str(answer.get("stdout", "")).splitlines()]
     said = dict(line[len(_MARK) :].split("=", 1) for line in lines if line.startswith(_MARK) and "=" in line)
     if "uid" not in said:
@@ -643,6 +686,12 @@ def check_answer(name: str, answer: Mapping[str, Any]) -> list[Problem]:
     problems = []
     if said["uid"] != "0":
         problems.append(Problem(name, f"commands run as uid {said['uid']}, not as root", "See become and become_user."))
+    login, _, uid = said.get("login", "").partition(" ")
+    for declared in (_number(user.get("uid")) for user in users if login and user.get("name") == login):
+        if declared is not None and str(declared) != uid:
+            what = f"Ansible logs in there as {login}, who has the uid {uid}, and cluster_users gives {declared}"
+            remedy = "Declare the uid that it has, or let Ansible log in as another (ansible_user)."
+            problems.append(Problem(name, what, remedy))
     version = tuple(
         int(number) for number in re.findall(r"\A(\d+)\.(\d+)\Z", said.get("python", "")) for number in number
     )

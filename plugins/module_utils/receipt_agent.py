@@ -20,7 +20,8 @@ class Store:
     """The receipts of this host, in `<state dir>/receipts`, for root alone.
 
     Of each role: `<role>.json` vouches; `<role>.last` is the one before, once a run has begun; `<role>.run` names the
-    run that may write the next, what that run is made with, and what runs have left since that receipt.
+    run that may write the next, what that run is made with, what runs have left since that receipt, and what the last
+    of them had to leave undone.
     """
 
     def __init__(self, state_dir: str) -> None:
@@ -76,9 +77,17 @@ class Store:
         """The run that began last, if it left no receipt.
 
         `nonce`; `inputs`: what the role is run with (salted); `found`: what was there of its outputs; `outputs`: what
-        runs may have left since the last receipt; `ended`: whether it came to its end.
+        runs may have left since the last receipt; `ended`: whether it came to its end; `refused`: what it had to leave
+        undone, as reasons.
         """
-        nothing: dict[str, Any] = {"nonce": None, "inputs": {}, "found": {}, "outputs": [], "ended": False}
+        nothing: dict[str, Any] = {
+            "nonce": None,
+            "inputs": {},
+            "found": {},
+            "outputs": [],
+            "ended": False,
+            "refused": [],
+        }
         try:
             with open(self.path(role, "run"), encoding="utf-8") as file:
                 return {**nothing, **json.load(file)}
@@ -133,7 +142,8 @@ def machine_id() -> str:
 def check(request: Mapping[str, Any]) -> dict[str, Any]:
     """Judge the receipts of the roles in `roles`, {role: {part: digest}}. Changes nothing.
 
-    Returns {"roles": {role: {"reasons": [...], "drifted": [...]}}, "left": other roles that have receipts here}.
+    Returns {"roles": {role: {"reasons": [...], "drifted": [...]}}, "left": other roles that have receipts here,
+    "refused": roles whose last run had to leave something undone: that are their reasons}.
     """
     store = Store(request["state_dir"])
     salt, machine = store.salt(), machine_id()
@@ -143,7 +153,7 @@ def check(request: Mapping[str, Any]) -> dict[str, Any]:
         try:
             found[role] = store.read(role)
         except GpusteadError as error:
-            missing[role] = [["receipt", str(error)]]
+            missing[role] = store.run(role)["refused"] or [["receipt", str(error)]]
             # The one before vouches for nothing, and still tells the role what to heal.
             last = store.last(role)
             found.update({role: last} if last else {})
@@ -157,7 +167,18 @@ def check(request: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "roles": {role: verdict._asdict() for role, verdict in verdicts.items()},
         "left": [role for role in store.roles() if role not in request["roles"]],
+        "refused": [role for role in missing if store.run(role)["refused"]],
     }
+
+
+def undone(state_dir: str) -> list[tuple[str, str, str]]:
+    """What the last runs of roles had to leave undone: role, subject, what is the matter with it and what to do."""
+    store = Store(state_dir)
+    try:
+        roles = sorted(name[:-4] for name in os.listdir(store.folder) if name.endswith(".run"))
+    except FileNotFoundError:
+        return []
+    return [(role, subject, what) for role in roles for subject, what in store.run(role)["refused"]]
 
 
 def previous(request: Mapping[str, Any]) -> dict[str, Any]:
@@ -207,11 +228,15 @@ def begin(request: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def end(request: Mapping[str, Any]) -> dict[str, Any]:
-    """The run `nonce` of `role` has ended and may leave no receipt: keep in mind what it left, `outputs`."""
+    """The run `nonce` of `role` has ended and may leave no receipt: keep in mind what it left, `outputs`.
+
+    `refused`: what it had to leave undone, as reasons. The next checks tell them, until a run leaves a receipt.
+    """
     store, role = Store(request["state_dir"]), request["role"]
     run = store.run(role)
     if run["nonce"] == request["nonce"]:
-        store.note(role, {**run, "outputs": _together(run["outputs"], request["outputs"]), "ended": True})
+        outputs = _together(run["outputs"], request["outputs"])
+        store.note(role, {**run, "outputs": outputs, "ended": True, "refused": request.get("refused", [])})
     return {}
 
 

@@ -124,6 +124,10 @@ options:
     description: What M(gpustead.cluster.gpu_info) returns now.
     type: dict
     default: {}
+  state_dir:
+    description: Where receipts are. What the last run of a role had to leave undone is a problem.
+    type: path
+    default: /var/lib/gpustead
   timeout:
     description: Seconds that each command has.
     type: int
@@ -193,6 +197,7 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.node_verify impor
     Wanted,
     examine,
 )
+from ansible_collections.gpustead.cluster.plugins.module_utils.receipt_agent import undone
 from ansible_collections.gpustead.cluster.plugins.module_utils.run import within
 
 ACCOUNT = {
@@ -225,6 +230,7 @@ ARGUMENTS = {
     "gpus_file": {"type": "path", "default": "/etc/gpustead/gpus.json"},
     "gpus_required": {"type": "bool", "default": True},
     "gpu_info": {"type": "dict", "default": {}},
+    "state_dir": {"type": "path", "default": "/var/lib/gpustead"},
     "timeout": {"type": "int", "default": 30},
 }
 
@@ -236,7 +242,7 @@ def _ports(given: Mapping[str, Any]) -> dict[str, int]:
 def main() -> None:
     module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
     params = dict(module.params)
-    timeout = params.pop("timeout")
+    timeout, state_dir = params.pop("timeout"), params.pop("state_dir")
     environment = {"LC_ALL": "C", "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
     # Not the module's own run_command: a share that hangs must not hang us, and several run at a time.
     run = within(timeout, environment=environment)
@@ -246,6 +252,8 @@ def main() -> None:
     params["service"] = Identity(**params["service"])
     params["listening"] = _ports(params["listening"])
     findings = examine(Wanted(**params), run)
+    for role, subject, what in undone(state_dir):
+        findings.problems.append(Problem(f"{role}: {subject}:", what.rstrip("."), "Then run again."))
     notices: list[Problem] = []
     for one in endings(params["host"], posixpath.dirname(params["image_file"]), time.time()):
         (findings.problems if one.over else notices).append(Problem(one.subject, one.what, one.remedy))

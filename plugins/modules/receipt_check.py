@@ -78,6 +78,11 @@ lines:
   returned: success
   type: list
   elements: str
+refused:
+  description: Those of RV(stale) whose last run had to leave something undone, which their reasons say.
+  returned: success
+  type: list
+  elements: str
 left:
   description: Roles that left receipts on the host and do not belong on it any more.
   returned: success

@@ -27,6 +27,15 @@ options:
     description: What M(gpustead.cluster.receipt_check) returned for this host; empty in playbooks that do not check.
     type: dict
     default: {}
+  refused:
+    description:
+      - With O(state=ended), what the role had to leave undone, as modules return it (C(refused) of
+        M(gpustead.cluster.uid_match) and others, each with C(what), C(expected), C(remedy), and C(name) or C(path)).
+      - Then no receipt is left. What was refused is kept in its place, and is why the role is stale at the next check.
+      - Fails where nothing was checked before, as nobody looks later. C(site.yml) says it at its end.
+    type: list
+    elements: dict
+    default: []
 author: The gpustead developers (@gpustead)
 extends_documentation_fragment:
   - ansible.builtin.action_common_attributes
@@ -54,6 +63,11 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
+refused:
+  description: What was refused, a line each.
+  returned: success
+  type: list
+  elements: str
 previous:
   description: With O(state=begun), what the role may have left before, as [kind, subject].
   returned: success

@@ -14,8 +14,10 @@ description:
   - Creates local accounts with exactly these ids, or renumbers those that are there together with their files, all of
     them in one exchange.
   - Refuses, before anything is changed, an id that belongs to somebody else, to renumber an account with running
-    processes or a system account, and ids other than those that a directory service (LDAP, SSSD) has for an account
-    of its own. Such an account is never changed.
+    processes, a system account or the one as which Ansible logs in, and ids other than those that a directory service
+    (LDAP, SSSD) has for an account of its own. Such an account is never changed.
+  - Files are opened before it is decided whose they are, through no symbolic link and on one mount alone. A program
+    that is setuid stays so only where it was the account's own and nobody else may write it; capabilities are dropped.
   - A renumbering that was interrupted is finished by the next run, from a journal in O(state_dir).
 notes:
   - Files of an account outside its roots, on file systems mounted below them, and entries in ACLs keep the old ids.
@@ -68,12 +70,20 @@ options:
         description: Directories in which files are renumbered for this account. Default O(roots).
         type: list
         elements: path
+      hold:
+        description: Why an account that is there must keep its ids for now. It is refused where they are to change.
+        type: str
+        default: ""
   absent:
     description:
       - Names of accounts that must not be there. Local ones are removed with their own groups, if nobody else is in
         these; their files and homes stay, under their numbers.
       - Refused, before anything is changed, while one has running processes, for root, for ids below 1000 that are not
-        in O(absent_system), and for a name in O(users). Accounts of a directory service stay, with a warning.
+        in O(absent_system), for the one as which Ansible logs in, and for a name in O(users). Accounts of a directory
+        service stay, with a warning.
+      - With O(keep_going), one with running processes is locked at once instead (password, expiry, shell, supplementary
+        groups, services without a login), its authorized_keys are put aside in its C(~/.ssh), what still runs is told,
+        and a later run removes it. Declared again, it is unlocked. Nothing is killed.
     type: list
     elements: str
     default: []
@@ -82,6 +92,12 @@ options:
     type: list
     elements: str
     default: []
+  keep_going:
+    description:
+      - Settle all accounts that can be, and tell in RV(refused) of the others, instead of failing with the first and
+        changing nothing. Still no account is changed before the plans of all of them stand.
+    type: bool
+    default: false
   roots:
     description: Directories in which the files of a renumbered account are given the new ids.
     type: list
@@ -121,8 +137,26 @@ removed:
   returned: success
   type: list
   elements: str
+refused:
+  description: With O(keep_going), the accounts that are not as declared, and those that must go and cannot yet.
+  returned: success
+  type: list
+  elements: dict
+  contains:
+    name:
+      description: Name of the account.
+      type: str
+    what:
+      description: What is in the way.
+      type: str
+    expected:
+      description: What should be.
+      type: str
+    remedy:
+      description: What to do.
+      type: str
 users:
-  description: The accounts, in the order given.
+  description: The accounts, in the order given, without those in RV(refused).
   returned: success
   type: list
   elements: dict
@@ -147,12 +181,14 @@ users:
       type: bool
 """
 
+import os
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.gpustead.cluster.plugins.module_utils import accounts
-from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError, of_system
+from ansible_collections.gpustead.cluster.plugins.module_utils import accounts, accounts_leave
+from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError, Refusal, of_system
 
 USER = {
     "name": {"type": "str", "required": True},
@@ -167,11 +203,13 @@ USER = {
     "system": {"type": "bool", "default": False},
     "password_hash": {"type": "str", "no_log": True},
     "roots": {"type": "list", "elements": "path"},
+    "hold": {"type": "str", "default": ""},
 }
 ARGUMENTS = {
     "users": {"type": "list", "elements": "dict", "required": True, "options": USER},
     "absent": {"type": "list", "elements": "str", "default": []},
     "absent_system": {"type": "list", "elements": "str", "default": []},
+    "keep_going": {"type": "bool", "default": False},
     "roots": {"type": "list", "elements": "path", "default": ["/home"]},
     "state_dir": {"type": "path", "default": "/var/lib/gpustead/uid_match"},
 }
@@ -180,12 +218,13 @@ ARGUMENTS = {
 def declared(user: dict[str, Any], roots: list[str]) -> accounts.Wish:
     uid, gid = user["uid"], user["gid"]
     path = Path(user["path"]) if user["path"] else None
-    if path and path.exists():
-        uid, gid = path.stat().st_uid, path.stat().st_gid
+    if path and os.path.lexists(path):
+        owner = path.lstat()
+        uid, gid = owner.st_uid, owner.st_gid
     if uid is None:
         where = f"path {path}, which is not there" if path else "no path"
         raise GpusteadError(f"account '{user['name']}' has no uid and {where}", "ids", "Set uid, or make the path.")
-    given = {name: user[name] for name in ("name", "home", "shell", "comment", "system", "password_hash")}
+    given = {name: user[name] for name in ("name", "home", "shell", "comment", "system", "password_hash", "hold")}
     group, groups = user["group"] or user["name"], tuple(user["groups"])
     chosen = tuple(roots if user["roots"] is None else user["roots"])
     return accounts.Wish(uid=uid, gid=uid if gid is None else gid, group=group, groups=groups, roots=chosen, **given)
@@ -196,21 +235,26 @@ def main() -> None:
     state_dir = Path(module.params["state_dir"])
 
     def run(argv: Any, data: str) -> tuple[int, str, str]:
-        command = [module.get_bin_path(argv[0], required=True), *argv[1:]]
+        seconds = "20" if argv[0] == "getent" else "300"
+        command = ["timeout", "--kill-after=5", seconds, module.get_bin_path(argv[0], required=True), *argv[1:]]
         environ = {"LC_ALL": "C", "LANGUAGE": "C"}
         # binary_data: as it stands, with no line end added.
         code, out, err = module.run_command(command, data=data, binary_data=True, environ_update=environ)
         return code, out, err
 
+    refusals: list[Refusal] = []
+    refused = refusals if module.params["keep_going"] else None
+    absent: list[str] = module.params["absent"]
     try:
         wishes = [declared(user, module.params["roots"]) for user in module.params["users"]]
-        absent: list[str] = module.params["absent"]
         host = accounts.observe(run, wishes, state_dir, absent=absent)
-        gone = accounts.plan_removals(host, absent, wishes, module.params["absent_system"])
-        changes = accounts.plan(host, wishes)
-        if not module.check_mode:
-            accounts.remove(run, host, gone)
-            accounts.apply(run, changes, state_dir)
+        gone = accounts.plan_removals(host, absent, wishes, module.params["absent_system"], refused)
+        changes = accounts.plan(host, wishes, refused)
+        if module.check_mode:
+            left = accounts_leave.foresee(host, gone, refused)
+        else:
+            left = accounts_leave.leave(run, host, gone, state_dir, refused)
+            changes = accounts.apply(run, changes, state_dir, refused)
     except GpusteadError as error:
         module.fail_json(msg=str(error))
     except OSError as error:
@@ -218,10 +262,11 @@ def main() -> None:
     for account in host.remote_accounts:
         if account.name in absent:
             module.warn(f"account '{account.name}' in absent is of the directory service and stays: remove it there.")
-    texts = [accounts.farewell(account) for account in gone] + [change.texts() for change in changes if change.changed]
+    texts = [one.texts() for one in left if one.changed] + [change.texts() for change in changes if change.changed]
     module.exit_json(
-        changed=bool(gone) or any(change.changed for change in changes),
-        removed=[account.name for account in gone],
+        changed=bool(texts),
+        refused=[asdict(one) for one in refusals],
+        removed=[one.account.name for one in left if one.removed],
         users=[
             {
                 **{name: getattr(change.after, name) for name in ("name", "uid", "gid", "home")},

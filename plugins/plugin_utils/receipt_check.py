@@ -73,6 +73,7 @@ class HostCheck:
             "stale": {name: {**verdict, "common": self.common[name]} for name, verdict in stale.items()},
             "findings": findings,
             "lines": [f"{found['role']}: {found['subject']}: {found['what']}" for found in findings],
+            "refused": [name for name in answer.get("refused", []) if name in stale],
             "left": answer["left"],
             "readable": answer["readable"],
             "host": self.host,

@@ -12,26 +12,30 @@ from typing import Any
 import pytest
 from ansible_collections.gpustead.cluster.plugins.module_utils.accounts import (
     NOWHERE,
-    Account,
     Change,
-    Group,
-    Host,
-    Move,
-    Process,
     Wish,
     apply,
-    farewell,
     observe,
-    parse_group,
-    parse_passwd,
     plan,
     plan_removals,
-    read_journal,
-    rechown,
-    remove,
+    to_match,
     write_journal,
 )
-from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
+from ansible_collections.gpustead.cluster.plugins.module_utils.accounts_files import Move, rechown
+from ansible_collections.gpustead.cluster.plugins.module_utils.accounts_host import (
+    Account,
+    Before,
+    Group,
+    Host,
+    Process,
+    login_uid,
+    parse_group,
+    parse_passwd,
+    read_journal,
+    read_processes,
+)
+from ansible_collections.gpustead.cluster.plugins.module_utils.accounts_leave import Left, foresee, leave, read_record
+from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError, Refusal
 
 FIXTURES = Path(__file__).parent / "fixtures" / "getent"
 ADA = Account("ada", 1001, 1001, "", "/home/ada", "/bin/sh")
@@ -162,7 +166,7 @@ def test_a_system_account_goes_when_it_is_named_as_one() -> None:
     ],
 )
 def test_the_group_goes_with_the_account_if_it_is_its_own(
-    group: Group, others: tuple[Account, ...], goes: bool
+    group: Group, others: tuple[Account, ...], goes: bool, tmp_path: Path
 ) -> None:
     done: list[str] = []
 
@@ -170,12 +174,10 @@ def test_the_group_goes_with_the_account_if_it_is_its_own(
         done.append(" ".join(argv))
         return (6 if argv[0] == "groupdel" else 0), "", "no such group"
 
-    remove(run, Host(accounts=(ADA, *others), groups=(group,)), [ADA])
-    assert done == ["userdel ada", "groupdel ada"][: 1 + goes]
-
-
-def test_a_removal_tells_that_files_stay() -> None:
-    assert farewell(ADA)[1] == "files of 1001:1001 stay, /home/ada too\n"
+    host = Host(accounts=(ADA, *others), groups=(group,))
+    (left,) = leave(run, host, [ADA], tmp_path, proc=tmp_path)
+    assert left.removed and left.texts()[1] == "files of 1001:1001 stay, /home/ada too\n"
+    assert [line for line in done if "del " in line] == ["userdel ada", "groupdel ada"][: 1 + goes]
 
 
 @pytest.mark.parametrize("case", EXTRAS)
@@ -334,3 +336,215 @@ def test_captured_passwd(name: str, count: int, some: Account) -> None:
 
 def test_lines_that_are_no_groups() -> None:
     assert parse_group("\n# x\n+\nbad:x:nan:\nml:x:5:\n") == [Group("ml", 5)]
+
+
+def test_an_end_of_line_is_one_byte() -> None:
+    """chfn takes more than Python lets stand in a line."""
+    text = "ada:x:1500:1500:Ada\u2028x\x85\x0b:/home/ada:/bin/sh\nbob:x:1501:1501::/home/bob:/bin/sh\n"
+    assert [account.name for account in parse_passwd(text)] == ["ada", "bob"]
+
+
+# Settle all that can be
+
+
+def test_one_that_cannot_be_as_declared_keeps_nobody_else_from_it() -> None:
+    refused: list[Refusal] = []
+    changes = plan(HOST, [wish("zoe", 1002, gid=1503), wish("bob", 1600), wish(), wish("yan", 1502)], refused)
+    assert [change.wish.name for change in changes] == ["ada", "yan"]
+    assert [one.name for one in refused] == ["zoe", "bob"]
+    assert "uid 1002 belongs to 'bob'" in str(refused[0]) and "77 python3" in str(refused[1])
+
+
+def test_who_waits_for_an_id_that_was_not_given_up_is_refused_too(tmp_path: Path) -> None:
+    refused: list[Refusal] = []
+    quiet = replace(HOST, processes=())
+    wishes = [wish(uid=1500, roots=()), wish("bob", 1001, roots=()), wish("yan", 1502)]
+    changes = plan(quiet, wishes, refused)
+    assert not refused
+    ran: list[str] = []
+
+    def run(argv: Sequence[str], data: str) -> tuple[int, str, str]:
+        ran.append(" ".join(argv))
+        return (1 if argv[0] == "usermod" and argv[-1] == "ada" else 0), "", "user ada is currently used"
+
+    done = apply(run, changes, tmp_path, refused)
+    assert [change.wish.name for change in done] == ["yan"]
+    assert {one.name: one.what.split(" exited")[0] for one in refused}["bob"].startswith("ids 1001:1001 of 'bob'")
+    assert [line for line in ran if line.endswith("bob")] == []
+
+
+def test_a_directory_service_that_hangs_for_one_is_asked_about_the_others(tmp_path: Path) -> None:
+    (tmp_path / "etc").mkdir()
+    for name in ("passwd", "group", "shadow"):
+        (tmp_path / "etc" / name).write_text("")
+    (tmp_path / "proc").mkdir()
+
+    def run(argv: Sequence[str], data: str) -> tuple[int, str, str]:
+        return (124, "", "") if "zoe" in argv else (2, "", "")
+
+    wishes = [wish("ada"), wish("zoe", 1503), wish("bob", 1501)]
+    host = observe(run, wishes, tmp_path / "state", tmp_path)
+    assert host.silent == {"zoe"}
+    refused: list[Refusal] = []
+    assert [change.wish.name for change in plan(host, wishes, refused)] == ["ada", "bob"]
+    assert "does not answer for account 'zoe'" in refused[0].what
+
+
+# The account as which Ansible logs in
+
+
+LOGIN = replace(HOST, login=1001, processes=())
+LOCKOUTS: dict[str, tuple[Wish, str]] = {
+    "another uid": (wish(), "account 'ada', as which Ansible logs in, has 1001:1001"),
+    "another home": (wish(uid=1001, home="/srv/ada"), "another than /home/ada, where its keys are"),
+    "no shell": (wish(uid=1001, shell="/usr/sbin/nologin"), "lets nobody in"),
+    "a shell that is not there": (wish(uid=1001, shell="/bin/nosuchshell"), "lets nobody in"),
+}
+
+
+@pytest.mark.parametrize("case", LOCKOUTS)
+def test_the_login_account_stays_as_it_lets_in(case: str) -> None:
+    wanted, words = LOCKOUTS[case]
+    with pytest.raises(GpusteadError, match=words):
+        plan(LOGIN, [wanted])
+    assert plan(replace(LOGIN, login=0), [wanted])
+
+
+def test_the_login_account_is_not_removed() -> None:
+    refused: list[Refusal] = []
+    assert plan_removals(LOGIN, ["ada", "bob"], [], (), refused) == [BOB]
+    assert "as which Ansible logs in, is not declared any more" in refused[0].what
+
+
+def test_an_account_whose_directory_on_the_share_is_anothers_keeps_its_ids() -> None:
+    quiet = replace(HOST, processes=())
+    with pytest.raises(GpusteadError, match="has 1001:1001, and users/ada belongs to uid 1009"):
+        plan(quiet, [wish(hold="users/ada belongs to uid 1009")])
+    assert not plan(quiet, [wish(uid=1001, hold="users/ada belongs to uid 1009")])[0].changed
+    assert plan(quiet, [wish("zoe", hold="users/zoe belongs to uid 1009")])[0].changed
+
+
+def test_what_uid_match_is_given() -> None:
+    users = [{"name": "ada", "uid": 1500, "ssh_keys": ["x"], "exclusive_keys": True}, {"name": "bob", "uid": 1501}]
+    asked = [{"path": "users/bob", "what": "users/bob belongs to uid 1"}, {"path": "users", "what": "x"}]
+    assert to_match(users, asked) == [
+        {"name": "ada", "uid": 1500, "hold": ""},
+        {"name": "bob", "uid": 1501, "hold": "users/bob belongs to uid 1"},
+    ]
+
+
+def status(proc: Path, pid: int, parent: int, name: str, uid: int) -> None:
+    (proc / str(pid)).mkdir(parents=True)
+    text = f"Name:\t{name}\nPPid:\t{parent}\nUid:\t{uid}\t{uid}\t{uid}\t{uid}\n"
+    (proc / str(pid) / "status").write_text(text)
+
+
+@pytest.mark.parametrize(
+    ("chain", "login"),
+    [
+        ([("python3", 0), ("sudo", 0), ("sh", 1500), ("sshd-session", 1500), ("sshd-session", 0), ("sshd", 0)], 1500),
+        ([("python3", 0), ("sh", 0), ("sshd", 0), ("sshd", 0)], 0),
+        ([("python3", 0), ("bash", 0), ("containerd-shim", 0)], None),
+    ],
+)
+def test_who_logged_in_is_found_above_the_process(
+    tmp_path: Path, chain: list[tuple[str, int]], login: int | None
+) -> None:
+    for index, (name, uid) in enumerate(chain):
+        status(tmp_path, 100 - index, 99 - index if index + 1 < len(chain) else 1, name, uid)
+    assert login_uid(tmp_path, 100) == login
+
+
+def test_a_name_with_ends_of_line_hides_no_process(tmp_path: Path) -> None:
+    status(tmp_path, 7, 1, "x\x0bUid:\t0\x85\x1b[2J", 1001)
+    (found,) = read_processes(tmp_path)
+    assert found.uids == (1001,)
+    assert found.command.isprintable()
+
+
+# Accounts that go
+
+
+def test_one_that_still_runs_is_locked_and_named_and_the_others_go(tmp_path: Path) -> None:
+    status(tmp_path / "proc", 77, 1, "sleep", 1002)
+    ran: list[str] = []
+
+    def run(argv: Sequence[str], data: str) -> tuple[int, str, str]:
+        ran.append(" ".join(argv))
+        return 0, "", ""
+
+    aside: list[str] = []
+
+    def put_aside(keys: Any) -> list[str]:
+        aside.append(keys.name)
+        return [f"{keys.home}/.ssh/authorized_keys.retired"]
+
+    host = replace(HOST, hashes={"bob": "$6$x"}, lingering=frozenset({"bob"}))
+    refused: list[Refusal] = []
+    gone = plan_removals(host, ["bob", "ada"], [], (), refused)
+    left = leave(run, host, gone, tmp_path, refused, proc=tmp_path / "proc", put_aside=put_aside)
+    assert ran[:3] == [
+        "usermod --lock --expiredate 1 --shell /usr/sbin/nologin bob",
+        "usermod --groups  bob",
+        "loginctl disable-linger bob",
+    ]
+    assert "userdel ada" in ran and "userdel bob" not in ran and not any("kill" in line for line in ran)
+    assert aside == ["bob"]
+    assert [(one.account.name, one.removed, one.changed) for one in left] == [("bob", False, True), ("ada", True, True)]
+    (told,) = refused
+    assert (
+        "77 sleep" in told.what and "/home/bob/.ssh/authorized_keys.retired" in told.what and "End them" in told.remedy
+    )
+    assert read_record(tmp_path / "bob.locked") == Before("/bin/sh", "", True, ("ml",), True)
+    assert read_record(tmp_path / "ada.locked") is None
+
+
+def test_a_second_run_has_nothing_more_to_lock(tmp_path: Path) -> None:
+    status(tmp_path / "proc", 77, 1, "sleep", 1002)
+    locked = replace(BOB, shell="/usr/sbin/nologin")
+    host = Host(accounts=(locked,), groups=(Group("bob", 1002),), hashes={"bob": "!$6$x"}, expiry={"bob": "1"})
+    (tmp_path / "bob.locked").write_text('{"shell": "/bin/sh", "groups": []}')
+    ran: list[str] = []
+
+    def run(argv: Sequence[str], data: str) -> tuple[int, str, str]:
+        ran.append(" ".join(argv))
+        return 0, "", ""
+
+    refused: list[Refusal] = []
+    (left,) = leave(run, host, [locked], tmp_path, refused, proc=tmp_path / "proc", put_aside=lambda _: [])
+    assert (ran, left.changed, len(refused)) == ([], False, 1)
+    before = read_record(tmp_path / "bob.locked")
+    assert before and before.shell == "/bin/sh"
+
+
+def test_keys_that_cannot_be_put_aside_do_not_keep_it_from_being_locked(tmp_path: Path) -> None:
+    status(tmp_path / "proc", 77, 1, "sleep", 1002)
+
+    def put_aside(keys: Any) -> list[str]:
+        raise GpusteadError("/home/bob/.ssh is a symbolic link", "a directory", "Move it.")
+
+    refused: list[Refusal] = []
+    leave(lambda *_: (0, "", ""), HOST, [BOB], tmp_path, refused, proc=tmp_path / "proc", put_aside=put_aside)
+    assert "its keys stay where they are (/home/bob/.ssh is a symbolic link)" in refused[0].what
+
+
+def test_a_check_foresees_the_same() -> None:
+    refused: list[Refusal] = []
+    left = foresee(HOST, [ADA, BOB], refused)
+    assert [(one.account.name, one.removed) for one in left] == [("ada", True), ("bob", False)]
+    assert [one.name for one in refused] == ["bob"]
+    assert isinstance(left[0], Left) and "usermod --expiredate 1" in left[1].texts()[1]
+
+
+def test_who_is_declared_again_gets_all_of_it_back() -> None:
+    locked = replace(ADA, shell="/usr/sbin/nologin")
+    before = Before("/bin/zsh", "20000", True, ("ml", "gone"), True)
+    host = replace(HOST, accounts=(locked, BOB), locked={"ada": before})
+    (change,) = plan(host, [wish(uid=1001)])
+    assert change.changed and change.unlock
+    assert [" ".join(argv) for argv in change.core] == [
+        "usermod --expiredate 20000 --shell /bin/zsh ada",
+        "usermod --unlock ada",
+        "usermod --append --groups ml ada",
+        "loginctl enable-linger ada",
+    ]

@@ -64,6 +64,10 @@ BAD: dict[str, tuple[dict[str, Any], list[str]]] = {
     "a bad group": (ada(groups=["no way"]), ["'no way', a group of ada"]),
     "groups as text": (ada(groups="ml"), ["groups of ada is not a list"]),
     "a password in clear": (ada(password_hash="hunter2 in clear"), ["password_hash of ada", "crypt(3)"]),
+    "no key for the controller": (
+        {**ada(exclusive_keys=True), "ansible_user": "ada"},
+        ["Ansible logs in as ada", "there is none in its ssh_keys"],
+    ),
     "a key that is none": (ada(ssh_keys=["hello"]), ["'hello'", "of ada", "public SSH key"]),
     "half a key": (ada(ssh_keys=[KEY[:60]]), ["is not a whole public SSH key"]),
     "a private key": (ada(ssh_keys=["-----BEGIN OPENSSH PRIVATE KEY-----\nx"]), ["public SSH key"]),
@@ -220,6 +224,24 @@ def test_a_good_inventory_has_no_problem() -> None:
 )
 def test_public_keys(line: str) -> None:
     assert preflight.is_public_key(line)
+
+
+@pytest.mark.parametrize(
+    ("own", "change", "refused"),
+    [
+        ("AAAAC3NzaC1lZDI1NTE5AAAAIA", {}, True),
+        ("AAAAC3NzaC1lZDI1NTE5AAAAIA", {"ansible_user": "root"}, False),
+        (KEY.split()[1], {}, False),
+        ("", {}, False),  # it cannot be told here; a new login will
+    ],
+)
+def test_keys_that_keep_the_controller_out(tmp_path: Path, own: str, change: dict[str, Any], refused: bool) -> None:
+    if own:
+        (tmp_path / "id.pub").write_text(f"ssh-ed25519 {own} ops@controller\n")
+    login = {"ansible_user": "ada", "ansible_ssh_private_key_file": f"{tmp_path}/id", **change}
+    found = problems({**ada(ssh_keys=[f"no-pty {KEY}"], exclusive_keys=True), **login})
+    assert (f"that of {tmp_path}/id.pub is not among its ssh_keys" in "".join(found)) is refused
+    assert bool(found) is refused
 
 
 @pytest.mark.parametrize(
@@ -420,3 +442,20 @@ def test_hosts_are_judged_by_what_they_answer(answer: dict[str, Any], words: lis
     lines = [str(problem) for problem in check_answer("n1", answer)]
     assert len(lines) == (1 if words else 0), lines
     assert [word for word in words if word not in lines[0]] == [], lines
+
+
+@pytest.mark.parametrize(
+    ("login", "refused"),
+    [("ada 1000", True), ("ada 1500", False), ("root 0", False), ("ops 1000", False), ("", False)],
+)
+def test_the_login_account_is_not_given_another_uid(login: str, refused: bool) -> None:
+    said = f"gpustead.uid=0\ngpustead.login={login}\ngpustead.python=3.13\ngpustead.release=debian 13\n"
+    found = [str(one) for one in check_answer("n1", {"stdout": said}, GOOD["cluster_users"])]
+    assert (
+        found
+        == [
+            "n1: Ansible logs in there as ada, who has the uid 1000, and cluster_users gives 1500. Declare the "
+            "uid that it has, or let Ansible log in as another (ansible_user)."
+        ]
+        * refused
+    )

@@ -130,3 +130,22 @@ def test_a_role_that_has_ended_is_fresh_until_a_variable_changes(site: Site) -> 
     done = site.play(run=False, base_packages=packages)
     assert done.returncode == 2
     assert "base_packages of one: expected a value" in done.stdout
+
+
+REFUSED = [{"name": "zoe", "what": "uid 1 is bob's\x1b[2J", "expected": "nobody's", "remedy": "Choose another."}]
+TOLD = "zoe: uid 1 is bob's\\x1b[2J: expected nobody's. Choose another."
+
+
+def test_what_a_role_had_to_leave_undone_stands_in_the_place_of_a_receipt(site: Site) -> None:
+    end = {"gpustead.cluster.receipt_write": {"checked": CHECKED, "refused": "{{ refused }}"}, "register": "__left"}
+    later = {"ansible.builtin.copy": {"content": "{{ __left.refused | first }}", "dest": "{{ state }}/later"}}
+    site.role([BEGIN, MAKE, end, later], ["{{ state }}/made"])
+    done = site.play(refused=REFUSED)
+    assert done.returncode == 0, done.stdout
+    assert (site.state / "later").read_text() == f"base: {TOLD}"
+    assert not (site.state / "receipts/base.json").exists()
+    assert site.stale(refused=REFUSED) == ["zoe"]
+    done = site.play(check=False, refused=REFUSED)  # nobody will look later
+    assert done.returncode == 2 and "Role base has left undone" in done.stdout
+    assert site.play(refused=[]).returncode == 2  # `later` has nothing to say
+    assert site.stale(refused=[]) == []

@@ -296,6 +296,27 @@ class TestAgent:
         assert "did not come to its end" in self.check(tmp_path)["reasons"][0][1]
         assert not (tmp_path / "receipts/docker.json").exists()
 
+    def test_what_a_run_left_undone_is_why_it_is_stale_until_one_leaves_a_receipt(
+        self, tmp_path: Path, output: Path
+    ) -> None:
+        assert agent.undone(str(tmp_path)) == []
+        reason = ["zoe", "uid 1500 belongs to 'ada': expected nobody. Choose another."]
+        self.ask(tmp_path, "begin")
+        self.write(tmp_path, output)
+        self.ask(tmp_path, "begin")
+        self.ask(tmp_path, "end", refused=[reason])
+        assert self.check(tmp_path)["reasons"] == [reason]
+        assert self.ask(tmp_path, "check", roles={"docker": INPUTS})["refused"] == ["docker"]
+        assert agent.undone(str(tmp_path)) == [("docker", *reason)]
+        # What the receipt before knew is not lost: it is taken back where it is not declared any more.
+        assert self.ask(tmp_path, "previous")["previous"] == [["file", {"name": str(output)}]]
+        assert not self.ask(tmp_path, "previous")["unfinished"]
+        self.ask(tmp_path, "begin")
+        assert "did not come to its end" in self.check(tmp_path)["reasons"][0][1]
+        self.write(tmp_path, output)
+        assert self.check(tmp_path)["reasons"] == []
+        assert agent.undone(str(tmp_path)) == []
+
     @pytest.mark.parametrize("operation", ["begin", "previous"])
     def test_a_role_is_told_that_its_last_run_died(self, tmp_path: Path, output: Path, operation: str) -> None:
         self.ask(tmp_path, "begin")

@@ -11,7 +11,7 @@ from typing import Any, cast
 import pytest
 from ansible_collections.gpustead.cluster.plugins.action.receipt_write import ActionModule
 from ansible_collections.gpustead.cluster.plugins.module_utils import drift_report, verify_report
-from ansible_collections.gpustead.cluster.plugins.module_utils.accounts import Account
+from ansible_collections.gpustead.cluster.plugins.module_utils.accounts_host import Account
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
 from ansible_collections.gpustead.cluster.plugins.module_utils.gpu_proof import prove, refusal
 from ansible_collections.gpustead.cluster.plugins.module_utils.node_verify import Wanted, examine

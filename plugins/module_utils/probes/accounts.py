@@ -21,7 +21,7 @@ def _local(database: str, fields: int, host: Host) -> dict[str, list[str]]:
     text = host.text(f"/etc/{database}")
     if text is None:
         raise Unreadable(f"there is no /etc/{database}")
-    entries = [line.split(":") for line in text.splitlines()]
+    entries = [line.split(":") for line in text.split("\n")]  # a GECOS may hold what Python takes for one
     # From the end: the first entry of a name is the one that counts.
     return {entry[0]: entry for entry in reversed(entries) if len(entry) == fields}
 

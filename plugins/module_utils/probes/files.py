@@ -16,6 +16,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any, Callable, Optional, TypeVar, cast
 
+from ansible_collections.gpustead.cluster.plugins.module_utils import as_account
+from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
 from ansible_collections.gpustead.cluster.plugins.module_utils.run import (
     NOT_FOUND,
     SIZE,
@@ -31,6 +33,8 @@ T = TypeVar("T")
 
 _LONGEST = 64 << 20  # bytes
 _READABLE = 200  # characters up to which a value of a JSON file is kept as it is
+_OF_ACCOUNTS = 1 << 20  # bytes of a file that an account wrote
+_DEEPEST = 100  # levels of a tree that are looked at, each with a descriptor
 _ABSENT = (FileNotFoundError, NotADirectoryError)
 _OPEN = os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK  # a FIFO or a device must not hold us up
 _TYPES = {stat.S_IFREG: "file", stat.S_IFLNK: "link", stat.S_IFDIR: "directory"}
@@ -158,7 +162,13 @@ def _open(name: str, within: int | None = None, extra: int = 0) -> int:
 
 
 def _read(subject: Subject, host: Host) -> tuple[bytes, dict[str, Any]] | None:
-    """Content, mode and owner of the regular file itself, or None."""
+    """Content, mode and owner of the regular file itself, or None.
+
+    With `below`, a directory that an account may change, no step from there on may be a link, and the file must be
+    that of who looks (`as`), under one name.
+    """
+    if subject.get("below"):
+        return _read_beneath(subject, host)
     path = host.path(path_of(subject))
     try:
         kind = stat.S_IFMT(os.lstat(path).st_mode)
@@ -171,6 +181,20 @@ def _read(subject: Subject, host: Host) -> tuple[bytes, dict[str, Any]] | None:
     except _ABSENT:
         return None
     raise Unreadable(f"{path_of(subject)} is a {_TYPES.get(kind, 'special file')}, not a file")
+
+
+def _read_beneath(subject: Subject, host: Host) -> tuple[bytes, dict[str, Any]] | None:
+    path, top = path_of(subject), str(subject["below"]).rstrip("/")
+    if not path.startswith(f"{top}/"):
+        raise Unreadable(f"{path} is not below {top}")
+    try:
+        with open(as_account.open_beneath(host.path(top), path[len(top) + 1 :]), "rb", buffering=0) as file:
+            status = as_account.regular(file.fileno(), path, os.geteuid())
+            return as_account.contents(file.fileno(), path, _OF_ACCOUNTS), owner(status)
+    except FileNotFoundError:
+        return None
+    except GpusteadError as error:
+        raise Unreadable(f"{error.what}, expected {error.expected}") from None
 
 
 def _describe(
@@ -215,15 +239,18 @@ def _tree(subject: Subject, host: Host) -> Value:
     except _ABSENT:
         return None
     try:
-        found = list(_below(host, top, directory, subject.get("pattern") or ""))
+        found = list(_below(host, top, directory, subject.get("pattern") or "", _DEEPEST))
     except _ABSENT as error:
         raise Unreadable(f"{top} changed while it was read: {error.filename}") from None
     lines = "".join(json.dumps([name[len(top.rstrip("/")) + 1 :], about]) + "\n" for name, about in sorted(found))
     return {"type": kind, "count": len(found), "sha256": host.digest(lines.encode(), subject.get("secret"))}
 
 
-def _below(host: Host, path: str, directory: int, pattern: str) -> Iterable[tuple[str, list[str]]]:
+def _below(host: Host, path: str, directory: int, pattern: str, levels: int) -> Iterable[tuple[str, list[str]]]:
     """(path, what is there) through descriptors: nobody can exchange a directory on the way for a link."""
+    if not levels:
+        os.close(directory)
+        raise Unreadable(f"there are more than {_DEEPEST} directories in each other")
     device = os.fstat(directory).st_dev
     mounted = host.once("mountpoints", mountpoints)
     try:
@@ -245,7 +272,7 @@ def _below(host: Host, path: str, directory: int, pattern: str) -> Iterable[tupl
             if other:
                 os.close(inner)
             else:
-                yield from _below(host, full, inner, pattern)
+                yield from _below(host, full, inner, pattern, levels - 1)
     finally:
         os.close(directory)
 
