@@ -55,6 +55,8 @@ def look(policy: dict[str, Any], root: Path, saves: dict[str, str], files: Path)
         (root / "etc/ufw" / file.name).write_text(file.read_text())
 
     def run(argv: Sequence[str], timeout: float) -> tuple[int, str, str]:
+        if argv[0] == "sshd":
+            return 0, "port 22\nlistenaddress 0.0.0.0:22\nlistenaddress [::]:22\n", ""
         return 0, saves["v6" if argv[0] == "ip6tables-save" else "v4"], ""
 
     value = observe([("openings", {"name": "ports", **policy})], Host(str(root), b"salt", run))["openings ports"]
@@ -306,6 +308,11 @@ def test_a_name_makes_no_port_sshs(tmp_path: Path) -> None:
         ),
     }
     assert len(look(POLICY, tmp_path, saves, files)["open"]) == 1
+
+
+def test_a_declared_range_does_not_take_sshs_port(tmp_path: Path) -> None:
+    policy = {**POLICY, "rules": [*RULES, {"from_ip": "10.9.0.9", "to_port": "1:1024", "proto": "tcp"}]}
+    assert look(policy, tmp_path, NODE, FIXTURES / "probes") == {"open": [], "closed": []}
 
 
 @pytest.mark.parametrize(

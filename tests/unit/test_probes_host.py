@@ -513,6 +513,7 @@ def test_chains(lab: Lab) -> None:
         (["-j DOCKER-FORWARD"], ["v4"]),
         (["-j DOCKER-FORWARD", "-j DOCKER-USER"], ["v4"]),
         (["-o docker0 -j ACCEPT", "-j DOCKER-USER"], ["v4"]),
+        (["-j DOCKER-ISOLATION-STAGE-1", "-j DOCKER-USER"], []),
         ([], ["v4"]),
     ],
 )

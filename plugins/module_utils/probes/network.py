@@ -118,7 +118,8 @@ def bypassed(chains: _Chains) -> bool:
     for rule in chains.get("FORWARD", ("", []))[1]:
         if rule == "-j DOCKER-USER":
             return False
-        if re.search(r"-j (ACCEPT|DOCKER\S*)$", rule):
+        # The isolation between networks only drops.
+        if re.search(r"-j (ACCEPT|DOCKER(?!-ISOLATION-)\S*)$", rule):
             break
     return True
 
@@ -308,14 +309,23 @@ def _ssh(
             words = rule.split()
             if not comment.startswith(SSH) or len(words) < 6:
                 continue
-            # That somebody calls a rule so makes none of our ports SSH's.
-            if any(filtered.common(entry.ports, filtered.ports_of(words[2])) for entry in policy):
-                continue
+            # That somebody calls a rule so makes none of our ports SSH's: there sshd itself has to say it.
+            ports = filtered.ports_of(words[2])
+            if any(entry.ports != filtered.PORTS and filtered.common(entry.ports, ports) for entry in policy):
+                said = host.once("sshd", lambda host: host.run(["sshd", "-T"], 10)[1])
+                if not {int(port) for port in re.findall(r"\d+", words[2])} <= sshd_ports(said):
+                    continue
             here = [words[5]] * (comment != SSH)
             controllers += here
             sources = [*subject.get("ssh_sources", []), *here]
             entries += filtered.declared([{"from_ip": sources, "to_port": words[2], "proto": "tcp"}])
     return entries, controllers
+
+
+def sshd_ports(text: str) -> set[int]:
+    """Where sshd listens, from `sshd -T`. `port` is said, too, where each ListenAddress has a port of its own."""
+    at = re.findall(r"^listenaddress \S*:(\d+)", text, re.MULTILINE)
+    return {int(port) for port in at or re.findall(r"^port (\d+)$", text, re.MULTILINE)}
 
 
 def origin(opening: filtered.Opening, host: Host) -> Origin:
@@ -328,10 +338,12 @@ def origin(opening: filtered.Opening, host: Host) -> Origin:
         return Origin(opening, f"the policy of {command}'s {chain}")
     line = _spelling(f"{chain} {opening.rule}")
     if chain.startswith(f"{prefix}-user-"):
-        for rule, _, lines in parse_kept(host.text(_KEPT[family]) or ""):
+        for rule, comment, lines in parse_kept(host.text(_KEPT[family]) or ""):
             if line in map(_spelling, lines):
                 argv = delete_argv(rule)
-                return Origin(opening, f"the rule of ufw [{' '.join(w for w in argv if w != 'delete')}]", argv)
+                name = f"the rule of ufw [{' '.join(word for word in argv if word != 'delete')}]"
+                # Ours is taken back by the role, once it is not declared.
+                return Origin(opening, name, () if comment.startswith("gpustead: ") else argv)
     for name in _FILES[family]:
         path = f"/etc/ufw/{name}"
         for written in (host.text(path) or "").splitlines():

@@ -1,0 +1,103 @@
+#!/usr/bin/python
+# Copyright: gpustead developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Find, and take out, rules of others that open the cluster's ports to more than was declared."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: ufw_openings
+short_description: See that nobody is let in beyond what is declared
+version_added: "0.1.0"
+author: gpustead developers
+description:
+  - Walks the kernel's rules, IPv4 and IPv6, as a new connection from outside would, and compares whom they let in to the
+    declared ports with whom they should. Ports that are not declared are nobody's business here.
+  - Fails where a rule, whoever made it, lets in more, naming rule, port and remedy, or where one surely keeps out who was
+    declared. With O(exclusive) it takes such rules out, of ufw, of the files in C(/etc/ufw) and of the kernel.
+  - The receipt of role firewall and M(gpustead.cluster.node_verify) look with the same library.
+options:
+  policy:
+    description:
+      - Whom the firewall may let in. C(rules) as M(gpustead.cluster.ufw_rules) takes them, C(ssh_sources), C(protected)
+        (sources that nobody may shut out), and where Docker's ports are governed C(published) (ports),
+        C(published_to) (sources) and C(bridges).
+    type: dict
+    required: true
+  exclusive:
+    description: Whether the rules that let in more are taken out.
+    type: bool
+    default: false
+attributes:
+  check_mode:
+    support: full
+    description: Tells what would be taken out. What would be left to fail is told as a warning.
+  diff_mode:
+    support: full
+    description: Shows the openings.
+"""
+
+EXAMPLES = r"""
+- name: Let nobody else into the mesh
+  gpustead.cluster.ufw_openings:
+    policy:
+      rules: [{from_ip: [10.1.0.0/24], to_port: "2222", proto: tcp}]
+      ssh_sources: [any]
+    exclusive: true
+"""
+
+RETURN = r"""
+openings:
+  description: What lets in more than was declared, as it was found.
+  returned: success
+  type: list
+  elements: str
+"""
+
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.gpustead.cluster.plugins.module_utils import ufw_openings, ufw_trial
+from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
+from ansible_collections.gpustead.cluster.plugins.module_utils.probes import Host
+from ansible_collections.gpustead.cluster.plugins.module_utils.probes.files import Unreadable, run_command
+from ansible_collections.gpustead.cluster.plugins.module_utils.probes.network import find_openings
+
+ARGUMENTS = {
+    "policy": {"type": "dict", "required": True},
+    "exclusive": {"type": "bool", "default": False},
+}
+
+
+def run(argv: Any) -> tuple[int, str, str]:
+    return run_command(list(argv), 60)
+
+
+def main() -> None:
+    module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
+    policy = {"name": "ports", **module.params["policy"]}
+    try:
+        before, closed = found, _ = find_openings(policy, Host())
+        theirs = [one for one in before if one.argv] if module.params["exclusive"] else []
+        if theirs and not module.check_mode:
+            ufw_openings.close(ufw_trial.guarded(run), theirs)
+            found, closed = find_openings(policy, Host())
+        left = [one for one in found if one not in theirs] if module.check_mode else found
+        if left or closed:
+            complaint = ufw_openings.complaint(left, closed)
+            if not module.check_mode:
+                raise complaint
+            module.warn(str(complaint))
+    except (GpusteadError, Unreadable, OSError) as error:
+        module.fail_json(msg=str(error))
+    after = [one for one in before if one not in theirs]
+    texts = ["".join(f"{one}\n" for one in part) for part in (before, after)]
+    module.exit_json(
+        changed=bool(theirs),
+        openings=[str(one) for one in before],
+        diff={"before": texts[0], "after": texts[1], "before_header": "openings", "after_header": "openings"},
+    )
+
+
+if __name__ == "__main__":
+    main()
