@@ -18,7 +18,7 @@ MODULE = "gpustead.cluster.ufw_trial"
 ANEW = "-o ControlPath=none -o ControlMaster=no"
 # Of one login, so that two tries fit into the time.
 CONNECT = 10
-# The timer, what it starts, and a host that is busy.
+# What the host waits and does, when it is busy.
 PATIENCE = SECONDS + 60
 
 
@@ -71,11 +71,11 @@ class ActionModule(ActionBase):
             time.sleep(2)
             still = bool(self._login())
             if not still and not self._over(task_vars):
-                still = True  # let in again by chance: the timer still runs
+                still = True  # let in by chance: the time is not up
         return {"failed": True, "changed": False, "msg": self._complaint(trouble, back=not still)}
 
     def _over(self, task_vars: dict[str, Any] | None) -> bool:
-        """Whether the timer has done its work; what was kept goes then."""
+        """Whether the host has done its work; what was kept goes then."""
         try:
             found = self._on_host("asked", task_vars)
         except AnsibleConnectionFailure:

@@ -1,14 +1,16 @@
 # Copyright: gpustead developers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Rules on trial: what the host had before is kept, and a timer puts it back unless somebody says in time that it is well.
+"""Rules on trial: what the host had before is kept, and put back by the host itself unless they are proved in time.
 
-What is kept lies in /run: a reboot ends the trial, and the timer with it.
+A service waits for the time to be up. It is told by files when the time begins anew: to restart a timer for each change
+would meet systemd's limit. What is kept lies in /run: a reboot ends the trial.
 """
 
 from __future__ import annotations
 
 import os
 import re
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Callable
@@ -24,13 +26,15 @@ UNIT = "gpustead-firewall-takeback"
 SECONDS = 45
 FAMILIES = ("iptables", "ip6tables")
 _OURS = re.compile(r"(ufw6?-|gpustead-).+|DOCKER-USER")
-# POSIX sh: it must run when all that we put on the host is gone.
+# POSIX sh: it must run when all that we put on the host is gone. Who makes `decided` has decided.
 _TAKE_BACK = r"""#!/bin/sh
-# Puts back what the firewall was before role firewall changed it. Started by a timer, unless the controller has logged
-# in anew under the changed rules.
+# Puts back what the firewall was before role firewall changed it, unless the controller has logged in anew in time.
 cd @FOLDER@ || exit 1
-exec >>log 2>&1
-date
+while [ "$1" != now ] && [ $(($(cut -d. -f1 /proc/uptime) - $(cat armed))) -lt @SECONDS@ ]; do
+    sleep 1
+done
+mkdir decided || exit 0
+exec >log 2>&1
 cp -a ufw/. /etc/ufw/
 [ ! -f default ] || cp -a default /etc/default/ufw
 for command in iptables ip6tables; do
@@ -73,24 +77,20 @@ def undo(save: str) -> str:
     return "\n".join(["*filter", *lines, "COMMIT", ""])
 
 
-def is_armed(run: Run) -> bool:
-    return run(["systemctl", "is-active", "--quiet", f"{UNIT}.timer"])[0] == 0
-
-
-def is_taken_back(folder: str = FOLDER) -> bool:
-    return os.path.exists(f"{folder}/taken-back")
+def is_armed(folder: str = FOLDER) -> bool:
+    """Whether the rules are on trial, and nobody has decided yet."""
+    return os.path.exists(f"{folder}/armed") and not os.path.exists(f"{folder}/decided")
 
 
 def note(run: Run, folder: str = FOLDER) -> bool:
-    """Keep what is there. True where the rules of a trial that nobody has ended had to be taken back before.
+    """Keep what is there. True where the rules of a trial that nobody had ended had to be taken back before.
 
     Raises:
         GpusteadError: something could not be read or copied.
     """
-    left = is_armed(run)
+    left = is_armed(folder)
     if left:
-        _must(run, ["systemctl", "stop", f"{UNIT}.timer"])
-        _must(run, ["sh", f"{folder}/take-back"])
+        _must(run, ["sh", f"{folder}/take-back", "now"])
     release(run, folder)
     os.makedirs(folder, mode=0o700)
     os.chmod(folder, 0o700)
@@ -102,7 +102,8 @@ def note(run: Run, folder: str = FOLDER) -> bool:
         if code == 0:  # else the kernel has no IPv6
             Path(folder, f"{command}.saved").write_text(save)
             Path(folder, f"{command}.undo").write_text(undo(save))
-    Path(folder, "take-back").write_text(_TAKE_BACK.replace("@FOLDER@", folder))
+    script = _TAKE_BACK.replace("@FOLDER@", folder).replace("@SECONDS@", str(SECONDS))
+    Path(folder, "take-back").write_text(script)
     return left
 
 
@@ -110,21 +111,21 @@ def arm(run: Run, folder: str = FOLDER) -> None:
     """From now on the time runs, or runs anew. To be called before each change; without a `note` there is no trial.
 
     Raises:
-        GpusteadError: the timer could not be started, or has struck already.
+        GpusteadError: the service could not be started, or has taken the rules back already.
     """
     if not os.path.exists(f"{folder}/take-back"):
         return
-    if is_taken_back(folder):
+    uptime = Path("/proc/uptime").read_text().partition(".")[0]
+    Path(folder, "armed.new").write_text(uptime)
+    os.replace(f"{folder}/armed.new", f"{folder}/armed")
+    if os.path.exists(f"{folder}/decided"):
         raise GpusteadError(
             f"the rules were taken back after {SECONDS} s, while they were still being changed",
             "a host that is quicker than that",
-            f"See {folder}/log and what keeps the host busy, and run again.",
+            "See what keeps the host busy, and run again.",
         )
-    if is_armed(run):
-        _must(run, ["systemctl", "restart", f"{UNIT}.timer"])
-        return
-    timer = [f"--unit={UNIT}", f"--on-active={SECONDS}", "--timer-property=AccuracySec=1s"]
-    _must(run, ["systemd-run", "--quiet", *timer, "/bin/sh", f"{folder}/take-back"])
+    if run(["systemctl", "is-active", "--quiet", UNIT])[0]:
+        _must(run, ["systemd-run", "--quiet", "--collect", f"--unit={UNIT}", "/bin/sh", f"{folder}/take-back"])
 
 
 def guarded(run: Run, folder: str = FOLDER) -> Run:
@@ -139,11 +140,19 @@ def guarded(run: Run, folder: str = FOLDER) -> Run:
 
 def release(run: Run, folder: str = FOLDER) -> bool:
     """End the trial: what is there stays. False where it was taken back already."""
-    run(["systemctl", "stop", f"{UNIT}.timer"])
-    # One that is at it must come to its end.
-    while run(["systemctl", "is-active", "--quiet", f"{UNIT}.service"])[0] == 0:
-        run(["sleep", "0.2"])
-    stays = not is_taken_back(folder)
+    if not os.path.isdir(folder):
+        return True
+    try:
+        os.mkdir(f"{folder}/decided")
+    except FileExistsError:
+        # What is being taken back comes to its end.
+        deadline = time.monotonic() + SECONDS
+        while not os.path.exists(f"{folder}/taken-back") and time.monotonic() < deadline:
+            time.sleep(0.2)
+        stays = False
+    else:
+        run(["systemctl", "stop", UNIT])
+        stays = True
     _must(run, ["rm", "-rf", folder])
     return stays
 

@@ -11,8 +11,8 @@ short_description: Enable ufw, with its policies and what it logs
 version_added: "0.1.0"
 author: gpustead developers
 description:
-  - Compares C(/etc/ufw/ufw.conf), C(/etc/default/ufw) and C(ufw status) with what is wanted and carries out what differs;
-    ufw is enabled at last.
+  - Compares C(/etc/ufw/ufw.conf), C(/etc/default/ufw) and C(ufw status) with what is wanted and carries out what
+    differs; ufw is enabled at last.
   - Within a trial (M(gpustead.cluster.ufw_trial)) each change is under its timer.
 options:
   incoming:

@@ -13,17 +13,18 @@ author: gpustead developers
 description:
   - With C(state=noted) the files of ufw and the kernel's rules are kept in C(/run/gpustead/firewall). From then on
     M(gpustead.cluster.ufw_rules), M(gpustead.cluster.ufw_live), M(gpustead.cluster.ufw_openings) and
-    M(gpustead.cluster.ufw_enabled) start, before each change, a timer on the host that puts them back after 45 s.
-  - With C(state=proved) the controller logs in over a connection of its own, past the one that stands (C(ControlPath=none),
-    through jump hosts and with all else that the host's connection has), and stops the timer. If it cannot log in, it
-    waits until the rules were taken back and fails with the reason.
-  - Where nothing was changed, no timer runs and no login is tried. Where the run dies in between, the timer does its work.
+    M(gpustead.cluster.ufw_enabled) start, before each change, a service on the host that puts them back after 45 s.
+  - With C(state=proved) the controller logs in over a connection of its own, past the one that stands
+    (C(ControlPath=none), through jump hosts and with all else that the host's connection has), and stops that service. If
+    it cannot log in, it waits until the rules were taken back and fails with the reason.
+  - Where nothing was changed, nothing runs on the host and no login is tried. Where the run dies in between, the service
+    does its work.
   - Only connections of the plugin C(ssh) are proved. With another the rules stay.
 options:
   state:
-    description: Keep what is there, or end the trial.
+    description: Keep what is there, or end the trial. C(asked) and C(released) are parts of C(proved).
     type: str
-    choices: [noted, proved]
+    choices: [noted, proved, asked, released]
     required: true
 attributes:
   check_mode:
@@ -48,7 +49,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 armed:
-  description: Whether a timer ran, so that something was to be proved.
+  description: Whether something was changed, and so had to be proved.
   returned: success
   type: bool
 """
@@ -59,7 +60,6 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.gpustead.cluster.plugins.module_utils import ufw_trial
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
 
-# "asked" and "released" are what the action plugin does on the host for "proved".
 ARGUMENTS = {"state": {"type": "str", "choices": ["noted", "proved", "asked", "released"], "required": True}}
 
 
@@ -74,7 +74,7 @@ def main() -> None:
             return 127, "", str(error)
         return code, out, err
 
-    result = {"changed": False, "armed": False}
+    result = {"changed": False, "armed": False, "taken_back": False}
     if module.check_mode:
         module.exit_json(**result)
     try:
@@ -83,8 +83,7 @@ def main() -> None:
             if result["changed"]:
                 module.warn("an earlier run had changed the firewall and never proved it: that was taken back first")
         else:
-            result["armed"] = ufw_trial.is_armed(run)
-            result["taken_back"] = ufw_trial.is_taken_back()
+            result["armed"] = ufw_trial.is_armed()
             if state == "released" or not result["armed"]:
                 result["taken_back"] = not ufw_trial.release(run)
     except (GpusteadError, OSError) as error:
