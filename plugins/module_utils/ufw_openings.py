@@ -50,12 +50,13 @@ def _write(path: Path, text: str) -> None:
     os.replace(name, path)
 
 
-def complaint(found: Sequence[Origin], closed: Sequence[object]) -> GpusteadError:
-    """What is wrong, each with what to do."""
-    lines = [f"{one}. {f'Undo it: {one.remedy}' if one.remedy else 'Run the role again'}." for one in found]
-    lines += [f"{one}. See which rule is in front of it: iptables -S, ufw status." for one in closed]
-    return GpusteadError(
-        "\n- ".join(["the firewall lets in others than was declared", *lines]) + "\n",
-        "what firewall_network, firewall_clients, firewall_ssh_sources and firewall_extra_rules declare",
-        "Undo what is named, declare it in firewall_extra_rules, or set firewall_exclusive: true to have it removed.",
-    )
+def complaint(found: Sequence[Origin], closed: Sequence[object]) -> str:
+    """What is wrong, each with what to do; empty where nothing is."""
+    if not found and not closed:
+        return ""
+    lines = [f"- {one}. {f'Undo it: {one.remedy}' if one.remedy else 'Run the role again'}." for one in found]
+    lines += [f"- {one}. See which rule is in front of it: iptables -S, ufw status." for one in closed]
+    remedy = "Undo what is named, or declare it in firewall_extra_rules."
+    if any(one.argv for one in found):
+        remedy += " With firewall_exclusive: true the role removes such rules."
+    return "\n".join(["The firewall does not do what is declared:", *lines, remedy])

@@ -44,7 +44,7 @@ for command in iptables ip6tables; do
     chains=$("$command" -S | sed -n -E 's/^-N ((ufw6?-|gpustead-).*|DOCKER-USER)$/\1/p')
     for chain in $chains; do
         grep -q "^:$chain " "$command.saved" && continue
-        "$command" -D FORWARD -j "$chain"
+        "$command" -D FORWARD -j "$chain" 2>/dev/null
         "$command" -F "$chain"
     done
     for chain in $chains; do

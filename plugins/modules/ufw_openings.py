@@ -101,7 +101,7 @@ def main() -> None:
     module.exit_json(
         changed=bool(theirs),
         openings=[str(one) for one in before],
-        complaint=str(ufw_openings.complaint(left, closed)) if left or closed else "",
+        complaint=ufw_openings.complaint(left, closed),
         diff={"before": texts[0], "after": texts[1], "before_header": "openings", "after_header": "openings"},
     )
 

@@ -15,10 +15,10 @@ description:
     M(gpustead.cluster.ufw_rules), M(gpustead.cluster.ufw_live), M(gpustead.cluster.ufw_openings) and
     M(gpustead.cluster.ufw_enabled) start, before each change, a service on the host that puts them back after 45 s.
   - With C(state=proved) the controller logs in over a connection of its own, past the one that stands
-    (C(ControlPath=none), through jump hosts and with all else that the host's connection has), and stops that service. If
-    it cannot log in, it waits until the rules were taken back and fails with the reason.
-  - Where nothing was changed, nothing runs on the host and no login is tried. Where the run dies in between, the service
-    does its work.
+    (C(ControlPath=none), through jump hosts and with all else that the host's connection has), and stops that service.
+    If it cannot log in, it waits until the rules were taken back and fails with the reason.
+  - Where nothing was changed, nothing runs on the host and no login is tried. Where the run dies in between, the
+    service does its work.
   - Only connections of the plugin C(ssh) are proved. With another the rules stay.
 options:
   state:

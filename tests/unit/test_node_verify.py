@@ -262,9 +262,7 @@ BROKEN: dict[str, tuple[dict[str, tuple[int, str, str]], list[str]]] = {
     ),
     "somebody's rule in front": (
         saved("iptables-save", "-A INPUT", "-A INPUT -p tcp -m tcp --dport 2222 -j ACCEPT\n-A INPUT"),
-        [
-            "firewall tcp port 2222 (v4) is open to any but 10.214.10.0/24 by iptables: -A INPUT -p tcp"
-        ],
+        ["firewall tcp port 2222 (v4) is open to any but 10.214.10.0/24 by iptables: -A INPUT -p tcp"],
     ),
     "a node that is shut out": (
         saved("iptables-save", "-A INPUT", "-A INPUT -s 10.214.10.12/32 -j DROP\n-A INPUT"),
