@@ -192,7 +192,7 @@ def test_what_others_put_there_is_taken_out_of_the_file_first(tmp_path: Path) ->
 
 
 def test_a_command_that_fails_is_named() -> None:
-    with pytest.raises(GpusteadError, match="iptables -D x.*no such chain"):
+    with pytest.raises(GpusteadError, match=r"iptables -D x.*no such chain"):
         close(lambda argv: (1, "", "no such chain"), [Origin(OPENING, "y", ("iptables", "-D", "x"))])
 
 
