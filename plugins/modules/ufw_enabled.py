@@ -54,11 +54,11 @@ commands:
 """
 
 from pathlib import Path
-from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.gpustead.cluster.plugins.module_utils import ufw_enabled, ufw_trial
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
+from ansible_collections.gpustead.cluster.plugins.module_utils.run import within
 
 POLICY = list(ufw_enabled.POLICIES)
 ARGUMENTS = {
@@ -79,14 +79,7 @@ def main() -> None:
     module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
     wanted = ufw_enabled.State(active=True, **module.params)
 
-    def run(argv: Any) -> tuple[int, str, str]:
-        environ = {"LC_ALL": "C", "LANGUAGE": "C"}
-        try:
-            code, out, err = module.run_command(list(argv), environ_update=environ, handle_exceptions=False)
-        except OSError as error:
-            return 127, "", str(error)
-        return code, out, err
-
+    run = within(120, environment={"LC_ALL": "C", "LANGUAGE": "C"})
     status = run(["ufw", "status"])[1]
     before = ufw_enabled.observe(read("/etc/ufw/ufw.conf"), read("/etc/default/ufw"), status)
     todo = ufw_enabled.plan(before, wanted)

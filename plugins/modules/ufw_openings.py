@@ -65,23 +65,18 @@ complaint:
   type: str
 """
 
-from typing import Any
-
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.gpustead.cluster.plugins.module_utils import ufw_openings, ufw_trial
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
 from ansible_collections.gpustead.cluster.plugins.module_utils.probes import Host
-from ansible_collections.gpustead.cluster.plugins.module_utils.probes.files import Unreadable, run_command
+from ansible_collections.gpustead.cluster.plugins.module_utils.probes.files import Unreadable
 from ansible_collections.gpustead.cluster.plugins.module_utils.probes.network import find_openings
+from ansible_collections.gpustead.cluster.plugins.module_utils.run import within
 
 ARGUMENTS = {
     "policy": {"type": "dict", "required": True},
     "exclusive": {"type": "bool", "default": False},
 }
-
-
-def run(argv: Any) -> tuple[int, str, str]:
-    return run_command(list(argv), 60)
 
 
 def main() -> None:
@@ -91,7 +86,7 @@ def main() -> None:
         before, closed = found, _ = find_openings(policy, Host())
         theirs = [one for one in before if one.argv] if module.params["exclusive"] else []
         if theirs and not module.check_mode:
-            ufw_openings.close(ufw_trial.guarded(run), theirs)
+            ufw_openings.close(ufw_trial.guarded(within(60, environment={"LC_ALL": "C"})), theirs)
             found, closed = find_openings(policy, Host())
         left = [one for one in found if one not in theirs] if module.check_mode else found
     except (GpusteadError, Unreadable, OSError) as error:

@@ -54,11 +54,11 @@ armed:
   type: bool
 """
 
-from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.gpustead.cluster.plugins.module_utils import ufw_trial
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
+from ansible_collections.gpustead.cluster.plugins.module_utils.run import within
 
 ARGUMENTS = {"state": {"type": "str", "choices": ["noted", "proved", "asked", "released"], "required": True}}
 
@@ -67,13 +67,7 @@ def main() -> None:
     module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
     state = module.params["state"]
 
-    def run(argv: Any) -> tuple[int, str, str]:
-        try:
-            code, out, err = module.run_command(list(argv), handle_exceptions=False)
-        except OSError as error:
-            return 127, "", str(error)
-        return code, out, err
-
+    run = within(120, environment={"LC_ALL": "C", "LANGUAGE": "C"})
     result = {"changed": False, "armed": False, "taken_back": False}
     if module.check_mode:
         module.exit_json(**result)
