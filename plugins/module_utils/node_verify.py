@@ -387,7 +387,9 @@ def _last(text: str) -> str:
 
 
 def _listening(wanted: Wanted, host: Host, findings: Findings) -> None:
-    specs = [("listener", {"name": str(port), "networks": wanted.networks}) for port in wanted.listening.values()]
+    specs: list[tuple[str, dict[str, Any]]] = [
+        ("listener", {"name": str(port), "networks": wanted.networks}) for port in wanted.listening.values()
+    ]
     seen = observe(specs, host)
     findings.seen["listening"] = sorted(port for port in wanted.listening.values() if seen[f"listener {port}"])
     for what, port in wanted.listening.items():
@@ -407,7 +409,10 @@ def _listening(wanted: Wanted, host: Host, findings: Findings) -> None:
 
 def _firewall(wanted: Wanted, host: Host, findings: Findings) -> None:
     """What the receipt of role firewall looks at, by the same probes."""
-    specs = [("ufw", {"name": "status"}), ("chain", {"name": "DOCKER-USER", "forwarded": True})]
+    specs: list[tuple[str, dict[str, Any]]] = [
+        ("ufw", {"name": "status"}),
+        ("chain", {"name": "DOCKER-USER", "forwarded": True}),
+    ]
     status, chain = observe(specs, host).values()
     if status is None or "error" in status or not status["enabled"]:
         reason = "" if status and "error" not in status else f" ({status['error'] if status else 'it is not there'})"

@@ -19,7 +19,7 @@ Chains = Mapping[str, tuple[str, list[str]]]  # policy ("-" where there is none)
 Spans = tuple[tuple[int, int], ...]  # first and last numbers, ascending, apart
 Network = Union[ipaddress.IPv4Network, ipaddress.IPv6Network]
 
-EVERY = {"v4": ((0, (1 << 32) - 1),), "v6": ((0, (1 << 128) - 1),)}
+EVERY: dict[str, Spans] = {"v4": ((0, (1 << 32) - 1),), "v6": ((0, (1 << 128) - 1),)}
 PORTS: Spans = ((1, 65535),)
 _NUMBERS = {"6": "tcp", "17": "udp", "tcp": "tcp", "udp": "udp"}
 # What accepts, as far as we know: programs behind a queue mostly do.
