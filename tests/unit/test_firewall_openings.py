@@ -315,6 +315,46 @@ def test_a_declared_range_does_not_take_sshs_port(tmp_path: Path) -> None:
     assert look(policy, tmp_path, NODE, FIXTURES / "probes") == {"open": [], "closed": []}
 
 
+def test_an_interface_that_is_declared_is_no_opening_and_no_other_is(tmp_path: Path) -> None:
+    """As a VPN puts it: its interface may, and nobody else."""
+    vpn = {"interface": "wg0", "from_ip": "any"}
+    text = NODE["v4"].replace("*filter\n", "*filter\n:ts - [0:0]\n", 1)
+    for interface, openings in (("wg0", 0), ("wg1", 1)):
+        rules = f"-A INPUT -j ts\n-A ts -s 100.64.0.0/10 ! -i {interface} -j DROP\n-A ts -i {interface} -j ACCEPT\n"
+        saves = {**NODE, "v4": text.replace(INPUT["v4"], rules + INPUT["v4"], 1)}
+        policy = {**POLICY, "rules": [*RULES, vpn]}
+        assert len(look(policy, tmp_path, saves, FIXTURES / "probes")["open"]) == openings
+
+
+@pytest.mark.parametrize(
+    ("declared", "openings"),
+    [
+        ({"from_port": "53", "from_ip": "any", "proto": "tcp"}, 0),
+        ({"from_port": "53", "from_ip": ["any"], "proto": "tcp", "to_ip": "any"}, 0),
+        ({"from_port": "54", "from_ip": "any", "proto": "tcp"}, 1),
+        ({"from_port": "53", "from_ip": "10.9.0.0/16", "proto": "tcp"}, 1),
+    ],
+)
+def test_what_is_declared_for_one_source_port_opens_no_other(
+    declared: dict[str, Any], openings: int, tmp_path: Path
+) -> None:
+    files = tmp_path / "files"
+    files.mkdir()
+    tag = b"gpustead: declared".hex()
+    added = f"### tuple ### allow tcp any 0.0.0.0/0 53 0.0.0.0/0 in comment={tag}\n-A ufw-user-input -p tcp --sport 53"
+    kept = (FIXTURES / "probes" / "user.rules").read_text()
+    (files / "user.rules").write_text(kept.replace("### tuple", f"{added} -j ACCEPT\n\n### tuple", 1))
+    (files / "user6.rules").write_text((FIXTURES / "probes" / "user6.rules").read_text())
+    live = "-A ufw-user-input -p tcp -m tcp --sport 53 -j ACCEPT\n"
+    saves = {**NODE, "v4": NODE["v4"].replace(USER["v4"], live + USER["v4"], 1)}
+    policy = {**POLICY, "rules": [*RULES, declared]}
+    assert len(look(policy, tmp_path, saves, files)["open"]) == openings
+    # Somebody else's for the mesh is seen beside it.
+    other = live + "-A ufw-user-input -p tcp -m tcp --dport 2222 -j ACCEPT\n"
+    saves = {**NODE, "v4": NODE["v4"].replace(USER["v4"], other + USER["v4"], 1)}
+    assert len(look(policy, tmp_path, saves, files)["open"]) == openings + 1
+
+
 @pytest.mark.parametrize(
     ("kept", "command"),
     [

@@ -242,6 +242,7 @@ class Origin:
     """Where a rule that lets in comes from, and how it is taken back.
 
     `argv`: the command for it; `file`, `line`: what is to be taken out before. Neither: something else must be mended.
+    `kept`: one of ours, as ufw keeps it.
     """
 
     opening: filtered.Opening
@@ -249,6 +250,7 @@ class Origin:
     argv: tuple[str, ...] = ()
     file: str = ""
     line: str = ""
+    kept: str = ""
 
     @property
     def remedy(self) -> str:
@@ -265,7 +267,9 @@ def find_openings(subject: Subject, host: Host) -> tuple[list[Origin], list[filt
     The subject has `rules` (as the module ufw_rules takes them), `ssh_sources`, `protected` (sources that nobody may
     shut out) and, where Docker's ports are governed, `published` (ports) and `published_to` (sources) with `bridges`.
     """
-    policy = filtered.declared(subject.get("rules", []))
+    # What is declared for one source port or address of the host says nothing of others: of these ufw keeps the rules.
+    narrow = [rule for rule in subject.get("rules", []) if _narrowed(rule) != ("", "any")]
+    policy = filtered.declared(rule for rule in subject.get("rules", []) if rule not in narrow)
     ssh, controllers = _ssh(subject, policy, host)
     protected = filtered.sources_of([*subject.get("protected", []), *controllers])
     to = {"from_ip": subject.get("published_to", []), "proto": "tcp"}
@@ -290,7 +294,31 @@ def find_openings(subject: Subject, host: Host) -> tuple[list[Origin], list[filt
             chains = _without(chains, {(opening.chain, opening.rule) for opening in found})
             found = [opening for opening in judge(chains)[0] if opening.rule]
             open_ += found
-    return [origin(opening, host) for opening in open_], closed
+    origins = [origin(opening, host) for opening in open_]
+    return [one for one in origins if not one.kept or not _is_declared(one.kept, narrow)], closed
+
+
+def _narrowed(rule: Mapping[str, Any]) -> tuple[str, str]:
+    """The source ports and the address of the host that a rule is for."""
+    return str(rule.get("from_port") or ""), str(rule.get("to_ip") or "any").lower()
+
+
+def _is_declared(kept: str, narrow: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether a rule of ours, as ufw keeps it, is one of these."""
+    _, _, port, destination, source_port, source, *_ = kept.split()
+    here = source_port.replace("any", ""), "any" if destination in ("0.0.0.0/0", "::/0") else destination
+    return any(
+        _narrowed(rule) == here
+        and filtered.ports_of(str(rule.get("to_port") or "")) == filtered.ports_of(port.replace("any", ""))
+        and source in _kept_sources(rule)
+        for rule in narrow
+    )
+
+
+def _kept_sources(rule: Mapping[str, Any]) -> set[str]:
+    sources = rule.get("from_ip", ["any"])
+    names = {str(name) for name in (sources.split(",") if isinstance(sources, str) else sources)}
+    return names | ({"0.0.0.0/0", "::/0"} if "any" in names else set())
 
 
 def _without(chains: _Chains, gone: set[tuple[str, str]]) -> _Chains:
@@ -343,7 +371,9 @@ def origin(opening: filtered.Opening, host: Host) -> Origin:
                 argv = delete_argv(rule)
                 name = f"the rule of ufw [{' '.join(word for word in argv if word != 'delete')}]"
                 # Ours is taken back by the role, once it is not declared.
-                return Origin(opening, name, () if comment.startswith("gpustead: ") else argv)
+                if comment.startswith("gpustead: "):
+                    return Origin(opening, name, kept=rule)
+                return Origin(opening, name, argv)
     for name in _FILES[family]:
         path = f"/etc/ufw/{name}"
         for written in (host.text(path) or "").splitlines():

@@ -31,11 +31,12 @@ _DEEP = 64  # chains within chains; the kernel allows fewer
 
 @dataclass(frozen=True)
 class Declared:
-    """Who may reach which ports of a protocol."""
+    """Who may reach which ports of a protocol; with `interface` only by that."""
 
     proto: str
     ports: Spans
     sources: Mapping[str, Spans]  # by family
+    interface: str = ""
 
 
 @dataclass(frozen=True)
@@ -115,6 +116,7 @@ class _Rule:
     original: Spans
     sure: bool
     plain: bool  # it asks for nothing at all
+    interface: str  # it asks for this one
 
 
 def ported(family: str, proto: str, ports: Spans) -> str:
@@ -238,13 +240,17 @@ def declared(rules: Iterable[Mapping[str, Any]]) -> list[Declared]:
         names = sources.split(",") if isinstance(sources, str) else sources
         proto = str(rule.get("proto") or "any")
         for kind in ("tcp", "udp") if proto == "any" else (proto,) * (proto in ("tcp", "udp")):
-            found.append(Declared(kind, ports_of(str(rule.get("to_port") or "")), sources_of(map(str, names))))
+            ports = ports_of(str(rule.get("to_port") or ""))
+            found.append(Declared(kind, ports, sources_of(map(str, names)), str(rule.get("interface") or "")))
     return found
 
 
-def allowed(policy: Sequence[Declared], family: str, proto: str, port: int) -> Spans:
+def allowed(policy: Sequence[Declared], family: str, proto: str, port: int, interface: str = "") -> Spans:
+    """The sources to whom a port is declared, by a rule that asks for this interface or does not ask for any."""
     spans: Spans = ()
     for entry in policy:
+        if entry.interface not in ("", interface):
+            continue
         if entry.proto == proto and common(entry.ports, ((port, port),)):
             spans = union(spans, entry.sources[family])
     return spans
@@ -268,8 +274,7 @@ def incoming(
             ours = union(ours, entry.ports if entry.proto == proto and entry.ports != PORTS else ())
         filter_, found = _Filter(chains, _Packet(family, proto)), _Found()
         for span in filter_.segments(ours, [entry.ports for entry in policy]):
-            may = allowed(policy, family, proto, span[0])
-            found.judge(filter_, span, may, common(may, protected), span[0])
+            found.judge(filter_, span, policy, common(allowed(policy, family, proto, span[0]), protected), span[0])
         openings += found.openings.values()
         closings += found.closings.values()
     return openings, closings
@@ -287,11 +292,14 @@ def forwarded(chains: Chains, family: str, policy: Sequence[Declared], bridges: 
     packet = _Packet(family, "tcp", "FORWARD", bridges=tuple(bridges))
     filter_, published = _Filter(chains, replace(packet, translated=True)), _Found()
     for span in filter_.segments(PORTS, [entry.ports for entry in policy]):
-        published.judge(filter_, span, allowed(policy, family, "tcp", span[0]), (), span[0])
+        published.judge(filter_, span, policy, (), span[0])
     direct = _Found()
     for bridge in bridges:
         direct.judge(_Filter(chains, replace(packet, out=bridge)), PORTS[0], (), (), None)
     return list({**direct.openings, **published.openings}.values())
+
+
+_Accepted = tuple[Spans, str, str, str]  # sources, chain, rule, the interface that was asked for
 
 
 @dataclass
@@ -301,12 +309,14 @@ class _Found:
     openings: dict[tuple[str, str], Opening] = field(default_factory=dict)
     closings: dict[Spans, Closing] = field(default_factory=dict)
 
-    def judge(self, filter_: _Filter, span: tuple[int, int], may: Spans, must: Spans, port: int | None) -> None:
+    def judge(
+        self, filter_: _Filter, span: tuple[int, int], policy: Sequence[Declared], must: Spans, port: int | None
+    ) -> None:
         """Ask for one port of `span`, in which all are alike (None: any), and compare with who may and who must."""
         packet, let_in = filter_.packet, ()  # type: tuple[_Packet, Spans]
-        for sources, chain, rule in filter_.walk(port):
+        for sources, chain, rule, interface in filter_.walk(port):
             let_in = union(let_in, sources)
-            beyond = minus(sources, may)
+            beyond = minus(sources, allowed(policy, packet.family, packet.proto, span[0], interface))
             if beyond:
                 found = self.openings.get((chain, rule))
                 ports = union(found.ports if found else (), (span,))
@@ -345,13 +355,13 @@ class _Filter:
             edges = sorted({first, *(edge for edge in starts if first < edge <= last)})
             yield from zip(edges, [*(edge - 1 for edge in edges[1:]), last])
 
-    def walk(self, port: int | None) -> list[tuple[Spans, str, str]]:
-        """(sources, chain, rule) of all that is accepted. `port`: that which was called; None: any."""
-        accepted: list[tuple[Spans, str, str]] = []
+    def walk(self, port: int | None) -> list[_Accepted]:
+        """All that is accepted. `port`: that which was called; None: any."""
+        accepted: list[_Accepted] = []
         way = self.packet.way
         left = self._chain(way, self.every, port, (), accepted)
         if left and self.policies.get(way, "ACCEPT") == "ACCEPT":
-            accepted.append((left, way, ""))
+            accepted.append((left, way, "", ""))
         return accepted
 
     def _chain(
@@ -360,7 +370,7 @@ class _Filter:
         sources: Spans,
         port: int | None,
         path: tuple[tuple[str, _Rule], ...],
-        accepted: list[tuple[Spans, str, str]],
+        accepted: list[_Accepted],
     ) -> Spans:
         """What comes out at the end of a chain."""
         out: Spans = ()
@@ -371,7 +381,9 @@ class _Filter:
             if not hit:
                 continue
             if rule.target in _ACCEPTING:
-                accepted.append((hit, *_culprit((*path, (name, rule)))))
+                steps = (*path, (name, rule))
+                interface = next((step.interface for _, step in steps if step.interface), "")
+                accepted.append((hit, *_culprit(steps), interface))
             elif rule.target == "RETURN":
                 out = union(out, hit)
             elif rule.target in self.rules:
@@ -417,7 +429,7 @@ def _read(text: str, packet: _Packet) -> _Rule | None:
     words = shlex.split(text) if '"' in text or "'" in text else text.split()
     sources, ports, original = EVERY[packet.family], PORTS, PORTS
     sure, plain, goto, target = True, True, False, ""
-    negated, at = False, 0
+    negated, at, interface = False, 0, ""
     while at < len(words):
         word, at = words[at], at + 1
         if word == "!":
@@ -444,6 +456,7 @@ def _read(text: str, packet: _Packet) -> _Rule | None:
                 spans = ports_of(value)
                 original = common(original, minus(PORTS, spans) if negated else spans)
             else:
+                interface = value if word == "-i" and not negated else interface
                 holds = _holds(word, values, packet)
                 holds = holds if holds is None or not negated else not holds
                 if holds is False:
@@ -452,7 +465,7 @@ def _read(text: str, packet: _Packet) -> _Rule | None:
         negated = False
     if not sources or not ports or not original:
         return None
-    return _Rule(text, target, goto, sources, ports, original, sure, plain)
+    return _Rule(text, target, goto, sources, ports, original, sure, plain, interface)
 
 
 def _source_spans(word: str, value: str, family: str) -> Spans | None:
