@@ -7,6 +7,7 @@ from __future__ import annotations
 import ipaddress
 import os
 import re
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -254,7 +255,7 @@ class Origin:
 
     @property
     def remedy(self) -> str:
-        steps = [f"take it out of {self.file}"] * bool(self.file) + [" ".join(self.argv)] * bool(self.argv)
+        steps = [f"take it out of {self.file}"] * bool(self.file) + [shlex.join(self.argv)] * bool(self.argv)
         return " and ".join(steps)
 
     def __str__(self) -> str:
@@ -365,22 +366,23 @@ def origin(opening: filtered.Opening, host: Host) -> Origin:
     if not opening.rule:
         return Origin(opening, f"the policy of {command}'s {chain}")
     line = _spelling(f"{chain} {opening.rule}")
+    # iptables-save puts a backslash before each apostrophe, which is iptables's own way.
+    argv = command, "-D", chain, *shlex.split(opening.rule.replace("\\'", "'"))
     if chain.startswith(f"{prefix}-user-"):
         for rule, comment, lines in parse_kept(host.text(_KEPT[family]) or ""):
             if line in map(_spelling, lines):
-                argv = delete_argv(rule)
-                name = f"the rule of ufw [{' '.join(word for word in argv if word != 'delete')}]"
+                words = delete_argv(rule)
+                name = f"the rule of ufw [{shlex.join(word for word in words if word != 'delete')}]"
                 # Ours is taken back by the role, once it is not declared.
                 if comment.startswith("gpustead: "):
                     return Origin(opening, name, kept=rule)
-                return Origin(opening, name, argv)
+                return Origin(opening, name, words)
     for name in _FILES[family]:
         path = f"/etc/ufw/{name}"
         for written in (host.text(path) or "").splitlines():
             if written.startswith("-A ") and _spelling(written[3:]) == line:
-                argv = command, "-D", chain, *opening.rule.split()
                 return Origin(opening, f"{written.strip()!r} in {path}", argv, path, written)
-    return Origin(opening, f"{command}: -A {chain} {opening.rule}", (command, "-D", chain, *opening.rule.split()))
+    return Origin(opening, f"{command}: -A {chain} {opening.rule}", argv)
 
 
 def _spelling(line: str) -> str:
