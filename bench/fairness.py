@@ -39,6 +39,7 @@ TAMPERS: Mapping[str, tuple[str, str]] = {
         "sed -i s/^ENABLED=.*/ENABLED=yes/ /etc/ufw/ufw.conf",
     ),
     "ufw_rules": ("iptables -w -I ufw-user-input -j ACCEPT", "iptables -w -D ufw-user-input 1"),
+    "openings": ("iptables -w -I INPUT -p tcp --dport 2222 -j ACCEPT", "iptables -w -D INPUT 1"),
     # Asked of the running daemon, which takes this setting over without a restart.
     "docker": (
         "cd /etc/docker && cp -a daemon.json {kept}/"

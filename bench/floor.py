@@ -24,7 +24,7 @@ from fnmatch import fnmatch
 CONTENTS = "contents" in sys.argv[1:]
 RECEIPTS = "/var/lib/gpustead/receipts"
 FAMILIES = ("iptables", "ip6tables")
-FIREWALL_KINDS = {"chain", "ufw", "ufw_rules"}
+FIREWALL_KINDS = {"chain", "openings", "ufw", "ufw_rules"}
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:  # importing typing costs more than reading a file
@@ -260,6 +260,11 @@ def read_ufw_rules(firewall: Firewall) -> Value:
     }
 
 
+def read_openings(firewall: Firewall) -> Value:
+    """Where rules of others stand; who would read more of them would also have to know what they let in."""
+    return {name: chains(firewall, name, name) for name in ("INPUT", "FORWARD")}
+
+
 # Docker
 
 
@@ -343,6 +348,7 @@ def readers(names: dict[str, list[str]]) -> dict[str, Callable[[Subject], Value 
         "chain": lambda subject: chains(firewall, subject["name"], subject["name"]),
         "ufw": lambda _: read_ufw(firewall),
         "ufw_rules": lambda _: read_ufw_rules(firewall),
+        "openings": lambda _: read_openings(firewall),
         "docker": read_docker,
         "image": read_image,
         "container": lambda subject: read_container(running.get(subject["name"], [])),

@@ -149,7 +149,7 @@ def rules_of(table: dict[str, list[str]], chains: dict[str, str]) -> dict[str, l
 
 
 def manage_firewall() -> None:
-    wanted = list(of_kind("chain", "ufw", "ufw_rules"))
+    wanted = list(of_kind("chain", "openings", "ufw", "ufw_rules"))
     if not wanted:
         return
     table, ufw = host.get_fact(FilterTable), host.get_fact(UfwFiles)
@@ -157,6 +157,8 @@ def manage_firewall() -> None:
         found: Value
         if name.startswith("chain "):
             found = rules_of(table, {"iptables": subject["name"], "ip6tables": subject["name"]})
+        elif name.startswith("openings "):
+            found = {way: rules_of(table, dict.fromkeys(table, way)) for way in ("INPUT", "FORWARD")}
         elif name.startswith("ufw_rules "):
             tuples = {
                 path: [line for line in ufw[path] if line.startswith("### tuple")] for path in value if path != "live"
@@ -235,7 +237,7 @@ PARTS: dict[tuple[str, ...], Callable[[], None]] = {
     ("mount", "mountpoint"): manage_mounts,
     ("file", "apt_source", "certificate", "json_keys", "tree", "block", "contains"): manage_files,
     ("unit",): manage_units,
-    ("chain", "ufw", "ufw_rules"): manage_firewall,
+    ("chain", "openings", "ufw", "ufw_rules"): manage_firewall,
     ("docker", "image", "container"): manage_docker,
 }
 unknown = {kind for kind, _, _ in DESIRED} - {kind for kinds in PARTS for kind in kinds}

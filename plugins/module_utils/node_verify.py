@@ -20,6 +20,8 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.gpu_proof import 
     parse_given,
     prove,
 )
+from ansible_collections.gpustead.cluster.plugins.module_utils.probes import Host, observe
+from ansible_collections.gpustead.cluster.plugins.module_utils.probes.network import find_openings
 from ansible_collections.gpustead.cluster.plugins.module_utils.run import TIMED_OUT, TOO_MUCH, Run
 
 MESH = ("gpustead-mesh", "mesh")
@@ -69,7 +71,11 @@ class Project:
 
 @dataclass(frozen=True)
 class Wanted:
-    """What is declared for a host. `node`: it is a GPU node; else only its ports and its firewall are looked at."""
+    """What is declared for a host. `node`: it is a GPU node; else only its ports and its firewall are looked at.
+
+    `networks` are those from which the ports in `listening` are called (none: any that is not the host itself);
+    `firewall_policy` is what the probe `openings` is given.
+    """
 
     host: str
     node: bool = False
@@ -83,7 +89,9 @@ class Wanted:
     image_file: str = "/etc/gpustead/image"
     projects: tuple[Project, ...] = ()
     listening: Mapping[str, int] = field(default_factory=dict)  # what listens on a port of the host itself
+    networks: Sequence[str] = ()
     firewall: bool = True
+    firewall_policy: Mapping[str, Any] = field(default_factory=dict)
     gpus_file: str = "/etc/gpustead/gpus.json"
     gpus_required: bool = True  # every GPU on the PCI bus must be usable
     gpu_info: Mapping[str, Any] = field(default_factory=dict)  # the GPUs now; without `state`, they were not asked
@@ -104,17 +112,19 @@ class Findings:
         self.problems.append(Problem(subject, what, remedy))
 
 
-def examine(wanted: Wanted, run: Run, look_at_share: Share = share_verify.look) -> Findings:
+def examine(wanted: Wanted, run: Run, look_at_share: Share = share_verify.look, root: str = "/") -> Findings:
+    """Look at the host. `root` stands before the paths of files that the probes read."""
     findings = Findings()
+    host = Host(root, run=lambda argv, _timeout: run(argv))
     if wanted.node:
         findings.seen["hostname"] = run(["hostname"])[1].strip()
         _accounts(wanted, run, findings)
         if _mounted(wanted, run, findings):
             _share(wanted, look_at_share, findings)
         _docker(wanted, _gpus(wanted, run, findings), run, findings)
-    _listening(wanted, run, findings)
+    _listening(wanted, host, findings)
     if wanted.firewall:
-        _firewall(wanted, run, findings)
+        _firewall(wanted, host, findings)
     return findings
 
 
@@ -372,33 +382,68 @@ def _last(text: str) -> str:
     return lines[-1] if lines else "no answer"
 
 
-def _listening(wanted: Wanted, run: Run, findings: Findings) -> None:
-    _, out, _ = run(["ss", "-Hltn"])
-    columns = (line.split() for line in out.splitlines())
-    ports = {
-        int(words[3].rpartition(":")[2])
-        for words in columns
-        if len(words) > 3 and words[3].rpartition(":")[2].isdigit()
-    }
-    findings.seen["listening"] = sorted(ports)
+def _listening(wanted: Wanted, host: Host, findings: Findings) -> None:
+    specs: list[tuple[str, dict[str, Any]]] = [
+        ("listener", {"name": str(port), "networks": wanted.networks}) for port in wanted.listening.values()
+    ]
+    seen = observe(specs, host)
+    findings.seen["listening"] = sorted(port for port in wanted.listening.values() if seen[f"listener {port}"])
     for what, port in wanted.listening.items():
-        if port not in ports:
+        value = seen[f"listener {port}"]
+        if value is None:
             findings.add(f"port {port}", f"nothing listens there, declared is {what}", wanted.again)
-
-
-def _firewall(wanted: Wanted, run: Run, findings: Findings) -> None:
-    _, out, err = run(["ufw", "status", "verbose"])
-    if not re.search(r"^Status: active$", out, re.MULTILINE):
-        reason = "" if out else f" ({_last(err)})"
-        findings.add("ufw", f"is not active{reason}", wanted.again)
-        return
-    default = re.search(r"^Default: (\w+) \(incoming\)", out, re.MULTILINE)
-    if not default or default.group(1) not in ("deny", "reject"):
-        policy = default.group(1) if default else "unknown"
-        findings.add("ufw", f"lets in by default ({policy})", wanted.again)
-    for command in ("iptables", "ip6tables") if wanted.node else ():
-        code, rules, _ = run([command, "-w", "-S", "DOCKER-USER"])
-        if code or "-j gpustead-forward" not in rules:
+        elif "error" in value:
+            findings.add(f"port {port}", f"cannot be looked at ({value['error']})", wanted.again)
+        elif not value["heard"]:
+            callers = ", ".join(wanted.networks) or "other hosts"
             findings.add(
-                f"{command} chain DOCKER-USER", "does not govern published ports", f"ufw reload, or: {wanted.again}"
+                f"port {port}",
+                f"{what} listens at {', '.join(value['at'])} alone, where {callers} cannot reach it",
+                f"Correct the address in its configuration, or: {wanted.again}",
             )
+
+
+def _firewall(wanted: Wanted, host: Host, findings: Findings) -> None:
+    """What the receipt of role firewall looks at, by the same probes."""
+    specs: list[tuple[str, dict[str, Any]]] = [
+        ("ufw", {"name": "status"}),
+        ("chain", {"name": "DOCKER-USER", "forwarded": True}),
+    ]
+    status, chain = observe(specs, host).values()
+    if status is None or "error" in status or not status["enabled"]:
+        reason = "" if status and "error" not in status else f" ({status['error'] if status else 'it is not there'})"
+        findings.add("ufw", f"is not active{reason}", wanted.again)
+    elif status["default_incoming"] not in ("deny", "reject"):
+        findings.add("ufw", f"lets in by default ({status['default_incoming']})", wanted.again)
+    if wanted.node:
+        for problem in judge_chain(chain, wanted):
+            findings.problems.append(problem)
+    if not wanted.firewall_policy:
+        return
+    try:
+        found, closed = find_openings(wanted.firewall_policy, host)
+    except Exception as error:
+        findings.add("firewall", f"its rules cannot be looked at ({error})", wanted.again)
+        return
+    for one in found:
+        remedy = wanted.again
+        if one.remedy:
+            remedy = f"Undo it ({one.remedy}), declare it in firewall_extra_rules, or set firewall_exclusive: true."
+        findings.add("firewall", str(one), remedy)
+    for shut in closed:
+        findings.add(
+            "firewall", str(shut), f"See the rules of others in front of it (iptables -S, ufw status). {wanted.again}"
+        )
+
+
+def judge_chain(chain: Mapping[str, Any] | None, wanted: Wanted) -> Iterator[Problem]:
+    """Whether role firewall's chain governs what Docker publishes. None: there is no DOCKER-USER at all."""
+    remedy = f"ufw reload, or: {wanted.again}"
+    if chain and "error" in chain:
+        yield Problem("chain DOCKER-USER", f"cannot be looked at ({chain['error']})", remedy)
+        return
+    for family, command in (("v4", "iptables"), ("v6", "ip6tables")):
+        if "-j gpustead-forward" not in ((chain or {}).get(family) or ()):
+            yield Problem(f"{command} chain DOCKER-USER", "does not govern published ports", remedy)
+        elif family in (chain or {})["bypassed"]:
+            yield Problem(f"{command} chain DOCKER-USER", "is not what forwarded packets pass first", remedy)

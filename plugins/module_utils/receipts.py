@@ -186,8 +186,9 @@ def _field(field: str, before: Mapping[str, Any], after: Mapping[str, Any]) -> s
 
 def _short(value: Any) -> str:
     text = value if isinstance(value, str) else json.dumps(value)
-    # Digests: enough of them to tell one from another.
-    return text[:12] if len(text) in (32, 64) and " " not in text else text if len(text) < 300 else f"{text[:300]}…"
+    # Digests: enough of them to tell one from another. Of a list, which somebody has to put right, as much as fits.
+    most = 3000 if isinstance(value, list) else 300
+    return text[:12] if len(text) in (32, 64) and " " not in text else text if len(text) < most else f"{text[:most]}…"
 
 
 def unmet(outputs: Sequence[Spec], seen: Seen) -> Iterator[str]:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Callable
 
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
+from ansible_collections.gpustead.cluster.plugins.module_utils.probes.network import sshd_ports
 
 Run = Callable[[Sequence[str]], "tuple[int, str, str]"]
 
@@ -208,7 +209,7 @@ def find_session(environ: Mapping[str, str], pid: int, read: Callable[[str], str
 def ssh_ports(run: Run, session: Session | None, fallback: int) -> tuple[int, ...]:
     """The ports by which this host is administered: the session's, and those sshd is configured for."""
     code, out, _ = run(["sshd", "-T"])
-    found = {int(port) for port in re.findall(r"^port (\d+)$", out, re.MULTILINE)} if code == 0 else set()
+    found = sshd_ports(out) if code == 0 else set()
     found |= {session.port} if session else set()
     return tuple(sorted(found or {fallback}))
 

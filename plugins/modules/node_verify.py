@@ -108,6 +108,21 @@ options:
     description: Ports on which something must listen, by what it is.
     type: dict
     default: {}
+  networks:
+    description:
+      - Networks from which the ports in O(listening) are called; a listener at an address elsewhere is a problem.
+      - Without them any address will do that is not the host's alone.
+    type: list
+    elements: str
+    default: []
+  firewall_policy:
+    description:
+      - Whom the firewall may let in, as the role firewall declares it to its receipt. C(rules) as
+        M(gpustead.cluster.ufw_rules) takes them, C(ssh_sources), C(protected) (sources that nobody may shut out), and
+        where Docker's ports are governed C(published), C(published_to) and C(bridges).
+      - A rule that lets in more is a problem, whoever made it.
+    type: dict
+    default: {}
   firewall:
     description: Whether ufw must be on.
     type: bool
@@ -226,7 +241,9 @@ ARGUMENTS = {
     "image_file": {"type": "path", "default": "/etc/gpustead/image"},
     "projects": {"type": "list", "elements": "dict", "default": [], "options": PROJECT},
     "listening": {"type": "dict", "default": {}},
+    "networks": {"type": "list", "elements": "str", "default": []},
     "firewall": {"type": "bool", "default": True},
+    "firewall_policy": {"type": "dict", "default": {}},
     "gpus_file": {"type": "path", "default": "/etc/gpustead/gpus.json"},
     "gpus_required": {"type": "bool", "default": True},
     "gpu_info": {"type": "dict", "default": {}},

@@ -22,6 +22,7 @@ description:
   - Rules in other chains are not looked at, since nobody but ufw knows what it makes of its files there. Of a ufw that
     is not enabled the jumps alone are, if its chains are still there, since C(ufw enable) would not make them anew
     either.
+  - Within a trial (M(gpustead.cluster.ufw_trial)) the change is under its timer.
 options:
   input_accepts:
     description:
@@ -64,7 +65,7 @@ from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.gpustead.cluster.plugins.module_utils import ufw_live
+from ansible_collections.gpustead.cluster.plugins.module_utils import ufw_live, ufw_trial
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
 
 
@@ -97,6 +98,7 @@ def main() -> None:
         stale = ufw_live.observe(run, read, input_accepts)
         changed = bool(stale) or (module.params["reload"] and ufw_live.is_enabled(read))
         if changed and not module.check_mode:
+            ufw_trial.arm(lambda argv: run(argv, ""))
             ufw_live.heal(run, read, stale, input_accepts)
     except GpusteadError as error:
         module.fail_json(msg=str(error))

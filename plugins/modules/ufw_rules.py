@@ -16,7 +16,8 @@ description:
     very same traffic as a declared one becomes ours.
   - Adds rules for SSH by itself, for each port on which this session came in or for which sshd is configured,
     and refuses, before it changes anything, rules under which the controller could not come back.
-  - It neither enables nor disables ufw; M(community.general.ufw) does, afterwards.
+  - It neither enables nor disables ufw; M(gpustead.cluster.ufw_enabled) does, afterwards.
+  - Within a trial (M(gpustead.cluster.ufw_trial)) each change is under its timer.
 options:
   rules:
     description: The rules, in the words of M(community.general.ufw).
@@ -113,6 +114,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.gpustead.cluster.plugins.module_utils import ufw_rules as ufw
+from ansible_collections.gpustead.cluster.plugins.module_utils import ufw_trial
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
 
 RULE = {
@@ -170,7 +172,7 @@ def main() -> None:
         ufw.guard_ipv6(read("/etc/default/ufw"), session)
         ufw.guard(after, session, numbers)
         if todo.changed and not module.check_mode:
-            ufw.apply(run, todo)
+            ufw.apply(ufw_trial.guarded(run), todo)
             after = ufw.show_added(run)
             ufw.guard(after, session, numbers)
     except GpusteadError as error:

@@ -25,6 +25,7 @@ TAMPERS: list[tuple[str, str, str]] = [
     ("echo >> /etc/gpustead/gpus.json", "nvidia", "file /etc/gpustead/gpus.json"),
     ("systemctl -q disable ufw", "firewall", "unit ufw.service"),
     ("iptables -I DOCKER-USER 1 -j ACCEPT", "firewall", "chain DOCKER-USER"),
+    ("iptables -I DOCKER-USER 1 -i eth0 -j ACCEPT", "firewall", "openings ports"),
     ("ip6tables -D gpustead-forward 1", "firewall", "chain gpustead-forward"),
     ("iptables -D ufw-user-input 2", "firewall", "ufw_rules gpustead: "),
     ("sed -i '/-j DROP/d' /etc/ufw/after.rules", "firewall", "block /etc/ufw/after.rules"),

@@ -41,12 +41,24 @@ WANTED = Wanted(
         Project("gpustead-mesh", {"mesh": 0}, "ada"),
     ),
     listening={"the mesh's sshd": 2222},
+    networks=["10.214.10.0/24"],
+    firewall_policy={
+        "rules": [{"from_ip": ["10.214.10.0/24", "fd00:214:10::/64"], "to_port": "2222", "proto": "tcp"}],
+        "ssh_sources": ["any"],
+        "protected": ["10.214.10.0/24"],
+    },
     gpu_info={"state": "none", "gpus": []},
 )
 NO_GPUS = {"schema": 1, "state": "none", "driver": None, "uuids": []}
-UFW = "Status: active\nLogging: on (low)\nDefault: deny (incoming), allow (outgoing), deny (routed)\n"
+PROBED = Path(__file__).parent / "fixtures" / "probes"
+RULES = {command: (PROBED / f"{command}.txt").read_text() for command in ("iptables-save", "ip6tables-save")}
+FILES_OF_UFW = {
+    "/proc/net/if_inet6": "",
+    "/etc/ufw/ufw.conf": "ENABLED=yes\nLOGLEVEL=low\n",
+    "/etc/default/ufw": 'IPV6=yes\nDEFAULT_INPUT_POLICY="DROP"\nDEFAULT_OUTPUT_POLICY="ACCEPT"\n',
+    **{f"/etc/ufw/{name}": (PROBED / name).read_text() for name in ("user.rules", "user6.rules")},
+}
 SSH = "docker exec --user ada id-mesh ssh"
-CHAIN = "-N DOCKER-USER\n-A DOCKER-USER -j gpustead-forward\n-A DOCKER-USER -j RETURN\n"
 
 
 def container(project: str, service: str, **more: Any) -> dict[str, Any]:
@@ -89,10 +101,8 @@ SOUND: dict[str, tuple[int, str, str]] = {
     "docker ps": (0, "id-jupyter\nid-ssh\nid-mesh\n", ""),
     "docker inspect": (0, json.dumps(SOUND_CONTAINERS), ""),
     SSH: (0, "a-name\n", ""),
-    "ss": (0, "LISTEN 0 128 [::]:2222 [::]:*\nLISTEN 0 128 0.0.0.0:22 0.0.0.0:*\n", ""),
-    "ufw status": (0, UFW, ""),
-    "iptables": (0, CHAIN, ""),
-    "ip6tables": (0, CHAIN, ""),
+    "ss": (0, "LISTEN 0 128 *:2222 *:*\nLISTEN 0 128 0.0.0.0:22 0.0.0.0:*\n", ""),
+    **{command: (0, text, "") for command, text in RULES.items()},
 }
 
 
@@ -119,7 +129,12 @@ SHARE = Seen(
 )
 
 
-def look(changes: dict[str, tuple[int, str, str]], wanted: Wanted = WANTED, seen: Seen = SHARE) -> Findings:
+def look(
+    changes: dict[str, tuple[int, str, str]],
+    wanted: Wanted = WANTED,
+    files: dict[str, str] | None = None,
+    seen: Seen = SHARE,
+) -> Findings:
     answers = {**SOUND, **changes}
 
     def run(argv: Sequence[str]) -> tuple[int, str, str]:
@@ -127,9 +142,21 @@ def look(changes: dict[str, tuple[int, str, str]], wanted: Wanted = WANTED, seen
         fitting = [start for start in answers if command.startswith(start)]
         return answers[max(fitting, key=len)]
 
-    return examine(
-        wanted, run, lambda _path, _service, paths: replace(seen, files={path: seen.files.get(path) for path in paths})
-    )
+    def share(_path: object, _service: object, paths: Sequence[str]) -> Seen:
+        return replace(seen, files={path: seen.files.get(path) for path in paths})
+
+    with tempfile.TemporaryDirectory() as root:
+        for name, text in {**FILES_OF_UFW, **(files or {})}.items():
+            path = Path(root + name)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+        return examine(wanted, run, share, root)
+
+
+def saved(command: str, old: str, new: str) -> dict[str, tuple[int, str, str]]:
+    """The kernel's rules with something else in them."""
+    assert old in RULES[command]
+    return {command: (0, RULES[command].replace(old, new, 1), "")}
 
 
 def containers(*others: dict[str, Any]) -> dict[str, tuple[int, str, str]]:
@@ -198,14 +225,70 @@ BROKEN: dict[str, tuple[dict[str, tuple[int, str, str]], list[str]]] = {
         {"ss": (0, "", "")},
         ["port 2222 nothing listens there, declared is the mesh's sshd"],
     ),
-    "a firewall that is off": ({"ufw status": (0, "Status: inactive\n", "")}, ["ufw is not active"]),
-    "no firewall": ({"ufw status": (127, "", "ufw: No such file")}, ["ufw is not active (ufw: No such file)"]),
-    "a firewall that lets in": (
-        {"ufw status": (0, UFW.replace("deny (in", "allow (in"), "")},
-        ["lets in by default (allow)"],
+    "a listener of the host alone": (
+        {"ss": (0, "LISTEN 0 128 127.0.0.1:2222 0.0.0.0:*\nLISTEN 0 128 [::1]:2222 [::]:*\n", "")},
+        ["port 2222 the mesh's sshd listens at 127.0.0.1, ::1 alone, where 10.214.10.0/24 cannot reach it"],
     ),
-    "a flushed chain": ({"ip6tables": (1, "", "No chain")}, ["ip6tables chain DOCKER-USER does not govern"]),
+    "a listener in another network": (
+        {"ss": (0, "LISTEN 0 128 192.0.2.1:2222 0.0.0.0:*\n", "")},
+        ["port 2222 the mesh's sshd listens at 192.0.2.1 alone"],
+    ),
+    "a listener for IPv6 alone": (
+        {"ss": (0, "LISTEN 0 128 [::]:2222 [::]:*\n", "")},
+        ["port 2222 the mesh's sshd listens at :: alone"],
+    ),
+    "no ss": ({"ss": (127, "", "ss: No such file")}, ["port 2222 cannot be looked at (ss: ss: No such file)"]),
+    "no iptables": (
+        {"iptables-save": (127, "", "no such file"), "ip6tables-save": (127, "", "no such file")},
+        [
+            "ufw is not active (iptables-save: no such file)",
+            "chain DOCKER-USER cannot be looked at (iptables-save: no such file)",
+            "firewall its rules cannot be looked at (iptables-save: no such file)",
+        ],
+    ),
+    "a flushed chain": (
+        saved("ip6tables-save", "-A DOCKER-USER -j gpustead-forward\n", ""),
+        ["ip6tables chain DOCKER-USER does not govern"],
+    ),
+    "a chain that is passed by": (
+        saved("iptables-save", "-A FORWARD -j DOCKER-USER\n", ""),
+        ["iptables chain DOCKER-USER is not what forwarded packets pass first"],
+    ),
+    "somebody's rule in front": (
+        saved("iptables-save", "-A INPUT", "-A INPUT -p tcp -m tcp --dport 2222 -j ACCEPT\n-A INPUT"),
+        ["firewall tcp port 2222 (v4) is open to any but 10.214.10.0/24 by iptables: -A INPUT -p tcp"],
+    ),
+    "a node that is shut out": (
+        saved("iptables-save", "-A INPUT", "-A INPUT -s 10.214.10.12/32 -j DROP\n-A INPUT"),
+        ["firewall tcp ports 22,2222 (v4) are closed to 10.214.10.12"],
+    ),
+    "a policy that lets in": (
+        saved("ip6tables-save", ":INPUT DROP", ":INPUT ACCEPT"),
+        ["firewall tcp port 2222 (v6) is open to any but fd00:214:10::/64 by the policy of ip6tables's INPUT"],
+    ),
 }
+# Of ufw's files.
+UFW: dict[str, tuple[dict[str, str], list[str]]] = {
+    "off": ({"/etc/ufw/ufw.conf": "ENABLED=no\n"}, ["ufw is not active"]),
+    "not there": ({"/etc/ufw/ufw.conf": ""}, ["ufw is not active (it is not there)"]),
+    "lets in": (
+        {"/etc/default/ufw": 'DEFAULT_INPUT_POLICY="ACCEPT"\nIPV6=yes\n'},
+        ["ufw lets in by default (allow)"],
+    ),
+}
+
+
+@pytest.mark.parametrize("case", UFW)
+def test_a_ufw_that_does_not_keep_out_is_named(case: str) -> None:
+    files, expected = UFW[case]
+    assert [f"{problem.subject} {problem.what}" for problem in look({}, files=files).problems] == expected
+
+
+def test_whoever_opens_our_ports_to_more_is_told_what_to_do() -> None:
+    (problem,) = look(BROKEN["somebody's rule in front"][0]).problems
+    assert "iptables -D INPUT -p tcp -m tcp --dport 2222 -j ACCEPT" in problem.remedy
+    assert "firewall_extra_rules" in problem.remedy
+    assert "firewall_exclusive" in problem.remedy
 
 
 def test_a_sound_host_has_no_problem() -> None:
@@ -435,11 +518,10 @@ def test_a_real_share_is_looked_at_as_the_service_account() -> None:
 def test_every_problem_is_found_at_once() -> None:
     changes = {
         "ss": (0, "", ""),
-        "ufw status": (0, "Status: inactive\n", ""),
         "findmnt": (1, "", ""),
         **instead(health="bad"),
     }
-    assert len(look(changes).problems) == 4
+    assert len(look(changes, files=UFW["off"][0]).problems) == 4
 
 
 def test_an_image_of_its_own_is_what_a_stack_runs() -> None:
@@ -451,9 +533,9 @@ def test_an_image_of_its_own_is_what_a_stack_runs() -> None:
 
 def test_of_other_hosts_only_ports_and_firewall_are_looked_at() -> None:
     wanted = Wanted(host="nas", listening={"the registry": 5000, "SSH": 22})
-    findings = look({"iptables": (1, "", ""), "docker": (1, "", "")}, wanted)
+    findings = look({**saved("iptables-save", "-j gpustead-forward", "-j RETURN"), "docker": (1, "", "")}, wanted)
     assert [problem.subject for problem in findings.problems] == ["port 5000"]
-    assert look({"ufw status": (1, "", "")}, Wanted(host="nas", firewall=False)).problems == []
+    assert look({"iptables-save": (1, "", "")}, Wanted(host="nas", firewall=False)).problems == []
 
 
 @pytest.mark.parametrize(

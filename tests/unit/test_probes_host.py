@@ -8,6 +8,7 @@ import copy
 import json
 import os
 import random
+import re
 import shutil
 import socket
 import subprocess
@@ -434,6 +435,33 @@ def test_drift_of_rules(kept: tuple[str, str] | None, live: str, drift: str, lab
     assert changed == {"both": {"v4", "live_v4"}, "live": {"live_v4"}, "": set()}[drift]
 
 
+@pytest.mark.parametrize(
+    ("kept", "rule", "drift"),
+    [
+        # fail2ban's: in front of all.
+        ("reject any any 0.0.0.0/0 any 203.0.113.7 in", "-s 203.0.113.7 -j REJECT", False),
+        ("deny tcp 22 0.0.0.0/0 any 203.0.113.0/24 in", "-p tcp --dport 22 -s 203.0.113.0/24 -j DROP", False),
+        ("reject any any 0.0.0.0/0 any 10.214.10.12 in", "-s 10.214.10.12 -j REJECT", True),
+        ("reject any any 0.0.0.0/0 any 10.0.0.0/8 in", "-s 10.0.0.0/8 -j REJECT", True),
+        ("deny tcp 2222 0.0.0.0/0 any 0.0.0.0/0 in", "-p tcp --dport 2222 -j DROP", True),
+        # In the kernel alone.
+        (None, "-s 203.0.113.7 -j DROP", False),
+        (None, "-s 10.214.10.12 -j DROP", True),
+        (None, "! -s 203.0.113.7 -j DROP", True),
+    ],
+)
+def test_bans_of_who_is_not_the_clusters_are_no_drift(kept: str | None, rule: str, drift: bool, lab: Lab) -> None:
+    firewall(lab)
+    protected = ["10.214.10.0/24", "10.214.20.20"]
+    before = lab.ask("ufw_rules", "gpustead: ", protected=protected)
+    if kept:
+        line = f"### tuple ### {kept}\n-A ufw-user-input {rule}\n\n"
+        lab.has({"/etc/ufw/user.rules": fixture("user.rules").replace("### tuple ", f"{line}### tuple ", 1)})
+    shown = re.sub(r"(-s [0-9.]+)(?= )", r"\1/32", rule)
+    lab.says("iptables-save", fixture("iptables-save.txt").replace(FIRST, f"-A ufw-user-input {shown}\n{FIRST}"))
+    assert (lab.ask("ufw_rules", "gpustead: ", protected=protected) != before) is drift
+
+
 def test_order_is_part_of_the_rules(lab: Lab) -> None:
     firewall(lab)
     before = lab.ask("ufw_rules", "gpustead: ")
@@ -485,6 +513,7 @@ def test_chains(lab: Lab) -> None:
         (["-j DOCKER-FORWARD"], ["v4"]),
         (["-j DOCKER-FORWARD", "-j DOCKER-USER"], ["v4"]),
         (["-o docker0 -j ACCEPT", "-j DOCKER-USER"], ["v4"]),
+        (["-j DOCKER-ISOLATION-STAGE-1", "-j DOCKER-USER"], []),
         ([], ["v4"]),
     ],
 )

@@ -59,6 +59,8 @@ PROBES: dict[str, Probe] = {
     "ufw": network.ufw,
     "ufw_rules": network.ufw_rules,
     "chain": network.chain,
+    "openings": network.openings,
+    "listener": network.listener,
     "docker": docker.daemon,
     "image": docker.image,
     "container": docker.container,

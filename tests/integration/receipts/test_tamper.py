@@ -130,6 +130,13 @@ CASES: Sequence[Case] = (
         " && iptables -I INPUT 1 -p tcp --dport 9999 -j ACCEPT",
         ("firewall/ufw status$",),
     ),
+    # What accepts in INPUT itself is the status's, too.
+    Case(
+        r"firewall/openings ",
+        FILES,
+        ("iptables -I INPUT 1 -p tcp --dport 2222 -j ACCEPT", "ip6tables -I INPUT 1 -p tcp --dport 5000 -j ACCEPT"),
+        ("firewall/ufw status$",),
+    ),
     Case(r"firewall/block ", FILES, "sed -i '/-j DROP/d' {}"),
     Case(r"firewall/chain DOCKER-USER$", FILES, "iptables -D FORWARD -j {0}; ip6tables -I {0} 1 -j ACCEPT"),
     Case(r"firewall/chain ", FILES, "ip6tables -D {} 1"),
