@@ -39,7 +39,7 @@ _value:
   contains:
     full: {description: "Variables in lower case, with passwords.", type: dict}
     plain: {description: The same without passwords., type: dict}
-    secret: {description: Whether there is a password., type: bool}
+    secret: {description: Those of RV(_value.full) that have a password., type: dict}
     environment: {description: "Lines for C(/etc/environment), without passwords.", type: str}
     apt: {description: "apt's configuration, without passwords.", type: str}
     apt_auth: {description: "apt's passwords, as in apt_auth.conf(5); empty where there is none.", type: str}

@@ -13,7 +13,8 @@ from urllib.parse import unquote
 # Up to the last @ in front of the path: a password may hold one that was not encoded.
 _USERINFO = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*://)([^/\s\"']*)@")
 # Words in the names of settings whose values nobody else may read.
-_NAME = re.compile(r"passw|passphrase|secret|token|credential|api[_-]?key", re.IGNORECASE)
+SECRET_NAME = "passw|passphrase|secret|token|credential|api[_-]?key"
+_NAME = re.compile(SECRET_NAME, re.IGNORECASE)
 _MASK = "***"
 _SHORTEST = 4  # what is shorter stands in other words, too
 
@@ -34,6 +35,35 @@ def has_credentials(text: str) -> bool:
 def is_secret(name: str, value: Any) -> bool:
     """Whether a setting is to be kept from logs and reports, by its name or by what its value holds."""
     return bool(_NAME.search(name)) or any(has_credentials(text) for text in texts(value))
+
+
+def split(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings, those that hold a password or token told from the rest.
+
+    Returns:
+        `plain` and `secret`, which together are the settings; `keys`, all of them, those of objects as `object.key`; and
+        `secret_keys`, those of `secret` among them.
+    """
+    plain: dict[str, Any] = {}
+    secret: dict[str, Any] = {}
+    keys: list[str] = []
+    secret_keys: list[str] = []
+    for key, value in settings.items():
+        inner = value if isinstance(value, Mapping) else {}
+        hidden = {name: one for name, one in inner.items() if is_secret(f"{key}.{name}", one)}
+        keys += [f"{key}.{name}" for name in inner] if isinstance(value, Mapping) else [key]
+        secret_keys += [f"{key}.{name}" for name in hidden]
+        if isinstance(value, Mapping):
+            if hidden:
+                secret[key] = hidden
+            if len(hidden) < len(inner) or not inner:
+                plain[key] = {name: one for name, one in inner.items() if name not in hidden}
+        elif is_secret(key, value):
+            secret[key] = value
+            secret_keys.append(key)
+        else:
+            plain[key] = value
+    return {"plain": plain, "secret": secret, "keys": sorted(keys), "secret_keys": sorted(secret_keys)}
 
 
 def texts(value: Any) -> Iterator[str]:

@@ -26,7 +26,7 @@ class Proxies:
     Attributes:
         full: variable (lower case) to its value, with passwords.
         plain: the same without passwords, for what everybody on a host may read.
-        secret: whether there is a password.
+        secret: those of `full` that have a password.
         environment: lines for /etc/environment; no password.
         apt: apt's configuration; no password.
         apt_auth: apt's passwords, as in apt_auth.conf(5); empty where there is none.
@@ -34,7 +34,7 @@ class Proxies:
 
     full: Mapping[str, str] = field(repr=False)
     plain: Mapping[str, str]
-    secret: bool
+    secret: Mapping[str, str] = field(repr=False)
     environment: str
     apt: str
     apt_auth: str = field(repr=False)
@@ -71,11 +71,16 @@ def plan(variables: Mapping[str, Any]) -> Proxies:
     return Proxies(
         full=full,
         plain=plain,
-        secret=plain != full,
+        secret={name: value for name, value in full.items() if value != plain[name]},
         environment="".join(f'{name}="{value}"\n{name.upper()}="{value}"\n' for name, value in plain.items()),
         apt=_apt(plain),
         apt_auth=_apt_auth(urls),
     )
+
+
+def both_cases(variables: Mapping[str, str]) -> dict[str, str]:
+    """Programs look for one or the other; curl takes http_proxy in lower case alone."""
+    return {name: value for lower, value in variables.items() for name in (lower, lower.upper())}
 
 
 def _url(name: str, value: str) -> SplitResult:
