@@ -62,3 +62,8 @@ def fetch(run: Run, url: str, checksum: str, target: str) -> None:
             f"a file with the checksum {checksum}",
             "See whether the host has a way there (base_proxy_env), and correct URL and checksum if they have changed.",
         )
+    file = Path(target)
+    if file.is_symlink():  # what apt makes of a file:// URL
+        content = file.read_bytes()
+        file.unlink()
+        file.write_bytes(content)
