@@ -41,8 +41,8 @@ def split(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Settings, those that hold a password or token told from the rest.
 
     Returns:
-        `plain` and `secret`, which together are the settings; `keys`, all of them, those of objects as `object.key`; and
-        `secret_keys`, those of `secret` among them.
+        `plain` and `secret`, which together are the settings; `keys`, all of them, those of objects as `object.key`;
+        and `secret_keys`, those of `secret` among them.
     """
     plain: dict[str, Any] = {}
     secret: dict[str, Any] = {}

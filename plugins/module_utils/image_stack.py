@@ -275,8 +275,8 @@ class Inputs:
     Attributes:
         base: reference of the base image.
         contexts: name to directory.
-        arguments: proxies and the like: predefined arguments of BuildKit, which stay in neither image nor cache key. Only
-            provenance of mode=max has them.
+        arguments: proxies and the like: predefined arguments of BuildKit, which stay in neither image nor cache key.
+            Provenance of mode=max has them.
         secrets: id to the file that holds it, for `RUN --mount=type=secret,id=…`.
         options: `output` and `attest`.
     """

@@ -72,14 +72,15 @@ options:
     type: dict
     default: {}
   proxies:
-    description: Variables C(http_proxy), C(https_proxy) and the like for builds and Docker's client. They stay in no image.
+    description: >-
+      Variables C(http_proxy), C(https_proxy) and the like for builds and Docker's client. They stay in no image.
     type: dict
     default: {}
   secret_proxies:
     description:
       - Those of them that have a password. They go before O(proxies) and are shown nowhere.
-      - With one, provenance is of C(mode=min), which quotes no build arguments; and a layer whose Dockerfile declares one
-        of the variables is refused.
+      - With one, provenance is of C(mode=min), which quotes no build arguments; and a layer whose Dockerfile declares
+        one of the variables is refused.
     type: dict
     default: {}
   secrets:
@@ -272,8 +273,10 @@ def main() -> None:
         layers = parse(module.params["layers"])
         target = module.params["target"] or module.params["layers"][-1]["name"]
         with alone(module.check_mode), private(module.check_mode) as work, teller(module.params["progress"]) as tell:
+            environment["BUILDX_CONFIG"] = work  # it keeps the arguments of its builds
             tools = builder.Tools(run, listened, tell, work)
-            result = builder.settle(tools, layers, {**module.params, "target": target, "proxies": ways}, module.check_mode)
+            params = {**module.params, "target": target, "proxies": ways}
+            result = builder.settle(tools, layers, params, module.check_mode)
     except GpusteadError as error:
         module.fail_json(msg=str(error))
     except OSError as error:

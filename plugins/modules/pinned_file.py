@@ -85,9 +85,7 @@ def main() -> None:
         other_mode = os.path.exists(dest) and module.set_mode_if_different(dest, module.params["mode"], False)
     except (GpusteadError, OSError) as error:
         module.fail_json(msg=str(error))
-    module.exit_json(
-        changed=lacks or other_mode, diff={"before": "", "after": f"{dest} {checksum}\n"} if lacks else {}
-    )
+    module.exit_json(changed=lacks or other_mode, diff={"before": "", "after": f"{dest} {checksum}\n"} if lacks else {})
 
 
 if __name__ == "__main__":

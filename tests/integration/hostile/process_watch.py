@@ -1,4 +1,4 @@
-"""What anybody on a machine could read of its processes: their command lines, and the environment of those not root's.
+"""What accounts could read of a machine's processes: all command lines, and the environment of what is an account's.
 
 The kernel tells of each process that starts something (its process connector), so that none is too short-lived to be
 looked at. The lab's hosts are containers: their processes are this machine's, too.
@@ -17,6 +17,7 @@ from pathlib import Path
 _CONNECTOR = 11  # NETLINK_CONNECTOR
 _PROCESSES = (1, 1)  # CN_IDX_PROC, CN_VAL_PROC
 _LISTEN, _EXEC = 1, 2  # PROC_CN_MCAST_LISTEN, PROC_EVENT_EXEC
+_FIRST_ACCOUNT = 1000  # UID_MIN
 _HEADER = struct.Struct("=IHHII")  # nlmsghdr
 _MESSAGE = struct.Struct("=IIIIHH")  # cn_msg
 _EVENT = struct.Struct("=IIQII")  # proc_event: what, cpu, timestamp, pid, tgid
@@ -72,7 +73,8 @@ class Watch:
             command = (place / "cmdline").read_bytes()
             self.started += 1
             self._note("command line", command, command)
-            if place.stat().st_uid != 0:
+            # Root's and those of the system's accounts (apt's in a build) nobody can read who logs in.
+            if place.stat().st_uid >= _FIRST_ACCOUNT:
                 self._note("environment", (place / "environ").read_bytes(), command)
 
     def _note(self, where: str, text: bytes, command: bytes) -> None:
