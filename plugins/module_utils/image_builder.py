@@ -325,7 +325,7 @@ def _write_bake(
         with open(secrets[name], "w", encoding="utf-8") as file:
             file.write(str(value))
     ways = proxies.plan(params["proxies"])
-    options = kind.target(params["compression"], params["attestations"], ways.secret)
+    options = kind.target(params["compression"], params["attestations"], bool(ways.secret))
     _check_platforms(planned, names, kind)
     for item in planned:
         if ways.secret and item.layer.name in names:
