@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
 from ansible_collections.gpustead.cluster.plugins.module_utils.proxies import both_cases, plan
 
+PROJECT = Path(__file__).resolve().parents[2]
+SECRET = re.compile("proxy|passw|passphrase|secret|token", re.IGNORECASE)
 WITH = {
     "HTTP_PROXY": "http://site:hunt%40er2@proxy.example:3128",
     "https_proxy": "http://site:hunt%40er2@proxy.example:3128",
@@ -82,3 +87,25 @@ def test_apt_takes_its_configuration(tmp_path: Path) -> None:
     file.write_text(plan(WITH).apt)
     dump = subprocess.run(["apt-config", "-c", str(file), "dump"], capture_output=True, text=True, check=True).stdout
     assert 'Acquire::http::Proxy "http://proxy.example:3128";' in dump
+
+
+def environments(node: Any) -> Iterator[Any]:
+    """Every `environment` of plays, blocks and tasks."""
+    if isinstance(node, dict):
+        for key, value in node.items():
+            if key == "environment":
+                yield value
+            yield from environments(value)
+    elif isinstance(node, list):
+        for inner in node:
+            yield from environments(inner)
+
+
+# Ansible puts it into the command line of the shell that starts the module, and of the ssh that starts that.
+@pytest.mark.parametrize("folder", ["playbooks", "roles/*/tasks", "roles/*/handlers"])
+def test_no_task_has_a_secret_in_its_environment(folder: str) -> None:
+    files = [path for place in PROJECT.glob(folder) for path in place.rglob("*.yml")]
+    assert files
+    found = {path: [*environments(yaml.safe_load(path.read_text()))] for path in files}
+    words = [(path, word) for path, given in found.items() for word in given if SECRET.search(str(word))]
+    assert words == []

@@ -135,10 +135,11 @@ def traces(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trace
 def test_the_watch_sees_what_a_process_shows() -> None:
     needle = secrets.token_hex(8)
     with watch({"it": needle}) as watched:
-        subprocess.run(["true", needle], check=True)
-        subprocess.run(["true"], env={"A": needle}, user=65534, check=True)
-        subprocess.run(["true"], env={"A": needle}, check=True)
-    assert watched.found == {"it in the command line of true <it> ", "it in the environment of true "}
+        # Long enough for a machine that is busy.
+        subprocess.run(["sh", "-c", "sleep 1", needle], check=True)
+        subprocess.run(["sleep", "1"], env={"A": needle}, user=65534, check=True)
+        subprocess.run(["sleep", "1"], env={"B": needle}, check=True)
+    assert watched.found == {"it in the command line of sh -c sleep 1 <it> ", "it in the environment of sleep 1 "}
 
 
 def test_those_who_need_the_way_out_have_it(traces: Traces) -> None:
