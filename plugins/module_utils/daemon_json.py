@@ -12,6 +12,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Callable, NoReturn
 
+from ansible_collections.gpustead.cluster.plugins.module_utils.credentials import (
+    SECRET_NAME,
+    has_credentials,
+    masked,
+)
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
 from ansible_collections.gpustead.cluster.plugins.module_utils.run import Run
 
@@ -361,6 +366,12 @@ def plan(text: str, settings: Mapping[str, Any], absent: Sequence[str], path: st
                 "no key that dockerd no longer knows",
                 f"{LEGACY[key]}; Docker was left as it is.",
             )
+    if any(has_credentials(str(mirror)) for mirror in wanted.get("registry-mirrors") or ()):
+        raise GpusteadError(
+            "a registry mirror has a user or password in its URL (not shown)",
+            "mirrors without: dockerd does not start with them",
+            "Let the mirror admit the hosts by their addresses; Docker was left as it is.",
+        )
     names = [*current, *(key for key in wanted if key not in current)]
     changed = [
         key for key in names if (key in current) != (key in wanted) or not same(current.get(key), wanted.get(key))
@@ -384,9 +395,12 @@ def _where(text: str, node: Node, key: str) -> str:
     return ""
 
 
-def masked(text: str) -> str:
-    """The text without the passwords that stand in addresses, as those of proxies: for a diff."""
-    return re.sub(r"(://)[^/\s\"@]*@", r"\1***@", text)
+_NAMED = re.compile(rf'("[^"]*(?:{SECRET_NAME})[^"]*"\s*:\s*)"(?:[^"\\]|\\.)*"', re.IGNORECASE)
+
+
+def shown(text: str) -> str:
+    """The text without its passwords and tokens, as those of proxies and log drivers: for a diff."""
+    return masked(_NAMED.sub(r'\1"***"', text))
 
 
 def _lines(unit: str) -> list[str]:
@@ -451,7 +465,7 @@ def check_flags(keys: Sequence[str], given: Sequence[Flag], path: str) -> None:
     for flag in given:
         if flag.key in keys:
             raise GpusteadError(
-                f"{flag.path} starts dockerd with {masked(flag.text)!r}, and {path} is to hold {flag.key!r}",
+                f"{flag.path} starts dockerd with {shown(flag.text)!r}, and {path} is to hold {flag.key!r}",
                 "it in one of the two: dockerd does not start with both",
                 f"Remove the option from {flag.path} and run systemctl daemon-reload.",
             )
@@ -522,7 +536,7 @@ def validate(run: Run, dockerd: str, candidate: str, path: str) -> bool:
     rc, out, err = run([dockerd, "--validate", "--config-file", candidate])
     if rc == 0:
         return True
-    said = " ".join((err or out).split())
+    said = shown(" ".join((err or out).split()))
     if "unknown flag: --validate" in said:
         return False
     raise GpusteadError(

@@ -10,21 +10,24 @@ import re
 import time
 from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Callable
 
+from ansible_collections.gpustead.cluster.plugins.module_utils import proxies
 from ansible_collections.gpustead.cluster.plugins.module_utils.build_output import (
     elapsed,
     events,
     failed_step,
     last_words,
 )
+from ansible_collections.gpustead.cluster.plugins.module_utils.credentials import forms, without
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
 from ansible_collections.gpustead.cluster.plugins.module_utils.image_stack import (
     Inputs,
     Layer,
     Planned,
     bake_file,
+    check_proxies,
     dockerfile,
     plan,
     to_build,
@@ -109,15 +112,16 @@ class Store:
 
     containerd: bool
 
-    def target(self, compression: str, attestations: Sequence[str]) -> dict[str, list[str]]:
+    def target(self, compression: str, attestations: Sequence[str], secret: bool = False) -> dict[str, list[str]]:
         """What every target of a bake file gets; an older store builds without it.
 
+        Provenance of mode=max quotes all build arguments, so with `secret` ones among them it is mode=min.
         Source: https://docs.docker.com/build/exporters/image-registry/,
-        https://docs.docker.com/build/metadata/attestations/
+        https://docs.docker.com/build/metadata/attestations/slsa-provenance/
         """
         if not self.containerd:
             return {}
-        kinds = {"provenance": "type=provenance,mode=max", "sbom": "type=sbom"}
+        kinds = {"provenance": f"type=provenance,mode={'min' if secret else 'max'}", "sbom": "type=sbom"}
         return {
             "output": [f"type=image,compression={compression},oci-mediatypes=true"],
             "attest": [kinds[name] for name in attestations],
@@ -241,6 +245,21 @@ def order(run: Run, planned: Sequence[Planned], target: str, pushes: bool) -> Or
     return Order(planned, here, build, push if pushes else [], tag)
 
 
+def discreet(tools: Tools, params: Mapping[str, Any]) -> Tools:
+    """The same tools, which do not hand on the secrets of the build that a command prints."""
+    hidden = [form for way in proxies.plan(params["proxies"]).full.values() for form in forms(way)]
+    hidden += [line for value in params["secrets"].values() for line in (str(value), *str(value).split())]
+
+    def run(argv: Sequence[str]) -> tuple[int, str, str]:
+        code, out, err = tools.run(argv)
+        return code, out, without(err, hidden)
+
+    def stream(argv: Sequence[str], listen: Callable[[str], None]) -> tuple[int, str]:
+        return tools.stream(argv, lambda line: listen(without(line, hidden)))
+
+    return replace(tools, run=run, stream=stream)
+
+
 def settle(tools: Tools, layers: Sequence[Layer], params: Mapping[str, Any], check: bool) -> dict[str, Any]:
     """Observe, plan, apply; returns the module's result.
 
@@ -250,6 +269,7 @@ def settle(tools: Tools, layers: Sequence[Layer], params: Mapping[str, Any], che
         check: only tell what would be done.
     """
     base, pushes, target = params["base"], params["push"], params["target"]
+    tools = discreet(tools, params)
     if target not in [layer.name for layer in layers]:
         raise GpusteadError(f"target {target!r}", f"one of {', '.join(layer.name for layer in layers)}", "Correct it.")
     there = image_id(tools.run, base) if check else have_base(tools.run, base, params["base_archive"] or "")
@@ -304,11 +324,15 @@ def _write_bake(
         secrets[name] = os.path.join(tools.work, f"secret{number}")
         with open(secrets[name], "w", encoding="utf-8") as file:
             file.write(str(value))
-    options = kind.target(params["compression"], params["attestations"])
+    ways = proxies.plan(params["proxies"])
+    options = kind.target(params["compression"], params["attestations"], bool(ways.secret))
     _check_platforms(planned, names, kind)
+    for item in planned:
+        if ways.secret and item.layer.name in names:
+            check_proxies(item.layer)
     bake = os.path.join(tools.work, "bake.json")
     with open(bake, "w", encoding="utf-8") as file:
-        inputs = Inputs(params["base"], params["contexts"], params["proxies"], secrets, options)
+        inputs = Inputs(params["base"], params["contexts"], proxies.both_cases(ways.full), secrets, options)
         file.write(bake_file(planned, names, inputs))
     return bake
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Callable
 
+from ansible_collections.gpustead.cluster.plugins.module_utils.credentials import has_credentials, masked
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
 
 KEY_LENGTH = 12
@@ -70,7 +71,7 @@ def parse(raw: Sequence[Mapping[str, Any]]) -> list[Layer]:
 
     Raises:
         GpusteadError: a bad name or tag, a name used twice, a parent that is not there, a cycle, no Dockerfile, a
-            git source without its commit.
+            git source without its commit, a password in the URL of an argument or source.
     """
     layers: list[Layer] = []
     for item in raw:
@@ -90,6 +91,7 @@ def parse(raw: Sequence[Mapping[str, Any]]) -> list[Layer]:
         raise GpusteadError("the stack has no layer", "at least one", "Set images_stack.")
     _check_names(layers)
     for layer in layers:
+        _check_open(layer)
         _check_sources(layer)
     return _parents_first(layers)
 
@@ -106,6 +108,19 @@ def _check_names(layers: Sequence[Layer]) -> None:
             if not TAG.fullmatch(tag):
                 raise GpusteadError(
                     f"tag {tag!r} of layer {layer.name!r}", "letters, digits, _ . -, at most 128", "Correct the tag."
+                )
+
+
+def _check_open(layer: Layer) -> None:
+    """Refuse passwords in what everybody sees who has the image."""
+    for kind, values in (("argument", layer.args), ("source", layer.contexts)):
+        for name, value in values.items():
+            if has_credentials(value):
+                raise GpusteadError(
+                    f"layer {layer.name!r}: the {kind} {name} is {masked(value)!r}, a URL with a password or token",
+                    "a URL without: it stands in the image's history and provenance",
+                    "Put the password into images_build_secrets: as GIT_AUTH_TOKEN for a git source, else for "
+                    "RUN --mount=type=secret in the layer's Dockerfile.",
                 )
 
 
@@ -228,6 +243,25 @@ def dockerfile(layer: Layer) -> str:
     return Path(layer.context, "Dockerfile").read_text(encoding="utf-8")
 
 
+# Source: https://docs.docker.com/build/building/variables/#pre-defined-build-arguments
+PREDEFINED = re.compile(r"^\s*(?:ARG|ENV)\b.*\b((?:https?|ftp|all|no)_proxy)\b", re.IGNORECASE | re.MULTILINE)
+
+
+def check_proxies(layer: Layer) -> None:
+    """Refuse a Dockerfile that would put the proxies, and their password, into the image.
+
+    Raises:
+        GpusteadError: it declares one of BuildKit's predefined arguments.
+    """
+    found = PREDEFINED.search(re.sub(r"\\\n", " ", dockerfile(layer)))
+    if found:
+        raise GpusteadError(
+            f"layer {layer.name!r}: its Dockerfile declares {found.group(1)}, and the proxy has a password",
+            "no ARG and no ENV of that name: it would stand in the image's history",
+            "Remove it: every RUN has the proxies without.",
+        )
+
+
 def _used(layer: Layer, contexts: Mapping[str, str]) -> dict[str, str]:
     """Those of the stack's contexts that the layer's Dockerfile takes from."""
     text = dockerfile(layer)
@@ -242,6 +276,7 @@ class Inputs:
         base: reference of the base image.
         contexts: name to directory.
         arguments: proxies and the like: predefined arguments of BuildKit, which stay in neither image nor cache key.
+            Provenance of mode=max has them.
         secrets: id to the file that holds it, for `RUN --mount=type=secret,id=…`.
         options: `output` and `attest`.
     """

@@ -16,12 +16,32 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Callable, Union
 
+from ansible_collections.gpustead.cluster.plugins.module_utils import proxies
+from ansible_collections.gpustead.cluster.plugins.module_utils.credentials import has_credentials, masked, texts
+from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
 from ansible_collections.gpustead.cluster.plugins.module_utils.workspaces import PORTS as WORKSPACE_PORTS
 from ansible_collections.gpustead.cluster.plugins.module_utils.workspaces import Survey, defaults_of, survey
 
 Network = Union[ipaddress.IPv4Network, ipaddress.IPv6Network]
 
 GROUPS = ("gpu_nodes", "nas_server", "registry", "registry_caches")
+_BY_APT = "Give it to apt on the hosts in a file of /etc/apt/auth.conf.d with mode 0600, see apt_auth.conf(5)."
+_BY_BUILD = "Put the password into images_build_secrets, as the README of role images shows."
+_BY_ACCOUNT = "Let the accounts have passwords of their own, in ~/.netrc or git's credential helper."
+# What stands in images, in files that all may read or in command lines: what to do instead of a password in its URLs.
+OPEN = {
+    "docker_registry_mirrors": "Docker takes none there: let the mirror admit the hosts by their addresses.",
+    "docker_repository_key_url": _BY_APT,
+    "docker_repository_url": _BY_APT,
+    "images_projects": _BY_BUILD,
+    "images_stack": _BY_BUILD,
+    "images_torch_index": _BY_BUILD,
+    "nvidia_driver_repository_url": _BY_APT,
+    "nvidia_toolkit_key_url": _BY_APT,
+    "nvidia_toolkit_repository_url": _BY_APT,
+    "workspace_repositories": _BY_ACCOUNT,
+    "workspace_torch_index": _BY_ACCOUNT,
+}
 # The variables that are looked at. One that is not set has its role's default, which is sound.
 VARIABLES = (
     "ansible_host",
@@ -48,6 +68,7 @@ VARIABLES = (
     "firewall_published_ports",
     "firewall_registry_port",
     "nas_extra_mounts",
+    "nas_options",
     "nas_source",
     "ssh_mesh_port",
     "workspace_instances",
@@ -56,6 +77,7 @@ VARIABLES = (
     "workspace_port_range",
     "workspace_ports",
     "workspace_profile",
+    *OPEN,
 )
 # What of them may hold a password, is never shown.
 SECRET = ("cluster_ca_passphrase", "cluster_proxy_env", "cluster_users")
@@ -116,7 +138,7 @@ class Site:
 
 
 def _shown(name: str, value: Any) -> str:
-    return f"of type {type(value).__name__} (not shown)" if name in SECRET else repr(value)
+    return f"of type {type(value).__name__} (not shown)" if name in SECRET else masked(repr(value))
 
 
 @dataclass
@@ -148,7 +170,7 @@ class _Host:
         entries = self.get(name, list, [])
         for entry in entries:
             if not isinstance(entry, Mapping):
-                shown = repr(entry) if isinstance(entry, str) else _shown(name, entry)
+                shown = masked(repr(entry)) if isinstance(entry, str) else _shown(name, entry)
                 self.refuse(name, f"the entry {shown} is not a dictionary", "Write each entry as {key: value}.")
         return [entry for entry in entries if isinstance(entry, Mapping)]
 
@@ -405,6 +427,7 @@ def _check_cluster(host: _Host, site: Site) -> None:
             host.refuse(
                 "cluster_ca_certificates", reason, "List files on the controller, each with one PEM certificate."
             )
+    _check_secrets(host)
     if site.members("registry_caches"):
         _check_caches(host, site)
     reason = bad_mountpoint(host.get("cluster_nas_path", str, "/mnt/nas"))
@@ -427,6 +450,26 @@ def bad_mountpoint(path: str) -> str:
     if names[:2] in (["var", "lib"], ["var", "log"], ["var", "run"], ["var", "tmp"]) and len(names) < 4:
         return f"{path!r} is a directory of the system"
     return ""
+
+
+def _check_secrets(host: _Host) -> None:
+    """The site's passwords stand where root alone reads them."""
+    try:
+        proxies.plan(host.get("cluster_proxy_env", dict, {}))
+    except GpusteadError as error:
+        host.refuse("cluster_proxy_env", f"{error.what}: expected {error.expected}", error.remedy)
+    for name, remedy in OPEN.items():
+        for text in texts(host.values.get(name)):
+            if has_credentials(text):
+                host.refuse(name, f"{masked(text)!r} has a password or token in its URL", remedy)
+    extra = [("nas_extra_mounts", entry.get("options")) for entry in host.dicts("nas_extra_mounts")]
+    for name, options in (("nas_options", host.values.get("nas_options")), *extra):
+        if isinstance(options, str) and re.search(r"(?:^|,)\s*pass(?:word)?2?\s*=", options):
+            host.refuse(
+                name,
+                "the mount options have a password (not shown), which would stand in /etc/fstab and in command lines",
+                "Put user and password into a file of root's with mode 0600 on the hosts, and write credentials=FILE.",
+            )
 
 
 def _cached(host: _Host) -> list[Mapping[str, Any]]:
@@ -454,7 +497,7 @@ def _check_caches(host: _Host, site: Site) -> None:
             refuse(f"{name!r} cannot be the name of a registry", "Write it as in the names of images, such as nvcr.io.")
         reason = _bad_url(url)
         if reason:
-            refuse(f"url of {name} is {url!r}, {reason}", "Write it as https://registry.example.org.")
+            refuse(f"url of {name} is {masked(repr(url))}, {reason}", "Write it as https://registry.example.org.")
     for name, count in names.items():
         if count > 1:
             refuse(f"{name} is declared {count} times", "Keep one of them.")

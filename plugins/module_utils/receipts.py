@@ -15,6 +15,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from ansible_collections.gpustead.cluster.plugins.module_utils.credentials import masked
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
 
 VERSION = 1
@@ -185,7 +186,7 @@ def _field(field: str, before: Mapping[str, Any], after: Mapping[str, Any]) -> s
 
 
 def _short(value: Any) -> str:
-    text = value if isinstance(value, str) else json.dumps(value)
+    text = masked(value if isinstance(value, str) else json.dumps(value))
     # Digests: enough of them to tell one from another. Of a list, which somebody has to put right, as much as fits.
     most = 3000 if isinstance(value, list) else 300
     return text[:12] if len(text) in (32, 64) and " " not in text else text if len(text) < most else f"{text[:most]}…"

@@ -18,13 +18,17 @@ description:
   - Refuses a setting that the systemd unit of Docker or one of its drop-ins also gives as an option, since dockerd
     does not start then, and names the file.
   - Lets C(dockerd --validate) judge the result where dockerd is installed, before anything is written. The file that
-    was there is kept as C(daemon.json.<time>.bak).
+    was there is kept as C(daemon.json.<time>.bak). Both are written with mode 0600.
   - Neither reloads nor restarts Docker; it tells which of the two is needed. Also where the file is right and Docker
     runs with other settings, as far as C(docker info) tells (C(log-driver), C(live-restore), C(registry-mirrors),
     C(insecure-registries)); this counts as a change.
 options:
   settings:
     description: What must be there.
+    type: dict
+    default: {}
+  secret:
+    description: What must be there besides, and is shown nowhere. Objects are merged with those of O(settings).
     type: dict
     default: {}
   absent:
@@ -45,7 +49,7 @@ attributes:
     description: Tells what would change; the result is validated in check mode, too.
   diff_mode:
     support: full
-    description: Shows the file before and after, without the passwords in addresses.
+    description: Shows the file before and after, without passwords and tokens.
 """
 
 EXAMPLES = r"""
@@ -99,6 +103,7 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.errors import Gpu
 DAEMON_JSON = "/etc/docker/daemon.json"  # that the daemon itself reads
 ARGUMENTS = {
     "settings": {"type": "dict", "default": {}},
+    "secret": {"type": "dict", "default": {}, "no_log": True},
     "absent": {"type": "list", "elements": "str", "default": []},
     "path": {"type": "path", "default": DAEMON_JSON},
 }
@@ -119,12 +124,13 @@ def main() -> None:
         return outcome
 
     try:
-        plan = daemon_json.plan(read(path), module.params["settings"], module.params["absent"], path)
+        settings = daemon_json.merge(module.params["settings"], module.params["secret"])
+        plan = daemon_json.plan(read(path), settings, module.params["absent"], path)
         systemctl, dockerd = module.get_bin_path("systemctl"), module.get_bin_path("dockerd")
         untaken: tuple[str, ...] = ()
         if systemctl:
             given = daemon_json.docker_flags(run, read)
-            daemon_json.check_flags(list(module.params["settings"]), given, path)
+            daemon_json.check_flags(list(settings), given, path)
             info = daemon_json.docker_info(run) if path == DAEMON_JSON else {}
             untaken = daemon_json.not_taken_over(plan, info, given)
         validated = False
@@ -135,7 +141,11 @@ def main() -> None:
             if not module.check_mode:
                 target = Path(path).resolve()  # a link stays a link
                 target.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-                if target.exists():
+                there = target.exists()
+                # It and its backup may hold passwords; both get this mode of it.
+                target.touch(mode=0o600)
+                target.chmod(0o600)
+                if there:
                     result["backup_file"] = f"{target}.{time.strftime('%Y-%m-%d@%H:%M:%S')}.bak"
                     module.preserved_copy(str(target), result["backup_file"])
                 module.atomic_move(candidate.name, str(target))
@@ -153,8 +163,8 @@ def main() -> None:
         restart_required=plan.restart_required or len(reloads) < len(untaken),
         validated=validated,
         diff={
-            "before": daemon_json.masked(plan.before),
-            "after": daemon_json.masked(plan.after),
+            "before": daemon_json.shown(plan.before),
+            "after": daemon_json.shown(plan.after),
             "before_header": path,
             "after_header": path,
         },

@@ -72,7 +72,15 @@ options:
     type: dict
     default: {}
   proxies:
-    description: Proxy settings for the build; they stay in no image.
+    description: >-
+      Variables C(http_proxy), C(https_proxy) and the like for builds and Docker's client. They stay in no image.
+    type: dict
+    default: {}
+  secret_proxies:
+    description:
+      - Those of them that have a password. They go before O(proxies) and are shown nowhere.
+      - With one, provenance is of C(mode=min), which quotes no build arguments; and a layer whose Dockerfile declares
+        one of the variables is refused.
     type: dict
     default: {}
   secrets:
@@ -175,6 +183,7 @@ from typing import Callable
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.gpustead.cluster.plugins.module_utils import image_builder as builder
+from ansible_collections.gpustead.cluster.plugins.module_utils import proxies
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError, of_system
 from ansible_collections.gpustead.cluster.plugins.module_utils.image_stack import parse
 from ansible_collections.gpustead.cluster.plugins.module_utils.run import stream, within
@@ -196,6 +205,7 @@ ARGUMENTS = {
     "repository": {"type": "str", "required": True},
     "contexts": {"type": "dict", "default": {}},
     "proxies": {"type": "dict", "default": {}},
+    "secret_proxies": {"type": "dict", "default": {}, "no_log": True},
     "secrets": {"type": "dict", "default": {}, "no_log": True},
     "compression": {"type": "str", "choices": ["zstd", "gzip", "estargz", "uncompressed"], "default": "zstd"},
     "attestations": {
@@ -210,7 +220,7 @@ ARGUMENTS = {
 }
 RUN, PRIVATE = "/run", "gpustead-build-"
 LOCK = "/run/gpustead-build.lock"
-# A proxy of this session must not reach the builder but by the option; attestations are asked for by name.
+# Attestations are asked for by name.
 ENVIRONMENT = {"LC_ALL": "C.UTF-8", "BUILDX_NO_DEFAULT_ATTESTATIONS": "1"}
 
 
@@ -250,17 +260,23 @@ def teller(path: str | None) -> Iterator[builder.Tell]:
 def main() -> None:
     module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
     timeout = module.params["timeout"]
-    run = within(timeout, environment=ENVIRONMENT)
+    environment = dict(ENVIRONMENT)
+    run = within(timeout, environment=environment)
 
     def listened(argv: Sequence[str], listen: Callable[[str], None]) -> tuple[int, str]:
-        return stream(argv, listen, timeout, environment=ENVIRONMENT)
+        return stream(argv, listen, timeout, environment=environment)
 
     try:
+        # Docker's client speaks to registries itself; what it runs with, root alone can read.
+        ways = {**module.params["proxies"], **module.params["secret_proxies"]}
+        environment.update(proxies.both_cases(proxies.plan(ways).full))
         layers = parse(module.params["layers"])
         target = module.params["target"] or module.params["layers"][-1]["name"]
         with alone(module.check_mode), private(module.check_mode) as work, teller(module.params["progress"]) as tell:
+            environment["BUILDX_CONFIG"] = work  # it keeps the arguments of its builds
             tools = builder.Tools(run, listened, tell, work)
-            result = builder.settle(tools, layers, {**module.params, "target": target}, module.check_mode)
+            params = {**module.params, "target": target, "proxies": ways}
+            result = builder.settle(tools, layers, params, module.check_mode)
     except GpusteadError as error:
         module.fail_json(msg=str(error))
     except OSError as error:

@@ -21,7 +21,17 @@ from ansible_collections.gpustead.cluster.plugins.plugin_utils.receipt_inputs im
 PACKAGE = "ansible_collections.gpustead.cluster.plugins.module_utils"
 MARK = "gpustead-receipts:"
 
-_NAMES = ("as_account", "errors", "nas_mountpoint", "receipt_agent", "receipts", "run", "ssh_cert", "terminal")
+_NAMES = (
+    "as_account",
+    "credentials",
+    "errors",
+    "nas_mountpoint",
+    "receipt_agent",
+    "receipts",
+    "run",
+    "ssh_cert",
+    "terminal",
+)
 
 # Runs the library on the host from memory, under the names by which its parts import each other.
 START = """

@@ -34,6 +34,13 @@ def test_a_shell_can_read_it(tmp_path: Path, layer: str) -> None:
         assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.parametrize("layer", LAYERS)
+def test_what_installs_packages_has_the_passwords_of_their_indexes(layer: str) -> None:
+    text = (STACK / layer / "Dockerfile").read_text().replace("\\\n", "")
+    for line in text.splitlines():
+        assert ("target=/root/.cache/uv" in line) is ("--mount=type=secret,id=netrc,target=/root/.netrc" in line)
+
+
 def stub(tmp_path: Path, name: str, text: str) -> None:
     (tmp_path / name).write_text(f"#!/bin/sh\n{text}\n")
     (tmp_path / name).chmod(0o755)

@@ -283,3 +283,39 @@ def test_the_base_is_pulled_or_loaded_from_its_archive() -> None:
 def test_a_docker_that_does_not_answer_is_said() -> None:
     with pytest.raises(GpusteadError, match="Docker does not answer: Cannot connect"):
         builder.store(lambda argv: (1, "", "Cannot connect to the Docker daemon"))
+
+
+WAY = {"http_proxy": "http://site:hunter2@proxy:3128"}
+
+
+def test_the_proxys_password_reaches_the_build_and_no_provenance(bench: Bench) -> None:
+    bench.docker.status = CONTAINERD
+    bench.run(proxies=WAY, attestations=["provenance"])
+    target = bench.docker.bake["target"]["torch"]
+    assert target["args"] == {**WAY, "HTTP_PROXY": WAY["http_proxy"]}
+    assert target["attest"] == ["type=provenance,mode=min"]
+    for name in ("base", "torch", "top"):
+        bench.change(name)
+    bench.run(proxies={"http_proxy": "http://proxy:3128"}, attestations=["provenance"])
+    assert bench.docker.bake["target"]["torch"]["attest"] == ["type=provenance,mode=max"]
+
+
+def test_a_layer_that_would_keep_the_password_is_not_built(bench: Bench) -> None:
+    with (bench.path / "torch/Dockerfile").open("a") as file:
+        file.write("ARG http_proxy\n")
+    with pytest.raises(GpusteadError, match=r"layer 'torch'.* http_proxy"):
+        bench.run(proxies=WAY)
+    assert bench.docker.said == []
+
+
+def test_what_a_failed_build_printed_is_told_without_secrets(bench: Bench) -> None:
+    bench.docker.output = [
+        "#5 0.1 http_proxy=http://site:hunter2@proxy:3128",
+        "#5 0.1 Proxy-Authorization: Basic c2l0ZTpodW50ZXIy",
+        "#5 0.2 token is swordfish",
+        "#5 ERROR: it failed by site:hunter2",
+    ]
+    with pytest.raises(GpusteadError) as error:
+        bench.run(proxies=WAY, secrets={"token": "swordfish\n"})
+    assert "it failed" in str(error.value)
+    assert not [word for word in ("hunter2", "c2l0ZTpodW50ZXIy", "swordfish") if word in str(error.value)]

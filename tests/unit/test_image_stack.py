@@ -14,6 +14,7 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.image_stack impor
     Planned,
     bake_file,
     base_name,
+    check_proxies,
     parse,
     plan,
     to_build,
@@ -202,6 +203,45 @@ def test_the_bake_file_links_parents_and_tags_by_key(stack: list[dict[str, Any]]
     assert bake["target"]["top"]["secret"] == ["id=token,src=/run/t"]
     assert bake["target"]["top"]["output"] == ["x"]
     assert bake["target"]["top"]["labels"]["org.gpustead.chain"] == "debian12_base_torch_top"
+
+
+@pytest.mark.parametrize(
+    ("change", "remedy"),
+    [
+        ({"args": {"torch_index": "https://u:hunter2@index/whl"}}, "argument torch_index"),
+        ({"args": {"options": "--index https://hunter2@index/whl"}}, "argument options"),
+        ({"contexts": {"source": f"https://hunter2@github.com/a/b.git#{COMMIT[:40]}"}}, "source source"),
+    ],
+)
+def test_passwords_that_the_image_would_have_are_refused(
+    stack: list[dict[str, Any]], change: dict[str, Any], remedy: str
+) -> None:
+    stack[1].update(change)
+    with pytest.raises(GpusteadError) as error:
+        parse(stack)
+    assert remedy in str(error.value) and "images_build_secrets" in str(error.value)
+    assert "hunter2" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "refused"),
+    [
+        ("ARG http_proxy", True),
+        ("arg HTTPS_PROXY=x", True),
+        ("ENV A=b \\\n    no_proxy=c", True),
+        ("RUN echo ${http_proxy}", False),
+        ("# ARG http_proxy", False),
+        ("ARG http_proxy_port", False),
+    ],
+)
+def test_a_dockerfile_does_not_declare_proxies(stack: list[dict[str, Any]], text: str, refused: bool) -> None:
+    (Path(stack[1]["context"]) / "Dockerfile").write_text(f"FROM parent\n{text}\n")
+    layer = parse(stack)[1]
+    if refused:
+        with pytest.raises(GpusteadError, match="the proxy has a password"):
+            check_proxies(layer)
+    else:
+        check_proxies(layer)
 
 
 def test_a_parent_that_is_there_is_linked_as_an_image(stack: list[dict[str, Any]]) -> None:

@@ -375,6 +375,41 @@ def test_caches_of_registries(change: dict[str, Any], line: str) -> None:
     assert line in "".join(found)
 
 
+@pytest.mark.parametrize(
+    ("change", "line"),
+    [
+        ({"cluster_proxy_env": {"http_proxy": "proxy.example/hunter2"}}, "cluster_proxy_env: http_proxy (its value"),
+        ({"cluster_proxy_env": {"http_prxy": "http://u:hunter2@proxy"}}, "'http_prxy'"),
+        ({"cluster_proxy_env": {"http_proxy": "http://u:hunter%402@proxy:3128"}}, ""),
+        ({"docker_registry_mirrors": ["https://u:hunter2@mirror"]}, "docker_registry_mirrors: 'https://***@mirror'"),
+        ({"docker_repository_url": "https://u:hunter2@mirror"}, "/etc/apt/auth.conf.d"),
+        ({"images_torch_index": "https://u:hunter2@index"}, "images_build_secrets"),
+        ({"images_stack": [{"name": "a", "args": {"index": "https://u:hunter2@index"}}]}, "images_stack"),
+        ({"images_projects": [{"name": "a", "source": "https://hunter2@github.com/a.git"}]}, "images_projects"),
+        ({"images_projects": [{"name": "a", "source": "ssh://git@github.com/a.git"}]}, ""),
+        ({"workspace_repositories": [{"url": "https://hunter2@github.com/a.git", "path": "a"}]}, "netrc"),
+        ({"workspace_torch_index": "https://u:hunter2@index"}, "workspace_torch_index"),
+        ({"nas_options": "vers=3.0,username=u,password=hunter2"}, "nas_options: the mount options have a password"),
+        ({"nas_options": "vers=3.0,credentials=/root/.smb"}, ""),
+        (
+            {"nas_extra_mounts": [{"path": "/mnt/a", "source": "//a/b", "options": "pass=hunter2"}]},
+            "nas_extra_mounts: the mount options",
+        ),
+        ({"cluster_cached_registries": [{**HUB, "url": "https://u:hunter2@nvcr.io"}]}, "https://***@nvcr.io"),
+        ({"docker_registry_mirrors": "https://u:hunter2@mirror"}, "docker_registry_mirrors"),
+    ],
+)
+def test_passwords_that_others_would_see(change: dict[str, Any], line: str) -> None:
+    hosts = {"gpu01": {**GOOD, **change}}
+    groups = {"gpu_nodes": ["gpu01"], "registry": ["gpu01"], "registry_caches": ["gpu01"]}
+    change.setdefault("cluster_cached_registries", [])
+    hosts["gpu01"]["cluster_cached_registries"] = change["cluster_cached_registries"]
+    found = [str(problem) for problem in check(Site(groups, hosts, read))]
+    assert len(found) == (1 if line else 0), found
+    assert line in "".join(found)
+    assert "hunter2" not in "".join(found)
+
+
 def test_a_cache_on_a_port_of_the_node() -> None:
     change = {"cluster_cached_registries": [{**HUB, "port": 18888}]}
     groups = {"gpu_nodes": ["gpu01"], "registry": ["gpu01"], "registry_caches": ["gpu01"]}

@@ -175,6 +175,22 @@ def test_json_keys(ask: Ask, tmp_path: Path) -> None:
     assert ask("json_keys", "/none", keys=["a"]) is None
 
 
+def test_some_keys_of_a_json_file_are_secret(ask: Ask, tmp_path: Path) -> None:
+    there = {"driver": "splunk", "opts": {"token": "hunter2", "a": "b"}, "mirrors": ["https://u:hunter2@m"], "p": "x"}
+    write(tmp_path / "f", json.dumps(there))
+    keys = ["driver", ["opts", "token"], ["opts", "a"], "mirrors", "p"]
+    value = ask("json_keys", "/f", keys=keys, secret=["p"])
+    # Also one that somebody else has put there, and nobody declared to be secret.
+    assert value == {
+        "driver": "splunk",
+        "opts.token": "sha256:" + salted('"hunter2"'),
+        "opts.a": "b",
+        "mirrors": "sha256:" + salted('["https://u:hunter2@m"]'),
+        "p": "sha256:" + salted('"x"'),
+    }
+    assert ask("json_keys", "/f", keys=keys, secret=[])["p"] == "x"
+
+
 def test_lines(ask: Ask, tmp_path: Path) -> None:
     write(tmp_path / "f", "# ours\nssh-ed25519 A a@b \n\nssh-rsa B\n", 0o600)
     about = {"mode": "0600", "owner": f"{os.getuid()}:{os.getgid()}"}

@@ -120,6 +120,14 @@ def test_digests_in_a_receipt_are_of_this_host_alone() -> None:
     assert not set(receipts.salted(INPUTS, SALT).values()) & set(receipts.salted(INPUTS, b"t" * 32).values())
 
 
+# Receipts that were written before what they hold was known to be secret.
+def test_no_password_is_told() -> None:
+    old, new = {"proxies.http-proxy": "http://u:hunter2@proxy"}, {"proxies.http-proxy": "sha256:" + "0" * 64}
+    assert "hunter2" not in receipts.compare(old, new)
+    assert "http://***@proxy" in receipts.compare(old, new)
+    assert receipts.compare({"m": ["https://u:hunter2@m"]}, {"m": []}) == 'm without ["https://***@m"]'
+
+
 def test_lists_are_compared_by_what_came_and_went() -> None:
     assert receipts.compare({"v4": ["a", "b"]}, {"v4": ["b", "c"]}) == 'v4 without ["a"] and with ["c"]'
     assert receipts.compare({"v4": ["a", "b"]}, {"v4": ["b", "a"]}) == "v4 is in another order"

@@ -17,6 +17,7 @@ from fnmatch import fnmatchcase
 from typing import Any, Callable, Optional, TypeVar, cast
 
 from ansible_collections.gpustead.cluster.plugins.module_utils import as_account
+from ansible_collections.gpustead.cluster.plugins.module_utils.credentials import is_secret
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
 from ansible_collections.gpustead.cluster.plugins.module_utils.run import (
     NOT_FOUND,
@@ -323,7 +324,10 @@ def _block(subject: Subject, host: Host) -> Value:
 
 
 def _json_keys(subject: Subject, host: Host) -> Value:
-    """The declared keys of a JSON file and nothing else of it, as others own the rest."""
+    """The declared keys of a JSON file and nothing else of it, as others own the rest.
+
+    `secret` is true, or a list of those whose values are digested; so is one with a password in a URL, declared or not.
+    """
     read = _read(subject, host)
     if read is None:
         return None
@@ -338,8 +342,10 @@ def _json_keys(subject: Subject, host: Host) -> Value:
         for step in steps:
             found = found.get(step) if isinstance(found, dict) else None
         text = json.dumps(found, sort_keys=True, separators=(",", ":"))
-        keep = found is None or (not subject.get("secret") and len(text) <= _READABLE)
-        value[".".join(steps)] = found if keep else "sha256:" + host.digest(text.encode(), subject.get("secret"))
+        name, secret = ".".join(steps), subject.get("secret")
+        hidden = (name in secret if isinstance(secret, list) else secret) or is_secret(name, found)
+        keep = found is None or (not hidden and len(text) <= _READABLE)
+        value[name] = found if keep else "sha256:" + host.digest(text.encode(), hidden)
     return value
 
 

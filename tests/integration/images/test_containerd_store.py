@@ -6,11 +6,13 @@ A host that changes its store sees nothing of the other one, so the node is empt
 from __future__ import annotations
 
 import json
+import secrets
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from conftest import Host, Lab
+from image_trial import STORE as REGISTRY
 from image_trial import Trial, changed
 from support import site
 
@@ -64,6 +66,15 @@ def test_layers_are_zstd_and_their_provenance_is_pushed(trial: Trial) -> None:
         layer["annotations"]["in-toto.io/predicate-type"] for layer in trial.stored(attestations["digest"])["layers"]
     ]
     assert [kind for kind in kinds if kind.startswith("https://slsa.dev/provenance/")] == kinds != []
+
+
+def test_the_password_of_a_proxy_is_in_no_attestation(lab: Lab, trial: Trial) -> None:
+    password = secrets.token_hex(8)
+    trial.edit("top")
+    trial.succeed(images_proxy_env={"http_proxy": f"http://site:{password}@127.0.0.1:9"})
+    provenance = trial.stored(parts(trial)[1]["digest"])["layers"][-1]
+    assert "buildType" in json.dumps(trial.stored(provenance["digest"]))
+    assert lab["nas"].run(f"grep -rlF {password} {REGISTRY}").stdout == ""
 
 
 def test_nodes_of_either_store_pull_and_run_it(lab: Lab, trial: Trial) -> None:
