@@ -18,6 +18,7 @@ from typing import Any, Callable
 from urllib.parse import urlsplit
 
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
+from ansible_collections.gpustead.cluster.plugins.module_utils.terminal import shown
 
 INDEXES = ("application/vnd.oci.image.index.v1+json", "application/vnd.docker.distribution.manifest.list.v2+json")
 IMAGES = ("application/vnd.oci.image.manifest.v1+json", "application/vnd.docker.distribution.manifest.v2+json")
@@ -173,7 +174,7 @@ class Registry:
         return Manifest(_digest(name, digest), config=_digest(name, config.get("digest") if _is(config) else None))
 
     def referrers(self, repository: str, digest: str) -> Sequence[str]:
-        """The digests of what refers to a manifest (signatures, attestations); none where the registry has no such list.
+        """The digests of what refers to a manifest (signatures, attestations); none where the registry does not tell.
 
         Raises:
             Unreadable: the list is damaged, or not to be had.
@@ -297,7 +298,7 @@ def said(answer: Answer) -> str:
         words = [f"{error.get('code')} {error.get('message', '')}".strip() for error in errors]
     except (ValueError, KeyError, TypeError, AttributeError):
         words = []
-    return ", ".join([f"status {answer.status}", *words])
+    return shown(", ".join([f"status {answer.status}", *words]))
 
 
 def _unexpected(method: str, path: str, answer: Answer) -> GpusteadError:

@@ -176,17 +176,23 @@ class Shelf:
         found = re.fullmatch("/v2/(.+)/(?:tags/list|(manifests|blobs|referrers)/(.+))", parts.path)
         assert found
         repository, kind, reference = found.groups()
-        own = self.tags[repository]
         if kind is None:
-            return self.paged(sorted(own), "tags", path)
-        if kind == "blobs":
-            key = bytes.fromhex(reference.partition(":")[2]).rstrip(b"\0").decode()
-            return Answer(200, {}, json.dumps({"config": {"Labels": {"org.gpustead.key": key + "f" * 52}}}).encode())
-        if kind == "referrers":
-            if self.about is None:
-                return problem(404, "NOT_FOUND")
-            names = self.about.get(reference[-1], "")
-            return Answer(200, {}, json.dumps({"manifests": [{"digest": digest(name)} for name in names]}).encode())
+            return self.paged(sorted(self.tags[repository]), "tags", path)
+        answer = {"manifests": self.manifest, "blobs": self.blob, "referrers": self.referrers}[kind]
+        return answer(method, repository, reference, headers)
+
+    def blob(self, method: str, repository: str, reference: str, headers: Mapping[str, str]) -> Answer:
+        key = bytes.fromhex(reference.partition(":")[2]).rstrip(b"\0").decode()
+        return Answer(200, {}, json.dumps({"config": {"Labels": {"org.gpustead.key": key + "f" * 52}}}).encode())
+
+    def referrers(self, method: str, repository: str, reference: str, headers: Mapping[str, str]) -> Answer:
+        if self.about is None:
+            return problem(404, "NOT_FOUND")
+        names = self.about.get(reference[-1], "")
+        return Answer(200, {}, json.dumps({"manifests": [{"digest": digest(name)} for name in names]}).encode())
+
+    def manifest(self, method: str, repository: str, reference: str, headers: Mapping[str, str]) -> Answer:
+        own = self.tags[repository]
         wanted = own.get(reference, reference)
         if wanted not in self.manifests:
             return problem(404, "MANIFEST_UNKNOWN")
@@ -305,7 +311,7 @@ UNREAD = [
     ("manifests/mine", manifest({"config": []}, IMAGES[0]), rf"{TOP}:mine has 'None' for a digest"),
     (f"manifests/{digest('e')}", problem(403, "DENIED"), rf"{TOP}@{digest('e')} is not to be had: status 403"),
     ("blobs/", problem(404, "BLOB_UNKNOWN"), rf"the configuration {TOP}@sha256:\w+ is not to be had: status 404"),
-    ("blobs/", Answer(307, {"location": "https://other"}, b""), r"is not to be had: status 307"),
+    ("blobs/", Answer(307, {"location": "https://other"}, b""), r"the configuration \S+ is not to be had: status 307"),
     ("referrers/", problem(500, "UNKNOWN"), rf"the list of what refers to {TOP}@\S+ is not to be had: status 500"),
     ("referrers/", manifest([]), r"the list of what refers to \S+ is no JSON object"),
 ]
