@@ -178,8 +178,9 @@ class Shelf:
         repository, kind, reference = found.groups()
         if kind is None:
             return self.paged(sorted(self.tags[repository]), "tags", path)
-        answer = {"manifests": self.manifest, "blobs": self.blob, "referrers": self.referrers}[kind]
-        return answer(method, repository, reference, headers)
+        return {"manifests": self.manifest, "blobs": self.blob, "referrers": self.referrers}[kind](
+            method, repository, reference, headers
+        )
 
     def blob(self, method: str, repository: str, reference: str, headers: Mapping[str, str]) -> Answer:
         key = bytes.fromhex(reference.partition(":")[2]).rstrip(b"\0").decode()
