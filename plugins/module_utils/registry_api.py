@@ -170,8 +170,7 @@ class Registry:
             return Manifest(_digest(name, digest), _listed(name, found))
         if kind not in IMAGES:
             raise Unreadable(f"{name} is of the kind {kind!r}, which is not known here")
-        config = found.get("config")
-        return Manifest(_digest(name, digest), config=_digest(name, config.get("digest") if _is(config) else None))
+        return Manifest(_digest(name, digest), config=_digest(name, _object(found.get("config")).get("digest")))
 
     def referrers(self, repository: str, digest: str) -> Sequence[str]:
         """The digests of what refers to a manifest (signatures, attestations); none where the registry does not tell.
@@ -195,9 +194,9 @@ class Registry:
             Unreadable: it is damaged, or not to be had here.
         """
         name = f"the configuration {repository}@{config}"
-        found = _content(name, self._request("GET", f"/v2/{repository}/blobs/{config}", {})).get("config")
-        labels = found.get("Labels") if _is(found) else None
-        return {str(key): str(value) for key, value in labels.items()} if _is(labels) else {}
+        found = _content(name, self._request("GET", f"/v2/{repository}/blobs/{config}", {}))
+        labels = _object(_object(found.get("config")).get("Labels"))
+        return {key: str(value) for key, value in labels.items()}
 
     def delete(self, repository: str, digest: str) -> None:
         """Delete a manifest with all its tags; one that is not there is none the less deleted.
@@ -245,8 +244,9 @@ def _kind(answer: Answer) -> str:
     return answer.headers.get("content-type", "").split(";")[0]
 
 
-def _is(value: Any) -> bool:
-    return isinstance(value, dict)
+def _object(value: Any) -> dict[str, Any]:
+    """An object of JSON; an empty one for anything else."""
+    return value if isinstance(value, dict) else {}
 
 
 def _json(answer: Answer) -> dict[str, Any] | None:
@@ -277,7 +277,7 @@ def _listed(name: str, index: Mapping[str, Any]) -> Sequence[str]:
     children = index.get("manifests") or []
     if not isinstance(children, list):
         raise Unreadable(f"{name} lists no manifests")
-    return tuple(_digest(name, child.get("digest") if _is(child) else None) for child in children)
+    return tuple(_digest(name, _object(child).get("digest")) for child in children)
 
 
 def _read(path: str, answer: Answer) -> dict[str, Any]:
