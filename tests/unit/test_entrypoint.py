@@ -92,7 +92,8 @@ touch /run/ran
 def test_root_takes_no_command_from_where_an_account_writes(container: Container, command: list[str]) -> None:
     container.environment["PATH"] = "/opt/mamba:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
     container.environment["GPUSTEAD_CACHES"] = "/var/cache/made"
-    out = container.succeed(*command, before=f"{SSHD}\n{EVIL}", after="cat /run/ran")
+    mesh = "echo A=b > /etc/gpustead/mesh.env"
+    out = container.succeed(*command, before=f"{SSHD}\n{mesh}\n{EVIL}", after="cat /run/ran")
     assert out == ""
 
 
