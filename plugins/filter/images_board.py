@@ -15,12 +15,19 @@ short_description: What the builder announced before
 version_added: "0.1.0"
 author: gpustead developers
 description:
-  - Reads the text of C(images.json) on the share. One that is missing or damaged announces nothing.
+  - Reads the text of C(images.json) on the share, or of the builder's own record. One that is missing or damaged
+    announces nothing, nor does one that names an image of another place.
+positional: place
 options:
   _input:
     description: The text.
     type: str
     required: true
+  place:
+    description:
+      - Registry and repository, such as V(10.1.0.5:5000/gpustead), that the image must come from. By default any.
+    type: str
+    default: ""
 """
 
 EXAMPLES = r"""
@@ -31,7 +38,8 @@ EXAMPLES = r"""
 
 RETURN = r"""
 _value:
-  description: The announcement with V(schema), V(workspace), V(layers) and V(history).
+  description:
+    - The announcement with V(schema), V(workspace), V(layers) and V(history), and a V(problem) where it has one.
   type: dict
 """
 

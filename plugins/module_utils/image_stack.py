@@ -17,6 +17,8 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.credentials impor
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
 
 KEY_LENGTH = 12
+# What images that we made have; that of the key in full.
+KEY_LABEL = "org.gpustead.key"
 NAME = re.compile("[a-z0-9]+(?:[._-][a-z0-9]+)*")
 TAG = re.compile("[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 # Flavours of nvidia/cuda, which say nothing that the layers above do not.
@@ -310,7 +312,7 @@ def bake_file(planned: Sequence[Planned], build: Collection[str], inputs: Inputs
             "args": {**({} if layer.parent else {"base": inputs.base}), **layer.args, **inputs.arguments},
             "tags": [item.ref],
             "labels": {
-                "org.gpustead.key": item.key,
+                KEY_LABEL: item.key,
                 "org.gpustead.chain": item.chain,
                 "org.opencontainers.image.base.name": inputs.base,
             },

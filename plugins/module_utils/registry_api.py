@@ -18,10 +18,13 @@ from typing import Any, Callable
 from urllib.parse import urlsplit
 
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
+from ansible_collections.gpustead.cluster.plugins.module_utils.terminal import shown
 
 INDEXES = ("application/vnd.oci.image.index.v1+json", "application/vnd.docker.distribution.manifest.list.v2+json")
 IMAGES = ("application/vnd.oci.image.manifest.v1+json", "application/vnd.docker.distribution.manifest.v2+json")
 PAGE = 100  # names in one answer; registries allow so many
+MOST = 8 << 20  # bytes of one answer; a manifest may have 4 MiB
+DIGEST = re.compile("sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128}")
 
 
 @dataclass(frozen=True)
@@ -41,12 +44,23 @@ class Refused(Exception):
     """The registry does not offer what it was asked for. Its text says what."""
 
 
+class Unreadable(Exception):
+    """Something in the registry cannot be read, so what it stands on is not known. Its text says what and why."""
+
+
 @dataclass(frozen=True)
 class Manifest:
-    """A manifest; of an index (several platforms, attestations) with the digests of those that it lists."""
+    """A manifest.
+
+    Attributes:
+        digest: its own.
+        children: of an index (several platforms, attestations, further indexes), the digests of those that it lists.
+        config: of an image, the digest of its configuration; empty for an index.
+    """
 
     digest: str
     children: Sequence[str] = ()
+    config: str = ""
 
 
 def login(config: str, registry: str) -> str:
@@ -94,7 +108,7 @@ def asker(registry: str, authorities: Sequence[str], auth: str, timeout: float) 
             connection.request(method, path, headers={**headers, **credentials})
             response = connection.getresponse()
             names = {name.lower(): value for name, value in response.getheaders()}
-            return Answer(response.status, names, response.read())
+            body = response.read(MOST + 1)
         except (OSError, http.client.HTTPException) as error:
             raise GpusteadError(
                 f"the registry {registry} does not answer: {error or type(error).__name__}",
@@ -103,6 +117,13 @@ def asker(registry: str, authorities: Sequence[str], auth: str, timeout: float) 
             ) from error
         finally:
             connection.close()
+        if len(body) > MOST:
+            raise GpusteadError(
+                f"the registry {registry} answers {path} with more than {MOST >> 20} MiB",
+                "less",
+                "Look whether something else answers at its address.",
+            )
+        return Answer(response.status, names, body)
 
     return ask
 
@@ -112,6 +133,7 @@ class Registry:
 
     def __init__(self, ask: Ask) -> None:
         self._ask = ask
+        self._knows_referrers = True
 
     def repositories(self, prefix: str) -> list[str]:
         """The repositories below a name.
@@ -129,15 +151,52 @@ class Registry:
         return self._pages(f"/v2/{repository}/tags/list", "tags", {404}) or []
 
     def manifest(self, repository: str, reference: str) -> Manifest | None:
-        """What a tag or a digest stands for; None where that is nothing."""
+        """What a tag or a digest stands for; None where that is nothing.
+
+        Raises:
+            Unreadable: it is of a kind that is not known, damaged, or not to be had.
+        """
         path = f"/v2/{repository}/manifests/{reference}"
-        answer = self._get(path, {"Accept": ", ".join((*INDEXES, *IMAGES))}, {404})
-        if answer is None:
+        answer = self._request("GET", path, {"Accept": ", ".join((*INDEXES, *IMAGES))})
+        if answer.status == 404:
             return None
-        found = _read(path, answer)
-        children = found.get("manifests") or [] if found.get("mediaType", _kind(answer)) in INDEXES else []
+        name = f"{repository}{'@' if DIGEST.fullmatch(reference) else ':'}{reference}"
+        found = _content(name, answer)
         digest = answer.headers.get("docker-content-digest") or f"sha256:{hashlib.sha256(answer.body).hexdigest()}"
-        return Manifest(digest, tuple(child["digest"] for child in children))
+        if DIGEST.fullmatch(reference):
+            digest = reference
+        kind = found.get("mediaType", _kind(answer))
+        if kind in INDEXES:
+            return Manifest(_digest(name, digest), _listed(name, found))
+        if kind not in IMAGES:
+            raise Unreadable(f"{name} is of the kind {kind!r}, which is not known here")
+        return Manifest(_digest(name, digest), config=_digest(name, _object(found.get("config")).get("digest")))
+
+    def referrers(self, repository: str, digest: str) -> Sequence[str]:
+        """The digests of what refers to a manifest (signatures, attestations); none where the registry does not tell.
+
+        Raises:
+            Unreadable: the list is damaged, or not to be had.
+        """
+        if not self._knows_referrers:
+            return ()
+        answer = self._request("GET", f"/v2/{repository}/referrers/{digest}", {"Accept": INDEXES[0]})
+        if answer.status == 404:  # a registry that has the list answers with an empty one
+            self._knows_referrers = False
+            return ()
+        name = f"the list of what refers to {repository}@{digest}"
+        return _listed(name, _content(name, answer))
+
+    def labels(self, repository: str, config: str) -> Mapping[str, str]:
+        """The labels in an image's configuration.
+
+        Raises:
+            Unreadable: it is damaged, or not to be had here.
+        """
+        name = f"the configuration {repository}@{config}"
+        found = _content(name, self._request("GET", f"/v2/{repository}/blobs/{config}", {}))
+        labels = _object(_object(found.get("config")).get("Labels"))
+        return {key: str(value) for key, value in labels.items()}
 
     def delete(self, repository: str, digest: str) -> None:
         """Delete a manifest with all its tags; one that is not there is none the less deleted.
@@ -185,12 +244,45 @@ def _kind(answer: Answer) -> str:
     return answer.headers.get("content-type", "").split(";")[0]
 
 
-def _read(path: str, answer: Answer) -> dict[str, Any]:
+def _object(value: Any) -> dict[str, Any]:
+    """An object of JSON; an empty one for anything else."""
+    return value if isinstance(value, dict) else {}
+
+
+def _json(answer: Answer) -> dict[str, Any] | None:
     try:
         found = json.loads(answer.body)
-    except ValueError:
-        found = None
-    if not isinstance(found, dict):
+    except (ValueError, RecursionError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def _content(name: str, answer: Answer) -> dict[str, Any]:
+    """The JSON object that something in the registry is."""
+    found = _json(answer) if answer.status == 200 else None
+    if found is None:
+        why = "is no JSON object" if answer.status == 200 else f"is not to be had: {said(answer)}"
+        raise Unreadable(f"{name} {why}")
+    return found
+
+
+def _digest(name: str, value: Any) -> str:
+    if not isinstance(value, str) or not DIGEST.fullmatch(value):
+        raise Unreadable(f"{name} has {str(value)[:80]!r} for a digest")
+    return value
+
+
+def _listed(name: str, index: Mapping[str, Any]) -> Sequence[str]:
+    """The digests in an index."""
+    children = index.get("manifests") or []
+    if not isinstance(children, list):
+        raise Unreadable(f"{name} lists no manifests")
+    return tuple(_digest(name, _object(child).get("digest")) for child in children)
+
+
+def _read(path: str, answer: Answer) -> dict[str, Any]:
+    found = _json(answer)
+    if found is None:
         raise GpusteadError(
             f"the registry answers {path} with {_kind(answer) or 'something'}",
             "a JSON object",
@@ -206,7 +298,7 @@ def said(answer: Answer) -> str:
         words = [f"{error.get('code')} {error.get('message', '')}".strip() for error in errors]
     except (ValueError, KeyError, TypeError, AttributeError):
         words = []
-    return ", ".join([f"status {answer.status}", *words])
+    return shown(", ".join([f"status {answer.status}", *words]))
 
 
 def _unexpected(method: str, path: str, answer: Answer) -> GpusteadError:

@@ -12,7 +12,9 @@ version_added: "0.1.0"
 author: gpustead developers
 description:
   - Deletes the manifests that M(gpustead.cluster.image_stack) pushed under keys (tags of 12 hex digits) and that nobody
-    keeps. A tag that is no key is somebody's own, and stays with all that it stands for.
+    keeps. A tag that is no key, or not that of the image's own label, is somebody's own.
+  - What stays, stays with all that it stands for, down to the leaves of nested indexes, and with what refers to it.
+    A repository in which anything of that cannot be read keeps all that it has; a warning says so.
   - Only the manifests go. The registry gives back the space when it collects its garbage.
   - A registry that does not delete, or does not tell what it has, is left as it is; a warning says so.
   - The registry is spoken to without a proxy, with TLS and the login that Docker has on this host.
@@ -72,6 +74,11 @@ refused:
   description: Why the registry let the rest stay; empty if it did not.
   returned: success
   type: str
+unread:
+  description: The repositories that were left as they are, each with what could not be read.
+  returned: success
+  type: list
+  elements: str
 """
 
 from dataclasses import asdict
@@ -110,12 +117,15 @@ def main() -> None:
         module.fail_json(msg=str(error))
     except OSError as error:
         module.fail_json(msg=str(of_system(error, f"the login and certificates of {name}", "Correct docker_config.")))
+    for reason in found.unread:
+        module.warn(f"{name}: {shown(reason)}. Look at it there; delete it by hand if nobody needs it.")
     if found.refused:
         module.warn(f"{name} keeps images that nobody asked it to keep: {shown(found.refused)}")
     module.exit_json(
         changed=bool(found.removed),
         removed=[asdict(removal) for removal in found.removed],
         refused=found.refused,
+        unread=list(found.unread),
         diff={"before": "".join(map(line, found.removed)), "after": ""},
     )
 

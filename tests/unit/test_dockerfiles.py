@@ -116,3 +116,48 @@ def test_miniforge_with_another_checksum_is_refused(tmp_path: Path) -> None:
     done = shell(tmp_path, command.replace("/tmp/miniforge.sh", str(tmp_path / "miniforge.sh")), **sums)
     assert done.returncode == 1
     assert "did NOT match" in done.stderr
+
+
+# Sticky directories and bits for a group count, too: what one account may put there, others run.
+OTHERS_MODE = r"(?:\S*[goa][ugoa]*[+=][rxXst]*w|[0-7]?[0-7](?:[2367][0-7]|[0-7][2367])\b)"
+OPENED = re.compile(rf"(?:(?<!-)chmod (?:-\S+ )*|-m |--mode[= ]|--chmod=){OTHERS_MODE}|\bchgrp\b")
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "chmod -R a+rwX /opt/x",
+        "chmod -R u=rw,g+rwX /opt",
+        "chmod o=w x",
+        "chmod 0666 x",
+        "chmod 1777 /opt/x",
+        "chmod 775 x",
+        "mkdir -p -m 1777 /opt/x",
+        "install --mode=775 x y",
+        "COPY --chmod=777 a b",
+        "chgrp -R mamba /opt",
+    ],
+)
+def test_what_opens_a_place_is_known(command: str) -> None:
+    assert OPENED.search(command)
+
+
+@pytest.mark.parametrize(
+    "file", sorted(path for path in STACK.rglob("*") if path.is_file()), ids=lambda path: path.name
+)
+def test_nothing_of_the_image_is_given_to_others_to_write(file: Path) -> None:
+    assert OPENED.findall(file.read_text()) == []
+
+
+def test_a_project_is_written_by_root_alone_whoever_may_write_its_source(tmp_path: Path) -> None:
+    place = tmp_path / "projects/ours"
+    (place / "package").mkdir(parents=True)
+    (place / "package/code.py").touch()
+    (place / "link").symlink_to("package")
+    for path in (place / "package", place / "package/code.py"):
+        path.chmod(0o777)
+    (command,) = runs("project")
+    done = shell(tmp_path, command.replace("/opt/projects", str(tmp_path / "projects")), project="ours")
+    assert done.returncode == 0, done.stderr
+    assert {path.name: path.stat().st_mode & 0o777 for path in place.rglob("*.py")} == {"code.py": 0o755}
+    assert (place / "package").stat().st_mode & 0o777 == 0o755

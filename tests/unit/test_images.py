@@ -16,7 +16,9 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.images_board impo
 from ansible_collections.gpustead.cluster.tests.unit.role_variables import ROOT, render
 
 GROUPS = {"gpu_nodes": ["a"]}
-REPOSITORY = "10.1.0.5:5000/gpustead/debian12_base"
+HOST = "10.1.0.5:5000"
+PLACE = f"{HOST}/gpustead"
+REPOSITORY = f"{PLACE}/debian12_base"
 
 
 def content(value: Any) -> dict[str, str]:
@@ -24,8 +26,11 @@ def content(value: Any) -> dict[str, str]:
     return {"content": base64.b64encode(json.dumps(value).encode()).decode()}
 
 
-def entry(key: str) -> dict[str, str]:
-    return {"ref": f"{REPOSITORY}@sha256:{key}", "key": key}
+NOTHING: dict[str, Any] = {"schema": 1, "workspace": {}, "layers": [], "history": [], "problem": ""}
+
+
+def entry(key: str, name: str = REPOSITORY) -> dict[str, str]:
+    return {"ref": f"{name}@sha256:{key}", "key": key}
 
 
 def kept(key: str, *layers: str) -> dict[str, Any]:
@@ -35,7 +40,7 @@ def kept(key: str, *layers: str) -> dict[str, Any]:
 
 def row(name: str, key: str, size: int | None, seconds: float | None) -> dict[str, Any]:
     return {
-        "name": name, "chain": name, "key": key, "ref": f"{REPOSITORY}:{key}", "size": size, "seconds": seconds,
+        "name": name, "chain": name, "key": key, "ref": f"{REPOSITORY}:{key[:12]}", "size": size, "seconds": seconds,
         "other": "not announced",
     }  # fmt: skip
 
@@ -43,14 +48,15 @@ def row(name: str, key: str, size: int | None, seconds: float | None) -> dict[st
 def announcement(tmp_path: Path, former: Any = None, **settings: Any) -> Any:
     built = {**entry("b" * 64), "layers": [row("base", "1" * 12, 7, None), row("top", "b" * 64, 9, 3.5)]}
     read = {} if former is None else content(former)
-    given = {"__images_former_content": read, "__images_built": built, **settings}
+    given = {"__images_record_content": read, "__images_built": built, "images_registry": HOST, **settings}
     return render(tmp_path, "images", ["__images_announcement"], GROUPS, given)["__images_announcement"]
 
 
+FORMER_LAYER = {name: value for name, value in row("base", "1" * 12, 7, 12.0).items() if name != "other"}
 FORMER: dict[str, Any] = {
     "schema": 1,
     "workspace": entry("a" * 64),
-    "layers": [row("base", "1" * 12, 7, 12.0)],
+    "layers": [FORMER_LAYER],
     "history": [kept("a" * 64, "1" * 12), kept("c" * 64, "3" * 12), kept("d" * 64)],
 }
 
@@ -58,7 +64,7 @@ FORMER: dict[str, Any] = {
 def test_the_first_announcement(tmp_path: Path) -> None:
     told = announcement(tmp_path)
     assert told["workspace"] == entry("b" * 64)
-    assert told["history"] == [kept("b" * 64, "1" * 12, "b" * 64)]
+    assert told["history"] == [kept("b" * 64, "1" * 12, "b" * 12)]
     assert [(layer["size"], layer["seconds"]) for layer in told["layers"]] == [(7, None), (9, 3.5)]
     assert "other" not in told["layers"][0]
 
@@ -75,16 +81,114 @@ def test_a_second_run_announces_the_same(tmp_path: Path) -> None:
     assert announcement(tmp_path, told) == told
 
 
-@pytest.mark.parametrize(
-    "text", ["", "{", "[]", "null", '{"history": 1, "layers": {}, "workspace": []}', "{}\ntampered"]
-)
-def test_a_damaged_announcement_is_none(text: str) -> None:
-    assert read(text) == {"schema": 1, "workspace": {}, "layers": [], "history": []}
+def announced(**changes: Any) -> dict[str, Any]:
+    """What a builder writes, with some of it otherwise."""
+    return {**FORMER, **changes}
 
 
-def test_a_damaged_announcement_is_written_anew(tmp_path: Path) -> None:
-    told = announcement(tmp_path, None, __images_former_content={"content": base64.b64encode(b"{}\nx").decode()})
+DEEP = "[" * 200_000
+WRONG = {
+    "no JSON": "{",
+    "no object": "[]",
+    "null": "null",
+    "more behind it": "{}\ntampered",
+    "no schema": json.dumps({**FORMER, "schema": 2}),
+    "lists that are none": '{"schema": 1, "history": 1, "layers": {}, "workspace": []}',
+    "a layer of nothing": json.dumps(announced(layers=[{}])),
+    "a layer that is none": json.dumps(announced(layers=["x"])),
+    "too deep": DEEP,
+    "too deep inside": f'{{"schema": 1, "layers": {DEEP}',
+    "too long": json.dumps(announced(more="x" * (1 << 20))),
+    "too many": json.dumps(announced(history=[entry("a" * 64)] * 1001)),
+    "a text for a number": json.dumps(announced(layers=[{**FORMER_LAYER, "size": "7"}])),
+    "no number": json.dumps(announced(layers=[{**FORMER_LAYER, "seconds": float("nan")}])),
+    "an escape sequence in a name": json.dumps(announced(layers=[{**FORMER_LAYER, "name": "\x1b]0;x"}])),
+    "another key": json.dumps(announced(workspace={**entry("a" * 64), "key": "../a"})),
+    "an image by its tag": json.dumps(announced(workspace={**entry("a" * 64), "ref": f"{REPOSITORY}:latest"})),
+    "no digest": json.dumps(announced(workspace={**entry("a" * 64), "ref": f"{REPOSITORY}@sha256:a"})),
+    "another registry": json.dumps(announced(workspace=entry("a" * 64, "evil.example:5000/gpustead/x"))),
+    "none at all": json.dumps(announced(workspace=entry("a" * 64, "evil/x"))),
+    "another repository": json.dumps(announced(workspace=entry("a" * 64, f"{HOST}/evil/x"))),
+    "one that begins alike": json.dumps(announced(workspace=entry("a" * 64, f"{HOST}/gpustead-evil/x"))),
+    "a way up": json.dumps(announced(workspace=entry("a" * 64, f"{PLACE}/../evil/x"))),
+    "one below": json.dumps(announced(workspace=entry("a" * 64, f"{PLACE}/evil/x"))),
+    "a password in it": json.dumps(announced(workspace=entry("a" * 64, f"ada:x@{PLACE}/x"))),
+    "an option": json.dumps(announced(workspace=entry("a" * 64, f"--config=/x {PLACE}/x"))),
+    "a line more": json.dumps(announced(workspace={**entry("a" * 64), "ref": f"{entry('a' * 64)['ref']}\n"})),
+    "a template": json.dumps(announced(workspace=entry("a" * 64, f"{PLACE}/{{{{ lookup('pipe', 'id') }}}}"))),
+    "a tag for a layer": json.dumps(announced(layers=[{**FORMER_LAYER, "ref": f"{REPOSITORY}:latest"}])),
+    "a list for a name": json.dumps(announced(history=[{**kept("a" * 64), "layers": [["x"]]}])),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_what_no_builder_writes_announces_nothing(case: str) -> None:
+    found = read(WRONG[case], PLACE)
+    assert {**found, "problem": ""} == NOTHING
+    assert ": expected " in found["problem"] or " is " in found["problem"]
+    assert found["problem"].isprintable() and len(found["problem"]) < 600
+
+
+def test_what_a_builder_writes_is_taken_as_it_is() -> None:
+    assert read(json.dumps(FORMER), PLACE) == {**FORMER, "problem": ""}
+    assert read("", PLACE) == NOTHING
+    assert read(json.dumps({"schema": 1, "layers": [], "history": [], "workspace": {}}), PLACE) == NOTHING
+
+
+def test_images_of_another_place_are_no_history_of_this_one() -> None:
+    elsewhere = {**kept("c" * 64), "ref": f"{HOST}/trial/x@sha256:{'c' * 64}"}
+    found = read(json.dumps(announced(history=[kept("a" * 64), elsewhere])), PLACE)
+    assert (found["history"], found["workspace"]) == ([kept("a" * 64)], FORMER["workspace"])
+    # Root's own record may have several.
+    assert len(read(json.dumps(announced(history=[kept("a" * 64), elsewhere])))["history"]) == 2
+
+
+def test_a_damaged_record_is_written_anew(tmp_path: Path) -> None:
+    damaged = {"content": base64.b64encode(b"{}\nx").decode()}
+    told = announcement(tmp_path, None, __images_record_content=damaged, __images_former_content=damaged)
     assert [image["key"] for image in told["history"]] == ["b" * 64]
+
+
+def test_the_history_is_roots_own_and_the_share_is_asked_where_there_is_none(tmp_path: Path) -> None:
+    share = content(announced(history=[kept("e" * 64)]))
+    told = announcement(tmp_path, FORMER, __images_former_content=share)
+    assert [image["key"][0] for image in told["history"]] == ["b", "a", "c"]
+    told = announcement(tmp_path, None, __images_former_content=share)
+    assert [image["key"][0] for image in told["history"]] == ["b", "e"]
+
+
+@pytest.mark.parametrize(("record", "asks"), [(FORMER, True), (None, False)])
+def test_without_a_record_of_its_own_a_builder_deletes_nothing(tmp_path: Path, record: Any, asks: bool) -> None:
+    settings = {
+        "__images_record_content": content(record) if record else {},
+        "__images_former_content": content(FORMER),
+    }
+    found = render(tmp_path, "images", ["__images_recorded"], GROUPS, settings)
+    assert found == {"__images_recorded": asks}
+
+
+EVIL = announced(workspace=entry("e" * 64, "evil.example:5000/gpustead/x"))
+OLDER = announced(workspace=entry("c" * 64))
+
+
+@pytest.mark.parametrize(
+    ("told", "share", "digit"),
+    [(FORMER, EVIL, "a"), (FORMER, OLDER, "a"), (None, FORMER, "a"), (None, OLDER, "c"), (None, EVIL, "")],
+)
+def test_a_node_runs_what_the_builder_says_or_what_the_share_may_say(
+    tmp_path: Path, told: Any, share: Any, digit: str
+) -> None:
+    settings = {
+        "__images_told": content(told) if told else {},
+        "__images_board_content": content(share),
+        "images_registry": HOST,
+        "images_pull_from": "cache:5010",
+    }
+    found = render(tmp_path, "images", ["__images_content"], GROUPS, settings)["__images_content"]
+    assert found["workspace"].get("key", "")[:1] == digit
+    if digit:
+        ref = render(tmp_path, "images", ["__images_ref"], GROUPS, settings)["__images_ref"]
+        assert ref == f"cache:5010/gpustead/debian12_base@sha256:{digit * 64}"
 
 
 def test_an_older_board_says_what_the_latest_image_stands_on(tmp_path: Path) -> None:
@@ -285,6 +389,7 @@ def test_only_what_is_neither_kept_nor_run_is_superfluous(tmp_path: Path) -> Non
         f"{ids['z']} {REPOSITORY}:mine {REPOSITORY}@sha256:{'9' * 64}",  # somebody's own tag
     ]
     settings = {
+        "images_registry": HOST,
         "__images_board_content": content(FORMER),
         "__images_local": {"stdout_lines": lines},
         "__images_used": {"stdout_lines": [f"{REPOSITORY}@sha256:{'e' * 64}", "debian:12"]},
@@ -295,6 +400,7 @@ def test_only_what_is_neither_kept_nor_run_is_superfluous(tmp_path: Path) -> Non
 
 def test_the_registry_keeps_what_is_kept_with_its_layers_and_what_runs(tmp_path: Path) -> None:
     settings = {
+        "images_registry": HOST,
         "__images_board_content": content({**FORMER, "workspace": entry("e" * 64)}),
         "__images_used": {"stdout_lines": ["debian:12"]},
     }
@@ -307,3 +413,85 @@ def test_the_registry_keeps_what_is_kept_with_its_layers_and_what_runs(tmp_path:
 def test_a_registry_of_somebody_else_is_left_alone(tmp_path: Path, groups: dict[str, list[str]], prunes: bool) -> None:
     found = render(tmp_path, "images", ["images_registry_prune"], groups, {})
     assert found["images_registry_prune"] is prunes
+
+
+OWN = """
+- hosts: a
+  gather_facts: false
+  vars:
+    ansible_python_interpreter: "{{ ansible_playbook_python }}"
+    ansible_connection: local
+    __images_receipt: {previous: "{{ left }}"}
+  tasks:
+    - ansible.builtin.include_role: {name: gpustead.cluster.images, tasks_from: "{{ item }}"}
+      loop: [own.yml, contexts.yml]
+"""
+
+
+def bring(tmp_path: Path, left: list[str]) -> tuple[int, str]:
+    """Has the builder's directory made and filled, after a receipt with these trees."""
+    (tmp_path / "layer").mkdir(exist_ok=True)
+    (tmp_path / "layer/Dockerfile").write_text("FROM parent\n")
+    variables = {
+        "images_build_dir": str(tmp_path / "build"),
+        "images_stack": [{"name": "base", "context": str(tmp_path / "layer")}],
+        "images_ca_certificates": [],
+        "left": [["tree", {"name": name}] for name in left],
+    }
+    (tmp_path / "play.yml").write_text(OWN)
+    ansible = Path(sys.executable).with_name("ansible-playbook")
+    command = [str(ansible), "-i", "a,", "-e", json.dumps(variables), f"{tmp_path}/play.yml"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    return done.returncode, " ".join((done.stdout + done.stderr).split())
+
+
+def test_what_somebody_else_has_in_the_builders_directory_is_refused_and_stays(tmp_path: Path) -> None:
+    build = tmp_path / "build"
+    for name in ("sources/theirs", "other"):
+        (build / name).mkdir(parents=True)
+        (build / name / "data").write_text("theirs")
+    code, text = bring(tmp_path, [])
+    assert code == 2
+    assert f"a has {build}/sources, which role images did not make" in text
+    assert sorted(path.name for path in build.rglob("*")) == ["data", "data", "other", "sources", "theirs"]
+    # That it made another directory says nothing of this one.
+    assert bring(tmp_path, [f"/elsewhere/{name}" for name in ("stack", "sources", "wheelhouse")])[0] == 2
+
+
+def test_what_no_layer_has_any_more_is_removed_from_the_roles_own_directories(tmp_path: Path) -> None:
+    build = tmp_path / "build"
+    (build / "other").mkdir(parents=True)
+    (build / "other/data").touch()
+    assert bring(tmp_path, [])[0] == 0
+    (build / "stack/base/stray").touch()
+    assert bring(tmp_path, [])[0] == 0
+    assert not (build / "stack/base/stray").exists()
+    assert (build / "stack/base/Dockerfile").exists() and (build / "other/data").exists()
+
+
+def test_directories_of_an_earlier_version_are_known_by_the_receipt(tmp_path: Path) -> None:
+    places = [tmp_path / "build" / name for name in ("stack", "sources", "wheelhouse")]
+    for place in places:
+        place.mkdir(parents=True)
+    (places[0] / "stray").touch()
+    assert bring(tmp_path, list(map(str, places)))[0] == 0
+    assert not (places[0] / "stray").exists()
+    assert (tmp_path / "build/.gpustead-images").exists()
+
+
+def test_only_images_that_the_role_pulled_and_could_pull_again_are_taken_back(tmp_path: Path) -> None:
+    here = {"again:1": ["again@sha256:1"], "built:1": [], "theirs:1": ["theirs@sha256:2"]}
+    settings = {
+        "images_extra": ["kept:1", "new:1", "was:1"],
+        "__images_pulled_content": {"content": base64.b64encode(b"again:1\nbuilt:1\ngone:1\nkept:1\n").decode()},
+        "__images_pulled": {
+            "results": [{"item": f"{REPOSITORY}@sha256:1", "changed": True}, {"item": "new:1", "changed": True},
+                        {"item": "was:1", "changed": False}],
+        },
+        "__images_former_here": {
+            "results": [{"item": name, "images": [{"RepoDigests": digests}]} for name, digests in here.items()]
+            + [{"item": "gone:1", "images": []}],
+        },
+    }  # fmt: skip
+    found = render(tmp_path, "images", ["__images_removable", "__images_pulled_ever"], GROUPS, settings)
+    assert found == {"__images_removable": ["again:1"], "__images_pulled_ever": ["kept:1", "new:1"]}

@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 from ansible_collections.gpustead.cluster.tests.unit.wheels import wheel
@@ -86,12 +87,12 @@ def url(tmp_path: Path) -> str:
 
 
 def test_nothing_is_done_where_nothing_is_declared(container: Container) -> None:
-    assert container.succeed("torch", "caches", "repositories") == ""
+    assert container.succeed("torch", "caches", "extensions", "repositories") == ""
     assert list(container.home.iterdir()) == []
 
 
 def test_a_step_that_there_is_not_is_refused(container: Container) -> None:
-    assert "'cache' is none of torch, caches, repositories" in container.refuse("cache")
+    assert "'cache' is none of torch, caches, extensions, repositories" in container.refuse("cache")
 
 
 def test_a_missing_repository_is_cloned(container: Container, url: str) -> None:
@@ -176,37 +177,130 @@ def public() -> Iterator[Path]:
         yield Path(path)
 
 
+IDS = {"GPUSTEAD_UID": str(USER), "GPUSTEAD_GID": str(USER)}
+
+
 @AS_ROOT
 def test_caches_are_made_and_given_to_the_user(container: Container, public: Path) -> None:
-    paths = {name: public / name for name in ("made", "of_docker", "of_other", "own")}
-    for name, owner in {"of_docker": 0, "of_other": OTHER, "own": USER}.items():
+    paths = {name: public / name for name in ("made/below", "of_docker", "own")}
+    for name, owner in {"of_docker": 0, "own": USER}.items():
         paths[name].mkdir()
         (paths[name] / "in_it").touch()
         os.chown(paths[name], owner, owner)
     (public / "outside").touch()
-    (paths["of_docker"] / "link").symlink_to(public / "outside")
-    settings = {
-        "GPUSTEAD_UID": str(USER),
-        "GPUSTEAD_GID": str(USER),
-        "GPUSTEAD_CACHES": " ".join(map(str, paths.values())),
-    }
+    (public / "of_docker/others").touch()
+    os.chown(public / "of_docker/others", OTHER, OTHER)
+    os.link(public / "outside", public / "of_docker/linked")
+    (public / "of_docker/link").symlink_to(public / "outside")
     for _ in range(2):
-        container.succeed("caches", **settings)
+        container.succeed("caches", GPUSTEAD_CACHES=" ".join(map(str, paths.values())), **IDS)
         assert {path.stat().st_uid for path in paths.values()} == {USER}
-    # What root had made in it is the user's; what somebody else had is not.
-    assert {name: (path / "in_it").stat().st_uid for name, path in paths.items() if name != "made"} == {
-        "of_docker": USER, "of_other": 0, "own": 0,
-    }  # fmt: skip
-    assert (public / "outside").stat().st_uid == 0
+    # What root had made in it is the user's; what somebody else had, or lies elsewhere, too, is not.
+    owners = {"of_docker/in_it": USER, "of_docker/others": OTHER, "own/in_it": 0, "outside": 0, "made": 0}
+    assert {name: (public / name).stat().st_uid for name in owners} == owners
 
 
 @AS_ROOT
 def test_a_cache_that_cannot_be_is_named(container: Container) -> None:
     (container.path / "file").touch()
-    settings = {"GPUSTEAD_UID": str(USER), "GPUSTEAD_GID": str(USER)}
-    line = container.refuse("caches", GPUSTEAD_CACHES=f"{container.path}/file", **settings)
+    line = container.refuse("caches", GPUSTEAD_CACHES=f"{container.path}/file", **IDS)
     assert f"{container.path}/file cannot be made or given to {USER}" in line
-    assert "GPUSTEAD_CACHES has 'cache'" in container.refuse("caches", GPUSTEAD_CACHES="cache", **settings)
+    assert "GPUSTEAD_CACHES has 'cache'" in container.refuse("caches", GPUSTEAD_CACHES="cache", **IDS)
+
+
+def lead_away(local: Path, victim: Path) -> str:
+    (local / "cache").symlink_to(victim)
+    return "cache"
+
+
+def lead_its_parent_away(local: Path, victim: Path) -> str:
+    (local / "cache").symlink_to(victim)
+    return "cache/new"
+
+
+def lead_nowhere(local: Path, victim: Path) -> str:
+    (local / "cache").symlink_to(victim / "new")
+    return "cache"
+
+
+def move_what_is_roots(local: Path, victim: Path) -> str:
+    """As an account may with what was made as root in its directory."""
+    (local / "of_root").mkdir(mode=0o700)
+    (local / "of_root").rename(local / "cache")
+    return "cache"
+
+
+def have_somebody_elses(local: Path, victim: Path) -> str:
+    (local / "cache").mkdir()
+    os.chown(local / "cache", OTHER, OTHER)
+    return "cache"
+
+
+@AS_ROOT
+@pytest.mark.parametrize(
+    "attack", [lead_away, lead_its_parent_away, lead_nowhere, move_what_is_roots, have_somebody_elses]
+)
+def test_root_gives_nothing_away_where_an_account_may_lead_it(container: Container, public: Path, attack: Any) -> None:
+    local, victim = public / "local", public / "victim"
+    local.mkdir()
+    victim.mkdir()
+    (victim / "secret").touch()
+    place = local / attack(local, victim)
+    os.chown(local, USER, USER)
+    before = owners(public)
+    assert f"{place} cannot be made or given to {USER}" in container.refuse("caches", GPUSTEAD_CACHES=str(place), **IDS)
+    assert owners(public) == before
+
+
+def owners(top: Path) -> dict[str, int]:
+    return {str(path): path.lstat().st_uid for path in sorted(top.rglob("*"))}
+
+
+@AS_ROOT
+def test_what_the_node_binds_into_a_home_is_given(container: Container, public: Path) -> None:
+    home, node = public / "home", public / "node"
+    (home / "cache").mkdir(parents=True)
+    (node / "by_root").mkdir(parents=True)
+    os.chown(home, USER, USER)
+    bind = f"mount --bind {node} {home}/cache && exec bash {SCRIPT} caches"
+    settings = {**os.environ, **IDS, "GPUSTEAD_CACHES": f"{home}/cache"}
+    done = subprocess.run(
+        ["unshare", "--mount", "sh", "-c", bind], env=settings, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert {path.stat().st_uid for path in (node, node / "by_root")} == {USER}
+
+
+@AS_ROOT
+def test_an_account_gets_a_copy_of_the_extensions_that_the_image_brings(container: Container, public: Path) -> None:
+    prebuilt, place = public / "prebuilt", public / "places"
+    (prebuilt / "op").mkdir(parents=True)
+    (prebuilt / "op/op.so").write_text("built")
+    place.mkdir()
+    os.chown(place, USER, USER)
+    command = ["setpriv", f"--reuid={USER}", f"--regid={USER}", "--clear-groups", "bash", "-s", "extensions"]
+    settings = {**os.environ, "GPUSTEAD_EXTENSIONS": str(prebuilt), "TORCH_EXTENSIONS_DIR": str(place / "extensions")}
+    for text in ("built", "changed"):
+        done = subprocess.run(
+            command, input=SCRIPT.read_text(), env=settings, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        assert [path.name for path in place.iterdir()] == ["extensions"]
+        copy = place / "extensions/op/op.so"
+        assert copy.read_text() == text
+        copy.write_text("changed")  # what is there stays
+    assert {path.stat().st_uid for path in place.rglob("*")} == {USER}
+    assert (prebuilt / "op/op.so").read_text() == "built"
+
+
+@AS_ROOT
+def test_the_copy_is_as_old_as_what_was_built(container: Container, public: Path) -> None:
+    (public / "prebuilt").mkdir()
+    (public / "prebuilt/op.so").touch()
+    os.utime(public / "prebuilt/op.so", ns=(1, 1795909666047426246))
+    settings = {"GPUSTEAD_EXTENSIONS": str(public / "prebuilt"), "TORCH_EXTENSIONS_DIR": str(public / "own")}
+    container.succeed("extensions", **settings)
+    assert (public / "own/op.so").stat().st_mtime_ns == 1795909666047426246
 
 
 @pytest.fixture
@@ -260,7 +354,10 @@ def test_pytorch_is_installed_for_what_the_container_has(
 
 def test_pytorch_that_is_there_stays(python: Container) -> None:
     python.succeed("torch")
-    assert python.succeed("torch", GPUSTEAD_TORCH="9.1.0+cpu", PATH=f"{python.path}/venv/bin:/usr/bin:/bin") == ""
+    assert python.succeed("torch", GPUSTEAD_TORCH="9.1.0+cpu", PATH="/usr/bin:/bin") == ""
+    # Where there is no environment of its own, it is in that of the accounts' PATH.
+    paths = {"PATH": "/usr/bin:/bin", "GPUSTEAD_PATH": f"{python.path}/venv/bin:/usr/bin:/bin"}
+    assert python.succeed("torch", VIRTUAL_ENV="", **paths) == ""
 
 
 def test_another_version_replaces_it(python: Container) -> None:
@@ -284,3 +381,46 @@ def test_pytorch_that_is_not_to_be_had_is_told(python: Container) -> None:
 def test_an_image_without_uv_is_told(python: Container) -> None:
     line = python.refuse("torch", PATH="/usr/bin:/bin")
     assert "GPUSTEAD_TORCH is 9.1.0, but the image has no uv: add layer uv to images_stack" in line
+
+
+@AS_ROOT
+@pytest.mark.parametrize(
+    ("place", "words"),
+    [
+        ("venv/bin", "but others than root may write where {}/venv/bin/python lies: root runs it"),
+        ("wheels", "GPUSTEAD_WHEELHOUSE is {}/wheels: root installs from it"),
+    ],
+)
+@pytest.mark.parametrize("how", ["another's", "writable", "in a directory of another's", "a link"])
+def test_root_runs_and_installs_nothing_from_where_others_may_write(
+    python: Container, place: str, words: str, how: str
+) -> None:
+    directory = python.path / place
+    marker = python.path / "ran"
+    (python.path / "venv/lib/python").mkdir(parents=True)
+    if how == "another's":
+        os.chown(directory, USER, USER)
+    elif how == "writable":
+        directory.chmod(0o1777)
+    elif how == "a link":
+        directory.rename(python.path / "elsewhere")
+        directory.symlink_to(python.path / "elsewhere")
+    else:
+        os.chown(directory.parent, USER, USER)
+    if place == "venv/bin":
+        (directory / "python").unlink()
+        (directory / "python").write_text(f"#!/bin/sh\ntouch {marker}\n")
+        (directory / "python").chmod(0o755)
+    line = python.refuse("torch")
+    assert words.format(python.path) in line or (how.startswith("in a") and "others than root may write" in line)
+    assert not marker.exists()
+    assert not list((python.path / "venv/lib").glob("*/site-packages/torch"))
+
+
+def test_root_imports_nothing_from_where_it_is_started_or_told(python: Container, tmp_path: Path) -> None:
+    python.succeed("torch")
+    (tmp_path / "evil").mkdir()
+    (tmp_path / "evil/torch.py").write_text(f"import pathlib; pathlib.Path('{tmp_path}/ran').touch()")
+    environment = {"PYTHONPATH": str(tmp_path / "evil")}
+    assert python.succeed("torch", **environment) == ""
+    assert not (tmp_path / "ran").exists()

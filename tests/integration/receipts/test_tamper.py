@@ -175,7 +175,8 @@ CASES: Sequence[Case] = (
     Case(r"/file \S+(_key|_token|/id_ed25519|\.key)$", FILES, "chmod 0644 {}"),
     Case(r"/file \S+/(env|config.yml|gpustead-nas.conf)$", FILES, "chown 1 {}"),
     Case(
-        r"/file \S+(\.ya?ml|\.json|\.pub|/authorized_keys(\.d/\w+)?|/Makefile|/htpasswd|/gpustead/image|\.exports)$",
+        r"/file \S+(\.ya?ml|\.json|\.pub|/authorized_keys(\.d/\w+)?|/Makefile|/htpasswd|/gpustead/image(s_pulled)?"
+        r"|/\.gpustead-images|\.exports)$",
         FILES,
         APPEND,
     ),
