@@ -51,6 +51,7 @@ PROBES: dict[str, Probe] = {
     "group": accounts.groups,
     "member": accounts.members,
     "mount": mounts.mount,
+    "bind": mounts.bind,
     "mountpoint": mounts.mountpoint,
     "gluster": mounts.gluster,
     "export": mounts.export,
