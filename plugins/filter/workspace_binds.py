@@ -60,11 +60,28 @@ options:
     description: Whether a display of the host is shown.
     type: bool
     default: false
-  missing:
-    description: Names of places that could not be mounted.
+  places:
+    description: Directories in the place of each workspace on the node.
     type: list
     elements: str
     default: []
+  homes:
+    description: Where the homes lie on the host.
+    type: str
+    default: /home
+  settings:
+    description: What of the homes is copied.
+    type: list
+    elements: str
+    default: []
+  mounted:
+    description: What module P(gpustead.cluster.binds#module) returned.
+    type: dict
+    default: {}
+  placed:
+    description: What module P(gpustead.cluster.local_place#module) returned.
+    type: dict
+    default: {}
 """
 
 EXAMPLES = r"""
@@ -78,9 +95,10 @@ EXAMPLES = r"""
 RETURN = r"""
 _value:
   description:
-    - C(binds), for the module. C(of), by owner, with C(binds) and C(local) (of profile local), each with C(name),
-      C(host), C(path) and C(read_only); C(guests), those who do not come in as their home is missing; C(lacking) and
-      C(lacking_local), the names of missing places.
+    - C(binds), for the module. C(receipt), what a receipt vouches for. C(complaints), in words what was refused.
+    - C(of), by owner, with C(binds) and C(local) (of profile local), each with C(name), C(host), C(path) and
+      C(read_only); C(guests), those who do not come in as their home is missing; C(refused), why there can be no
+      workspace, or empty.
   type: dict
 """
 
@@ -88,16 +106,31 @@ _value:
 def workspace_binds(
     workspaces: Sequence[Mapping[str, Any]],
     mounts: Sequence[Mapping[str, Any]] = (),
-    missing: Sequence[str] = (),
+    mounted: Mapping[str, Any] | None = None,
+    placed: Mapping[str, Any] | None = None,
     **site: Any,
 ) -> dict[str, Any]:
+    host = library.Site(**site)
+    refused, missing = ((mounted or {}).get(key) or [] for key in ("refused", "missing"))
+    no_place = (placed or {}).get("refused") or {}
     try:
-        found = library.plan(workspaces, mounts, library.Site(**site))
+        found = library.plan(workspaces, mounts, host)
     except GpusteadError as error:
         raise AnsibleFilterError(f"workspace_mounts: {error}") from error
     return {
         "binds": found["binds"],
-        "of": {owner: library.without(ours, missing) for owner, ours in found["of"].items()},
+        "receipt": library.receipt(workspaces, found["binds"], host),
+        "complaints": [*(library.words(one) for one in refused), *no_place.values()],
+        "of": {
+            one["owner"]: library.settled(
+                found["of"][one["owner"]],
+                one.get("profile", "server"),
+                refused,
+                missing,
+                no_place.get(one["owner"], ""),
+            )
+            for one in workspaces
+        },
     }
 
 

@@ -38,6 +38,9 @@ class Site:
         users: the accounts, with `name` and `uid`.
         propagation: as Docker names it.
         display: whether a display of the host is shown.
+        places: directories in the place of each workspace on the node.
+        homes: where the homes lie on the host.
+        settings: what of them is copied.
     """
 
     nas: str = "/mnt/nas"
@@ -47,6 +50,9 @@ class Site:
     users: Sequence[Mapping[str, Any]] = ()
     propagation: str = "rslave"
     display: bool = False
+    places: Sequence[str] = ()
+    homes: str = "/home"
+    settings: Sequence[str] = ()
 
 
 def normal(path: str) -> str:
@@ -85,6 +91,11 @@ def refusal(host: str, read_only: bool, site: Site) -> tuple[str, str]:
 
 def _within(path: str, folder: str) -> bool:
     return folder in (path, "/") or path.startswith(f"{folder}/")
+
+
+def is_read_only(entry: Mapping[str, Any]) -> bool:
+    """As it is meant, also where it came from the command line as text."""
+    return str(entry.get("read_only")).lower() in ("true", "yes", "on", "1")
 
 
 def place(name: str) -> str:
@@ -135,7 +146,7 @@ def _on_share(site: Site, name: str, path: str, **more: Any) -> dict[str, Any]:
 
 
 def _mount(entry: Mapping[str, Any], site: Site) -> dict[str, Any]:
-    host, read_only = str(entry["host"]), bool(entry.get("read_only"))
+    host, read_only = str(entry["host"]), is_read_only(entry)
     what, remedy = refusal(host, read_only, site)
     if what:
         raise GpusteadError(what, "a directory of data", remedy)
@@ -155,18 +166,62 @@ def _seen(found: dict[str, dict[str, Any]], bind: dict[str, Any], path: str) -> 
     return {"name": name, "host": place(name), "path": path, "read_only": bool(bind.get("read_only"))}
 
 
-def without(ours: Mapping[str, Any], missing: Sequence[str]) -> dict[str, Any]:
-    """What one owner's containers bind where some places are missing: guests without a home do not come in.
+def receipt(workspaces: Iterable[Mapping[str, Any]], binds: Sequence[Mapping[str, Any]], site: Site) -> dict[str, Any]:
+    """What of it a receipt vouches for: `reads` (settings), and `outputs` of the kinds bind, file and tree."""
+    copies = f"{site.local_dir}/.settings"
+    files = [_directory(site.local_dir, "0:0", "0700"), _directory(copies, "0:0", "0700")]
+    trees, reads = [], []
+    for workspace in workspaces:
+        account = workspace["accounts"][0]
+        name, ids = account["name"], f"{account['uid']}:{account['gid']}"
+        own = f"{site.local_dir}/{name}"
+        files += [_directory(path, ids, "0700") for path in (own, *(f"{own}/{inner}" for inner in site.places))]
+        files.append(_directory(f"{copies}/{name}", "0:0", "0755"))
+        trees.append({"name": f"{copies}/{name}", "expect": {"type": "directory"}})
+        about = {"account": name, "homes": site.homes, "paths": list(site.settings), "as": ids}
+        reads.append({"name": f"{site.homes}/{name}", **about})
+    seen = [_mounted(one) for one in binds]
+    return {"reads": reads if site.settings else [], "bind": seen, "file": files, "tree": trees}
 
-    Adds `guests`, the names of those that do not, and `lacking`, the names of places without which there is no
-    workspace; those of profile local count for that profile alone, as `lacking_local`.
+
+def _mounted(bind: Mapping[str, Any]) -> dict[str, Any]:
+    expect = {"read_only": True} if bind.get("read_only") else {}
+    if not bind.get("mounted"):
+        return {"name": place(bind["name"]), "expect": expect}
+    return {"name": place(bind["name"]), "root": bind["root"], "expect": {**expect, "current": True}}
+
+
+def _directory(name: str, owner: str, mode: str) -> dict[str, Any]:
+    return {"name": name, "keep": True, "expect": {"type": "directory", "owner": owner, "mode": mode}}
+
+
+def settled(
+    ours: Mapping[str, Any],
+    profile: str,
+    refused: Sequence[Mapping[str, str]],
+    missing: Sequence[str],
+    place_refused: str,
+) -> dict[str, Any]:
+    """What one owner's containers bind where some places could not be mounted.
+
+    Args:
+        ours: of `plan`.
+        profile: of the workspace.
+        refused: what `binds` refused.
+        missing: names of those of them that are not mounted, as they were not before either.
+        place_refused: why its place on the node cannot be used, or empty.
+
+    Returns `binds` and `local`, without the homes of guests that are missing; `guests`, the names of these; and
+    `refused`, in words why there can be no workspace, or empty.
     """
-    gone = [bind["guest"] for bind in ours["binds"] if bind.get("guest") and bind["name"] in missing]
-    binds = [bind for bind in ours["binds"] if bind.get("guest") not in gone or not bind.get("guest")]
-    return {
-        "binds": binds,
-        "local": list(ours["local"]),
-        "guests": gone,
-        "lacking": [bind["name"] for bind in binds if bind["name"] in missing],
-        "lacking_local": [bind["name"] for bind in ours["local"] if bind["name"] in missing],
-    }
+    gone = [bind["guest"] for bind in ours["binds"] if "guest" in bind and bind["name"] in missing]
+    binds = [bind for bind in ours["binds"] if bind.get("guest") not in gone or "guest" not in bind]
+    needed = [*binds, *(ours["local"] if profile == "local" else [])]
+    names = {bind["name"] for bind in needed if bind["name"] in missing}
+    reasons = [place_refused] * (profile == "local" and bool(place_refused))
+    reasons += [words(one) for one in refused if one["name"] in names]
+    return {"binds": binds, "local": ours["local"], "guests": gone, "refused": " ".join(reasons)}
+
+
+def words(refused: Mapping[str, str]) -> str:
+    return f"{refused['what']}: expected {refused['expected']}. {refused['remedy']}"

@@ -50,6 +50,7 @@ PROBES: dict[str, Probe] = {
     "user": accounts.users,
     "group": accounts.groups,
     "member": accounts.members,
+    "settings": accounts.settings,
     "mount": mounts.mount,
     "bind": mounts.bind,
     "mountpoint": mounts.mountpoint,

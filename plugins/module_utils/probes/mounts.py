@@ -48,7 +48,8 @@ def _bind(subject: Subject, host: Host) -> Value:
     fields = host.once("mounts", _topmost).get(path_of(subject))
     if fields is None:
         return None
-    (root, options, tags), (fstype, source) = fields
+    (root, options, tags, device), (fstype, source) = fields
+    share = host.once("mounts", _topmost).get(str(subject.get("root", "")).rstrip("/"))
     kinds = {"shared": "shared:" in tags, "slave": "master:" in tags}
     return {
         "source": source,
@@ -58,20 +59,22 @@ def _bind(subject: Subject, host: Host) -> Value:
         "nosuid": "nosuid" in options,
         "nodev": "nodev" in options,
         "propagation": next((kind for kind, has in kinds.items() if has), "private"),
+        # Else the share was mounted anew, and this is still the one before.
+        **({"current": share is not None and share[0][3] == device} if "root" in subject else {}),
     }
 
 
-_Fields = tuple[tuple[str, list[str], str], tuple[str, str]]
+_Fields = tuple[tuple[str, list[str], str, str], tuple[str, str]]
 
 
 def _topmost(host: Host) -> dict[str, _Fields]:
-    """By mount point ((directory of the file system, options, tags), (type, source)) of the mount on top."""
+    """By mount point ((directory of the file system, options, tags, device), (type, source)) of the mount on top."""
     stacks: dict[str, dict[str, tuple[str, _Fields]]] = {}
     for line in (host.text("/proc/self/mountinfo") or "").splitlines():
         before, _, after = line.partition(" - ")
-        number, above, _device, root, path, options, *tags = before.split(" ")
+        number, above, device, root, path, options, *tags = before.split(" ")
         fstype, source = [*after.split(" "), "", ""][:2]
-        fields = (unescape(root), options.split(","), " ".join(tags)), (fstype, unescape(source))
+        fields = (unescape(root), options.split(","), " ".join(tags), device), (fstype, unescape(source))
         stacks.setdefault(unescape(path), {})[number] = above, fields
     found = {}
     for path, stack in stacks.items():
