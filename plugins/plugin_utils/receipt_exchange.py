@@ -21,7 +21,10 @@ from ansible_collections.gpustead.cluster.plugins.plugin_utils.receipt_inputs im
 PACKAGE = "ansible_collections.gpustead.cluster.plugins.module_utils"
 MARK = "gpustead-receipts:"
 
-_NAMES = ("errors", "nas_mountpoint", "receipt_agent", "receipts", "run", "ssh_cert", "terminal")
+_NAMES = (
+    *("as_account", "errors", "local_place", "nas_mountpoint", "receipt_agent", "receipts", "run", "ssh_cert"),
+    "terminal",
+)
 
 # Runs the library on the host from memory, under the names by which its parts import each other.
 START = """
