@@ -511,6 +511,24 @@ def release(directory: str = DIRECTORY, paths: Sequence[str] = (), check: bool =
     return gone
 
 
+def cover(binds: Iterable[Bind], timeout: float = 10) -> None:
+    """Take setuid programs and devices from the places that must not have them, as far as they are there: early in a
+    boot, before anybody could run what root has left there in a container. What is refused, `settle` names."""
+    for bind in binds:
+        if bind.cover:
+            with contextlib.suppress(GpusteadError, PermissionError):
+                as_account.run(partial(_cover_place, bind), _ROOT, timeout=timeout, place=bind.source)
+
+
+def _cover_place(bind: Bind) -> None:
+    """Work of a child."""
+    place = open_place(bind)
+    try:
+        _cover(place)
+    finally:
+        os.close(place)
+
+
 # Root's files
 
 
@@ -558,12 +576,16 @@ def read(declared: str = DECLARED) -> dict[str, list[Bind]]:
 
 
 def main(arguments: Sequence[str], directory: str = DIRECTORY, declared: str = DECLARED) -> int:
-    """The program of the unit: settle all that is declared, or release all that is mounted."""
+    """The program of the units: settle all that is declared, or cover it alone, or release all that is mounted."""
     parser = argparse.ArgumentParser(prog="gpustead-binds", description="Mount the places that containers see.")
-    parser.add_argument("verb", choices=["settle", "release"])
+    parser.add_argument("verb", choices=["settle", "cover", "release"])
     try:
-        if parser.parse_args(arguments).verb == "release":
+        verb = parser.parse_args(arguments).verb
+        if verb == "release":
             release(directory)
+            return 0
+        if verb == "cover":
+            cover(place for places in read(declared).values() for place in places)
             return 0
         for name, places in read(declared).items():
             for refused in settle(name, places, directory=directory).refused:
