@@ -19,6 +19,8 @@ from typing import Any, Callable, Union
 from ansible_collections.gpustead.cluster.plugins.module_utils import proxies
 from ansible_collections.gpustead.cluster.plugins.module_utils.credentials import has_credentials, masked, texts
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
+from ansible_collections.gpustead.cluster.plugins.module_utils.workspace_binds import Site as MountSite
+from ansible_collections.gpustead.cluster.plugins.module_utils.workspace_binds import is_read_only, refusal
 from ansible_collections.gpustead.cluster.plugins.module_utils.workspaces import PORTS as WORKSPACE_PORTS
 from ansible_collections.gpustead.cluster.plugins.module_utils.workspaces import Survey, defaults_of, survey
 
@@ -594,8 +596,16 @@ def _check_mounts(host: _Host) -> None:
         for entry in host.dicts(name):
             for key in keys:
                 path = entry.get(key)
-                if not isinstance(path, str) or not re.match(r"/[^/]", path):
+                absolute = r"/" if key == "host" else r"/[^/]"  # what else is wrong with it is said below
+                if not isinstance(path, str) or not re.match(absolute, path):
                     host.refuse(name, f"{key} is {path!r}", "Give each entry absolute paths, such as /mnt/data.")
+    site = MountSite(nas=host.get("cluster_nas_path", str, "/mnt/nas"))
+    for entry in host.dicts("workspace_mounts"):
+        path = entry.get("host")
+        if isinstance(path, str) and path.startswith("/"):
+            what, remedy = refusal(path, is_read_only(entry), site)
+            if what:
+                host.refuse("workspace_mounts", what, remedy)
     for entry in host.dicts("nas_extra_mounts"):
         reason = bad_mountpoint(str(entry.get("path") or ""))
         if reason and isinstance(entry.get("path"), str) and re.match(r"/[^/]", entry["path"]):

@@ -35,6 +35,7 @@ EXPECTED: Mapping[str, Mapping[str, Any]] = {
     "container": {"state": "running", "health": "ok"},
     "docker": {"answers": True},
     "gluster": {"started": True},
+    "bind": {"nosuid": True, "nodev": True},
     "package": {"installed": True},
     "certificate": {"readable": True, "renewed": True, "for_key": True},
 }

@@ -22,13 +22,7 @@ PACKAGE = "ansible_collections.gpustead.cluster.plugins.module_utils"
 MARK = "gpustead-receipts:"
 
 _NAMES = (
-    "as_account",
-    "credentials",
-    "errors",
-    "nas_mountpoint",
-    "receipt_agent",
-    "receipts",
-    "run",
+    *("as_account", "credentials", "errors", "local_place", "nas_mountpoint", "receipt_agent", "receipts", "run"),
     "ssh_cert",
     "terminal",
 )

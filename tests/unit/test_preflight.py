@@ -186,6 +186,15 @@ BAD: dict[str, tuple[dict[str, Any], list[str]]] = {
     "an authority that is not there": ({"cluster_ca_certificates": ["/nowhere.pem"]}, ["/nowhere.pem cannot be read"]),
     "an authority by a relative path": ({"cluster_ca_certificates": ["ca.pem"]}, ["'ca.pem'", "absolute"]),
     "a relative mount": ({"workspace_mounts": [{"host": "data", "path": "/data"}]}, ["host is 'data'"]),
+    "a mount of what is root's": (
+        {"workspace_mounts": [{"host": "//etc/", "path": "/x", "read_only": True}, {"host": "/srv/x", "path": "/y"}]},
+        ["//etc/ (/etc) is the system's own (/etc)"],
+    ),
+    "a mount of the share's root": (
+        {"cluster_nas_path": "/nas", "workspace_mounts": [{"host": "/nas/a/..", "path": "/x"}]},
+        ["/nas/a/.. (/nas) is the root of the share"],
+    ),
+    "a mount of all": ({"workspace_mounts": [{"host": "/", "path": "/x"}]}, ["/ holds /boot"]),
     "a mount to nowhere": ({"workspace_mounts": [{"host": "/data"}]}, ["path is None"]),
     "a relative extra mount": ({"nas_extra_mounts": [{"path": "data", "source": "x:/y"}]}, ["path is 'data'"]),
     "an extra mount of nothing": (

@@ -41,10 +41,8 @@ PLAYBOOK = """
   gather_facts: false
   vars:
     ansible_python_interpreter: "{{ ansible_playbook_python }}"
-    __workspace_settings:
-      results:
-        - {item: .gitconfig, stat: {exists: true, path: /home/someone/.gitconfig}}
-        - {item: .vimrc, stat: {exists: false}}
+    __workspace_placed: {settings: {ada: [.gitconfig], bob: []}, refused: {}}
+    __workspace_mounted: "{{ test_mounted | default({'refused': [], 'missing': [], 'replaced': []}) }}"
   tasks:
     - ansible.builtin.include_role:
         name: gpustead.cluster.workspace
@@ -68,7 +66,8 @@ PLAYBOOK = """
           containers: "{{ __workspace_containers }}"
           files: "{{ __workspace_host_files + __workspace_host_keys }}"
           shared: "{{ __workspace_shared_files | map(attribute='name') }}"
-          local: "{{ __workspace_local_files }}"
+          bound: "{{ __workspace_plan.receipt }}"
+          complaints: "{{ __workspace_plan.complaints }}"
           former_projects: "{{ __workspace_former_projects }}"
           former_files: "{{ __workspace_former_files }}"
 """
@@ -189,8 +188,8 @@ def test_the_profile_local_goes_over_the_other(usual: Path) -> None:
     for name, service in over.items():
         assert set(service) == {"environment", "volumes"}
         assert {bind["target"]: (bind["source"], bind["read_only"]) for bind in service["volumes"]} == {
-            "/local": ("/var/lib/gpustead/workspace/ada", False),
-            "/etc/gpustead/settings/.gitconfig": ("/home/someone/.gitconfig", True),
+            "/local": ("/run/gpustead/binds/workspace/local-ada", False),
+            "/etc/gpustead/settings": ("/var/lib/gpustead/workspace/.settings/ada", True),
         }
         assert not {bind["target"] for bind in base[name]["volumes"]} & {bind["target"] for bind in service["volumes"]}
         assert service["environment"] == {
@@ -219,7 +218,8 @@ def test_with_everything_set(tmp_path: Path) -> None:
     assert published(every["ssh"]) == {("0.0.0.0", "10022", 22), ("::", "10022", 22)}
     for service in every.values():
         dataset = next(bind for bind in service["volumes"] if bind["target"] == "/dataset")
-        assert (dataset["source"], dataset["read_only"]) == ("/data/set", True)
+        assert re.fullmatch(r"/run/gpustead/binds/workspace/mount-data-set-[0-9a-f]{8}", dataset["source"])
+        assert dataset["read_only"] is True
         assert service["environment"]["PRICE"] == "5$$ $${HOME}"  # as compose wants a $ written
     assert keys(folder, "ada") == [*KEYS, EXTRA]
     assert TOKEN not in (folder / "compose.yml").read_text()
@@ -236,9 +236,9 @@ def test_several_workspaces(several: Path) -> None:
     service = bob["jupyter"]
     assert (service["cpuset"], service["mem_limit"]) == ("8-15", "64gb")
     assert {bind["target"]: bind["source"] for bind in service["volumes"]} == {
-        "/home/bob": "/mnt/nas/users/bob",
-        "/home/carol": "/mnt/nas/users/carol",
-        "/shared": "/mnt/nas/shared",
+        "/home/bob": "/run/gpustead/binds/workspace/home-bob",
+        "/home/carol": "/run/gpustead/binds/workspace/home-carol",
+        "/shared": "/run/gpustead/binds/workspace/shared",
         "/etc/gpustead/ssh": f"{several}/users/bob/ssh",
     }
     environment = service["environment"]
@@ -284,7 +284,11 @@ def test_the_receipt_vouches_for_all_of_them_and_takes_back_the_others(several: 
     }
     assert "/mnt/nas/users/bob/.config/gpustead/jupyter_token" in receipt["shared"]
     assert "/mnt/nas/users/ada/.config/gpustead/jupyter_token" not in receipt["shared"]  # the first node vouches for it
-    assert "/var/lib/gpustead/workspace/carol/cache" in receipt["local"]
+    files = {file["name"]: file["expect"] for file in receipt["bound"]["file"]}
+    assert files["/var/lib/gpustead/workspace"] == {"type": "directory", "owner": "0:0", "mode": "0700"}
+    assert files["/var/lib/gpustead/workspace/carol/cache"]["owner"] == "1502:1502"
+    assert "/run/gpustead/binds/workspace/home-carol" in {bind["name"] for bind in receipt["bound"]["bind"]}
+    assert receipt["bound"]["reads"][1]["as"] == "1501:1501"
     assert receipt["former_projects"] == ["gpustead-workspace-dan"]
     assert set(receipt["former_files"]) == {
         f"{several}/{path}" for path in ("users/dan", "users/dan/compose.yml", "ssh/authorized_keys")
@@ -390,6 +394,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "a password that is not hashed": ({"workspace_jupyter_password_hash": "correct horse"}, "argon2"),
     "an owner without an account": ({"workspace_owner": "dan"}, "'dan' is not an account"),
     "a path bound twice": ({"workspace_mounts": [{"host": "/x", "path": "/shared/"}]}, "are taken"),
+    "the path of the settings": ({"workspace_mounts": [{"host": "/x", "path": "/etc/gpustead/settings"}]}, "are taken"),
     "the path of another account": (
         {
             "workspace_mounts": [{"host": "/x", "path": "/home/carol"}],
@@ -397,6 +402,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         },
         "are taken",
     ),
+    "a path that is root's": ({"workspace_mounts": [{"host": "/x/../etc", "path": "/x"}]}, "is the system's own"),
     "a workspace without an account": ({"workspace_instances": [{"owner": "dan"}]}, "'dan' is no account"),
     "a setting outside of the home": ({"workspace_local_settings": ["../x"]}, "are relative to the home"),
     "a repository with a blank": (

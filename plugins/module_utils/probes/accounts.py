@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from ansible_collections.gpustead.cluster.plugins.module_utils.local_place import Account, Outcome, collect, digest
 from ansible_collections.gpustead.cluster.plugins.module_utils.probes.files import (
     Host,
     Subject,
@@ -98,3 +99,15 @@ def members(subjects: Sequence[Subject], host: Host) -> dict[str, Value]:
 
 def _names(subjects: Sequence[Subject]) -> list[str]:
     return [subject["name"] for subject in subjects]
+
+
+def _settings(subject: Subject, host: Host) -> Value:
+    """One digest of an account's settings, read as by role workspace: with its ids (`as`), within limits."""
+    uid, _, gid = str(subject["as"]).partition(":")
+    account = Account(subject["account"], int(uid), int(gid), host.path(subject["homes"]))
+    outcome = Outcome()
+    found = collect(account, subject["paths"], outcome)
+    return {"count": len(found), "left_out": len(outcome.left_out), "sha256": digest(found)}
+
+
+settings = each(_settings)

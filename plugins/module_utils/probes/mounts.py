@@ -43,6 +43,46 @@ def _mount(subject: Subject, host: Host) -> Value:
     }
 
 
+def _bind(subject: Subject, host: Host) -> Value:
+    """What a bind of role binds shows: which directory of which file system, and how. The directory is not touched."""
+    fields = host.once("mounts", _topmost).get(path_of(subject))
+    if fields is None:
+        return None
+    (root, options, tags, device), (fstype, source) = fields
+    share = host.once("mounts", _topmost).get(str(subject.get("root", "")).rstrip("/"))
+    kinds = {"shared": "shared:" in tags, "slave": "master:" in tags}
+    return {
+        "source": source,
+        "fstype": fstype,
+        "root": root,
+        "read_only": "ro" in options,
+        "nosuid": "nosuid" in options,
+        "nodev": "nodev" in options,
+        "propagation": next((kind for kind, has in kinds.items() if has), "private"),
+        # Else the share was mounted anew, and this is still the one before.
+        **({"current": share is not None and share[0][3] == device} if "root" in subject else {}),
+    }
+
+
+_Fields = tuple[tuple[str, list[str], str, str], tuple[str, str]]
+
+
+def _topmost(host: Host) -> dict[str, _Fields]:
+    """By mount point ((directory of the file system, options, tags, device), (type, source)) of the mount on top."""
+    stacks: dict[str, dict[str, tuple[str, _Fields]]] = {}
+    for line in (host.text("/proc/self/mountinfo") or "").splitlines():
+        before, _, after = line.partition(" - ")
+        number, above, device, root, path, options, *tags = before.split(" ")
+        fstype, source = [*after.split(" "), "", ""][:2]
+        fields = (unescape(root), options.split(","), " ".join(tags), device), (fstype, unescape(source))
+        stacks.setdefault(unescape(path), {})[number] = above, fields
+    found = {}
+    for path, stack in stacks.items():
+        covered = {above for above, _ in stack.values()}
+        found[path] = next(fields for number, (_, fields) in reversed(list(stack.items())) if number not in covered)
+    return found
+
+
 def _mountpoint(subject: Subject, host: Host) -> Value:
     """Whether the bare directory beneath refuses writes."""
     # Takes some 3 kB of the bundle and the import of dataclasses, but the way beneath a mount stands in one place.
@@ -97,6 +137,7 @@ def _export(subject: Subject, host: Host) -> Value:
 
 
 mount = each(_mount)
+bind = each(_bind)
 mountpoint = each(_mountpoint)
 gluster = each(_gluster)
 export = each(_export)

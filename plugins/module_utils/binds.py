@@ -1,0 +1,597 @@
+# Copyright: gpustead developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Places that containers see, each mounted once more below a directory that only root can change.
+
+Docker follows links in what it binds, and an account may put one where its directory was. So each place is opened step
+by step without a link, looked at, and what was opened is mounted, without setuid programs and devices. A container
+binds that mount. Where a place is refused there is no mount and no directory, and Docker refuses to start.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import ctypes
+import errno
+import fcntl
+import json
+import os
+import re
+import stat
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from typing import Any
+
+from ansible_collections.gpustead.cluster.plugins.module_utils import as_account
+from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
+
+DIRECTORY = "/run/gpustead/binds"
+DECLARED = "/etc/gpustead/binds.d"
+VERSION = 1
+PROPAGATIONS = ("private", "slave", "shared")
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,100}\Z")
+_ROOT = as_account.Identity(0, 0)
+
+# The same numbers on all machines: linux/mount.h, linux/fcntl.h, asm-generic/unistd.h
+_OPEN_TREE, _MOVE_MOUNT, _MOUNT_SETATTR = 428, 429, 442
+_OPEN_TREE_CLONE, _AT_RECURSIVE, _AT_EMPTY_PATH = 1, 0x8000, 0x1000
+_FROM_DESCRIPTOR, _ONTO_DESCRIPTOR = 0x4, 0x40
+_RDONLY, _NOSUID, _NODEV = 1, 2, 4
+_MS_NOSUID, _MS_NODEV, _MS_NOEXEC = 2, 4, 8
+_PROPAGATION = {"shared": 1 << 20, "private": 1 << 18, "slave": 1 << 19}
+_MNT_DETACH, _UMOUNT_NOFOLLOW = 2, 8
+_AT_FDCWD = -100
+_STEP = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
+_LIBC = ctypes.CDLL(None, use_errno=True)
+
+
+@dataclass(frozen=True)
+class Bind:
+    """One place.
+
+    Attributes:
+        name: its name below the directory of its set.
+        root: a directory whose path only root can change: a mount point of a share, or /.
+        path: the place, below `root`; no step of it may be a link.
+        owner: uid that it must belong to; None for any.
+        not_owners: uids that it must not belong to.
+        mounted: whether something must be mounted on `root`.
+        read_only: whether containers only read it.
+        cover: whether the place itself loses setuid programs and devices: containers write there, and the host's
+            accounts reach it.
+        never: paths that it must neither be nor be in, by whatever name.
+        propagation: whether mounts that come later at the place are seen (slave), never (private), or are passed on
+            among those that bind it (shared). They are never passed on to the host.
+    """
+
+    name: str
+    root: str
+    path: str
+    owner: int | None = None
+    not_owners: tuple[int, ...] = ()
+    mounted: bool = False
+    read_only: bool = False
+    cover: bool = False
+    never: tuple[str, ...] = ()
+    propagation: str = "slave"
+
+    @property
+    def source(self) -> str:
+        return os.path.join(self.root, self.path)
+
+
+@dataclass
+class Outcome:
+    """What was done, or would be.
+
+    Attributes:
+        changes: (name, before, after) in words.
+        refused: what is not as it must be, each with `name`, `what`, `expected` and `remedy`.
+        replaced: names of mounts that stand for another place than before.
+        mounted: names of those that are there now. A refused one stays while what it shows is its owner's.
+    """
+
+    changes: list[tuple[str, str, str]] = field(default_factory=list)
+    refused: list[dict[str, str]] = field(default_factory=list)
+    replaced: list[str] = field(default_factory=list)
+    mounted: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Mounted:
+    """A line of the kernel's list: the device, the directory of it that is seen, and how."""
+
+    path: str
+    device: str
+    subtree: str
+    options: tuple[str, ...]
+    tags: tuple[str, ...]
+    fstype: str
+    source: str
+
+
+def parse(raw: Mapping[str, Any]) -> Bind:
+    """A bind from a module's argument or root's file; raises GpusteadError for one that cannot be meant."""
+    name, root, path = (str(raw.get(key) or "") for key in ("name", "root", "path"))
+    if not _NAME.match(name):
+        raise GpusteadError(f"name {name!r} of a bind", "letters, digits, '.', '_' and '-'", "Correct it.")
+    if not root.startswith("/") or ".." in root.split("/"):
+        raise GpusteadError(f"root {root!r} of bind {name}", "an absolute path without '..'", "Correct it.")
+    as_account.steps(path)
+    propagation = str(raw.get("propagation") or "slave")
+    propagation = propagation[1:] if propagation[1:] in PROPAGATIONS else propagation
+    if propagation not in PROPAGATIONS:
+        raise GpusteadError(f"propagation {propagation!r} of bind {name}", f"one of {PROPAGATIONS}", "Correct it.")
+    owner = raw.get("owner")
+    return Bind(
+        name=name,
+        root=root,
+        path=path,
+        owner=None if owner is None else int(owner),
+        not_owners=tuple(int(uid) for uid in raw.get("not_owners") or ()),
+        mounted=bool(raw.get("mounted")),
+        read_only=bool(raw.get("read_only")),
+        cover=bool(raw.get("cover")),
+        never=tuple(str(one) for one in raw.get("never") or ()),
+        propagation=propagation,
+    )
+
+
+# The kernel's view
+
+
+def mounts(text: str | None = None) -> dict[str, Mounted]:
+    """What is mounted, by path; of several on top of each other the one that is seen."""
+    if text is None:
+        with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
+            text = file.read()
+    stacks: dict[str, dict[str, tuple[str, Mounted]]] = {}
+    for line in text.splitlines():
+        before, _, after = line.partition(" - ")
+        number, above, device, subtree, path, options, *tags = before.split(" ")
+        fstype, source, *_ = [*after.split(" "), "", ""]
+        path = _unescape(path)
+        seen = Mounted(path, device, _unescape(subtree), tuple(options.split(",")), tuple(tags), fstype, source)
+        stacks.setdefault(path, {})[number] = (above, seen)
+    found = {}
+    for path, stack in stacks.items():
+        covered = {above for above, _ in stack.values()}
+        found[path] = next(seen for number, (_, seen) in reversed(list(stack.items())) if number not in covered)
+    return found
+
+
+def _unescape(text: str) -> str:
+    return re.sub(r"\\([0-7]{3})", lambda found: chr(int(found.group(1), 8)), text)
+
+
+def _as_declared(bind: Bind, seen: Mapping[str, Mounted], target: str, place: int) -> bool:
+    """Whether the mount, and all below it, has the flags."""
+    wanted = {"nosuid", "nodev", *(["ro"] if bind.read_only else [])}
+    below = [one for path, one in seen.items() if path == target or path.startswith(f"{target}/")]
+    tags = " ".join(seen[target].tags)
+    passes = ("shared:" in tags) == (bind.propagation == "shared")
+    follows = bind.propagation != "private" or "master:" not in tags
+    flags = os.fstatvfs(place).f_flag
+    written = bind.read_only or flags & os.ST_RDONLY or "ro" not in seen[target].options
+    covered = not bind.cover or _is_harmless(flags)
+    return bool(passes and follows and written and covered and all(wanted <= set(one.options) for one in below))
+
+
+def _is_harmless(flags: int) -> bool:
+    return bool(flags & os.ST_NOSUID and flags & os.ST_NODEV)
+
+
+def _system(number: int, what: str, *arguments: Any) -> int:
+    result = int(_LIBC.syscall(number, *arguments))
+    if result < 0:
+        code = ctypes.get_errno()
+        raise OSError(code, f"{what}: {os.strerror(code)}")
+    return result
+
+
+class _Attributes(ctypes.Structure):
+    _fields_ = (
+        ("attr_set", ctypes.c_uint64),
+        ("attr_clr", ctypes.c_uint64),
+        ("propagation", ctypes.c_uint64),
+        ("userns_fd", ctypes.c_uint64),
+    )
+
+
+def _set(tree: int, flags: int, propagation: str) -> None:
+    given = _Attributes(flags, 0, _PROPAGATION[propagation] if propagation else 0, 0)
+    how = _AT_EMPTY_PATH | _AT_RECURSIVE
+    _system(_MOUNT_SETATTR, "mount_setattr", tree, b"", how, ctypes.byref(given), ctypes.sizeof(given))
+
+
+def _clone(place: int) -> int:
+    """The mounts of a place, seen nowhere yet."""
+    how = _OPEN_TREE_CLONE | _AT_EMPTY_PATH | _AT_RECURSIVE | os.O_CLOEXEC
+    return _system(_OPEN_TREE, "open_tree", place, b"", how)
+
+
+def _attach(place: int, target: str, read_only: bool, propagation: str) -> None:
+    """Mount what is open: with its flags before anybody sees it."""
+    tree = _clone(place)
+    try:
+        # From the place, never to it, whatever is done or unmounted here.
+        flags = _NOSUID | _NODEV | (_RDONLY if read_only else 0)
+        _set(tree, flags, "private" if propagation == "private" else "slave")
+        _system(_MOVE_MOUNT, "move_mount", tree, b"", _AT_FDCWD, os.fsencode(target), _FROM_DESCRIPTOR)
+        if propagation == "shared":
+            _set(tree, 0, "shared")
+    finally:
+        os.close(tree)
+
+
+def _cover(place: int) -> None:
+    """Mount a place on itself without setuid programs and devices, where it has them."""
+    if _is_harmless(os.fstatvfs(place).f_flag):
+        return
+    tree = _clone(place)
+    try:
+        _set(tree, _NOSUID | _NODEV, "slave")
+        how = _FROM_DESCRIPTOR | _ONTO_DESCRIPTOR
+        _system(_MOVE_MOUNT, "move_mount", tree, b"", place, b"", how)
+    finally:
+        os.close(tree)
+
+
+def _detach(target: str) -> None:
+    """Let go of a place at once, also of one that does not answer. Containers keep what they have."""
+    while target in mounts():
+        if _LIBC.umount2(os.fsencode(target), _MNT_DETACH | _UMOUNT_NOFOLLOW) != 0:
+            code = ctypes.get_errno()
+            raise OSError(code, os.strerror(code), target)
+    with contextlib.suppress(FileNotFoundError):
+        status = os.lstat(target)
+        os.rmdir(target) if stat.S_ISDIR(status.st_mode) else os.unlink(target)
+
+
+# A place
+
+
+def open_place(bind: Bind) -> int:
+    """The place, opened without a link and looked at; a descriptor that can be mounted.
+
+    Raises:
+        GpusteadError: it is not what it must be.
+    """
+    never = dict(_identities(bind.never))
+    try:
+        # As a directory: that mounts what is only mounted when it is asked for.
+        at = os.open(bind.root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        raise _missing(bind.root) from None
+    seen = bind.root.rstrip("/")
+    try:
+        on = mounts().get(os.path.realpath(bind.root))
+        if bind.mounted and (on is None or on.fstype == "autofs"):
+            raise GpusteadError(f"nothing is mounted on {bind.root}", "the share", "Run role nas first, or mount it.")
+        *way, last = as_account.steps(bind.path)
+        for name, is_last in [*((step, False) for step in way), (last, True)]:
+            seen = f"{seen}/{name}"
+            inner = _step(at, name, seen, is_last)
+            os.close(at)
+            at = inner
+            status = os.fstat(at)
+            held = never.get((status.st_dev, status.st_ino))
+            if held:
+                raise GpusteadError(f"{seen} is {held}", "another directory", "Bind one that holds data alone.")
+        _owned(bind, os.fstat(at))
+        return at
+    except BaseException:
+        os.close(at)
+        raise
+
+
+def _step(at: int, name: str, seen: str, is_last: bool) -> int:
+    """A directory, or as the last step a regular file."""
+    try:
+        kind = stat.S_IFMT(os.stat(name, dir_fd=at, follow_symlinks=False).st_mode)
+        if kind == stat.S_IFDIR or (is_last and kind == stat.S_IFREG):
+            inner = os.open(name, _STEP | (os.O_DIRECTORY if kind == stat.S_IFDIR else 0), dir_fd=at)
+            if stat.S_IFMT(os.fstat(inner).st_mode) == kind:
+                return inner
+            os.close(inner)
+    except FileNotFoundError:
+        raise _missing(seen) from None
+    except OSError as error:
+        if error.errno not in (errno.ENOTDIR, errno.ELOOP):  # else it was exchanged meanwhile
+            error.filename = seen
+            raise
+        kind = stat.S_IFLNK
+    what = "a symbolic link" if kind == stat.S_IFLNK else "no directory"
+    raise GpusteadError(f"{seen} is {what}", "a directory", "Move it out of the way, and put back what was there.")
+
+
+def _missing(path: str) -> GpusteadError:
+    return GpusteadError(f"{path} is not there", "a directory", "Make it, or put back what was there.")
+
+
+def _identities(paths: Iterable[str]) -> Iterator[tuple[tuple[int, int], str]]:
+    for path in paths:
+        with contextlib.suppress(OSError):
+            status = os.stat(path)
+            yield (status.st_dev, status.st_ino), path
+
+
+def _owned(bind: Bind, status: os.stat_result) -> None:
+    if (bind.owner is not None and status.st_uid != bind.owner) or status.st_uid in bind.not_owners:
+        expected = f"uid {bind.owner}" if bind.owner is not None else "nobody's own directory"
+        remedy = "Give it to its owner where it is stored (chown), or put back what was there."
+        raise GpusteadError(f"{bind.source} belongs to uid {status.st_uid}", expected, remedy)
+
+
+def _settle(bind: Bind, target: str, check: bool) -> str:
+    """Work of a child: look at one place and have it mounted; says whether it was the same, new or replaced."""
+    place = open_place(bind)
+    try:
+        status = os.fstat(place)
+        seen = mounts()
+        same = False
+        if target in seen:
+            with contextlib.suppress(OSError):
+                now = os.stat(target, follow_symlinks=False)
+                same = (now.st_dev, now.st_ino) == (status.st_dev, status.st_ino)
+        if same and _as_declared(bind, seen, target, place):
+            return "same"
+        if check:
+            return "replaced" if target in seen else "new"
+        if bind.cover:
+            _cover(place)
+            os.close(place)
+            place = open_place(bind)
+        _detach(target)
+        try:
+            if stat.S_ISDIR(status.st_mode):
+                os.mkdir(target, 0o700)
+            else:
+                os.close(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
+            _attach(place, target, bind.read_only, bind.propagation)
+        except OSError:
+            _detach(target)
+            raise
+        return "replaced" if target in seen else "new"
+    finally:
+        os.close(place)
+
+
+def _still_its_own(bind: Bind, target: str) -> bool:
+    """Work of a child: whether what is mounted may stay although its place is refused."""
+    status = os.stat(target, follow_symlinks=False)
+    try:
+        _owned(bind, status)
+    except GpusteadError:
+        return False
+    return bind.owner is not None
+
+
+# All places of a set
+
+
+@dataclass
+class _Set:
+    """A set while it is settled; `silent`: roots that did not answer."""
+
+    folder: str
+    check: bool
+    timeout: float
+    silent: set[str] = field(default_factory=set)
+    outcome: Outcome = field(default_factory=Outcome)
+
+    def target(self, name: str) -> str:
+        return os.path.join(self.folder, name)
+
+    def drop_undeclared(self, declared: set[str]) -> None:
+        seen = mounts()
+        there = set(os.listdir(self.folder)) if os.path.isdir(self.folder) else set()
+        for name in sorted(there):
+            target = self.target(name)
+            if name not in declared:
+                before = "a place that is not declared" if target in seen else "an empty directory"
+                self.outcome.changes.append((name, before, ""))
+            if not self.check and (name not in declared or target not in seen):
+                _detach(target)
+
+    def settle(self, bind: Bind) -> None:
+        target = self.target(bind.name)
+        try:
+            if bind.root in self.silent:
+                raise GpusteadError(f"{bind.root} did not answer", "an answer", "Look at the NAS and its mount.")
+            work = partial(_settle, bind, target, self.check)
+            state = as_account.run(work, _ROOT, timeout=self.timeout, place=bind.source)
+        except PermissionError as denied:
+            remedy = "Let root pass through the directories above it, or put back what was there."
+            self.refuse(bind, GpusteadError(f"{bind.source} cannot be reached: {denied.strerror}", "it to be", remedy))
+        except GpusteadError as error:
+            self.refuse(bind, error)
+        else:
+            if state != "same":
+                before = "another place, or with other flags" if state == "replaced" else ""
+                self.outcome.changes.append((bind.name, before, bind.source))
+            self.outcome.replaced += [bind.name] * (state == "replaced")
+
+    def refuse(self, bind: Bind, error: GpusteadError) -> None:
+        target = self.target(bind.name)
+        said = {"what": error.what, "expected": error.expected, "remedy": error.remedy}
+        self.outcome.refused.append({"name": bind.name, **said})
+        if "did not answer" in error.what:
+            self.silent.add(bind.root)
+        elif target in mounts() and not self.may_stay(bind, target):
+            self.outcome.changes.append((bind.name, "what is no longer its owner's", ""))
+            if not self.check:
+                _detach(target)
+
+    def may_stay(self, bind: Bind, target: str) -> bool:
+        try:
+            work = partial(_still_its_own, bind, target)
+            return bool(as_account.run(work, _ROOT, timeout=self.timeout, place=target))
+        except (GpusteadError, PermissionError):
+            return False
+
+
+def settle(
+    name: str, binds: Sequence[Bind], check: bool = False, *, directory: str = DIRECTORY, timeout: float = 20
+) -> Outcome:
+    """Have exactly these places mounted for a set. What is refused is named, and stops none of the others.
+
+    Args:
+        name: of the set.
+        binds: its places.
+        check: whether to only look.
+        directory: root's, on a file system of its own in memory; made where it is not there.
+        timeout: seconds for each place. On a share that did not answer no more is tried.
+    """
+    if not _NAME.match(name):
+        raise GpusteadError(f"set {name!r} of binds", "letters, digits, '.', '_' and '-'", "Correct it.")
+    places = _Set(os.path.join(directory, name), check, timeout)
+    with _locked(directory, check):
+        if not check:
+            os.makedirs(places.folder, 0o700, exist_ok=True)
+        places.drop_undeclared({bind.name for bind in binds})
+        for bind in binds:
+            places.settle(bind)
+        seen = mounts()
+        places.outcome.mounted = [bind.name for bind in binds if places.target(bind.name) in seen]
+    return places.outcome
+
+
+@contextlib.contextmanager
+def _locked(directory: str, check: bool = False) -> Iterator[None]:
+    """Alone at it, with the directory there: in memory, root's, and its mounts seen by nobody else's namespace."""
+    above = os.path.dirname(directory)
+    if check and not os.path.isdir(above):
+        yield
+        return
+    os.makedirs(above, 0o755, exist_ok=True)
+    lock = os.open(f"{directory}.lock", os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not check:
+            os.makedirs(directory, 0o700, exist_ok=True)
+            if directory not in mounts():
+                _mount_memory(directory)
+        yield
+    finally:
+        os.close(lock)
+
+
+def _mount_memory(directory: str) -> None:
+    flags = _MS_NOSUID | _MS_NODEV | _MS_NOEXEC
+    options = b"mode=0700,size=1m"
+    for source, kind, how, data in (
+        (b"gpustead-binds", b"tmpfs", flags, options),
+        (None, None, _PROPAGATION["private"], None),
+    ):
+        if _LIBC.mount(source, os.fsencode(directory), kind, ctypes.c_ulong(how), data) != 0:
+            code = ctypes.get_errno()
+            raise OSError(code, os.strerror(code), directory)
+
+
+def release(directory: str = DIRECTORY, paths: Sequence[str] = (), check: bool = False) -> list[str]:
+    """Let go of all places, or of those on the file systems that are mounted on `paths`; returns their names.
+
+    A mount that is kept keeps a share alive after it was unmounted. What was declared stays declared.
+    """
+    seen = mounts()
+    devices = {seen[path].device for path in map(os.path.normpath, paths) if path in seen}
+    gone: list[str] = []
+    if directory not in seen:
+        return gone
+    targets = [path for path in seen if re.fullmatch(rf"{re.escape(directory)}/[^/]+/[^/]+", path)]
+    with _locked(directory, check):
+        for target in sorted(targets):
+            if not paths or seen[target].device in devices:
+                gone.append(os.path.relpath(target, directory))
+                if not check:
+                    _detach(target)
+    return gone
+
+
+def cover(binds: Iterable[Bind], timeout: float = 10) -> None:
+    """Take setuid programs and devices from the places that must not have them, as far as they are there: early in a
+    boot, before anybody could run what root has left there in a container. What is refused, `settle` names."""
+    for bind in binds:
+        if bind.cover:
+            with contextlib.suppress(GpusteadError, PermissionError):
+                as_account.run(partial(_cover_place, bind), _ROOT, timeout=timeout, place=bind.source)
+
+
+def _cover_place(bind: Bind) -> None:
+    """Work of a child."""
+    place = open_place(bind)
+    try:
+        _cover(place)
+    finally:
+        os.close(place)
+
+
+# Root's files
+
+
+def write(name: str, binds: Sequence[Bind], check: bool = False, *, declared: str = DECLARED) -> bool:
+    """Declare a set for the next boot; returns whether it was another one. No binds: no file."""
+    path = os.path.join(declared, f"{name}.json")
+    text = json.dumps({"version": VERSION, "binds": [asdict(bind) for bind in binds]}, indent=1, sort_keys=True) + "\n"
+    try:
+        with open(path, encoding="utf-8") as file:
+            before: str | None = file.read()
+    except FileNotFoundError:
+        before = None
+    if before == (text if binds else None):
+        return False
+    if not check:
+        os.makedirs(declared, 0o755, exist_ok=True)
+        os.chmod(declared, 0o700)
+        folder = os.open(declared, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            if binds:
+                as_account.put(folder, f"{name}.json", text.encode(), 0o600)
+            else:
+                os.unlink(f"{name}.json", dir_fd=folder)
+        finally:
+            os.close(folder)
+    return True
+
+
+def read(declared: str = DECLARED) -> dict[str, list[Bind]]:
+    """All sets that are declared; raises GpusteadError for a damaged file."""
+    found: dict[str, list[Bind]] = {}
+    for entry in sorted(os.listdir(declared)) if os.path.isdir(declared) else []:
+        if not entry.endswith(".json"):
+            continue
+        path = os.path.join(declared, entry)
+        try:
+            with open(path, encoding="utf-8") as file:
+                document = json.load(file)
+            if document["version"] != VERSION:
+                raise ValueError(f"version {document['version']!r}")
+            found[entry[: -len(".json")]] = [parse(raw) for raw in document["binds"]]
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise GpusteadError(f"{path} is damaged ({error})", "what its role wrote", "Run site.yml.") from error
+    return found
+
+
+def main(arguments: Sequence[str], directory: str = DIRECTORY, declared: str = DECLARED) -> int:
+    """The program of the units: settle all that is declared, or cover it alone, or release all that is mounted."""
+    parser = argparse.ArgumentParser(prog="gpustead-binds", description="Mount the places that containers see.")
+    parser.add_argument("verb", choices=["settle", "cover", "release"])
+    try:
+        verb = parser.parse_args(arguments).verb
+        if verb == "release":
+            release(directory)
+            return 0
+        if verb == "cover":
+            cover(place for places in read(declared).values() for place in places)
+            return 0
+        for name, places in read(declared).items():
+            for refused in settle(name, places, directory=directory).refused:
+                error = GpusteadError(refused["what"], refused["expected"], refused["remedy"])
+                print(f"{name}/{refused['name']}: {error}", file=sys.stderr)
+    except (GpusteadError, OSError) as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
