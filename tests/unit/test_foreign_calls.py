@@ -83,6 +83,7 @@ ALLOWED: dict[str, dict[str, str]] = {
     },
     "module_utils/pci.py": all_of(SYSTEM, "_driver", "_gone", "_names", "_read", "gpus", "rdma"),
     "module_utils/pinned_file.py": all_of(PRIVATE, "fetch", "has"),
+    "module_utils/port_holders.py": all_of(SYSTEM, "_names", "_processes", "holders"),
     "module_utils/probes/__init__.py": {
         "_Child._work": "the pipe to who asked",
         "_apart": SYSTEM,
