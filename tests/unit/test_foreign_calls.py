@@ -109,6 +109,7 @@ ALLOWED: dict[str, dict[str, str]] = {
     "module_utils/ufw_trial.py": all_of(OURS, "arm", "is_armed", "note", "release"),
     "modules/authorized_keys.py": {"main": SYSTEM},
     "modules/cdi_spec.py": {"read": SYSTEM},
+    "modules/container_command.py": {"main": CAPPED},
     "modules/docker_daemon_config.py": all_of(SYSTEM, "main", "read"),
     "modules/gpu_proof.py": {"main": CAPPED},
     "modules/image_stack.py": {**all_of(OURS, "alone", "teller"), "private": PRIVATE},
