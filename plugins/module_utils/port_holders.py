@@ -17,6 +17,8 @@ from pathlib import Path
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
 from ansible_collections.gpustead.cluster.plugins.module_utils.terminal import shown
 
+# Accounts of packages, under which services of ours listen.
+SERVICES = ("docker-registry",)
 _LISTENING = "0A"  # states of TCP, include/net/tcp_states.h
 
 

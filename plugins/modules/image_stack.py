@@ -177,6 +177,7 @@ import fcntl
 import json
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Callable
@@ -237,9 +238,15 @@ def alone(check: bool) -> Iterator[None]:
 
 @contextlib.contextmanager
 def private(check: bool) -> Iterator[str]:
-    """A directory for files with secrets. Those that stayed of builds that were killed go: we are alone."""
+    """A directory for files with secrets. Those that stayed of builds that were killed go: we are alone.
+
+    Files of progress go after a day: a build that waits for its turn has one already.
+    """
     for old in [] if check else Path(RUN).glob(f"{PRIVATE}*"):
         shutil.rmtree(old)
+    for told in [] if check else Path(RUN).glob("gpustead-progress.*"):
+        if told.lstat().st_mtime < time.time() - 86400:
+            told.unlink(missing_ok=True)
     with tempfile.TemporaryDirectory(dir=RUN, prefix=PRIVATE) as work:
         yield work
 

@@ -212,6 +212,7 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.node_verify impor
     Wanted,
     examine,
 )
+from ansible_collections.gpustead.cluster.plugins.module_utils.port_holders import SERVICES, holders
 from ansible_collections.gpustead.cluster.plugins.module_utils.receipt_agent import undone
 from ansible_collections.gpustead.cluster.plugins.module_utils.run import within
 
@@ -271,6 +272,9 @@ def main() -> None:
     findings = examine(Wanted(**params), run)
     for role, subject, what in undone(state_dir):
         findings.problems.append(Problem(f"{role}: {subject}:", what.rstrip("."), "Then run again."))
+    ours = [*params["listening"].values(), *(port for each in projects for port in each.services.values() if port)]
+    for holder in holders(ours, SERVICES):
+        findings.problems.append(Problem(f"port {holder.port}", f"is taken by {holder}", "End it, then run site.yml."))
     notices: list[Problem] = []
     for one in endings(params["host"], posixpath.dirname(params["image_file"]), time.time()):
         (findings.problems if one.over else notices).append(Problem(one.subject, one.what, one.remedy))

@@ -83,6 +83,7 @@ ALLOWED: dict[str, dict[str, str]] = {
     },
     "module_utils/pci.py": all_of(SYSTEM, "_driver", "_gone", "_names", "_read", "gpus", "rdma"),
     "module_utils/pinned_file.py": all_of(PRIVATE, "fetch", "has"),
+    "module_utils/port_holders.py": all_of(SYSTEM, "_names", "_processes", "holders"),
     "module_utils/probes/__init__.py": {
         "_Child._work": "the pipe to who asked",
         "_apart": SYSTEM,
@@ -108,6 +109,7 @@ ALLOWED: dict[str, dict[str, str]] = {
     "module_utils/ufw_trial.py": all_of(OURS, "arm", "is_armed", "note", "release"),
     "modules/authorized_keys.py": {"main": SYSTEM},
     "modules/cdi_spec.py": {"read": SYSTEM},
+    "modules/container_command.py": {"main": CAPPED},
     "modules/docker_daemon_config.py": all_of(SYSTEM, "main", "read"),
     "modules/gpu_proof.py": {"main": CAPPED},
     "modules/image_stack.py": {**all_of(OURS, "alone", "teller"), "private": PRIVATE},

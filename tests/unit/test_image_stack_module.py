@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -40,11 +41,15 @@ def test_what_builds_left_that_were_killed_goes(tmp_path: Path, monkeypatch: pyt
     old.mkdir()
     (old / "secret0").write_text("s3cret")
     other.touch()
+    for name, age in (("dead", 90000), ("new", 100)):
+        (tmp_path / f"gpustead-progress.{name}").touch()
+        os.utime(tmp_path / f"gpustead-progress.{name}", (time.time() - age,) * 2)
     with image_stack.private(check=True) as work:
         assert old.exists() and work.startswith(f"{tmp_path}/gpustead-build-")
+    stay = [other.name, "gpustead-progress.new"]
     with image_stack.private(check=False) as work:
-        assert sorted(path.name for path in tmp_path.iterdir()) == sorted([Path(work).name, other.name])
-    assert list(tmp_path.iterdir()) == [other]
+        assert sorted(path.name for path in tmp_path.iterdir()) == sorted([*stay, Path(work).name])
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(stay)
 
 
 def test_what_is_reached_is_in_the_file_at_once(tmp_path: Path) -> None:
