@@ -18,7 +18,7 @@ from pathlib import Path
 from ansible_collections.gpustead.cluster.plugins.module_utils import as_account
 from ansible_collections.gpustead.cluster.plugins.module_utils.as_account import Identity
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
-from ansible_collections.gpustead.cluster.plugins.module_utils.nas_files import Entry, settle_all
+from ansible_collections.gpustead.cluster.plugins.module_utils.nas_files import Entry, aside, settle_all
 
 Run = Callable[[Sequence[str]], "tuple[int, str, str]"]
 
@@ -68,7 +68,13 @@ def read(root: str, entry: Entry, timeout: float = 30) -> str | None:
     """The public key, read as its owner; None where there is no key yet. Raises GpusteadError for any damage."""
     who, place = Identity(entry.owner, entry.group), os.path.join(root, entry.path)
     data = as_account.read(root, entry.path, who, size=SIZE, timeout=timeout, owner=entry.owner)
-    return None if data is None else public_of(data.decode("ascii", "replace"), place)
+    if data is None:
+        return None
+    try:
+        return public_of(data.decode("ascii", "replace"), place)
+    except GpusteadError as error:
+        remedy = f"{aside(place, os.stat(os.path.dirname(place)))}; the next run makes a new one."
+        raise GpusteadError(error.what, error.expected, remedy) from error
 
 
 def generate(comment: str, run: Run) -> str:
