@@ -231,13 +231,13 @@ def observe(root: str, entry: Entry) -> Found:
     if entry.state in ("absent", "link"):
         return found
     if found.kind != entry.kind and not _replaceable(entry, found):
-        raise GpusteadError(f"{path} is a {found.kind}", f"a {entry.kind}", aside(path, above))
+        raise GpusteadError(f"{path} is a {found.kind}", f"a {entry.kind}", aside(path, above.st_uid, above.st_gid))
     if found.owner not in (entry.owner, *entry.former):
         ids = f"{entry.owner}:{entry.group}"
         raise GpusteadError(
             f"{path} belongs to uid {found.owner}",
             f"uid {entry.owner}",
-            f"{aside(path, above)} Or give it to its owner on the NAS server: chown {ids}",
+            f"{aside(path, above.st_uid, above.st_gid)} Or give it to its owner on the NAS server: chown {ids}",
         )
     # Who has a second name for a file would lose that, too; what is written anew takes nothing from them.
     if found.owner != entry.owner and entry.state == "existing" and found.names > _names_of_a_file(root):
@@ -246,9 +246,9 @@ def observe(root: str, entry: Entry) -> Found:
     return found
 
 
-def aside(path: str, above: os.stat_result) -> str:
-    """The remedy that moves something away as whose the directory above is: in a sticky one its owner alone may."""
-    who = "" if above.st_uid == 0 else f"setpriv --reuid {above.st_uid} --regid {above.st_gid} --clear-groups "
+def aside(path: str, uid: int, gid: int) -> str:
+    """The remedy that moves something away as the owner of the directory above: in a sticky one nobody else may."""
+    who = "" if uid == 0 else f"setpriv --reuid {uid} --regid {gid} --clear-groups "
     return f"Move it out of the way, as root: {who}mv {path} {path}.aside"
 
 
