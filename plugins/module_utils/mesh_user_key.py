@@ -18,7 +18,7 @@ from pathlib import Path
 from ansible_collections.gpustead.cluster.plugins.module_utils import as_account
 from ansible_collections.gpustead.cluster.plugins.module_utils.as_account import Identity
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
-from ansible_collections.gpustead.cluster.plugins.module_utils.nas_files import Entry, settle_all
+from ansible_collections.gpustead.cluster.plugins.module_utils.nas_files import Entry, aside, settle_all
 
 Run = Callable[[Sequence[str]], "tuple[int, str, str]"]
 
@@ -64,11 +64,17 @@ def _string(data: bytes) -> tuple[bytes, bytes]:
     return data[4 : 4 + length], data[4 + length :]
 
 
-def read(root: str, entry: Entry, timeout: float = 30) -> str | None:
+def read(root: str, entry: Entry, layout: Identity, timeout: float = 30) -> str | None:
     """The public key, read as its owner; None where there is no key yet. Raises GpusteadError for any damage."""
     who, place = Identity(entry.owner, entry.group), os.path.join(root, entry.path)
     data = as_account.read(root, entry.path, who, size=SIZE, timeout=timeout, owner=entry.owner)
-    return None if data is None else public_of(data.decode("ascii", "replace"), place)
+    if data is None:
+        return None
+    try:
+        return public_of(data.decode("ascii", "replace"), place)
+    except GpusteadError as error:
+        remedy = f"{aside(place, layout.uid, layout.gid)}; the next run makes a new one."
+        raise GpusteadError(error.what, error.expected, remedy) from error
 
 
 def generate(comment: str, run: Run) -> str:
@@ -81,22 +87,20 @@ def generate(comment: str, run: Run) -> str:
         return path.read_text(encoding="ascii")
 
 
-def settle(
-    root: str, entry: Entry, comment: str, run: Run, *, check: bool, trusted: Sequence[int] = ()
-) -> tuple[bool, str]:
+def settle(root: str, entry: Entry, layout: Identity, comment: str, run: Run, *, check: bool) -> tuple[bool, str]:
     """Make the key where none is, and keep it to its owner; returns whether that is a change, and the public key.
 
     Args:
         entry: the file, without content.
+        layout: the account that the directory belongs to, and that nobody logs in as.
         comment: what the key is called.
         check: change nothing; then there is no public key where there is no key yet.
-        trusted: as settle_all takes it.
 
     Raises:
         GpusteadError: it cannot be made or used.
     """
-    public = read(root, entry)
+    public = read(root, entry, layout)
     content = "" if public or check else generate(comment, run)
     wanted = Entry(**{**vars(entry), "state": "file", "content": content, "once": True, "secret": True})
-    (change,) = settle_all(root, [wanted], check, trusted=trusted)
-    return change.changed, public or ("" if check else read(root, entry) or "")
+    (change,) = settle_all(root, [wanted], check, trusted=(layout.uid, layout.gid))
+    return change.changed, public or ("" if check else read(root, entry, layout) or "")

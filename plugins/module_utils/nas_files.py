@@ -225,26 +225,31 @@ def observe(root: str, entry: Entry) -> Found:
     path = os.path.join(root, entry.path)
     try:
         with as_account.parent(root, entry.path) as (directory, name), _held(directory, name) as held:
-            found = _look(held, entry)
+            found, above = _look(held, entry), os.fstat(directory)
     except FileNotFoundError:
         return Found()
     if entry.state in ("absent", "link"):
         return found
     if found.kind != entry.kind and not _replaceable(entry, found):
-        remedy = f"Move it out of the way, as uid {found.owner} or on the NAS server."
-        raise GpusteadError(f"{path} is a {found.kind}", f"a {entry.kind}", remedy)
+        raise GpusteadError(f"{path} is a {found.kind}", f"a {entry.kind}", aside(path, above.st_uid, above.st_gid))
     if found.owner not in (entry.owner, *entry.former):
         ids = f"{entry.owner}:{entry.group}"
         raise GpusteadError(
             f"{path} belongs to uid {found.owner}",
             f"uid {entry.owner}",
-            f"Move it out of the way, or give it to its owner on the NAS server (chown {ids}).",
+            f"{aside(path, above.st_uid, above.st_gid)} Or give it to its owner on the NAS server: chown {ids}",
         )
     # Who has a second name for a file would lose that, too; what is written anew takes nothing from them.
     if found.owner != entry.owner and entry.state == "existing" and found.names > _names_of_a_file(root):
         remedy = "Remove the other names, or this one."
         raise GpusteadError(f"{path} has {found.names} names (hard links)", "one", remedy)
     return found
+
+
+def aside(path: str, uid: int, gid: int) -> str:
+    """The remedy that moves something away as the owner of the directory above: in a sticky one nobody else may."""
+    who = "" if uid == 0 else f"setpriv --reuid {uid} --regid {gid} --clear-groups "
+    return f"Move it out of the way, as root: {who}mv {path} {path}.aside"
 
 
 def _replaceable(entry: Entry, found: Found) -> bool:

@@ -85,8 +85,8 @@ def problems(service: Identity, wanted: Sequence[Expected], seen: Seen) -> Itera
         yield "root of the share", f"cannot be looked at ({root['error']})", ""
     else:
         uid, gid = map(int, root["owner"].split(":"))
-        for one in root_problems(service, uid, gid, int(root["mode"], 8)):
-            yield "root of the share", f"{one.what}; declared is {one.expected}", one.remedy
+        for bad in root_problems(service, uid, gid, int(root["mode"], 8)):
+            yield "root of the share", f"{bad.what}; declared is {bad.expected}", bad.remedy
     for one in wanted:
         value = seen.files.get(one.path)
         if value is None:

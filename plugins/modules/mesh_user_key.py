@@ -74,6 +74,7 @@ public:
 """
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.gpustead.cluster.plugins.module_utils.as_account import Identity
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
 from ansible_collections.gpustead.cluster.plugins.module_utils.mesh_user_key import settle
 from ansible_collections.gpustead.cluster.plugins.module_utils.nas_files import Entry
@@ -95,10 +96,14 @@ def main() -> None:
     )
     asked, layout = module.params, module.params["layout_owner"]
     entry = Entry(asked["path"], "file", asked["owner"], asked["group"], 0o600, through=layout["gid"])
-    trusted = (layout["uid"], layout["gid"])
     try:
         changed, public = settle(
-            asked["root"], entry, asked["comment"], module.run_command, check=module.check_mode, trusted=trusted
+            asked["root"],
+            entry,
+            Identity(**layout),
+            asked["comment"],
+            module.run_command,
+            check=module.check_mode,
         )
     except GpusteadError as error:
         module.fail_json(msg=str(error))

@@ -91,7 +91,7 @@ ALLOWED: dict[str, dict[str, str]] = {
     },
     "module_utils/probes/docker.py": {"_runs": SYSTEM},
     "module_utils/probes/files.py": {
-        **all_of(REGULAR, "_describe", "_open", "_read", "_read_beneath", "_tree"),
+        **all_of(REGULAR, "_bounded", "_describe", "_open", "_read", "_read_beneath", "_tree"),
         "Host.read": SYSTEM,
         "_below": DESCRIPTOR,
     },

@@ -162,6 +162,17 @@ def test_a_file_without_an_end_is_no_file_of_the_system(tmp_path: Path) -> None:
         Host(str(tmp_path)).read("/endless")
 
 
+@pytest.mark.parametrize("kind", ["file", "lines", "block", "json_keys"])
+def test_a_file_of_an_account_without_an_end_takes_no_time(kind: str, tmp_path: Path) -> None:
+    with (tmp_path / "huge").open("wb") as file:
+        file.truncate(1 << 40)
+    subject = {"name": "/huge", "as": f"{os.getuid()}:{os.getgid()}", "lines": ["x"], "marker": "x", "keys": ["x"]}
+    began = time.monotonic()
+    value = observe([(kind, subject)], Host(str(tmp_path)))[f"{kind} /huge"]
+    assert "longer than" in value["error"]
+    assert time.monotonic() - began < 10
+
+
 def test_commands() -> None:
     assert run_command(["sh", "-c", "echo $LC_ALL; cat; exit 3"], 10) == (3, "C\n", "")
     assert run_command(["/no/such/command"], 10)[0] == 127

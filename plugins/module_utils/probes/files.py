@@ -174,6 +174,7 @@ def _read(subject: Subject, host: Host) -> tuple[bytes, dict[str, Any]] | None:
     try:
         kind = stat.S_IFMT(os.lstat(path).st_mode)
         if kind == stat.S_IFREG:
+            _bounded(subject, path)
             with open(_open(path), "rb") as file:
                 status = os.fstat(file.fileno())
                 kind = stat.S_IFMT(status.st_mode)  # it may have been exchanged meanwhile
@@ -222,8 +223,16 @@ def _describe(
             running.update(chunk)
 
 
+def _bounded(subject: Subject, path: str) -> None:
+    """What is looked at as an account was made by it: a sparse file of a terabyte would take the time of all others."""
+    if subject.get("as") and os.lstat(path).st_size > _OF_ACCOUNTS:
+        raise Unreadable(f"{path_of(subject)} is longer than {_OF_ACCOUNTS} bytes")
+
+
 def _file(subject: Subject, host: Host) -> Value:
     try:
+        if subject.get("content", True):
+            _bounded(subject, host.path(path_of(subject)))
         return _describe(host.path(path_of(subject)), host, subject.get("content", True), subject.get("secret"))
     except _ABSENT:
         return None
