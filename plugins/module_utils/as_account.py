@@ -433,7 +433,7 @@ def read_json(
 
     def work() -> Any:
         try:
-            value = json.loads(data)
+            value = json.loads(data.decode())  # by itself it would guess at other encodings, and import them
             # Half a character of UTF-16, which JSON can say, could be written into no file.
             json.dumps(value, ensure_ascii=False).encode()
         except ValueError as error:

@@ -17,7 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 
-ADA, ADAS_NEXT, BOB, CARL, SERVICE = 61500, 61510, 61501, 61502, 61520
+# Nobody else's on this machine: another test may stop what runs in its accounts' names.
+ADA, ADAS_NEXT, BOB, CARL, SERVICE = 61800, 61810, 61801, 61802, 61820
 _EXCHANGE = 2  # renameat2(2): RENAME_EXCHANGE
 _LIBC = ctypes.CDLL(None, use_errno=True)
 

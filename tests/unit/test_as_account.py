@@ -393,7 +393,8 @@ for name in sorted(os.listdir(top)):
 def test_the_child_imports_nothing(home: Path, tmp_path: Path, locale: str) -> None:
     for number, text in enumerate(("x", "{", '"\\ud800"', "[" * 100_000, '{"a": 1e999}', '"\\u00fc"')):
         theirs(home / str(number), text)
-    theirs(home / "bytes").write_bytes(b"\xff")
+    for number, data in enumerate((b"\xff", b"\xff\0", b"\0\0\0x", b"\xff\xfe1\0", b"x\0\0\0")):
+        theirs(home / f"bytes{number}").write_bytes(data)
     (home / "link").symlink_to("/etc/passwd")
     environment = {"LC_ALL": locale, "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0", "PYTHONPATH": ".dev"}
     script = tmp_path / "script.py"
