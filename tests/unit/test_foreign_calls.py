@@ -33,7 +33,7 @@ def all_of(why: str, *functions: str) -> dict[str, str]:
 
 ALLOWED: dict[str, dict[str, str]] = {
     "filter/preflight_problems.py": {"preflight_problems": CONTROLLER},
-    "module_utils/accounts.py": {"_apply_core": OURS, "observe": SYSTEM},
+    "module_utils/accounts.py": {"_apply_core": OURS, **all_of(SYSTEM, "observe", "refuse_lockout")},
     "module_utils/accounts_files.py": {
         **all_of(DESCRIPTOR, "_Walk._again", "_Walk._enter", "_Walk._entry", "_Walk._open", "keep_own_bits", "rechown"),
         "mount_of": SYSTEM,
@@ -82,6 +82,7 @@ ALLOWED: dict[str, dict[str, str]] = {
         "observe": SYSTEM,
     },
     "module_utils/pci.py": all_of(SYSTEM, "_driver", "_gone", "_names", "_read", "gpus", "rdma"),
+    "module_utils/preflight.py": {"_check_login": CONTROLLER},
     "module_utils/pinned_file.py": all_of(PRIVATE, "fetch", "has"),
     "module_utils/probes/__init__.py": {
         "_Child._work": "the pipe to who asked",
@@ -100,7 +101,7 @@ ALLOWED: dict[str, dict[str, str]] = {
     "module_utils/probes/system.py": {"_kernel_module": SYSTEM},
     "module_utils/receipt_agent.py": {
         **all_of(OURS, "Store.prepare", "Store.read", "Store.remove", "Store.roles", "Store.run", "Store.salt"),
-        **all_of(OURS, "Store.write", "previous", "write"),
+        **all_of(OURS, "Store.write", "previous", "undone", "write"),
         "machine_id": SYSTEM,
     },
     "module_utils/ssh_cert.py": all_of(CONTROLLER, "ensure_authority", "sign"),
