@@ -45,8 +45,8 @@ ALLOWED: dict[str, dict[str, str]] = {
     "module_utils/accounts_leave.py": {**all_of(OURS, "leave", "read_record"), "_lock": SYSTEM},
     "module_utils/as_account.py": {"become": SYSTEM, **all_of(LIBRARY, "open_beneath", "parent", "put")},
     "module_utils/authorized_keys.py": {
-        **all_of(WORK, "_free", "_lead", "_settle_in", "_step", "forget", "is_kept", "put_aside", "take_back"),
-        "way_to": DESCRIPTOR,
+        **all_of(WORK, "_free", "_settle_in", "forget", "is_kept", "put_aside", "take_back"),
+        **all_of(DESCRIPTOR, "_lead", "_step", "way_to"),
     },
     "module_utils/binds.py": {
         **all_of(DESCRIPTOR, "_step", "open_place"),
