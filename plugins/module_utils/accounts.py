@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -40,6 +40,7 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.accounts_leave im
     record_path,
     restore,
 )
+from ansible_collections.gpustead.cluster.plugins.module_utils.authorized_keys import way_to
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError, Refusal, of_system
 
 # usermod -u walks through the home directory by itself, and across file systems; not through one that is not there.
@@ -145,7 +146,19 @@ def observe(
             for name, path in ((wish.name, record_path(state_dir, wish.name)) for wish in wishes)
             if (before := read_record(path))
         },
+        loose=loose_homes(wish for wish in wishes if wish.name not in local and not wish.system),
     )
+
+
+def loose_homes(wishes: Iterable[Wish]) -> dict[str, GpusteadError]:
+    """The homes that useradd would make, as root, in a directory that others can change."""
+    found = {}
+    for wish in wishes:
+        try:
+            way_to(wish.home or f"/home/{wish.name}", wish.name)
+        except GpusteadError as error:
+            found[wish.name] = error
+    return found
 
 
 def ask(run: Run, wishes: Sequence[Wish], absent: Sequence[str]) -> tuple[str, str, frozenset[str]]:
@@ -345,6 +358,8 @@ def plan_one(host: Host, wish: Wish) -> Change:
             wish.home or f"/home/{wish.name}",
             wish.shell or ("/usr/sbin/nologin" if wish.system else "/bin/bash"),
         )
+        if wish.name in host.loose:
+            raise host.loose[wish.name]
         steps = [*group_steps, create(after, wish.system)]
     password = wish.password_hash is not None and host.hashes.get(wish.name) != wish.password_hash
     extras = tuple(plan_extras(host, wish))

@@ -94,6 +94,7 @@ class Host:
         login: uid as which Ansible logged in; None where that cannot be told.
         silent: accounts about which the directory service did not answer.
         locked: how accounts were that were to go and are declared again.
+        loose: why no home can be made for an account: others can change the way to it.
     """
 
     accounts: tuple[Account, ...] = ()
@@ -108,6 +109,7 @@ class Host:
     login: int | None = None
     silent: frozenset[str] = frozenset()
     locked: dict[str, Before] = field(default_factory=dict)
+    loose: dict[str, GpusteadError] = field(default_factory=dict)
 
     def account(self, name: str) -> Account | None:
         return next((account for account in self.accounts if account.name == name), None)

@@ -31,7 +31,7 @@ RETIRED = "retired"
 FORMER = f".{FILE}.former"
 
 _SIZE = 1 << 20
-_TIMEOUT = 20
+_TIMEOUT = 10
 _TYPES = ("ssh-", "ecdsa-", "sk-ssh-", "sk-ecdsa-")
 _STEP = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 _OTHERS = stat.S_IWGRP | stat.S_IWOTH
@@ -215,6 +215,24 @@ def _lead(path: str, name: str) -> int:
     except BaseException:
         os.close(at)
         raise
+
+
+def way_to(path: str, name: str) -> None:
+    """Raise GpusteadError where others than root can change the way to a home, as far as it is there."""
+    parts = PurePosixPath(path).parts
+    for length in range(len(parts) - 1, 0, -1):
+        above = str(PurePosixPath(*parts[:length]))
+        try:
+            place = _lead(above, name)
+        except GpusteadError:
+            if os.path.lexists(above):
+                raise
+            continue
+        try:
+            _only_root(place, above, name)
+        finally:
+            os.close(place)
+        return
 
 
 def _step(at: int, step: str, path: str, name: str) -> int:

@@ -24,6 +24,7 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.authorized_keys i
     put_aside_as_account,
     settle_as_account,
     supplementary,
+    way_to,
 )
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
 from ansible_collections.gpustead.cluster.plugins.module_utils.probes import Host, observe
@@ -396,3 +397,13 @@ def test_whose_keys_are_settled() -> None:
 
 def test_groups_of_an_account() -> None:
     assert supplementary("ada", "ada:x:1500:\nml:x:1900:bob,ada\nx:y\ndocker:x:998:adam\n") == (1900,)
+
+
+@ROOT_ONLY
+def test_no_home_is_made_where_others_can_change_the_way(home: Path) -> None:
+    way_to(str(home.parent / "new"), "zoe")
+    way_to(str(home.parent / "not" / "there" / "new"), "zoe")
+    (home / "link").symlink_to("/opt")
+    for inner in ("zoe", "not/there/zoe", "link/zoe"):
+        with pytest.raises(GpusteadError, match=r"can be changed by others than root"):
+            way_to(str(home / inner), "zoe")

@@ -44,9 +44,10 @@ ALLOWED: dict[str, dict[str, str]] = {
     },
     "module_utils/accounts_leave.py": {**all_of(OURS, "leave", "read_record"), "_lock": SYSTEM},
     "module_utils/as_account.py": {"become": SYSTEM, **all_of(LIBRARY, "open_beneath", "parent", "put")},
-    "module_utils/authorized_keys.py": all_of(
-        WORK, "_free", "_lead", "_settle_in", "_step", "forget", "is_kept", "put_aside", "take_back"
-    ),
+    "module_utils/authorized_keys.py": {
+        **all_of(WORK, "_free", "_settle_in", "forget", "is_kept", "put_aside", "take_back"),
+        **all_of(DESCRIPTOR, "_lead", "_step", "way_to"),
+    },
     "module_utils/binds.py": {
         **all_of(DESCRIPTOR, "_step", "open_place"),
         **all_of(
@@ -82,6 +83,7 @@ ALLOWED: dict[str, dict[str, str]] = {
         "observe": SYSTEM,
     },
     "module_utils/pci.py": all_of(SYSTEM, "_driver", "_gone", "_names", "_read", "gpus", "rdma"),
+    "module_utils/preflight.py": {"_check_login": CONTROLLER},
     "module_utils/pinned_file.py": all_of(PRIVATE, "fetch", "has"),
     "module_utils/port_holders.py": all_of(SYSTEM, "_names", "_processes", "holders"),
     "module_utils/preflight.py": {"_check_login": CONTROLLER},
