@@ -121,4 +121,5 @@ def test_one_that_comes_too_late_fails(tmp_path: Path, host: Path) -> None:
     (host / "taken-back").touch()
     status, said, _ = prove(tmp_path)
     assert status == 2
-    assert "too late" in said
+    assert "it came too late" in said
+    assert "They were taken back" in said
