@@ -16,6 +16,7 @@ ARGUMENTS = {"state": {"type": "str", "choices": ["noted", "proved"], "required"
 MODULE = "gpustead.cluster.ufw_trial"
 # In front of all that the host's own settings say: ssh takes what it is told first.
 ANEW = "-o ControlPath=none -o ControlMaster=no"
+LATE = f"it came too late: the host was not done with the change within {SECONDS} s"
 # Of one login, so that two tries fit into the time.
 CONNECT = 10
 # What the host waits and does, when it is busy.
@@ -32,14 +33,14 @@ class ActionModule(ActionBase):
         found = self._on_host("asked", task_vars)
         if found.get("failed") or not (found["armed"] or found["taken_back"]):
             return {**result, **found}
-        trouble = "" if found["armed"] else "that was too late"
-        if found["armed"] and self._connection._load_name in SSH:
-            trouble = self._login()
+        if found["taken_back"]:
+            return {**result, "failed": True, "msg": self._complaint(LATE, back=True)}
+        trouble = self._login() if self._connection._load_name in SSH else ""
         if trouble:
             return {**result, **self._taken_back(trouble, task_vars)}
         result.update(self._on_host("released", task_vars))
         if result.get("taken_back"):
-            result.update(failed=True, msg=self._complaint("the proof came too late, the host is too busy", back=True))
+            result.update(failed=True, msg=self._complaint(LATE, back=True))
         return {**result, "armed": True, "changed": False}
 
     def _on_host(self, state: str, task_vars: dict[str, Any] | None) -> dict[str, Any]:

@@ -244,6 +244,15 @@ def test_what_is_missing(old: str, new: str, said: str, tmp_path: Path) -> None:
     assert said in line
 
 
+def test_dockers_rules_for_a_bridge_of_any_name_are_nobodys_to_remove(tmp_path: Path) -> None:
+    bridge = "-A FORWARD -i docker-ml ! -o docker-ml -j ACCEPT\n-A FORWARD -i docker-ml -o docker-ml -j ACCEPT\n"
+    text = NODE["v4"].replace("-A DOCKER-USER -j gpustead-forward\n", "", 1)
+    saves = {**NODE, "v4": text.replace("-A FORWARD -o docker0 ", f"{bridge}-A FORWARD -o docker0 ", 1)}
+    (line,) = look({**POLICY, **DOCKER}, tmp_path, saves, FIXTURES / "probes")["open"]
+    assert "reached past gpustead-forward" in line
+    assert " -D " not in line
+
+
 REAL = FIXTURES / "firewall"
 ANY = "tcp port 2222 ({}) is open to any but "
 # What `ufw insert 1 allow 2222/tcp` and the like left on a real host: with the command that takes each back.

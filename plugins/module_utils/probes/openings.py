@@ -26,6 +26,8 @@ _NUMBERS = {"6": "tcp", "17": "udp", "tcp": "tcp", "udp": "udp"}
 _ACCEPTING = ("ACCEPT", "NFQUEUE", "QUEUE")
 _KNOWN_MATCHES = ("tcp", "udp", "multiport", "conntrack", "state", "addrtype", "comment", "iprange")
 _STATES = {"NEW", "ESTABLISHED", "RELATED", "INVALID", "UNTRACKED", "SNAT", "DNAT"}
+# What Docker puts into FORWARD for each of its bridges, before version 28.
+_OF_A_BRIDGE = re.compile(r"-i (\S+) (?:! )?-o \1 -j ACCEPT")
 _DEEP = 64  # chains within chains; the kernel allows fewer
 
 
@@ -420,6 +422,8 @@ def _culprit(path: Sequence[tuple[str, _Rule]]) -> tuple[str, str]:
     """Of the rules that led there the last one that asks for something; else the last."""
     chain, rule = next((step for step in reversed(path) if not step[1].plain), path[-1])
     if chain.startswith("DOCKER") and chain != "DOCKER-USER":
+        return "DOCKER", ""
+    if chain == "FORWARD" and _OF_A_BRIDGE.fullmatch(rule.text):
         return "DOCKER", ""
     return chain, rule.text
 
