@@ -40,6 +40,7 @@ _value:
     full: {description: "Variables in lower case, with passwords.", type: dict}
     plain: {description: The same without passwords., type: dict}
     secret: {description: Those of RV(_value.full) that have a password., type: dict}
+    docker: {description: "What Docker's C(daemon.json) has as C(proxies), with passwords.", type: dict}
     environment: {description: "Lines for C(/etc/environment), without passwords.", type: str}
     apt: {description: "apt's configuration, without passwords.", type: str}
     apt_auth: {description: "apt's passwords, as in apt_auth.conf(5); empty where there is none.", type: str}

@@ -27,6 +27,7 @@ class Proxies:
         full: variable (lower case) to its value, with passwords.
         plain: the same without passwords, for what everybody on a host may read.
         secret: those of `full` that have a password.
+        docker: what Docker's daemon.json has as `proxies`, with passwords.
         environment: lines for /etc/environment; no password.
         apt: apt's configuration; no password.
         apt_auth: apt's passwords, as in apt_auth.conf(5); empty where there is none.
@@ -35,6 +36,7 @@ class Proxies:
     full: Mapping[str, str] = field(repr=False)
     plain: Mapping[str, str]
     secret: Mapping[str, str] = field(repr=False)
+    docker: Mapping[str, str] = field(repr=False)
     environment: str
     apt: str
     apt_auth: str = field(repr=False)
@@ -72,6 +74,7 @@ def plan(variables: Mapping[str, Any]) -> Proxies:
         full=full,
         plain=plain,
         secret={name: value for name, value in full.items() if value != plain[name]},
+        docker=_docker(full),
         environment="".join(f'{name}="{value}"\n{name.upper()}="{value}"\n' for name, value in plain.items()),
         apt=_apt(plain),
         apt_auth=_apt_auth(urls),
@@ -113,6 +116,12 @@ def _url(name: str, value: str) -> SplitResult:
 
 def _plain(url: SplitResult) -> str:
     return urlunsplit(url._replace(netloc=url.netloc.rpartition("@")[2]))
+
+
+def _docker(full: Mapping[str, str]) -> dict[str, str]:
+    """dockerd knows these three and starts with no other."""
+    ways = {f"{scheme}-proxy": full.get(f"{scheme}_proxy") or full.get("all_proxy", "") for scheme in ("http", "https")}
+    return {name: value for name, value in {**ways, "no-proxy": full.get("no_proxy", "")}.items() if value}
 
 
 def _apt(plain: Mapping[str, str]) -> str:

@@ -37,6 +37,9 @@ def test_the_password_stands_where_apt_alone_reads_it() -> None:
     assert "10.0.0.0" not in proxies.apt and "lab" not in proxies.apt
     assert 'HTTP_PROXY="http://proxy.example:3128"\n' in proxies.environment
     assert "hunt" not in repr(proxies)
+    assert proxies.docker == {
+        "http-proxy": WITH["HTTP_PROXY"], "https-proxy": WITH["https_proxy"], "no-proxy": WITH["no_proxy"]
+    }  # fmt: skip
 
 
 def test_without_a_password_there_is_no_secret() -> None:
@@ -44,13 +47,14 @@ def test_without_a_password_there_is_no_secret() -> None:
     assert proxies.full == proxies.plain
     assert not proxies.secret and proxies.apt_auth == ""
     nothing = plan({})
-    assert (nothing.environment, nothing.apt, nothing.apt_auth) == ("", "", "")
+    assert (nothing.environment, nothing.apt, nothing.apt_auth, nothing.docker) == ("", "", "", {})
 
 
 def test_one_for_all() -> None:
     proxies = plan({"all_proxy": "http://u:secret@proxy:1"})
     assert [line.split()[0] for line in proxies.apt.splitlines()] == ["Acquire::http::Proxy", "Acquire::https::Proxy"]
     assert "secret" in proxies.apt_auth
+    assert proxies.docker == {"http-proxy": "http://u:secret@proxy:1", "https-proxy": "http://u:secret@proxy:1"}
     assert both_cases({"a_b": "c"}) == {"a_b": "c", "A_B": "c"}
 
 
