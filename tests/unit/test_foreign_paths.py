@@ -34,9 +34,7 @@ OURS = {
 # Tasks that root does by path all the same: where no directory on the way, nor the last name, is anybody's but root's.
 MOUNTED = "a mountpoint: its name lies in directories of root's, and what is mounted there is not looked into"
 EXPORT = "the top of the export, on the NAS itself: its name lies in a directory of root's"
-BUILDER = "digests of images in Docker, no path"
 BY_ROOT: dict[tuple[str, str], str] = {
-    ("roles/images/tasks/prune.yml", "Remove those that are neither kept nor run"): BUILDER,
     ("roles/nas/tasks/client.yml", "Protect the bare mountpoints"): MOUNTED,
     ("roles/nas/tasks/client.yml", "Mount"): MOUNTED,
     ("roles/nas/tasks/client.yml", "Let write again what somebody has mounted anew to be read alone"): MOUNTED,
