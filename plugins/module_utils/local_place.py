@@ -90,7 +90,8 @@ def _described(path: str, directory: int | None = None) -> str:
         status = os.stat(path, dir_fd=directory, follow_symlinks=False)
     except FileNotFoundError:
         return ""
-    kind = "directory" if stat.S_ISDIR(status.st_mode) else "no directory"
+    others = {stat.S_IFLNK: "symbolic link", stat.S_IFREG: "file"}
+    kind = "directory" if stat.S_ISDIR(status.st_mode) else others.get(stat.S_IFMT(status.st_mode), "special file")
     return f"{kind} {status.st_uid}:{status.st_gid} {stat.S_IMODE(status.st_mode):04o}"
 
 
@@ -157,7 +158,7 @@ def _make_inner(
         changes.append((os.path.join(path, name), before, after))
         if before and not before.startswith(f"directory {account.uid}:"):
             remedy = "Move it out of the way; the directory is made again."
-            raise GpusteadError(f"{path}/{name} is no directory of {account.name}'s ({before})", "one", remedy)
+            raise GpusteadError(f"{path}/{name} is a {before}", f"a directory of {account.name}'s", remedy)
         if check:
             continue
         if not before:
