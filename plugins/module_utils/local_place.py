@@ -61,14 +61,16 @@ def make_top(top: str, check: bool) -> list[tuple[str, str, str]]:
     Raises:
         GpusteadError: somebody else could change its path.
     """
+    top = os.path.normpath(top)
     at = "/"
-    for name in ("", *as_account.steps(top.lstrip("/"))):
+    for name in ("", *as_account.steps(top.lstrip("/")), COPIES):
         at = os.path.join(at, name)
         try:
             status = os.lstat(at)
         except FileNotFoundError:
             break
-        others = status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+        # What others were let into by mistake is closed again below.
+        others = status.st_mode & (stat.S_IWGRP | stat.S_IWOTH) and at not in (top, os.path.join(top, COPIES))
         if not stat.S_ISDIR(status.st_mode) or status.st_uid != 0 or others:
             expected = "a directory that only root can change"
             raise GpusteadError(f"{at}, on the way to {top}", expected, "Set workspace_local_dir to a path of root's.")
@@ -248,10 +250,14 @@ def _copy(top: str, account: Account, wanted: Tree, check: bool) -> list[tuple[s
     """Make the copies as the settings are, in place: a container sees them at once. Only root enters there."""
     folder = os.path.join(top, COPIES, account.name)
     changes = []
-    if _described(folder) != "directory 0:0 0755":
-        changes.append((folder, _described(folder), "directory 0:0 0755"))
+    before, after = _described(folder), "directory 0:0 0755"
+    if before and not before.startswith("directory 0:"):
+        raise GpusteadError(f"{folder} is a {before}", "a directory of root's", "Move it out of the way.")
+    if before != after:
+        changes.append((folder, before, after))
         if not check:
             os.makedirs(folder, 0o755, exist_ok=True)
+            os.chown(folder, 0, 0)
             os.chmod(folder, 0o755)
     there = dict(_present(folder)) if os.path.isdir(folder) else {}
     declared = {path: _copied(account, entry) for path, entry in wanted.items()}
