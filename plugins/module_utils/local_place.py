@@ -12,6 +12,7 @@ import base64
 import hashlib
 import json
 import os
+import shutil
 import stat
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -85,6 +86,15 @@ def make_top(top: str, check: bool) -> list[tuple[str, str, str]]:
                 os.chown(path, 0, 0)
                 os.chmod(path, 0o700)
     return changes
+
+
+def forget_others(top: str, names: Sequence[str], check: bool) -> list[tuple[str, str, str]]:
+    """Remove the copies of settings of accounts that have no place any more; their places stay."""
+    copies = os.path.join(top, COPIES)
+    others = sorted(set(os.listdir(copies)) - set(names)) if os.path.isdir(copies) else []
+    for name in others if not check else ():
+        shutil.rmtree(os.path.join(copies, name))
+    return [(os.path.join(copies, name), "copies of settings", "") for name in others]
 
 
 def _described(path: str, directory: int | None = None) -> str:

@@ -130,6 +130,9 @@ def test_settings_are_copied_as_they_are_and_follow(top: Path, account: Account)
     assert (copies / ".gitconfig").read_text() == "[other]\n"
     assert sorted(path.name for path in copies.rglob("*")) == [".config", ".gitconfig", "lua", "nvim"]
     assert copies.stat().st_ino == inode
+    assert local_place.forget_others(str(top), ["ada"], check=False) == []
+    assert len(local_place.forget_others(str(top), ["bob"], check=False)) == 1
+    assert (list((top / ".settings").iterdir()), (top / "ada").is_dir()) == ([], True)
 
 
 def fifo(home: Path, _top: Path) -> None:
