@@ -12,6 +12,7 @@ import base64
 import hashlib
 import json
 import os
+import shutil
 import stat
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -61,14 +62,16 @@ def make_top(top: str, check: bool) -> list[tuple[str, str, str]]:
     Raises:
         GpusteadError: somebody else could change its path.
     """
+    top = os.path.normpath(top)
     at = "/"
-    for name in ("", *as_account.steps(top.lstrip("/"))):
+    for name in ("", *as_account.steps(top.lstrip("/")), COPIES):
         at = os.path.join(at, name)
         try:
             status = os.lstat(at)
         except FileNotFoundError:
             break
-        others = status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+        # What others were let into by mistake is closed again below.
+        others = status.st_mode & (stat.S_IWGRP | stat.S_IWOTH) and at not in (top, os.path.join(top, COPIES))
         if not stat.S_ISDIR(status.st_mode) or status.st_uid != 0 or others:
             expected = "a directory that only root can change"
             raise GpusteadError(f"{at}, on the way to {top}", expected, "Set workspace_local_dir to a path of root's.")
@@ -85,12 +88,22 @@ def make_top(top: str, check: bool) -> list[tuple[str, str, str]]:
     return changes
 
 
+def forget_others(top: str, names: Sequence[str], check: bool) -> list[tuple[str, str, str]]:
+    """Remove the copies of settings of accounts that have no place any more; their places stay."""
+    copies = os.path.join(top, COPIES)
+    others = sorted(set(os.listdir(copies)) - set(names)) if os.path.isdir(copies) else []
+    for name in others if not check else ():
+        shutil.rmtree(os.path.join(copies, name))
+    return [(os.path.join(copies, name), "copies of settings", "") for name in others]
+
+
 def _described(path: str, directory: int | None = None) -> str:
     try:
         status = os.stat(path, dir_fd=directory, follow_symlinks=False)
     except FileNotFoundError:
         return ""
-    kind = "directory" if stat.S_ISDIR(status.st_mode) else "no directory"
+    others = {stat.S_IFLNK: "symbolic link", stat.S_IFREG: "file"}
+    kind = "directory" if stat.S_ISDIR(status.st_mode) else others.get(stat.S_IFMT(status.st_mode), "special file")
     return f"{kind} {status.st_uid}:{status.st_gid} {stat.S_IMODE(status.st_mode):04o}"
 
 
@@ -157,7 +170,7 @@ def _make_inner(
         changes.append((os.path.join(path, name), before, after))
         if before and not before.startswith(f"directory {account.uid}:"):
             remedy = "Move it out of the way; the directory is made again."
-            raise GpusteadError(f"{path}/{name} is no directory of {account.name}'s ({before})", "one", remedy)
+            raise GpusteadError(f"{path}/{name} is a {before}", f"a directory of {account.name}'s", remedy)
         if check:
             continue
         if not before:
@@ -247,10 +260,14 @@ def _copy(top: str, account: Account, wanted: Tree, check: bool) -> list[tuple[s
     """Make the copies as the settings are, in place: a container sees them at once. Only root enters there."""
     folder = os.path.join(top, COPIES, account.name)
     changes = []
-    if _described(folder) != "directory 0:0 0755":
-        changes.append((folder, _described(folder), "directory 0:0 0755"))
+    before, after = _described(folder), "directory 0:0 0755"
+    if before and not before.startswith("directory 0:"):
+        raise GpusteadError(f"{folder} is a {before}", "a directory of root's", "Move it out of the way.")
+    if before != after:
+        changes.append((folder, before, after))
         if not check:
             os.makedirs(folder, 0o755, exist_ok=True)
+            os.chown(folder, 0, 0)
             os.chmod(folder, 0o755)
     there = dict(_present(folder)) if os.path.isdir(folder) else {}
     declared = {path: _copied(account, entry) for path, entry in wanted.items()}

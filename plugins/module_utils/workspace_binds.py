@@ -192,7 +192,8 @@ def _mounted(bind: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _directory(name: str, owner: str, mode: str) -> dict[str, Any]:
-    return {"name": name, "keep": True, "expect": {"type": "directory", "owner": owner, "mode": mode}}
+    # Its kind, never what is in it: an account could have put a file there.
+    return {"name": name, "keep": True, "content": False, "expect": {"type": "directory", "owner": owner, "mode": mode}}
 
 
 def settled(

@@ -22,7 +22,7 @@ options:
     type: path
     required: true
   places:
-    description: The accounts.
+    description: The accounts, all of them. Copies of the settings of others are removed; their places stay.
     type: list
     elements: dict
     required: true
@@ -110,6 +110,7 @@ def main() -> None:
     done = {}
     try:
         changes = library.make_top(top, check)
+        changes += library.forget_others(top, [place["name"] for place in module.params["places"]], check)
         for place in module.params["places"]:
             account = library.Account(place["name"], place["uid"], place["gid"], place["homes"])
             found = library.settle(top, account, place["directories"], place["settings"], check)

@@ -10,7 +10,10 @@ import pytest
 from conftest import Lab
 from support import STATE, logins, members, recap, receipts, roles_run, site, stale
 
-ROLES = ["accounts", "base", "docker", "firewall", "images", "nas", "nvidia", "registry", "ssh_mesh", "workspace"]
+ROLES = [
+    *("accounts", "base", "binds", "docker", "firewall", "images", "nas", "nvidia", "registry", "ssh_mesh"),
+    "workspace",
+]
 
 # What is done to a node, the role whose output it is, and the output.
 TAMPERS: list[tuple[str, str, str]] = [

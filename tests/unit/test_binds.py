@@ -16,6 +16,7 @@ import yaml
 from ansible_collections.gpustead.cluster.plugins.module_utils import binds
 from ansible_collections.gpustead.cluster.plugins.module_utils.binds import Bind
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
+from ansible_collections.gpustead.cluster.plugins.module_utils.probes import Host, observe
 
 ADA, BOB = 61500, 61501
 _NEWNS = 0x20000
@@ -198,6 +199,26 @@ def test_nothing_is_bound_from_a_share_that_is_not_mounted(tmp_path: Path, run: 
     outcome = settle(run, homes(tmp_path / "nas")[:1])
     assert outcome.mounted == []
     assert "nothing is mounted on" in outcome.refused[0]["what"]
+
+
+def test_a_receipt_sees_what_became_of_a_mount(share: Path, run: Path) -> None:
+    about = {"name": str(run / "w/ada"), "root": str(share)}
+
+    def seen() -> Any:
+        return observe([("bind", about)], Host())[f"bind {about['name']}"]
+
+    assert seen() is None
+    settle(run, homes(share))
+    first = seen()
+    assert (first["root"], first["nosuid"], first["nodev"], first["current"]) == ("/users/ada", True, True, True)
+    mount("-o", "remount,bind,suid,ro", run / "w/ada")
+    assert (seen()["nosuid"], seen()["read_only"]) == (False, True)
+    settle(run, homes(share))
+    assert seen() == first
+    link_to_root(share)
+    assert seen()["root"] == "/users/.a"
+    mount("-t", "tmpfs", "other", share)  # the share is mounted anew
+    assert not seen()["current"]
 
 
 def suid_works(program: Path) -> bool:

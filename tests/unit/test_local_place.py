@@ -61,8 +61,14 @@ def test_the_place_is_the_accounts_and_nobody_elses_enters(top: Path, account: A
     assert ((top / "ada/cache").stat().st_uid, stat.S_IMODE((top / "ada").stat().st_mode)) == (UID, 0o700)
     assert local_place.settle(str(top), account, ["cache"], None, check=False).changes == []
     assert local_place.make_top(str(top), check=False) == []
-    top.chmod(0o711)
+    top.chmod(0o777)
     assert len(local_place.make_top(str(top), check=True)) == 1
+    assert len(local_place.make_top(str(top), check=False)) == 1
+    assert stat.S_IMODE(top.stat().st_mode) == 0o700
+    (top / ".settings").rmdir()
+    (top / ".settings").symlink_to(top)
+    with pytest.raises(GpusteadError, match="settings, on the way"):
+        local_place.make_top(str(top), check=False)
 
 
 @pytest.mark.parametrize("kind", ["link", "file", "fifo", "another's"])
@@ -124,6 +130,9 @@ def test_settings_are_copied_as_they_are_and_follow(top: Path, account: Account)
     assert (copies / ".gitconfig").read_text() == "[other]\n"
     assert sorted(path.name for path in copies.rglob("*")) == [".config", ".gitconfig", "lua", "nvim"]
     assert copies.stat().st_ino == inode
+    assert local_place.forget_others(str(top), ["ada"], check=False) == []
+    assert len(local_place.forget_others(str(top), ["bob"], check=False)) == 1
+    assert (list((top / ".settings").iterdir()), (top / "ada").is_dir()) == ([], True)
 
 
 def fifo(home: Path, _top: Path) -> None:

@@ -104,6 +104,10 @@ CASES: Sequence[Case] = (
     Case(r"accounts/user ada$", FILES, "gpasswd -d {} ml"),  # her processes run: her number cannot change
     Case(r"accounts/user ", FILES, "usermod -u 1777 {}"),
     Case(r"accounts/lines ", FILES, "sed -i 1d {}"),
+    # binds
+    Case(r"binds/unit ", FILES, "systemctl -q disable {}"),
+    Case(r"binds/file \S+(\.py|\.service|/gpustead-binds)$", FILES, APPEND),
+    Case(r"binds/file /usr/local/lib/gpustead\S*$", FILES, "chmod 0777 {}"),
     # docker
     Case(r"docker/file /etc/docker/daemon.json$", FILES, "chmod 0600 {}"),
     Case(r"docker/json_keys ", FILES, "sed -i s/50m/60m/ {}"),
@@ -149,9 +153,10 @@ CASES: Sequence[Case] = (
     Case(r"registry/unit ", RUNNING, "systemctl stop {}"),
     Case(r"registry/file \S+(/cache.conf|/cache.htpasswd|/hosts.toml|-cache.service)$", FILES, APPEND),
     # images
-    Case(r"images/tree ", FILES, "echo tampered > {}/tampered"),
+    Case(r"(images|workspace)/tree ", FILES, "echo tampered > {}/tampered"),
     Case(r"images/image ", RUNNING, "docker tag {} tampered/with:it && docker rmi {}"),
     # workspace, ssh_mesh
+    Case(r"/bind ", RUNNING, ("umount -l {} && rmdir {}", "mount -o remount,bind,suid {}")),
     Case(r"ssh_mesh/certificate ", FILES, EXPIRED_SSH),
     Case(r"ssh_mesh/file \S+-cert.pub$", RUNNING, "chmod 0600 {}"),
     Case(r"/container \S+/jupyter$", FILES, CONTAINER + "docker update --memory 3g --memory-swap 3g $c"),
