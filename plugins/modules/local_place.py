@@ -75,9 +75,10 @@ settings:
   returned: success
   type: dict
 refused:
-  description: By account, why its place cannot be used.
+  description: Places that cannot be used, each with C(name) of the account, C(what), C(expected) and C(remedy).
   returned: success
-  type: dict
+  type: list
+  elements: dict
 left_out:
   description: The settings that were not copied, and why.
   returned: success
@@ -123,7 +124,11 @@ def main() -> None:
         changed=bool(changes),
         diff={"before": before, "after": after},
         settings={name: found.settings for name, found in done.items()},
-        refused={name: shown(found.refused) for name, found in done.items() if found.refused},
+        refused=[
+            {"name": name, "what": error.what, "expected": error.expected, "remedy": error.remedy}
+            for name, error in ((name, found.refused) for name, found in done.items())
+            if error
+        ],
         left_out=[shown(reason) for found in done.values() for reason in found.left_out],
     )
 
