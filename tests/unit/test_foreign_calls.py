@@ -86,7 +86,6 @@ ALLOWED: dict[str, dict[str, str]] = {
     "module_utils/preflight.py": {"_check_login": CONTROLLER},
     "module_utils/pinned_file.py": all_of(PRIVATE, "fetch", "has"),
     "module_utils/port_holders.py": all_of(SYSTEM, "_names", "_processes", "holders"),
-    "module_utils/preflight.py": {"_check_login": CONTROLLER},
     "module_utils/probes/__init__.py": {
         "_Child._work": "the pipe to who asked",
         "_apart": SYSTEM,
