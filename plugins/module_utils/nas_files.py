@@ -237,7 +237,7 @@ def observe(root: str, entry: Entry) -> Found:
         raise GpusteadError(
             f"{path} belongs to uid {found.owner}",
             f"uid {entry.owner}",
-            f"{aside(path, above.st_uid, above.st_gid)} Or give it to its owner on the NAS server: chown {ids}",
+            f"{aside(path, above.st_uid, above.st_gid)}; or give it to its owner on the NAS server: chown {ids}",
         )
     # Who has a second name for a file would lose that, too; what is written anew takes nothing from them.
     if found.owner != entry.owner and entry.state == "existing" and found.names > _names_of_a_file(root):
