@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from path_calls import called_by, touches
+from ansible_collections.gpustead.cluster.tests.unit.path_calls import called_by, touches
 
 ROOT = Path(__file__).parents[2]
 

@@ -8,7 +8,17 @@ from typing import Any
 
 import pytest
 import yaml
-from foreign_paths import PATHS, ROOT, Scope, Task, mentions, paths_of, read_tasks, scopes, strings
+from ansible_collections.gpustead.cluster.tests.unit.foreign_paths import (
+    PATHS,
+    ROOT,
+    Scope,
+    Task,
+    mentions,
+    paths_of,
+    read_tasks,
+    scopes,
+    strings,
+)
 
 # Roles that do not work as root on hosts of a cluster.
 ELSEWHERE = {
