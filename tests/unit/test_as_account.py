@@ -315,10 +315,15 @@ def test_many_open_files_and_children_that_nobody_waits_for_are_no_obstacle(home
 
 def test_the_child_ends_with_who_asked() -> None:
     reader, writer = os.pipe()
+
+    def tell_and_wait() -> None:
+        os.write(writer, str(os.getpid()).encode())
+        time.sleep(60)
+
     asks = os.fork()
     if asks == 0:
         try:
-            as_account.run(lambda: [os.write(writer, str(os.getpid()).encode()), time.sleep(60)], ADA)
+            as_account.run(tell_and_wait, ADA)
         finally:
             os._exit(0)
     os.close(writer)

@@ -8,7 +8,17 @@ from typing import Any
 
 import pytest
 import yaml
-from foreign_paths import PATHS, ROOT, Scope, Task, mentions, paths_of, read_tasks, scopes, strings
+from ansible_collections.gpustead.cluster.tests.unit.foreign_paths import (
+    PATHS,
+    ROOT,
+    Scope,
+    Task,
+    mentions,
+    paths_of,
+    read_tasks,
+    scopes,
+    strings,
+)
 
 # Roles that do not work as root on hosts of a cluster.
 ELSEWHERE = {
@@ -27,6 +37,7 @@ OURS = {
     "nas_files": "as the owner of each entry",
     "node_records_info": "as the account that owns the board",
     "node_verify": "each file as who may read it",
+    "receipt_write": "words of what was refused; what it looks at stands in meta/receipt.yml",
     "share_read_info": "as the account that is named",
     "uid_match": "through descriptors alone, each id from the descriptor that it is given to",
 }

@@ -31,7 +31,17 @@ from ansible_collections.gpustead.cluster.plugins.module_utils import (
 )
 from ansible_collections.gpustead.cluster.plugins.module_utils.as_account import Identity
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
-from hostile_trees import ADA, ADAS_NEXT, BOB, CARL, SERVICE, Canary, Names, attacked, plant
+from ansible_collections.gpustead.cluster.tests.unit.hostile_trees import (
+    ADA,
+    ADAS_NEXT,
+    BOB,
+    CARL,
+    SERVICE,
+    Canary,
+    Names,
+    attacked,
+    plant,
+)
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="takes the ids of other users")
 SEED = int(os.environ.get("GPUSTEAD_FUZZ_SEED", "17"))
