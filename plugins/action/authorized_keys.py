@@ -45,12 +45,14 @@ class ActionModule(ActionBase):
         return answer
 
     def _taken_back(self, task_vars: dict[str, Any] | None) -> bool:
-        """Wait until the host lets in again, by what it had before."""
+        """Wait until the host has what it had before.
+
+        Over the connection that is there as long as it lasts: sshd shuts out whoever knocks in vain too often.
+        """
         deadline = time.monotonic() + PATIENCE
+        time.sleep(SECONDS)
         while time.monotonic() < deadline:
-            time.sleep(2)
-            if trouble(self):
-                continue
+            time.sleep(5)
             try:
                 answer = self._on_host("asked", task_vars)
             except AnsibleConnectionFailure:
