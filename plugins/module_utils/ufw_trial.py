@@ -23,7 +23,7 @@ Run = Callable[[Sequence[str]], "tuple[int, str, str]"]
 FOLDER = "/run/gpustead/firewall"
 UNIT = "gpustead-firewall-takeback"
 # Until the rules are taken back. With what that takes, and a login that is tried twice, well within a minute.
-SECONDS = 45
+SECONDS = 40
 FAMILIES = ("iptables", "ip6tables")
 _OURS = re.compile(r"(ufw6?-|gpustead-).+|DOCKER-USER")
 # POSIX sh: it must run when all that we put on the host is gone. Who makes `decided` has decided.

@@ -13,7 +13,7 @@ author: gpustead developers
 description:
   - With C(state=noted) the files of ufw and the kernel's rules are kept in C(/run/gpustead/firewall). From then on
     M(gpustead.cluster.ufw_rules), M(gpustead.cluster.ufw_live), M(gpustead.cluster.ufw_openings) and
-    M(gpustead.cluster.ufw_enabled) start, before each change, a service on the host that puts them back after 45 s.
+    M(gpustead.cluster.ufw_enabled) start, before each change, a service on the host that puts them back after 40 s.
   - With C(state=proved) the controller logs in over a connection of its own, past the one that stands
     (C(ControlPath=none), through jump hosts and with all else that the host's connection has), and stops that service.
     If it cannot log in, it waits until the rules were taken back and fails with the reason.
