@@ -75,9 +75,10 @@ settings:
   returned: success
   type: dict
 refused:
-  description: By account, why its place cannot be used.
+  description: Accounts whose place cannot be used (C(name)), with C(what), C(expected) and C(remedy).
   returned: success
-  type: dict
+  type: list
+  elements: dict
 left_out:
   description: The settings that were not copied, and why.
   returned: success
@@ -123,9 +124,13 @@ def main() -> None:
         changed=bool(changes),
         diff={"before": before, "after": after},
         settings={name: found.settings for name, found in done.items()},
-        refused={name: shown(found.refused) for name, found in done.items() if found.refused},
+        refused=[{"name": name, **_told(found.refused)} for name, found in done.items() if found.refused],
         left_out=[shown(reason) for found in done.values() for reason in found.left_out],
     )
+
+
+def _told(error: GpusteadError) -> dict[str, str]:
+    return {"what": shown(error.what), "expected": shown(error.expected), "remedy": shown(error.remedy)}
 
 
 if __name__ == "__main__":

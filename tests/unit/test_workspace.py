@@ -41,7 +41,7 @@ PLAYBOOK = """
   gather_facts: false
   vars:
     ansible_python_interpreter: "{{ ansible_playbook_python }}"
-    __workspace_placed: {settings: {ada: [.gitconfig], bob: []}, refused: {}}
+    __workspace_placed: {settings: {ada: [.gitconfig], bob: []}, refused: []}
     __workspace_mounted: "{{ test_mounted | default({'refused': [], 'missing': [], 'replaced': []}) }}"
   tasks:
     - ansible.builtin.include_role:
@@ -67,7 +67,6 @@ PLAYBOOK = """
           files: "{{ __workspace_host_files + __workspace_host_keys }}"
           shared: "{{ __workspace_shared_files | map(attribute='name') }}"
           bound: "{{ __workspace_plan.receipt }}"
-          complaints: "{{ __workspace_plan.complaints }}"
           former_projects: "{{ __workspace_former_projects }}"
           former_files: "{{ __workspace_former_files }}"
 """
