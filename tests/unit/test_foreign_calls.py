@@ -64,7 +64,7 @@ ALLOWED: dict[str, dict[str, str]] = {
     "module_utils/leftovers.py": all_of(SYSTEM, "_entries", "remove"),
     "module_utils/local_place.py": {
         **all_of(WORK, "_make_inner", "_take"),
-        **all_of(OURS, "_copy", "_described", "_make_place", "_present", "_put", "make_top"),
+        **all_of(OURS, "_copy", "_described", "_make_place", "_present", "_put", "forget_others", "make_top"),
     },
     "module_utils/mesh_user_key.py": {"generate": PRIVATE},
     "module_utils/nas_files.py": all_of(
