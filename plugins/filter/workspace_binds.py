@@ -95,7 +95,7 @@ EXAMPLES = r"""
 RETURN = r"""
 _value:
   description:
-    - C(binds), for the module. C(receipt), what a receipt vouches for. C(refused), what was, as modules say it.
+    - C(binds), for the module. C(receipt), what a receipt vouches for.
     - C(of), by owner, with C(binds) and C(local) (of profile local), each with C(name), C(host), C(path) and
       C(read_only); C(guests), those who do not come in as their home is missing; C(refused), why there can be no
       workspace, or empty.
@@ -112,8 +112,7 @@ def workspace_binds(
 ) -> dict[str, Any]:
     host = library.Site(**site)
     refused, missing = ((mounted or {}).get(key) or [] for key in ("refused", "missing"))
-    placeless = (placed or {}).get("refused") or []
-    no_place = {one["name"]: library.words(one) for one in placeless}
+    no_place = {one["name"]: library.words(one) for one in (placed or {}).get("refused") or []}
     try:
         found = library.plan(workspaces, mounts, host)
     except GpusteadError as error:
@@ -121,7 +120,6 @@ def workspace_binds(
     return {
         "binds": found["binds"],
         "receipt": library.receipt(workspaces, found["binds"], host),
-        "refused": [*refused, *placeless],
         "of": {
             one["owner"]: library.settled(
                 found["of"][one["owner"]],

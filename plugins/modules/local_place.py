@@ -75,7 +75,7 @@ settings:
   returned: success
   type: dict
 refused:
-  description: Places that cannot be used, each with C(name) of the account, C(what), C(expected) and C(remedy).
+  description: Accounts whose place cannot be used (C(name)), with C(what), C(expected) and C(remedy).
   returned: success
   type: list
   elements: dict
@@ -124,13 +124,13 @@ def main() -> None:
         changed=bool(changes),
         diff={"before": before, "after": after},
         settings={name: found.settings for name, found in done.items()},
-        refused=[
-            {"name": name, "what": error.what, "expected": error.expected, "remedy": error.remedy}
-            for name, error in ((name, found.refused) for name, found in done.items())
-            if error
-        ],
+        refused=[{"name": name, **_told(found.refused)} for name, found in done.items() if found.refused],
         left_out=[shown(reason) for found in done.values() for reason in found.left_out],
     )
+
+
+def _told(error: GpusteadError) -> dict[str, str]:
+    return {"what": shown(error.what), "expected": shown(error.expected), "remedy": shown(error.remedy)}
 
 
 if __name__ == "__main__":

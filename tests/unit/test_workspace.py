@@ -67,7 +67,6 @@ PLAYBOOK = """
           files: "{{ __workspace_host_files + __workspace_host_keys }}"
           shared: "{{ __workspace_shared_files | map(attribute='name') }}"
           bound: "{{ __workspace_plan.receipt }}"
-          refused: "{{ __workspace_plan.refused }}"
           former_projects: "{{ __workspace_former_projects }}"
           former_files: "{{ __workspace_former_files }}"
 """
@@ -317,7 +316,7 @@ LOCAL = "docker compose --file compose.yml --file compose.local.yml --profile lo
 PRUNE = "docker {} prune --force --filter label={}={}"
 BUILD = (
     f"docker buildx build --load --build-context parent=docker-image://{IMAGE}"
-    " --label org.gpustead.project={} --tag gpustead-local/{} './x'"
+    " --label org.gpustead.project={} --tag gpustead-local/{} ./x"
 )
 MADE: dict[str, tuple[list[str], list[str]]] = {
     "up": (["up"], [f"{SERVER} up --detach --wait"]),
