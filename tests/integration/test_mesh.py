@@ -27,7 +27,7 @@ def stray_sshd(lab: Lab) -> Iterator[Host]:
     script = (
         "rm -f /tmp/stray /tmp/stray.pub; ssh-keygen -q -t ed25519 -N '' -f /tmp/stray && "
         f"/usr/sbin/sshd -p {STRAY_PORT} -h /tmp/stray -o PidFile=/tmp/stray.pid "
-        "-o AuthorizedKeysFile=/mesh/authorized_keys -f /dev/null"
+        "-o AuthorizedKeysFile=/etc/gpustead/ssh/authorized_keys.d/%u -f /dev/null"
     )
     started = node.compose(*MESH, f'sh -c "{script}"', user="root")
     assert started.rc == 0, started.stderr

@@ -102,6 +102,7 @@ CASES: Sequence[Case] = (
     Case(r"nas/export ", RUNNING, "exportfs -ua"),
     # accounts
     Case(r"accounts/user ada$", FILES, "gpasswd -d {} ml"),  # her processes run: her number cannot change
+    Case(r"accounts/user gpustead$", FILES, "usermod -s /bin/bash {}"),  # a system account is not renumbered
     Case(r"accounts/user ", FILES, "usermod -u 1777 {}"),
     Case(r"accounts/lines ", FILES, "sed -i 1d {}"),
     # binds
@@ -206,8 +207,8 @@ def command(case: Case, output: Output, options: dict[str, object], turn: int) -
         return chosen.format(project=project, service=service)
     line = chosen if chosen == EXPIRED_X509 else chosen.replace("{0}", "{}")
     line = line.replace("{}", shlex.quote(name))
-    uid = options.get("as")
-    return f"setpriv --reuid {uid} --regid {uid} --clear-groups sh -c {shlex.quote(line)}" if uid else line
+    uid, _, gid = str(options.get("as") or "").partition(":")
+    return f"setpriv --reuid {uid} --regid {gid or uid} --clear-groups sh -c {shlex.quote(line)}" if uid else line
 
 
 def goes_along(finding: Output, cases: dict[Output, Case]) -> bool:
