@@ -362,7 +362,8 @@ def put(
         owner: uid and gid that it is given to, before it is in its place.
         exclusive: do not replace: raises FileExistsError where something is.
     """
-    temporary = f".{name[:200]}.{secrets.token_hex(6)}.tmp"
+    # Names are limited in bytes.
+    temporary = f".{os.fsdecode(os.fsencode(name)[:200])}.{secrets.token_hex(6)}.tmp"
     file = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _SAFELY, 0o600, dir_fd=directory)
     try:
         with os.fdopen(file, "wb") as out:

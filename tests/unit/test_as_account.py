@@ -234,6 +234,16 @@ def test_an_exclusive_file_replaces_nothing_and_root_gives_away_what_it_writes(h
     assert "file" in os.listdir(home) and not any(name.endswith(".tmp") for name in os.listdir(home))
 
 
+@pytest.mark.parametrize("name", ["x" * 255, "€" * 85, "\udcff" * 255])
+def test_a_file_of_a_long_name_is_replaced_too(home: Path, name: str) -> None:
+    def work() -> None:
+        with as_account.parent(str(home), name) as (directory, last):
+            as_account.put(directory, last, b"new\n", 0o640)
+
+    as_account.run(work, ADA)
+    assert os.listdir(home) == [name]
+
+
 def test_no_descriptor_and_no_child_stays(home: Path) -> None:
     theirs(home / "file")
     before = len(os.listdir("/proc/self/fd"))

@@ -37,7 +37,6 @@ OURS = {
     "nas_files": "as the owner of each entry",
     "node_records_info": "as the account that owns the board",
     "node_verify": "each file as who may read it",
-    "receipt_write": "words of what was refused; what it looks at stands in meta/receipt.yml",
     "share_read_info": "as the account that is named",
     "uid_match": "through descriptors alone, each id from the descriptor that it is given to",
 }
