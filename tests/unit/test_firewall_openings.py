@@ -233,6 +233,12 @@ def test_what_is_surely_closed(rule: str, closed: list[str], tmp_path: Path) -> 
     ("old", "new", "said"),
     [
         (":INPUT DROP", ":INPUT ACCEPT", "the policy of iptables's INPUT"),
+        # What `ufw default allow` leaves beside that.
+        (
+            "-A ufw-track-output ",
+            "-A ufw-track-input -p tcp -m conntrack --ctstate NEW -j ACCEPT\n-A ufw-track-output ",
+            "the policy of iptables's INPUT",
+        ),
         ("-A DOCKER-USER -j gpustead-forward\n", "", "reached past gpustead-forward"),
         ("-A FORWARD -j DOCKER-USER\n", "", "reached past gpustead-forward"),
         (DNAT, "", "reached past gpustead-forward"),  # a bridge with a name of somebody's choice

@@ -28,6 +28,8 @@ _KNOWN_MATCHES = ("tcp", "udp", "multiport", "conntrack", "state", "addrtype", "
 _STATES = {"NEW", "ESTABLISHED", "RELATED", "INVALID", "UNTRACKED", "SNAT", "DNAT"}
 # What Docker puts into FORWARD for each of its bridges, before version 28.
 _OF_A_BRIDGE = re.compile(r"-i (\S+) (?:! )?-o \1 -j ACCEPT")
+# Where ufw carries out its default policy.
+_POLICY = re.compile(r"ufw6?-(track|skip-to-policy)-(input|forward)")
 _DEEP = 64  # chains within chains; the kernel allows fewer
 
 
@@ -423,6 +425,8 @@ def _culprit(path: Sequence[tuple[str, _Rule]]) -> tuple[str, str]:
     chain, rule = next((step for step in reversed(path) if not step[1].plain), path[-1])
     if chain.startswith("DOCKER") and chain != "DOCKER-USER":
         return "DOCKER", ""
+    if _POLICY.fullmatch(chain):
+        return chain.rpartition("-")[2].upper(), ""
     if chain == "FORWARD" and _OF_A_BRIDGE.fullmatch(rule.text):
         return "DOCKER", ""
     return chain, rule.text
