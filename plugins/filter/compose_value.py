@@ -30,7 +30,8 @@ EXAMPLES = r"""
 
 RETURN = r"""
 _value:
-  description: The text, such as C({"PASSWORD": "a$$b"}).
+  description: The text.
+  sample: '{"PASSWORD": "a$$b"}'
   type: str
 """
 
