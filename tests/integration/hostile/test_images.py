@@ -157,7 +157,7 @@ def test_a_node_runs_no_image_of_an_accounts_choice(lab: Lab) -> None:
     evil["workspace"]["ref"] = f"evil.example:5000/gpustead/x@sha256:{'a' * 64}"
     texts = [
         json.dumps(evil),
-        "[" * 200000,
+        "[" * 60_000,
         '{"schema": 1, "layers": [{}], "history": []}',
         before + "\x1b]0;owned\x07",
     ]
