@@ -145,10 +145,11 @@ def parse(raw: Mapping[str, Any]) -> Bind:
 def mounts(text: str | None = None) -> dict[str, Mounted]:
     """What is mounted, by path; of several on top of each other the one that is seen."""
     if text is None:
-        with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
+        with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape", newline="\n") as file:
             text = file.read()
     stacks: dict[str, dict[str, tuple[str, Mounted]]] = {}
-    for line in text.splitlines():
+    # Accounts mount, too (FUSE), and choose the path; the kernel escapes blanks, tabs and \n in it, nothing else.
+    for line in filter(None, text.split("\n")):
         before, _, after = line.partition(" - ")
         number, above, device, subtree, path, options, *tags = before.split(" ")
         fstype, source, *_ = [*after.split(" "), "", ""]

@@ -90,6 +90,14 @@ def test_each_place_is_mounted_once_without_setuid_and_devices(share: Path, run:
     assert not (run / "w/ada").exists()
 
 
+@pytest.mark.parametrize("name", ["a\x0bb", "a\x0cb", "a\x85b", "a\u2028b", "a\rb", os.fsdecode(b"\xff - \\")])
+def test_an_accounts_own_mount_stops_nothing(name: str, share: Path, run: Path, tmp_path: Path) -> None:
+    (tmp_path / name).mkdir()
+    mount("-t", "tmpfs", "fuse", tmp_path / name)
+    assert settle(run, homes(share)).mounted == ["ada", "bob"]
+    assert str(tmp_path / name) in binds.mounts()
+
+
 def link_to_root(share: Path) -> None:
     (share / "users/ada").rename(share / "users/.a")
     (share / "users/ada").symlink_to("/")
