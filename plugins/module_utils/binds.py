@@ -241,14 +241,15 @@ def _cover(place: int) -> None:
 
 
 def _refuse_who_is_inside(place: str) -> None:
-    """Raise where somebody entered a place, or opened what is in it, before it was covered: they see it as it was.
+    """Raise where somebody entered a place, or opened what is in it, before it was covered, or closed to all but root:
+    they see it as it was.
 
     Root in a container would leave a program there that makes them root of the host.
     """
     found = sorted(_inside(os.fsencode(place)))
     if found:
         some = ", ".join(f"{pid} of uid {uid} ({path})" for pid, uid, path in found[:5])
-        what = f"processes have been in {place} since before setuid programs were taken from it: {some}"
+        what = f"processes have been in {place} since before containers were to write there: {some}"
         remedy = f"End them (kill {' '.join(str(pid) for pid, _, _ in found[:20])}), then run again."
         raise GpusteadError(what, "nobody to be in there", remedy)
 
@@ -396,11 +397,12 @@ def _settle(bind: Bind, target: str, check: bool) -> str:
             return "replaced" if target in seen else "new"
         if bind.cover:
             _cover(place)
-            _refuse_who_is_inside(bind.source)
             os.close(place)
             place = open_place(bind)
             if not _is_harmless(os.fstatvfs(place).f_flag):
                 raise GpusteadError(f"{bind.source} was exchanged meanwhile", "it to stay", "See who does that.")
+        if not bind.mounted and not bind.read_only:
+            _refuse_who_is_inside(bind.source)
         _detach(target)
         try:
             if stat.S_ISDIR(status.st_mode):

@@ -308,6 +308,23 @@ def test_who_was_in_a_place_before_keeps_containers_out_of_it(how: str, tmp_path
         late.stdin.close()
 
 
+def test_who_was_in_a_place_before_it_was_closed_keeps_containers_out_of_it(tmp_path: Path, run: Path) -> None:
+    """An earlier release let accounts enter the places on a node."""
+    place = tmp_path / "local/ada"
+    place.mkdir(parents=True)
+    os.chown(place, ADA, ADA)
+    bind = Bind("local-ada", str(tmp_path / "local"), "ada", owner=ADA, propagation="private")
+    for folder in (tmp_path, *tmp_path.parents):
+        folder.chmod(folder.stat().st_mode | 0o011)
+    with subprocess.Popen(["cat"], stdin=subprocess.PIPE, cwd=place, user=ADA, group=ADA) as early:
+        (tmp_path / "local").chmod(0o700)
+        refused = settle(run, [bind]).refused
+        assert f"{early.pid} of uid {ADA}" in refused[0]["what"]
+        assert early.stdin
+        early.stdin.close()
+    assert settle(run, [bind]).refused == []
+
+
 def test_what_must_never_be_bound_is_known_by_whatever_name(tmp_path: Path, run: Path) -> None:
     secret, other = tmp_path / "secret", tmp_path / "other"
     (secret / "in").mkdir(parents=True)
