@@ -301,8 +301,7 @@ def test_who_was_in_a_place_before_keeps_containers_out_of_it(how: str, tmp_path
             assert f"{process.pid} of uid {ADA}" in outcome.refused[0]["what"]
             assert f"kill {process.pid}" in outcome.refused[0]["remedy"]
         process.stdin.close()
-    after = {"cwd": place, "user": ADA, "group": ADA}
-    with subprocess.Popen(["cat"], stdin=subprocess.PIPE, **after) as late:
+    with subprocess.Popen(["cat"], stdin=subprocess.PIPE, cwd=place, user=ADA, group=ADA) as late:
         assert settle(run, [bind]).refused == []
         assert late.stdin
         late.stdin.close()
