@@ -318,7 +318,7 @@ LOCAL = "docker compose --file compose.yml --file compose.local.yml --profile lo
 PRUNE = "docker {} prune --force --filter label={}={}"
 BUILD = (
     f"docker buildx build --load --build-context parent=docker-image://{IMAGE}"
-    " --label org.gpustead.project={} --tag gpustead-local/{} ./x"
+    " --label org.gpustead.project={} --tag gpustead-local/{} './x'"
 )
 MADE: dict[str, tuple[list[str], list[str]]] = {
     "up": (["up"], [f"{SERVER} up --detach --wait"]),
