@@ -145,10 +145,11 @@ def parse(raw: Mapping[str, Any]) -> Bind:
 def mounts(text: str | None = None) -> dict[str, Mounted]:
     """What is mounted, by path; of several on top of each other the one that is seen."""
     if text is None:
-        with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
+        with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape", newline="\n") as file:
             text = file.read()
     stacks: dict[str, dict[str, tuple[str, Mounted]]] = {}
-    for line in text.splitlines():
+    # Accounts mount, too (FUSE), and choose the path; the kernel escapes blanks, tabs and \n in it, nothing else.
+    for line in filter(None, text.split("\n")):
         before, _, after = line.partition(" - ")
         number, above, device, subtree, path, options, *tags = before.split(" ")
         fstype, source, *_ = [*after.split(" "), "", ""]
@@ -237,6 +238,60 @@ def _cover(place: int) -> None:
         _system(_MOVE_MOUNT, "move_mount", tree, b"", place, b"", how)
     finally:
         os.close(tree)
+
+
+def _refuse_who_is_inside(place: str) -> None:
+    """Raise where somebody entered a place, or opened what is in it, before it was covered, or closed to all but root:
+    they see it as it was.
+
+    Root in a container would leave a program there that makes them root of the host.
+    """
+    found = sorted(_inside(os.fsencode(place)))
+    if found:
+        some = ", ".join(f"{pid} of uid {uid} ({path})" for pid, uid, path in found[:5])
+        what = f"processes have been in {place} since before containers were to write there: {some}"
+        remedy = f"End them (kill {' '.join(str(pid) for pid, _, _ in found[:20])}), then run again."
+        raise GpusteadError(what, "nobody to be in there", remedy)
+
+
+def _inside(place: bytes) -> Iterator[tuple[int, int, str]]:
+    """(process, uid, path) of each that is not root's."""
+    with open("/proc/self/mountinfo", "rb") as file:
+        ours = {int(line.split(b" ", 1)[0]) for line in file}  # in other namespaces the host's programs are nobody's
+    for pid in (int(name) for name in os.listdir("/proc") if name.isdecimal()):
+        with contextlib.suppress(OSError):  # it has ended
+            uids = _uids(pid)
+            # Threads may have directories and files of their own.
+            tasks = [f"/proc/{pid}/task/{task}" for task in os.listdir(f"/proc/{pid}/task")] if any(uids) else []
+            path = next(filter(None, (_sees(task, place, ours) for task in tasks)), "")
+            if path:
+                yield pid, max(uids), path
+
+
+def _uids(pid: int) -> list[int]:
+    with open(f"/proc/{pid}/status", "rb") as file:
+        lines = file.read().split(b"\n")
+    return [int(uid) for line in lines if line.startswith(b"Uid:") for uid in line.split()[1:]]
+
+
+def _sees(task: str, place: bytes, ours: set[int]) -> str:
+    """What a thread has of a place without the cover; empty where it has nothing."""
+    for link in (f"{task}/cwd", f"{task}/root", *(f"{task}/fd/{number}" for number in os.listdir(f"{task}/fd"))):
+        with contextlib.suppress(OSError):
+            path = os.readlink(os.fsencode(link))
+            if path == place or path.startswith(place + b"/"):
+                held = os.open(link, os.O_PATH | os.O_CLOEXEC)
+                try:
+                    if _mount_of(held) in ours and not _is_harmless(os.fstatvfs(held).f_flag):
+                        return os.fsdecode(path)
+                finally:
+                    os.close(held)
+    return ""
+
+
+def _mount_of(file: int) -> int:
+    with open(f"/proc/self/fdinfo/{file}", "rb") as info:
+        return next((int(line.split()[1]) for line in info if line.startswith(b"mnt_id:")), -1)
 
 
 def _detach(target: str) -> None:
@@ -344,6 +399,10 @@ def _settle(bind: Bind, target: str, check: bool) -> str:
             _cover(place)
             os.close(place)
             place = open_place(bind)
+            if not _is_harmless(os.fstatvfs(place).f_flag):
+                raise GpusteadError(f"{bind.source} was exchanged meanwhile", "it to stay", "See who does that.")
+        if not bind.mounted and not bind.read_only:
+            _refuse_who_is_inside(bind.source)
         _detach(target)
         try:
             if stat.S_ISDIR(status.st_mode):

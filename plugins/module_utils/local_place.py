@@ -14,6 +14,7 @@ import json
 import os
 import shutil
 import stat
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -25,6 +26,7 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.errors import Gpu
 # Settings are small; what is not is something else.
 FILE_SIZE, ALL_SIZE, ENTRIES, DEPTH = 1 << 20, 4 << 20, 2000, 12
 COPIES = ".settings"  # not the name of an account
+SECONDS = 20  # that all settings of an account have: it can keep whoever reads as it waiting
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -192,11 +194,16 @@ Tree = dict[str, dict[str, Any]]
 def collect(account: Account, settings: Sequence[str], outcome: Outcome | None = None) -> Tree:
     """What of the settings is in the account's home, read by the account. What cannot be is left out and said."""
     wanted: Tree = {}
+    end = time.monotonic() + SECONDS
     for relative in settings:
         path = os.path.join(account.homes, account.name, relative)
         try:
+            left = end - time.monotonic()
+            if left <= 0:
+                remedy = "See what hangs there, and run again."
+                raise GpusteadError(f"{path} was not read: what came before it took too long", "answers", remedy)
             work = partial(_collect, account, relative)
-            found = as_account.run(work, account.who, timeout=20, size=2 * ALL_SIZE + (1 << 20), place=path)
+            found = as_account.run(work, account.who, timeout=left, size=2 * ALL_SIZE + (1 << 20), place=path)
         except (GpusteadError, PermissionError) as error:
             if outcome is not None:
                 reason = str(error) if isinstance(error, GpusteadError) else f"{path}: {error.strerror}"

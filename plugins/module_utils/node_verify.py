@@ -130,7 +130,7 @@ def examine(wanted: Wanted, run: Run, look_at_share: Share = share_verify.look, 
 
 def _accounts(wanted: Wanted, run: Run, findings: Findings) -> None:
     _, out, _ = run(["getent", "passwd", *(account.name for account in wanted.accounts)])
-    entries = [line.split(":") for line in out.splitlines() if line.count(":") >= 6]
+    entries = [line.split(":") for line in out.split("\n") if line.count(":") >= 6]
     found = {entry[0]: f"{entry[2]}:{entry[3]}" for entry in entries}
     findings.seen["accounts"] = {account.name: found.get(account.name, "") for account in wanted.accounts}
     for account in wanted.accounts:

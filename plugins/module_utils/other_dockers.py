@@ -78,7 +78,7 @@ def _places(runtime: Path) -> Iterator[tuple[as_account.Identity, str]]:
 
 
 def _names(passwd: Path) -> dict[int, str]:
-    entries = (line.split(":") for line in passwd.read_text(errors="replace").splitlines())
+    entries = (line.split(":") for line in passwd.read_text(errors="replace").split("\n"))
     return {int(entry[2]): shown(entry[0], 40) for entry in entries if len(entry) == 7 and entry[2].isdecimal()}
 
 

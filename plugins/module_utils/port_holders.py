@@ -1,6 +1,8 @@
 # Copyright: gpustead developers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Who listens on a port that is ours: every account may, and what was to listen there then cannot start.
+"""Who has a port that is ours: every account may listen there, and what was to listen there then cannot start.
+
+So it is with one that only binds a socket to it, or calls others from it; that is seen by trying.
 
 Root's are not judged: those are Docker's, of the container that runs, or an administrator's.
 """
@@ -8,8 +10,11 @@ Root's are not judged: those are Docker's, of the container that runs, or an adm
 from __future__ import annotations
 
 import contextlib
+import ctypes
+import errno
 import os
 import re
+import socket
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +25,9 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.terminal import s
 # Accounts of packages, under which services of ours listen.
 SERVICES = ("docker-registry",)
 _LISTENING = "0A"  # states of TCP, include/net/tcp_states.h
+_SOCKET = re.compile(r"socket:\[(\d+)\]")
+_PIDFD_OPEN, _PIDFD_GETFD = 434, 438  # asm-generic/unistd.h
+_LIBC = ctypes.CDLL(None, use_errno=True)
 
 
 @dataclass(frozen=True)
@@ -33,7 +41,7 @@ class Socket:
 
 @dataclass(frozen=True)
 class Holder:
-    """An account's process that listens on a port. `pid` is 0 where none was found: it has ended meanwhile."""
+    """An account's process that has a port. `pid` is 0 where none was found: it has ended meanwhile."""
 
     port: int
     account: str
@@ -54,7 +62,7 @@ def parse(table: str) -> Iterator[Socket]:
 
 
 def holders(ports: Iterable[int], allowed: Iterable[str] = (), root: Path = Path("/")) -> list[Holder]:
-    """The accounts that listen on these ports of this host, whatever the address.
+    """The accounts that have these ports of this host, whatever the address.
 
     Args:
         ports: that nobody but root may have.
@@ -70,6 +78,10 @@ def holders(ports: Iterable[int], allowed: Iterable[str] = (), root: Path = Path
     found = {
         Holder(one.port, names.get(one.uid, f"uid {one.uid}"), *processes.get(one.inode, (0, ""))) for one in foreign
     }
+    taken = {port for port in wanted - {one.port for one in sockets} if not _is_free(port)}
+    for port, uid, pid, command in _bound(taken, root / "proc") if taken else ():
+        if uid != 0 and names.get(uid) not in fine:
+            found.add(Holder(port, names.get(uid, f"uid {uid}"), pid, command))
     return sorted(found, key=lambda holder: (holder.port, holder.account, holder.pid))
 
 
@@ -88,8 +100,66 @@ def refuse(ports: Mapping[str, int], found: Iterable[Holder], remedy: str) -> No
         raise GpusteadError(what, "ports that nobody else listens on", f"End what listens there, or {remedy}.")
 
 
+def _is_free(port: int) -> bool:
+    """Whether a service could listen there."""
+    for family, address in ((socket.AF_INET, "0.0.0.0"), (socket.AF_INET6, "::")):
+        try:
+            with socket.socket(family, socket.SOCK_STREAM) as one:
+                one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                if family == socket.AF_INET6:
+                    one.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+                one.bind((address, port))
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE:  # else there is no IPv6
+                return False
+    return True
+
+
+def _bound(ports: set[int], proc: Path) -> Iterator[tuple[int, int, int, str]]:
+    """(port, uid, process, its name) of those whose sockets are bound there: /proc/net does not tell of these."""
+    for pid in sorted(int(entry.name) for entry in os.scandir(proc) if entry.name.isdecimal()):
+        with contextlib.suppress(OSError):  # it has ended
+            if os.readlink(proc / str(pid) / "ns/net") != os.readlink(proc / "self/ns/net"):
+                continue  # a container has ports of its own
+            handle = _system(_PIDFD_OPEN, pid, 0)
+            try:
+                for entry in os.scandir(proc / str(pid) / "fd"):
+                    port = _port(handle, int(entry.name)) if _SOCKET.fullmatch(os.readlink(entry.path)) else 0
+                    if port in ports:
+                        yield port, _uid(proc / str(pid)), pid, _command(proc / str(pid))
+            finally:
+                os.close(handle)
+
+
+def _port(process: int, file: int) -> int:
+    """The port that another process's socket is bound to; 0 for none."""
+    try:
+        with socket.socket(fileno=_system(_PIDFD_GETFD, process, file, 0)) as one:
+            is_tcp = one.family in (socket.AF_INET, socket.AF_INET6) and one.type == socket.SOCK_STREAM
+            return int(one.getsockname()[1]) if is_tcp else 0
+    except OSError:
+        return 0
+
+
+def _system(number: int, *arguments: int) -> int:
+    result = int(_LIBC.syscall(number, *arguments))
+    if result < 0:
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code))
+    return result
+
+
+def _uid(process: Path) -> int:
+    lines = (process / "status").read_bytes().split(b"\n")
+    return next(int(line.split()[2]) for line in lines if line.startswith(b"Uid:"))  # the effective one
+
+
+def _command(process: Path) -> str:
+    return shown((process / "comm").read_text(errors="replace").strip(), 40)
+
+
 def _names(passwd: Path) -> dict[int, str]:
-    entries = (line.split(":") for line in passwd.read_text(errors="replace").splitlines())
+    entries = (line.split(":") for line in passwd.read_text(errors="replace").split("\n"))
     return {int(entry[2]): shown(entry[0], 40) for entry in entries if len(entry) == 7 and entry[2].isdecimal()}
 
 
@@ -99,7 +169,7 @@ def _processes(inodes: set[str], proc: Path) -> dict[str, tuple[int, str]]:
     for pid in sorted(int(entry.name) for entry in os.scandir(proc) if entry.name.isdecimal()):
         with contextlib.suppress(OSError):  # it has ended
             for entry in os.scandir(proc / str(pid) / "fd"):
-                held = re.fullmatch(r"socket:\[(\d+)\]", os.readlink(entry.path))
+                held = _SOCKET.fullmatch(os.readlink(entry.path))
                 if held and held[1] in inodes and held[1] not in found:
-                    found[held[1]] = pid, shown((proc / str(pid) / "comm").read_text(errors="replace").strip(), 40)
+                    found[held[1]] = pid, _command(proc / str(pid))
     return found

@@ -175,6 +175,7 @@ store:
 import contextlib
 import fcntl
 import json
+import os
 import shutil
 import tempfile
 import time
@@ -220,7 +221,7 @@ ARGUMENTS = {
     "progress": {"type": "path"},
 }
 RUN, PRIVATE = "/run", "gpustead-build-"
-LOCK = "/run/gpustead-build.lock"
+LOCK = "/run/gpustead-builder.lock"
 # Attestations are asked for by name.
 ENVIRONMENT = {"LC_ALL": "C.UTF-8", "BUILDX_NO_DEFAULT_ATTESTATIONS": "1"}
 
@@ -231,9 +232,13 @@ def alone(check: bool) -> Iterator[None]:
     if check:
         yield
         return
-    with open(LOCK, "w", encoding="utf-8") as lock:
+    # Whoever may read a file may lock it, and keep us waiting.
+    lock = os.open(LOCK, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    try:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
+    finally:
+        os.close(lock)
 
 
 @contextlib.contextmanager

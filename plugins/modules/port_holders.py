@@ -11,7 +11,8 @@ short_description: Refuse ports on which an account of the host listens already
 version_added: "0.1.0"
 author: gpustead developers
 description:
-  - Fails where a process of an account listens on one of the ports, on any address, and names account and process.
+  - Fails where a process of an account listens on one of the ports, on any address, or keeps others from listening
+    there by a socket that it has bound to it. Names account and process.
   - What listens as root is not judged. It is Docker's for a container that runs, or an administrator's.
   - Changes nothing.
 extends_documentation_fragment:

@@ -56,7 +56,7 @@ commands:
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.gpustead.cluster.plugins.module_utils import ufw_enabled, ufw_trial
+from ansible_collections.gpustead.cluster.plugins.module_utils import ufw_enabled, ufw_lock, ufw_trial
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
 from ansible_collections.gpustead.cluster.plugins.module_utils.run import within
 
@@ -80,6 +80,10 @@ def main() -> None:
     wanted = ufw_enabled.State(active=True, **module.params)
 
     run = within(120, environment={"LC_ALL": "C", "LANGUAGE": "C"})
+    try:
+        ufw_lock.close_to_accounts()
+    except GpusteadError as error:
+        module.fail_json(msg=str(error))
     status = run(["ufw", "status"])[1]
     before = ufw_enabled.observe(read("/etc/ufw/ufw.conf"), read("/etc/default/ufw"), status)
     todo = ufw_enabled.plan(before, wanted)

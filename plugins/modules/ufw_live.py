@@ -65,7 +65,7 @@ from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.gpustead.cluster.plugins.module_utils import ufw_live, ufw_trial
+from ansible_collections.gpustead.cluster.plugins.module_utils import ufw_live, ufw_lock, ufw_trial
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
 
 
@@ -95,6 +95,7 @@ def main() -> None:
         return code, out, err
 
     try:
+        ufw_lock.close_to_accounts()
         stale = ufw_live.observe(run, read, input_accepts)
         changed = bool(stale) or (module.params["reload"] and ufw_live.is_enabled(read))
         if changed and not module.check_mode:

@@ -66,7 +66,7 @@ complaint:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.gpustead.cluster.plugins.module_utils import ufw_openings, ufw_trial
+from ansible_collections.gpustead.cluster.plugins.module_utils import ufw_lock, ufw_openings, ufw_trial
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
 from ansible_collections.gpustead.cluster.plugins.module_utils.probes import Host
 from ansible_collections.gpustead.cluster.plugins.module_utils.probes.files import Unreadable
@@ -83,6 +83,7 @@ def main() -> None:
     module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
     policy = {"name": "ports", **module.params["policy"]}
     try:
+        ufw_lock.close_to_accounts()
         before, closed = found, _ = find_openings(policy, Host())
         theirs = [one for one in before if one.argv] if module.params["exclusive"] else []
         if theirs and not module.check_mode:

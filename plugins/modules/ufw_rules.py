@@ -113,8 +113,8 @@ from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.gpustead.cluster.plugins.module_utils import ufw_lock, ufw_trial
 from ansible_collections.gpustead.cluster.plugins.module_utils import ufw_rules as ufw
-from ansible_collections.gpustead.cluster.plugins.module_utils import ufw_trial
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
 
 RULE = {
@@ -160,6 +160,7 @@ def main() -> None:
         return code, out, err
 
     try:
+        ufw_lock.close_to_accounts()
         session = ufw.find_session(os.environ, os.getppid(), read)
         numbers = ufw.ssh_ports(run, session, module.params["ssh_port"])
         # In a check of a host on which ufw is not installed yet, there are no rules yet.

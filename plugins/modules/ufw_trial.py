@@ -56,7 +56,7 @@ armed:
 
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.gpustead.cluster.plugins.module_utils import ufw_trial
+from ansible_collections.gpustead.cluster.plugins.module_utils import ufw_lock, ufw_trial
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
 from ansible_collections.gpustead.cluster.plugins.module_utils.run import within
 
@@ -72,6 +72,7 @@ def main() -> None:
     if module.check_mode:
         module.exit_json(**result)
     try:
+        ufw_lock.close_to_accounts()
         if state == "noted":
             result["changed"] = ufw_trial.note(run)
             if result["changed"]:

@@ -90,6 +90,14 @@ def test_each_place_is_mounted_once_without_setuid_and_devices(share: Path, run:
     assert not (run / "w/ada").exists()
 
 
+@pytest.mark.parametrize("name", ["a\x0bb", "a\x0cb", "a\x85b", "a\u2028b", "a\rb", os.fsdecode(b"\xff - \\")])
+def test_an_accounts_own_mount_stops_nothing(name: str, share: Path, run: Path, tmp_path: Path) -> None:
+    (tmp_path / name).mkdir()
+    mount("-t", "tmpfs", "fuse", tmp_path / name)
+    assert settle(run, homes(share)).mounted == ["ada", "bob"]
+    assert str(tmp_path / name) in binds.mounts()
+
+
 def link_to_root(share: Path) -> None:
     (share / "users/ada").rename(share / "users/.a")
     (share / "users/ada").symlink_to("/")
@@ -250,6 +258,70 @@ def test_a_place_that_the_host_reaches_loses_its_setuid_programs_too(tmp_path: P
         assert suid_works(place / "id")
         again()
         assert not suid_works(place / "id")
+
+
+INSIDE = {
+    "stands in it": "os.chdir(place)",
+    "stands below it": "os.chdir(place + '/in')",
+    "has a file of it open": "kept = os.open(place + '/in/id', os.O_RDONLY)",
+    "a thread of its own does": "threading.Thread(target=enter).start(); entered.wait()",
+}
+ENTER = """
+import ctypes, os, sys, threading
+place, entered = sys.argv[1], threading.Event()
+def enter():
+    assert ctypes.CDLL(None).unshare(0x200) == 0  # CLONE_FS
+    os.chdir(place)
+    entered.set()
+    sys.stdin.read()
+os.setgid({ids}); os.setuid({ids})
+{how}
+print(flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.mark.parametrize("how", INSIDE)
+def test_who_was_in_a_place_before_keeps_containers_out_of_it(how: str, tmp_path: Path, run: Path) -> None:
+    place = tmp_path / "data/set"
+    (place / "in").mkdir(parents=True)
+    for folder in (tmp_path, *tmp_path.parents):
+        folder.chmod(folder.stat().st_mode | 0o011)
+    mount("-t", "tmpfs", "-o", "mode=755", "data", place)
+    (place / "in").mkdir()
+    (place / "in/id").touch()
+    (tmp_path / "data/set too").mkdir()
+    bind = Bind("set", "/", str(place).lstrip("/"), cover=True)
+    command = [sys.executable, "-c", ENTER.format(ids=ADA, how=INSIDE[how]), str(place)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdin and process.stdout and process.stdout.readline()
+        for _again in range(2):
+            outcome = settle(run, [bind])
+            assert outcome.mounted == []
+            assert f"{process.pid} of uid {ADA}" in outcome.refused[0]["what"]
+            assert f"kill {process.pid}" in outcome.refused[0]["remedy"]
+        process.stdin.close()
+    with subprocess.Popen(["cat"], stdin=subprocess.PIPE, cwd=place, user=ADA, group=ADA) as late:
+        assert settle(run, [bind]).refused == []
+        assert late.stdin
+        late.stdin.close()
+
+
+def test_who_was_in_a_place_before_it_was_closed_keeps_containers_out_of_it(tmp_path: Path, run: Path) -> None:
+    """An earlier release let accounts enter the places on a node."""
+    place = tmp_path / "local/ada"
+    place.mkdir(parents=True)
+    os.chown(place, ADA, ADA)
+    bind = Bind("local-ada", str(tmp_path / "local"), "ada", owner=ADA, propagation="private")
+    for folder in (tmp_path, *tmp_path.parents):
+        folder.chmod(folder.stat().st_mode | 0o011)
+    with subprocess.Popen(["cat"], stdin=subprocess.PIPE, cwd=place, user=ADA, group=ADA) as early:
+        (tmp_path / "local").chmod(0o700)
+        refused = settle(run, [bind]).refused
+        assert f"{early.pid} of uid {ADA}" in refused[0]["what"]
+        assert early.stdin
+        early.stdin.close()
+    assert settle(run, [bind]).refused == []
 
 
 def test_what_must_never_be_bound_is_known_by_whatever_name(tmp_path: Path, run: Path) -> None:

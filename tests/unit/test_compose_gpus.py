@@ -136,6 +136,7 @@ def test_stacks_follow_the_gpus(rendered: dict[str, Path], case: str) -> None:
     for service in (*workspace.values(), mesh):
         reserved = service.get("deploy", {}).get("resources", {}).get("reservations", {}).get("devices")
         assert reserved == expected
+        assert service["cap_drop"] == ["MKNOD"]
     assert [service.get("devices", []) for service in workspace.values()] == [workspace_devices] * len(workspace)
     assert mesh.get("devices", []) == mesh_devices
 

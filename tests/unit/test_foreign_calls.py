@@ -54,7 +54,8 @@ ALLOWED: dict[str, dict[str, str]] = {
             OURS, "_Set.drop_undeclared", "_detach", "_locked", "_settle", "_still_its_own", "read", "settle", "write"
         ),
         "_identities": "ids of directories that no container may see; nothing is opened",
-        "mounts": SYSTEM,
+        "_sees": "what a process holds, as a place: nothing of it is read",
+        **all_of(SYSTEM, "_inside", "_mount_of", "_uids", "mounts"),
     },
     "module_utils/expiry.py": {"endings": SYSTEM},
     "module_utils/gpu_report.py": {"_read": SYSTEM},
@@ -85,7 +86,7 @@ ALLOWED: dict[str, dict[str, str]] = {
     "module_utils/pci.py": all_of(SYSTEM, "_driver", "_gone", "_names", "_read", "gpus", "rdma"),
     "module_utils/preflight.py": {"_check_login": CONTROLLER},
     "module_utils/pinned_file.py": all_of(PRIVATE, "fetch", "has"),
-    "module_utils/port_holders.py": all_of(SYSTEM, "_names", "_processes", "holders"),
+    "module_utils/port_holders.py": all_of(SYSTEM, "_bound", "_command", "_names", "_processes", "_uid", "holders"),
     "module_utils/probes/__init__.py": {
         "_Child._work": "the pipe to who asked",
         "_apart": SYSTEM,
@@ -107,6 +108,7 @@ ALLOWED: dict[str, dict[str, str]] = {
         "machine_id": SYSTEM,
     },
     "module_utils/ssh_cert.py": all_of(CONTROLLER, "ensure_authority", "sign"),
+    "module_utils/ufw_lock.py": {"close_to_accounts": SYSTEM},
     "module_utils/ufw_openings.py": all_of(SYSTEM, "_write", "close"),
     "module_utils/ufw_trial.py": all_of(OURS, "arm", "is_armed", "note", "release"),
     "modules/authorized_keys.py": {"main": SYSTEM},

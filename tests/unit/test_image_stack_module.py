@@ -35,9 +35,16 @@ def test_a_build_waits_for_another_and_a_check_does_not(
     assert (waited > 0.4) is waits
 
 
+def test_nobody_else_can_keep_a_build_waiting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file that may be read may be locked."""
+    monkeypatch.setattr(image_stack, "LOCK", str(tmp_path / "lock"))
+    with image_stack.alone(check=False):
+        assert (tmp_path / "lock").stat().st_mode & 0o777 == 0o600
+
+
 def test_what_builds_left_that_were_killed_goes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(image_stack, "RUN", str(tmp_path))
-    old, other = tmp_path / "gpustead-build-old", tmp_path / "gpustead-build.lock"
+    old, other = tmp_path / "gpustead-build-old", tmp_path / "gpustead-builder.lock"
     old.mkdir()
     (old / "secret0").write_text("s3cret")
     other.touch()

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
 import stat
 import subprocess
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -197,6 +199,20 @@ def test_what_is_no_setting_is_left_out_and_named(
     assert len(done.left_out) == 1
     assert str(home / ".x") in done.left_out[0]
     assert sorted(path.name for path in (top / ".settings/ada").rglob("*")) == [".gitconfig"]
+
+
+def test_who_stops_what_reads_as_them_has_no_more_than_the_time_of_one(
+    account: Account, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stopped(*_given: object) -> None:
+        os.kill(os.getpid(), signal.SIGSTOP)
+
+    monkeypatch.setattr(local_place, "SECONDS", 1)
+    monkeypatch.setattr(local_place, "_collect", stopped)
+    outcome, began = local_place.Outcome(), time.monotonic()
+    assert local_place.collect(account, [".a", ".b", ".c", ".d"], outcome) == {}
+    assert time.monotonic() - began < 2.5
+    assert [".a did not answer" in outcome.left_out[0], ".d was not read" in outcome.left_out[3]] == [True, True]
 
 
 def test_the_receipt_reads_settings_as_the_account(account: Account) -> None:

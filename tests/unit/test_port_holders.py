@@ -53,9 +53,34 @@ def test_root_and_who_is_allowed_may_listen() -> None:
         assert holders([others]) == [Holder(others, "nobody", pid, "squatter")]
 
 
-def test_a_connection_from_a_port_is_no_listener() -> None:
+def test_a_connection_of_roots_is_not_judged() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname()) as client:
         assert holders([client.getsockname()[1]]) == []
+
+
+HOLD = """
+import os, socket, sys
+os.setgid({uid}); os.setuid({uid})
+kept = [socket.socket(), socket.socket(socket.AF_UNIX), socket.socket(socket.AF_INET, socket.SOCK_DGRAM)]
+kept[0].bind(("127.0.0.1", 0))
+if {calls}:
+    kept.append(socket.create_server(("127.0.0.1", 0)))
+    kept[0].connect(kept[-1].getsockname())
+print(kept[0].getsockname()[1], flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.mark.parametrize("calls", [False, True])
+def test_who_keeps_a_port_without_listening_there_is_named(calls: bool) -> None:
+    command = [sys.executable, "-c", HOLD.format(uid=ADA, calls=calls)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdin and process.stdout
+        port = int(process.stdout.readline())
+        found = holders([port])
+        assert [(one.port, one.account, one.pid) for one in found] == [(port, f"uid {ADA}", process.pid)]
+        process.stdin.close()
+    assert holders([port]) == []
 
 
 def test_the_refusal_names_port_account_process_and_remedy_without_escapes() -> None:

@@ -233,6 +233,16 @@ def test_mounts(lab: Lab) -> None:
     ]
 
 
+@pytest.mark.parametrize("end", ["\x0b", "\x0c", "\x1c", "\x85", "\u2028", "\r"])
+def test_an_accounts_mount_hides_no_other(end: str, lab: Lab) -> None:
+    """Whoever has fusermount chooses the name; of the ends of line that Python knows the kernel escapes one."""
+    own = f"50 1 0:50 / /home/ada/a{end}b rw,nosuid,nodev - fuse.sshfs ada{end}@x rw\n"
+    lab.has({"/proc/self/mountinfo": own + "10 1 0:10 / /mnt/nas rw - nfs4 nas:/ rw\n"})
+    assert lab.ask("mount", "/mnt/nas")["source"] == "nas:/"
+    assert lab.ask("bind", "/mnt/nas")["source"] == "nas:/"
+    assert lab.ask("mount", f"/home/ada/a{end}b")["fstype"] == "fuse.sshfs"
+
+
 @pytest.mark.parametrize(
     ("here", "everywhere", "read_only"),
     [("rw,noatime", "rw,vers=4.2", False), ("ro,noatime", "rw", True), ("rw", "ro,vers=4.2", True), ("rw", "", False)],

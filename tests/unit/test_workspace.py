@@ -170,6 +170,8 @@ def test_by_default(usual: Path) -> None:
         assert not any(bind["bind"]["create_host_path"] for bind in service["volumes"])
         assert service["image"] == f"${{GPUSTEAD_IMAGE:-{IMAGE}}}"
         assert not {"deploy", "cpuset", "mem_limit"} & set(service)
+        # Who has a process in a container reaches its root from the host, and what is a device there.
+        assert service["cap_drop"] == ["MKNOD"]
         assert service["profiles"] == (["root"] if name == "root" else ["server", "local"])
     assert "ports" not in every["root"]
     assert keys(usual, "ada") == KEYS
@@ -316,7 +318,7 @@ LOCAL = "docker compose --file compose.yml --file compose.local.yml --profile lo
 PRUNE = "docker {} prune --force --filter label={}={}"
 BUILD = (
     f"docker buildx build --load --build-context parent=docker-image://{IMAGE}"
-    " --label org.gpustead.project={} --tag gpustead-local/{} ./x"
+    " --label org.gpustead.project={} --tag gpustead-local/{} './x'"
 )
 MADE: dict[str, tuple[list[str], list[str]]] = {
     "up": (["up"], [f"{SERVER} up --detach --wait"]),

@@ -225,7 +225,7 @@ def _identity(user: str, host: Host) -> as_account.Identity:
     uid, _, gid = user.partition(":")
     if not uid.isdecimal() or not (gid or "0").isdecimal():
         raise Unreadable(f"{user!r} is not uid or uid:gid")
-    accounts = [line.split(":") for line in (host.text("/etc/passwd") or "").splitlines()]
+    accounts = [line.split(":") for line in files.lines_of(host.text("/etc/passwd"))]
     primary = next((fields[3] for fields in accounts if len(fields) == 7 and fields[2] == uid), uid)
     return as_account.Identity(int(uid), int(gid or primary))
 

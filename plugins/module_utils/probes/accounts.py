@@ -13,6 +13,7 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.probes.files impo
     Unreadable,
     Value,
     each,
+    lines_of,
 )
 
 _FOUND = (0, 2)  # what getent answers: all of them, not all of them
@@ -45,7 +46,7 @@ def _entries(database: str, local: dict[str, list[str]], names: Iterable[str], h
     if not others:
         return local
     out = host.must(["getent", "--", database, *others], codes=_FOUND)
-    return {**{entry[0]: entry for entry in (line.split(":") for line in out.splitlines())}, **local}
+    return {**{entry[0]: entry for entry in (line.split(":") for line in lines_of(out))}, **local}
 
 
 def _password(name: str, host: Host) -> str:

@@ -287,10 +287,15 @@ def _below(host: Host, path: str, directory: int, pattern: str, levels: int) -> 
         os.close(directory)
 
 
+def lines_of(text: str | None) -> list[str]:
+    """The lines of a file of the system's: paths and names in it hold what only Python takes for an end of line."""
+    return [line for line in (text or "").split("\n") if line]
+
+
 def mountpoints(host: Host) -> dict[str, tuple[str, str, bool]]:
     """{mount point: (source, file system type, whether it is read-only)} from the kernel's list, of those on top."""
     stacks: dict[str, dict[str, tuple[str, str, str, bool]]] = {}
-    for line in (host.text("/proc/self/mountinfo") or "").splitlines():
+    for line in lines_of(host.text("/proc/self/mountinfo")):
         before, _, after = line.partition(" - ")
         fstype, source, options = [*after.split(" "), ""][:3]
         number, parent, _device, _root, path, here = before.split(" ")[:6]

@@ -15,6 +15,7 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.probes.files impo
     Unreadable,
     Value,
     each,
+    lines_of,
     mountpoints,
     path_of,
     unescape,
@@ -70,7 +71,7 @@ _Fields = tuple[tuple[str, list[str], str, str], tuple[str, str]]
 def _topmost(host: Host) -> dict[str, _Fields]:
     """By mount point ((directory of the file system, options, tags, device), (type, source)) of the mount on top."""
     stacks: dict[str, dict[str, tuple[str, _Fields]]] = {}
-    for line in (host.text("/proc/self/mountinfo") or "").splitlines():
+    for line in lines_of(host.text("/proc/self/mountinfo")):
         before, _, after = line.partition(" - ")
         number, above, device, root, path, options, *tags = before.split(" ")
         fstype, source = [*after.split(" "), "", ""][:2]

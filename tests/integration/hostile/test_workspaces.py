@@ -133,6 +133,8 @@ def test_what_root_leaves_in_a_container_is_nobodys_shell_on_the_host(node: Node
         node.inside(f"mknod {place}/disk b 8 0")
         assert node.as_ada(f"head -c 1 {path}/disk").rc != 0
         node.inside(f"rm -f {place}/shell {place}/disk")
+    # The account's process in the container leads from the host to all that is in there.
+    assert node.inside("mknod -m 666 /tmp/disk b 8 0").rc != 0
 
 
 def test_settings_are_copies_of_what_the_account_may_read(node: Node) -> None:
