@@ -22,7 +22,6 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.accounts_host imp
     Account,
     Group,
     Host,
-    Run,
     Silent,
     busy,
     getent,
@@ -42,6 +41,7 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.accounts_leave im
 )
 from ansible_collections.gpustead.cluster.plugins.module_utils.authorized_keys import way_to
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError, Refusal, of_system
+from ansible_collections.gpustead.cluster.plugins.module_utils.run import RunWith as Run
 
 # usermod -u walks through the home directory by itself, and across file systems; not through one that is not there.
 NOWHERE = "/nonexistent/gpustead"
