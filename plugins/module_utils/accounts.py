@@ -102,10 +102,10 @@ def to_match(users: Sequence[Mapping[str, Any]], asked: Sequence[Mapping[str, An
 
     Args:
         users: declared accounts.
-        asked: what could not be as declared on the share, with `path` (users/<name>) and `what`. An account must not be
+        asked: what could not be as declared on the share, with `name` (users/<name>) and `what`. An account must not be
             renumbered while its directory there is another's.
     """
-    held = {str(one["path"]): str(one["what"]) for one in asked}
+    held = {str(one["name"]): str(one["what"]) for one in asked}
     return [
         {
             **{key: value for key, value in user.items() if key not in ("ssh_keys", "exclusive_keys")},
