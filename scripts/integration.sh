@@ -44,7 +44,7 @@ step 'tests from outside' pytest -v --durations=10 tests/integration --ignore te
     --ignore tests/integration/receipts --ignore tests/integration/gpu --ignore tests/integration/images \
     --ignore tests/integration/workspaces --ignore tests/integration/hostile \
     --inventory "$inventory"
-# Without FULL those that run no playbook; the others take some hundred runs.
+# Without FULL those that run no playbook; the others make well over a hundred runs.
 attacks=(tests/integration/hostile/test_container_output.py tests/integration/hostile/test_ssh_audit.py)
 if [ "${FULL:-}" ]; then attacks=(tests/integration/hostile); fi
 step 'attacks by accounts' pytest -v -p no:cacheprovider --durations=10 "${attacks[@]}" --inventory "$inventory"
