@@ -26,7 +26,7 @@ demo: root venv lab ## Turn empty hosts of a lab into a cluster, verify it and t
 test: root lint unit integration ## Run every check, the lab's included
 
 test-full: export FULL := 1
-test-full: test test-gpu ## The same, and every output tampered with, runs killed, nodes that join and come back, GPUs
+test-full: test test-gpu ## The same, and every attack by accounts, every output tampered with, runs killed, nodes that join and come back, GPUs
 
 test-gpu: venv root engine ## Five kinds of nodes, with and without GPUs (stand-ins), in a lab of their own
 	@$(STEP) 'Nodes with GPUs' scripts/gpu_lab.sh

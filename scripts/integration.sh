@@ -42,8 +42,12 @@ step 'idempotence: the second run changes nothing' molecule idempotence
 step 'verify' molecule verify
 step 'tests from outside' pytest -v --durations=10 tests/integration --ignore tests/integration/lifecycle \
     --ignore tests/integration/receipts --ignore tests/integration/gpu --ignore tests/integration/images \
-    --ignore tests/integration/workspaces \
+    --ignore tests/integration/workspaces --ignore tests/integration/hostile \
     --inventory "$inventory"
+# Without FULL those that run no playbook; the others make well over a hundred runs.
+attacks=(tests/integration/hostile/test_container_output.py tests/integration/hostile/test_ssh_audit.py)
+if [ "${FULL:-}" ]; then attacks=(tests/integration/hostile); fi
+step 'attacks by accounts' pytest -v -p no:cacheprovider --durations=10 "${attacks[@]}" --inventory "$inventory"
 if [ "${FULL:-}" ]; then
     step 'no receipt lies' pytest -v -p no:cacheprovider --durations=10 tests/integration/receipts --inventory "$inventory"
     step 'images' pytest -v -p no:cacheprovider tests/integration/images --inventory "$inventory"

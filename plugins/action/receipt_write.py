@@ -101,8 +101,10 @@ class ActionModule(ActionBase):
 
 def reason(refused: Mapping[str, Any]) -> list[str]:
     """What was refused, as a reason: [subject, what is the matter with it]."""
-    subject = str(refused.get("name") or refused.get("path") or "")
-    return [shown(subject), shown(f"{refused['what']}: expected {refused['expected']}. {refused['remedy']}", 2000)]
+    return [
+        shown(str(refused["name"])),
+        shown(f"{refused['what']}: expected {refused['expected']}. {refused['remedy']}", 2000),
+    ]
 
 
 def specs(declared: dict[str, Any]) -> list[list[Any]]:

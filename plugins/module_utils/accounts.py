@@ -22,7 +22,6 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.accounts_host imp
     Account,
     Group,
     Host,
-    Run,
     Silent,
     busy,
     getent,
@@ -42,6 +41,7 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.accounts_leave im
 )
 from ansible_collections.gpustead.cluster.plugins.module_utils.authorized_keys import way_to
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError, Refusal, of_system
+from ansible_collections.gpustead.cluster.plugins.module_utils.run import RunWith as Run
 
 # usermod -u walks through the home directory by itself, and across file systems; not through one that is not there.
 NOWHERE = "/nonexistent/gpustead"
@@ -102,10 +102,10 @@ def to_match(users: Sequence[Mapping[str, Any]], asked: Sequence[Mapping[str, An
 
     Args:
         users: declared accounts.
-        asked: what could not be as declared on the share, with `path` (users/<name>) and `what`. An account must not be
+        asked: what could not be as declared on the share, with `name` (users/<name>) and `what`. An account must not be
             renumbered while its directory there is another's.
     """
-    held = {str(one["path"]): str(one["what"]) for one in asked}
+    held = {str(one["name"]): str(one["what"]) for one in asked}
     return [
         {
             **{key: value for key, value in user.items() if key not in ("ssh_keys", "exclusive_keys")},

@@ -6,17 +6,15 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from ansible_collections.gpustead.cluster.plugins.module_utils.accounts_files import Move
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
+from ansible_collections.gpustead.cluster.plugins.module_utils.run import TIMED_OUT
+from ansible_collections.gpustead.cluster.plugins.module_utils.run import RunWith as Run
 from ansible_collections.gpustead.cluster.plugins.module_utils.terminal import shown
-
-# argv, stdin -> exit status, stdout, stderr; 124 where it did not end in time
-Run = Callable[[Sequence[str], str], "tuple[int, str, str]"]
-TIMED_OUT = 124
 
 # One file for each account whose services run without a login.
 LINGER = "/var/lib/systemd/linger"
@@ -137,6 +135,11 @@ def parse_passwd(text: str) -> list[Account]:
         for row in rows
         if len(row) == 7 and row[0][:1] not in {"", "+", "-", "#"} and row[2].isdigit() and row[3].isdigit()
     ]
+
+
+def names(text: str) -> dict[int, str]:
+    """Who has a uid, by the text of passwd, as it may be shown."""
+    return {account.uid: shown(account.name, 40) for account in parse_passwd(text)}
 
 
 def parse_group(text: str) -> list[Group]:

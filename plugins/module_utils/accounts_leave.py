@@ -18,12 +18,12 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.accounts_host imp
     Before,
     Group,
     Host,
-    Run,
     must,
 )
 from ansible_collections.gpustead.cluster.plugins.module_utils.authorized_keys import Wish as Keys
 from ansible_collections.gpustead.cluster.plugins.module_utils.authorized_keys import put_aside_as_account
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError, Refusal, of_system
+from ansible_collections.gpustead.cluster.plugins.module_utils.run import RunWith as Run
 
 NOLOGIN = "/usr/sbin/nologin"
 # 1970-01-02: sshd, login, su, sudo, cron and at take nobody whose account has expired, by key or by password.

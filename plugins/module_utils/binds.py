@@ -25,7 +25,7 @@ from functools import partial
 from typing import Any
 
 from ansible_collections.gpustead.cluster.plugins.module_utils import as_account
-from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
+from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError, Refusal
 
 DIRECTORY = "/run/gpustead/binds"
 DECLARED = "/etc/gpustead/binds.d"
@@ -475,8 +475,7 @@ class _Set:
 
     def refuse(self, bind: Bind, error: GpusteadError) -> None:
         target = self.target(bind.name)
-        said = {"what": error.what, "expected": error.expected, "remedy": error.remedy}
-        self.outcome.refused.append({"name": bind.name, **said})
+        self.outcome.refused.append(vars(Refusal.of(bind.name, error)))
         if "did not answer" in error.what:
             self.silent.add(bind.root)
         elif target in mounts() and not self.may_stay(bind, target):

@@ -7,13 +7,9 @@ What was there is kept beside them, and a timer puts it in its place again, as t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Callable
-
 from ansible_collections.gpustead.cluster.plugins.module_utils import authorized_keys as keys
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
-
-Run = Callable[[Sequence[str]], "tuple[int, str, str]"]
+from ansible_collections.gpustead.cluster.plugins.module_utils.run import Run
 
 # Until the keys are taken back; with a login that is tried twice well within a minute.
 SECONDS = 45

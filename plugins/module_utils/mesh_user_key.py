@@ -12,15 +12,13 @@ import binascii
 import os
 import struct
 import tempfile
-from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from ansible_collections.gpustead.cluster.plugins.module_utils import as_account
 from ansible_collections.gpustead.cluster.plugins.module_utils.as_account import Identity
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
 from ansible_collections.gpustead.cluster.plugins.module_utils.nas_files import Entry, aside, settle_all
-
-Run = Callable[[Sequence[str]], "tuple[int, str, str]"]
+from ansible_collections.gpustead.cluster.plugins.module_utils.run import Run
 
 SIZE = 1 << 14
 _MAGIC = b"openssh-key-v1\0"

@@ -21,7 +21,7 @@ from typing import Any, Callable
 
 from ansible_collections.gpustead.cluster.plugins.module_utils import as_account
 from ansible_collections.gpustead.cluster.plugins.module_utils.as_account import Identity
-from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
+from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError, Refusal
 from ansible_collections.gpustead.cluster.plugins.module_utils.terminal import shown
 
 # More than any file of ours has; a longer one is another content.
@@ -95,16 +95,6 @@ class Change:
         return Change(
             *("".join(f"{shown(line)}\n" for line in text.splitlines()) for text in (self.before, self.after))
         )
-
-
-@dataclass(frozen=True)
-class Refusal:
-    """An entry that was left as it is, and why."""
-
-    path: str
-    what: str
-    expected: str
-    remedy: str
 
 
 @dataclass(frozen=True)
@@ -412,13 +402,13 @@ def settle_all(
                 slow.add(entry.owner)
             if refused is None:
                 raise
-            refused.append(Refusal(entry.path, error.what, error.expected, error.remedy))
+            refused.append(Refusal.of(entry.path, error))
             changes.append(Change("", ""))
     return changes
 
 
 def _refuse_below(root: str, entry: Entry, refused: Iterable[Refusal]) -> None:
-    above = next((one for one in refused if entry.path.startswith(f"{one.path}/")), None)
+    above = next((one for one in refused if entry.path.startswith(f"{one.name}/")), None)
     if above:
         what = f"{os.path.join(root, entry.path)} was left alone, because {above.what}"
         raise GpusteadError(what, above.expected, above.remedy)

@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from ansible_collections.gpustead.cluster.plugins.module_utils import as_account
+from ansible_collections.gpustead.cluster.plugins.module_utils.accounts_host import names as names_of
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
-from ansible_collections.gpustead.cluster.plugins.module_utils.terminal import shown
 
 SNAP = "/snap/bin/docker"
 RUNTIME = "/run/user"  # of logind, which makes a directory for each account that is logged in
@@ -53,7 +53,7 @@ class Others:
 def observe(root: Path = Path("/")) -> Others:
     """Look at a host. `root` stands before each path."""
     places = list(_places(root / RUNTIME.lstrip("/")))
-    names = _names(root / "etc/passwd")
+    names = names_of((root / "etc/passwd").read_text(errors="replace"))
     end = time.monotonic() + _ALL
     # One after the other: a process with threads must not fork. Who comes too late is not warned of.
     answers = [_ask(place) if time.monotonic() < end else None for place in places]
@@ -75,11 +75,6 @@ def _places(runtime: Path) -> Iterator[tuple[as_account.Identity, str]]:
         status = entry.stat(follow_symlinks=False)
         if entry.name.isdecimal() and stat.S_ISDIR(status.st_mode) and status.st_uid == int(entry.name) > 0:
             yield as_account.Identity(status.st_uid, status.st_gid), entry.path
-
-
-def _names(passwd: Path) -> dict[int, str]:
-    entries = (line.split(":") for line in passwd.read_text(errors="replace").split("\n"))
-    return {int(entry[2]): shown(entry[0], 40) for entry in entries if len(entry) == 7 and entry[2].isdecimal()}
 
 
 def _ask(place: tuple[as_account.Identity, str]) -> str | None:

@@ -6,14 +6,12 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Callable
 
 from ansible_collections.gpustead.cluster.plugins.module_utils.credentials import has_credentials, masked
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
+from ansible_collections.gpustead.cluster.plugins.module_utils.run import Run
 
-Run = Callable[[Sequence[str]], "tuple[int, str, str]"]
 HELPER = "/usr/lib/apt/apt-helper"
 _LENGTHS = {"sha256": 64, "sha512": 128}
 _SHOWN = 400  # characters of what apt says

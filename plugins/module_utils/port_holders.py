@@ -19,6 +19,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from ansible_collections.gpustead.cluster.plugins.module_utils.accounts_host import names as names_of
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
 from ansible_collections.gpustead.cluster.plugins.module_utils.terminal import shown
 
@@ -69,7 +70,7 @@ def holders(ports: Iterable[int], allowed: Iterable[str] = (), root: Path = Path
         allowed: names of further accounts that may.
         root: stands before /proc and /etc/passwd.
     """
-    wanted, names = set(ports), _names(root / "etc/passwd")
+    wanted, names = set(ports), names_of((root / "etc/passwd").read_text(errors="replace"))
     tables = [root / "proc/net" / name for name in ("tcp", "tcp6")]
     sockets = [one for table in tables if table.exists() for one in parse(table.read_text()) if one.port in wanted]
     fine = {"root", *allowed}
@@ -156,11 +157,6 @@ def _uid(process: Path) -> int:
 
 def _command(process: Path) -> str:
     return shown((process / "comm").read_text(errors="replace").strip(), 40)
-
-
-def _names(passwd: Path) -> dict[int, str]:
-    entries = (line.split(":") for line in passwd.read_text(errors="replace").split("\n"))
-    return {int(entry[2]): shown(entry[0], 40) for entry in entries if len(entry) == 7 and entry[2].isdecimal()}
 
 
 def _processes(inodes: set[str], proc: Path) -> dict[str, tuple[int, str]]:

@@ -4,13 +4,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
+from ansible_collections.gpustead.cluster.plugins.module_utils.run import Run
 from ansible_collections.gpustead.cluster.plugins.module_utils.ufw_live import setting
 
-Run = Callable[[Sequence[str]], "tuple[int, str, str]"]
 POLICIES = {"allow": "ACCEPT", "deny": "DROP", "reject": "REJECT"}
 LEVELS = ("off", "low", "medium", "high", "full")
 

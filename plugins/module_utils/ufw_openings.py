@@ -6,13 +6,12 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
 from ansible_collections.gpustead.cluster.plugins.module_utils.probes.network import Origin
-
-Run = Callable[[Sequence[str]], "tuple[int, str, str]"]
+from ansible_collections.gpustead.cluster.plugins.module_utils.run import Run
 
 
 def without(text: str, lines: Iterable[str]) -> str:

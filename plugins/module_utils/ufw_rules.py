@@ -13,8 +13,7 @@ from typing import Callable
 
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
 from ansible_collections.gpustead.cluster.plugins.module_utils.probes.network import sshd_ports
-
-Run = Callable[[Sequence[str]], "tuple[int, str, str]"]
+from ansible_collections.gpustead.cluster.plugins.module_utils.run import Run
 
 TAG = "gpustead: "
 ACTIONS = ("allow", "deny", "reject", "limit")

@@ -13,12 +13,10 @@ import re
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Callable
 
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
 from ansible_collections.gpustead.cluster.plugins.module_utils.probes.network import parse_save
-
-Run = Callable[[Sequence[str]], "tuple[int, str, str]"]
+from ansible_collections.gpustead.cluster.plugins.module_utils.run import Run
 
 FOLDER = "/run/gpustead/firewall"
 UNIT = "gpustead-firewall-takeback"

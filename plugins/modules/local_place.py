@@ -88,7 +88,7 @@ left_out:
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.gpustead.cluster.plugins.module_utils import local_place as library
-from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
+from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError, Refusal
 from ansible_collections.gpustead.cluster.plugins.module_utils.terminal import shown
 
 PLACE = {
@@ -124,13 +124,9 @@ def main() -> None:
         changed=bool(changes),
         diff={"before": before, "after": after},
         settings={name: found.settings for name, found in done.items()},
-        refused=[{"name": name, **_told(found.refused)} for name, found in done.items() if found.refused],
+        refused=[vars(Refusal.of(name, found.refused)) for name, found in done.items() if found.refused],
         left_out=[shown(reason) for found in done.values() for reason in found.left_out],
     )
-
-
-def _told(error: GpusteadError) -> dict[str, str]:
-    return {"what": shown(error.what), "expected": shown(error.expected), "remedy": shown(error.remedy)}
 
 
 if __name__ == "__main__":

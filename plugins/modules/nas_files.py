@@ -162,7 +162,7 @@ refused:
   type: list
   elements: dict
   contains:
-    path:
+    name:
       description: Path below the root.
       type: str
     what:
@@ -182,7 +182,7 @@ from dataclasses import asdict
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.gpustead.cluster.plugins.module_utils import nas_files as nas
 from ansible_collections.gpustead.cluster.plugins.module_utils.as_account import Identity
-from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
+from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError, Refusal
 from ansible_collections.gpustead.cluster.plugins.module_utils.terminal import shown
 
 ENTRY = {
@@ -222,7 +222,7 @@ def main() -> None:
         required_if=[("check_root", True, ("layout_owner", "keep_going"))],
     )
     root, ids = module.params["root"], module.params["layout_owner"] or {}
-    refused: list[nas.Refusal] = []
+    refused: list[Refusal] = []
     try:
         entries = [nas.parse(raw) for raw in module.params["entries"]]
         if os.path.ismount(root) or not module.params["require_mount"]:

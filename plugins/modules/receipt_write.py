@@ -30,7 +30,7 @@ options:
   refused:
     description:
       - With O(state=ended), what the role had to leave undone, as modules return it (C(refused) of
-        M(gpustead.cluster.uid_match) and others, each with C(what), C(expected), C(remedy), and C(name) or C(path)).
+        M(gpustead.cluster.uid_match) and others, each with C(name), C(what), C(expected) and C(remedy)).
       - Then no receipt is left. What was refused is kept in its place, and is why the role is stale at the next check.
       - Fails where nothing was checked before, as nobody looks later. C(site.yml) says it at its end.
     type: list

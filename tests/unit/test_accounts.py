@@ -426,7 +426,7 @@ def test_an_account_whose_directory_on_the_share_is_anothers_keeps_its_ids() -> 
 
 def test_what_uid_match_is_given() -> None:
     users = [{"name": "ada", "uid": 1500, "ssh_keys": ["x"], "exclusive_keys": True}, {"name": "bob", "uid": 1501}]
-    asked = [{"path": "users/bob", "what": "users/bob belongs to uid 1"}, {"path": "users", "what": "x"}]
+    asked = [{"name": "users/bob", "what": "users/bob belongs to uid 1"}, {"name": "users", "what": "x"}]
     assert to_match(users, asked) == [
         {"name": "ada", "uid": 1500, "hold": ""},
         {"name": "bob", "uid": 1501, "hold": "users/bob belongs to uid 1"},

@@ -79,14 +79,13 @@ ALLOWED: dict[str, dict[str, str]] = {
         "_mounted": MOUNTPOINT,
     },
     "module_utils/other_dockers.py": {
-        "_names": SYSTEM,
         "_places": "ids alone, of names in a directory of root's",
         "observe": SYSTEM,
     },
     "module_utils/pci.py": all_of(SYSTEM, "_driver", "_gone", "_names", "_read", "gpus", "rdma"),
     "module_utils/preflight.py": {"_check_login": CONTROLLER},
     "module_utils/pinned_file.py": all_of(PRIVATE, "fetch", "has"),
-    "module_utils/port_holders.py": all_of(SYSTEM, "_bound", "_command", "_names", "_processes", "_uid", "holders"),
+    "module_utils/port_holders.py": all_of(SYSTEM, "_bound", "_command", "_processes", "_uid", "holders"),
     "module_utils/probes/__init__.py": {
         "_Child._work": "the pipe to who asked",
         "_apart": SYSTEM,

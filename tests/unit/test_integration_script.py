@@ -16,6 +16,7 @@ echo "ERROR| [ERROR]: of $1" >>.cache/molecule.log
 [ "$1" != "$BROKEN" ]
 """
 PYTEST = """#!/bin/sh
+echo "$*" >>pytest-calls
 [ "$BROKEN" != pytest ]
 """
 
@@ -63,6 +64,26 @@ def test_the_lab_goes_when_a_step_fails_and_stays_when_told_to(project: Path) ->
     assert calls(project)[-2:] == ["converge", "destroy"]
     scenario(project, "converge", KEEP_LAB="1")
     assert calls(project)[-1] == "converge"
+
+
+HOSTILE = SCRIPTS.parent / "tests/integration/hostile"
+
+
+def attacks(project: Path) -> set[str]:
+    """The files of attacks that ran; where one was ignored, or none named, it did not."""
+    words = (project / "pytest-calls").read_text().split()
+    named = [word for i, word in enumerate(words) if word.startswith("tests/") and words[i - 1] != "--ignore"]
+    paths = [SCRIPTS.parent / word for word in named if "hostile" in word]
+    return {file.name for path in paths for file in (path.glob("test_*.py") if path.is_dir() else [path])}
+
+
+def test_attacks_that_run_playbooks_wait_for_the_full_run(project: Path) -> None:
+    scenario(project)
+    quick = attacks(project)
+    assert quick and not any(".playbook(" in (HOSTILE / name).read_text() for name in quick)
+    scenario(project, FULL="1")
+    assert attacks(project) == {file.name for file in HOSTILE.glob("test_*.py")}
+    assert "--ignore tests/integration/hostile" in (project / "pytest-calls").read_text()
 
 
 def test_a_failed_test_from_outside_fails_it(project: Path) -> None:

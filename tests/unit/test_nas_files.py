@@ -14,10 +14,9 @@ from pathlib import Path
 import pytest
 from ansible_collections.gpustead.cluster.plugins.module_utils import as_account
 from ansible_collections.gpustead.cluster.plugins.module_utils.as_account import Identity
-from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
+from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError, Refusal
 from ansible_collections.gpustead.cluster.plugins.module_utils.nas_files import (
     Entry,
-    Refusal,
     parse,
     root_problems,
     settle_all,
@@ -253,7 +252,7 @@ def test_what_is_refused_leaves_the_others_theirs(share: Path) -> None:
     refused: list[Refusal] = []
     changes = settle_all(str(share), entries, check=False, refused=refused)
     assert [change.changed for change in changes] == [False, False, False, True]
-    assert [one.path for one in refused] == ["users/zoe", "users/zoe/.config"]
+    assert [one.name for one in refused] == ["users/zoe", "users/zoe/.config"]
     assert f"{share}/users/zoe belongs to uid {ADA}" in refused[0].what
     assert f"chown {zoe}:{zoe}" in refused[0].remedy
     assert "users/zoe belongs to" in refused[1].what and refused[1].remedy == refused[0].remedy
@@ -305,7 +304,7 @@ def test_what_is_no_file_is_refused_at_once(share: Path, tmp_path: Path, trap: T
     if trap is a_directory and "directory" in state:
         assert refused == []
     else:
-        assert [one.path for one in refused] == ["x"] and f"{share}/x is a " in refused[0].what
+        assert [one.name for one in refused] == ["x"] and f"{share}/x is a " in refused[0].what
     assert (share / "y").read_text() == "others\n"
     assert time.monotonic() - began < 5
     assert [path.lstat() for path in (outside, outside / "secret")] == before
@@ -353,9 +352,9 @@ def test_an_account_that_stops_what_runs_in_its_name_delays_itself_alone(share: 
         finally:
             attacker.kill()
     assert took < 12
-    assert all(one.path.startswith("ada") for one in refused), refused
+    assert all(one.name.startswith("ada") for one in refused), refused
     assert (share / "b").stat().st_uid == BOB
-    assert all(one.path.startswith("ada") for one in refused)
+    assert all(one.name.startswith("ada") for one in refused)
 
 
 @needs_root
@@ -427,7 +426,7 @@ def test_where_it_may_not_the_commands_are_named_once(share: Path) -> None:
     entries = former(share)  # in a root that is ada's
     refused: list[Refusal] = []
     settle_all(str(share), entries, check=False, refused=refused, trusted=(SERVICE,))
-    assert [one.path for one in refused] == [entry.path for entry in entries]
+    assert [one.name for one in refused] == [entry.path for entry in entries]
     assert len({one.remedy for one in refused}) == 1
     assert f"chown {SERVICE}:{SERVICE} .cluster" in refused[0].remedy
     assert {path.stat().st_uid for path in share.rglob("*")} == {ADA}

@@ -221,6 +221,8 @@ def test_with_everything_set(tmp_path: Path) -> None:
         dataset = next(bind for bind in service["volumes"] if bind["target"] == "/dataset")
         assert re.fullmatch(r"/run/gpustead/binds/workspace/mount-data-set-[0-9a-f]{8}", dataset["source"])
         assert dataset["read_only"] is True
+        # Else any guest speaks to an NFS server as root would.
+        assert service["sysctls"] == {"net.ipv4.ip_unprivileged_port_start": "1024"}
         assert service["environment"]["PRICE"] == "5$$ $${HOME}"  # as compose wants a $ written
     assert keys(folder, "ada") == [*KEYS, EXTRA]
     assert TOKEN not in (folder / "compose.yml").read_text()

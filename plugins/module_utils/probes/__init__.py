@@ -137,7 +137,7 @@ def _remote(kind: str, subject: Subject, host: Host) -> str:
     else:
         return ""
     mounted = host.once("mountpoints", files.mountpoints)
-    remote = {path for path, (_source, fstype, _read_only) in mounted.items() if fstype.startswith(_REMOTE)}
+    remote = {path for path, mount in mounted.items() if mount.fstype.startswith(_REMOTE)}
     return next((found for found in (_touched(path, remote, host) for path in paths) if found), "") if remote else ""
 
 

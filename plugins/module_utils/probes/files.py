@@ -14,7 +14,7 @@ import stat
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
-from typing import Any, Callable, Optional, TypeVar, cast
+from typing import Any, Callable, NamedTuple, Optional, TypeVar, cast
 
 from ansible_collections.gpustead.cluster.plugins.module_utils import as_account
 from ansible_collections.gpustead.cluster.plugins.module_utils.credentials import is_secret
@@ -292,20 +292,34 @@ def lines_of(text: str | None) -> list[str]:
     return [line for line in (text or "").split("\n") if line]
 
 
-def mountpoints(host: Host) -> dict[str, tuple[str, str, bool]]:
-    """{mount point: (source, file system type, whether it is read-only)} from the kernel's list, of those on top."""
-    stacks: dict[str, dict[str, tuple[str, str, str, bool]]] = {}
+class Mount(NamedTuple):
+    """A mount as the kernel lists it; `device` is that of the file system, `root` the directory of it that is seen."""
+
+    source: str
+    fstype: str
+    read_only: bool  # this mount of it, or all
+    root: str
+    device: str
+    options: tuple[str, ...]
+    tags: str
+
+
+def mountpoints(host: Host) -> dict[str, Mount]:
+    """By mount point what the kernel's list has, of those on top."""
+    stacks: dict[str, dict[str, tuple[str, Mount]]] = {}
     for line in lines_of(host.text("/proc/self/mountinfo")):
         before, _, after = line.partition(" - ")
-        fstype, source, options = [*after.split(" "), ""][:3]
-        number, parent, _device, _root, path, here = before.split(" ")[:6]
-        read_only = "ro" in f"{here},{options}".split(",")  # this mount of it, or all
-        stacks.setdefault(unescape(path), {})[number] = parent, unescape(source), fstype, read_only
+        fstype, source, of_all = [*after.split(" "), "", ""][:3]
+        number, parent, device, root, path, here, *tags = before.split(" ")
+        options = tuple(here.split(","))
+        read_only = "ro" in (*options, *of_all.split(","))
+        mount = Mount(unescape(source), fstype, read_only, unescape(root), device, options, " ".join(tags))
+        stacks.setdefault(unescape(path), {})[number] = parent, mount
     found = {}
     for path, stack in stacks.items():
         # Not the last one of the list: propagation also puts mounts beneath others.
-        covered = {entry[0] for entry in stack.values()}
-        found[path] = next(entry[1:] for number, entry in reversed(list(stack.items())) if number not in covered)
+        covered = {parent for parent, _ in stack.values()}
+        found[path] = next(mount for number, (_, mount) in reversed(list(stack.items())) if number not in covered)
     return found
 
 

@@ -15,7 +15,6 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.probes.files impo
     Unreadable,
     Value,
     each,
-    lines_of,
     mountpoints,
     path_of,
     unescape,
@@ -28,16 +27,16 @@ _BARE = f'[ -e "$1" ] || exit {_NOT_THERE}; stat -c %a -- "$1" || exit; lsattr -
 def _mount(subject: Subject, host: Host) -> Value:
     """The topmost mount there, and the line of fstab."""
     path = path_of(subject)
-    source, fstype, read_only = host.once("mountpoints", mountpoints).get(path, (None, None, None))
+    mount = host.once("mountpoints", mountpoints).get(path)
     lines = [line.split() for line in (host.text("/etc/fstab") or "").splitlines() if not line.lstrip().startswith("#")]
     entry = next((line for line in lines if len(line) > 1 and unescape(line[1]).rstrip("/") == path), None)
-    if not entry and source is None:
+    if not entry and mount is None:
         return None
     fields: list[Any] = [*entry, None, None][:4] if entry else [None] * 4
     return {
-        "source": source,
-        "fstype": fstype,
-        "read_only": read_only,
+        "source": mount.source if mount else None,
+        "fstype": mount.fstype if mount else None,
+        "read_only": mount.read_only if mount else None,
         "fstab_source": fields[0],
         "fstab_fstype": fields[2],
         "fstab_options": fields[3],
@@ -46,42 +45,23 @@ def _mount(subject: Subject, host: Host) -> Value:
 
 def _bind(subject: Subject, host: Host) -> Value:
     """What a bind of role binds shows: which directory of which file system, and how. The directory is not touched."""
-    fields = host.once("mounts", _topmost).get(path_of(subject))
-    if fields is None:
+    mounted = host.once("mountpoints", mountpoints)
+    mount = mounted.get(path_of(subject))
+    if mount is None:
         return None
-    (root, options, tags, device), (fstype, source) = fields
-    share = host.once("mounts", _topmost).get(str(subject.get("root", "")).rstrip("/"))
-    kinds = {"shared": "shared:" in tags, "slave": "master:" in tags}
+    share = mounted.get(str(subject.get("root", "")).rstrip("/"))
+    kinds = {"shared": "shared:" in mount.tags, "slave": "master:" in mount.tags}
     return {
-        "source": source,
-        "fstype": fstype,
-        "root": root,
-        "read_only": "ro" in options,
-        "nosuid": "nosuid" in options,
-        "nodev": "nodev" in options,
+        "source": mount.source,
+        "fstype": mount.fstype,
+        "root": mount.root,
+        "read_only": "ro" in mount.options,
+        "nosuid": "nosuid" in mount.options,
+        "nodev": "nodev" in mount.options,
         "propagation": next((kind for kind, has in kinds.items() if has), "private"),
         # Else the share was mounted anew, and this is still the one before.
-        **({"current": share is not None and share[0][3] == device} if "root" in subject else {}),
+        **({"current": share is not None and share.device == mount.device} if "root" in subject else {}),
     }
-
-
-_Fields = tuple[tuple[str, list[str], str, str], tuple[str, str]]
-
-
-def _topmost(host: Host) -> dict[str, _Fields]:
-    """By mount point ((directory of the file system, options, tags, device), (type, source)) of the mount on top."""
-    stacks: dict[str, dict[str, tuple[str, _Fields]]] = {}
-    for line in lines_of(host.text("/proc/self/mountinfo")):
-        before, _, after = line.partition(" - ")
-        number, above, device, root, path, options, *tags = before.split(" ")
-        fstype, source = [*after.split(" "), "", ""][:2]
-        fields = (unescape(root), options.split(","), " ".join(tags), device), (fstype, unescape(source))
-        stacks.setdefault(unescape(path), {})[number] = above, fields
-    found = {}
-    for path, stack in stacks.items():
-        covered = {above for above, _ in stack.values()}
-        found[path] = next(fields for number, (_, fields) in reversed(list(stack.items())) if number not in covered)
-    return found
 
 
 def _mountpoint(subject: Subject, host: Host) -> Value:

@@ -74,6 +74,38 @@ def test_no_account_changes_the_layout(lab: Lab, attack: str) -> None:
         assert done.rc != 0
 
 
+# Of GlusterFS's own library: it says to the server whoever it likes to be.
+CLIENT = """
+import ctypes as c, sys
+lib = c.CDLL("libgfapi.so.0")
+lib.glfs_new.restype = lib.glfs_opendir.restype = c.c_void_p
+lib.glfs_new.argtypes = [c.c_char_p]
+lib.glfs_set_volfile_server.argtypes = [c.c_void_p, c.c_char_p, c.c_char_p, c.c_int]
+lib.glfs_set_logging.argtypes = [c.c_void_p, c.c_char_p, c.c_int]
+lib.glfs_init.argtypes = [c.c_void_p]
+lib.glfs_opendir.argtypes = [c.c_void_p, c.c_char_p]
+share = lib.glfs_new(sys.argv[2].encode())
+lib.glfs_set_volfile_server(share, b"tcp", sys.argv[1].encode(), 24007)
+lib.glfs_set_logging(share, b"/dev/null", 1)
+lib.glfs_init(share)
+lib.glfs_setfsuid(int(sys.argv[3]))
+lib.glfs_setfsgid(int(sys.argv[3]))
+print("opened" if lib.glfs_opendir(share, sys.argv[4].encode()) else "denied")
+"""
+
+
+def test_no_account_is_another_with_a_client_of_its_own(lab: Lab) -> None:
+    node = lab.nodes[0]
+    me, other = node.variables["cluster_users"][:2]
+    server, _, volume = node.check_output(f"findmnt -no SOURCE {NAS}").partition(":/")
+    client = f"timeout 20 python3 -c {quoted(CLIENT)} {server} {volume}"
+    # The attack is one: root, who may have such a port, is let in by the server.
+    assert node.check_output(f"{client} {other['uid']} /users/{other['name']}") == "opened"
+    # One that the server does not take waits for ever.
+    for uid, place in ((other["uid"], f"/users/{other['name']}"), (941, "/.cluster")):
+        assert "opened" not in as_user(node, me["name"], f"{client} {uid} {place}").stdout
+
+
 @pytest.fixture
 def people(lab: Lab, tmp_path: Path) -> Iterator[Path]:
     """zoe and yan, who are declared only in this test."""
