@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
+import shlex
 from collections.abc import Iterator
 
 import pytest
@@ -22,14 +23,15 @@ def test_every_node_reaches_every_peer_with_strict_checking(lab: Lab) -> None:
 
 @pytest.fixture
 def stray_sshd(lab: Lab) -> Iterator[Host]:
-    """A second sshd in the second node's mesh, with a host key that the authority never saw."""
+    """A second sshd in the second node's mesh, with a host key that another authority has signed."""
     node = lab.nodes[1]
     script = (
-        "rm -f /tmp/stray /tmp/stray.pub; ssh-keygen -q -t ed25519 -N '' -f /tmp/stray && "
-        f"/usr/sbin/sshd -p {STRAY_PORT} -h /tmp/stray -o PidFile=/tmp/stray.pid "
+        "rm -f /tmp/stray*; for key in stray strayca; do ssh-keygen -q -t ed25519 -N '' -f /tmp/$key; done && "
+        f"ssh-keygen -q -s /tmp/strayca -h -I stray -n {node.name} /tmp/stray.pub && "
+        f"/usr/sbin/sshd -p {STRAY_PORT} -h /tmp/stray -o HostCertificate=/tmp/stray-cert.pub -o PidFile=/tmp/stray.pid "
         "-o AuthorizedKeysFile=/etc/gpustead/ssh/authorized_keys.d/%u -f /dev/null"
     )
-    started = node.compose(*MESH, f'sh -c "{script}"', user="root")
+    started = node.compose(*MESH, f"sh -c {shlex.quote(script)}", user="root")
     assert started.rc == 0, started.stderr
     yield node
     node.compose(*MESH, "sh -c 'kill $(cat /tmp/stray.pid); rm -f /tmp/stray*'", user="root")

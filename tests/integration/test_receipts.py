@@ -22,7 +22,7 @@ TAMPERS: list[tuple[str, str, str]] = [
     ("sed -i /glusterfs/s/noatime/atime/ /etc/fstab", "nas", "mount /mnt/nas"),
     ("usermod -u 1777 grace", "accounts", "user grace"),
     ("chmod 0666 /home/ada/.ssh/authorized_keys", "accounts", "lines /home/ada/.ssh/authorized_keys"),
-    ("chmod 0600 /etc/docker/daemon.json", "docker", "file /etc/docker/daemon.json"),
+    ("chmod 0644 /etc/docker/daemon.json", "docker", "file /etc/docker/daemon.json"),
     ("sed -i s/50m/60m/ /etc/docker/daemon.json", "docker", "json_keys /etc/docker/daemon.json"),
     ("systemctl -q disable docker.service", "docker", "unit docker.service"),
     ("echo >> /etc/gpustead/gpus.json", "nvidia", "file /etc/gpustead/gpus.json"),
