@@ -28,8 +28,8 @@ def stray_sshd(lab: Lab) -> Iterator[Host]:
     script = (
         "rm -f /tmp/stray*; for key in stray strayca; do ssh-keygen -q -t ed25519 -N '' -f /tmp/$key; done && "
         f"ssh-keygen -q -s /tmp/strayca -h -I stray -n {node.name} /tmp/stray.pub && "
-        f"/usr/sbin/sshd -p {STRAY_PORT} -h /tmp/stray -o HostCertificate=/tmp/stray-cert.pub -o PidFile=/tmp/stray.pid "
-        "-o AuthorizedKeysFile=/etc/gpustead/ssh/authorized_keys.d/%u -f /dev/null"
+        f"/usr/sbin/sshd -p {STRAY_PORT} -h /tmp/stray -o HostCertificate=/tmp/stray-cert.pub "
+        "-o PidFile=/tmp/stray.pid -o AuthorizedKeysFile=/etc/gpustead/ssh/authorized_keys.d/%u -f /dev/null"
     )
     started = node.compose(*MESH, f"sh -c {shlex.quote(script)}", user="root")
     assert started.rc == 0, started.stderr
