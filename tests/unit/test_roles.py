@@ -51,6 +51,13 @@ def test_literal_defaults_are_the_same_in_the_argument_spec(role: str) -> None:
 
 
 @pytest.mark.parametrize("role", ROLES)
+def test_no_role_refuses_an_account_for_what_another_reads_of_it(role: str) -> None:
+    main = load(ROOT / "roles" / role / "meta" / "argument_specs.yml")["argument_specs"]["main"]
+    accounts = {name: option for name, option in main.get("options", {}).items() if name.endswith("_users")}
+    assert [name for name, option in accounts.items() if "options" in option] == []
+
+
+@pytest.mark.parametrize("role", ROLES)
 def test_public_variables_carry_the_name_of_the_role(role: str) -> None:
     assert [name for name in defaults(role) if not name.startswith(f"{role}_")] == []
 
