@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from ansible_collections.gpustead.cluster.plugins.module_utils.authorized_keys import (
@@ -134,8 +135,9 @@ def seen(path: Path) -> tuple[int, int, str]:
     return status.st_uid, status.st_gid, f"{stat.S_IMODE(status.st_mode):04o}"
 
 
-def wanted(home: Path, **others: object) -> Wish:
-    return Wish(**{"name": "ada", "uid": UID, "gid": UID, "home": str(home), "keys": (A,), **others})  # type: ignore[arg-type]
+def wanted(home: Path, **others: Any) -> Wish:
+    values: dict[str, Any] = {"name": "ada", "uid": UID, "gid": UID, "home": str(home), "keys": (A,), **others}
+    return Wish(**values)
 
 
 @ROOT_ONLY

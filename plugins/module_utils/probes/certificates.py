@@ -12,6 +12,7 @@ import time
 from binascii import Error, a2b_base64, b2a_base64
 from collections.abc import Iterator
 
+from ansible_collections.gpustead.cluster.plugins.module_utils import ssh_cert
 from ansible_collections.gpustead.cluster.plugins.module_utils.probes.files import (
     Host,
     Subject,
@@ -38,9 +39,6 @@ def _certificate(subject: Subject, host: Host) -> Value:
 
 
 def _ssh(subject: Subject, data: bytes, until: float, host: Host) -> Value:
-    # Takes some 3 kB of the bundle and the imports of dataclasses and pathlib, but one parser of the format is enough.
-    from ansible_collections.gpustead.cluster.plugins.module_utils import ssh_cert  # noqa: PLC0415
-
     found = ssh_cert.parse_certificate(data.decode(errors="replace"))
     if found is None:
         return _UNREADABLE
@@ -115,8 +113,6 @@ def last_day(data: bytes, kind: str = "x509") -> tuple[str, float] | None:
     None where it is none. Those who renew certificates ask by their value; this is for who tells people.
     """
     if kind == "ssh":
-        from ansible_collections.gpustead.cluster.plugins.module_utils import ssh_cert  # noqa: PLC0415
-
         found = ssh_cert.parse_certificate(data.decode(errors="replace"))
         return (found.key_id, float(found.valid_until)) if found else None
     try:
