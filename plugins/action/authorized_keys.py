@@ -9,8 +9,8 @@ from typing import Any
 
 from ansible.errors import AnsibleConnectionFailure
 from ansible.plugins.action import ActionBase
+from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.keys_trial import SECONDS
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import Refusal
-from ansible_collections.gpustead.cluster.plugins.module_utils.keys_trial import SECONDS
 from ansible_collections.gpustead.cluster.plugins.module_utils.terminal import shown
 from ansible_collections.gpustead.cluster.plugins.plugin_utils.new_login import is_ssh, trouble
 

@@ -9,8 +9,8 @@ from typing import Any
 
 from ansible.errors import AnsibleConnectionFailure
 from ansible.plugins.action import ActionBase
+from ansible_collections.gpustead.cluster.plugins.module_utils.firewall.ufw_trial import SECONDS
 from ansible_collections.gpustead.cluster.plugins.module_utils.terminal import shown
-from ansible_collections.gpustead.cluster.plugins.module_utils.ufw_trial import SECONDS
 from ansible_collections.gpustead.cluster.plugins.plugin_utils.new_login import is_ssh, trouble
 
 ARGUMENTS = {"state": {"type": "str", "choices": ["noted", "proved"], "required": True}}

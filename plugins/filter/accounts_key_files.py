@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from ansible_collections.gpustead.cluster.plugins.module_utils.authorized_keys import files_of
+from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.authorized_keys import files_of
 
 DOCUMENTATION = r"""
 name: accounts_key_files

@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from ansible_collections.gpustead.cluster.plugins.module_utils.authorized_keys import of_accounts
+from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.authorized_keys import of_accounts
 
 DOCUMENTATION = r"""
 name: accounts_keys

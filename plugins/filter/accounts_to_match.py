@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from ansible_collections.gpustead.cluster.plugins.module_utils.accounts import to_match
+from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.uid_match import to_match
 
 DOCUMENTATION = r"""
 name: accounts_to_match

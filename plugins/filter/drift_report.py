@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from ansible_collections.gpustead.cluster.plugins.module_utils.drift_report import report
+from ansible_collections.gpustead.cluster.plugins.module_utils.receipts.drift_report import report
 
 DOCUMENTATION = r"""
 name: drift_report

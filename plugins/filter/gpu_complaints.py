@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from ansible_collections.gpustead.cluster.plugins.module_utils.gpu_offer import complaints
+from ansible_collections.gpustead.cluster.plugins.module_utils.gpus.gpu_offer import complaints
 
 DOCUMENTATION = r"""
 name: gpu_complaints

@@ -10,7 +10,7 @@ from typing import Any
 
 from ansible.errors import AnsibleFilterError
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
-from ansible_collections.gpustead.cluster.plugins.module_utils.gpu_cpuset import gpu_cpuset
+from ansible_collections.gpustead.cluster.plugins.module_utils.gpus.gpu_cpuset import gpu_cpuset
 
 DOCUMENTATION = r"""
 name: gpu_cpuset

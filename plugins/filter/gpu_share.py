@@ -9,7 +9,7 @@ from typing import Any
 
 from ansible.errors import AnsibleFilterError
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
-from ansible_collections.gpustead.cluster.plugins.module_utils.gpu_offer import share
+from ansible_collections.gpustead.cluster.plugins.module_utils.gpus.gpu_offer import share
 
 DOCUMENTATION = r"""
 name: gpu_share

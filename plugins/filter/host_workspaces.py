@@ -10,7 +10,7 @@ from typing import Any
 
 from ansible.errors import AnsibleFilterError
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
-from ansible_collections.gpustead.cluster.plugins.module_utils.workspaces import of_host
+from ansible_collections.gpustead.cluster.plugins.module_utils.workspaces.workspaces import of_host
 
 DOCUMENTATION = r"""
 name: host_workspaces

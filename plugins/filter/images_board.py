@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from ansible_collections.gpustead.cluster.plugins.module_utils.images_board import read
+from ansible_collections.gpustead.cluster.plugins.module_utils.images.images_board import read
 
 DOCUMENTATION = r"""
 name: images_board

@@ -9,7 +9,7 @@ from typing import Any
 
 from ansible.errors import AnsibleFilterError
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
-from ansible_collections.gpustead.cluster.plugins.module_utils.nccl_env import nccl_env
+from ansible_collections.gpustead.cluster.plugins.module_utils.gpus.nccl_env import nccl_env
 
 DOCUMENTATION = r"""
 name: nccl_env

@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from ansible_collections.gpustead.cluster.plugins.module_utils.preflight import check_answer
+from ansible_collections.gpustead.cluster.plugins.module_utils.site.preflight import check_answer
 
 DOCUMENTATION = r"""
 name: preflight_answers

@@ -9,7 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from ansible.errors import AnsibleError
-from ansible_collections.gpustead.cluster.plugins.module_utils.preflight import GROUPS, VARIABLES, Broken, Site, check
+from ansible_collections.gpustead.cluster.plugins.module_utils.site.preflight import (
+    GROUPS,
+    VARIABLES,
+    Broken,
+    Site,
+    check,
+)
 from jinja2 import Undefined, UndefinedError
 
 DOCUMENTATION = r"""

@@ -10,7 +10,7 @@ from typing import Any
 
 from ansible.errors import AnsibleFilterError
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
-from ansible_collections.gpustead.cluster.plugins.module_utils.proxies import plan
+from ansible_collections.gpustead.cluster.plugins.module_utils.site.proxies import plan
 
 DOCUMENTATION = r"""
 name: proxy_plan

@@ -9,7 +9,7 @@ from typing import Any
 
 from ansible.errors import AnsibleFilterError
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
-from ansible_collections.gpustead.cluster.plugins.module_utils.torch_wheel import torch_wheel
+from ansible_collections.gpustead.cluster.plugins.module_utils.images.torch_wheel import torch_wheel
 
 DOCUMENTATION = r"""
 name: torch_wheel

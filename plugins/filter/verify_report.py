@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from ansible_collections.gpustead.cluster.plugins.module_utils.verify_report import report
+from ansible_collections.gpustead.cluster.plugins.module_utils.verify.verify_report import report
 
 DOCUMENTATION = r"""
 name: verify_report

@@ -8,8 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ansible.errors import AnsibleFilterError
-from ansible_collections.gpustead.cluster.plugins.module_utils import workspace_binds as library
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
+from ansible_collections.gpustead.cluster.plugins.module_utils.workspaces import workspace_binds as library
 
 DOCUMENTATION = r"""
 name: workspace_binds

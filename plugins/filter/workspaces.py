@@ -10,7 +10,7 @@ from typing import Any
 
 from ansible.errors import AnsibleFilterError
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
-from ansible_collections.gpustead.cluster.plugins.module_utils.workspaces import Defaults, plan
+from ansible_collections.gpustead.cluster.plugins.module_utils.workspaces.workspaces import Defaults, plan
 
 DOCUMENTATION = r"""
 name: workspaces

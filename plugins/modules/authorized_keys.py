@@ -125,9 +125,9 @@ from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.gpustead.cluster.plugins.module_utils import authorized_keys as keys
-from ansible_collections.gpustead.cluster.plugins.module_utils import keys_trial
-from ansible_collections.gpustead.cluster.plugins.module_utils.accounts_host import login_uid
+from ansible_collections.gpustead.cluster.plugins.module_utils.accounts import authorized_keys as keys
+from ansible_collections.gpustead.cluster.plugins.module_utils.accounts import keys_trial
+from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.host_accounts import login_uid
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError, Refusal
 
 ACCOUNT = {

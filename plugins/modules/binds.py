@@ -129,9 +129,9 @@ released:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.gpustead.cluster.plugins.module_utils import binds
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
 from ansible_collections.gpustead.cluster.plugins.module_utils.terminal import shown
+from ansible_collections.gpustead.cluster.plugins.module_utils.workspaces import binds
 
 BIND = {
     "name": {"type": "str", "required": True},

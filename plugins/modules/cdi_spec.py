@@ -75,7 +75,7 @@ from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.gpustead.cluster.plugins.module_utils import cdi_spec
+from ansible_collections.gpustead.cluster.plugins.module_utils.gpus import cdi_spec
 
 ARGUMENTS = {
     "uuids": {"type": "list", "elements": "str", "required": True},

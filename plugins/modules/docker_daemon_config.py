@@ -97,8 +97,9 @@ from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.gpustead.cluster.plugins.module_utils import daemon_json, leftovers
+from ansible_collections.gpustead.cluster.plugins.module_utils.docker import docker_daemon_config as daemon_json
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError, of_system
+from ansible_collections.gpustead.cluster.plugins.module_utils.files import leftovers
 
 DAEMON_JSON = "/etc/docker/daemon.json"  # that the daemon itself reads
 ARGUMENTS = {

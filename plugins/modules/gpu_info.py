@@ -358,7 +358,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.gpustead.cluster.plugins.module_utils.gpu_report import observe
+from ansible_collections.gpustead.cluster.plugins.module_utils.gpus.gpu_info import observe
 from ansible_collections.gpustead.cluster.plugins.module_utils.run import within
 
 SPEC = {

@@ -112,7 +112,7 @@ containers:
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.gpustead.cluster.plugins.module_utils.gpu_proof import ANSWER, Proof, prove, refusal
+from ansible_collections.gpustead.cluster.plugins.module_utils.gpus.gpu_proof import ANSWER, Proof, prove, refusal
 from ansible_collections.gpustead.cluster.plugins.module_utils.run import within
 
 ARGUMENTS = {

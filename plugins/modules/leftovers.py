@@ -54,7 +54,7 @@ import time
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import of_system
-from ansible_collections.gpustead.cluster.plugins.module_utils.leftovers import KEEP, find, remove
+from ansible_collections.gpustead.cluster.plugins.module_utils.files.leftovers import KEEP, find, remove
 
 
 def main() -> None:

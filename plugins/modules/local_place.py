@@ -87,9 +87,9 @@ left_out:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.gpustead.cluster.plugins.module_utils import local_place as library
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError, Refusal
 from ansible_collections.gpustead.cluster.plugins.module_utils.terminal import shown
+from ansible_collections.gpustead.cluster.plugins.module_utils.workspaces import local_place as library
 
 PLACE = {
     "name": {"type": "str", "required": True},

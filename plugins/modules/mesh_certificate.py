@@ -104,14 +104,14 @@ from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError, of_system
-from ansible_collections.gpustead.cluster.plugins.module_utils.run import Run
-from ansible_collections.gpustead.cluster.plugins.module_utils.ssh_cert import (
+from ansible_collections.gpustead.cluster.plugins.module_utils.mesh.mesh_certificate import (
     Wanted,
     ensure_authority,
     parse_certificate,
     reason_to_sign,
     sign,
 )
+from ansible_collections.gpustead.cluster.plugins.module_utils.run import Run
 
 
 def askpass(module: AnsibleModule, work: Path) -> Run:

@@ -76,8 +76,8 @@ public:
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.gpustead.cluster.plugins.module_utils.as_account import Identity
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
-from ansible_collections.gpustead.cluster.plugins.module_utils.mesh_user_key import settle
-from ansible_collections.gpustead.cluster.plugins.module_utils.nas_files import Entry
+from ansible_collections.gpustead.cluster.plugins.module_utils.mesh.mesh_user_key import settle
+from ansible_collections.gpustead.cluster.plugins.module_utils.nas.nas_files import Entry
 
 IDS = {"uid": {"type": "int", "required": True}, "gid": {"type": "int", "required": True}}
 

@@ -85,8 +85,8 @@ at_boot:
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.gpustead.cluster.plugins.module_utils import mig
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
+from ansible_collections.gpustead.cluster.plugins.module_utils.gpus import mig_layout as mig
 from ansible_collections.gpustead.cluster.plugins.module_utils.run import Run
 
 ARGUMENTS = {

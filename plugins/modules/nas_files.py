@@ -180,9 +180,9 @@ import os
 from dataclasses import asdict
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.gpustead.cluster.plugins.module_utils import nas_files as nas
 from ansible_collections.gpustead.cluster.plugins.module_utils.as_account import Identity
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError, Refusal
+from ansible_collections.gpustead.cluster.plugins.module_utils.nas import nas_files as nas
 from ansible_collections.gpustead.cluster.plugins.module_utils.terminal import shown
 
 ENTRY = {

@@ -50,7 +50,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
-from ansible_collections.gpustead.cluster.plugins.module_utils.nas_mountpoint import Bare, Mountpoint
+from ansible_collections.gpustead.cluster.plugins.module_utils.nas.nas_mountpoint import Bare, Mountpoint
 
 
 def main() -> None:

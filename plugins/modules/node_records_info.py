@@ -94,7 +94,7 @@ from dataclasses import asdict
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.gpustead.cluster.plugins.module_utils.as_account import Identity
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
-from ansible_collections.gpustead.cluster.plugins.module_utils.node_records import read_board
+from ansible_collections.gpustead.cluster.plugins.module_utils.nas.node_records import read_board
 
 
 def main() -> None:

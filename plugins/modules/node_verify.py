@@ -204,17 +204,17 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.gpustead.cluster.plugins.module_utils.as_account import Identity
-from ansible_collections.gpustead.cluster.plugins.module_utils.expiry import endings
-from ansible_collections.gpustead.cluster.plugins.module_utils.node_verify import (
+from ansible_collections.gpustead.cluster.plugins.module_utils.firewall.port_holders import SERVICES, holders
+from ansible_collections.gpustead.cluster.plugins.module_utils.receipts.agent import undone
+from ansible_collections.gpustead.cluster.plugins.module_utils.run import within
+from ansible_collections.gpustead.cluster.plugins.module_utils.verify.expiry import endings
+from ansible_collections.gpustead.cluster.plugins.module_utils.verify.node_verify import (
     Account,
     Problem,
     Project,
     Wanted,
     examine,
 )
-from ansible_collections.gpustead.cluster.plugins.module_utils.port_holders import SERVICES, holders
-from ansible_collections.gpustead.cluster.plugins.module_utils.receipt_agent import undone
-from ansible_collections.gpustead.cluster.plugins.module_utils.run import within
 
 ACCOUNT = {
     "name": {"type": "str", "required": True},

@@ -84,10 +84,10 @@ from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.gpustead.cluster.plugins.module_utils import daemon_json
-from ansible_collections.gpustead.cluster.plugins.module_utils import nvidia_containers as containers
+from ansible_collections.gpustead.cluster.plugins.module_utils.docker import docker_daemon_config as daemon_json
+from ansible_collections.gpustead.cluster.plugins.module_utils.docker.other_dockers import SNAP
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError, of_system
-from ansible_collections.gpustead.cluster.plugins.module_utils.other_dockers import SNAP
+from ansible_collections.gpustead.cluster.plugins.module_utils.gpus import nvidia_containers as containers
 from ansible_collections.gpustead.cluster.plugins.module_utils.run import within
 
 DAEMON_JSON = "/etc/docker/daemon.json"

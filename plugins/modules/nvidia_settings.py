@@ -62,8 +62,8 @@ at_boot:
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.gpustead.cluster.plugins.module_utils import nvidia_settings
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
+from ansible_collections.gpustead.cluster.plugins.module_utils.gpus import nvidia_settings
 
 ARGUMENTS = {
     "gpus": {"type": "list", "elements": "dict", "required": True},

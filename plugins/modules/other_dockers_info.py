@@ -63,8 +63,8 @@ rootless:
 from dataclasses import asdict
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.gpustead.cluster.plugins.module_utils.docker.other_dockers import observe
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import of_system
-from ansible_collections.gpustead.cluster.plugins.module_utils.other_dockers import observe
 
 
 def main() -> None:

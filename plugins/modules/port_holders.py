@@ -51,7 +51,7 @@ RETURN = r""" # """
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError, of_system
-from ansible_collections.gpustead.cluster.plugins.module_utils.port_holders import holders, refuse
+from ansible_collections.gpustead.cluster.plugins.module_utils.firewall.port_holders import holders, refuse
 
 ARGUMENTS = {
     "ports": {"type": "dict", "required": True},

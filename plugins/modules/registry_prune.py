@@ -86,8 +86,8 @@ from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError, of_system
-from ansible_collections.gpustead.cluster.plugins.module_utils.registry_api import Registry, asker, login
-from ansible_collections.gpustead.cluster.plugins.module_utils.registry_prune import Removal, prune
+from ansible_collections.gpustead.cluster.plugins.module_utils.registry.registry_api import Registry, asker, login
+from ansible_collections.gpustead.cluster.plugins.module_utils.registry.registry_prune import Removal, prune
 from ansible_collections.gpustead.cluster.plugins.module_utils.terminal import shown
 
 ARGUMENTS = {

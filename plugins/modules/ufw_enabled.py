@@ -56,8 +56,8 @@ commands:
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.gpustead.cluster.plugins.module_utils import ufw_enabled, ufw_lock, ufw_trial
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
+from ansible_collections.gpustead.cluster.plugins.module_utils.firewall import ufw_enabled, ufw_lock, ufw_trial
 from ansible_collections.gpustead.cluster.plugins.module_utils.run import within
 
 POLICY = list(ufw_enabled.POLICIES)

@@ -65,8 +65,8 @@ from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.gpustead.cluster.plugins.module_utils import ufw_live, ufw_lock, ufw_trial
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
+from ansible_collections.gpustead.cluster.plugins.module_utils.firewall import ufw_live, ufw_lock, ufw_trial
 
 
 def read(path: str) -> str:

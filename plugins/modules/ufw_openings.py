@@ -66,11 +66,11 @@ complaint:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.gpustead.cluster.plugins.module_utils import ufw_lock, ufw_openings, ufw_trial
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
-from ansible_collections.gpustead.cluster.plugins.module_utils.probes import Host
-from ansible_collections.gpustead.cluster.plugins.module_utils.probes.files import Unreadable
-from ansible_collections.gpustead.cluster.plugins.module_utils.probes.network import find_openings
+from ansible_collections.gpustead.cluster.plugins.module_utils.firewall import ufw_lock, ufw_openings, ufw_trial
+from ansible_collections.gpustead.cluster.plugins.module_utils.receipts.probes import Host
+from ansible_collections.gpustead.cluster.plugins.module_utils.receipts.probes.files import Unreadable
+from ansible_collections.gpustead.cluster.plugins.module_utils.receipts.probes.network import find_openings
 from ansible_collections.gpustead.cluster.plugins.module_utils.run import within
 
 ARGUMENTS = {

@@ -113,9 +113,9 @@ from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.gpustead.cluster.plugins.module_utils import ufw_lock, ufw_trial
-from ansible_collections.gpustead.cluster.plugins.module_utils import ufw_rules as ufw
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
+from ansible_collections.gpustead.cluster.plugins.module_utils.firewall import ufw_lock, ufw_trial
+from ansible_collections.gpustead.cluster.plugins.module_utils.firewall import ufw_rules as ufw
 
 RULE = {
     "rule": {"type": "str", "choices": list(ufw.ACTIONS), "default": "allow"},

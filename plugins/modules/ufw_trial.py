@@ -56,8 +56,8 @@ armed:
 
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.gpustead.cluster.plugins.module_utils import ufw_lock, ufw_trial
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
+from ansible_collections.gpustead.cluster.plugins.module_utils.firewall import ufw_lock, ufw_trial
 from ansible_collections.gpustead.cluster.plugins.module_utils.run import within
 
 ARGUMENTS = {"state": {"type": "str", "choices": ["noted", "proved", "asked", "released"], "required": True}}

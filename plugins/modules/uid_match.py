@@ -187,7 +187,8 @@ from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.gpustead.cluster.plugins.module_utils import accounts, accounts_leave
+from ansible_collections.gpustead.cluster.plugins.module_utils.accounts import removal as accounts_leave
+from ansible_collections.gpustead.cluster.plugins.module_utils.accounts import uid_match as accounts
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError, Refusal, of_system
 
 USER = {

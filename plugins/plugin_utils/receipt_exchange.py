@@ -21,12 +21,6 @@ from ansible_collections.gpustead.cluster.plugins.plugin_utils.receipt_inputs im
 PACKAGE = "ansible_collections.gpustead.cluster.plugins.module_utils"
 MARK = "gpustead-receipts:"
 
-_NAMES = (
-    *("as_account", "credentials", "errors", "local_place", "nas_mountpoint", "receipt_agent", "receipts", "run"),
-    "ssh_cert",
-    "terminal",
-)
-
 # Runs the library on the host from memory, under the names by which its parts import each other.
 START = """
 import sys
@@ -41,7 +35,7 @@ class Library:
 library = Library(sources)
 library.packages = {name[: end + 1] for name in sources for end, letter in enumerate(name) if letter == "."}
 sys.meta_path.insert(0, library)
-from %(package)s.receipt_agent import answer
+from %(package)s.receipts.agent import answer
 request = zlib.decompress(stream.unused_data).decode()
 sys.stdout.write("\\n%(mark)s" + answer(request) + "\\n")
 """
@@ -57,17 +51,37 @@ def bare(source: str) -> str:
 
 
 def library() -> dict[str, str]:
-    """The sources that the agent needs on the host, by the name under which they are imported."""
+    """The sources that the agent needs on the host, by the name under which they are imported.
+
+    They are the agent, every probe, and what these import.
+    """
     folder = COLLECTION / "plugins" / "module_utils"
-    files = [folder / f"{name}.py" for name in _NAMES]
-    files += sorted((folder / "probes").glob("*.py"))
+    todo = [folder / "receipts" / "agent.py", *(folder / "receipts" / "probes").glob("*.py")]
     sources = {}
-    for path in files:
-        name = ".".join([PACKAGE, *path.relative_to(folder).with_suffix("").parts])
-        sources[name.removesuffix(".__init__")] = bare(path.read_text())
-    parents = PACKAGE.split(".")
-    sources.update({".".join(parents[: length + 1]): "" for length in range(len(parents))})
-    return sources
+    while todo:
+        path = todo.pop()
+        name = ".".join([PACKAGE, *path.relative_to(folder).with_suffix("").parts]).removesuffix(".__init__")
+        if name in sources:
+            continue
+        source = path.read_text()
+        sources[name] = bare(source)
+        todo += [file for imported in imports(source) for file in (folder / imported,) if file.is_file()]
+    packages = {name.rsplit(".", length)[0] for name in sources for length in range(1, name.count(".") + 1)}
+    return {**dict.fromkeys(packages - sources.keys(), ""), **dict(sorted(sources.items()))}
+
+
+def imports(source: str) -> set[str]:
+    """The files of the library that a part of it may import, relative to the library's folder.
+
+    Where a name is imported from a package, it may be a part or a name in it: both are given, one of them exists.
+    """
+    found = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.ImportFrom) and f"{node.module}.".startswith(f"{PACKAGE}."):
+            inner = (node.module or "").removeprefix(PACKAGE).strip(".").replace(".", "/")
+            found |= {f"{inner}.py", f"{inner}/__init__.py".lstrip("/")}
+            found |= {f"{inner}/{name.name}.py".lstrip("/") for name in node.names}
+    return found
 
 
 # Made and packed once, when Ansible loads the action plugins: the processes that it forks for the hosts share it.

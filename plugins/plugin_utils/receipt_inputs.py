@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from ansible_collections.gpustead.cluster.plugins.module_utils.receipts import ABSENT
+from ansible_collections.gpustead.cluster.plugins.module_utils.receipts.receipts import ABSENT
 
 COLLECTION = Path(__file__).resolve().parents[2]
 NAME = re.compile(r"[A-Za-z_]\w*")

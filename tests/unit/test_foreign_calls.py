@@ -33,22 +33,22 @@ def all_of(why: str, *functions: str) -> dict[str, str]:
 
 ALLOWED: dict[str, dict[str, str]] = {
     "filter/preflight_problems.py": {"preflight_problems": CONTROLLER},
-    "module_utils/accounts.py": {"_apply_core": OURS, **all_of(SYSTEM, "observe", "refuse_lockout")},
-    "module_utils/accounts_files.py": {
+    "module_utils/accounts/uid_match.py": {"_apply_core": OURS, **all_of(SYSTEM, "observe", "refuse_lockout")},
+    "module_utils/accounts/ownership.py": {
         **all_of(DESCRIPTOR, "_Walk._again", "_Walk._enter", "_Walk._entry", "_Walk._open", "keep_own_bits", "rechown"),
         "mount_of": SYSTEM,
     },
-    "module_utils/accounts_host.py": {
+    "module_utils/accounts/host_accounts.py": {
         **all_of(SYSTEM, "login_uid", "read_processes"),
         **all_of(OURS, "read_journal", "write_whole"),
     },
-    "module_utils/accounts_leave.py": {**all_of(OURS, "leave", "read_record"), "_lock": SYSTEM},
+    "module_utils/accounts/removal.py": {**all_of(OURS, "leave", "read_record"), "_lock": SYSTEM},
     "module_utils/as_account.py": {"become": SYSTEM, **all_of(LIBRARY, "open_beneath", "parent", "put")},
-    "module_utils/authorized_keys.py": {
+    "module_utils/accounts/authorized_keys.py": {
         **all_of(WORK, "_free", "_settle_in", "forget", "is_kept", "put_aside", "take_back"),
         **all_of(DESCRIPTOR, "_lead", "_step", "way_to"),
     },
-    "module_utils/binds.py": {
+    "module_utils/workspaces/binds.py": {
         **all_of(DESCRIPTOR, "_step", "open_place"),
         **all_of(
             OURS, "_Set.drop_undeclared", "_detach", "_locked", "_settle", "_still_its_own", "read", "settle", "write"
@@ -57,59 +57,59 @@ ALLOWED: dict[str, dict[str, str]] = {
         "_sees": "what a process holds, as a place: nothing of it is read",
         **all_of(SYSTEM, "_inside", "_mount_of", "_uids", "mounts"),
     },
-    "module_utils/expiry.py": {"endings": SYSTEM},
-    "module_utils/gpu_report.py": {"_read": SYSTEM},
-    "module_utils/image_builder.py": {"_write_bake": PRIVATE},
-    "module_utils/image_stack.py": all_of(BUILDER, "_check_sources", "digest_of_tree", "dockerfile"),
-    "module_utils/keys_trial.py": {"settle": "run by systemd as the account"},
-    "module_utils/leftovers.py": all_of(SYSTEM, "_entries", "remove"),
-    "module_utils/local_place.py": {
+    "module_utils/verify/expiry.py": {"endings": SYSTEM},
+    "module_utils/gpus/gpu_info.py": {"_read": SYSTEM},
+    "module_utils/images/image_builder.py": {"_write_bake": PRIVATE},
+    "module_utils/images/image_stack.py": all_of(BUILDER, "_check_sources", "digest_of_tree", "dockerfile"),
+    "module_utils/accounts/keys_trial.py": {"settle": "run by systemd as the account"},
+    "module_utils/files/leftovers.py": all_of(SYSTEM, "_entries", "remove"),
+    "module_utils/workspaces/local_place.py": {
         **all_of(WORK, "_make_inner", "_take"),
         **all_of(OURS, "_copy", "_described", "_make_place", "_present", "_put", "forget_others", "make_top"),
     },
-    "module_utils/mesh_user_key.py": {"generate": PRIVATE},
-    "module_utils/nas_files.py": all_of(
+    "module_utils/mesh/mesh_user_key.py": {"generate": PRIVATE},
+    "module_utils/nas/nas_files.py": all_of(
         WORK, "_held", "_look", "_make_directories", "_names_of_a_file", "finish", "judge_root", "make"
     ),
-    "module_utils/nas_mountpoint.py": all_of(MOUNTPOINT, "Mountpoint.observe", "Mountpoint.protect"),
-    "module_utils/node_records.py": {"_names": WORK},
-    "module_utils/node_verify.py": {
+    "module_utils/nas/nas_mountpoint.py": all_of(MOUNTPOINT, "Mountpoint.observe", "Mountpoint.protect"),
+    "module_utils/nas/node_records.py": {"_names": WORK},
+    "module_utils/verify/node_verify.py": {
         **all_of(OURS, "_docker", "_gpus"),
         **all_of(CAPPED, "_peers", "_proof"),
         "_mounted": MOUNTPOINT,
     },
-    "module_utils/other_dockers.py": {
+    "module_utils/docker/other_dockers.py": {
         "_places": "ids alone, of names in a directory of root's",
         "observe": SYSTEM,
     },
-    "module_utils/pci.py": all_of(SYSTEM, "_driver", "_gone", "_names", "_read", "gpus", "rdma"),
-    "module_utils/preflight.py": {"_check_login": CONTROLLER},
-    "module_utils/pinned_file.py": all_of(PRIVATE, "fetch", "has"),
-    "module_utils/port_holders.py": all_of(SYSTEM, "_bound", "_command", "_processes", "_uid", "holders"),
-    "module_utils/probes/__init__.py": {
+    "module_utils/gpus/pci.py": all_of(SYSTEM, "_driver", "_gone", "_names", "_read", "gpus", "rdma"),
+    "module_utils/site/preflight.py": {"_check_login": CONTROLLER},
+    "module_utils/files/pinned_file.py": all_of(PRIVATE, "fetch", "has"),
+    "module_utils/firewall/port_holders.py": all_of(SYSTEM, "_bound", "_command", "_processes", "_uid", "holders"),
+    "module_utils/receipts/probes/__init__.py": {
         "_Child._work": "the pipe to who asked",
         "_apart": SYSTEM,
         "_touched": "links of the way alone, and none on a share; nothing is opened",
     },
-    "module_utils/probes/docker.py": {"_runs": SYSTEM},
-    "module_utils/probes/files.py": {
+    "module_utils/receipts/probes/docker.py": {"_runs": SYSTEM},
+    "module_utils/receipts/probes/files.py": {
         **all_of(REGULAR, "_bounded", "_describe", "_open", "_read", "_read_beneath", "_tree"),
         "Host.read": SYSTEM,
         "_below": DESCRIPTOR,
     },
-    "module_utils/probes/gpu.py": {"_on_bus": SYSTEM},
-    "module_utils/probes/mounts.py": {"_gluster": SYSTEM, "_mountpoint": MOUNTPOINT},
-    "module_utils/probes/network.py": {"_chains": SYSTEM},
-    "module_utils/probes/system.py": {"_kernel_module": SYSTEM},
-    "module_utils/receipt_agent.py": {
+    "module_utils/receipts/probes/gpu.py": {"_on_bus": SYSTEM},
+    "module_utils/receipts/probes/mounts.py": {"_gluster": SYSTEM, "_mountpoint": MOUNTPOINT},
+    "module_utils/receipts/probes/network.py": {"_chains": SYSTEM},
+    "module_utils/receipts/probes/system.py": {"_kernel_module": SYSTEM},
+    "module_utils/receipts/agent.py": {
         **all_of(OURS, "Store.prepare", "Store.read", "Store.remove", "Store.roles", "Store.run", "Store.salt"),
         **all_of(OURS, "Store.write", "previous", "undone", "write"),
         "machine_id": SYSTEM,
     },
-    "module_utils/ssh_cert.py": all_of(CONTROLLER, "ensure_authority", "sign"),
-    "module_utils/ufw_lock.py": {"close_to_accounts": SYSTEM},
-    "module_utils/ufw_openings.py": all_of(SYSTEM, "_write", "close"),
-    "module_utils/ufw_trial.py": all_of(OURS, "arm", "is_armed", "note", "release"),
+    "module_utils/mesh/mesh_certificate.py": all_of(CONTROLLER, "ensure_authority", "sign"),
+    "module_utils/firewall/ufw_lock.py": {"close_to_accounts": SYSTEM},
+    "module_utils/firewall/ufw_openings.py": all_of(SYSTEM, "_write", "close"),
+    "module_utils/firewall/ufw_trial.py": all_of(OURS, "arm", "is_armed", "note", "release"),
     "modules/authorized_keys.py": {"main": SYSTEM},
     "modules/cdi_spec.py": {"read": SYSTEM},
     "modules/container_command.py": {"main": CAPPED},
@@ -132,7 +132,7 @@ ALLOWED: dict[str, dict[str, str]] = {
 }
 # Work that other modules hand over.
 HANDED: dict[str, set[str]] = {
-    "module_utils/authorized_keys.py": {"forget", "is_kept", "keep", "put_aside", "take_back"},
+    "module_utils/accounts/authorized_keys.py": {"forget", "is_kept", "keep", "put_aside", "take_back"},
 }
 FILES = sorted(str(path.relative_to(ROOT / "plugins")) for path in (ROOT / "plugins").rglob("*.py"))
 

@@ -19,18 +19,14 @@ from random import Random
 from typing import Any
 
 import pytest
-from ansible_collections.gpustead.cluster.plugins.module_utils import (
-    accounts_files,
-    as_account,
-    authorized_keys,
-    binds,
-    local_place,
-    nas_files,
-    node_records,
-    probes,
-)
+from ansible_collections.gpustead.cluster.plugins.module_utils import as_account
+from ansible_collections.gpustead.cluster.plugins.module_utils.accounts import authorized_keys
+from ansible_collections.gpustead.cluster.plugins.module_utils.accounts import ownership as accounts_files
 from ansible_collections.gpustead.cluster.plugins.module_utils.as_account import Identity
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
+from ansible_collections.gpustead.cluster.plugins.module_utils.nas import nas_files, node_records
+from ansible_collections.gpustead.cluster.plugins.module_utils.receipts import probes
+from ansible_collections.gpustead.cluster.plugins.module_utils.workspaces import binds, local_place
 from ansible_collections.gpustead.cluster.tests.unit.hostile_trees import (
     ADA,
     ADAS_NEXT,

@@ -10,12 +10,13 @@ from typing import Any, cast
 
 import pytest
 from ansible_collections.gpustead.cluster.plugins.action.receipt_write import ActionModule
-from ansible_collections.gpustead.cluster.plugins.module_utils import drift_report, verify_report
-from ansible_collections.gpustead.cluster.plugins.module_utils.accounts_host import Account
+from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.host_accounts import Account
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
-from ansible_collections.gpustead.cluster.plugins.module_utils.gpu_proof import prove, refusal
-from ansible_collections.gpustead.cluster.plugins.module_utils.node_verify import Wanted, examine
+from ansible_collections.gpustead.cluster.plugins.module_utils.gpus.gpu_proof import prove, refusal
+from ansible_collections.gpustead.cluster.plugins.module_utils.receipts import drift_report
 from ansible_collections.gpustead.cluster.plugins.module_utils.terminal import shown
+from ansible_collections.gpustead.cluster.plugins.module_utils.verify import verify_report
+from ansible_collections.gpustead.cluster.plugins.module_utils.verify.node_verify import Wanted, examine
 from ansible_collections.gpustead.cluster.plugins.plugin_utils.build_progress import Progress
 from ansible_collections.gpustead.cluster.plugins.plugin_utils.receipt_check import HostCheck, told
 from hypothesis import given

@@ -60,7 +60,7 @@ def test_a_file_of_a_role_makes_it_stale_and_no_other(
     assert said(done.stdout) == expected, done.stdout + done.stderr
 
 
-@pytest.mark.parametrize("file", ["modules/docker_daemon_config.py", "module_utils/accounts.py"])
+@pytest.mark.parametrize("file", ["modules/docker_daemon_config.py", "module_utils/accounts/uid_match.py"])
 def test_a_plugin_makes_every_role_stale(lab: Lab, copy: Path, tmp_path: Path, file: str) -> None:
     path = copy / "plugins" / file
     path.write_text(path.read_text() + "\n# another line\n")

@@ -1,0 +1,171 @@
+# Copyright: gpustead developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Who has a port that is ours: every account may listen there, and what was to listen there then cannot start.
+
+So it is with one that only binds a socket to it, or calls others from it; that is seen by trying.
+
+Root's are not judged: those are Docker's, of the container that runs, or an administrator's.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import errno
+import os
+import re
+import socket
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.host_accounts import names as names_of
+from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
+from ansible_collections.gpustead.cluster.plugins.module_utils.terminal import shown
+
+# Accounts of packages, under which services of ours listen.
+SERVICES = ("docker-registry",)
+_LISTENING = "0A"  # states of TCP, include/net/tcp_states.h
+_SOCKET = re.compile(r"socket:\[(\d+)\]")
+_PIDFD_OPEN, _PIDFD_GETFD = 434, 438  # asm-generic/unistd.h
+_LIBC = ctypes.CDLL(None, use_errno=True)
+
+
+@dataclass(frozen=True)
+class Socket:
+    """One that listens: its port, the uid that made it, and its inode."""
+
+    port: int
+    uid: int
+    inode: str
+
+
+@dataclass(frozen=True)
+class Holder:
+    """An account's process that has a port. `pid` is 0 where none was found: it has ended meanwhile."""
+
+    port: int
+    account: str
+    pid: int
+    command: str
+
+    def __str__(self) -> str:
+        process = f"process {self.pid} ({self.command})" if self.pid else "a process"
+        return f"{process} of account '{self.account}'"
+
+
+def parse(table: str) -> Iterator[Socket]:
+    """The sockets that listen, in /proc/net/tcp or tcp6."""
+    for line in table.splitlines()[1:]:
+        fields = line.split()
+        if len(fields) > 9 and fields[3] == _LISTENING:
+            yield Socket(int(fields[1].rpartition(":")[2], 16), int(fields[7]), fields[9])
+
+
+def holders(ports: Iterable[int], allowed: Iterable[str] = (), root: Path = Path("/")) -> list[Holder]:
+    """The accounts that have these ports of this host, whatever the address.
+
+    Args:
+        ports: that nobody but root may have.
+        allowed: names of further accounts that may.
+        root: stands before /proc and /etc/passwd.
+    """
+    wanted, names = set(ports), names_of((root / "etc/passwd").read_text(errors="replace"))
+    tables = [root / "proc/net" / name for name in ("tcp", "tcp6")]
+    sockets = [one for table in tables if table.exists() for one in parse(table.read_text()) if one.port in wanted]
+    fine = {"root", *allowed}
+    foreign = [one for one in sockets if one.uid != 0 and names.get(one.uid) not in fine]
+    processes = _processes({one.inode for one in foreign}, root / "proc") if foreign else {}
+    found = {
+        Holder(one.port, names.get(one.uid, f"uid {one.uid}"), *processes.get(one.inode, (0, ""))) for one in foreign
+    }
+    taken = {port for port in wanted - {one.port for one in sockets} if not _is_free(port)}
+    for port, uid, pid, command in _bound(taken, root / "proc") if taken else ():
+        if uid != 0 and names.get(uid) not in fine:
+            found.add(Holder(port, names.get(uid, f"uid {uid}"), pid, command))
+    return sorted(found, key=lambda holder: (holder.port, holder.account, holder.pid))
+
+
+def refuse(ports: Mapping[str, int], found: Iterable[Holder], remedy: str) -> None:
+    """Raise the error that names all of them.
+
+    Args:
+        ports: port by what is to listen there.
+        found: of `holders`.
+        remedy: how the port can be changed.
+    """
+    uses = {port: what for what, port in ports.items()}
+    taken = list(found)
+    if taken:
+        what = "; ".join(f"port {holder.port} ({uses[holder.port]}) is taken by {holder}" for holder in taken)
+        raise GpusteadError(what, "ports that nobody else listens on", f"End what listens there, or {remedy}.")
+
+
+def _is_free(port: int) -> bool:
+    """Whether a service could listen there."""
+    for family, address in ((socket.AF_INET, "0.0.0.0"), (socket.AF_INET6, "::")):
+        try:
+            with socket.socket(family, socket.SOCK_STREAM) as one:
+                one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                if family == socket.AF_INET6:
+                    one.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+                one.bind((address, port))
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE:  # else there is no IPv6
+                return False
+    return True
+
+
+def _bound(ports: set[int], proc: Path) -> Iterator[tuple[int, int, int, str]]:
+    """(port, uid, process, its name) of those whose sockets are bound there: /proc/net does not tell of these."""
+    for pid in sorted(int(entry.name) for entry in os.scandir(proc) if entry.name.isdecimal()):
+        with contextlib.suppress(OSError):  # it has ended
+            if os.readlink(proc / str(pid) / "ns/net") != os.readlink(proc / "self/ns/net"):
+                continue  # a container has ports of its own
+            handle = _system(_PIDFD_OPEN, pid, 0)
+            try:
+                for entry in os.scandir(proc / str(pid) / "fd"):
+                    port = _port(handle, int(entry.name)) if _SOCKET.fullmatch(os.readlink(entry.path)) else 0
+                    if port in ports:
+                        yield port, _uid(proc / str(pid)), pid, _command(proc / str(pid))
+            finally:
+                os.close(handle)
+
+
+def _port(process: int, file: int) -> int:
+    """The port that another process's socket is bound to; 0 for none."""
+    try:
+        with socket.socket(fileno=_system(_PIDFD_GETFD, process, file, 0)) as one:
+            is_tcp = one.family in (socket.AF_INET, socket.AF_INET6) and one.type == socket.SOCK_STREAM
+            return int(one.getsockname()[1]) if is_tcp else 0
+    except OSError:
+        return 0
+
+
+def _system(number: int, *arguments: int) -> int:
+    result = int(_LIBC.syscall(number, *arguments))
+    if result < 0:
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code))
+    return result
+
+
+def _uid(process: Path) -> int:
+    lines = (process / "status").read_bytes().split(b"\n")
+    return next(int(line.split()[2]) for line in lines if line.startswith(b"Uid:"))  # the effective one
+
+
+def _command(process: Path) -> str:
+    return shown((process / "comm").read_text(errors="replace").strip(), 40)
+
+
+def _processes(inodes: set[str], proc: Path) -> dict[str, tuple[int, str]]:
+    """Process and its name by the inode of a socket that it holds; the lowest number of several."""
+    found: dict[str, tuple[int, str]] = {}
+    for pid in sorted(int(entry.name) for entry in os.scandir(proc) if entry.name.isdecimal()):
+        with contextlib.suppress(OSError):  # it has ended
+            for entry in os.scandir(proc / str(pid) / "fd"):
+                held = _SOCKET.fullmatch(os.readlink(entry.path))
+                if held and held[1] in inodes and held[1] not in found:
+                    found[held[1]] = pid, _command(proc / str(pid))
+    return found

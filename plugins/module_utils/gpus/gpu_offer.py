@@ -1,0 +1,149 @@
+# Copyright: gpustead developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""What a host offers to containers of its GPUs (gpus.json), the share of one, and what it should offer and does not."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any
+
+from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
+from ansible_collections.gpustead.cluster.plugins.module_utils.gpus.cdi_spec import KIND
+from ansible_collections.gpustead.cluster.plugins.module_utils.gpus.gpu_cpuset import gpu_cpuset
+from ansible_collections.gpustead.cluster.plugins.module_utils.gpus.nvidia_choice import label
+
+SCHEMA = 1
+DRIVERS = {"cdi": "cdi", "runtime": "nvidia"}
+# Of all GPUs together.
+CONTROL_NODES = ("/dev/nvidiactl", "/dev/nvidia-modeset", "/dev/nvidia-uvm", "/dev/nvidia-uvm-tools")
+
+
+def devices(gpu: Mapping[str, Any]) -> list[str]:
+    """The UUIDs under which a GPU is used: those of its instances where MIG is on, else its own."""
+    if gpu["mig"]["current"]:
+        return [instance["uuid"] for instance in gpu["mig"]["instances"] if instance["uuid"]]
+    return [gpu["uuid"]]
+
+
+def all_devices(report: Mapping[str, Any]) -> list[str]:
+    """The UUIDs of everything that the driver shows, in good health or not."""
+    return [uuid for gpu in report["gpus"] for uuid in devices(gpu)]
+
+
+def given(report: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The GPUs that containers get: those that answer, are not known to be ill, and have something to give."""
+    usable = report["gpus"] if report["state"] in ("ready", "degraded") else []
+    return [gpu for gpu in usable if gpu["health"] != "bad" and devices(gpu)]
+
+
+def given_uuids(report: Mapping[str, Any]) -> list[str]:
+    """The UUIDs of everything that containers get."""
+    return [uuid for gpu in given(report) for uuid in devices(gpu)]
+
+
+def offer(
+    report: Mapping[str, Any],
+    mode: str | None,
+    slots: str = "gpus",
+    nodes: Collection[str] = (),
+    minors: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """The content of gpus.json.
+
+    Args:
+        report: what gpu_info returns.
+        mode: `cdi` or `runtime`; None where containers get no GPU.
+        slots: what counts as a slot, `gpus` or `mig_instances`.
+        nodes: device nodes (/dev/nvidia…) that are there; they are given with `runtime` alone.
+        minors: the minor number of each GPU by PCI address, where it is not its index.
+    """
+    gpus = given(report) if mode else []
+    uuids = given_uuids(report) if mode else []
+    numbers = [int((minors or {}).get(gpu["pci_address"], gpu["index"])) for gpu in gpus]
+    wanted = [*(f"/dev/nvidia{number}" for number in numbers), *CONTROL_NODES] if mode == "runtime" and gpus else []
+    return {
+        "schema": SCHEMA,
+        "state": report["state"],
+        "driver": DRIVERS[mode] if mode and gpus else None,
+        "device_ids": [f"{KIND}={uuid}" for uuid in uuids] if mode == "cdi" else uuids,
+        "uuids": uuids,
+        "device_nodes": [node for node in wanted if node in nodes],
+        "slots": len(uuids if slots == "mig_instances" else gpus),
+        "nics": sorted({nic for gpu in gpus for nic in gpu["nics"]}),
+        "infiniband": bool(report["infiniband"]),
+        "driver_version": report.get("driver_version"),
+        # What `share` needs of each GPU.
+        "gpus": [
+            {
+                **{key: gpu.get(key) for key in ("index", "uuid", "compute_capability", "cpus", "numa_nodes")},
+                "devices": devices(gpu),
+                "node": f"/dev/nvidia{number}",
+            }
+            for gpu, number in zip(gpus, numbers)
+        ],
+    }
+
+
+def share(given: Mapping[str, Any], wanted: Iterable[int | str] | None = None) -> dict[str, Any]:
+    """What one container gets of an offer: `driver`, `device_ids`, `uuids` and `device_nodes` of it, and `cpus`, those
+    near its GPUs (None: not known, or no GPU).
+
+    Args:
+        given: the content of gpus.json.
+        wanted: positions in its `uuids`, or UUIDs; that of a GPU which is divided stands for its instances. None: all.
+
+    Raises:
+        GpusteadError: one of `wanted` is not offered.
+    """
+    uuids, gpus = list(given["uuids"]), given.get("gpus", [])
+    chosen = set(uuids) if wanted is None else {uuid for name in wanted for uuid in _offered(uuids, gpus, name)}
+    taken = [gpu for gpu in gpus if chosen.intersection(gpu["devices"])]
+    others = {gpu["node"] for gpu in gpus if gpu not in taken}
+    return {
+        "driver": given["driver"] if chosen else None,
+        "device_ids": [name for name, uuid in zip(given["device_ids"], uuids) if uuid in chosen],
+        "uuids": [uuid for uuid in uuids if uuid in chosen],
+        "device_nodes": [node for node in given["device_nodes"] if node not in others] if chosen else [],
+        "cpus": gpu_cpuset(taken).cpus,
+    }
+
+
+def _offered(uuids: Sequence[str], gpus: Sequence[Mapping[str, Any]], name: int | str) -> list[str]:
+    """The UUIDs that a name in `wanted` stands for."""
+    text = str(name)
+    divided = [uuid for gpu in gpus if gpu["uuid"] == text for uuid in gpu["devices"]]
+    if text.isdecimal() and int(text) < len(uuids):
+        return [uuids[int(text)]]
+    if text in uuids or divided:
+        return divided or [text]
+    known = ", ".join(f"{place} ({uuid})" for place, uuid in enumerate(uuids))
+    raise GpusteadError(
+        f"GPU {text}",
+        f"one that this host has for containers: {known or 'there is none'}",
+        "Correct the GPUs of the workspace, or see what role nvidia says of this host.",
+    )
+
+
+def complaints(report: Mapping[str, Any], obstacles: Sequence[str] = ()) -> list[str]:
+    """Why containers cannot use a GPU that the host has, each one with what to do; empty where they use all.
+
+    Args:
+        report: what gpu_info returns.
+        obstacles: what else is in the way, as sentences.
+    """
+    found = []
+    if report["state"] == "unusable" or (report["state"] == "degraded" and report["reason"] != "unhealthy"):
+        found.append(_sentence(f"{report['reason']}: {report['detail']}", report["remedy"]))
+    for gpu in report["gpus"]:
+        if gpu["health"] == "bad":
+            problems = " ".join(gpu["problems"]) or report["detail"]
+            found.append(_sentence(f"{label(gpu)}, {gpu['uuid']}: {problems}", report["remedy"]))
+        elif not devices(gpu):
+            found.append(
+                f"{label(gpu)}: MIG is on and has no instances. Declare a layout for it in nvidia_mig, or none ([])."
+            )
+    return [*found, *obstacles]
+
+
+def _sentence(what: str, remedy: str | None) -> str:
+    return f"{what.rstrip().rstrip('.')}.{f' {remedy}' if remedy else ''}"

@@ -1,0 +1,306 @@
+# Copyright: gpustead developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""What runs on a host for receipts: one request (JSON) in, one answer out. Sent over stdin by the action plugins."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError, of_system
+from ansible_collections.gpustead.cluster.plugins.module_utils.receipts import receipts
+from ansible_collections.gpustead.cluster.plugins.module_utils.receipts.probes import Host, observe
+
+
+class Store:
+    """The receipts of this host, in `<state dir>/receipts`, for root alone.
+
+    Of each role: `<role>.json` vouches; `<role>.last` is the one before, once a run has begun; `<role>.run` names the
+    run that may write the next, what that run is made with, what runs have left since that receipt, and what the last
+    of them had to leave undone.
+    """
+
+    def __init__(self, state_dir: str) -> None:
+        self.folder = os.path.join(state_dir, "receipts")
+        self.salt_file = os.path.join(self.folder, ".salt")
+
+    def path(self, role: str, suffix: str = "json") -> str:
+        return os.path.join(self.folder, f"{role}.{suffix}")
+
+    def roles(self) -> list[str]:
+        try:
+            return sorted(name[:-5] for name in os.listdir(self.folder) if name.endswith(".json"))
+        except FileNotFoundError:
+            return []
+
+    def salt(self) -> bytes:
+        """The salt of this host; empty before the first role began."""
+        try:
+            with open(self.salt_file, "rb") as file:
+                return file.read()
+        except FileNotFoundError:
+            return b""
+
+    def prepare(self) -> bytes:
+        os.makedirs(self.folder, mode=0o700, exist_ok=True)
+        os.chmod(self.folder, 0o700)
+        if len(self.salt()) < 32:
+            self.write(self.salt_file, os.urandom(32))
+        return self.salt()
+
+    def read(self, role: str, suffix: str = "json") -> receipts.Receipt:
+        """A receipt.
+
+        Raises:
+            GpusteadError: there is none, or it cannot be used.
+        """
+        remedy = "The role runs again and writes a new one."
+        try:
+            with open(self.path(role, suffix), encoding="utf-8") as file:
+                text = file.read()
+        except FileNotFoundError:
+            unfinished = os.path.exists(self.path(role, "run"))
+            what = "its last run did not come to its end, or was a part of it" if unfinished else "it has not run here"
+            raise GpusteadError(what, "a receipt", remedy) from None
+        except (OSError, UnicodeDecodeError) as error:
+            raise GpusteadError("the receipt cannot be read", f"a file ({error})", remedy) from None
+        receipt = receipts.parse(text)
+        if receipt.role != role:
+            raise GpusteadError(f"the receipt is of role {receipt.role}", f"one of {role}", remedy)
+        return receipt
+
+    def run(self, role: str) -> dict[str, Any]:
+        """The run that began last, if it left no receipt.
+
+        `nonce`; `inputs`: what the role is run with (salted); `found`: what was there of its outputs; `outputs`: what
+        runs may have left since the last receipt; `ended`: whether it came to its end; `refused`: what it had to leave
+        undone, as reasons.
+        """
+        nothing: dict[str, Any] = {
+            "nonce": None,
+            "inputs": {},
+            "found": {},
+            "outputs": [],
+            "ended": False,
+            "refused": [],
+        }
+        try:
+            with open(self.path(role, "run"), encoding="utf-8") as file:
+                return {**nothing, **json.load(file)}
+        except (FileNotFoundError, ValueError, TypeError):
+            return nothing
+
+    def last(self, role: str) -> receipts.Receipt | None:
+        try:
+            return self.read(role, "last")
+        except GpusteadError:
+            return None
+
+    def newest(self, role: str) -> receipts.Receipt | None:
+        """The receipt, else the one before."""
+        try:
+            return self.read(role)
+        except GpusteadError:
+            return self.last(role)
+
+    def note(self, role: str, run: Mapping[str, Any]) -> None:
+        self.write(self.path(role, "run"), json.dumps(run).encode())
+
+    def remove(self, role: str) -> None:
+        """Remove the receipt; something else in its place is put aside, since nothing of it is ours."""
+        path = self.path(role)
+        if os.path.isdir(path) and not os.path.islink(path):
+            os.rename(path, f"{path}.{time.time_ns()}.aside")
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path)
+
+    def write(self, path: str, content: bytes) -> None:
+        """In one step: whoever reads sees the old file or the new one."""
+        draft = f"{path}.new"
+        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                os.fchmod(file.fileno(), 0o600)
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(draft, path)
+        except OSError:  # a full disk is not made fuller
+            os.unlink(draft)
+            raise
+
+
+def machine_id() -> str:
+    with open("/etc/machine-id", encoding="ascii") as file:
+        return file.read().strip()
+
+
+def check(request: Mapping[str, Any]) -> dict[str, Any]:
+    """Judge the receipts of the roles in `roles`, {role: {part: digest}}. Changes nothing.
+
+    Returns {"roles": {role: {"reasons": [...], "drifted": [...]}}, "left": other roles that have receipts here,
+    "refused": roles whose last run had to leave something undone: that are their reasons}.
+    """
+    store = Store(request["state_dir"])
+    salt, machine = store.salt(), machine_id()
+    missing: dict[str, list[list[str]]] = {}
+    found: dict[str, receipts.Receipt] = {}
+    for role in request["roles"]:
+        try:
+            found[role] = store.read(role)
+        except GpusteadError as error:
+            missing[role] = store.run(role)["refused"] or [["receipt", str(error)]]
+            # The one before vouches for nothing, and still tells the role what to heal.
+            last = store.last(role)
+            found.update({role: last} if last else {})
+    specs = {receipts.identify(spec): (spec[0], spec[1]) for receipt in found.values() for spec in receipt.specs}
+    seen = observe(list(specs.values()), Host(salt=salt))
+    verdicts = {role: receipts.Verdict(reasons, []) for role, reasons in missing.items()}
+    for role, receipt in found.items():
+        inputs = receipts.salted(request["roles"][role], salt)
+        verdict = receipts.judge(receipt, request["host"], machine, inputs, seen)
+        verdicts[role] = receipts.Verdict(missing.get(role) or verdict.reasons, verdict.drifted)
+    return {
+        "roles": {role: verdict._asdict() for role, verdict in verdicts.items()},
+        "left": [role for role in store.roles() if role not in request["roles"]],
+        "refused": [role for role in missing if store.run(role)["refused"]],
+    }
+
+
+def undone(state_dir: str) -> list[tuple[str, str, str]]:
+    """What the last runs of roles had to leave undone: role, subject, what is the matter with it and what to do."""
+    store = Store(state_dir)
+    try:
+        roles = sorted(name[:-4] for name in os.listdir(store.folder) if name.endswith(".run"))
+    except FileNotFoundError:
+        return []
+    return [(role, subject, what) for role in roles for subject, what in store.run(role)["refused"]]
+
+
+def previous(request: Mapping[str, Any]) -> dict[str, Any]:
+    """What the role may have left, and whether its last run did not come to its end. Changes nothing.
+
+    Returns {"previous": [[kind, subject], ...], "seen": {id: value}, "unfinished": ...}. `seen` is of the last receipt.
+    """
+    store, role = Store(request["state_dir"]), request["role"]
+    last, run = store.newest(role), store.run(role)
+    return {
+        "previous": _together(last.outputs if last else [], run["outputs"]),
+        "seen": last.seen if last else {},
+        "unfinished": os.path.exists(store.path(role, "run")) and not run["ended"],
+    }
+
+
+def _together(specs: Sequence[Any], more: Sequence[Any]) -> list[Any]:
+    return [*specs, *(spec for spec in more if spec not in specs)]
+
+
+def begin(request: Mapping[str, Any]) -> dict[str, Any]:
+    """The run `nonce` of `role` begins: its receipt vouches no longer. Returns what `previous` does.
+
+    `outputs` are those that are known already. Should the run die, the next one takes them back where they are not
+    declared any more; but not what was there before: that is not the role's.
+    """
+    store, role = Store(request["state_dir"]), request["role"]
+    host = Host(salt=store.prepare())
+    left, last = previous(request), store.newest(role)
+    new = [spec for spec in request["outputs"] if spec not in left["previous"]]
+    coming = [[kind, subject] for kind, subject in receipts.to_come(new, observe(new, host))]
+    run = {
+        "nonce": request["nonce"],
+        "inputs": receipts.salted(request["inputs"], host.salt),
+        "found": observe(last.outputs if last else [], host),
+        "outputs": _together(store.run(role)["outputs"], coming),
+        "ended": False,
+    }
+    store.note(role, run)
+    try:
+        receipt = store.read(role)
+        store.write(store.path(role, "last"), receipt.dump().encode())
+    except GpusteadError:
+        pass  # none, or one that nothing can be learned from
+    store.remove(role)
+    return left
+
+
+def end(request: Mapping[str, Any]) -> dict[str, Any]:
+    """The run `nonce` of `role` has ended and may leave no receipt: keep in mind what it left, `outputs`.
+
+    `refused`: what it had to leave undone, as reasons. The next checks tell them, until a run leaves a receipt.
+    """
+    store, role = Store(request["state_dir"]), request["role"]
+    run = store.run(role)
+    if run["nonce"] == request["nonce"]:
+        outputs = _together(run["outputs"], request["outputs"])
+        store.note(role, {**run, "outputs": outputs, "ended": True, "refused": request.get("refused", [])})
+    return {}
+
+
+def write(request: Mapping[str, Any]) -> dict[str, Any]:
+    """The run `nonce` of `role` has ended: look at what it left and write the receipt, or say why not.
+
+    Returns {"changed": the outputs differ from those of the last receipt, "problems": [...]}; with problems also
+    "acceptable": whether `accept` would do away with all of them.
+    """
+    store, role = Store(request["state_dir"]), request["role"]
+    run = store.run(role)
+    if run["nonce"] != request["nonce"]:
+        return {
+            "changed": False,
+            "problems": ["another run of this role has begun on this host in the meantime"],
+            "acceptable": False,
+        }
+    salt = store.prepare()
+    reads, outputs = ([(kind, subject) for kind, subject in request[part]] for part in ("reads", "outputs"))
+    host = Host(salt=salt)
+    receipt = receipts.Receipt(
+        role=role,
+        host=request["host"],
+        machine=machine_id(),
+        inputs=receipts.with_new_files(run["inputs"], request["files"], salt),
+        reads=reads,
+        outputs=outputs,
+        seen=observe([*reads, *outputs], host),
+    )
+    last = store.last(role)
+    problems = list(receipts.unmet(outputs, receipt.seen))
+    gone = receipts.undeclared(_together(last.outputs if last else [], run["outputs"]), outputs)
+    still = observe(gone.values(), host)
+    problems += [
+        f"{name}: it is not declared any more, and still there"
+        for name, spec in gone.items()
+        if receipts.must_go(spec, still[name])
+    ]
+    changed = list(receipts.not_restored(last, receipt, run["found"])) if last and not request["accept"] else []
+    if problems or changed:
+        end(request)
+        return {"changed": False, "problems": [*problems, *changed], "acceptable": not problems}
+    store.write(store.path(role), receipt.dump().encode())
+    os.unlink(store.path(role, "run"))
+    # Another reason to vouch for the same outputs is no change of the host.
+    return {"changed": last is None or last.seen != receipts.parse(receipt.dump()).seen, "problems": []}
+
+
+OPERATIONS: Mapping[str, Callable[[Mapping[str, Any]], dict[str, Any]]] = {
+    "check": check,
+    "previous": previous,
+    "begin": begin,
+    "end": end,
+    "write": write,
+}
+
+
+def answer(request: str) -> str:
+    """Carry one request out. Errors come back as {"error": ...}: a traceback would tell the user nothing."""
+    try:
+        data = json.loads(request)
+        return json.dumps(OPERATIONS[data["operation"]](data))
+    except GpusteadError as error:
+        return json.dumps({"error": str(error)})
+    except OSError as error:
+        doing = f"the receipts in {json.loads(request).get('state_dir')}"
+        return json.dumps({"error": str(of_system(error, doing))})

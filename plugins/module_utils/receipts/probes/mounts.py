@@ -1,0 +1,124 @@
+# Copyright: gpustead developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Mounts, what lies beneath them, and what is served: never through the mounted path itself, which may hang."""
+
+from __future__ import annotations
+
+import os
+import posixpath
+from collections.abc import Sequence
+from typing import Any
+
+from ansible_collections.gpustead.cluster.plugins.module_utils.receipts.probes.files import (
+    Host,
+    Subject,
+    Unreadable,
+    Value,
+    each,
+    mountpoints,
+    path_of,
+    unescape,
+)
+
+_NOT_THERE = 44  # no status of the tools that run before it
+_BARE = f'[ -e "$1" ] || exit {_NOT_THERE}; stat -c %a -- "$1" || exit; lsattr -d -- "$1" 2>/dev/null || :'
+
+
+def _mount(subject: Subject, host: Host) -> Value:
+    """The topmost mount there, and the line of fstab."""
+    path = path_of(subject)
+    mount = host.once("mountpoints", mountpoints).get(path)
+    lines = [line.split() for line in (host.text("/etc/fstab") or "").splitlines() if not line.lstrip().startswith("#")]
+    entry = next((line for line in lines if len(line) > 1 and unescape(line[1]).rstrip("/") == path), None)
+    if not entry and mount is None:
+        return None
+    fields: list[Any] = [*entry, None, None][:4] if entry else [None] * 4
+    return {
+        "source": mount.source if mount else None,
+        "fstype": mount.fstype if mount else None,
+        "read_only": mount.read_only if mount else None,
+        "fstab_source": fields[0],
+        "fstab_fstype": fields[2],
+        "fstab_options": fields[3],
+    }
+
+
+def _bind(subject: Subject, host: Host) -> Value:
+    """What a bind of role binds shows: which directory of which file system, and how. The directory is not touched."""
+    mounted = host.once("mountpoints", mountpoints)
+    mount = mounted.get(path_of(subject))
+    if mount is None:
+        return None
+    share = mounted.get(str(subject.get("root", "")).rstrip("/"))
+    kinds = {"shared": "shared:" in mount.tags, "slave": "master:" in mount.tags}
+    return {
+        "source": mount.source,
+        "fstype": mount.fstype,
+        "root": mount.root,
+        "read_only": "ro" in mount.options,
+        "nosuid": "nosuid" in mount.options,
+        "nodev": "nodev" in mount.options,
+        "propagation": next((kind for kind, has in kinds.items() if has), "private"),
+        # Else the share was mounted anew, and this is still the one before.
+        **({"current": share is not None and share.device == mount.device} if "root" in subject else {}),
+    }
+
+
+def _mountpoint(subject: Subject, host: Host) -> Value:
+    """Whether the bare directory beneath refuses writes."""
+    # Takes some 3 kB of the bundle and the import of dataclasses, but the way beneath a mount stands in one place.
+    from ansible_collections.gpustead.cluster.plugins.module_utils.nas.nas_mountpoint import (  # noqa: PLC0415
+        Bare,
+        Mountpoint,
+    )
+
+    def run(argv: Sequence[str]) -> tuple[int, str, str]:
+        return host.run(argv, 10)
+
+    path = path_of(subject)
+    if not os.path.isdir(host.path(posixpath.dirname(path))):
+        return None
+    point = Mountpoint(host.path(path), run)
+    code, out, err = point.beneath("sh", "-c", _BARE, "sh", point.name)
+    if code == _NOT_THERE:
+        return None
+    if code:
+        raise Unreadable(f"beneath {path}: {' '.join(err.split())[:200] or f'ended with {code}'}")
+    mode, _, attributes = out.partition("\n")
+    return {"protected": Bare(mode, "i" in attributes.partition(" ")[0]).protected}
+
+
+def _gluster(subject: Subject, host: Host) -> Value:
+    """Whether the volume is started, the options that are asked for, and which bricks of this host live."""
+    name = subject["name"]
+    if "/" in name:
+        raise Unreadable(f"{name!r} is not the name of a volume")
+    text = host.text(f"/var/lib/glusterd/vols/{name}/info")
+    if text is None:
+        return None
+    info = dict(line.partition("=")[::2] for line in text.splitlines())
+    directory, bricks = f"/run/gluster/vols/{name}", {}
+    try:
+        entries = sorted(os.listdir(host.path(directory)))
+    except FileNotFoundError:
+        entries = []
+    for entry in entries:
+        if entry.endswith(".pid"):
+            pid = (host.text(f"{directory}/{entry}") or "").strip()
+            alive = pid.isdecimal() and (host.text(f"/proc/{pid}/comm") or "").strip() == "glusterfsd"
+            bricks[entry[:-4]] = alive
+    options = {key: info.get(key) for key in subject.get("options") or ()}
+    return {"started": info.get("status") == "1", "bricks": bricks, "options": options}
+
+
+def _export(subject: Subject, host: Host) -> Value:
+    lines = [line.split(None, 1) for line in (host.text("/var/lib/nfs/etab") or "").splitlines()]
+    clients = sorted(line[1].strip() for line in lines if len(line) == 2 and unescape(line[0]) == path_of(subject))
+    return {"clients": clients} if clients else None
+
+
+mount = each(_mount)
+bind = each(_bind)
+mountpoint = each(_mountpoint)
+gluster = each(_gluster)
+export = each(_export)

@@ -1,0 +1,464 @@
+# Copyright: gpustead developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""The firewall: what ufw keeps, and what the kernel has of it. What others put there is theirs."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import re
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ansible_collections.gpustead.cluster.plugins.module_utils.receipts.probes import openings as filtered
+from ansible_collections.gpustead.cluster.plugins.module_utils.receipts.probes.files import (
+    Host,
+    Subject,
+    Value,
+    each,
+)
+
+_FAMILIES = ("v4", "v6")
+_SAVE = {"v4": "iptables-save", "v6": "ip6tables-save"}
+_UFW = {"v4": "ufw", "v6": "ufw6"}  # how the names of ufw's chains begin
+_FILES = {"v4": ("before.rules", "after.rules"), "v6": ("before6.rules", "after6.rules")}
+SSH = "gpustead: ssh"  # what role firewall calls its rules for SSH; "… of the controller" for where a run came from
+_KEPT = {"v4": "/etc/ufw/user.rules", "v6": "/etc/ufw/user6.rules"}
+_BUILT_IN = ("INPUT", "FORWARD", "OUTPUT")
+_WORDS = {"ACCEPT": "allow", "DROP": "deny", "REJECT": "reject"}
+# Options whose spelling does not differ between ufw's files and the kernel, up to what `normal` takes away.
+_PLAIN = {"-s", "-d", "-p", "-i", "-o", "-j", "--dport", "--dports", "--sport", "--sports", "!"}
+
+_Chains = dict[str, tuple[str, list[str]]]  # policy ("-" where there is none) and rules
+
+
+def _chains(family: str, host: Host) -> _Chains:
+    """The filter table, asked for once. Without IPv6 in the kernel there is nothing to filter."""
+    if family == "v6" and not os.path.exists(host.path("/proc/net/if_inet6")):
+        return {}
+    return host.once(_SAVE[family], lambda host: parse_save(host.must([_SAVE[family], "-t", "filter"])))
+
+
+def parse_save(text: str) -> _Chains:
+    chains: _Chains = {}
+    for line in text.splitlines():
+        words = line.split(" ", 2)
+        if line.startswith(":"):
+            chains[words[0][1:]] = words[1], []
+        elif words[0] == "-A":
+            chains.setdefault(words[1], ("-", []))[1].append(words[2] if len(words) > 2 else "")
+    return chains
+
+
+def _settings(name: str, host: Host) -> dict[str, str]:
+    """The assignments of a file that a shell reads."""
+    found = re.findall(r"^\s*([A-Z0-9_]+)=(.*)$", host.text(name) or "", re.MULTILINE)
+    return {key: value.strip().strip("\"'") for key, value in found}
+
+
+def _ufw(subject: Subject, host: Host) -> Value:
+    """Its settings, and whether the kernel filters by them."""
+    conf, defaults = _settings("/etc/ufw/ufw.conf", host), _settings("/etc/default/ufw", host)
+    if not conf:
+        return None
+    families = _FAMILIES if defaults.get("IPV6", "no") == "yes" else _FAMILIES[:1]
+    incoming, outgoing = (defaults.get(f"DEFAULT_{way}_POLICY", "") for way in ("INPUT", "OUTPUT"))
+    # No chains: the kernel has no IPv6.
+    ruled = {family: _chains(family, host) for family in families}
+    return {
+        "enabled": conf.get("ENABLED") == "yes",
+        "default_incoming": _WORDS.get(incoming, incoming),
+        "default_outgoing": _WORDS.get(outgoing, outgoing),
+        "logging": conf.get("LOGLEVEL", ""),
+        "kernel": [f"{family} {line}" for family, chains in ruled.items() for line in _in_force(family, chains, host)],
+        "accepts": [f"{family} {rule}" for family, chains in ruled.items() for rule in accepts(chains)],
+    }
+
+
+def _in_force(family: str, chains: _Chains, host: Host) -> list[str]:
+    """What the kernel has of ufw: policies, its jumps in the built-in chains in their order, and its own chains.
+
+    FORWARD's policy is Docker's, too. Of the chains with rules of ufw's users `_ufw_rules` judges one; in those that go
+    out and through, what ufw does not keep so counts. The rest of them ufw fills at its next reload, or never.
+    """
+    prefix, lines = f"{_UFW[family]}-", []
+    kept = [line for _, _, rules in parse_kept(host.text(_KEPT[family]) or "") for line in rules]
+    for name, (policy, rules) in sorted(chains.items()):
+        if name in _BUILT_IN:
+            lines += [f"{name} {policy}"] if name != "FORWARD" else []
+            lines += [f"{name} {rule}" for rule in rules if rule.startswith(f"-j {prefix}")]
+        elif name in (f"{prefix}user-output", f"{prefix}user-forward"):
+            wanted = [line.partition(" ")[2] for line in kept if line.startswith(name + " ")]
+            lines += [f"{name} {line}" for line in _unlike(wanted, rules)]
+        elif name.startswith(prefix) and not name.startswith(f"{prefix}user-"):
+            lines += [f"{name} {rule}" for rule in rules]
+    return lines
+
+
+def _unlike(wanted: Sequence[str], rules: Sequence[str]) -> list[str]:
+    """Where the rules of the kernel differ from those that ufw keeps; of rules that are not plain only their number."""
+    kept, live = ([rule for rule in map(normal, lines) if _is_plain(rule)] for lines in (wanted, rules))
+    found = [f"not ufw's: {rule}" for rule in live if rule not in kept]
+    found += [f"missing: {rule}" for rule in kept if rule not in live]
+    others = len(rules) - len(live) - len(wanted) + len(kept)
+    found += [f"{others:+d} other rules"] if others else []
+    return found or ["in another order"] * (kept != live)
+
+
+def accepts(chains: _Chains) -> list[str]:
+    """What INPUT itself accepts, past ufw. Others have chains of their own there: these are not ours to judge."""
+    return [rule for rule in chains.get("INPUT", ("", []))[1] if rule.endswith("-j ACCEPT")]
+
+
+def bypassed(chains: _Chains) -> bool:
+    """Whether what Docker publishes does not pass DOCKER-USER first. Docker puts that jump there when it starts."""
+    if "DOCKER" not in chains:
+        return False  # Docker filters nothing here: IPv6 before version 27
+    for rule in chains.get("FORWARD", ("", []))[1]:
+        if rule == "-j DOCKER-USER":
+            return False
+        # The isolation between networks only drops.
+        if re.search(r"-j (ACCEPT|DOCKER(?!-ISOLATION-)\S*)$", rule):
+            break
+    return True
+
+
+def _ufw_rules(subject: Subject, host: Host) -> Value:
+    """Our rules in order, as ufw keeps them and as the kernel has them, with what is in the way of one.
+
+    With `protected` (sources), a rule that keeps others out is in nobody's way.
+    """
+    value: dict[str, Any] = {}
+    controllers = _ssh(subject, [], host)[1]
+    for family in _FAMILIES:
+        protected = filtered.EVERY[family]
+        if "protected" in subject:
+            protected = filtered.sources_of([*subject["protected"], *controllers])[family]
+        text = host.text(_KEPT[family])
+        if text is None:
+            return None
+        chain = f"{_UFW[family]}-user-input"
+        kept = parse_kept(text)
+        ours = [comment.startswith(subject["name"]) for _, comment, _ in kept]
+        rules = [(f"{rule} # {comment}" if mine else rule, mine) for (rule, comment, _), mine in zip(kept, ours)]
+        value[family] = _in_order([(rule, mine, _verdict(rule)) for rule, mine in rules], protected)
+        lines = {True: set(), False: set()}  # type: dict[bool, set[str]]
+        for (_, _, filters), mine in zip(kept, ours):
+            lines[mine] |= {normal(line.partition(" ")[2]) for line in filters if line.startswith(chain + " ")}
+        live = []
+        for rule in map(normal, _chains(family, host).get(chain, ("", []))[1]):
+            mine = rule in lines[True]
+            # Nobody's: ufw does not keep it. Only of plain rules can that be said for sure.
+            stray = not mine and rule not in lines[False] and _is_plain(rule)
+            stray = stray and not _elsewhere(rule, protected)
+            live.append((f"not ufw's: {rule}" if stray else rule, mine or stray, _verdict(rule)))
+        value[f"live_{family}"] = _in_order(live, protected)
+    return value if any(value.values()) else None
+
+
+def _in_order(rules: Iterable[tuple[str, bool, str]], protected: filtered.Spans) -> list[str]:
+    """Of (rule, ours, verdict) ours, and the others that stand before one of ours with another verdict."""
+    result: list[str] = []
+    after: set[str] = set()
+    for rule, ours, verdict in reversed(list(rules)):
+        if ours:
+            after.add(verdict)
+            result.append(rule)
+        elif after - {verdict} and verdict and not _elsewhere(rule, protected):
+            result.append(f"in front: {rule}")
+    return result[::-1]
+
+
+def _elsewhere(rule: str, protected: filtered.Spans) -> bool:
+    """Whether a rule only keeps out sources that nobody has to let in: a ban. Of ufw's words and of the kernel's."""
+    words = rule.split()
+    if _verdict(rule) != "deny" or "!" in words:
+        return False
+    if "-j" in words:
+        source = words[words.index("-s") + 1] if "-s" in words else "any"
+    else:
+        source = words[5] if len(words) > 5 else "any"
+    return not any(filtered.common(spans, protected) for spans in filtered.sources_of([source]).values())
+
+
+def _verdict(rule: str) -> str:
+    """allow or deny; nothing for a jump. Of ufw's words and of the kernel's."""
+    if re.match(r"(allow|limit)\b", rule) or rule.endswith("-j ACCEPT"):
+        return "allow"
+    return "deny" if re.match(r"(deny|reject)\b", rule) or re.search(r"-j (DROP|REJECT)\b", rule) else ""
+
+
+def parse_kept(text: str) -> list[tuple[str, str, list[str]]]:
+    """(rule in ufw's words, comment, the rules of the kernel for it without `-A`) of a user.rules."""
+    kept: list[tuple[str, str, list[str]]] = []
+    for line in text.splitlines():
+        if line.startswith("### tuple ### "):
+            rule, _, comment = line[14:].partition(" comment=")
+            try:
+                decoded = bytes.fromhex(comment.strip()).decode(errors="replace")
+            except ValueError:
+                decoded = comment
+            kept.append((rule.strip(), decoded, []))
+        elif line.startswith("### "):
+            if line.startswith("### END RULES"):
+                break
+        elif line.startswith("-A ") and kept:
+            kept[-1][2].append(line[3:].strip())
+    return kept
+
+
+def normal(rule: str) -> str:
+    """One spelling for what ufw writes and iptables-save prints: sorted options, no defaults, no loading of matches."""
+    rule = re.sub(r" --name DEFAULT --mask [0-9a-f.:]+ --rsource\b", "", rule)
+    rule = re.sub(r" --reject-with icmp6?-port-unreachable\b", "", rule)
+    rule = re.sub(r"-m (tcp|udp|multiport) ", "", rule)
+    rule = re.sub(r"(-[sd]) ([0-9.]+|[0-9a-f:]*:[0-9a-f:]*)(?= |$)", _network, rule)
+    rule = re.sub(r"-[sd] (0\.0\.0\.0/0|::/0)( |$)", "", rule)
+    target = rule.partition("-j ")
+    options = re.findall(r"(?:! )?--?[a-z-]+(?: [^- ][^ ]*)*", target[0])
+    return " ".join([*sorted(option.strip() for option in options), f"-j {target[2]}".strip()])
+
+
+def _network(found: re.Match[str]) -> str:
+    return f"{found.group(1)} {found.group(2)}/{128 if ':' in found.group(2) else 32}"
+
+
+def _is_plain(rule: str) -> bool:
+    return {word for word in rule.split() if word.startswith(("-", "!"))} <= _PLAIN and bool(_verdict(rule))
+
+
+def _chain(subject: Subject, host: Host) -> Value:
+    tables = {family: _chains(family, host) for family in _FAMILIES}
+    rules = {family: chains.get(subject["name"]) for family, chains in tables.items()}
+    value: dict[str, Any] = {family: found and found[1] for family, found in rules.items()}
+    if subject.get("forwarded"):
+        value["bypassed"] = [family for family, chains in tables.items() if bypassed(chains)]
+    return value if any(rules.values()) else None
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a rule that lets in comes from, and how it is taken back.
+
+    `argv`: the command for it; `file`, `line`: what is to be taken out before. Neither: something else must be mended.
+    `kept`: one of ours, as ufw keeps it.
+    """
+
+    opening: filtered.Opening
+    name: str
+    argv: tuple[str, ...] = ()
+    file: str = ""
+    line: str = ""
+    kept: str = ""
+
+    @property
+    def remedy(self) -> str:
+        steps = [f"take it out of {self.file}"] * bool(self.file) + [shlex.join(self.argv)] * bool(self.argv)
+        return " and ".join(steps)
+
+    def __str__(self) -> str:
+        return f"{self.opening.what} open to {self.opening.who} by {self.name}"
+
+
+def find_openings(subject: Subject, host: Host) -> tuple[list[Origin], list[filtered.Closing]]:
+    """What the kernel lets in of the cluster's ports beyond what is declared, and what it keeps out of it.
+
+    The subject has `rules` (as the module ufw_rules takes them), `ssh_sources`, `protected` (sources that nobody may
+    shut out) and, where Docker's ports are governed, `published` (ports) and `published_to` (sources) with `bridges`.
+    """
+    # What is declared for one source port or address of the host says nothing of others: of these ufw keeps the rules.
+    narrow = [rule for rule in subject.get("rules", []) if _narrowed(rule) != ("", "any")]
+    policy = filtered.declared(rule for rule in subject.get("rules", []) if rule not in narrow)
+    ssh, controllers = _ssh(subject, policy, host)
+    protected = filtered.sources_of([*subject.get("protected", []), *controllers])
+    to = {"from_ip": subject.get("published_to", []), "proto": "tcp"}
+    published = filtered.declared({**to, "to_port": str(port)} for port in subject.get("published", []))
+    open_: list[filtered.Opening] = []
+    closed: list[filtered.Closing] = []
+    for family in _FAMILIES:
+        chains = _chains(family, host)
+        if not chains and family == "v6":
+            continue
+
+        def judge(chains: _Chains, family: str = family) -> tuple[list[filtered.Opening], list[filtered.Closing]]:
+            found, shut = filtered.incoming(chains, family, [*policy, *ssh], protected[family])
+            if "published" in subject:
+                found += filtered.forwarded(chains, family, published, subject.get("bridges", []))
+            return found, shut
+
+        found, shut = judge(chains)
+        open_, closed = open_ + found, closed + shut
+        # Rules behind these that would open the same once these are gone: all are named at once.
+        while any(opening.rule for opening in found):
+            chains = _without(chains, {(opening.chain, opening.rule) for opening in found})
+            found = [opening for opening in judge(chains)[0] if opening.rule]
+            open_ += found
+    origins = [origin(opening, host) for opening in open_]
+    return [one for one in origins if not one.kept or not _is_declared(one.kept, narrow)], closed
+
+
+def _narrowed(rule: Mapping[str, Any]) -> tuple[str, str]:
+    """The source ports and the address of the host that a rule is for."""
+    return str(rule.get("from_port") or ""), str(rule.get("to_ip") or "any").lower()
+
+
+def _is_declared(kept: str, narrow: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether a rule of ours, as ufw keeps it, is one of these."""
+    _, _, port, destination, source_port, source, *_ = kept.split()
+    here = source_port.replace("any", ""), "any" if destination in ("0.0.0.0/0", "::/0") else destination
+    return any(
+        _narrowed(rule) == here
+        and filtered.ports_of(str(rule.get("to_port") or "")) == filtered.ports_of(port.replace("any", ""))
+        and source in _kept_sources(rule)
+        for rule in narrow
+    )
+
+
+def _kept_sources(rule: Mapping[str, Any]) -> set[str]:
+    sources = rule.get("from_ip", ["any"])
+    names = {str(name) for name in (sources.split(",") if isinstance(sources, str) else sources)}
+    return names | ({"0.0.0.0/0", "::/0"} if "any" in names else set())
+
+
+def _without(chains: _Chains, gone: set[tuple[str, str]]) -> _Chains:
+    return {
+        name: (policy, [rule for rule in rules if (name, rule) not in gone]) for name, (policy, rules) in chains.items()
+    }
+
+
+def _ssh(
+    subject: Subject, policy: Sequence[filtered.Declared], host: Host
+) -> tuple[list[filtered.Declared], list[str]]:
+    """For SSH to the host itself, on the ports that the role found: what is declared, and controllers' addresses."""
+    entries, controllers = [], []
+    for family in _FAMILIES:
+        for rule, comment, _ in parse_kept(host.text(_KEPT[family]) or ""):
+            words = rule.split()
+            if not comment.startswith(SSH) or len(words) < 6:
+                continue
+            # That somebody calls a rule so makes none of our ports SSH's: there sshd itself has to say it.
+            ports = filtered.ports_of(words[2])
+            if any(entry.ports != filtered.PORTS and filtered.common(entry.ports, ports) for entry in policy):
+                said = host.once("sshd", lambda host: host.run(["sshd", "-T"], 10)[1])
+                if not {int(port) for port in re.findall(r"\d+", words[2])} <= sshd_ports(said):
+                    continue
+            here = [words[5]] * (comment != SSH)
+            controllers += here
+            sources = [*subject.get("ssh_sources", []), *here]
+            entries += filtered.declared([{"from_ip": sources, "to_port": words[2], "proto": "tcp"}])
+    return entries, controllers
+
+
+def sshd_ports(text: str) -> set[int]:
+    """Where sshd listens, from `sshd -T`. `port` is said, too, where each ListenAddress has a port of its own."""
+    at = re.findall(r"^listenaddress \S*:(\d+)", text, re.MULTILINE)
+    return {int(port) for port in at or re.findall(r"^port (\d+)$", text, re.MULTILINE)}
+
+
+def origin(opening: filtered.Opening, host: Host) -> Origin:
+    """Whose rule it is: of ufw's users, of a file of ufw's, or somebody's in the kernel alone."""
+    family, chain = opening.family, opening.chain
+    prefix, command = _UFW[family], _SAVE[family][: -len("-save")]
+    if opening.of_docker:
+        return Origin(opening, "Docker's own rules, which are reached past gpustead-forward")
+    if not opening.rule:
+        return Origin(opening, f"the policy of {command}'s {chain}")
+    line = _spelling(f"{chain} {opening.rule}")
+    # iptables-save puts a backslash before each apostrophe, which is iptables's own way.
+    argv = command, "-D", chain, *shlex.split(opening.rule.replace("\\'", "'"))
+    if chain.startswith(f"{prefix}-user-"):
+        for rule, comment, lines in parse_kept(host.text(_KEPT[family]) or ""):
+            if line in map(_spelling, lines):
+                words = delete_argv(rule)
+                name = f"the rule of ufw [{shlex.join(word for word in words if word != 'delete')}]"
+                # Ours is taken back by the role, once it is not declared.
+                if comment.startswith("gpustead: "):
+                    return Origin(opening, name, kept=rule)
+                return Origin(opening, name, words)
+    for name in _FILES[family]:
+        path = f"/etc/ufw/{name}"
+        for written in (host.text(path) or "").splitlines():
+            if written.startswith("-A ") and _spelling(written[3:]) == line:
+                return Origin(opening, f"{written.strip()!r} in {path}", argv, path, written)
+    return Origin(opening, f"{command}: -A {chain} {opening.rule}", argv)
+
+
+def _spelling(line: str) -> str:
+    """Chain and rule, without comments: ufw writes them behind the target."""
+    chain, _, rule = line.strip().partition(" ")
+    comment = r""" -m comment --comment ("(\\.|[^"\\])*"|'[^']*'|\S+)"""
+    return f"{chain} {normal(re.sub(comment, '', f' {rule}').strip())}"
+
+
+def delete_argv(rule: str) -> tuple[str, ...]:
+    """The command that deletes a rule, from how ufw keeps it ("allow tcp 22 0.0.0.0/0 any 10.0.0.0/8 in")."""
+    action, proto, port, destination, source_port, source, *rest = rule.split()
+    apps = rest[:2] if len(rest) > 2 else ["-", "-"]
+    routed, _, action = action.rpartition("route:")
+    action, _, log = action.partition("_")
+    words = ["ufw", *(["route"] if routed or rule.startswith("route:") else []), "delete", action]
+    for way, _, interface in (part.partition("_") for part in rest[-1].split("!")):
+        words += [way, "on", interface] if interface else [way] if not rule.startswith("route:") else []
+    words += [log] if log else []
+    for word, address, ports, app in (("from", source, source_port, apps[1]), ("to", destination, port, apps[0])):
+        words += [word, "any" if address in ("0.0.0.0/0", "::/0") else address]
+        words += ["app", app.replace("%20", " ")] if app != "-" else ["port", ports] if ports != "any" else []
+    named = any(app != "-" for app in apps)
+    return tuple(words + (["proto", proto] if proto != "any" and not named else []))
+
+
+def _openings(subject: Subject, host: Host) -> Value:
+    found, closed = find_openings(subject, host)
+    lines = [f"{one}{f' ({one.remedy})' if one.remedy else ''}" for one in found]
+    return {"open": sorted(lines), "closed": sorted(map(str, closed))}
+
+
+def listeners(text: str) -> dict[int, list[str]]:
+    """Port to the addresses at which something listens, from `ss -Hltn`: "*" is any of both families."""
+    found: dict[int, list[str]] = {}
+    for words in map(str.split, text.splitlines()):
+        address, _, port = words[3].rpartition(":") if len(words) > 3 else ("", "", "")
+        if port.isdigit():
+            found.setdefault(int(port), []).append(address.partition("%")[0].strip("[]") or "*")
+    return {port: sorted(set(addresses)) for port, addresses in found.items()}
+
+
+def heard_at(addresses: Sequence[str], networks: Sequence[str]) -> bool:
+    """Whether a listener at one of these addresses hears who calls from the networks.
+
+    Without networks: whether it hears anybody outside the host. A host's address in a network of its own is heard by
+    the others there.
+    """
+    wanted = [ipaddress.ip_network(network, strict=False) for network in networks]
+    for text in addresses:
+        if text == "*":
+            return True
+        address = ipaddress.ip_address(text)
+        address = getattr(address, "ipv4_mapped", None) or address
+        if address.is_unspecified:
+            if not wanted or any(network.version == address.version for network in wanted):
+                return True
+        elif not wanted:
+            if not address.is_loopback and not address.is_link_local:
+                return True
+        elif any(network.version == address.version and address in network for network in wanted):
+            return True
+    return False
+
+
+def _listener(subject: Subject, host: Host) -> Value:
+    """What listens on a TCP port (`name`), and whether the `networks` reach it."""
+    ports: Mapping[int, list[str]] = host.once("listeners", lambda host: listeners(host.must(["ss", "-Hltn"])))
+    addresses = ports.get(int(subject["name"]))
+    if addresses is None:
+        return None
+    return {"at": addresses, "heard": heard_at(addresses, subject.get("networks", []))}
+
+
+ufw = each(_ufw)
+ufw_rules = each(_ufw_rules)
+chain = each(_chain)
+openings = each(_openings)
+listener = each(_listener)

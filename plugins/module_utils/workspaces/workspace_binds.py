@@ -1,0 +1,228 @@
+# Copyright: gpustead developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""What the containers of workspaces bind, as places for `binds`; and which paths of the host they must not see."""
+
+from __future__ import annotations
+
+import hashlib
+import posixpath
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
+from ansible_collections.gpustead.cluster.plugins.module_utils.workspaces.binds import DIRECTORY
+
+SET = "workspace"
+# Whoever is root in a container would read there what is root's on the host, or talk to what runs as root.
+CLOSED = (
+    *("/boot", "/dev", "/etc", "/home", "/lost+found", "/proc", "/root", "/run", "/sys"),
+    *("/var/backups", "/var/lib/containerd", "/var/lib/docker", "/var/lib/gpustead", "/var/run"),
+)
+# Root's programs and what they rely on, and where all accounts keep what they share.
+SYSTEM = ("/bin", "/lib", "/lib32", "/lib64", "/libx32", "/opt", "/sbin", "/tmp", "/usr", "/var")
+# Of these only the directory itself: what lies below is the site's own.
+_ITSELF = ("/opt",)
+
+
+@dataclass(frozen=True)
+class Site:
+    """What is special on a host.
+
+    Attributes:
+        nas: where the share is mounted.
+        local_dir: where workspaces have their places on the node.
+        config_dir: where root's files for containers lie.
+        owner: the account that owns the cluster.
+        users: the accounts, with `name` and `uid`.
+        propagation: as Docker names it.
+        display: whether a display of the host is shown.
+        places: directories in the place of each workspace on the node.
+        homes: where the homes lie on the host.
+        settings: what of them is copied.
+    """
+
+    nas: str = "/mnt/nas"
+    local_dir: str = "/var/lib/gpustead/workspace"
+    config_dir: str = "/etc/gpustead"
+    owner: str = ""
+    users: Sequence[Mapping[str, Any]] = ()
+    propagation: str = "rslave"
+    display: bool = False
+    places: Sequence[str] = ()
+    homes: str = "/home"
+    settings: Sequence[str] = ()
+
+
+def normal(path: str) -> str:
+    """A path without '..', double slashes and the slash at its end."""
+    return "/" + posixpath.normpath(path).lstrip("/") if path.startswith("/") else path
+
+
+def closed(site: Site) -> tuple[str, ...]:
+    """Paths that no container may see, nor what lies below them."""
+    nas = normal(site.nas)
+    return (*CLOSED, f"{nas}/.cluster", f"{nas}/users", normal(site.local_dir), normal(site.config_dir))
+
+
+def refusal(host: str, read_only: bool, site: Site) -> tuple[str, str]:
+    """Why a path of the host must not be bound, and what to do; two empty texts where it may be."""
+    path = normal(host)
+    inside = [one for one in closed(site) if _within(path, one)]
+    holds = [one for one in (*closed(site), normal(site.nas)) if _within(one, path)]
+    name = host if host == path else f"{host} ({path})"
+    if path == normal(site.nas):
+        return f"{name} is the root of the share", "Bind a directory below it, other than users and .cluster."
+    if inside and inside[0] in ("/home", f"{normal(site.nas)}/users"):
+        return f"{name} holds homes", "Each workspace has those of its own accounts; put common data elsewhere."
+    if inside:
+        return f"{name} is the system's own ({inside[0]})", "Bind a directory that holds nothing but data."
+    if holds:
+        return f"{name} holds {holds[0]}", "Bind a directory that holds nothing but data."
+    system = [one for one in SYSTEM if path == one or (_within(path, one) and one not in _ITSELF)]
+    if system and not read_only:
+        return (
+            f"{name} is a directory of the system's ({system[0]}), to be written",
+            "Set read_only: true, or bind another.",
+        )
+    return "", ""
+
+
+def _within(path: str, folder: str) -> bool:
+    return folder in (path, "/") or path.startswith(f"{folder}/")
+
+
+def is_read_only(entry: Mapping[str, Any]) -> bool:
+    """As it is meant, also where it came from the command line as text."""
+    return str(entry.get("read_only")).lower() in ("true", "yes", "on", "1")
+
+
+def place(name: str) -> str:
+    """Where containers find it."""
+    return f"{DIRECTORY}/{SET}/{name}"
+
+
+def plan(workspaces: Iterable[Mapping[str, Any]], mounts: Sequence[Mapping[str, Any]], site: Site) -> dict[str, Any]:
+    """The places of all workspaces (`binds`), and of each owner (`of`) what its containers bind.
+
+    In `of`: `binds` of both profiles, `local` of profile local alone, each with `name` (of the place), `host`, `path`
+    and `read_only`; those of guests have `guest`, too.
+
+    Raises:
+        GpusteadError: a path of `mounts` that must not be bound.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    of: dict[str, dict[str, Any]] = {}
+    shared = _on_share(site, "shared", "shared", not_owners=_others(site))
+    common = [_seen(found, shared, "/shared")]
+    common += [_seen(found, _mount(entry, site), str(entry["path"])) for entry in mounts]
+    for workspace in workspaces:
+        owner, accounts = workspace["owner"], workspace["accounts"]
+        homes = []
+        for account in accounts:
+            name = account["name"]
+            home = _on_share(site, f"home-{name}", f"users/{name}", owner=account["uid"])
+            guest = {"guest": name} if name != owner else {}
+            homes.append({**_seen(found, home, f"/home/{name}"), **guest})
+        own = {
+            **{"name": f"local-{owner}", "root": site.local_dir, "path": owner, "owner": accounts[0]["uid"]},
+            **{"propagation": "private"},
+        }
+        local = [_seen(found, own, "/local")]
+        if site.display:
+            x11 = {"name": "x11", "root": "/", "path": "tmp/.X11-unix", "owner": 0, "read_only": True}
+            local.append(_seen(found, {**x11, "propagation": "private"}, "/tmp/.X11-unix"))
+        of[owner] = {"binds": [*homes, *common], "local": local}
+    return {"binds": list(found.values()), "of": of}
+
+
+def _others(site: Site) -> list[int]:
+    return [int(user["uid"]) for user in site.users if user.get("name") != site.owner and "uid" in user]
+
+
+def _on_share(site: Site, name: str, path: str, **more: Any) -> dict[str, Any]:
+    return {"name": name, "root": site.nas, "path": path, "mounted": True, "propagation": site.propagation, **more}
+
+
+def _mount(entry: Mapping[str, Any], site: Site) -> dict[str, Any]:
+    host, read_only = str(entry["host"]), is_read_only(entry)
+    what, remedy = refusal(host, read_only, site)
+    if what:
+        raise GpusteadError(what, "a directory of data", remedy)
+    path = normal(host)
+    words = re.sub(r"[^A-Za-z0-9]+", "-", path).strip("-")[:40]
+    mark = hashlib.sha256(f"{path} {read_only}".encode()).hexdigest()[:8]
+    return {
+        **{"name": f"mount-{words}-{mark}", "root": "/", "path": path.lstrip("/"), "read_only": read_only},
+        # What is written by root in a container, the host's accounts could run.
+        **{"cover": not read_only, "never": list(closed(site)), "propagation": site.propagation},
+    }
+
+
+def _seen(found: dict[str, dict[str, Any]], bind: dict[str, Any], path: str) -> dict[str, Any]:
+    found[bind["name"]] = bind
+    name = bind["name"]
+    return {"name": name, "host": place(name), "path": path, "read_only": bool(bind.get("read_only"))}
+
+
+def receipt(workspaces: Iterable[Mapping[str, Any]], binds: Sequence[Mapping[str, Any]], site: Site) -> dict[str, Any]:
+    """What of it a receipt vouches for: `reads` (settings), and `outputs` of the kinds bind, file and tree."""
+    copies = f"{site.local_dir}/.settings"
+    files = [_directory(site.local_dir, "0:0", "0700"), _directory(copies, "0:0", "0700")]
+    trees, reads = [], []
+    for workspace in workspaces:
+        account = workspace["accounts"][0]
+        name, ids = account["name"], f"{account['uid']}:{account['gid']}"
+        own = f"{site.local_dir}/{name}"
+        files += [_directory(path, ids, "0700") for path in (own, *(f"{own}/{inner}" for inner in site.places))]
+        files.append(_directory(f"{copies}/{name}", "0:0", "0755"))
+        trees.append({"name": f"{copies}/{name}", "expect": {"type": "directory"}})
+        about = {"account": name, "homes": site.homes, "paths": list(site.settings), "as": ids}
+        reads.append({"name": f"{site.homes}/{name}", **about})
+    seen = [_mounted(one) for one in binds]
+    return {"reads": reads if site.settings else [], "bind": seen, "file": files, "tree": trees}
+
+
+def _mounted(bind: Mapping[str, Any]) -> dict[str, Any]:
+    expect = {"read_only": True} if bind.get("read_only") else {}
+    if not bind.get("mounted"):
+        return {"name": place(bind["name"]), "expect": expect}
+    return {"name": place(bind["name"]), "root": bind["root"], "expect": {**expect, "current": True}}
+
+
+def _directory(name: str, owner: str, mode: str) -> dict[str, Any]:
+    # Its kind, never what is in it: an account could have put a file there.
+    return {"name": name, "keep": True, "content": False, "expect": {"type": "directory", "owner": owner, "mode": mode}}
+
+
+def settled(
+    ours: Mapping[str, Any],
+    profile: str,
+    refused: Sequence[Mapping[str, str]],
+    missing: Sequence[str],
+    place_refused: str,
+) -> dict[str, Any]:
+    """What one owner's containers bind where some places could not be mounted.
+
+    Args:
+        ours: of `plan`.
+        profile: of the workspace.
+        refused: what `binds` refused.
+        missing: names of those of them that are not mounted, as they were not before either.
+        place_refused: why its place on the node cannot be used, or empty.
+
+    Returns `binds` and `local`, without the homes of guests that are missing; `guests`, the names of these; and
+    `refused`, in words why there can be no workspace, or empty.
+    """
+    gone = [bind["guest"] for bind in ours["binds"] if "guest" in bind and bind["name"] in missing]
+    binds = [bind for bind in ours["binds"] if bind.get("guest") not in gone or "guest" not in bind]
+    needed = [*binds, *(ours["local"] if profile == "local" else [])]
+    names = {bind["name"] for bind in needed if bind["name"] in missing}
+    reasons = [place_refused] * (profile == "local" and bool(place_refused))
+    reasons += [words(one) for one in refused if one["name"] in names]
+    return {"binds": binds, "local": ours["local"], "guests": gone, "refused": " ".join(reasons)}
+
+
+def words(refused: Mapping[str, str]) -> str:
+    return f"{refused['what']}: expected {refused['expected']}. {refused['remedy']}"

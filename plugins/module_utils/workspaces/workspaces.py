@@ -1,0 +1,244 @@
+# Copyright: gpustead developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""The workspaces of a node, from the inventory: whose, where, with which ports; and what is wrong with it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
+from ansible_collections.gpustead.cluster.plugins.module_utils.gpus.gpu_cpuset import parse_list
+
+PROJECT = "gpustead-workspace"
+PROFILES = ("server", "local")
+# As in the defaults of role workspace; a test holds them equal.
+PORTS = {"jupyter": 18888, "tensorboard": 16006, "gradio": 17860, "ssh": 10022}
+PORT_RANGE = "19000:19999"
+SERVICES = tuple(PORTS)
+NEAR = "near"
+KEYS = ("owner", "profile", "ports", "gpus", "cpus", "memory", "accounts")
+_MEMORY = re.compile(r"\d+(\.\d+)?[bkmg]?b?\Z", re.IGNORECASE)
+_RANGE = re.compile(r"(\d+):(\d+)\Z")
+
+
+@dataclass(frozen=True)
+class Account:
+    """`ssh_keys`: the public keys with which it logs in."""
+
+    name: str
+    uid: int
+    gid: int
+    ssh_keys: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """One compose project of four services.
+
+    Attributes:
+        accounts: who may log in by SSH; the owner is the first one.
+        project, directory: of compose.
+        profile: server or local.
+        ports: port on the node of each service.
+        gpus: positions or UUIDs; None: all.
+        cpus: CPUs in the kernel's list syntax, `near` for those near its GPUs, or empty.
+        memory: limit of each container, as compose writes it, or empty.
+    """
+
+    owner: str
+    accounts: tuple[Account, ...]
+    project: str
+    directory: str
+    profile: str
+    ports: Mapping[str, int]
+    gpus: tuple[Any, ...] | None = None
+    cpus: str = ""
+    memory: str = ""
+
+
+@dataclass(frozen=True)
+class Defaults:
+    """What role workspace knows besides its instances: `users` and `owner` of the cluster, and its defaults."""
+
+    users: Sequence[Mapping[str, Any]]
+    owner: str
+    ports: Mapping[str, Any]
+    port_range: str
+    profile: str = "server"
+    directory: str = "/etc/gpustead/workspace"
+
+
+def defaults_of(variables: Mapping[str, Any]) -> Defaults:
+    """Those of a host, from its variables."""
+    users = list(variables.get("cluster_users") or [])
+    first = users[0].get("name") if users and isinstance(users[0], Mapping) else ""
+    range_of_all = variables.get("cluster_workspace_port_range") or PORT_RANGE
+    return Defaults(
+        users=users,
+        owner=str(variables.get("workspace_owner") or variables.get("cluster_owner") or first or ""),
+        ports=variables.get("workspace_ports") or PORTS,
+        port_range=str(variables.get("workspace_port_range") or range_of_all),
+        profile=str(variables.get("workspace_profile") or "server"),
+        directory=f"{variables.get('cluster_config_dir') or '/etc/gpustead'}/workspace",
+    )
+
+
+def of_host(variables: Mapping[str, Any], user: str = "") -> list[Workspace]:
+    """The workspaces of a host, from its variables. `user`: those in which it has an account, the own one first.
+
+    Raises:
+        GpusteadError: see `plan`.
+    """
+    found = plan(variables.get("workspace_instances") or [], defaults_of(variables))
+    if not user:
+        return found
+    theirs = [one for one in found if user in [account.name for account in one.accounts]]
+    return sorted(theirs, key=lambda one: one.owner != user)
+
+
+@dataclass
+class Survey:
+    """The workspaces as far as they could be understood, and what is wrong with their declaration."""
+
+    workspaces: list[Workspace] = field(default_factory=list)
+    errors: list[GpusteadError] = field(default_factory=list)
+
+    def refuse(self, what: str, expected: str, remedy: str) -> None:
+        self.errors.append(GpusteadError(what, expected, remedy))
+
+
+def plan(declared: Sequence[Any], defaults: Defaults) -> list[Workspace]:
+    """The workspaces of a node; none declared means one, that of the cluster's owner.
+
+    Raises:
+        GpusteadError: the first thing that is wrong with the declaration.
+    """
+    found = survey(declared, defaults)
+    for error in [*found.errors, *_clashes(found.workspaces)]:
+        raise error
+    return found.workspaces
+
+
+def survey(declared: Sequence[Any], defaults: Defaults) -> Survey:
+    """The same with all errors at once, but for ports that several services have: preflight knows more of the host."""
+    found = Survey()
+    known = {user["name"]: user for user in defaults.users if isinstance(user, Mapping) and "name" in user}
+    seen: set[str] = set()
+    for entry in declared or [{"owner": defaults.owner}]:
+        if not isinstance(entry, Mapping) or set(entry) - set(KEYS):
+            words = ", ".join(map(str, set(entry) - set(KEYS))) if isinstance(entry, Mapping) else repr(entry)
+            found.refuse(f"an entry has {words}", f"a dictionary of {', '.join(KEYS)}", "Correct the entry.")
+            continue
+        owner = str(entry.get("owner", ""))
+        if owner in seen:
+            found.refuse(f"{owner} owns two of them", "one workspace for each account", "Keep one of them.")
+            continue
+        seen.add(owner)
+        _read(entry, owner, known, defaults, found)
+    return found
+
+
+def _read(entry: Mapping[str, Any], owner: str, known: Mapping[str, Any], defaults: Defaults, found: Survey) -> None:
+    before = len(found.errors)
+    names = [owner, *_list(entry, "accounts", owner, found)]
+    for name in names:
+        if name not in known:
+            others = ", ".join(known) or "none"
+            found.refuse(f"{name!r} is no account", f"one of cluster_users ({others})", "Add it there with its uid.")
+    if len(set(names)) < len(names):
+        found.refuse(
+            f"accounts of {owner} are {', '.join(names[1:])}", "each once, without the owner", "Leave out the others."
+        )
+    profile = entry.get("profile", defaults.profile)
+    if profile not in PROFILES:
+        found.refuse(f"the profile of {owner} is {profile!r}", f"one of {', '.join(PROFILES)}", "Choose one.")
+    cpus, memory = str(entry.get("cpus") or ""), str(entry.get("memory") or "")
+    try:
+        parse_list("" if cpus == NEAR else cpus)
+    except GpusteadError as error:
+        found.refuse(f"the cpus of {owner} are {cpus!r}", f"{NEAR}, or {error.expected}", error.remedy)
+    if memory and not _MEMORY.match(memory):
+        found.refuse(f"the memory of {owner} is {memory!r}", "a size such as 64gb", "Write it so.")
+    gpus = _list(entry, "gpus", owner, found) if entry.get("gpus") is not None else None
+    if len(found.errors) == before:
+        ports = _ports(entry, owner, int(known[owner]["uid"]), defaults, found)
+        ours = owner == defaults.owner
+        found.workspaces.append(
+            Workspace(
+                owner=owner,
+                accounts=tuple(_account(known[name]) for name in names),
+                # That of the cluster's owner was there before there could be others. No account's name can meet a
+                # file of its directory.
+                project=PROJECT if ours else f"{PROJECT}-{owner}",
+                directory=defaults.directory if ours else f"{defaults.directory}/users/{owner}",
+                profile=profile,
+                ports=ports,
+                gpus=None if gpus is None else tuple(gpus),
+                cpus=cpus,
+                memory=memory,
+            )
+        )
+
+
+def _list(entry: Mapping[str, Any], key: str, owner: str, found: Survey) -> list[Any]:
+    value = entry.get(key) or []
+    if not isinstance(value, (list, tuple)):
+        found.refuse(f"{key} of {owner} is {value!r}", "a list", f"Write {key}: [...].")
+        return []
+    return list(value)
+
+
+def _account(user: Mapping[str, Any]) -> Account:
+    uid = int(user["uid"])
+    return Account(user["name"], uid, int(user.get("gid") or uid), tuple(user.get("ssh_keys") or ()))
+
+
+def _ports(entry: Mapping[str, Any], owner: str, uid: int, defaults: Defaults, found: Survey) -> dict[str, int]:
+    """Those declared; else of the cluster's owner the usual ones, of others four in a row by their uid.
+
+    The place in the range depends on nothing but the uid: a workspace that comes or goes moves no other one.
+    """
+    given = entry.get("ports") or (defaults.ports if owner == defaults.owner else None)
+    if given is None:
+        match = _RANGE.match(defaults.port_range)
+        first, last = (int(match.group(1)), int(match.group(2))) if match else (0, 0)
+        places = (last - first + 1) // len(SERVICES)
+        if not 0 < first < last < 65536 or places < 1:
+            found.refuse(
+                f"workspace_port_range is {defaults.port_range!r}", "first:last, such as 19000:19999", "Write it so."
+            )
+            return {}
+        start = first + len(SERVICES) * (uid % places)
+        return {service: start + place for place, service in enumerate(SERVICES)}
+    numbers = {name: _port(value) for name, value in given.items()} if isinstance(given, Mapping) else {}
+    if set(numbers) != set(SERVICES) or 0 in numbers.values():
+        found.refuse(
+            f"the ports of {owner} are {given!r}",
+            f"one from 1 to 65535 for each of {', '.join(SERVICES)}",
+            "Name them.",
+        )
+        return {}
+    return numbers
+
+
+def _port(value: Any) -> int:
+    """0 for what is no port."""
+    text = str(value)
+    return int(text) if text.isascii() and text.isdecimal() and 0 < int(text) < 65536 else 0
+
+
+def _clashes(workspaces: Sequence[Workspace]) -> Iterator[GpusteadError]:
+    taken: dict[int, str] = {}
+    for workspace in workspaces:
+        for service, port in workspace.ports.items():
+            user = f"{service} of {workspace.owner}"
+            if port in taken:
+                yield GpusteadError(
+                    f"port {port} is published twice, by {taken[port]} and {user}",
+                    "a port for each service",
+                    "Give one of the workspaces ports of its own, or choose a wider workspace_port_range.",
+                )
+            taken.setdefault(port, user)

@@ -1,0 +1,550 @@
+"""Reading accounts, planning them, and changing the files of those that are renumbered."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.host_accounts import (
+    Account,
+    Before,
+    Group,
+    Host,
+    Process,
+    login_uid,
+    parse_group,
+    parse_passwd,
+    read_journal,
+    read_processes,
+)
+from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.ownership import Move, rechown
+from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.removal import Left, foresee, leave, read_record
+from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.uid_match import (
+    NOWHERE,
+    Change,
+    Wish,
+    apply,
+    observe,
+    plan,
+    plan_removals,
+    to_match,
+    write_journal,
+)
+from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError, Refusal
+
+FIXTURES = Path(__file__).parents[1] / "fixtures" / "getent"
+ADA = Account("ada", 1001, 1001, "", "/home/ada", "/bin/sh")
+BOB = Account("bob", 1002, 1002, "", "/home/bob", "/bin/sh")
+BACKUP = Account("backup", 34, 34, "", "/var/backups", "/usr/sbin/nologin")
+LDAP = Account("eve", 1700, 1700, "", "/home/eve", "/bin/sh")
+HOST = Host(
+    accounts=(ADA, BOB, BACKUP),
+    groups=(Group("ada", 1001), Group("bob", 1002), Group("backup", 34), Group("ml", 1900, ("bob",))),
+    remote_accounts=(LDAP,),
+    remote_groups=(Group("eve", 1700), Group("staffers", 1800, ("eve",))),
+    hashes={"ada": "$6$a$b"},
+    processes=(Process(1, "systemd", (0,)), Process(77, "python3", (0, 1002))),
+)
+MOVE = Move("ada", (1001,), (1001,), 1500, 1500, True, "/home/ada", ("/home",))
+ROOT_ONLY = pytest.mark.skipif(os.geteuid() != 0, reason="only root may give files away")
+
+
+def wish(name: str = "ada", uid: int = 1500, **others: Any) -> Wish:
+    return Wish(**{"name": name, "uid": uid, "gid": uid, "group": name, **others})
+
+
+CORE: dict[str, tuple[Wish, list[str]]] = {
+    "as it is": (wish(uid=1001), []),
+    "a new account": (
+        wish("zoe"),
+        ["groupadd -g 1500 zoe", "useradd -m -u 1500 -g 1500 -d /home/zoe -s /bin/bash -c  zoe"],
+    ),
+    "a new system account": (
+        wish("svc", 960, system=True),
+        ["groupadd -g 960 svc", "useradd -r -M -u 960 -g 960 -d /home/svc -s /usr/sbin/nologin -c  svc"],
+    ),
+    "a new account in a group that is there": (
+        wish("zoe", gid=1900, group="ml"),
+        ["useradd -m -u 1500 -g 1900 -d /home/zoe -s /bin/bash -c  zoe"],
+    ),
+    "another id": (
+        wish(),
+        ["groupmod -g 1500 ada", f"usermod -d {NOWHERE} -u 1500 -g 1500 ada", "usermod -d /home/ada ada"],
+    ),
+    "another primary group": (
+        wish(uid=1001, gid=1900, group="ml"),
+        [f"usermod -d {NOWHERE} -u 1001 -g 1900 ada", "usermod -d /home/ada ada"],
+    ),
+    "another shell and comment": (
+        wish(uid=1001, shell="/bin/zsh", comment="Ada L."),
+        ["usermod -s /bin/zsh -c Ada L. ada"],
+    ),
+    "a system account, when that is said": (
+        wish("backup", 35, system=True),
+        ["groupmod -g 35 backup", f"usermod -d {NOWHERE} -u 35 -g 35 backup", "usermod -d /var/backups backup"],
+    ),
+    "a directory's account as it is": (wish("eve", 1700, shell="/bin/zsh", groups=("ml",)), []),
+}
+
+
+@pytest.mark.parametrize("case", CORE)
+def test_core(case: str) -> None:
+    wanted, expected = CORE[case]
+    (change,) = plan(HOST, [wanted])
+    assert [" ".join(argv) for argv in change.core] == expected
+    assert change.changed is bool(expected)
+
+
+REFUSED: dict[str, tuple[Wish, str]] = {
+    "uid of another": (wish(uid=1002, gid=1001), "uid 1002 belongs to 'bob'"),
+    "uid of a directory's account": (wish(uid=1700, gid=1001), "uid 1700 belongs to 'eve'"),
+    "gid of another": (wish(gid=1002), "gid 1002 belongs to 'bob'"),
+    "gid of a directory's group": (wish(gid=1700), "gid 1700 belongs to 'eve'"),
+    "a busy account": (wish("bob"), "'bob' has running processes (77 python3)"),
+    "a directory's account": (wish("eve"), "of the directory service has 1700:1700"),
+    "a directory's group with another gid": (wish("zoe", group="staffers"), "has gid 1800"),
+    "a member for a directory's group": (wish(uid=1001, groups=("staffers",)), "'staffers' is of the directory"),
+    "a system account": (wish("backup"), "a system"),
+    "a system id without saying so": (wish("zoe", 500), "uid 500 of 'zoe' is a system id"),
+    "root": (wish("root", 0, system=True), "id 0"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_refused(case: str) -> None:
+    wanted, message = REFUSED[case]
+    with pytest.raises(GpusteadError) as caught:
+        plan(HOST, [wanted])
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+EXTRAS: dict[str, tuple[tuple[str, ...], str, list[str]]] = {
+    "there already": (("ml",), "bob", []),
+    "added": (("ml",), "ada", ["usermod -a -G ml ada"]),
+    "made": (("ml", "gpu"), "ada", ["groupadd -f -r gpu", "usermod -a -G ml,gpu ada"]),
+}
+
+
+def test_who_is_absent_is_removed_and_nobody_else() -> None:
+    assert plan_removals(HOST, ["ada", "gone", "eve"], [wish("zoe")]) == [ADA]
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("bob", "running processes"),
+        ("zoe", "in users and in absent"),
+        ("root", "id 0"),
+        ("backup", "'backup' in absent has the system id 34"),
+    ],
+)
+def test_removals_that_are_refused(name: str, words: str) -> None:
+    host = replace(HOST, accounts=(*HOST.accounts, Account("root", 0, 0, "", "/root", "/bin/sh")))
+    with pytest.raises(GpusteadError, match=words):
+        plan_removals(host, ["ada", name], [wish("zoe")], ["root"])
+
+
+def test_a_system_account_goes_when_it_is_named_as_one() -> None:
+    assert plan_removals(HOST, ["backup", "backup"], [], ["backup"]) == [BACKUP]
+
+
+@pytest.mark.parametrize(
+    ("group", "others", "goes"),
+    [
+        (Group("ada", 1001), (), True),
+        (Group("ada", 1001, ("ada",)), (), True),
+        (Group("ada", 1001, ("bob",)), (), False),
+        (Group("ada", 1001), (replace(BOB, gid=1001),), False),
+        (Group("ada", 2001), (), False),
+        (Group("ml", 1001), (), False),
+    ],
+)
+def test_the_group_goes_with_the_account_if_it_is_its_own(
+    group: Group, others: tuple[Account, ...], goes: bool, tmp_path: Path
+) -> None:
+    done: list[str] = []
+
+    def run(argv: Sequence[str], data: str) -> tuple[int, str, str]:
+        done.append(" ".join(argv))
+        return (6 if argv[0] == "groupdel" else 0), "", "no such group"
+
+    host = Host(accounts=(ADA, *others), groups=(group,))
+    (left,) = leave(run, host, [ADA], tmp_path, proc=tmp_path)
+    assert left.removed and left.texts()[1] == "files of 1001:1001 stay, /home/ada too\n"
+    assert [line for line in done if "del " in line] == ["userdel ada", "groupdel ada"][: 1 + goes]
+
+
+@pytest.mark.parametrize("case", EXTRAS)
+def test_supplementary_groups(case: str) -> None:
+    groups, name, expected = EXTRAS[case]
+    account = HOST.account(name)
+    assert account
+    (change,) = plan(HOST, [wish(name, account.uid, groups=groups)])
+    assert [" ".join(argv) for argv in change.extras] == expected
+
+
+@pytest.mark.parametrize(("given", "changed"), [(None, False), ("$6$a$b", False), ("$6$a$c", True)])
+def test_password(given: str | None, changed: bool) -> None:
+    (change,) = plan(HOST, [wish(uid=1001, password_hash=given)])
+    assert change.changed is changed
+    assert "$6$" not in f"{change.texts()} {change} {HOST}"
+
+
+def test_an_id_may_be_taken_once_a_former_account_of_the_batch_has_left_it() -> None:
+    quiet = replace(HOST, processes=())
+    assert all(change.move for change in plan(quiet, [wish(uid=1500), wish("bob", 1001)]))
+    with pytest.raises(GpusteadError, match="'ada'"):
+        plan(quiet, [wish("bob", 1001), wish(uid=1500)])
+
+
+JOURNALS: dict[str, tuple[Host, Wish, tuple[int, ...], tuple[int, ...]]] = {
+    "killed before usermod": (HOST, wish(), (1001,), (1001,)),
+    "killed after usermod": (
+        replace(HOST, accounts=(replace(ADA, uid=1500, gid=1500, home=NOWHERE),), groups=(Group("ada", 1500),)),
+        wish(),
+        (1001,),
+        (1001,),
+    ),
+    "then called back": (HOST, wish(uid=1001), (1500,), (1500,)),
+    "then sent elsewhere": (HOST, wish(uid=1600), (1001, 1500), (1001, 1500)),
+}
+
+
+@pytest.mark.parametrize("case", JOURNALS)
+def test_what_was_begun_is_finished(case: str) -> None:
+    host, wanted, uids, gids = JOURNALS[case]
+    (change,) = plan(replace(host, journals={"ada": MOVE}), [wanted])
+    assert change.move
+    assert (change.move.old_uids, change.move.old_gids) == (uids, gids)
+    assert (change.after.uid, change.after.home) == (wanted.uid, "/home/ada")
+
+
+def test_files_whose_owner_is_not_clear_are_left() -> None:
+    taken = (replace(ADA, uid=1500, gid=1500), replace(BOB, uid=1001))
+    host = Host(accounts=taken, groups=(Group("ada", 1500),), journals={"ada": MOVE})
+    with pytest.raises(GpusteadError, match="former uid 1001 of 'ada' belongs to 'bob' too"):
+        plan(host, [wish()])
+
+
+def test_journal_comes_back_as_it_was(tmp_path: Path) -> None:
+    path = tmp_path / "state" / "ada.json"
+    write_journal(path, MOVE)
+    assert read_journal(path) == MOVE
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    path.write_text('{"name": "ada"}')
+    with pytest.raises(GpusteadError, match=str(path)):
+        read_journal(path)
+
+
+@pytest.mark.parametrize(
+    ("ids", "whole", "expected"),
+    [
+        ((1001, 1001), True, (1500, 1500)),
+        ((1001, 100), True, (1500, 100)),
+        ((0, 1001), True, (0, 1500)),
+        ((0, 1001), False, (0, 1001)),
+        ((1500, 1001), False, (1500, 1500)),
+        ((1002, 1002), True, (1002, 1002)),
+    ],
+)
+def test_ids_of_files(ids: tuple[int, int], whole: bool, expected: tuple[int, int]) -> None:
+    assert replace(MOVE, whole_group=whole).ids(*ids) == expected
+
+
+@ROOT_ONLY
+def test_files_get_the_new_ids(tmp_path: Path) -> None:
+    root, outside = tmp_path / "root", tmp_path / "outside"
+    (root / "deep").mkdir(parents=True)
+    outside.write_text("")
+    (root / "deep" / "file").write_text("")
+    (root / "tool").write_text("")
+    (root / "others").write_text("")
+    (root / "link").symlink_to(outside)
+    os.mkfifo(root / "fifo")
+    mine = [root / "deep", root / "deep" / "file", root / "tool", root / "link", root / "fifo", outside]
+    for path in mine:
+        os.lchown(path, 1001, 1001)
+    (root / "tool").chmod(0o4750)
+    rechown(str(root), MOVE)
+    rechown(str(tmp_path / "missing"), MOVE)
+    assert {path.lstat().st_uid for path in mine[:-1]} == {1500}
+    assert (outside.stat().st_uid, (root / "others").stat().st_uid) == (1001, 0)
+    assert stat.S_IMODE((root / "tool").stat().st_mode) == 0o4750
+
+
+def test_apply_goes_in_order_and_keeps_the_hash_off_the_command_line(tmp_path: Path) -> None:
+    calls: list[tuple[str, str]] = []
+
+    def run(argv: Sequence[str], data: str) -> tuple[int, str, str]:
+        calls.append((" ".join(argv), data))
+        return 0, "", ""
+
+    changes: list[Change] = plan(HOST, [wish("zoe", groups=("gpu",), password_hash="$6$x$y"), wish("yan", 1501)])
+    apply(run, changes, tmp_path)
+    names = [argv.split()[0] for argv, _ in calls]
+    assert names == ["groupadd", "useradd", "groupadd", "useradd", "groupadd", "usermod", "chpasswd"]
+    assert calls[-1] == ("chpasswd -e", "zoe:$6$x$y\n")
+    assert "$6$" not in " ".join(argv for argv, _ in calls)
+
+
+def test_observe(tmp_path: Path) -> None:
+    (tmp_path / "etc").mkdir()
+    (tmp_path / "etc" / "passwd").write_text("ada:x:1001:1001::/home/ada:/bin/sh\n+::::::\n")
+    (tmp_path / "etc" / "group").write_text("ada:x:1001:\nml:x:1900:ada,bob\n")
+    (tmp_path / "etc" / "shadow").write_text("ada:$6$a$b:1::::::\n")
+    (tmp_path / "proc" / "77").mkdir(parents=True)
+    (tmp_path / "proc" / "77" / "status").write_text("Name:\tsleep\nUid:\t1001\t1001\t0\t1001\n")
+    asked = []
+
+    def run(argv: Sequence[str], data: str) -> tuple[int, str, str]:
+        asked.append(list(argv))
+        known = "eve:x:1700:1700::/home/eve:/bin/sh\nada:x:1001:1001::/home/ada:/bin/sh\n"
+        return 2, known if argv[1] == "passwd" else "eve:x:1700:\n", ""
+
+    host = observe(run, [wish(groups=("ml",)), wish("eve", 1700)], tmp_path / "state", tmp_path)
+    assert (host.accounts, host.remote_accounts) == ((replace(ADA),), (LDAP,))
+    assert host.groups[1] == Group("ml", 1900, ("ada", "bob"))
+    assert host.remote_groups == (Group("eve", 1700),)
+    assert host.hashes == {"ada": "$6$a$b"}
+    assert host.processes == (Process(77, "sleep", (0, 1001)),)
+    assert len(asked) == 2  # however many accounts
+
+
+@pytest.mark.parametrize(
+    ("name", "count", "some"),
+    [
+        ("augeas-root-passwd.txt", 19, Account("nfsnobody", 4294967294, 499, "Anonymous NFS User", "/var/lib/nfs", "")),
+        ("jc-ubuntu18-passwd.txt", 30, Account("joeuser", 1000, 1000, "Joe User", "/home/joeuser", "/bin/bash")),
+        (
+            "passwd-ldap-gecos-words.txt",
+            2,
+            Account("ABC", 10000, 10000, "ABC", "/home/ABC", "/bin/bash"),
+        ),
+    ],
+)
+def test_captured_passwd(name: str, count: int, some: Account) -> None:
+    found = parse_passwd((FIXTURES / name).read_text())
+    assert len(found) == count
+    assert replace(some, shell=some.shell or "/sbin/nologin") in found
+
+
+def test_lines_that_are_no_groups() -> None:
+    assert parse_group("\n# x\n+\nbad:x:nan:\nml:x:5:\n") == [Group("ml", 5)]
+
+
+def test_an_end_of_line_is_one_byte() -> None:
+    """chfn takes more than Python lets stand in a line."""
+    text = "ada:x:1500:1500:Ada\u2028x\x85\x0b:/home/ada:/bin/sh\nbob:x:1501:1501::/home/bob:/bin/sh\n"
+    assert [account.name for account in parse_passwd(text)] == ["ada", "bob"]
+
+
+# Settle all that can be
+
+
+def test_one_that_cannot_be_as_declared_keeps_nobody_else_from_it() -> None:
+    refused: list[Refusal] = []
+    changes = plan(HOST, [wish("zoe", 1002, gid=1503), wish("bob", 1600), wish(), wish("yan", 1502)], refused)
+    assert [change.wish.name for change in changes] == ["ada", "yan"]
+    assert [one.name for one in refused] == ["zoe", "bob"]
+    assert "uid 1002 belongs to 'bob'" in str(refused[0]) and "77 python3" in str(refused[1])
+
+
+def test_who_waits_for_an_id_that_was_not_given_up_is_refused_too(tmp_path: Path) -> None:
+    refused: list[Refusal] = []
+    quiet = replace(HOST, processes=())
+    wishes = [wish(uid=1500, roots=()), wish("bob", 1001, roots=()), wish("yan", 1502)]
+    changes = plan(quiet, wishes, refused)
+    assert not refused
+    ran: list[str] = []
+
+    def run(argv: Sequence[str], data: str) -> tuple[int, str, str]:
+        ran.append(" ".join(argv))
+        return (1 if argv[0] == "usermod" and argv[-1] == "ada" else 0), "", "user ada is currently used"
+
+    done = apply(run, changes, tmp_path, refused)
+    assert [change.wish.name for change in done] == ["yan"]
+    assert {one.name: one.what.split(" exited")[0] for one in refused}["bob"].startswith("ids 1001:1001 of 'bob'")
+    assert [line for line in ran if line.endswith("bob")] == []
+
+
+def test_a_directory_service_that_hangs_for_one_is_asked_about_the_others(tmp_path: Path) -> None:
+    (tmp_path / "etc").mkdir()
+    for name in ("passwd", "group", "shadow"):
+        (tmp_path / "etc" / name).write_text("")
+    (tmp_path / "proc").mkdir()
+
+    def run(argv: Sequence[str], data: str) -> tuple[int, str, str]:
+        return (124, "", "") if "zoe" in argv else (2, "", "")
+
+    wishes = [wish("ada"), wish("zoe", 1503), wish("bob", 1501)]
+    host = observe(run, wishes, tmp_path / "state", tmp_path)
+    assert host.silent == {"zoe"}
+    refused: list[Refusal] = []
+    assert [change.wish.name for change in plan(host, wishes, refused)] == ["ada", "bob"]
+    assert "does not answer for account 'zoe'" in refused[0].what
+
+
+# The account as which Ansible logs in
+
+
+LOGIN = replace(HOST, login=1001, processes=())
+LOCKOUTS: dict[str, tuple[Wish, str]] = {
+    "another uid": (wish(), "account 'ada', as which Ansible logs in, has 1001:1001"),
+    "another home": (wish(uid=1001, home="/srv/ada"), "another than /home/ada, where its keys are"),
+    "no shell": (wish(uid=1001, shell="/usr/sbin/nologin"), "lets nobody in"),
+    "a shell that is not there": (wish(uid=1001, shell="/bin/nosuchshell"), "lets nobody in"),
+}
+
+
+@pytest.mark.parametrize("case", LOCKOUTS)
+def test_the_login_account_stays_as_it_lets_in(case: str) -> None:
+    wanted, words = LOCKOUTS[case]
+    with pytest.raises(GpusteadError, match=words):
+        plan(LOGIN, [wanted])
+    assert plan(replace(LOGIN, login=0), [wanted])
+
+
+def test_the_login_account_is_not_removed() -> None:
+    refused: list[Refusal] = []
+    assert plan_removals(LOGIN, ["ada", "bob"], [], (), refused) == [BOB]
+    assert "as which Ansible logs in, is not declared any more" in refused[0].what
+
+
+def test_an_account_whose_directory_on_the_share_is_anothers_keeps_its_ids() -> None:
+    quiet = replace(HOST, processes=())
+    with pytest.raises(GpusteadError, match="has 1001:1001, and users/ada belongs to uid 1009"):
+        plan(quiet, [wish(hold="users/ada belongs to uid 1009")])
+    assert not plan(quiet, [wish(uid=1001, hold="users/ada belongs to uid 1009")])[0].changed
+    assert plan(quiet, [wish("zoe", hold="users/zoe belongs to uid 1009")])[0].changed
+
+
+def test_what_uid_match_is_given() -> None:
+    users = [{"name": "ada", "uid": 1500, "ssh_keys": ["x"], "exclusive_keys": True}, {"name": "bob", "uid": 1501}]
+    asked = [{"name": "users/bob", "what": "users/bob belongs to uid 1"}, {"name": "users", "what": "x"}]
+    assert to_match(users, asked) == [
+        {"name": "ada", "uid": 1500, "hold": ""},
+        {"name": "bob", "uid": 1501, "hold": "users/bob belongs to uid 1"},
+    ]
+
+
+def status(proc: Path, pid: int, parent: int, name: str, uid: int) -> None:
+    (proc / str(pid)).mkdir(parents=True)
+    text = f"Name:\t{name}\nPPid:\t{parent}\nUid:\t{uid}\t{uid}\t{uid}\t{uid}\n"
+    (proc / str(pid) / "status").write_text(text)
+
+
+@pytest.mark.parametrize(
+    ("chain", "login"),
+    [
+        ([("python3", 0), ("sudo", 0), ("sh", 1500), ("sshd-session", 1500), ("sshd-session", 0), ("sshd", 0)], 1500),
+        ([("python3", 0), ("sh", 0), ("sshd", 0), ("sshd", 0)], 0),
+        ([("python3", 0), ("bash", 0), ("containerd-shim", 0)], None),
+    ],
+)
+def test_who_logged_in_is_found_above_the_process(
+    tmp_path: Path, chain: list[tuple[str, int]], login: int | None
+) -> None:
+    for index, (name, uid) in enumerate(chain):
+        status(tmp_path, 100 - index, 99 - index if index + 1 < len(chain) else 1, name, uid)
+    assert login_uid(tmp_path, 100) == login
+
+
+def test_a_name_with_ends_of_line_hides_no_process(tmp_path: Path) -> None:
+    status(tmp_path, 7, 1, "x\x0bUid:\t0\x85\x1b[2J", 1001)
+    (found,) = read_processes(tmp_path)
+    assert found.uids == (1001,)
+    assert found.command.isprintable()
+
+
+# Accounts that go
+
+
+def test_one_that_still_runs_is_locked_and_named_and_the_others_go(tmp_path: Path) -> None:
+    status(tmp_path / "proc", 77, 1, "sleep", 1002)
+    ran: list[str] = []
+
+    def run(argv: Sequence[str], data: str) -> tuple[int, str, str]:
+        ran.append(" ".join(argv))
+        return 0, "", ""
+
+    aside: list[str] = []
+
+    def put_aside(keys: Any) -> list[str]:
+        aside.append(keys.name)
+        return [f"{keys.home}/.ssh/authorized_keys.retired"]
+
+    host = replace(HOST, hashes={"bob": "$6$x"}, lingering=frozenset({"bob"}))
+    refused: list[Refusal] = []
+    gone = plan_removals(host, ["bob", "ada"], [], (), refused)
+    left = leave(run, host, gone, tmp_path, refused, proc=tmp_path / "proc", put_aside=put_aside)
+    assert ran[:3] == [
+        "usermod --lock --expiredate 1 --shell /usr/sbin/nologin bob",
+        "usermod --groups  bob",
+        "loginctl disable-linger bob",
+    ]
+    assert "userdel ada" in ran and "userdel bob" not in ran and not any("kill" in line for line in ran)
+    assert aside == ["bob"]
+    assert [(one.account.name, one.removed, one.changed) for one in left] == [("bob", False, True), ("ada", True, True)]
+    (told,) = refused
+    assert (
+        "77 sleep" in told.what and "/home/bob/.ssh/authorized_keys.retired" in told.what and "End them" in told.remedy
+    )
+    assert read_record(tmp_path / "bob.locked") == Before("/bin/sh", "", True, ("ml",), True)
+    assert read_record(tmp_path / "ada.locked") is None
+
+
+def test_a_second_run_has_nothing_more_to_lock(tmp_path: Path) -> None:
+    status(tmp_path / "proc", 77, 1, "sleep", 1002)
+    locked = replace(BOB, shell="/usr/sbin/nologin")
+    host = Host(accounts=(locked,), groups=(Group("bob", 1002),), hashes={"bob": "!$6$x"}, expiry={"bob": "1"})
+    (tmp_path / "bob.locked").write_text('{"shell": "/bin/sh", "groups": []}')
+    ran: list[str] = []
+
+    def run(argv: Sequence[str], data: str) -> tuple[int, str, str]:
+        ran.append(" ".join(argv))
+        return 0, "", ""
+
+    refused: list[Refusal] = []
+    (left,) = leave(run, host, [locked], tmp_path, refused, proc=tmp_path / "proc", put_aside=lambda _: [])
+    assert (ran, left.changed, len(refused)) == ([], False, 1)
+    before = read_record(tmp_path / "bob.locked")
+    assert before and before.shell == "/bin/sh"
+
+
+def test_keys_that_cannot_be_put_aside_do_not_keep_it_from_being_locked(tmp_path: Path) -> None:
+    status(tmp_path / "proc", 77, 1, "sleep", 1002)
+
+    def put_aside(keys: Any) -> list[str]:
+        raise GpusteadError("/home/bob/.ssh is a symbolic link", "a directory", "Move it.")
+
+    refused: list[Refusal] = []
+    leave(lambda *_: (0, "", ""), HOST, [BOB], tmp_path, refused, proc=tmp_path / "proc", put_aside=put_aside)
+    assert "its keys stay where they are (/home/bob/.ssh is a symbolic link)" in refused[0].what
+
+
+def test_a_check_foresees_the_same() -> None:
+    refused: list[Refusal] = []
+    left = foresee(HOST, [ADA, BOB], refused)
+    assert [(one.account.name, one.removed) for one in left] == [("ada", True), ("bob", False)]
+    assert [one.name for one in refused] == ["bob"]
+    assert isinstance(left[0], Left) and "usermod --expiredate 1" in left[1].texts()[1]
+
+
+def test_who_is_declared_again_gets_all_of_it_back() -> None:
+    locked = replace(ADA, shell="/usr/sbin/nologin")
+    before = Before("/bin/zsh", "20000", True, ("ml", "gone"), True)
+    host = replace(HOST, accounts=(locked, BOB), locked={"ada": before})
+    (change,) = plan(host, [wish(uid=1001)])
+    assert change.changed and change.unlock
+    assert [" ".join(argv) for argv in change.core] == [
+        "usermod --expiredate 20000 --shell /bin/zsh ada",
+        "usermod --unlock ada",
+        "usermod --append --groups ml ada",
+        "loginctl enable-linger ada",
+    ]

@@ -1,0 +1,95 @@
+# Copyright: gpustead developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Who listens on our ports: real sockets of real processes of other accounts."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import pytest
+from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
+from ansible_collections.gpustead.cluster.plugins.module_utils.firewall.port_holders import Holder, holders, refuse
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="starts processes of other accounts")
+ADA = 64001
+LISTEN = """
+import os, socket, sys
+open("/proc/self/comm", "wb").write({name})
+os.setgid({uid}); os.setuid({uid})
+server = socket.socket(socket.AF_INET6 if ":" in {address!r} else socket.AF_INET)
+server.bind(({address!r}, 0)); server.listen()
+print(server.getsockname()[1], flush=True)
+sys.stdin.read()
+"""
+
+
+@contextlib.contextmanager
+def listener(uid: int, address: str = "127.0.0.1", name: bytes = b"squatter") -> Iterator[tuple[int, int]]:
+    """Port and number of a process that listens."""
+    command = [sys.executable, "-c", LISTEN.format(uid=uid, address=address, name=name)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout and process.stdin
+        yield int(process.stdout.readline()), process.pid
+        process.stdin.close()
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "0.0.0.0", "::1", "::"])
+def test_an_accounts_process_is_named(address: str) -> None:
+    with listener(ADA, address) as (port, pid):
+        assert holders([port]) == [Holder(port, f"uid {ADA}", pid, "squatter")]
+        assert holders([port + 1 if port < 65535 else 1]) == []
+
+
+def test_root_and_who_is_allowed_may_listen() -> None:
+    nobody = int(subprocess.run(["id", "-u", "nobody"], capture_output=True, text=True, check=True).stdout)
+    with listener(0) as (roots, _), listener(nobody) as (others, pid):
+        assert holders([roots]) == []
+        assert holders([others], ["nobody"]) == []
+        assert holders([others]) == [Holder(others, "nobody", pid, "squatter")]
+
+
+def test_a_connection_of_roots_is_not_judged() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname()) as client:
+        assert holders([client.getsockname()[1]]) == []
+
+
+HOLD = """
+import os, socket, sys
+os.setgid({uid}); os.setuid({uid})
+kept = [socket.socket(), socket.socket(socket.AF_UNIX), socket.socket(socket.AF_INET, socket.SOCK_DGRAM)]
+kept[0].bind(("127.0.0.1", 0))
+if {calls}:
+    kept.append(socket.create_server(("127.0.0.1", 0)))
+    kept[0].connect(kept[-1].getsockname())
+print(kept[0].getsockname()[1], flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.mark.parametrize("calls", [False, True])
+def test_who_keeps_a_port_without_listening_there_is_named(calls: bool) -> None:
+    command = [sys.executable, "-c", HOLD.format(uid=ADA, calls=calls)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdin and process.stdout
+        port = int(process.stdout.readline())
+        found = holders([port])
+        assert [(one.port, one.account, one.pid) for one in found] == [(port, f"uid {ADA}", process.pid)]
+        process.stdin.close()
+    assert holders([port]) == []
+
+
+def test_the_refusal_names_port_account_process_and_remedy_without_escapes() -> None:
+    with listener(ADA, name=b"\x1b[2J\xe2\x80\xaex") as (port, pid):
+        found = holders([port])
+    with pytest.raises(GpusteadError) as refused:
+        refuse({"jupyter of ada": port}, found, "set workspace_ports")
+    said = str(refused.value)
+    assert f"port {port} (jupyter of ada) is taken by process {pid} (\\x1b[2J\\u202ex) of account 'uid {ADA}'" in said
+    assert "End what listens there, or set workspace_ports." in said
+    assert said.isprintable()
+    refuse({"jupyter": port}, [], "set workspace_ports")

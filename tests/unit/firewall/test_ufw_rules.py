@@ -1,0 +1,205 @@
+# Copyright: gpustead developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""ufw's rules: what it prints, what we plan, and that SSH is never cut."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
+from ansible_collections.gpustead.cluster.plugins.module_utils.firewall.ufw_rules import (
+    Rule,
+    Session,
+    address,
+    admits,
+    find_session,
+    guard,
+    guard_ipv6,
+    normal,
+    parse_added,
+    plan,
+    ports,
+    ssh_ports,
+    ssh_rules,
+)
+
+# As printed by ufw 0.36.2.
+PRINTED = {
+    "ufw allow 22/tcp comment 'gpustead: ssh'": Rule("allow", port="22", proto="tcp", comment="gpustead: ssh"),
+    "ufw allow from 172.28.10.0/24 to any port 2222,29500:29510 proto tcp comment 'gpustead: mesh'": Rule(
+        "allow", source="172.28.10.0/24", port="2222,29500:29510", proto="tcp", comment="gpustead: mesh"
+    ),
+    "ufw allow from 10.0.0.7": Rule("allow", source="10.0.0.7"),
+    "ufw allow 80": Rule("allow", port="80"),
+    "ufw deny in on eth0 from 10.0.0.9 to 10.0.0.0/8 port 80 proto udp comment 'a b'": Rule(
+        "deny",
+        interface="eth0",
+        source="10.0.0.9",
+        destination="10.0.0.0/8",
+        port="80",
+        proto="udp",
+        comment="a b",
+    ),
+    "ufw allow from 10.1.2.0/24 port 99 to any port 80 proto tcp": Rule(
+        "allow", source="10.1.2.0/24", source_port="99", port="80", proto="tcp"
+    ),
+    "ufw reject out to 1.2.3.4": Rule("reject", direction="out", destination="1.2.3.4"),
+}
+VAGUE = ["ufw limit OpenSSH", "ufw allow log 33", "ufw allow from 10.0.0.8 to any app OpenSSH"]
+
+SSH = Rule("allow", port="22", proto="tcp", comment="gpustead: ssh")
+MESH = Rule("allow", source="10.0.0.0/24", port="2222", proto="tcp", comment="gpustead: mesh")
+DENY = Rule("deny", source="10.0.0.66", comment="gpustead: declared")
+ALIEN = Rule("allow", port="443", proto="tcp", comment="web")
+HERE = Session("192.0.2.7", 22)
+
+
+@pytest.mark.parametrize(("line", "rule"), PRINTED.items())
+def test_parse(line: str, rule: Rule) -> None:
+    assert parse_added(f"Added user rules (see 'ufw status' for running firewall):\n{line}\n") == [rule]
+    assert normal(rule) == rule
+
+
+@pytest.mark.parametrize("line", VAGUE)
+def test_what_is_not_modelled_keeps_its_text(line: str) -> None:
+    (rule,) = parse_added(line)
+    assert (str(rule), rule.action) == (line, line.split()[1])
+
+
+def test_no_rules() -> None:
+    assert parse_added("Added user rules (see 'ufw status' for running firewall):\n(None)\n") == []
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [
+        ("any", "any"),
+        ("0.0.0.0/0", "any"),
+        ("::/0", "any"),
+        ("10.1.2.3/24", "10.1.2.0/24"),
+        ("10.1.2.3/32", "10.1.2.3"),
+        ("fd28:10:0::/64", "fd28:10::/64"),
+    ],
+)
+def test_address(given: str, kept: str) -> None:
+    assert address(given) == kept
+
+
+def test_ports_are_sorted_as_ufw_sorts_them() -> None:
+    assert ports("32768:60999,443,80") == "80,443,32768:60999"
+
+
+@pytest.mark.parametrize("bad", ["0", "70000", "ssh", "22, 23", "1:2:3"])
+def test_bad_ports(bad: str) -> None:
+    with pytest.raises(GpusteadError, match="port"):
+        ports(bad)
+
+
+def test_bad_address() -> None:
+    with pytest.raises(GpusteadError, match="0/99"):
+        address("10.0.0.0/99")
+
+
+@pytest.mark.parametrize(
+    ("present", "declared", "add", "remove", "after"),
+    [
+        ([], [SSH, MESH], [SSH, MESH], [], [SSH, MESH]),
+        ([SSH, MESH], [SSH, MESH], [], [], [SSH, MESH]),
+        ([SSH, ALIEN, MESH], [SSH], [], [MESH], [SSH, ALIEN]),
+        ([ALIEN], [SSH], [SSH], [], [ALIEN, SSH]),
+        ([SSH], [SSH, DENY], [DENY], [], [DENY, SSH]),
+        ([Rule("limit", port="22", proto="tcp")], [SSH], [SSH], [], [SSH]),
+    ],
+)
+def test_plan(
+    present: list[Rule], declared: list[Rule], add: list[Rule], remove: list[Rule], after: list[Rule]
+) -> None:
+    todo = plan(present, declared)
+    assert (list(todo.add), list(todo.remove), list(todo.after)) == (add, remove, after)
+    assert todo.changed == bool(add or remove)
+    assert not plan(todo.after, declared).changed
+
+
+@pytest.mark.parametrize(
+    ("rules", "source", "port", "verdict"),
+    [
+        ([], "192.0.2.7", 22, False),
+        ([SSH], "192.0.2.7", 22, True),
+        ([SSH], "2001:db8::7", 22, True),
+        ([SSH], "192.0.2.7", 2022, False),
+        ([MESH], "10.0.0.3", 2222, True),
+        ([MESH], "10.0.1.3", 2222, False),
+        ([MESH], "2001:db8::7", 2222, False),
+        ([DENY, SSH], "10.0.0.66", 22, False),
+        ([DENY, SSH], "10.0.0.67", 22, True),
+        ([SSH, DENY], "10.0.0.66", 22, True),
+        ([Rule("deny", interface="eth9"), SSH], "192.0.2.7", 22, False),
+        ([Rule("allow", interface="eth9", port="22"), SSH], "192.0.2.7", 22, True),
+        ([Rule("allow", interface="eth9", port="22")], "192.0.2.7", 22, False),
+        ([Rule("deny", app="ufw deny OpenSSH"), SSH], "192.0.2.7", 22, False),
+        ([Rule("deny", proto="udp"), SSH], "192.0.2.7", 22, True),
+        ([Rule("deny", direction="out"), SSH], "192.0.2.7", 22, True),
+        ([Rule("allow", port="20:30")], "192.0.2.7", 22, True),
+    ],
+)
+def test_admits(rules: list[Rule], source: str, port: int, verdict: bool) -> None:
+    assert admits(rules, source, port) is verdict
+
+
+def test_the_controller_is_always_let_in() -> None:
+    rules = ssh_rules([22], ["10.9.0.0/16"], HERE)
+    assert [rule.source for rule in rules] == ["10.9.0.0/16", "192.0.2.7"]
+    assert len(ssh_rules([22], ["192.0.2.0/24"], HERE)) == 1
+    guard(rules, HERE, [22])
+
+
+def test_guard_refuses_to_cut_the_session() -> None:
+    with pytest.raises(GpusteadError, match=r"192\.0\.2\.7 to port 22.*10\.0\.0\.0/8"):
+        guard([Rule("deny", source="10.0.0.0/8")], HERE, [22])
+    with pytest.raises(GpusteadError, match="SSH port 22"):
+        guard([MESH], None, [22])
+
+
+@pytest.mark.parametrize("text", ["IPV6=no\n", "# x\nIPV6='no'\n", "IPV6=\n"])
+def test_guard_refuses_to_close_ipv6_under_the_session(text: str) -> None:
+    with pytest.raises(GpusteadError, match="2001:db8::5, while /etc/default/ufw says IPV6=no"):
+        guard_ipv6(text, Session("2001:db8::5", 22))
+    guard_ipv6(text, HERE)
+
+
+@pytest.mark.parametrize("text", ["", "IPV6=yes\n", 'IPV6="yes"\n', "#IPV6=no\nIPV6=YES\n"])
+def test_guard_lets_ipv6_be(text: str) -> None:
+    guard_ipv6(text, Session("2001:db8::5", 22))
+
+
+@pytest.mark.parametrize(
+    ("environ", "processes", "session"),
+    [
+        ({"SSH_CONNECTION": "192.0.2.7 5000 192.0.2.1 22"}, {}, HERE),
+        ({"SSH_CONNECTION": "::ffff:192.0.2.7 5000 ::ffff:192.0.2.1 22"}, {}, HERE),
+        ({"SSH_CONNECTION": "fe80::1%eth0 5000 fe80::2%eth0 2022"}, {}, Session("fe80::1", 2022)),
+        ({}, {7: (5, "A=b\0"), 5: (1, "B=c\0SSH_CONNECTION=192.0.2.7 5000 192.0.2.1 22\0")}, HERE),
+        ({}, {7: (1, "A=b\0")}, None),
+        ({}, {}, None),
+    ],
+)
+def test_find_session(environ: dict[str, str], processes: dict[int, tuple[int, str]], session: Session | None) -> None:
+    files = {f"/proc/{pid}/environ": text for pid, (_, text) in processes.items()}
+    files |= {f"/proc/{pid}/status": f"Name:\tsudo\nPPid:\t{parent}\n" for pid, (parent, _) in processes.items()}
+    assert find_session(environ, 7, lambda path: files.get(path, "")) == session
+
+
+@pytest.mark.parametrize(
+    ("answer", "session", "numbers"),
+    [
+        ((0, "port 22\nport 2022\naddressfamily any\n", ""), HERE, (22, 2022)),
+        ((255, "", "Missing privilege separation directory"), Session("192.0.2.7", 2022), (2022,)),
+        ((127, "", ""), None, (222,)),
+    ],
+)
+def test_ssh_ports(answer: tuple[int, str, str], session: Session | None, numbers: tuple[int, ...]) -> None:
+    def run(argv: Sequence[str]) -> tuple[int, str, str]:
+        return answer
+
+    assert ssh_ports(run, session, 222) == numbers

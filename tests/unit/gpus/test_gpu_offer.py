@@ -1,0 +1,183 @@
+"""What containers get of a host's GPUs, and what is said of those that they do not get."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
+from ansible_collections.gpustead.cluster.plugins.module_utils.gpus.gpu_offer import (
+    all_devices,
+    complaints,
+    offer,
+    share,
+)
+
+NODES = [f"/dev/nvidia{n}" for n in range(4)] + ["/dev/nvidiactl", "/dev/nvidia-uvm", "/dev/nvidia-caps"]
+REMEDY = "Reboot the host."
+
+
+def gpu(
+    index: int, instances: list[str | None] | None = None, health: str | None = "ok", **more: Any
+) -> dict[str, Any]:
+    return {
+        "index": index,
+        "uuid": f"GPU-{index}",
+        "name": "NVIDIA A100",
+        "pci_address": f"0000:0{index}:00.0",
+        "health": health,
+        "problems": [] if health != "bad" else ["3 uncorrectable errors."],
+        "mig": {
+            "current": None if instances is None else True,
+            "instances": [{"uuid": uuid} for uuid in instances or []],
+        },
+        "nics": [f"mlx5_{index // 2}"],
+        **more,
+    }
+
+
+def report(state: str, *gpus: dict[str, Any], reason: str | None = None, infiniband: bool = False) -> dict[str, Any]:
+    return {
+        "state": state,
+        "reason": reason,
+        "detail": "nvidia-smi said so",
+        "remedy": REMEDY if reason else None,
+        "pci_gpus": [f"0000:0{index}:00.0" for index in range(4)] if state != "none" else [],
+        "gpus": list(gpus),
+        "infiniband": infiniband,
+    }
+
+
+NOTHING: dict[str, Any] = {"driver": None, "device_ids": [], "uuids": [], "device_nodes": [], "slots": 0, "nics": []}
+MIXED = report("ready", gpu(0, ["MIG-a", "MIG-b"]), gpu(1), gpu(2, []), infiniband=True)
+OFFERS: dict[str, tuple[dict[str, Any], str | None, str, dict[str, Any]]] = {
+    "none": (report("none"), None, "gpus", NOTHING),
+    "unusable": (report("unusable", reason="not_loaded"), "cdi", "gpus", NOTHING),
+    "something is in the way": (report("ready", gpu(0)), None, "gpus", NOTHING),
+    "ready by CDI": (
+        report("ready", gpu(0), gpu(1), gpu(2)),
+        "cdi",
+        "gpus",
+        {
+            "driver": "cdi",
+            "device_ids": [f"nvidia.com/gpu=GPU-{n}" for n in range(3)],
+            "uuids": ["GPU-0", "GPU-1", "GPU-2"],
+            "device_nodes": [],
+            "slots": 3,
+            "nics": ["mlx5_0", "mlx5_1"],
+        },
+    ),
+    "ready by the runtime": (
+        report("ready", gpu(0), gpu(3)),
+        "runtime",
+        "gpus",
+        {
+            "driver": "nvidia",
+            "device_ids": ["GPU-0", "GPU-3"],
+            "uuids": ["GPU-0", "GPU-3"],
+            "device_nodes": ["/dev/nvidia2", "/dev/nvidia3", "/dev/nvidiactl", "/dev/nvidia-uvm"],
+            "slots": 2,
+            "nics": ["mlx5_0", "mlx5_1"],
+        },
+    ),
+    "mixed MIG, slots by GPU": (
+        MIXED,
+        "cdi",
+        "gpus",
+        {
+            "driver": "cdi",
+            "device_ids": ["nvidia.com/gpu=MIG-a", "nvidia.com/gpu=MIG-b", "nvidia.com/gpu=GPU-1"],
+            "uuids": ["MIG-a", "MIG-b", "GPU-1"],
+            "device_nodes": [],
+            "slots": 2,
+            "nics": ["mlx5_0"],
+            "infiniband": True,
+        },
+    ),
+    "mixed MIG, slots by instance": (MIXED, "cdi", "mig_instances", {"slots": 3, "uuids": ["MIG-a", "MIG-b", "GPU-1"]}),
+    "one lost, one ill, one whose health is not known": (
+        report("degraded", gpu(0, health="bad"), gpu(1, health=None), reason="gpu_lost"),
+        "cdi",
+        "gpus",
+        {"uuids": ["GPU-1"], "slots": 1, "driver": "cdi", "state": "degraded"},
+    ),
+    "all ill": (report("degraded", gpu(0, health="bad"), reason="unhealthy"), "runtime", "gpus", NOTHING),
+    "an instance without a name": (
+        report("ready", gpu(0, [None, "MIG-a"])),
+        "cdi",
+        "gpus",
+        {"uuids": ["MIG-a"], "slots": 1},
+    ),
+}
+
+
+@pytest.mark.parametrize(("found", "mode", "slots", "expected"), OFFERS.values(), ids=list(OFFERS))
+def test_offer(found: dict[str, Any], mode: str | None, slots: str, expected: dict[str, Any]) -> None:
+    made = offer(found, mode, slots, NODES, {"0000:00:00.0": "2"})
+    assert made == {**made, **expected}
+    assert set(made) == {*NOTHING, "schema", "state", "infiniband", "driver_version", "gpus"}
+    assert [uuid for gpu in made["gpus"] for uuid in gpu["devices"]] == made["uuids"]
+    assert made["state"] == found["state"]
+
+
+def test_all_devices() -> None:
+    assert all_devices(MIXED) == ["MIG-a", "MIG-b", "GPU-1"]
+    assert all_devices(report("degraded", gpu(0, health="bad"), reason="unhealthy")) == ["GPU-0"]
+
+
+COMPLAINTS: dict[str, tuple[dict[str, Any], list[str], list[str]]] = {
+    "none": (report("none"), [], []),
+    "ready": (report("ready", gpu(0), gpu(1, ["MIG-a"])), [], []),
+    "unusable": (report("unusable", reason="not_loaded"), [], [f"not_loaded: nvidia-smi said so. {REMEDY}"]),
+    "lost": (report("degraded", gpu(0), reason="gpu_lost"), [], [f"gpu_lost: nvidia-smi said so. {REMEDY}"]),
+    "ill": (
+        report("degraded", gpu(0), gpu(1, health="bad"), reason="unhealthy"),
+        [],
+        [f"GPU 1 (NVIDIA A100), GPU-1: 3 uncorrectable errors. {REMEDY}"],
+    ),
+    "MIG without instances": (report("ready", gpu(0, [])), [], ["MIG is on and has no instances"]),
+    "in the way": (report("ready", gpu(0)), ["Docker runs rootless."], ["Docker runs rootless."]),
+}
+
+
+@pytest.mark.parametrize(("found", "obstacles", "said"), COMPLAINTS.values(), ids=list(COMPLAINTS))
+def test_complaints(found: dict[str, Any], obstacles: list[str], said: list[str]) -> None:
+    sentences = complaints(found, obstacles)
+    assert len(sentences) == len(said)
+    assert all(words in sentence for words, sentence in zip(said, sentences))
+
+
+NEAR = report("ready", gpu(0, cpus="0-7"), gpu(1, cpus="8-15"), gpu(2, cpus="8-15"), gpu(3))
+CONTROL = ["/dev/nvidiactl", "/dev/nvidia-uvm"]
+# Of three or four GPUs; what is wanted: driver, UUIDs, device nodes, CPUs.
+SHARES: dict[str, tuple[dict[str, Any], str, Any, tuple[str | None, list[str], list[str], str | None]]] = {
+    "all": (MIXED, "cdi", None, ("cdi", ["MIG-a", "MIG-b", "GPU-1"], [], None)),
+    "none": (NEAR, "runtime", [], (None, [], [], None)),
+    "by position": (NEAR, "cdi", [1, 2], ("cdi", ["GPU-1", "GPU-2"], [], "8-15")),
+    "in the host's order": (NEAR, "cdi", ["1", "0"], ("cdi", ["GPU-0", "GPU-1"], [], "0-15")),
+    "of one nothing is known": (NEAR, "cdi", [0, 3], ("cdi", ["GPU-0", "GPU-3"], [], None)),
+    "by UUID, with its own device node": (
+        NEAR,
+        "runtime",
+        ["GPU-0"],
+        ("nvidia", ["GPU-0"], ["/dev/nvidia2", *CONTROL], "0-7"),
+    ),
+    "an instance": (MIXED, "cdi", [1], ("cdi", ["MIG-b"], [], None)),
+    "a GPU that is divided": (MIXED, "cdi", ["GPU-0"], ("cdi", ["MIG-a", "MIG-b"], [], None)),
+}
+
+
+@pytest.mark.parametrize(("found", "mode", "wanted", "expected"), SHARES.values(), ids=list(SHARES))
+def test_share(
+    found: dict[str, Any], mode: str, wanted: Any, expected: tuple[str | None, list[str], list[str], str | None]
+) -> None:
+    given = offer(found, mode, "gpus", NODES, {"0000:00:00.0": "2", "0000:02:00.0": "0"})
+    made = share(given, wanted)
+    assert (made["driver"], made["uuids"], made["device_nodes"], made["cpus"]) == expected
+    assert made["device_ids"] == [name for name in given["device_ids"] if name.split("=")[-1] in made["uuids"]]
+
+
+@pytest.mark.parametrize("wanted", [4, "GPU-9", -1, "7"])
+def test_a_gpu_that_is_not_offered_is_refused(wanted: Any) -> None:
+    with pytest.raises(GpusteadError, match=f"GPU {wanted}: .*0 .GPU-0., 1 .GPU-1."):
+        share(offer(NEAR, "cdi", "gpus", NODES), [wanted])

@@ -1,0 +1,140 @@
+"""GPUs and RDMA devices in a sysfs that looks like the real one, and in the output of lspci."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from ansible_collections.gpustead.cluster.plugins.module_utils.gpus import pci
+from ansible_collections.gpustead.cluster.plugins.module_utils.gpus.pci import PciGpu, parse_lspci
+from ansible_collections.gpustead.cluster.tests.unit.captures import capture, captures
+from ansible_collections.gpustead.cluster.tests.unit.gpu_host import Device, make_sysfs
+from hypothesis import given
+from hypothesis import strategies as st
+
+ROOT = "pci0000:16/0000:16:01.0"
+
+
+def test_gpus(tmp_path: Path) -> None:
+    make_sysfs(
+        tmp_path,
+        Device(
+            "0000:18:00.0", under=ROOT, driver="nvidia", numa_node="0", cpus="0-31,64-95", config=b"\xde\x10\x30\x23"
+        ),
+        Device("0000:06:00.0", kind="0x030000", driver="vfio-pci", numa_node="-1"),
+        Device("0000:07:00.0", kind="0x030000", config=b"\xff\xff\xff\xff"),
+        Device("0000:07:00.1", kind="0x040300", driver="snd_hda_intel"),  # the sound card of a graphics card
+        Device("0000:08:00.0", kind="0x068000"),  # an NVSwitch
+        Device("0000:00:02.0", vendor="0x1a03", kind="0x030000"),  # a BMC's graphics
+        Device("0000:18:00.4", physfn=True),
+    )
+    vfio, gone, h100 = pci.gpus(tmp_path)
+    assert (h100.address, h100.driver, h100.numa_node, h100.cpus) == ("0000:18:00.0", "nvidia", 0, "0-31,64-95")
+    assert (h100.gone, h100.passed_through, h100.nouveau) == (False, False, False)
+    assert h100.path[-2:] == ("0000:16:01.0", "0000:18:00.0")
+    assert (vfio.address, vfio.passed_through, vfio.numa_node, vfio.cpus, vfio.gone) == (
+        "0000:06:00.0",
+        True,
+        None,
+        None,
+        None,
+    )
+    assert (gone.driver, gone.gone) == (None, True)
+    assert pci.gpus(tmp_path / "missing") == ()
+
+
+@pytest.mark.parametrize(
+    ("driver", "passed_through", "nouveau"),
+    [
+        ("nvidia", False, False),
+        ("nouveau", False, True),
+        ("NovaCore", False, True),
+        ("vfio-pci", True, False),
+        ("nvgrace-gpu-vfio-pci", True, False),
+        ("vfio_pci", True, False),
+        ("pci-stub", True, False),
+        ("pciback", True, False),
+        ("nvidiafb", False, False),
+        (None, False, False),
+    ],
+)
+def test_drivers(driver: str | None, passed_through: bool, nouveau: bool) -> None:
+    card = PciGpu("0000:18:00.0", driver)
+    assert (card.passed_through, card.nouveau) == (passed_through, nouveau)
+
+
+# Where three RDMA devices hang and on which memory node, and which of them is nearest to the GPU at ROOT.
+NEAREST = {
+    "same switch": ((f"{ROOT}", "0"), ("pci0000:16/0000:16:02.0", "0"), ("pci0000:97/0000:97:01.0", "1"), ("mlx5_0",)),
+    "same host bridge": (("pci0000:97", "0"), ("pci0000:16/0000:16:02.0", "0"), ("pci0000:97", "1"), ("mlx5_1",)),
+    "same node": (("pci0000:97", "0"), ("pci0000:a7", "1"), ("pci0000:b7", "0"), ("mlx5_0", "mlx5_2")),
+    "none near": (("pci0000:97", "1"), ("pci0000:a7", "-1"), ("pci0000:b7", "1"), ()),
+}
+
+
+@pytest.mark.parametrize(("one", "two", "three", "nearest"), NEAREST.values(), ids=list(NEAREST))
+def test_nearest(
+    tmp_path: Path, one: tuple[str, str], two: tuple[str, str], three: tuple[str, str], nearest: tuple[str, ...]
+) -> None:
+    cards = [
+        Device(f"0000:2{n}:00.0", vendor="0x15b3", kind="0x020700", under=under, numa_node=node, rdma=f"mlx5_{n}")
+        for n, (under, node) in enumerate((one, two, three))
+    ]
+    make_sysfs(tmp_path, Device("0000:18:00.0", under=ROOT, numa_node="0"), *cards)
+    devices = pci.rdma(tmp_path)
+    assert [device.name for device in devices] == ["mlx5_0", "mlx5_1", "mlx5_2"]
+    assert pci.nearest(pci.gpus(tmp_path)[0], devices) == nearest
+
+
+@pytest.mark.parametrize(
+    ("text", "address"),
+    [
+        ("00000000:18:00.0", "0000:18:00.0"),
+        ("00001580:00:1E.0", "1580:00:1e.0"),
+        ("00010000:01:00.0", "10000:01:00.0"),
+        ("0000:0A:00.0 ", "0000:0a:00.0"),
+        ("18:00.0", "0000:18:00.0"),
+        ("N/A", None),
+        ("", None),
+        ("0000:18:00.9", None),
+    ],
+)
+def test_address(text: str, address: str | None) -> None:
+    assert pci.address(text) == address
+
+
+@pytest.mark.parametrize(
+    ("text", "numbers"),
+    [("0,3-5,11", (0, 3, 4, 5, 11)), ("7", (7,)), ("N/A", ()), ("", ()), ("5-3", ()), ("0-9999999", ())],
+)
+def test_expand(text: str, numbers: tuple[int, ...]) -> None:
+    assert pci.expand(text) == numbers
+
+
+LSPCI = {
+    "2x3090-nnk-with-audio": [("0000:05:00.0", "nvidia"), ("0000:0a:00.0", "nvidia")],
+    "a10-vm-nn": [("0000:06:00.0", None)],
+    "dgx1-v100-8gpu-nn": [(f"0000:{bus}:00.0", None) for bus in ("08", "0a", "18", "1a", "89", "8b", "92", "94")],
+    "h100-unnamed-device-partial": [(f"0000:{bus}:00.0", None) for bus in ("1a", "1b", "1c", "1d")],
+    "gtx1650-laptop-nnk": [("0000:01:00.0", "nvidia")],
+    "deepops-4x15fc-vga-audio-nnk": [(f"0000:{bus}:00.0", None) for bus in ("07", "08", "0e", "0f")],
+}
+
+
+@pytest.mark.parametrize(("name", "cards"), LSPCI.items(), ids=list(LSPCI))
+def test_lspci(name: str, cards: list[tuple[str, str | None]]) -> None:
+    assert [(card.address, card.driver) for card in parse_lspci(capture(f"lspci/{name}"))] == cards
+
+
+@pytest.mark.parametrize("text", captures("lspci"))
+def test_all_captures_of_lspci(text: str) -> None:
+    assert parse_lspci(text)
+
+
+@given(st.text(), st.integers(0, 700), st.integers(0, 700))
+def test_any_text(text: str, first: int, last: int) -> None:
+    lspci = capture("lspci/2x3090-nnk-with-audio")
+    for damaged in (text, lspci[:first] + text + lspci[last:]):
+        assert all(pci.address(card.address) == card.address for card in parse_lspci(damaged))
+        pci.expand(damaged)
+        pci.address(damaged)

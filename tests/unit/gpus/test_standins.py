@@ -1,0 +1,100 @@
+"""The stand-ins of tests/nvidia: what gpu_info concludes from each kind of host, and MIG as the tool is replayed."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from ansible_collections.gpustead.cluster.plugins.module_utils.gpus.gpu_info import GpuReport, observe
+from ansible_collections.gpustead.cluster.plugins.module_utils.run import within
+
+NVIDIA = Path(__file__).resolve().parents[2] / "nvidia"
+
+
+@dataclass(frozen=True)
+class Standin:
+    root: Path
+
+    def smi(self, *argv: str, status: int = 0) -> str:
+        done = subprocess.run(
+            [sys.executable, str(self.root / "usr/bin/nvidia-smi"), *argv], capture_output=True, text=True, check=False
+        )
+        assert done.returncode == status, done.stdout + done.stderr
+        return done.stdout
+
+    def report(self) -> GpuReport:
+        smi = self.root / "usr/bin/nvidia-smi"
+        state = self.root / "var/lib/nvidia-standin"
+        return observe(within(30), str(smi) if smi.exists() else None, state / "sys", state / "proc")
+
+
+@pytest.fixture
+def host(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Standin:
+    script = NVIDIA / "standins/host.py"
+    subprocess.run(
+        [sys.executable, str(script), str(NVIDIA / "kinds" / request.param), str(tmp_path), "files"], check=True
+    )
+    monkeypatch.setenv("NVIDIA_STANDIN", str(tmp_path / "usr/lib/nvidia-standin"))
+    monkeypatch.setenv("NVIDIA_STANDIN_DEV", str(tmp_path / "dev"))
+    return Standin(tmp_path)
+
+
+# Kind of host: state, reason, GPUs on the bus, GPUs that answer, their MIG instances.
+KINDS = {
+    "none": ("none", None, 0, 0, 0),
+    "h100": ("ready", None, 8, 8, 0),
+    "a100": ("ready", None, 2, 2, 4),
+    "mismatch": ("unusable", "version_mismatch", 2, 0, 0),
+    "lost": ("unusable", "gpu_lost", 2, 0, 0),
+}
+
+
+@pytest.mark.parametrize(
+    ("host", "expected"), [pytest.param(kind, value, id=kind) for kind, value in KINDS.items()], indirect=["host"]
+)
+def test_each_kind_of_host_is_told_apart(host: Standin, expected: tuple[object, ...]) -> None:
+    report = host.report()
+    instances = sum(len(gpu.mig.instances) for gpu in report.gpus)
+    assert (report.state, report.reason, len(report.pci_gpus), len(report.gpus), instances) == expected
+
+
+@pytest.mark.parametrize("host", ["h100"], indirect=True)
+def test_a_host_shows_only_the_gpus_whose_nodes_it_has(host: Standin) -> None:
+    for index in (0, 1, 2, 4, 5, 6):
+        (host.root / f"dev/nvidia{index}").unlink()
+    listed = host.smi("-L").splitlines()
+    assert [re.sub(r"^(GPU \d): .*(GPU-\w{8}).*", r"\1 \2", line) for line in listed] == [
+        "GPU 0 GPU-afe9f2ed",
+        "GPU 1 GPU-b0fe4996",
+    ]
+
+
+@pytest.mark.parametrize("host", ["a100"], indirect=True)
+@pytest.mark.skipif(os.geteuid() != 0, reason="as with the real one, only root may change a GPU")
+def test_a_layout_is_made_anew_under_other_names(host: Standin) -> None:
+    before = {one.uuid for one in host.report().gpus[0].mig.instances}
+    assert "In use by another client" in host.smi("mig", "-i", "0", "-dgi", status=19)
+    host.smi("mig", "-i", "0", "-dci")
+    host.smi("mig", "-i", "0", "-dgi")
+    assert "No GPU instances found" in host.smi("mig", "-lgi", status=6)
+    host.smi("mig", "-i", "0", "-cgi", "9,14,19,1g.5gb", "-C")
+    after = host.report().gpus[0].mig.instances
+    assert [one.profile for one in after] == ["3g.20gb", "2g.10gb", "1g.5gb", "1g.5gb"]
+    assert len({one.uuid for one in after} - before) == 4
+    assert "Insufficient Resources" in host.smi("mig", "-i", "0", "-cgi", "9", status=23)
+
+
+@pytest.mark.parametrize("host", ["h100"], indirect=True)
+@pytest.mark.skipif(os.geteuid() != 0, reason="as with the real one, only root may change a GPU")
+def test_the_profiles_of_mig_look_as_captured(host: Standin) -> None:
+    """The first of four H100, as published (tests/nvidia/SOURCES.md)."""
+    captured = (NVIDIA / "captures/mig-lgip-4xh100.txt").read_text().splitlines()
+    assert host.smi("-i", "0", "-mig", "1").splitlines() == ["Enabled MIG Mode for GPU 00000000:19:00.0", "All done."]
+    said = host.smi("mig", "-lgip").splitlines()
+    assert said == captured[: len(said)]
+    assert len(said) == 5 + 3 * 7

@@ -1,0 +1,216 @@
+# Copyright: gpustead developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Drivers and GPUs to the index of PyTorch's wheels, over every row of the tables, written down here once more."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from ansible.errors import AnsibleFilterError
+from ansible_collections.gpustead.cluster.plugins.filter.torch_wheel import FilterModule
+from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
+from ansible_collections.gpustead.cluster.plugins.module_utils.images.torch_wheel import torch_wheel
+from hypothesis import given
+from hypothesis import strategies as st
+
+# Releases of PyTorch and their indexes.
+INDEXES = {
+    ("2.4", "2.5"): ["cu118", "cu121", "cu124"],
+    ("2.6",): ["cu118", "cu124", "cu126"],
+    ("2.7",): ["cu118", "cu126", "cu128"],
+    ("2.8",): ["cu126", "cu128", "cu129"],
+    ("2.9", "2.10", "2.11"): ["cu126", "cu128", "cu130"],
+    ("2.12", "2.13"): ["cu126", "cu130", "cu132"],
+}
+ROWS = {torch: indexes for releases, indexes in INDEXES.items() for torch in releases}
+# CUDA and the driver it was shipped with.
+SHIPPED = {
+    "cu118": "520.61",
+    "cu121": "530.30",
+    "cu124": "550.54",
+    "cu126": "560.28",
+    "cu128": "570.26",
+    "cu129": "575.51",
+    "cu130": "580.65",
+    "cu132": "595.45",
+}
+# Minor-version compatibility: major version of CUDA and the oldest driver it runs on.
+COMPATIBLE = {"11": "450", "12": "525", "13": "580"}
+# GPUs and their compute capability.
+GPUS = {
+    "P100": "6.0",
+    "V100": "7.0",
+    "T4": "7.5",
+    "A100": "8.0",
+    "RTX 30": "8.6",
+    "RTX 40, L40S": "8.9",
+    "H100, H200, GH200": "9.0",
+    "B200, GB200": "10.0",
+    "RTX 50": "12.0",
+}
+NEW_DRIVER = "610.57.04"
+PAIRS = [(torch, index) for torch, indexes in ROWS.items() for index in indexes]
+
+
+def choose(driver: str | None, capabilities: list[Any], torch: str) -> str:
+    return torch_wheel({"driver": driver, "compute_capabilities": capabilities}, torch)
+
+
+def holds(torch: str, index: str, capability: str) -> bool:
+    """Which GPUs a wheel serves, as the tables say it in words."""
+    number, minor = float(capability), int(torch.split(".")[1])
+    if number >= 10:
+        return index >= "cu128"
+    if number < 7 and index >= "cu128":
+        return False
+    if number < 7.5 and index >= "cu128":  # Volta: in those of 2.8 to 2.10, and never with CUDA 13
+        return index < "cu130" and 8 <= minor <= 10
+    return True
+
+
+@pytest.mark.parametrize(("torch", "index"), PAIRS)
+def test_the_driver_that_a_cuda_was_shipped_with_gets_it(torch: str, index: str) -> None:
+    assert choose(SHIPPED[index], ["8.0"], torch) == index
+    assert choose(f"{SHIPPED[index]}.99", ["8.0"], f"{torch}.1+{index}") == index
+
+
+@pytest.mark.parametrize("torch", ROWS)
+@pytest.mark.parametrize("gpu", GPUS)
+def test_each_gpu_gets_the_newest_index_that_holds_it(torch: str, gpu: str) -> None:
+    holding = [index for index in ROWS[torch] if holds(torch, index, GPUS[gpu])]
+    if holding:
+        assert choose(NEW_DRIVER, [GPUS[gpu]], torch) == holding[-1]
+    else:
+        with pytest.raises(GpusteadError, match=f"has compute capability {GPUS[gpu]}"):
+            choose(NEW_DRIVER, [GPUS[gpu]], torch)
+
+
+@pytest.mark.parametrize(("torch", "index"), PAIRS)
+def test_below_the_driver_it_was_shipped_with_a_cuda_runs_down_to_its_majors_oldest(torch: str, index: str) -> None:
+    oldest = COMPATIBLE[index[2:4]]
+    fitting = [other for other in ROWS[torch] if int(COMPATIBLE[other[2:4]]) <= int(oldest)]
+    complete = [other for other in fitting if float(SHIPPED[other]) <= int(oldest)]
+    assert choose(f"{oldest}.0", ["8.0"], torch) == (complete or fitting)[-1]
+
+
+@pytest.mark.parametrize("torch", ROWS)
+def test_a_driver_older_than_all_is_refused(torch: str) -> None:
+    majors = sorted({index[2:4] for index in ROWS[torch]})
+    driver = f"{int(COMPATIBLE[majors[0]]) - 1}.99.99"
+    with pytest.raises(GpusteadError, match=f"Install driver {COMPATIBLE[majors[0]]} or newer on the host") as caught:
+        choose(driver, ["8.0"], torch)
+    assert all(f"{index} needs {COMPATIBLE[index[2:4]]}" in caught.value.what for index in ROWS[torch])
+
+
+CASES: dict[str, tuple[str | None, list[Any], str, str]] = {
+    "no driver": (None, ["9.0"], "2.13.0", "cpu"),
+    "no GPU": ("590.48.01", [], "2.13.0", "cpu"),
+    "one that is older than all architectures of its major version": ("590.48.01", ["6.1"], "2.13", "cu126"),
+    "a minor version above the architectures": ("590.48.01", ["10.3"], "2.13", "cu130"),
+    "GB10": ("590.48.01", ["12.1"], "2.13", "cu130"),
+    "Kepler": ("470.256.02", ["3.7"], "2.5", "cu118"),
+    "two kinds of GPU": ("590.48.01", ["7.0", "12.0"], "2.10", "cu128"),
+    "numbers as YAML reads them": ("590.48.01", [9.0, 10.0], "2.13", "cu130"),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_chosen(case: str) -> None:
+    driver, capabilities, torch, expected = CASES[case]
+    assert choose(driver, capabilities, torch) == expected
+
+
+REFUSED: dict[str, tuple[Any, str, list[str]]] = {
+    "Blackwell with an old driver": (
+        {"driver": "570.26", "compute_capabilities": ["12.0"]},
+        "2.12",
+        ["cu126 is built for 5.0,", "cu130 needs 580", "Install driver 580 or newer on the host, or take torch 2.11."],
+    ),
+    "Blackwell with an old driver and an old torch": (
+        {"driver": "470.1", "compute_capabilities": ["12.0"]},
+        "2.4",
+        ["Take torch 2.13 and install driver 580 or newer on the host."],
+    ),
+    "GPUs that no index of this torch holds together": (
+        {"driver": "590.1", "compute_capabilities": ["7.0", "12.0"]},
+        "2.12",
+        ["cu126 is built for", "has compute capability 7.0, cu132 is built for 7.5,", "Take torch 2.10."],
+    ),
+    "GPUs that no wheel holds together": (
+        {"driver": "590.1", "compute_capabilities": ["6.1", "12.0"]},
+        "2.9",
+        ["Build an image for each kind: no wheel holds 6.1, 12.0 together."],
+    ),
+    "a GPU that no wheel holds": (
+        {"driver": "590.1", "compute_capabilities": ["3.5", "9.0"]},
+        "2.9",
+        ["Leave out the GPUs of compute capability 3.5: no wheel is built for them."],
+    ),
+    "one host of several": (
+        [
+            {"host": "gpu01", "driver": "590.48.01", "compute_capabilities": ["12.0"]},
+            {"host": "gpu02", "driver": "570.26", "compute_capabilities": ["9.0"]},
+        ],
+        "2.13",
+        ["gpu01 has compute capability 12.0, cu126", "gpu02 has driver 570.26, cu130", "or newer on gpu02, or"],
+    ),
+    "an unknown torch": (
+        {"driver": "590.1", "compute_capabilities": ["9.0"]},
+        "2.1",
+        ["torch 2.1: ", "2.4, 2.5, ", "2.13"],
+    ),
+    "a later torch": ({"driver": "590.1", "compute_capabilities": ["9.0"]}, "3.0.1", ["torch 3.0.1: ", "2.13"]),
+    "no torch": ({"driver": "590.1", "compute_capabilities": ["9.0"]}, "nightly", ["torch nightly: "]),
+    "a driver that is none": ({"driver": "N/A", "compute_capabilities": ["9.0"]}, "2.9", ["driver 'N/A'"]),
+    "a GPU that is not known": (
+        {"driver_version": "590.1", "gpus": [{"compute_capability": None}]},
+        "2.9",
+        ["compute capability None"],
+    ),
+    "something else": ([{"driver": "590.1"}, {}], "2.9", ["host 1: ['driver']"]),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_refused(case: str) -> None:
+    hosts, torch, words = REFUSED[case]
+    with pytest.raises(AnsibleFilterError) as caught:
+        FilterModule().filters()["torch_wheel"](hosts, torch)
+    assert [word for word in words if word not in str(caught.value)] == [], str(caught.value)
+
+
+def info(driver: str | None, *capabilities: str) -> dict[str, Any]:
+    """What gpu_info returns, as far as it is read."""
+    return {"driver_version": driver, "gpus": [{"compute_capability": value} for value in capabilities]}
+
+
+def test_one_index_serves_all_hosts() -> None:
+    wheel = FilterModule().filters()["torch_wheel"]
+    assert wheel([info("590.48.01", "9.0"), info("570.26", "9.0")], "2.9") == "cu128"
+    assert wheel([info("590.48.01", "9.0"), info("590.48.01", "6.1")], "2.9") == "cu126"
+    assert wheel([info("590.48.01", "9.0"), info(None)], "2.9") == "cu130"
+    assert wheel((host for host in [info(None), info(None)]), "2.9") == "cpu"
+    assert wheel([], "2.9") == "cpu"
+
+
+@given(
+    hosts=st.lists(
+        st.tuples(st.integers(440, 620), st.integers(0, 99), st.lists(st.sampled_from(list(GPUS.values())))), max_size=3
+    ),
+    torch=st.sampled_from(list(ROWS)),
+)
+def test_whatever_is_chosen_serves_all(hosts: list[tuple[int, int, list[str]]], torch: str) -> None:
+    given_hosts = [{"driver": f"{a}.{b:02}", "compute_capabilities": gpus} for a, b, gpus in hosts]
+    usable = [(major, gpu) for major, _, gpus in hosts for gpu in gpus]
+    serving = [
+        index
+        for index in ROWS[torch]
+        if all(major >= int(COMPATIBLE[index[2:4]]) and holds(torch, index, gpu) for major, gpu in usable)
+    ]
+    try:
+        chosen = torch_wheel(given_hosts, torch)
+    except GpusteadError:
+        assert usable and not serving
+    else:
+        assert chosen in serving if usable else chosen == "cpu"

@@ -1,0 +1,163 @@
+"""What the Dockerfiles of the stack run: read by a shell, and carried out up to what they install."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+STACK = Path(__file__).parents[3] / "roles/images/files/stack"
+LAYERS = sorted(path.name for path in STACK.iterdir())
+
+
+def runs(layer: str) -> list[str]:
+    """The commands of a Dockerfile's RUN instructions, without comments and mounts."""
+    lines = [line for line in (STACK / layer / "Dockerfile").read_text().splitlines() if not re.match(r"\s*#", line)]
+    instructions = "\n".join(lines).replace("\\\n", "").splitlines()
+    return [re.sub(r"^RUN\s+(--\S+\s+)*", "", line) for line in instructions if line.startswith("RUN ")]
+
+
+def shell(tmp_path: Path, command: str, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    environment = {"PATH": f"{tmp_path}:/usr/bin:/bin", **variables}
+    words = ["sh", *arguments, "-c", command]
+    return subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize("layer", LAYERS)
+def test_a_shell_can_read_it(tmp_path: Path, layer: str) -> None:
+    commands = runs(layer)
+    assert commands
+    for command in commands:
+        done = shell(tmp_path, command, "-n")
+        assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("layer", LAYERS)
+def test_what_installs_packages_has_the_passwords_of_their_indexes(layer: str) -> None:
+    text = (STACK / layer / "Dockerfile").read_text().replace("\\\n", "")
+    for line in text.splitlines():
+        assert ("target=/root/.cache/uv" in line) is ("--mount=type=secret,id=netrc,target=/root/.netrc" in line)
+
+
+def stub(tmp_path: Path, name: str, text: str) -> None:
+    (tmp_path / name).write_text(f"#!/bin/sh\n{text}\n")
+    (tmp_path / name).chmod(0o755)
+
+
+SETTINGS = {
+    "deepspeed_version": "0.19.8",
+    "ops": "",
+    "flash_attn_version": "",
+    "cuda_architectures": "",
+    "packages": "",
+}
+COMPILED = {"ops": "FUSED_ADAM CPU_ADAM", "flash_attn_version": "2.8.3", "cuda_architectures": "8.0;8.6;9.0;10.0"}
+SHOW = (
+    'echo "$* | $DS_BUILD_OPS $DS_BUILD_FUSED_ADAM $DS_BUILD_CPU_ADAM $DS_ACCELERATOR $TORCH_CUDA_ARCH_LIST'
+    ' $FLASH_ATTN_CUDA_ARCHS $UV_NO_CACHE"'
+)
+
+
+def installed(tmp_path: Path, **settings: str) -> list[list[str]]:
+    """What the first two instructions of layer deepspeed install: words of the command, and of its environment."""
+    stub(tmp_path, "gpustead-install", SHOW)
+    lines: list[str] = []
+    for command in runs("deepspeed")[:2]:
+        done = shell(tmp_path, command, **{**SETTINGS, **settings})
+        assert done.returncode == 0, done.stderr
+        lines += done.stdout.splitlines()
+    return [line.split() for line in lines]
+
+
+def test_deepspeed_compiles_nothing_by_default(tmp_path: Path) -> None:
+    assert installed(tmp_path, packages="accelerate peft") == [
+        ["setuptools", "wheel", "ninja", "|"],
+        ["--no-build-isolation", "deepspeed==0.19.8", "|", "0", "cpu"],
+        ["accelerate", "peft", "|"],
+    ]
+
+
+def test_operators_and_flash_attn_are_compiled_for_the_gpus(tmp_path: Path) -> None:
+    stub(tmp_path, "nvcc", "true")
+    assert installed(tmp_path, **COMPILED) == [
+        ["setuptools", "wheel", "ninja", "|"],
+        ["--no-build-isolation", "deepspeed==0.19.8", "|", "0", "1", "1", "cuda", "8.0;8.6;9.0;10.0", "1"],
+        ["packaging", "psutil", "|"],
+        ["--no-build-isolation", "flash-attn==2.8.3", "|", "100;80;90", "1"],
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("ops", "FUSED_ADAM", "images_deepspeed_ops: images_base has no nvcc"),
+        ("flash_attn_version", "2.8.3", "and images_wheelhouse no flash_attn-2.8.3"),
+    ],
+)
+def test_what_cannot_be_compiled_is_said(tmp_path: Path, name: str, value: str, words: str) -> None:
+    stub(tmp_path, "gpustead-install", "true")
+    done = [shell(tmp_path, command, **{**SETTINGS, name: value}) for command in runs("deepspeed")[:2]]
+    assert sorted(result.returncode for result in done) == [0, 1]
+    assert words in "".join(result.stderr for result in done)
+
+
+def test_a_package_that_does_not_install_ends_the_build(tmp_path: Path) -> None:
+    stub(tmp_path, "nvcc", "true")
+    stub(tmp_path, "gpustead-install", 'case "$*" in *flash-attn*) exit 3 ;; esac')
+    assert shell(tmp_path, runs("deepspeed")[1], **{**SETTINGS, **COMPILED}).returncode != 0
+
+
+def test_miniforge_with_another_checksum_is_refused(tmp_path: Path) -> None:
+    stub(tmp_path, "curl", 'while [ "$1" != -fsSLo ]; do shift; done; echo "exit 7" > "$2"')
+    sums = {"mamba_version": "1", "mamba_sha256_x86_64": "0" * 64, "mamba_sha256_aarch64": "0" * 64}
+    (command,) = runs("mamba")
+    done = shell(tmp_path, command.replace("/tmp/miniforge.sh", str(tmp_path / "miniforge.sh")), **sums)
+    assert done.returncode == 1
+    assert "did NOT match" in done.stderr
+
+
+# Sticky directories and bits for a group count, too: what one account may put there, others run.
+OTHERS_MODE = r"(?:\S*[goa][ugoa]*[+=][rxXst]*w|[0-7]?[0-7](?:[2367][0-7]|[0-7][2367])\b)"
+OPENED = re.compile(rf"(?:(?<!-)chmod (?:-\S+ )*|-m |--mode[= ]|--chmod=){OTHERS_MODE}|\bchgrp\b")
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "chmod -R a+rwX /opt/x",
+        "chmod -R u=rw,g+rwX /opt",
+        "chmod o=w x",
+        "chmod 0666 x",
+        "chmod 1777 /opt/x",
+        "chmod 775 x",
+        "mkdir -p -m 1777 /opt/x",
+        "install --mode=775 x y",
+        "COPY --chmod=777 a b",
+        "chgrp -R mamba /opt",
+    ],
+)
+def test_what_opens_a_place_is_known(command: str) -> None:
+    assert OPENED.search(command)
+
+
+@pytest.mark.parametrize(
+    "file", sorted(path for path in STACK.rglob("*") if path.is_file()), ids=lambda path: path.name
+)
+def test_nothing_of_the_image_is_given_to_others_to_write(file: Path) -> None:
+    assert OPENED.findall(file.read_text()) == []
+
+
+def test_a_project_is_written_by_root_alone_whoever_may_write_its_source(tmp_path: Path) -> None:
+    place = tmp_path / "projects/ours"
+    (place / "package").mkdir(parents=True)
+    (place / "package/code.py").touch()
+    (place / "link").symlink_to("package")
+    for path in (place / "package", place / "package/code.py"):
+        path.chmod(0o777)
+    (command,) = runs("project")
+    done = shell(tmp_path, command.replace("/opt/projects", str(tmp_path / "projects")), project="ours")
+    assert done.returncode == 0, done.stderr
+    assert {path.name: path.stat().st_mode & 0o777 for path in place.rglob("*.py")} == {"code.py": 0o755}
+    assert (place / "package").stat().st_mode & 0o777 == 0o755

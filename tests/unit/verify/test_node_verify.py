@@ -1,0 +1,558 @@
+# Copyright: gpustead developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""A sound host has no problem; each thing that is broken on it is named, and hides nothing else."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible_collections.gpustead.cluster.plugins.module_utils.as_account import Identity
+from ansible_collections.gpustead.cluster.plugins.module_utils.verify.node_verify import (
+    Account,
+    Findings,
+    Project,
+    Wanted,
+    examine,
+    find_mount,
+    parse_hostfile,
+)
+from ansible_collections.gpustead.cluster.plugins.module_utils.verify.share import Seen, expected, owners, problems
+from ansible_collections.gpustead.cluster.plugins.module_utils.verify.share import look as look_at_share
+
+IMAGE = "10.0.0.5:5000/gpustead/workspace@sha256:ad75"
+WANTED = Wanted(
+    host="gpu02",
+    node=True,
+    owner="ada",
+    accounts=(Account("ada", 1500, 1500), Account("grace", 1501, 1501)),
+    nas_source="10.0.0.5:/nas",
+    nas_fstype="glusterfs",
+    nodes=("gpu01", "gpu02", "gpu03"),
+    projects=(
+        Project("gpustead-workspace", {"jupyter": 18888, "ssh": 10022}, "ada"),
+        Project("gpustead-mesh", {"mesh": 0}, "ada"),
+    ),
+    listening={"the mesh's sshd": 2222},
+    networks=["10.214.10.0/24"],
+    firewall_policy={
+        "rules": [{"from_ip": ["10.214.10.0/24", "fd00:214:10::/64"], "to_port": "2222", "proto": "tcp"}],
+        "ssh_sources": ["any"],
+        "protected": ["10.214.10.0/24"],
+    },
+    gpu_info={"state": "none", "gpus": []},
+)
+NO_GPUS = {"schema": 1, "state": "none", "driver": None, "uuids": []}
+PROBED = Path(__file__).parents[1] / "fixtures" / "probes"
+RULES = {command: (PROBED / f"{command}.txt").read_text() for command in ("iptables-save", "ip6tables-save")}
+FILES_OF_UFW = {
+    "/proc/net/if_inet6": "",
+    "/etc/ufw/ufw.conf": "ENABLED=yes\nLOGLEVEL=low\n",
+    "/etc/default/ufw": 'IPV6=yes\nDEFAULT_INPUT_POLICY="DROP"\nDEFAULT_OUTPUT_POLICY="ACCEPT"\n',
+    **{f"/etc/ufw/{name}": (PROBED / name).read_text() for name in ("user.rules", "user6.rules")},
+}
+SSH = "docker exec --user ada id-mesh ssh"
+
+
+def container(project: str, service: str, **more: Any) -> dict[str, Any]:
+    port = {"jupyter": "18888", "ssh": "10022"}.get(service)
+    return {
+        "Id": f"id-{service}",
+        "State": {"Status": more.get("status", "running"), "Health": {"Status": more.get("health", "healthy")}},
+        "Config": {
+            "Image": more.get("image", IMAGE),
+            "Labels": {
+                "com.docker.compose.project": project,
+                "com.docker.compose.service": service,
+                "com.docker.compose.oneoff": more.get("oneoff", "False"),
+            },
+        },
+        "NetworkSettings": {
+            "Ports": {"1/tcp": [{"HostIp": "0.0.0.0", "HostPort": more.get("port", port)}], "2/tcp": None}
+            if port
+            else {}
+        },
+    }
+
+
+SOUND_CONTAINERS = [
+    container("gpustead-workspace", "jupyter"),
+    container("gpustead-workspace", "ssh"),
+    container("gpustead-mesh", "mesh"),
+    container("somebody-else", "db", status="exited"),
+]
+MOUNT = {"target": "/mnt/nas", "source": "10.0.0.5:/nas", "fstype": "fuse.glusterfs"}
+# What commands answer on a sound host, by how they begin.
+SOUND: dict[str, tuple[int, str, str]] = {
+    "hostname": (0, "gpu02\n", ""),
+    "getent passwd ada grace": (0, "ada:x:1500:1500:::/bin/bash\ngrace:x:1501:1501:::/bin/bash\n", ""),
+    "stat": (0, "", ""),
+    "findmnt": (0, json.dumps({"filesystems": [MOUNT]}), ""),
+    "cat /etc/gpustead/image": (0, f"{IMAGE}\n", ""),
+    "cat /etc/gpustead/gpus.json": (0, json.dumps(NO_GPUS), ""),
+    "systemctl is-active docker": (0, "active\n", ""),
+    "docker ps": (0, "id-jupyter\nid-ssh\nid-mesh\n", ""),
+    "docker inspect": (0, json.dumps(SOUND_CONTAINERS), ""),
+    SSH: (0, "a-name\n", ""),
+    "ss": (0, "LISTEN 0 128 *:2222 *:*\nLISTEN 0 128 0.0.0.0:22 0.0.0.0:*\n", ""),
+    **{command: (0, text, "") for command, text in RULES.items()},
+}
+
+
+def entry(kind: str, ids: str, mode: str) -> dict[str, str]:
+    """What the probe `file` says."""
+    return {"type": kind, "owner": ids, "mode": mode}
+
+
+SHARE = Seen(
+    entry("directory", "941:941", "1775"),
+    {
+        ".cluster": entry("directory", "941:941", "0755"),
+        ".cluster/nodes": entry("directory", "941:941", "0755"),
+        ".cluster/mesh": entry("directory", "941:941", "1775"),
+        ".cluster/mesh/id_ed25519": entry("file", "1500:1500", "0600"),
+        ".cluster/images.json": entry("file", "941:941", "0644"),
+        ".cluster/nodes/gpu02.json": entry("file", "941:941", "0644"),
+        "users": entry("directory", "941:941", "1775"),
+        "users/ada": entry("directory", "1500:1500", "0700"),
+        "users/grace": entry("directory", "1501:1501", "0750"),
+        "shared": entry("directory", "1500:1500", "2775"),
+    },
+    "gpu01 slots=2\ngpu02 slots=2\ngpu03 slots=8\n",
+)
+
+
+def look(
+    changes: dict[str, tuple[int, str, str]],
+    wanted: Wanted = WANTED,
+    files: dict[str, str] | None = None,
+    seen: Seen = SHARE,
+) -> Findings:
+    answers = {**SOUND, **changes}
+
+    def run(argv: Sequence[str]) -> tuple[int, str, str]:
+        command = " ".join(argv)
+        fitting = [start for start in answers if command.startswith(start)]
+        return answers[max(fitting, key=len)]
+
+    def share(_path: object, _service: object, paths: Sequence[str]) -> Seen:
+        return replace(seen, files={path: seen.files.get(path) for path in paths})
+
+    with tempfile.TemporaryDirectory() as root:
+        for name, text in {**FILES_OF_UFW, **(files or {})}.items():
+            path = Path(root + name)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+        return examine(wanted, run, share, root)
+
+
+def saved(command: str, old: str, new: str) -> dict[str, tuple[int, str, str]]:
+    """The kernel's rules with something else in them."""
+    assert old in RULES[command]
+    return {command: (0, RULES[command].replace(old, new, 1), "")}
+
+
+def containers(*others: dict[str, Any]) -> dict[str, tuple[int, str, str]]:
+    return {"docker inspect": (0, json.dumps([*others]), "")}
+
+
+def instead(**more: Any) -> dict[str, tuple[int, str, str]]:
+    return containers(container("gpustead-workspace", "jupyter", **more), *SOUND_CONTAINERS[1:])
+
+
+BROKEN: dict[str, tuple[dict[str, tuple[int, str, str]], list[str]]] = {
+    "an account with other ids": (
+        {"getent": (0, "", ""), "getent passwd ada grace": (2, "ada:x:1500:1500:::/b\ngrace:x:1777:1501:::/b\n", "")},
+        ["account grace has the ids 1777:1501, declared are 1501:1501"],
+    ),
+    "a missing account": (
+        {"getent passwd ada grace": (2, "ada:x:1500:1500:::/bin/bash\n", "")},
+        ["account grace is missing"],
+    ),
+    "nothing mounted": ({"findmnt": (1, "", "")}, ["NAS /mnt/nas nothing is mounted there"]),
+    "another share": (
+        {"findmnt": (0, json.dumps({"filesystems": [{**MOUNT, "source": "10.0.0.6:/nas"}]}), "")},
+        ["NAS /mnt/nas is 10.0.0.6:/nas, declared is 10.0.0.5:/nas"],
+    ),
+    "another file system": (
+        {"findmnt": (0, json.dumps({"filesystems": [{**MOUNT, "fstype": "nfs4"}]}), "")},
+        ["NAS /mnt/nas is of type nfs4, declared is glusterfs"],
+    ),
+    "no Docker": ({"systemctl is-active docker": (3, "inactive\n", "")}, ["docker is inactive"]),
+    "no word of role nvidia": (
+        {"cat /etc/gpustead/gpus.json": (1, "", "cat: /etc/gpustead/gpus.json: No such file or directory\n")},
+        ["GPUs for containers are not known (cat: /etc/gpustead/gpus.json: No such file or directory)"],
+    ),
+    "a damaged one": (
+        {"cat /etc/gpustead/gpus.json": (0, "{", "")},
+        ["GPUs for containers are not known (/etc/gpustead/gpus.json is damaged)"],
+    ),
+    "no image": ({"cat /etc/gpustead/image": (1, "", "no such file")}, ["image /etc/gpustead/image does not name one"]),
+    "a service that is missing": (
+        containers(*SOUND_CONTAINERS[1:]),
+        ["service gpustead-workspace/jupyter has no container"],
+    ),
+    "a container of compose run": (instead(oneoff="True"), ["service gpustead-workspace/jupyter has no container"]),
+    "a stopped service": (instead(status="exited"), ["service gpustead-workspace/jupyter is exited"]),
+    "an unhealthy service": (instead(health="unhealthy"), ["service gpustead-workspace/jupyter is unhealthy"]),
+    "an old image": (
+        instead(image="old@sha256:00"),
+        ["service gpustead-workspace/jupyter runs the image old@sha256:00"],
+    ),
+    "another port": (instead(port="18889"), ["publishes 18889, declared is port 18888"]),
+    "a mesh that is down": (
+        containers(*SOUND_CONTAINERS[:2], container("gpustead-mesh", "mesh", status="exited")),
+        ["service gpustead-mesh/mesh is exited"],
+    ),
+    "a peer that refuses": (
+        {
+            f"{SSH} -o BatchMode=yes -o StrictHostKeyChecking=yes -o ConnectTimeout=10 gpu03": (
+                255,
+                "",
+                "No ED25519 host key is known\nHost key verification failed.\n",
+            )
+        },
+        ["SSH to gpu03 in the mesh fails (Host key verification failed.)"],
+    ),
+    "a port without a listener": (
+        {"ss": (0, "", "")},
+        ["port 2222 nothing listens there, declared is the mesh's sshd"],
+    ),
+    "a listener of the host alone": (
+        {"ss": (0, "LISTEN 0 128 127.0.0.1:2222 0.0.0.0:*\nLISTEN 0 128 [::1]:2222 [::]:*\n", "")},
+        ["port 2222 the mesh's sshd listens at 127.0.0.1, ::1 alone, where 10.214.10.0/24 cannot reach it"],
+    ),
+    "a listener in another network": (
+        {"ss": (0, "LISTEN 0 128 192.0.2.1:2222 0.0.0.0:*\n", "")},
+        ["port 2222 the mesh's sshd listens at 192.0.2.1 alone"],
+    ),
+    "a listener for IPv6 alone": (
+        {"ss": (0, "LISTEN 0 128 [::]:2222 [::]:*\n", "")},
+        ["port 2222 the mesh's sshd listens at :: alone"],
+    ),
+    "no ss": ({"ss": (127, "", "ss: No such file")}, ["port 2222 cannot be looked at (ss: ss: No such file)"]),
+    "no iptables": (
+        {"iptables-save": (127, "", "no such file"), "ip6tables-save": (127, "", "no such file")},
+        [
+            "ufw is not active (iptables-save: no such file)",
+            "chain DOCKER-USER cannot be looked at (iptables-save: no such file)",
+            "firewall its rules cannot be looked at (iptables-save: no such file)",
+        ],
+    ),
+    "a flushed chain": (
+        saved("ip6tables-save", "-A DOCKER-USER -j gpustead-forward\n", ""),
+        ["ip6tables chain DOCKER-USER does not govern"],
+    ),
+    "a chain that is passed by": (
+        saved("iptables-save", "-A FORWARD -j DOCKER-USER\n", ""),
+        ["iptables chain DOCKER-USER is not what forwarded packets pass first"],
+    ),
+    "somebody's rule in front": (
+        saved("iptables-save", "-A INPUT", "-A INPUT -p tcp -m tcp --dport 2222 -j ACCEPT\n-A INPUT"),
+        ["firewall tcp port 2222 (v4) is open to any but 10.214.10.0/24 by iptables: -A INPUT -p tcp"],
+    ),
+    "a node that is shut out": (
+        saved("iptables-save", "-A INPUT", "-A INPUT -s 10.214.10.12/32 -j DROP\n-A INPUT"),
+        ["firewall tcp ports 22,2222 (v4) are closed to 10.214.10.12"],
+    ),
+    "a policy that lets in": (
+        saved("ip6tables-save", ":INPUT DROP", ":INPUT ACCEPT"),
+        ["firewall tcp port 2222 (v6) is open to any but fd00:214:10::/64 by the policy of ip6tables's INPUT"],
+    ),
+}
+# Of ufw's files.
+UFW: dict[str, tuple[dict[str, str], list[str]]] = {
+    "off": ({"/etc/ufw/ufw.conf": "ENABLED=no\n"}, ["ufw is not active"]),
+    "not there": ({"/etc/ufw/ufw.conf": ""}, ["ufw is not active (it is not there)"]),
+    "lets in": (
+        {"/etc/default/ufw": 'DEFAULT_INPUT_POLICY="ACCEPT"\nIPV6=yes\n'},
+        ["ufw lets in by default (allow)"],
+    ),
+}
+
+
+@pytest.mark.parametrize("case", UFW)
+def test_a_ufw_that_does_not_keep_out_is_named(case: str) -> None:
+    files, expected = UFW[case]
+    assert [f"{problem.subject} {problem.what}" for problem in look({}, files=files).problems] == expected
+
+
+def test_whoever_opens_our_ports_to_more_is_told_what_to_do() -> None:
+    (problem,) = look(BROKEN["somebody's rule in front"][0]).problems
+    assert "iptables -D INPUT -p tcp -m tcp --dport 2222 -j ACCEPT" in problem.remedy
+    assert "firewall_extra_rules" in problem.remedy
+    assert "firewall_exclusive" in problem.remedy
+
+
+def test_a_sound_host_has_no_problem() -> None:
+    findings = look({})
+    assert findings.problems == []
+    assert findings.seen["peers"] == {"gpu03": "a-name", "gpu01": "a-name"}
+    assert findings.seen["accounts"] == {"ada": "1500:1500", "grace": "1501:1501"}
+    assert findings.seen["files"]["users/grace"] == "1501:1501"
+
+
+@pytest.mark.parametrize("case", BROKEN)
+def test_what_is_broken_is_named(case: str) -> None:
+    changes, expected = BROKEN[case]
+    lines = [f"{problem.subject} {problem.what}" for problem in look(changes).problems]
+    assert len(lines) == len(expected), lines
+    assert [text for line, text in zip(lines, expected) if text not in line] == [], lines
+
+
+GPU1 = {"uuid": "GPU-1", "health": "ok", "problems": [], "mig": {"current": None, "instances": []}}
+GPU2 = {**GPU1, "uuid": "GPU-2"}
+SICK = {**GPU2, "health": "bad", "problems": ["GPU 1 has a row remapping that failed.", "It must be replaced."]}
+READY = {"state": "ready", "reason": None, "remedy": None, "detail": "2 GPUs answer", "gpus": [GPU1, GPU2]}
+DEGRADED = {**READY, "state": "degraded", "reason": "unhealthy", "gpus": [GPU1, SICK]}
+MISMATCH = {
+    "state": "unusable",
+    "reason": "version_mismatch",
+    "remedy": "Reboot.",
+    "detail": "Failed to initialize NVML: Driver/library version mismatch",
+    "gpus": [],
+}
+BOTH = {"schema": 1, "state": "ready", "driver": "cdi", "uuids": ["GPU-1", "GPU-2"]}
+LISTED = "GPU 0: NVIDIA L40S (UUID: GPU-1)\nGPU 1: NVIDIA L40S (UUID: GPU-2)\n"
+LOST = (255, "Failed to initialize NVML: Unknown Error\n", "")
+# What gpu_info says, what role nvidia left, what nvidia-smi -L answers in some containers: what is wrong.
+GPU_CASES: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, tuple[int, str, str]], list[str]]] = {
+    "sound": (READY, BOTH, {}, []),
+    "lost in one container": (
+        READY,
+        BOTH,
+        {"ssh": LOST},
+        ["GPUs in gpustead-workspace/ssh are not the node's: nvidia-smi fails (Failed to initialize NVML:"],
+    ),
+    "another GPU in the mesh": (
+        READY,
+        BOTH,
+        {"mesh": (0, LISTED.replace("GPU-2", "GPU-3"), "")},
+        ["GPUs in gpustead-mesh/mesh are not the node's: does not see GPU-2 and sees GPU-3"],
+    ),
+    "a driver that no longer answers": (
+        MISMATCH,
+        BOTH,
+        dict.fromkeys(("jupyter", "ssh", "mesh"), LOST),
+        [
+            "GPUs are unusable, version_mismatch (Failed to initialize NVML: Driver/library version mismatch)",
+            "GPUs are unusable now, role nvidia found them ready",
+            "GPUs are none now, containers were given GPU-1, GPU-2",
+            "GPUs in gpustead-workspace/jupyter",
+            "GPUs in gpustead-workspace/ssh",
+            "GPUs in gpustead-mesh/mesh",
+        ],
+    ),
+    "a sick one, known": (
+        DEGRADED,
+        {**BOTH, "state": "degraded", "uuids": ["GPU-1"]},
+        dict.fromkeys(("jupyter", "ssh", "mesh"), (0, LISTED.splitlines()[0], "")),
+        ["GPUs are degraded, unhealthy (GPU 1 has a row remapping that failed. It must be replaced)"],
+    ),
+    "MIG instances made anew": (
+        {**READY, "gpus": [GPU1, {**GPU2, "mig": {"current": True, "instances": [{"uuid": "MIG-3"}]}}]},
+        BOTH,
+        {},
+        ["GPUs are GPU-1, MIG-3 now, containers were given GPU-1, GPU-2"],
+    ),
+    "ready, and not for containers": (
+        READY,
+        {**NO_GPUS, "state": "ready"},
+        {},
+        ["GPUs are not given to containers"],
+    ),
+    "not asked": ({"msg": "no Python"}, BOTH, {}, ["GPUs cannot be asked (no Python)"]),
+}
+
+
+def look_at_gpus(case: str, required: bool) -> list[str]:
+    info, left, inside, _ = GPU_CASES[case]
+    changes = {"cat /etc/gpustead/gpus.json": (0, json.dumps(left), "")}
+    for service in ("jupyter", "ssh", "mesh"):
+        changes[f"docker exec --user ada id-{service} nvidia-smi -L"] = inside.get(service, (0, LISTED, ""))
+    wanted = Wanted(**{**WANTED.__dict__, "gpu_info": info, "gpus_required": required})
+    return [f"{problem.subject} {problem.what}" for problem in look(changes, wanted).problems]
+
+
+@pytest.mark.parametrize("case", GPU_CASES)
+def test_gpus(case: str) -> None:
+    lines, expected = look_at_gpus(case, True), GPU_CASES[case][3]
+    assert len(lines) == len(expected), lines
+    assert [text for line, text in zip(lines, expected) if not line.startswith(text)] == [], lines
+
+
+@pytest.mark.parametrize("case", ["a sick one, known", "ready, and not for containers"])
+def test_gpus_that_are_not_required_may_be_unusable(case: str) -> None:
+    assert look_at_gpus(case, False) == []
+
+
+def test_a_workspace_of_another_owner_with_a_gpu_of_its_own() -> None:
+    offer = {**BOTH, "device_ids": ["GPU-1", "GPU-2"], "device_nodes": []}
+    bob = container("gpustead-workspace-bob", "ssh", port="19007")
+    bob["Id"] = "id-bob"
+    changes = {
+        **containers(*SOUND_CONTAINERS, bob),
+        "cat /etc/gpustead/gpus.json": (0, json.dumps(offer), ""),
+        **dict.fromkeys(
+            (f"docker exec --user ada id-{name} nvidia" for name in ("jupyter", "ssh", "mesh")), (0, LISTED, "")
+        ),
+        "docker exec --user bob id-bob nvidia-smi -L": (0, LISTED.splitlines()[1], ""),
+    }
+
+    def lines(ports: dict[str, int], gpus: list[Any]) -> list[str]:
+        projects = (*WANTED.projects, Project("gpustead-workspace-bob", ports, "bob", gpus=gpus))
+        wanted = Wanted(**{**WANTED.__dict__, "gpu_info": READY, "projects": projects})
+        return [f"{problem.subject} {problem.what}" for problem in look(changes, wanted).problems]
+
+    assert lines({"ssh": 19007}, [1]) == []
+    assert lines({"ssh": 19007}, []) == []
+    assert lines({"ssh": 19007, "jupyter": 19004}, [1]) == ["service gpustead-workspace-bob/jupyter has no container"]
+    (port, gpu) = lines({"ssh": 19003}, [0])
+    assert port == "service gpustead-workspace-bob/ssh publishes 19007, declared is port 19003"
+    assert gpu.startswith("GPUs in gpustead-workspace-bob/ssh")
+    (gone,) = lines({"ssh": 19007}, ["GPU-9"])
+    assert gone == "GPUs of gpustead-workspace-bob have one that is not there (GPU GPU-9)"
+
+
+def test_without_gpus_no_container_is_asked() -> None:
+    asked: list[str] = []
+
+    def run(argv: Sequence[str]) -> tuple[int, str, str]:
+        command = " ".join(argv)
+        asked.append(command)
+        return SOUND[max((start for start in SOUND if command.startswith(start)), key=len)]
+
+    examine(WANTED, run, lambda *_: SHARE)
+    assert not any("nvidia-smi" in command for command in asked)
+
+
+def on_share(path: str, value: Any) -> Seen:
+    return replace(SHARE, files={**SHARE.files, path: value})
+
+
+SHARES: dict[str, tuple[Seen, list[str]]] = {
+    "a foreign owner": (
+        on_share("users/grace", entry("directory", "0:0", "0700")),
+        ["file users/grace belongs to 0:0, declared is 1501:1501"],
+    ),
+    "a record that is not there": (
+        on_share(".cluster/nodes/gpu02.json", None),
+        ["file .cluster/nodes/gpu02.json cannot be seen"],
+    ),
+    "a link": (
+        on_share("users/ada", {**entry("link", "1500:1500", "0777"), "target": "/"}),
+        ["file users/ada is a link, declared is a directory"],
+    ),
+    "a layout that all may write in": (
+        on_share("users", entry("directory", "941:941", "1777")),
+        ["file users has mode 1777, declared is 1775"],
+    ),
+    "a layout that is an account's": (
+        on_share(".cluster", entry("directory", "1500:1500", "0755")),
+        ["file .cluster belongs to 1500:1500, declared is 941:941"],
+    ),
+    "a root that is an account's": (
+        replace(SHARE, root=entry("directory", "1500:1500", "0755")),
+        ["root of the share belongs to uid 1500"],
+    ),
+    "a share that hangs": (
+        replace(SHARE, root={"error": "no answer"}, problem="no answer"),
+        ["root of the share cannot be looked at (no answer)", "hostfile cannot be read (no answer)"],
+    ),
+    "a hostfile that lacks a node": (
+        replace(SHARE, hostfile="gpu01 slots=2\ngpu02 slots=2\n"),
+        ["hostfile lacks gpu03"],
+    ),
+    "a hostfile with everything wrong": (
+        replace(SHARE, hostfile="gpu01\ngpu02 slots=2\ngpu02 slots=2\ngpu03 slots=0\nold slots=1\n"),
+        [
+            "hostfile gives gpu01 no slots",
+            "hostfile names gpu02 more than once",
+            "hostfile names gpu02 more than once",
+            "hostfile gives gpu03 no slots",
+            "hostfile names old, which is not in gpu_nodes",
+        ],
+    ),
+}
+
+
+@pytest.mark.parametrize("case", SHARES)
+def test_what_is_wrong_on_the_share_is_named(case: str) -> None:
+    seen, lines = SHARES[case]
+    found = [f"{problem.subject} {problem.what}" for problem in look({}, seen=seen).problems]
+    assert [text[: len(line)] for text, line in zip(found, lines)] == lines
+    assert len(found) == len(lines)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="looks as another account")
+def test_a_real_share_is_looked_at_as_the_service_account() -> None:
+    service = Identity(61941, 61941)
+    wanted = expected(service, ("ada", "61500:61500"), {"ada": "61500:61500", "eve": "61501:61501"}, ["a"])
+    with tempfile.TemporaryDirectory() as top:
+        os.chmod(top, 0o1775)
+        for one in wanted:
+            place = Path(top, one.path)
+            place.mkdir(exist_ok=True, parents=True) if one.kind == "directory" else place.touch()
+        for one in wanted:
+            os.chown(Path(top, one.path), *map(int, one.ids.split(":")))
+            Path(top, one.path).chmod(int(one.mode or "0700", 8))
+        os.chown(top, service.uid, service.gid)
+        Path(top, "users/eve").rmdir()
+        Path(top, "users/eve").symlink_to("/")
+        os.mkfifo(Path(top, ".cluster/mesh/hostfile"))
+        began = time.monotonic()
+        seen = look_at_share(top, service, [one.path for one in wanted])
+    assert time.monotonic() - began < 10
+    assert [what for _, what, _ in problems(service, wanted, seen)] == ["is a link, declared is a directory"]
+    assert "no regular file" in seen.problem
+    assert owners(seen)["users/ada"] == "61500:61500"
+
+
+def test_every_problem_is_found_at_once() -> None:
+    changes = {
+        "ss": (0, "", ""),
+        "findmnt": (1, "", ""),
+        **instead(health="bad"),
+    }
+    assert len(look(changes, files=UFW["off"][0]).problems) == 4
+
+
+def test_an_image_of_its_own_is_what_a_stack_runs() -> None:
+    workspace, mesh = WANTED.projects
+    wanted = Wanted(**{**WANTED.__dict__, "projects": (replace(workspace, image="own"), mesh)})
+    subjects = [problem.subject for problem in look({}, wanted).problems]
+    assert subjects == ["service gpustead-workspace/jupyter", "service gpustead-workspace/ssh"]
+
+
+def test_of_other_hosts_only_ports_and_firewall_are_looked_at() -> None:
+    wanted = Wanted(host="nas", listening={"the registry": 5000, "SSH": 22})
+    findings = look({**saved("iptables-save", "-j gpustead-forward", "-j RETURN"), "docker": (1, "", "")}, wanted)
+    assert [problem.subject for problem in findings.problems] == ["port 5000"]
+    assert look({"iptables-save": (1, "", "")}, Wanted(host="nas", firewall=False)).problems == []
+
+
+@pytest.mark.parametrize(
+    ("entries", "expected"),
+    [
+        ([], None),
+        ([MOUNT], ("10.0.0.5:/nas", "fuse.glusterfs")),
+        ([{**MOUNT, "fstype": "autofs"}], None),
+        ([{**MOUNT, "fstype": "autofs"}, {**MOUNT, "fstype": "nfs4"}], ("10.0.0.5:/nas", "nfs4")),
+        ([MOUNT, {**MOUNT, "source": "tmpfs"}], ("tmpfs", "fuse.glusterfs")),
+        ([{**MOUNT, "target": "/mnt"}], None),
+    ],
+)
+def test_the_last_mount_counts(entries: list[dict[str, str]], expected: tuple[str, str] | None) -> None:
+    assert find_mount(json.dumps({"filesystems": entries}), "/mnt/nas") == expected
+
+
+def test_hostfile_lines() -> None:
+    text = "# made by hand\n\na slots=2\nb slots=x\nc\nd slots=1 # last\n"
+    assert parse_hostfile(text) == [("a", 2), ("b", 0), ("c", 0), ("d", 1)]

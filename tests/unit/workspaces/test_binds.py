@@ -1,0 +1,398 @@
+"""binds: real mounts in a namespace of the test's own, and what an account can lay in their way."""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
+from ansible_collections.gpustead.cluster.plugins.module_utils.receipts.probes import Host, observe
+from ansible_collections.gpustead.cluster.plugins.module_utils.workspaces import binds
+from ansible_collections.gpustead.cluster.plugins.module_utils.workspaces.binds import Bind
+
+ADA, BOB = 61500, 61501
+_NEWNS = 0x20000
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="mounts")
+
+
+def mount(*arguments: Any) -> None:
+    subprocess.run(["mount", *map(str, arguments)], check=True)
+
+
+@pytest.fixture(autouse=True)
+def namespace() -> Iterator[None]:
+    """The mounts of a test are seen by no other process, and go with it; / is shared, as on a host."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    here, ours = os.getcwd(), os.open("/proc/self/ns/mnt", os.O_RDONLY)
+    if libc.unshare(_NEWNS) != 0:
+        pytest.skip(f"no mount namespace: {os.strerror(ctypes.get_errno())}")
+    mount("--make-rprivate", "/")
+    mount("--make-rshared", "/")
+    yield
+    assert libc.setns(ours, _NEWNS) == 0
+    os.close(ours)
+    os.chdir(here)
+
+
+@pytest.fixture
+def share(tmp_path: Path) -> Path:
+    """A share with the directories of two accounts."""
+    top = tmp_path / "nas"
+    top.mkdir()
+    mount("-t", "tmpfs", "nas", top)
+    for name, uid in (("ada", ADA), ("bob", BOB)):
+        own = top / "users" / name
+        own.mkdir(parents=True, mode=0o700)
+        (own / "mark").write_text(name)
+        os.chown(own, uid, uid)
+    (top / "shared").mkdir()
+    return top
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    return tmp_path / "run/binds"
+
+
+def homes(share: Path, **changed: Any) -> list[Bind]:
+    return [
+        Bind(name, str(share), f"users/{name}", owner=uid, mounted=True, **changed)
+        for name, uid in (("ada", ADA), ("bob", BOB))
+    ]
+
+
+def settle(run: Path, places: list[Bind], **how: Any) -> binds.Outcome:
+    return binds.settle("w", places, directory=str(run), **how)
+
+
+def options(path: Path) -> set[str]:
+    return set(binds.mounts()[str(path)].options)
+
+
+def test_each_place_is_mounted_once_without_setuid_and_devices(share: Path, run: Path) -> None:
+    first = settle(run, homes(share))
+    assert (first.mounted, first.refused, len(first.changes)) == (["ada", "bob"], [], 2)
+    assert (run / "w/ada/mark").read_text() == "ada"
+    assert {"nosuid", "nodev", "rw"} <= options(run / "w/ada")
+    assert run.stat().st_mode & 0o777 == 0o700
+    second = settle(run, homes(share))
+    assert (second.changes, second.replaced, second.mounted) == ([], [], ["ada", "bob"])
+    third = settle(run, homes(share)[1:])
+    assert [name for name, _, _ in third.changes] == ["ada"]
+    assert not (run / "w/ada").exists()
+
+
+@pytest.mark.parametrize("name", ["a\x0bb", "a\x0cb", "a\x85b", "a\u2028b", "a\rb", os.fsdecode(b"\xff - \\")])
+def test_an_accounts_own_mount_stops_nothing(name: str, share: Path, run: Path, tmp_path: Path) -> None:
+    (tmp_path / name).mkdir()
+    mount("-t", "tmpfs", "fuse", tmp_path / name)
+    assert settle(run, homes(share)).mounted == ["ada", "bob"]
+    assert str(tmp_path / name) in binds.mounts()
+
+
+def link_to_root(share: Path) -> None:
+    (share / "users/ada").rename(share / "users/.a")
+    (share / "users/ada").symlink_to("/")
+
+
+def link_on_the_way(share: Path) -> None:
+    (share / "users").rename(share / ".u")
+    (share / "users").symlink_to(share / ".u")
+
+
+def the_others(share: Path) -> None:
+    (share / "users/ada").rename(share / "users/.a")
+    (share / "users/bob").rename(share / "users/ada")
+    (share / "users/bob").mkdir()
+    os.chown(share / "users/bob", BOB, BOB)
+
+
+def fifo(share: Path) -> None:
+    (share / "users/ada").rename(share / "users/.a")
+    os.mkfifo(share / "users/ada")
+
+
+def nothing(share: Path) -> None:
+    (share / "users/ada").rename(share / "users/.a")
+
+
+ATTACKS: dict[str, tuple[Callable[[Path], None], str, list[str]]] = {
+    "a link to /": (link_to_root, "users/ada is a symbolic link", ["bob"]),
+    "a link on the way": (link_on_the_way, "users is a symbolic link", []),
+    "another's directory": (the_others, f"users/ada belongs to uid {BOB}", ["bob"]),
+    "a FIFO": (fifo, "users/ada is no directory", ["bob"]),
+    "nothing": (nothing, "users/ada is not there", ["bob"]),
+}
+
+
+@pytest.mark.parametrize("attack", ATTACKS)
+def test_what_an_account_puts_in_its_place_is_refused_and_stops_no_other(share: Path, run: Path, attack: str) -> None:
+    do, what, others = ATTACKS[attack]
+    do(share)
+    outcome = settle(run, homes(share))
+    assert outcome.mounted == others
+    assert what in outcome.refused[0]["what"]
+    assert outcome.refused[0]["remedy"]
+    # Nothing is left that Docker could bind.
+    assert sorted(path.name for path in (run / "w").iterdir()) == others
+
+
+def test_what_was_mounted_stays_while_it_is_the_accounts_own(share: Path, run: Path) -> None:
+    settle(run, homes(share))
+    link_to_root(share)
+    outcome = settle(run, homes(share))
+    assert ([one["name"] for one in outcome.refused], outcome.mounted) == (["ada"], ["ada", "bob"])
+    assert (run / "w/ada/mark").read_text() == "ada"
+    os.chown(share / "users/.a", BOB, BOB)
+    assert settle(run, homes(share)).mounted == ["bob"]
+    assert not (run / "w/ada").exists()
+
+
+def test_a_check_changes_nothing(share: Path, run: Path) -> None:
+    outcome = settle(run, homes(share), check=True)
+    assert len(outcome.changes) == 2
+    assert not run.exists()
+    settle(run, homes(share))
+    assert settle(run, homes(share), check=True).changes == []
+
+
+def test_another_place_or_other_flags_are_replaced(share: Path, run: Path) -> None:
+    settle(run, homes(share))
+    (share / "users/ada").rename(share / "users/.a")
+    (share / "users/ada").mkdir()
+    os.chown(share / "users/ada", ADA, ADA)
+    mount("-o", "remount,bind,suid,dev", run / "w/bob")
+    outcome = settle(run, homes(share))
+    assert sorted(outcome.replaced) == ["ada", "bob"]
+    assert not (run / "w/ada/mark").exists()
+    assert {"nosuid", "nodev"} <= options(run / "w/bob")
+    assert settle(run, homes(share, read_only=True)).replaced == ["ada", "bob"]
+    assert "ro" in options(run / "w/ada")
+    subprocess.run(["umount", run / "w/ada"], check=True)
+    assert settle(run, homes(share, read_only=True)).mounted == ["ada", "bob"]
+
+
+@pytest.mark.parametrize(("propagation", "seen"), [("rslave", True), ("rprivate", False), ("rshared", True)])
+def test_later_mounts_are_seen_as_declared_and_never_go_back(
+    share: Path, run: Path, propagation: str, seen: bool
+) -> None:
+    (share / "shared/sub").mkdir()
+    place = binds.parse({"name": "s", "root": str(share), "path": "shared", "propagation": propagation})
+    settle(run, [place])
+    mount("-t", "tmpfs", "sub", share / "shared/sub")
+    assert (str(run / "w/s/sub") in binds.mounts()) == seen
+    tags = " ".join(binds.mounts()[str(run / "w/s")].tags)
+    assert ("shared:" in tags, "master:" in tags) == (propagation == "rshared", propagation != "rprivate")
+    # What came later is without setuid programs, too, after the next run.
+    settle(run, [place])
+    assert all(
+        {"nosuid", "nodev"} <= set(one.options) for path, one in binds.mounts().items() if str(run / "w/s") in path
+    )
+    assert settle(run, [place]).changes == []
+    settle(run, [])
+    assert str(share / "shared/sub") in binds.mounts()
+
+
+def test_nothing_is_bound_from_a_share_that_is_not_mounted(tmp_path: Path, run: Path) -> None:
+    (tmp_path / "nas/users/ada").mkdir(parents=True)
+    os.chown(tmp_path / "nas/users/ada", ADA, ADA)
+    outcome = settle(run, homes(tmp_path / "nas")[:1])
+    assert outcome.mounted == []
+    assert "nothing is mounted on" in outcome.refused[0]["what"]
+
+
+def test_a_receipt_sees_what_became_of_a_mount(share: Path, run: Path) -> None:
+    about = {"name": str(run / "w/ada"), "root": str(share)}
+
+    def seen() -> Any:
+        return observe([("bind", about)], Host())[f"bind {about['name']}"]
+
+    assert seen() is None
+    settle(run, homes(share))
+    first = seen()
+    assert (first["root"], first["nosuid"], first["nodev"], first["current"]) == ("/users/ada", True, True, True)
+    mount("-o", "remount,bind,suid,ro", run / "w/ada")
+    assert (seen()["nosuid"], seen()["read_only"]) == (False, True)
+    settle(run, homes(share))
+    assert seen() == first
+    link_to_root(share)
+    assert seen()["root"] == "/users/.a"
+    mount("-t", "tmpfs", "other", share)  # the share is mounted anew
+    assert not seen()["current"]
+
+
+def suid_works(program: Path) -> bool:
+    done = subprocess.run(
+        ["setpriv", f"--reuid={BOB}", "--clear-groups", program, "-u"], capture_output=True, text=True, check=False
+    )
+    return done.stdout.strip() == "0"
+
+
+def test_a_place_that_the_host_reaches_loses_its_setuid_programs_too(tmp_path: Path, run: Path) -> None:
+    place = tmp_path / "data/set"
+    place.mkdir(parents=True)
+    for folder in (tmp_path, *tmp_path.parents):
+        folder.chmod(folder.stat().st_mode | 0o011)
+    mount("-t", "tmpfs", "-o", "mode=755", "data", place)
+    subprocess.run(["cp", "/usr/bin/id", place / "id"], check=True)
+    (place / "id").chmod(0o4755)
+    assert suid_works(place / "id")
+    bind = Bind("set", "/", str(place).lstrip("/"), cover=True)
+    settle(run, [bind])
+    assert not suid_works(place / "id")
+    assert not suid_works(run / "w/set/id")
+    assert settle(run, [bind]).changes == []
+    for again in (
+        lambda: settle(run, [bind]),
+        lambda: binds.cover([bind, Bind("no", "/", "nothing/there", cover=True)]),
+    ):
+        subprocess.run(["umount", place], check=True)
+        assert suid_works(place / "id")
+        again()
+        assert not suid_works(place / "id")
+
+
+INSIDE = {
+    "stands in it": "os.chdir(place)",
+    "stands below it": "os.chdir(place + '/in')",
+    "has a file of it open": "kept = os.open(place + '/in/id', os.O_RDONLY)",
+    "a thread of its own does": "threading.Thread(target=enter).start(); entered.wait()",
+}
+ENTER = """
+import ctypes, os, sys, threading
+place, entered = sys.argv[1], threading.Event()
+def enter():
+    assert ctypes.CDLL(None).unshare(0x200) == 0  # CLONE_FS
+    os.chdir(place)
+    entered.set()
+    sys.stdin.read()
+os.setgid({ids}); os.setuid({ids})
+{how}
+print(flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.mark.parametrize("how", INSIDE)
+def test_who_was_in_a_place_before_keeps_containers_out_of_it(how: str, tmp_path: Path, run: Path) -> None:
+    place = tmp_path / "data/set"
+    (place / "in").mkdir(parents=True)
+    for folder in (tmp_path, *tmp_path.parents):
+        folder.chmod(folder.stat().st_mode | 0o011)
+    mount("-t", "tmpfs", "-o", "mode=755", "data", place)
+    (place / "in").mkdir()
+    (place / "in/id").touch()
+    (tmp_path / "data/set too").mkdir()
+    bind = Bind("set", "/", str(place).lstrip("/"), cover=True)
+    command = [sys.executable, "-c", ENTER.format(ids=ADA, how=INSIDE[how]), str(place)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdin and process.stdout and process.stdout.readline()
+        for _again in range(2):
+            outcome = settle(run, [bind])
+            assert outcome.mounted == []
+            assert f"{process.pid} of uid {ADA}" in outcome.refused[0]["what"]
+            assert f"kill {process.pid}" in outcome.refused[0]["remedy"]
+        process.stdin.close()
+    with subprocess.Popen(["cat"], stdin=subprocess.PIPE, cwd=place, user=ADA, group=ADA) as late:
+        assert settle(run, [bind]).refused == []
+        assert late.stdin
+        late.stdin.close()
+
+
+def test_who_was_in_a_place_before_it_was_closed_keeps_containers_out_of_it(tmp_path: Path, run: Path) -> None:
+    """An earlier release let accounts enter the places on a node."""
+    place = tmp_path / "local/ada"
+    place.mkdir(parents=True)
+    os.chown(place, ADA, ADA)
+    bind = Bind("local-ada", str(tmp_path / "local"), "ada", owner=ADA, propagation="private")
+    for folder in (tmp_path, *tmp_path.parents):
+        folder.chmod(folder.stat().st_mode | 0o011)
+    with subprocess.Popen(["cat"], stdin=subprocess.PIPE, cwd=place, user=ADA, group=ADA) as early:
+        (tmp_path / "local").chmod(0o700)
+        refused = settle(run, [bind]).refused
+        assert f"{early.pid} of uid {ADA}" in refused[0]["what"]
+        assert early.stdin
+        early.stdin.close()
+    assert settle(run, [bind]).refused == []
+
+
+def test_what_must_never_be_bound_is_known_by_whatever_name(tmp_path: Path, run: Path) -> None:
+    secret, other = tmp_path / "secret", tmp_path / "other"
+    (secret / "in").mkdir(parents=True)
+    other.mkdir()
+    mount("--bind", secret, other)
+    for path in (other, other / "in"):
+        outcome = settle(run, [Bind("x", "/", str(path).lstrip("/"), never=(str(secret), "/nowhere"))])
+        assert f"other is {secret}" in outcome.refused[0]["what"]
+
+
+def test_a_file_can_be_bound_and_a_socket_cannot(tmp_path: Path, run: Path) -> None:
+    (tmp_path / "file").write_text("data")
+    os.mknod(tmp_path / "device", 0o600 | 0o020000, os.makedev(1, 3))
+    places = [Bind(name, str(tmp_path), name, read_only=True) for name in ("file", "device")]
+    outcome = settle(run, places)
+    assert outcome.mounted == ["file"]
+    assert (run / "w/file").read_text() == "data"
+    assert settle(run, places).changes == []
+
+
+def test_the_program_mounts_what_is_declared_and_lets_go(
+    share: Path, run: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    declared = tmp_path / "binds.d"
+    link_to_root(share)
+    assert binds.write("w", homes(share), declared=str(declared))
+    assert not binds.write("w", homes(share), declared=str(declared))
+    assert (declared / "w.json").stat().st_mode & 0o777 == 0o600
+    assert binds.read(str(declared)) == {"w": homes(share)}
+    paths = {"directory": str(run), "declared": str(declared)}
+    assert binds.main(["settle"], **paths) == 0
+    assert f"w/ada: {share}/users/ada is a symbolic link" in capfd.readouterr().err
+    assert (run / "w/bob/mark").read_text() == "bob"
+    assert binds.release(str(run), ["/"]) == []
+    assert binds.release(str(run), [str(share)], check=True) == ["w/bob"]
+    assert binds.main(["release"], **paths) == 0
+    assert list((run / "w").iterdir()) == []
+    subprocess.run(["umount", share], check=True)
+    (declared / "w.json").write_text(json.dumps({"version": 1, "binds": [{"name": "../x"}]}))
+    assert binds.main(["settle"], **paths) == 1
+    assert binds.write("w", [], declared=str(declared))
+    assert list(declared.iterdir()) == []
+
+
+WRONG: dict[str, tuple[dict[str, Any], str]] = {
+    "a name with a slash": ({"name": "a/b"}, "'a/b'"),
+    "a path upwards": ({"path": "../etc"}, "'../etc'"),
+    "a root that is relative": ({"root": "mnt"}, "'mnt'"),
+    "another propagation": ({"propagation": "unbindable"}, "'unbindable'"),
+}
+
+
+@pytest.mark.parametrize("wrong", WRONG)
+def test_what_cannot_be_meant_is_an_error(wrong: str) -> None:
+    changed, what = WRONG[wrong]
+    with pytest.raises(GpusteadError, match=what):
+        binds.parse({"name": "a", "root": "/mnt", "path": "x", **changed})
+
+
+def test_the_program_needs_nothing_but_its_own_files(tmp_path: Path) -> None:
+    """What the role copies is all that it imports."""
+    source = Path(binds.__file__).parents[1]
+    target = tmp_path / "ansible_collections/gpustead/cluster/plugins/module_utils"
+    (target / "workspaces").mkdir(parents=True)
+    role = yaml.safe_load((Path(__file__).parents[3] / "roles/binds/vars/main.yml").read_text())
+    for name in role["__binds_library_files"]:
+        (target / name).write_bytes((source / name).read_bytes())
+    text = (
+        "import sys; sys.path.insert(0, sys.argv[1]); "
+        "from ansible_collections.gpustead.cluster.plugins.module_utils.workspaces import binds"
+    )
+    subprocess.run([sys.executable, "-I", "-S", "-B", "-c", text, str(tmp_path)], check=True)

@@ -1,0 +1,143 @@
+# Copyright: gpustead developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Which workspaces a node has: whose, where, with which ports; and what is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
+from ansible_collections.gpustead.cluster.plugins.module_utils.workspaces import workspaces
+from ansible_collections.gpustead.cluster.plugins.module_utils.workspaces.workspaces import (
+    Defaults,
+    Workspace,
+    plan,
+    survey,
+)
+
+ROOT = Path(__file__).parents[3]
+USUAL = {"jupyter": 18888, "tensorboard": 16006, "gradio": 17860, "ssh": 10022}
+USERS: list[dict[str, Any]] = [
+    {"name": "ada", "uid": 1500, "gid": 1600, "ssh_keys": ["ssh-ed25519 AAAA ada"]},
+    {"name": "bob", "uid": 1501},
+    {"name": "carol", "uid": "1752"},
+    {"name": "dan", "uid": 1751},
+]
+DEFAULTS = Defaults(USERS, "ada", USUAL, "19000:19999")
+
+
+def made(*declared: Any, **defaults: Any) -> list[Workspace]:
+    return plan(declared, Defaults(**{**vars(DEFAULTS), **defaults}))
+
+
+def test_none_declared_is_that_of_the_owner() -> None:
+    (only,) = made()
+    assert (only.project, only.directory, only.ports) == ("gpustead-workspace", "/etc/gpustead/workspace", USUAL)
+    assert (only.profile, only.gpus, only.cpus, only.memory) == ("server", None, "", "")
+    assert only.accounts == (workspaces.Account("ada", 1500, 1600, ("ssh-ed25519 AAAA ada",)),)
+    assert made({"owner": "ada"}) == [only]
+
+
+def test_others_have_a_project_a_directory_and_ports_of_their_own() -> None:
+    one = {
+        "owner": "bob",
+        "accounts": ["dan"],
+        "profile": "local",
+        "gpus": [0, "GPU-7"],
+        "cpus": "0-7",
+        "memory": "64gb",
+    }
+    ada, bob = made({"owner": "ada"}, one)
+    assert ada == made()[0]
+    assert (bob.project, bob.directory) == ("gpustead-workspace-bob", "/etc/gpustead/workspace/users/bob")
+    assert bob.ports == {"jupyter": 19004, "tensorboard": 19005, "gradio": 19006, "ssh": 19007}
+    assert [account.name for account in bob.accounts] == ["bob", "dan"]
+    assert (bob.profile, bob.gpus, bob.cpus, bob.memory) == ("local", (0, "GPU-7"), "0-7", "64gb")
+
+
+def test_a_workspace_that_goes_moves_no_other() -> None:
+    every = {one.owner: one for one in made({"owner": "bob"}, {"owner": "carol"})}
+    assert made({"owner": "carol"}) == [every["carol"]]
+    other_order = Defaults(list(reversed(USERS)), "ada", USUAL, "19000:19999")
+    assert plan([{"owner": "carol"}], other_order) == [every["carol"]]
+
+
+def test_ports_can_be_declared() -> None:
+    ports = {"jupyter": "1", "tensorboard": 2, "gradio": 3, "ssh": 4}
+    (bob,) = made({"owner": "bob", "ports": ports})
+    assert bob.ports == {"jupyter": 1, "tensorboard": 2, "gradio": 3, "ssh": 4}
+
+
+REFUSED: dict[str, tuple[list[Any], dict[str, Any], str]] = {
+    "an owner without an account": ([{"owner": "eve"}], {}, "'eve' is no account: .*ada, bob, carol, dan"),
+    "no owner": ([{"profile": "local"}], {}, "'' is no account"),
+    "a name alone": (["bob"], {}, "an entry has 'bob'"),
+    "an unknown key": ([{"owner": "bob", "gpu": 1}], {}, "an entry has gpu: expected a dictionary of owner"),
+    "one owner twice": ([{"owner": "bob"}, {"owner": "bob"}], {}, "bob owns two"),
+    "an unknown profile": ([{"owner": "bob", "profile": "root"}], {}, "profile of bob is 'root': .*server, local"),
+    "an unknown default profile": ([], {"profile": "x"}, "profile of ada is 'x'"),
+    "CPUs that are none": ([{"owner": "bob", "cpus": "7-0"}], {}, "cpus of bob are '7-0': expected near, or"),
+    "a memory that is none": ([{"owner": "bob", "memory": "much"}], {}, "memory of bob is 'much'"),
+    "GPUs as a number": ([{"owner": "bob", "gpus": 2}], {}, "gpus of bob is 2: expected a list"),
+    "a guest without an account": ([{"owner": "bob", "accounts": ["eve"]}], {}, "'eve' is no account"),
+    "the owner as a guest": ([{"owner": "bob", "accounts": ["bob"]}], {}, "accounts of bob are bob"),
+    "a service without a port": ([{"owner": "bob", "ports": {"ssh": 22}}], {}, "ports of bob are .'ssh': 22"),
+    "a port that is none": ([{"owner": "bob", "ports": {**USUAL, "ssh": 70000}}], {}, "one from 1 to 65535"),
+    "ports as a list": ([{"owner": "bob", "ports": [1, 2, 3, 4]}], {}, "ports of bob are"),
+    "no range": ([{"owner": "bob"}], {"port_range": "19000-19999"}, "workspace_port_range is '19000-19999'"),
+    "a range of three": ([{"owner": "bob"}], {"port_range": "19000:19002"}, "workspace_port_range"),
+    "two uids at one place": (
+        [{"owner": "bob"}, {"owner": "dan"}],
+        {},
+        "port 19004 is published twice, by jupyter of bob and jupyter of dan: .*wider workspace_port_range",
+    ),
+    "the owner's port": ([{"owner": "ada"}, {"owner": "bob", "ports": USUAL}], {}, "port 18888 is published twice"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_refused(case: str) -> None:
+    declared, defaults, words = REFUSED[case]
+    with pytest.raises(GpusteadError, match=words):
+        made(*declared, **defaults)
+
+
+def test_all_errors_are_found_at_once() -> None:
+    found = survey([{"owner": "eve"}, {"owner": "bob", "memory": "x", "cpus": "y"}, {"owner": "ada"}], DEFAULTS)
+    assert len(found.errors) == 3
+    assert [workspace.owner for workspace in found.workspaces] == ["ada"]
+
+
+def test_a_hosts_variables_with_the_defaults_of_the_role() -> None:
+    defaults = yaml.safe_load((ROOT / "roles/workspace/defaults/main.yml").read_text())
+    usual = workspaces.defaults_of({"cluster_users": USERS})
+    assert usual == DEFAULTS
+    assert defaults["workspace_ports"] == usual.ports
+    assert f"cluster_workspace_port_range | default('{usual.port_range}')" in defaults["workspace_port_range"]
+    assert defaults["workspace_profile"] == usual.profile
+    assert "default('/etc/gpustead') }}/workspace" in defaults["workspace_config_dir"]
+
+    more = {"cluster_owner": "bob", "cluster_config_dir": "/srv", "cluster_workspace_port_range": "20000:20999"}
+    changed = workspaces.defaults_of({"cluster_users": USERS, **more})
+    assert (changed.owner, changed.directory, changed.port_range) == ("bob", "/srv/workspace", "20000:20999")
+    own = {
+        "workspace_owner": "dan",
+        "workspace_port_range": "30000:30999",
+        "workspace_ports": {},
+        "workspace_profile": "local",
+    }
+    changed = workspaces.defaults_of({"cluster_users": USERS, **more, **own})
+    assert (changed.owner, changed.port_range, changed.ports, changed.profile) == ("dan", "30000:30999", USUAL, "local")
+
+
+def test_the_workspaces_of_a_user() -> None:
+    variables = {
+        "cluster_users": USERS,
+        "workspace_instances": [{"owner": "ada", "accounts": ["bob"]}, {"owner": "bob"}, {"owner": "carol"}],
+    }
+    assert [one.owner for one in workspaces.of_host(variables)] == ["ada", "bob", "carol"]
+    assert [one.owner for one in workspaces.of_host(variables, "bob")] == ["bob", "ada"]
+    assert workspaces.of_host(variables, "dan") == []
