@@ -26,7 +26,9 @@ options:
     type: bool
     default: true
   timeout:
-    description: Seconds that the share has for each entry. All of them together have five times as long.
+    description:
+      - Seconds that the share has for each entry. All of them together have five times as long, and each owner an equal
+        part of what is left of that.
     type: int
     default: 60
   keep_going:

@@ -376,7 +376,8 @@ def settle_all(
     Args:
         root: where the share is mounted; a path that only root can change.
         check: change nothing.
-        timeout: seconds for one entry; all of them have five times as long.
+        timeout: seconds for one entry; all of them have five times as long, and each owner has an equal part of what is
+            left of that, so that no number of accounts uses up what others need.
         refused: takes the entries that could not be settled, and what lies below them; without it the first one is
             raised.
         trusted: ids of accounts that nobody logs in as: root also works in their directories.
@@ -388,17 +389,18 @@ def settle_all(
     deadline = time.monotonic() + _PATIENCE * timeout
     slow: set[int] = set()
     changes = []
-    for entry in entries:
+    for number, entry in enumerate(entries):
         began = time.monotonic()
+        waiting = {later.owner for later in entries[number:]} - slow
+        left = min(timeout, (deadline - began) / max(1, len(waiting)))
         try:
             _refuse_below(root, entry, refused or ())
-            left = min(timeout, deadline - began)
             if entry.owner in slow or left <= 0:
                 what = f"{os.path.join(root, entry.path)} was not looked at: what came before it took too long"
                 raise GpusteadError(what, "answers in time", "See what hangs there, and run again.")
             changes.append(_settle_as_owner(root, entry, check, left, trusted))
         except GpusteadError as error:
-            if time.monotonic() - began >= timeout:
+            if time.monotonic() - began >= left:
                 slow.add(entry.owner)
             if refused is None:
                 raise

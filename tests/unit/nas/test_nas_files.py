@@ -8,11 +8,11 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
-from ansible_collections.gpustead.cluster.plugins.module_utils import as_account
+from ansible_collections.gpustead.cluster.plugins.module_utils import as_account, nas_files
 from ansible_collections.gpustead.cluster.plugins.module_utils.as_account import Identity
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError, Refusal
 from ansible_collections.gpustead.cluster.plugins.module_utils.nas.nas_files import (
@@ -355,6 +355,28 @@ def test_an_account_that_stops_what_runs_in_its_name_delays_itself_alone(share: 
     assert all(one.name.startswith("ada") for one in refused), refused
     assert (share / "b").stat().st_uid == BOB
     assert all(one.name.startswith("ada") for one in refused)
+
+
+@needs_root
+def test_however_many_accounts_hold_up_what_runs_in_their_names_the_others_have_their_time(
+    share: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are as many as would use up all the time, were each waited for as long as one may take."""
+    holding = range(ADA, ADA + 8)
+
+    def hold(root: str, entry: Entry, check: bool, steps: Sequence[str] = ("make", "finish")) -> list[str]:
+        while entry.owner in holding:
+            time.sleep(1)
+        return settle(root, entry, check, steps)
+
+    settle = nas_files.settle
+    monkeypatch.setattr(nas_files, "settle", hold)
+    share.chmod(0o777)
+    entries = [*(Entry(f"of{uid}", "directory", uid, uid, 0o700) for uid in holding), file("b", "x", 4900)]
+    refused: list[Refusal] = []
+    settle_all(str(share), entries, check=False, timeout=1, refused=refused)
+    assert [one.name for one in refused] == [f"of{uid}" for uid in holding]
+    assert (share / "b").stat().st_uid == 4900
 
 
 @needs_root
