@@ -13,6 +13,8 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.run import Run
 
 # Until the keys are taken back; with a login that is tried twice well within a minute.
 SECONDS = 45
+# How often a take-back that has begun is waited for: 10 s in all, for what is one rename.
+_ROUNDS = 50
 
 
 def unit(wish: keys.Wish) -> str:
@@ -60,9 +62,14 @@ def abandon(run: Run, wish: keys.Wish) -> None:
 def prove(run: Run, wish: keys.Wish) -> bool:
     """End a trial well: what is there stays. False where it was taken back already."""
     run(["systemctl", "stop", f"{unit(wish)}.timer"])
-    # One that is at it must come to its end.
-    while run(["systemctl", "is-active", "--quiet", f"{unit(wish)}.service"])[0] == 0:
+    # One that is at it must come to its end. It runs as the account, which may hold it up.
+    service = f"{unit(wish)}.service"
+    for _ in range(_ROUNDS):
+        if run(["systemctl", "is-active", "--quiet", service])[0] != 0:
+            break
         run(["sleep", "0.2"])
+    else:
+        run(["systemctl", "kill", "--signal=SIGKILL", service])
     stays: bool = keys.as_the_account(keys.forget, wish)
     return stays
 

@@ -8,12 +8,13 @@ import stat
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible_collections.gpustead.cluster.plugins.module_utils.accounts import keys_trial
 from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.authorized_keys import (
     Wish,
     check,
@@ -409,3 +410,17 @@ def test_no_home_is_made_where_others_can_change_the_way(home: Path) -> None:
     for inner in ("zoe", "not/there/zoe", "link/zoe"):
         with pytest.raises(GpusteadError, match=r"can be changed by others than root"):
             way_to(str(home / inner), "zoe")
+
+
+def test_an_account_that_holds_up_what_puts_its_keys_back_does_not_hold_up_the_run(home: Path) -> None:
+    write(home / ".ssh/authorized_keys", "")
+    asked: list[Sequence[str]] = []
+
+    def run(argv: Sequence[str]) -> tuple[int, str, str]:
+        asked.append(argv)
+        if len(asked) > 1000:
+            raise AssertionError("it waits for ever")
+        return 0, "", ""
+
+    keys_trial.prove(run, Wish("ada", UID, UID, str(home)))
+    assert asked[-1] == ["systemctl", "kill", "--signal=SIGKILL", f"gpustead-keys-takeback-{UID}.service"]
