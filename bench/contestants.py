@@ -101,7 +101,6 @@ def pyinfra(lab: Lab, hosts: Sequence[Host], *options: str) -> Contestant:
         "hosts": [
             {"name": host.name, "address": host.address, "state": states[host.container]}
             for host in hosts
-            for host in hosts
         ],
     }
     targets.write_text(json.dumps(described))
