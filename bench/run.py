@@ -23,6 +23,7 @@ import before
 import changes
 import fairness
 import images
+import join
 import pulls
 import report
 import survey
@@ -141,6 +142,10 @@ class Bench:
         result = before.measure(self.lab, self.options.rounds)
         return report.Part(before.figures(result), {"before": report.table(before.HEAD, before.table(result))})
 
+    def join(self) -> report.Part:
+        result = join.measure(self.lab, self.options.rounds)
+        return report.Part(join.figures(result), {"join": report.table(join.HEAD, join.table(result))})
+
     def survey(self) -> report.Part:
         result = survey.measure(self.lab.work, self.options.survey, self.options.rounds)
         return report.Part(survey.figures(result), {"survey": report.table(survey.HEAD, survey.table(result))})
@@ -178,6 +183,7 @@ PARTS: Mapping[str, Callable[[Bench], report.Part]] = {
     "pulls": Bench.pulls,
     **{name: partial(Bench.change, name=name) for name in changes.CHANGES},
     "forced_vs_before": Bench.before,
+    "join": Bench.join,
     "survey": Bench.survey,
     # Last: it gives the containers further names.
     "no_change": Bench.no_change,
