@@ -54,7 +54,7 @@ lab-down: venv root ## Take away all that make lab or make demo made, and nothin
 	@scripts/engine.sh stop
 	@rm -f reports/summary.txt
 
-bench: root venv engine ## Time a run without changes beside pyinfra and the floor (BENCH='--rounds 3')
+bench: root venv engine ## Time runs with nothing or one thing to do beside pyinfra and the floor (BENCH='--only add_user')
 	@python bench/run.py $(BENCH)
 
 venv:

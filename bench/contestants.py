@@ -65,6 +65,19 @@ def nothing_changed(output: str) -> None:
         raise Failed(f"site.yml on converged hosts was to change nothing:\n{output[-4000:]}")
 
 
+def something_changed(output: str) -> None:
+    counts = re.findall(r"^\S+ +: ok=\d+ +changed=(\d+) +unreachable=(\d+) +failed=(\d+)", output, re.MULTILINE)
+    changed, *wrong = (sum(map(int, column)) for column in zip(*counts)) if counts else (0, 0, 0)
+    if not changed or any(wrong):
+        raise Failed(f"site.yml was to carry out a change, and nothing was to fail:\n{output[-4000:]}")
+
+
+def nothing_failed(output: str) -> None:
+    counts = re.findall(r"^\S+ +: ok=\d+ +changed=\d+ +unreachable=(\d+) +failed=(\d+)", output, re.MULTILINE)
+    if not counts or any(int(number) for numbers in counts for number in numbers):
+        raise Failed(f"nothing of site.yml was to fail:\n{output[-4000:]}")
+
+
 def nothing_to_do(hosts: int) -> Callable[[str], None]:
     """Checks that all hosts were asked at once, and have nothing stale."""
 
@@ -98,11 +111,7 @@ def pyinfra(lab: Lab, hosts: Sequence[Host], *options: str) -> Contestant:
     described = {
         "key": str(lab.inventory / ".ssh/id_ed25519"),
         "known_hosts": str(lab.inventory / ".ssh/known_hosts"),
-        "hosts": [
-            {"name": host.name, "address": host.address, "state": states[host.container]}
-            for host in hosts
-            for host in hosts
-        ],
+        "hosts": [{"name": host.name, "address": host.address, "state": states[host.container]} for host in hosts],
     }
     targets.write_text(json.dumps(described))
     argv = [str(lab.work / "venv/bin/pyinfra"), *(options or ["-y", "--no-wait"]), "--parallel", str(len(hosts))]
@@ -110,12 +119,24 @@ def pyinfra(lab: Lab, hosts: Sequence[Host], *options: str) -> Contestant:
     return Contestant("pyinfra", argv, HERE / "with_pyinfra", no_operation_changed, {"BENCH_TARGETS": str(targets)})
 
 
-def no_operation_changed(output: str) -> None:
+def sums(output: str) -> tuple[str, str]:
+    """Operations that changed something and those that failed, over all hosts; a dash is none."""
     # Its table of results ends with the sums: operations, with success, in error, without a change.
     total = re.search(r"^ *Grand total((?: +[-\d]+){4}) *$", output, re.MULTILINE)
     if not total:
         raise Failed(f"pyinfra printed no results:\n{output[-4000:]}")
     _, success, error, _ = total.group(1).split()
+    return success, error
+
+
+def operations_changed(output: str) -> None:
+    success, error = sums(output)
+    if success == "-" or error != "-":
+        raise Failed(f"pyinfra was to carry out a change:\n{output[-6000:]}")
+
+
+def no_operation_changed(output: str) -> None:
+    success, error = sums(output)
     if (success, error) != ("-", "-"):
         raise Failed(f"pyinfra on converged hosts was to change nothing:\n{output[-6000:]}")
 

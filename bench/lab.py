@@ -118,10 +118,10 @@ class Lab:
 
     # What they are like
 
-    def capture(self) -> None:
-        """Read each host as its roles left it: the desired state of the pyinfra deploy."""
+    def capture(self, hosts: Sequence[Host] = ()) -> None:
+        """Read each host, or some, as its roles left it: the desired state of the pyinfra deploy."""
         with ThreadPoolExecutor(4) as pool:
-            list(pool.map(self._capture, self.hosts))
+            list(pool.map(self._capture, hosts or self.hosts))
 
     def _capture(self, host: Host) -> None:
         folder = self.state / host.name

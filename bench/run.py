@@ -1,9 +1,9 @@
 # Copyright: gpustead developers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""make bench: what a run costs that has nothing to do, beside pyinfra and beside the least that is possible.
+"""make bench: what runs cost that have nothing to do or one change, beside pyinfra and the least that is possible.
 
 Makes a lab, converges it, times everyone in turns, writes docs/benchmarks.md and bench/results.json, and takes all
-away again.
+away again. Any part can be measured alone (--only); the figures of the others stay.
 """
 
 from __future__ import annotations
@@ -15,13 +15,18 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
+import before
+import changes
 import fairness
 import images
+import join
 import pulls
 import report
+import survey
 from contestants import Contestant, all_contestants, install_pyinfra
 from lab import ROOT, Lab, far_away, step
 from timing import Failed
@@ -42,7 +47,18 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--work", type=Path, default=ROOT / ".cache/bench", help="where everything is made")
     parser.add_argument("--keep", action="store_true", help="leave the lab for another run, which uses it")
     parser.add_argument("--no-forced", action="store_true", help="leave out the forced runs, which take the most time")
+    parser.add_argument("--survey", type=int, default=1000, help="names of the survey with a stub in place of ssh")
+    parser.add_argument("--only", type=parts_of, default=list(PARTS), help=f"some of {', '.join(PARTS)}, with commas")
     return parser.parse_args(arguments)
+
+
+def parts_of(text: str) -> list[str]:
+    """The parts that are named, in the order in which all are measured."""
+    names = text.split(",")
+    unknown = [name for name in names if name not in PARTS]
+    if unknown:
+        raise argparse.ArgumentTypeError(f"no such part: {', '.join(unknown)}; there are {', '.join(PARTS)}")
+    return [name for name in PARTS if name in names]
 
 
 class Bench:
@@ -51,12 +67,17 @@ class Bench:
         self.lab = Lab(options.work.resolve(), options.nodes)
         self.blocks: list[report.Block] = []
         self.kinds: list[str] = []
-        self.images: dict[str, images.Pair] = {}
-        self.pulls: pulls.Result | None = None
+        self.results: dict[str, float] = {}
         self.outputs = 0
+
+    @property
+    def needs_lab(self) -> bool:
+        return not ALONE.issuperset(self.options.only)
 
     def prepare(self) -> None:
         self.lab.work.mkdir(parents=True, exist_ok=True)
+        if not self.needs_lab:
+            return
         step(f"a lab of {self.options.nodes} nodes")
         self.lab.up()
         step("site.yml on it")
@@ -71,9 +92,13 @@ class Bench:
         print(f"    yes: {', '.join(self.kinds)}")
 
     def measure(self) -> None:
+        """All parts, or those asked for; each is written as soon as it is measured."""
+        for name in self.options.only:
+            self.results = report.write([PARTS[name](self)])
+            print("\n".join(report.verdicts(self.results)), flush=True)
+
+    def no_change(self) -> report.Part:
         nodes, names, rtt = self.options.nodes, self.options.names, self.options.rtt
-        self.images = images.measure(self.lab, self.options.rounds)
-        self.pulls = pulls.measure(self.lab, self.options.rounds)
         for size in sorted({1, min(3, nodes), nodes}):
             forced = size == nodes and not self.options.no_forced
             self._block(str(size), plural(size, "host"), size, forced)
@@ -84,6 +109,46 @@ class Bench:
             step(f"{names} names for the {nodes} nodes")
             self.lab.grow(names)
             self._block(str(names), f"{names} names of {plural(nodes, 'host')}", names)
+        print(report.screen(self.blocks))
+        page = {
+            "rounds": str(self.options.rounds),
+            "nodes": str(self.options.nodes),
+            "names": str(self.options.names),
+            "rtt": str(self.options.rtt),
+            "outputs": str(self.outputs),
+            "kinds": ", ".join(self.kinds),
+            "pyinfra": pinned("pyinfra"),
+            "machine": report.machine(),
+            "times": report.times_table(self.blocks),
+            "costs": report.costs_table(self.blocks),
+        }
+        return report.Part(report.figures(self.blocks, self.outputs), page)
+
+    def images(self) -> report.Part:
+        pairs = images.measure(self.lab, self.options.rounds)
+        table = report.table(["seconds (median)", "ours", "docker", "ratio"], images.table(pairs))
+        return report.Part({name: pair.ratio for name, pair in pairs.items()}, {"images": table})
+
+    def pulls(self) -> report.Part:
+        result = pulls.measure(self.lab, self.options.rounds)
+        page = {"pulls": report.table(pulls.HEAD, pulls.table(result)), "pulled": f"{result.size / 1e6:.0f}"}
+        return report.Part(pulls.figures(result), page)
+
+    def change(self, name: str) -> report.Part:
+        result = changes.measure(self.lab, name, self.options.rounds)
+        return report.Part(changes.figures(result), {name: report.table(changes.HEAD, [changes.row(result)])})
+
+    def before(self) -> report.Part:
+        result = before.measure(self.lab, self.options.rounds)
+        return report.Part(before.figures(result), {"before": report.table(before.HEAD, before.table(result))})
+
+    def join(self) -> report.Part:
+        result = join.measure(self.lab, self.options.rounds)
+        return report.Part(join.figures(result), {"join": report.table(join.HEAD, join.table(result))})
+
+    def survey(self) -> report.Part:
+        result = survey.measure(self.lab.work, self.options.survey, self.options.rounds)
+        return report.Part(survey.figures(result), {"survey": report.table(survey.HEAD, survey.table(result))})
 
     def _block(self, suffix: str, title: str, size: int, forced: bool = False) -> None:
         step(f"{title}, {self.options.rounds} rounds")
@@ -106,30 +171,25 @@ class Bench:
         block.runs = {contestant.name: block.runs[contestant.name] for contestant in contestants}
         self.blocks.append(block)
 
-    def write(self) -> None:
-        assert self.pulls is not None
-        results = report.figures(self.blocks, self.outputs)
-        results.update({name: round(pair.ratio, 4) for name, pair in self.images.items()})
-        results.update({name: round(value, 4) for name, value in pulls.figures(self.pulls).items()})
-        facts = {
-            "rounds": str(self.options.rounds),
-            "nodes": str(self.options.nodes),
-            "names": str(self.options.names),
-            "rtt": str(self.options.rtt),
-            "outputs": str(self.outputs),
-            "kinds": ", ".join(self.kinds),
-            "pyinfra": pinned("pyinfra"),
-            "images": report.table(["seconds (median)", "ours", "docker", "ratio"], images.table(self.images)),
-            "pulls": report.table(pulls.HEAD, pulls.table(self.pulls)),
-            "pulled": f"{self.pulls.size / 1e6:.0f}",
-        }
-        report.write(self.blocks, results, facts)
-        print(report.screen(self.blocks, results))
-
     def clean(self, had_images: bool) -> None:
-        step("taking the lab away")
-        self.lab.down(had_images)
+        if self.needs_lab:
+            step("taking the lab away")
+            self.lab.down(had_images)
         shutil.rmtree(self.lab.work, ignore_errors=True)
+
+
+PARTS: Mapping[str, Callable[[Bench], report.Part]] = {
+    "images": Bench.images,
+    "pulls": Bench.pulls,
+    **{name: partial(Bench.change, name=name) for name in changes.CHANGES},
+    "forced_vs_before": Bench.before,
+    "join": Bench.join,
+    "survey": Bench.survey,
+    # Last: it gives the containers further names.
+    "no_change": Bench.no_change,
+}
+# Need no lab.
+ALONE = frozenset({"survey"})
 
 
 def rotated(contestants: Sequence[Contestant], number: int) -> list[Contestant]:
@@ -156,11 +216,10 @@ def main() -> int:
     bench = Bench(parse(sys.argv[1:]))
     # Also who is told to stop takes away what was made.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    had_images, began = has_lab_images(), time.monotonic()
+    had_images, began = bench.needs_lab and has_lab_images(), time.monotonic()
     try:
         bench.prepare()
         bench.measure()
-        bench.write()
     except Failed as error:
         print(f"bench: {error}", file=sys.stderr)
         return 1

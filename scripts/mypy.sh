@@ -5,9 +5,10 @@ root=$(pwd)
 cd .dev
 collection=ansible_collections/gpustead/cluster
 MYPYPATH=. mypy --config-file "$collection/pyproject.toml" --cache-dir "$root/.mypy_cache" \
-    $(find -L "$collection/plugins" "$collection/tests/unit" -name '*.py')
+    $(find -L "$collection/plugins" "$collection/tests/unit" -name '*.py' -not -path '*/unit/bench/*')
 cd "$root/bench"
-MYPYPATH=. mypy --config-file "$root/pyproject.toml" --cache-dir "$root/.mypy_cache" *.py
+MYPYPATH=.:with_pyinfra mypy --config-file "$root/pyproject.toml" --cache-dir "$root/.mypy_cache" \
+    *.py ../tests/unit/bench/*.py
 # pyinfra is in no environment but the benchmark's own.
 cd "$root/bench/with_pyinfra"
 MYPYPATH=. mypy --config-file "$root/pyproject.toml" --cache-dir "$root/.mypy_cache" \

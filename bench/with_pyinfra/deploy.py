@@ -23,6 +23,7 @@ from pyinfra import host
 from pyinfra.facts.docker import DockerContainers, DockerSystemInfo
 from pyinfra.facts.files import FindInFile
 from pyinfra.operations import apt, docker, files, server, systemd
+from ufw import command as ufw_command
 
 Subject = dict[str, Any]
 Value = dict[str, Any]
@@ -155,6 +156,7 @@ def manage_firewall() -> None:
     table, ufw = host.get_fact(FilterTable), host.get_fact(UfwFiles)
     for name, subject, value in wanted:
         found: Value
+        missing: list[str] = []
         if name.startswith("chain "):
             found = rules_of(table, {"iptables": subject["name"], "ip6tables": subject["name"]})
         elif name.startswith("openings "):
@@ -164,6 +166,7 @@ def manage_firewall() -> None:
                 path: [line for line in ufw[path] if line.startswith("### tuple")] for path in value if path != "live"
             }
             found = {**tuples, "live": rules_of(table, {"iptables": "ufw-user-input", "ip6tables": "ufw6-user-input"})}
+            missing = [ufw_command(line) for path in tuples for line in value[path] if line not in tuples[path]]
         else:
             own = ("-A ufw", "-A INPUT -j ufw", "-A OUTPUT -j ufw", "-A FORWARD -j ufw")
             found = {
@@ -173,7 +176,7 @@ def manage_firewall() -> None:
                 "/etc/default/ufw": [line for line in ufw["/etc/default/ufw"] if line.startswith("DEFAULT_")],
             }
         if found != value:
-            server.shell(name=name, commands=["ufw --force enable", "ufw reload"])
+            server.shell(name=name, commands=missing or ["ufw --force enable", "ufw reload"])
 
 
 def settings_of(container: Value) -> str:
