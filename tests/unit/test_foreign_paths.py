@@ -31,6 +31,7 @@ SCOPES = scopes(ROLES, PLAYBOOKS)
 
 # Our modules that are given foreign paths, or what lay at such: each goes through the library as_account.
 OURS = {
+    "authorized_keys": "each file as its account",
     "binds": "opened without a link, and what was opened is mounted",
     "local_place": "in a directory that only root enters; what lies in an account's, and in its home, as the account",
     "mesh_user_key": "as its owner",
@@ -124,9 +125,13 @@ def made_of(scope: Scope, text: str) -> list[str]:
     return found
 
 
-# What root looks at itself, though its path says somebody else's: through no link, and not below it.
+# What root looks at itself, though its path says somebody else's: through no link, and not below it; and what a plan
+# gives with its owner.
 NAMED = "type, mode and owner of names that lie in directories that only root enters; copies that are root's"
+OF_OWNERS = "each has `as`: tests/unit/accounts/test_plan.py"
 SEEN_BY_ROOT = {
+    ("accounts", "{{ __accounts_plan.receipt.lines }}"): OF_OWNERS,
+    ("accounts", "{{ __accounts_plan.receipt.file if __accounts_vouches_for_share else [] }}"): OF_OWNERS,
     ("nas", "{{ nas_server_export_path }}"): EXPORT,
     ("nas", "{{ nas_server_export_path | dirname }}"): EXPORT,
     ("workspace", "{{ __workspace_plan.receipt.file }}"): NAMED,

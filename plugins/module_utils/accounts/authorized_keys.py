@@ -14,7 +14,7 @@ import contextlib
 import os
 import stat
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
@@ -446,50 +446,6 @@ def supplementary(name: str, group_text: str) -> tuple[int, ...]:
     """The groups of an account by the text of /etc/group: a directory service could hang."""
     rows = (line.split(":") for line in group_text.splitlines())
     return tuple(int(row[2]) for row in rows if len(row) == 4 and row[2].isdigit() and name in row[3].split(","))
-
-
-# From declarations
-
-
-def of_accounts(
-    users: Sequence[Mapping[str, Any]], known: Sequence[Mapping[str, Any]], previous: Sequence[Sequence[Any]]
-) -> list[dict[str, Any]]:
-    """The accounts whose keys are ours to settle, as module authorized_keys takes them.
-
-    Args:
-        users: declared accounts, with `ssh_keys` and `exclusive_keys`.
-        known: accounts as they are on the host (`users` of module uid_match).
-        previous: what the role left before ([kind, subject], of module receipt_write): keys that are declared no more.
-    """
-    declared = {user["name"]: user for user in users}
-    left = {subject["name"]: subject.get("lines", []) for kind, subject in previous if kind == "lines"}
-    result = []
-    for account in known:
-        user = declared.get(account["name"], {})
-        lines = list(user.get("ssh_keys") or [])
-        former = [line for line in left.get(path_of(account["home"]), []) if line not in lines]
-        exclusive = bool(user.get("exclusive_keys"))
-        if account.get("exists", True) and (lines or former or exclusive):
-            ids = {part: account[part] for part in ("name", "uid", "gid", "home")}
-            result.append({**ids, "keys": lines, "former": former, "exclusive": exclusive})
-    return result
-
-
-def files_of(users: Sequence[Mapping[str, Any]], known: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """What a receipt holds of these files (probe `lines`), each looked at as its account and through no link."""
-    declared = {user["name"]: user for user in users}
-    result = []
-    for account in known:
-        user = declared.get(account["name"], {})
-        lines, exclusive = list(user.get("ssh_keys") or []), bool(user.get("exclusive_keys"))
-        if not (lines or exclusive) or account.get("uid") is None:
-            continue
-        home = account.get("home") or f"/home/{account['name']}"
-        ids = f"{account['uid']}:{account.get('gid', account['uid'])}"
-        result.append(
-            {"name": path_of(home), "below": home, "as": ids, "lines": lines, "exclusive": exclusive, "keep": True}
-        )
-    return result
 
 
 def path_of(home: str) -> str:

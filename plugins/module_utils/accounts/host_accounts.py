@@ -19,6 +19,9 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.terminal import s
 # One file for each account whose services run without a login.
 LINGER = "/var/lib/systemd/linger"
 
+# Below it are the accounts of the system.
+FIRST_USER_ID = 1000
+
 SSHD = ("sshd", "sshd-session")
 
 

@@ -11,13 +11,13 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.authorized_keys import way_to
 from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.host_accounts import (
+    FIRST_USER_ID,
     LINGER,
     Account,
     Group,
@@ -45,7 +45,6 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.run import RunWit
 
 # usermod -u walks through the home directory by itself, and across file systems; not through one that is not there.
 NOWHERE = "/nonexistent/gpustead"
-FIRST_USER_ID = 1000
 NO_SHELL = ("nologin", "false")
 
 
@@ -95,24 +94,6 @@ class Change:
         after += [" ".join(argv) for argv in self.extras]
         after += ["password: set"] if self.password else []
         return before, "\n".join(after) + "\n"
-
-
-def to_match(users: Sequence[Mapping[str, Any]], asked: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """The declared accounts as module uid_match takes them.
-
-    Args:
-        users: declared accounts.
-        asked: what could not be as declared on the share, with `name` (users/<name>) and `what`. An account must not be
-            renumbered while its directory there is another's.
-    """
-    held = {str(one["name"]): str(one["what"]) for one in asked}
-    return [
-        {
-            **{key: value for key, value in user.items() if key not in ("ssh_keys", "exclusive_keys")},
-            "hold": held.get(f"users/{user['name']}", ""),
-        }
-        for user in users
-    ]
 
 
 # Observe

@@ -19,8 +19,6 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.authoriz
     Wish,
     check,
     compare,
-    files_of,
-    of_accounts,
     parse,
     plan,
     put_aside_as_account,
@@ -28,6 +26,7 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.authoriz
     supplementary,
     way_to,
 )
+from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.plan import plan as plan_accounts
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
 from ansible_collections.gpustead.cluster.plugins.module_utils.receipts.probes import Host, observe
 
@@ -351,6 +350,13 @@ def test_keys_of_an_account_that_goes_are_put_aside_and_none_is_lost(home: Path)
         put_aside_as_account(wish)
 
 
+def receipt_subject(home: Path) -> dict[str, Any]:
+    known = {"name": "ada", "uid": UID, "gid": UID, "home": str(home)}
+    service = {"name": "gpustead", "uid": 941, "gid": 941}
+    (subject,) = plan_accounts([{"name": "ada", "ssh_keys": [A]}], "ada", service, known=[known]).receipt["lines"]
+    return subject
+
+
 @ROOT_ONLY
 @pytest.mark.parametrize(
     "case", ["the file is a link", "its directory is a link", "another's file", "a FIFO", "two names"]
@@ -361,10 +367,7 @@ def test_no_receipt_vouches_for_what_a_link_leads_to(home: Path, case: str) -> N
     for name in ("file", "authorized_keys"):
         write(victim / name, f"{A}\n", (0, 0), 0o644)
     ATTACKS[case][0](home, victim)
-    (subject,) = files_of(
-        [{"name": "ada", "ssh_keys": [A]}], [{"name": "ada", "uid": UID, "gid": UID, "home": str(home)}]
-    )
-    (value,) = observe([("lines", subject)], Host()).values()
+    (value,) = observe([("lines", receipt_subject(home))], Host()).values()
     assert set(value) == {"error"}, value
     assert A not in str(value)
 
@@ -372,30 +375,8 @@ def test_no_receipt_vouches_for_what_a_link_leads_to(home: Path, case: str) -> N
 @ROOT_ONLY
 def test_a_receipt_vouches_for_the_file_itself(home: Path) -> None:
     settle_as_account(wanted(home), check_only=False)
-    (subject,) = files_of(
-        [{"name": "ada", "ssh_keys": [A]}], [{"name": "ada", "uid": UID, "gid": UID, "home": str(home)}]
-    )
-    (value,) = observe([("lines", subject)], Host()).values()
+    (value,) = observe([("lines", receipt_subject(home))], Host()).values()
     assert value == {"mode": "0600", "owner": f"{UID}:{UID}", "present": {A: True}}
-
-
-def test_whose_keys_are_settled() -> None:
-    users: list[dict[str, object]] = [
-        {"name": "ada", "ssh_keys": [A]},
-        {"name": "bob"},
-        {"name": "eve", "ssh_keys": [], "exclusive_keys": True},
-        {"name": "zoe", "ssh_keys": [A]},
-        {"name": "new", "ssh_keys": [A]},
-    ]
-    known = [
-        {"name": name, "uid": 1500, "gid": 1500, "home": f"/home/{name}", "exists": name != "new"}
-        for name in ("ada", "bob", "eve", "new")  # zoe was refused
-    ]
-    previous = [["lines", {"name": "/home/bob/.ssh/authorized_keys", "lines": [B]}], ["user", {"name": "ada"}]]
-    settled = {
-        one["name"]: (one["keys"], one["former"], one["exclusive"]) for one in of_accounts(users, known, previous)
-    }
-    assert settled == {"ada": ([A], [], False), "bob": ([], [B], False), "eve": ([], [], True)}
 
 
 def test_groups_of_an_account() -> None:

@@ -32,7 +32,6 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.uid_matc
     observe,
     plan,
     plan_removals,
-    to_match,
     write_journal,
 )
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError, Refusal
@@ -422,15 +421,6 @@ def test_an_account_whose_directory_on_the_share_is_anothers_keeps_its_ids() -> 
         plan(quiet, [wish(hold="users/ada belongs to uid 1009")])
     assert not plan(quiet, [wish(uid=1001, hold="users/ada belongs to uid 1009")])[0].changed
     assert plan(quiet, [wish("zoe", hold="users/zoe belongs to uid 1009")])[0].changed
-
-
-def test_what_uid_match_is_given() -> None:
-    users = [{"name": "ada", "uid": 1500, "ssh_keys": ["x"], "exclusive_keys": True}, {"name": "bob", "uid": 1501}]
-    asked = [{"name": "users/bob", "what": "users/bob belongs to uid 1"}, {"name": "users", "what": "x"}]
-    assert to_match(users, asked) == [
-        {"name": "ada", "uid": 1500, "hold": ""},
-        {"name": "bob", "uid": 1501, "hold": "users/bob belongs to uid 1"},
-    ]
 
 
 def status(proc: Path, pid: int, parent: int, name: str, uid: int) -> None:
