@@ -1,13 +1,13 @@
 # Copyright: gpustead developers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Filter over module_utils/accounts/plan: what role accounts wants of a host and of the share."""
+"""Filter over module_utils/accounts/accounts_plan: what role accounts wants of a host and of the share."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
 
-from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.plan import plan
+from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.accounts_plan import plan
 
 DOCUMENTATION = r"""
 name: accounts_plan

@@ -12,11 +12,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-NODES = ".cluster/nodes"
+NODES, MESH, USERS = ".cluster/nodes", ".cluster/mesh", "users"
 IMAGES = ".cluster/images.json"
 # Octal modes, by path below the root of the share.
-COMMON = {".cluster": "0755", NODES: "0755", "users": "1775"}
-MESH = {".cluster/mesh": "1775"}
+DIRECTORIES = {".cluster": "0755", NODES: "0755", MESH: "1775", USERS: "1775"}
+FILE_MODE = "0644"
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,7 @@ class Owner:
         return cls(int(account["uid"]), int(account["gid"]))
 
 
-def uids(users: Iterable[Mapping[str, Any]]) -> list[int]:
-    """The declared uids."""
-    return [int(user["uid"]) for user in users if user.get("uid") is not None]
+def entry_options(owner: Owner, users: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """What all entries of module nas_files for the layout have: before that account there was, an account's it was."""
+    former = [int(user["uid"]) for user in users if user.get("uid") is not None]
+    return {"owner": owner.uid, "group": owner.gid, "former": former}

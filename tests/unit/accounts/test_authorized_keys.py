@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.gpustead.cluster.plugins.module_utils.accounts import keys_trial
+from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.accounts_plan import plan as plan_accounts
 from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.authorized_keys import (
     Wish,
     check,
@@ -26,7 +27,6 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.authoriz
     supplementary,
     way_to,
 )
-from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.plan import plan as plan_accounts
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
 from ansible_collections.gpustead.cluster.plugins.module_utils.receipts.probes import Host, observe
 

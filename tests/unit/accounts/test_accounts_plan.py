@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.plan import Plan, plan
+from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.accounts_plan import Plan, plan
 from ansible_collections.gpustead.cluster.tests.unit.role_variables import render
 
 KEY, OLD_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIexample ada@laptop", "ssh-ed25519 AAAAold ada@desk"

@@ -131,7 +131,7 @@ def _to_match(named: Mapping[str, User], refused: Sequence[Mapping[str, Any]]) -
     return [
         {
             **{key: value for key, value in user.items() if key not in KEY_OPTIONS},
-            "hold": held.get(f"users/{name}", ""),
+            "hold": held.get(f"{layout.USERS}/{name}", ""),
         }
         for name, user in named.items()
     ]
@@ -162,10 +162,11 @@ def _keys(user: User) -> tuple[list[str], bool]:
 
 
 def _layout(users: Sequence[User], owner: User, layout_owner: layout.Owner) -> list[dict[str, Any]]:
-    """Before the service account there was, the layout was an account's."""
-    ids = {"owner": layout_owner.uid, "group": layout_owner.gid, "former": layout.uids(users)}
-    entries: list[dict[str, Any]] = [
-        {"path": path, "state": "directory", "mode": mode, **ids} for path, mode in layout.COMMON.items()
+    options = layout.entry_options(layout_owner, users)
+    entries = [
+        {"path": path, "state": "directory", "mode": mode, **options}
+        for path, mode in layout.DIRECTORIES.items()
+        if path != layout.MESH  # role ssh_mesh makes it
     ]
     if owner.get("uid") is not None:
         entries.append(_directory("shared", owner, "2775", layout_owner))
@@ -174,7 +175,7 @@ def _layout(users: Sequence[User], owner: User, layout_owner: layout.Owner) -> l
 
 def _directories(accounts: Sequence[Mapping[str, Any]], layout_owner: layout.Owner) -> list[dict[str, Any]]:
     return [
-        _directory(f"users/{account['name']}", account, "0700", layout_owner)
+        _directory(f"{layout.USERS}/{account['name']}", account, "0700", layout_owner)
         for account in accounts
         if account.get("name") and int(account.get("uid") or 0) >= FIRST_USER_ID
     ]
