@@ -21,8 +21,10 @@ from typing import Any
 
 import pytest
 from ansible_collections.gpustead.cluster.plugins.module_utils import as_account
-from ansible_collections.gpustead.cluster.plugins.module_utils.accounts import authorized_keys
+from ansible_collections.gpustead.cluster.plugins.module_utils.accounts import authorized_keys_file
 from ansible_collections.gpustead.cluster.plugins.module_utils.accounts import ownership as accounts_files
+from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.authorized_keys import DesiredKeys
+from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.host_accounts import Renumbering
 from ansible_collections.gpustead.cluster.plugins.module_utils.as_account import Identity
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
 from ansible_collections.gpustead.cluster.plugins.module_utils.nas import nas_files, node_records
@@ -59,7 +61,7 @@ BOARD = Names(
 )
 PLACE = Names(("cache", "vscode-server"), ("cache/file", "cache", "vscode-server"))
 
-MOVE = accounts_files.Move("ada", (ADA,), (ADA,), ADAS_NEXT, ADAS_NEXT, True, "/home/ada", ("/home",))
+RENUMBERING = Renumbering("ada", (ADA,), (ADA,), ADAS_NEXT, ADAS_NEXT, True, "/home/ada", ("/home",))
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ1fyk4lzHXzWnMPJLmtlhkbCbzFYVBbCYyUS3mTWfBm ada@laptop"
 
 
@@ -95,12 +97,12 @@ def replace(top: Path) -> None:
 
 
 def authorize(top: Path) -> object:
-    wish = authorized_keys.Wish("ada", ADA, ADA, str(top), keys=(KEY,), exclusive=len(top.name) % 2 == 0)
-    return authorized_keys.settle_as_account(wish, False)
+    desired = DesiredKeys("ada", ADA, ADA, str(top), keys=(KEY,), exclusive=len(top.name) % 2 == 0)
+    return authorized_keys_file.apply_as_account(desired, False)
 
 
 def retire(top: Path) -> object:
-    return authorized_keys.put_aside_as_account(authorized_keys.Wish("ada", ADA, ADA, str(top)))
+    return authorized_keys_file.retire_as_account(DesiredKeys("ada", ADA, ADA, str(top)))
 
 
 def take_in(top: Path) -> object:
@@ -152,8 +154,10 @@ class Target:
 
 
 TARGETS = [
-    Target("renumbers a home", HOME, lambda top: accounts_files.rechown(str(top), MOVE), 0.16),
-    Target("renumbers the home of who attacks", OWN, lambda top: accounts_files.rechown(str(top), MOVE), 0.16, ADA),
+    Target("renumbers a home", HOME, lambda top: accounts_files.rechown(str(top), RENUMBERING), 0.16),
+    Target(
+        "renumbers the home of who attacks", OWN, lambda top: accounts_files.rechown(str(top), RENUMBERING), 0.16, ADA
+    ),
     Target("authorizes keys", HOME, authorize, 0.08),
     Target("authorizes keys of who attacks", OWN, authorize, 0.08, ADA),
     Target("takes keys away", OWN, retire, 0.05, ADA),
