@@ -128,7 +128,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.gpustead.cluster.plugins.module_utils.accounts import authorized_keys as keys
 from ansible_collections.gpustead.cluster.plugins.module_utils.accounts import keys_trial
 from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.authorized_keys_file import apply_as_account
-from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.host_accounts import login_uid
+from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.observe_accounts import login_uid
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError, Refusal
 
 ACCOUNT = {

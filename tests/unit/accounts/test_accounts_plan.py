@@ -11,7 +11,7 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.accounts
 from ansible_collections.gpustead.cluster.tests.unit.role_variables import render
 
 KEY, OLD_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIexample ada@laptop", "ssh-ed25519 AAAAold ada@desk"
-ADA = {
+ADA: dict[str, Any] = {
     "name": "ada",
     "uid": 1500,
     "groups": ["ml"],
@@ -21,10 +21,10 @@ ADA = {
     "exclusive_keys": True,
 }
 # As -e gives numbers.
-BOB = {"name": "bob", "uid": "1501", "gid": 1600, "home": "/data/bob", "comment": "Bob"}
-SVC = {"name": "svc", "uid": 960, "system": True}
+BOB: dict[str, Any] = {"name": "bob", "uid": "1501", "gid": 1600, "home": "/data/bob", "comment": "Bob"}
+SVC: dict[str, Any] = {"name": "svc", "uid": 960, "system": True}
 # Of a directory service, or with the ids that the share shows.
-EVE = {"name": "eve", "path": "/mnt/nas/users/eve", "ssh_keys": []}
+EVE: dict[str, Any] = {"name": "eve", "path": "/mnt/nas/users/eve", "ssh_keys": []}
 USERS = [ADA, BOB, SVC, EVE]
 KNOWN = [
     {"name": "ada", "uid": 1500, "gid": 1500, "home": "/home/ada", "exists": True, "changed": False},
@@ -41,7 +41,7 @@ PREVIOUS: list[Sequence[Any]] = [
     ["file", {"name": "/mnt/nas/users"}],
 ]
 SERVICE = {"name": "gpustead", "uid": 941, "gid": "942"}
-KEYS_OF_ADA = {
+KEYS_OF_ADA: dict[str, Any] = {
     "name": "/home/ada/.ssh/authorized_keys",
     "below": "/home/ada",
     "as": "1500:1500",
