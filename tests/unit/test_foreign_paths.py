@@ -36,7 +36,7 @@ OURS = {
     "local_place": "in a directory that only root enters; what lies in an account's, and in its home, as the account",
     "mesh_user_key": "as its owner",
     "nas_files": "as the owner of each entry",
-    "node_records_info": "as the account that owns the board",
+    "node_records_info": "as the account that owns the records",
     "node_verify": "each file as who may read it",
     "share_read_info": "as the account that is named",
     "uid_match": "through descriptors alone, each id from the descriptor that it is given to",

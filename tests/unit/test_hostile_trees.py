@@ -56,7 +56,7 @@ SHARE = Names(
     ("users/ada/token", "users/ada/link", ".cluster/images.json"),
     (SERVICE, SERVICE, SERVICE, ADA, 0),
 )
-BOARD = Names(
+RECORDS = Names(
     (".cluster", ".cluster/nodes"), (".cluster/nodes/a.json", ".cluster/nodes/b.json", ".cluster/nodes/.c.json")
 )
 PLACE = Names(("cache", "vscode-server"), ("cache/file", "cache", "vscode-server"))
@@ -69,22 +69,22 @@ def entry(path: str, state: str, owner: int = ADA, mode: str = "0640", **more: A
     return nas_files.parse({"path": path, "state": state, "owner": owner, "group": owner, "mode": mode, **more})
 
 
-SETTLED = [
+MADE = [
     entry("users", "directory", SERVICE, "0755"),
     entry("users/ada", "directory", mode="0700", through=SERVICE),
     entry("users/ada/token", "file", generate=32, mode="0600"),
     entry(".cluster/images.json", "file", SERVICE, content="new\n"),
 ]
-LEFT = [
+REMOVED = [
     entry(".cluster/images.json", "existing", SERVICE, "0600", former=[ADA]),
     entry("users/ada/link", "link", target="/local/x", mode=""),
     entry("users/ada/token", "absent"),
 ]
 
 
-def settle(entries: list[nas_files.Entry]) -> Callable[[Path], object]:
+def make(entries: list[nas_files.Entry]) -> Callable[[Path], object]:
     """All entries, also after one was refused."""
-    return lambda top: nas_files.settle_all(str(top), entries, False, 10, refused=[], trusted=(SERVICE,))
+    return lambda top: nas_files.apply_all(str(top), entries, False, 10, refused=[], trusted=(SERVICE,))
 
 
 def replace(top: Path) -> None:
@@ -164,10 +164,10 @@ TARGETS = [
     Target("reads a file", HOME, lambda top: as_account.read(str(top), "a/b/file", WHO, owner=ADA, timeout=10), 0.06),
     Target("reads JSON", SHARE, lambda top: as_account.read_json(str(top), ".cluster/images.json", WHO), 0.04),
     Target("replaces a file", HOME, replace, 0.05),
-    Target("makes files on the share", SHARE, settle(SETTLED), 0.06),
-    Target("makes files where their owner attacks", SHARE, settle(SETTLED), 0.04, ADA),
-    Target("takes away from the share", SHARE, settle(LEFT), 0.04),
-    Target("reads the board", BOARD, lambda top: node_records.read_board(str(top), WHO, timeout=10), 0.04),
+    Target("makes files on the share", SHARE, make(MADE), 0.06),
+    Target("makes files where their owner attacks", SHARE, make(MADE), 0.04, ADA),
+    Target("takes away from the share", SHARE, make(REMOVED), 0.04),
+    Target("reads the records", RECORDS, lambda top: node_records.read_records(str(top), WHO, timeout=10), 0.04),
     Target("copies settings", OWN, take_in, 0.04, ADA),
     Target("makes places on the node", PLACE, keep_a_place, 0.04),
     Target("opens what containers bind", SHARE, open_for_a_container, 0.03),

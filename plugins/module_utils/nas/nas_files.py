@@ -220,15 +220,12 @@ def observe(root: str, entry: Entry) -> Found:
         return Found()
     if entry.state in ("absent", "link"):
         return found
+    move_away = how_to_move_away(path, above.st_uid, above.st_gid)
     if found.kind != entry.kind and not _replaceable(entry, found):
-        raise GpusteadError(f"{path} is a {found.kind}", f"a {entry.kind}", aside(path, above.st_uid, above.st_gid))
+        raise GpusteadError(f"{path} is a {found.kind}", f"a {entry.kind}", move_away)
     if found.owner not in (entry.owner, *entry.former):
-        ids = f"{entry.owner}:{entry.group}"
-        raise GpusteadError(
-            f"{path} belongs to uid {found.owner}",
-            f"uid {entry.owner}",
-            f"{aside(path, above.st_uid, above.st_gid)}; or give it to its owner on the NAS server: chown {ids}",
-        )
+        remedy = f"{move_away}; or give it to its owner on the NAS server: chown {entry.owner}:{entry.group}"
+        raise GpusteadError(f"{path} belongs to uid {found.owner}", f"uid {entry.owner}", remedy)
     # Who has a second name for a file would lose that, too; what is written anew takes nothing from them.
     if found.owner != entry.owner and entry.state == "existing" and found.names > _names_of_a_file(root):
         remedy = "Remove the other names, or this one."
@@ -236,7 +233,7 @@ def observe(root: str, entry: Entry) -> Found:
     return found
 
 
-def aside(path: str, uid: int, gid: int) -> str:
+def how_to_move_away(path: str, uid: int, gid: int) -> str:
     """The remedy that moves something away as the owner of the directory above: in a sticky one nobody else may."""
     who = "" if uid == 0 else f"setpriv --reuid {uid} --regid {gid} --clear-groups "
     return f"Move it out of the way, as root: {who}mv {path} {path}.aside"
@@ -326,7 +323,7 @@ def finish(root: str, entry: Entry) -> None:
             os.chmod(_through(held), entry.mode)
 
 
-def settle(root: str, entry: Entry, check: bool, steps: Sequence[str] = ("make", "finish")) -> list[str]:
+def apply(root: str, entry: Entry, check: bool, steps: Sequence[str] = ("make", "finish")) -> list[str]:
     """Observe, plan and apply one entry, as whoever we are now; returns before and after."""
     found = observe(root, entry)
     change = plan(entry, found)
@@ -338,8 +335,8 @@ def settle(root: str, entry: Entry, check: bool, steps: Sequence[str] = ("make",
     return [change.before, change.after]
 
 
-def settle_as_root(root: str, entry: Entry, check: bool, trusted: Collection[int] = ()) -> list[str]:
-    """Settle one entry where root alone may write: in a directory of others a link could be put in its place meanwhile.
+def apply_as_root(root: str, entry: Entry, check: bool, trusted: Collection[int] = ()) -> list[str]:
+    """Apply one entry where root alone may write: in a directory of others a link could be put in its place meanwhile.
 
     Args:
         trusted: ids, beside root's, that nobody logs in as.
@@ -352,17 +349,17 @@ def settle_as_root(root: str, entry: Entry, check: bool, trusted: Collection[int
     for count in range(1, len(parts) + 1):
         with as_account.parent(root, "/".join(parts[:count])) as (directory, _name):
             found = os.fstat(directory)
-        mine = found.st_uid in (0, *trusted) and not found.st_mode & stat.S_IWOTH
-        if not mine or (found.st_mode & stat.S_IWGRP and found.st_gid not in trusted):
+        is_trusted = found.st_uid in (0, *trusted) and not found.st_mode & stat.S_IWOTH
+        if not is_trusted or (found.st_mode & stat.S_IWGRP and found.st_gid not in trusted):
             place = os.path.join(root, *parts[: count - 1])
             raise PermissionError(f"{place} can be changed by others than root")
-    return settle(root, entry, check)
+    return apply(root, entry, check)
 
 
 # From outside.
 
 
-def settle_all(
+def apply_all(
     root: str,
     entries: Iterable[Entry],
     check: bool,
@@ -371,14 +368,14 @@ def settle_all(
     refused: list[Refusal] | None = None,
     trusted: Collection[int] = (),
 ) -> list[Change]:
-    """Settle entries in their order, each as its owner, or as root where only root may write.
+    """Apply entries in their order, each as its owner, or as root where only root may write.
 
     Args:
         root: where the share is mounted; a path that only root can change.
         check: change nothing.
         timeout: seconds for one entry; all of them have five times as long, and each owner has an equal part of what is
             left of that, so that no number of accounts uses up what others need.
-        refused: takes the entries that could not be settled, and what lies below them; without it the first one is
+        refused: takes the entries that could not be made so, and what lies below them; without it the first one is
             raised.
         trusted: ids of accounts that nobody logs in as: root also works in their directories.
 
@@ -398,7 +395,7 @@ def settle_all(
             if entry.owner in slow or left <= 0:
                 what = f"{os.path.join(root, entry.path)} was not looked at: what came before it took too long"
                 raise GpusteadError(what, "answers in time", "See what hangs there, and run again.")
-            changes.append(_settle_as_owner(root, entry, check, left, trusted))
+            changes.append(_apply_as_owner(root, entry, check, left, trusted))
         except GpusteadError as error:
             if time.monotonic() - began >= left:
                 slow.add(entry.owner)
@@ -416,7 +413,7 @@ def _refuse_below(root: str, entry: Entry, refused: Iterable[Refusal]) -> None:
         raise GpusteadError(what, above.expected, above.remedy)
 
 
-def _settle_as_owner(root: str, entry: Entry, check: bool, timeout: float, trusted: Collection[int]) -> Change:
+def _apply_as_owner(root: str, entry: Entry, check: bool, timeout: float, trusted: Collection[int]) -> Change:
     path = os.path.join(root, entry.path)
 
     def do(work: Callable[[], list[str]], who: Identity) -> Change:
@@ -425,15 +422,15 @@ def _settle_as_owner(root: str, entry: Entry, check: bool, timeout: float, trust
     owner = Identity(entry.owner, entry.group)
     try:
         if entry.through is None:
-            return do(partial(settle, root, entry, check), owner)
+            return do(partial(apply, root, entry, check), owner)
         # Each step with the one group that lets it: an NFS server may know no other of the account's.
-        change = do(partial(settle, root, entry, check, ("make",)), Identity(entry.owner, entry.through))
+        change = do(partial(apply, root, entry, check, ("make",)), Identity(entry.owner, entry.through))
         if change.changed and not check:
-            do(partial(settle, root, entry, check, ("finish",)), owner)
+            do(partial(apply, root, entry, check, ("finish",)), owner)
         return change
     except PermissionError as denied:
         try:
-            return do(partial(settle_as_root, root, entry, check, trusted), _ROOT)
+            return do(partial(apply_as_root, root, entry, check, trusted), _ROOT)
         except PermissionError as as_root:
             raise GpusteadError(
                 f"{path} cannot be written by uid {entry.owner} ({denied.strerror}), nor by root"
@@ -453,7 +450,7 @@ def _commands(entry: Entry) -> str:
     return f"On the NAS server, give the directory above it to that uid, or the file: chown {ids} {entry.path}"
 
 
-def judge_root(root: str, owner: Identity, timeout: float = 60) -> list[Refusal]:
+def check_root(root: str, owner: Identity, timeout: float = 60) -> list[Refusal]:
     """What is wrong with the root of the share: who may write in it decides what lies on it.
 
     Args:

@@ -119,10 +119,11 @@ def test_who_is_declared_no_more_goes_and_the_service_account_stays() -> None:
 
 
 def test_keys_are_changed_where_some_are_declared_or_were() -> None:
-    ids = {"ada": {"uid": 1500, "gid": 1500, "home": "/home/ada"}, "eve": {"uid": 1502, "gid": 1502}}
+    ada: dict[str, Any] = {"name": "ada", "uid": 1500, "gid": 1500, "home": "/home/ada"}
+    eve: dict[str, Any] = {"name": "eve", "uid": 1502, "gid": 1502, "home": "/home/eve"}
     assert planned(known=KNOWN, previous=PREVIOUS).authorized_keys == [
-        {"name": "ada", **ids["ada"], "keys": [KEY], "former": [OLD_KEY], "exclusive": True},
-        {"name": "eve", **ids["eve"], "home": "/home/eve", "keys": [], "former": [OLD_KEY], "exclusive": False},
+        {**ada, "keys": [KEY], "former": [OLD_KEY], "exclusive": True},
+        {**eve, "keys": [], "former": [OLD_KEY], "exclusive": False},
     ]
     absent = [{**KNOWN[0], "exists": False}]  # in a --check
     assert planned(known=absent, previous=PREVIOUS).authorized_keys == []
