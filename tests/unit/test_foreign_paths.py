@@ -50,7 +50,7 @@ VOLUME = "no path: the name and the options of a volume"
 BY_ROOT: dict[tuple[str, str], str] = {
     ("roles/nas/tasks/client.yml", "Protect the bare mountpoints"): MOUNTED,
     ("roles/nas/tasks/client.yml", "Mount the shares"): MOUNTED,
-    ("roles/nas/tasks/client.yml", "Remount for writing what was remounted read-only"): MOUNTED,
+    ("roles/nas/tasks/client.yml", "Remount the shares that became read-only"): MOUNTED,
     ("roles/nas/tasks/retire.yml", "Remove the files no longer declared"): OWN,
     ("roles/nas/tasks/retire_mounts.yml", "Unmount the former mounts"): MOUNTED,
     ("roles/nas/tasks/retire_mounts.yml", "Ask for the names of the former automounts"): MOUNTED,
