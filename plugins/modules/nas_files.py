@@ -185,6 +185,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.gpustead.cluster.plugins.module_utils.as_account import Identity
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError, Refusal
 from ansible_collections.gpustead.cluster.plugins.module_utils.nas import nas_files as nas
+from ansible_collections.gpustead.cluster.plugins.module_utils.nas.nas_files_apply import apply_all, check_root
 from ansible_collections.gpustead.cluster.plugins.module_utils.terminal import shown
 
 ENTRY = {
@@ -229,8 +230,8 @@ def main() -> None:
         entries = [nas.parse(raw) for raw in module.params["entries"]]
         if os.path.ismount(root) or not module.params["require_mount"]:
             if module.params["check_root"]:
-                refused += nas.check_root(root, Identity(**ids), module.params["timeout"])
-            changes = nas.apply_all(
+                refused += check_root(root, Identity(**ids), module.params["timeout"])
+            changes = apply_all(
                 root,
                 entries,
                 module.check_mode,

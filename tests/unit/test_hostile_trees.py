@@ -27,7 +27,7 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.authoriz
 from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.host_accounts import Renumbering
 from ansible_collections.gpustead.cluster.plugins.module_utils.as_account import Identity
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
-from ansible_collections.gpustead.cluster.plugins.module_utils.nas import nas_files, node_records
+from ansible_collections.gpustead.cluster.plugins.module_utils.nas import nas_files, nas_files_apply, node_records
 from ansible_collections.gpustead.cluster.plugins.module_utils.receipts import probes
 from ansible_collections.gpustead.cluster.plugins.module_utils.workspaces import binds, local_place
 from ansible_collections.gpustead.cluster.tests.unit.hostile_trees import (
@@ -84,7 +84,7 @@ REMOVED = [
 
 def make(entries: list[nas_files.Entry]) -> Callable[[Path], object]:
     """All entries, also after one was refused."""
-    return lambda top: nas_files.apply_all(str(top), entries, False, 10, refused=[], trusted=(SERVICE,))
+    return lambda top: nas_files_apply.apply_all(str(top), entries, False, 10, refused=[], trusted=(SERVICE,))
 
 
 def replace(top: Path) -> None:

@@ -17,7 +17,8 @@ from pathlib import Path
 from ansible_collections.gpustead.cluster.plugins.module_utils import as_account
 from ansible_collections.gpustead.cluster.plugins.module_utils.as_account import Identity
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
-from ansible_collections.gpustead.cluster.plugins.module_utils.nas.nas_files import Entry, apply_all, how_to_move_away
+from ansible_collections.gpustead.cluster.plugins.module_utils.nas.nas_files import Entry, how_to_move_away
+from ansible_collections.gpustead.cluster.plugins.module_utils.nas.nas_files_apply import apply_all
 from ansible_collections.gpustead.cluster.plugins.module_utils.run import Run
 
 SIZE = 1 << 14
