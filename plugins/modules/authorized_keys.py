@@ -56,7 +56,7 @@ options:
         type: bool
         default: false
   keep_going:
-    description: Settle all accounts that can be, and tell in RV(refused) of the others, instead of failing.
+    description: Change all accounts that can be, and name the others in RV(refused), instead of failing.
     type: bool
     default: false
   state:
@@ -127,7 +127,8 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.gpustead.cluster.plugins.module_utils.accounts import authorized_keys as keys
 from ansible_collections.gpustead.cluster.plugins.module_utils.accounts import keys_trial
-from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.host_accounts import login_uid
+from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.authorized_keys_file import apply_as_account
+from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.observe_accounts import login_uid
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError, Refusal
 
 ACCOUNT = {
@@ -146,9 +147,9 @@ ARGUMENTS = {
 }
 
 
-def wished(account: dict[str, Any], groups: str) -> keys.Wish:
+def desired_keys(account: dict[str, Any], groups: str) -> keys.DesiredKeys:
     name = account["name"]
-    return keys.Wish(
+    return keys.DesiredKeys(
         **{part: account[part] for part in ("name", "uid", "gid", "home", "exclusive")},
         keys=tuple(dict.fromkeys(keys.check(name, line) for line in account["keys"])),
         former=tuple(account["former"]),
@@ -170,16 +171,16 @@ def main() -> None:
 
     for account in module.params["accounts"]:
         try:
-            wish = wished(account, groups)
-            if module.params["state"] == "proved" and wish.uid == login:
-                taken_back = not keys_trial.prove(run, wish)
-            elif module.params["state"] == "asked" and wish.uid == login:
-                taken_back = keys_trial.is_over(run, wish)
-            elif module.params["state"] == "present" and wish.uid == login and not module.check_mode:
-                outcomes[wish.name] = keys_trial.settle(run, wish)
-                on_trial += [wish.name] if keys_trial.is_armed(run, wish) else []
+            desired = desired_keys(account, groups)
+            if module.params["state"] == "proved" and desired.uid == login:
+                taken_back = not keys_trial.prove(run, desired)
+            elif module.params["state"] == "asked" and desired.uid == login:
+                taken_back = keys_trial.is_over(run, desired)
+            elif module.params["state"] == "present" and desired.uid == login and not module.check_mode:
+                outcomes[desired.name] = keys_trial.apply(run, desired)
+                on_trial += [desired.name] if keys_trial.is_armed(run, desired) else []
             elif module.params["state"] == "present":
-                outcomes[wish.name] = keys.settle_as_account(wish, module.check_mode)
+                outcomes[desired.name] = apply_as_account(desired, module.check_mode)
         except GpusteadError as error:
             if not module.params["keep_going"]:
                 module.fail_json(msg=str(error))

@@ -105,7 +105,7 @@ from pathlib import Path
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError, of_system
 from ansible_collections.gpustead.cluster.plugins.module_utils.mesh.mesh_certificate import (
-    Wanted,
+    DesiredCertificate,
     ensure_authority,
     parse_certificate,
     reason_to_sign,
@@ -136,7 +136,7 @@ def converge(module: AnsibleModule, run: Run, work: Path) -> dict[str, object]:
         return result
     if not (authority and params["public_key"]):  # check mode only: the plan ends here
         return {**result, "changed": True, "certificate": "", "reason": "there is none"}
-    wanted = Wanted(
+    desired = DesiredCertificate(
         params["public_key"],
         authority,
         params["key_id"],
@@ -144,9 +144,9 @@ def converge(module: AnsibleModule, run: Run, work: Path) -> dict[str, object]:
         params["days"],
         params["renew_days"],
     )
-    reason = reason_to_sign(parse_certificate(params["certificate"]), wanted, time.time())
+    reason = reason_to_sign(parse_certificate(params["certificate"]), desired, time.time())
     if reason:
-        certificate = "" if module.check_mode else sign(run, key, wanted, work)
+        certificate = "" if module.check_mode else sign(run, key, desired, work)
         result.update(changed=True, certificate=certificate, reason=reason)
     return result
 

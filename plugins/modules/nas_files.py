@@ -33,7 +33,7 @@ options:
     default: 60
   keep_going:
     description:
-      - Settle all entries and tell in RV(refused) which could not be, instead of failing with the first. What lies
+      - Make all entries that can be, and name the others in RV(refused), instead of failing with the first. What lies
         below a refused entry is refused with it.
     type: bool
     default: false
@@ -53,7 +53,7 @@ options:
         required: true
   check_root:
     description:
-      - With O(keep_going), tell in RV(refused) of a root of the share in which others than root and O(layout_owner) may
+      - With O(keep_going), name in RV(refused) a root of the share in which others than root and O(layout_owner) may
         rename what lies there.
     type: bool
     default: false
@@ -185,6 +185,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.gpustead.cluster.plugins.module_utils.as_account import Identity
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError, Refusal
 from ansible_collections.gpustead.cluster.plugins.module_utils.nas import nas_files as nas
+from ansible_collections.gpustead.cluster.plugins.module_utils.nas.nas_files_apply import apply_all, check_root
 from ansible_collections.gpustead.cluster.plugins.module_utils.terminal import shown
 
 ENTRY = {
@@ -229,8 +230,8 @@ def main() -> None:
         entries = [nas.parse(raw) for raw in module.params["entries"]]
         if os.path.ismount(root) or not module.params["require_mount"]:
             if module.params["check_root"]:
-                refused += nas.judge_root(root, Identity(**ids), module.params["timeout"])
-            changes = nas.settle_all(
+                refused += check_root(root, Identity(**ids), module.params["timeout"])
+            changes = apply_all(
                 root,
                 entries,
                 module.check_mode,

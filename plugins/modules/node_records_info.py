@@ -94,7 +94,7 @@ from dataclasses import asdict
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.gpustead.cluster.plugins.module_utils.as_account import Identity
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
-from ansible_collections.gpustead.cluster.plugins.module_utils.nas.node_records import read_board
+from ansible_collections.gpustead.cluster.plugins.module_utils.nas.node_records import read_records
 
 
 def main() -> None:
@@ -110,7 +110,7 @@ def main() -> None:
     )
     asked = module.params
     try:
-        board = read_board(
+        found = read_records(
             asked["root"],
             Identity(asked["uid"], asked["gid"]),
             directory=asked["dir"],
@@ -121,8 +121,8 @@ def main() -> None:
         module.fail_json(msg=str(error))
     module.exit_json(
         changed=False,
-        records={host: asdict(record) for host, record in board.records.items()},
-        damaged=[{"file": name, "reason": reason} for name, reason in board.damaged],
+        records={host: asdict(record) for host, record in found.records.items()},
+        damaged=[{"file": name, "reason": reason} for name, reason in found.damaged],
     )
 
 

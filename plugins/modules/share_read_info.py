@@ -56,7 +56,7 @@ EXAMPLES = r"""
     path: .cluster/images.json
     uid: 941
     gid: 941
-  register: board
+  register: announced
 """
 
 RETURN = r"""

@@ -82,7 +82,7 @@ options:
         in O(absent_system), for the one as which Ansible logs in, and for a name in O(users). Accounts of a directory
         service stay, with a warning.
       - With O(keep_going), one with running processes is locked at once instead (password, expiry, shell, supplementary
-        groups, services without a login), its authorized_keys are put aside in its C(~/.ssh), what still runs is told,
+        groups, services without a login), its authorized_keys are renamed in its C(~/.ssh), what still runs is named,
         and a later run removes it. Declared again, it is unlocked. Nothing is killed.
     type: list
     elements: str
@@ -94,7 +94,7 @@ options:
     default: []
   keep_going:
     description:
-      - Settle all accounts that can be, and tell in RV(refused) of the others, instead of failing with the first and
+      - Change all accounts that can be, and name the others in RV(refused), instead of failing with the first and
         changing nothing. Still no account is changed before the plans of all of them stand.
     type: bool
     default: false
@@ -187,8 +187,10 @@ from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.gpustead.cluster.plugins.module_utils.accounts import removal as accounts_leave
 from ansible_collections.gpustead.cluster.plugins.module_utils.accounts import uid_match as accounts
+from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.apply_accounts import apply, remove
+from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.observe_accounts import observe
+from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.removal import plan_removals, removable
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError, Refusal, of_system
 
 USER = {
@@ -216,7 +218,7 @@ ARGUMENTS = {
 }
 
 
-def declared(user: dict[str, Any], roots: list[str]) -> accounts.Wish:
+def desired_account(user: dict[str, Any], roots: list[str]) -> accounts.DesiredAccount:
     uid, gid = user["uid"], user["gid"]
     path = Path(user["path"]) if user["path"] else None
     if path and os.path.lexists(path):
@@ -228,7 +230,9 @@ def declared(user: dict[str, Any], roots: list[str]) -> accounts.Wish:
     given = {name: user[name] for name in ("name", "home", "shell", "comment", "system", "password_hash", "hold")}
     group, groups = user["group"] or user["name"], tuple(user["groups"])
     chosen = tuple(roots if user["roots"] is None else user["roots"])
-    return accounts.Wish(uid=uid, gid=uid if gid is None else gid, group=group, groups=groups, roots=chosen, **given)
+    return accounts.DesiredAccount(
+        uid=uid, gid=uid if gid is None else gid, group=group, groups=groups, roots=chosen, **given
+    )
 
 
 def main() -> None:
@@ -247,15 +251,15 @@ def main() -> None:
     refused = refusals if module.params["keep_going"] else None
     absent: list[str] = module.params["absent"]
     try:
-        wishes = [declared(user, module.params["roots"]) for user in module.params["users"]]
-        host = accounts.observe(run, wishes, state_dir, absent=absent)
-        gone = accounts.plan_removals(host, absent, wishes, module.params["absent_system"], refused)
-        changes = accounts.plan(host, wishes, refused)
+        declared = [desired_account(user, module.params["roots"]) for user in module.params["users"]]
+        host = observe(run, declared, state_dir, absent=absent)
+        gone = removable(host, absent, [one.name for one in declared], module.params["absent_system"], refused)
+        changes = accounts.plan(host, declared, refused)
         if module.check_mode:
-            left = accounts_leave.foresee(host, gone, refused)
+            removals = plan_removals(host, gone, refused)
         else:
-            left = accounts_leave.leave(run, host, gone, state_dir, refused)
-            changes = accounts.apply(run, changes, state_dir, refused)
+            removals = remove(run, host, gone, state_dir, refused)
+            changes = apply(run, changes, state_dir, refused)
     except GpusteadError as error:
         module.fail_json(msg=str(error))
     except OSError as error:
@@ -263,11 +267,11 @@ def main() -> None:
     for account in host.remote_accounts:
         if account.name in absent:
             module.warn(f"account '{account.name}' in absent is of the directory service and stays: remove it there.")
-    texts = [one.texts() for one in left if one.changed] + [change.texts() for change in changes if change.changed]
+    texts = [one.texts() for one in removals if one.changed] + [change.texts() for change in changes if change.changed]
     module.exit_json(
         changed=bool(texts),
         refused=[asdict(one) for one in refusals],
-        removed=[one.account.name for one in left if one.removed],
+        removed=[one.account.name for one in removals if one.removed],
         users=[
             {
                 **{name: getattr(change.after, name) for name in ("name", "uid", "gid", "home")},

@@ -33,20 +33,22 @@ def all_of(why: str, *functions: str) -> dict[str, str]:
 
 ALLOWED: dict[str, dict[str, str]] = {
     "filter/preflight_problems.py": {"preflight_problems": CONTROLLER},
-    "module_utils/accounts/uid_match.py": {"_apply_core": OURS, **all_of(SYSTEM, "observe", "refuse_lockout")},
+    "module_utils/accounts/apply_accounts.py": {
+        **all_of(OURS, "_apply_core", "remove", "write_whole"),
+        "_lock": SYSTEM,
+    },
+    "module_utils/accounts/observe_accounts.py": {
+        **all_of(SYSTEM, "login_uid", "observe", "read_processes"),
+        **all_of(OURS, "read_journal", "read_record"),
+    },
     "module_utils/accounts/ownership.py": {
         **all_of(DESCRIPTOR, "_Walk._again", "_Walk._enter", "_Walk._entry", "_Walk._open", "keep_own_bits", "rechown"),
         "mount_of": SYSTEM,
     },
-    "module_utils/accounts/host_accounts.py": {
-        **all_of(SYSTEM, "login_uid", "read_processes"),
-        **all_of(OURS, "read_journal", "write_whole"),
-    },
-    "module_utils/accounts/removal.py": {**all_of(OURS, "leave", "read_record"), "_lock": SYSTEM},
     "module_utils/as_account.py": {"become": SYSTEM, **all_of(LIBRARY, "open_beneath", "parent", "put")},
-    "module_utils/accounts/authorized_keys.py": {
-        **all_of(WORK, "_free", "_settle_in", "forget", "is_kept", "put_aside", "take_back"),
-        **all_of(DESCRIPTOR, "_lead", "_step", "way_to"),
+    "module_utils/accounts/authorized_keys_file.py": {
+        **all_of(WORK, "_apply_in", "_free", "forget", "is_kept", "retire", "take_back"),
+        **all_of(DESCRIPTOR, "_open_way", "_step", "refuse_insecure_way"),
     },
     "module_utils/workspaces/binds.py": {
         **all_of(DESCRIPTOR, "_step", "open_place"),
@@ -61,15 +63,15 @@ ALLOWED: dict[str, dict[str, str]] = {
     "module_utils/gpus/gpu_info.py": {"_read": SYSTEM},
     "module_utils/images/image_builder.py": {"_write_bake": PRIVATE},
     "module_utils/images/image_stack.py": all_of(BUILDER, "_check_sources", "digest_of_tree", "dockerfile"),
-    "module_utils/accounts/keys_trial.py": {"settle": "run by systemd as the account"},
+    "module_utils/accounts/keys_trial.py": {"apply": "run by systemd as the account"},
     "module_utils/files/leftovers.py": all_of(SYSTEM, "_entries", "remove"),
     "module_utils/workspaces/local_place.py": {
         **all_of(WORK, "_make_inner", "_take"),
         **all_of(OURS, "_copy", "_described", "_make_place", "_present", "_put", "forget_others", "make_top"),
     },
     "module_utils/mesh/mesh_user_key.py": {"generate": PRIVATE},
-    "module_utils/nas/nas_files.py": all_of(
-        WORK, "_held", "_look", "_make_directories", "_names_of_a_file", "finish", "judge_root", "make"
+    "module_utils/nas/nas_files_apply.py": all_of(
+        WORK, "_held", "_look", "_make_directories", "_names_of_a_file", "finish", "check_root", "make"
     ),
     "module_utils/nas/nas_mountpoint.py": all_of(MOUNTPOINT, "Mountpoint.observe", "Mountpoint.protect"),
     "module_utils/nas/node_records.py": {"_names": WORK},
@@ -124,7 +126,9 @@ ALLOWED: dict[str, dict[str, str]] = {
     "modules/ufw_enabled.py": {"read": SYSTEM},
     "modules/ufw_live.py": {"read": SYSTEM},
     "modules/ufw_rules.py": {"read": SYSTEM},
-    "modules/uid_match.py": {"declared": "the owner of a name alone, which the site declares; nothing is opened"},
+    "modules/uid_match.py": {
+        "desired_account": "the owner of a name alone, which the site declares; nothing is opened"
+    },
     "plugin_utils/receipt_exchange.py": {"library": CONTROLLER},
     "plugin_utils/receipt_inputs.py": all_of(
         CONTROLLER, "-", "collection_version", "file_digest", "plugins_digest", "read_role", "site_roles"
@@ -132,7 +136,7 @@ ALLOWED: dict[str, dict[str, str]] = {
 }
 # Work that other modules hand over.
 HANDED: dict[str, set[str]] = {
-    "module_utils/accounts/authorized_keys.py": {"forget", "is_kept", "keep", "put_aside", "take_back"},
+    "module_utils/accounts/authorized_keys_file.py": {"forget", "is_kept", "keep", "retire", "take_back"},
 }
 FILES = sorted(str(path.relative_to(ROOT / "plugins")) for path in (ROOT / "plugins").rglob("*.py"))
 

@@ -31,11 +31,12 @@ SCOPES = scopes(ROLES, PLAYBOOKS)
 
 # Our modules that are given foreign paths, or what lay at such: each goes through the library as_account.
 OURS = {
+    "authorized_keys": "each file as its account",
     "binds": "opened without a link, and what was opened is mounted",
     "local_place": "in a directory that only root enters; what lies in an account's, and in its home, as the account",
     "mesh_user_key": "as its owner",
     "nas_files": "as the owner of each entry",
-    "node_records_info": "as the account that owns the board",
+    "node_records_info": "as the account that owns the records",
     "node_verify": "each file as who may read it",
     "share_read_info": "as the account that is named",
     "uid_match": "through descriptors alone, each id from the descriptor that it is given to",
@@ -44,17 +45,22 @@ OURS = {
 # Tasks that root does by path all the same: where no directory on the way, nor the last name, is anybody's but root's.
 MOUNTED = "a mountpoint: its name lies in directories of root's, and what is mounted there is not looked into"
 EXPORT = "the top of the export, on the NAS itself: its name lies in a directory of root's"
+OWN = "the role's own files in /etc: no plan takes back others"
+VOLUME = "no path: the name and the options of a volume"
 BY_ROOT: dict[tuple[str, str], str] = {
     ("roles/nas/tasks/client.yml", "Protect the bare mountpoints"): MOUNTED,
-    ("roles/nas/tasks/client.yml", "Mount"): MOUNTED,
-    ("roles/nas/tasks/client.yml", "Let write again what somebody has mounted anew to be read alone"): MOUNTED,
-    ("roles/nas/tasks/retire_mounts.yml", "Unmount"): MOUNTED,
-    ("roles/nas/tasks/retire_mounts.yml", "Ask what their automounts are called"): MOUNTED,
-    ("roles/nas/tasks/retire_mounts.yml", "Take them out of fstab"): MOUNTED,
-    ("roles/nas/tasks/server_glusterfs.yml", "Make the folder of the brick"): EXPORT,
-    ("roles/nas/tasks/server_glusterfs.yml", "Make the brick"): EXPORT,
+    ("roles/nas/tasks/client.yml", "Mount the shares"): MOUNTED,
+    ("roles/nas/tasks/client.yml", "Remount the shares that became read-only"): MOUNTED,
+    ("roles/nas/tasks/retire.yml", "Remove the files no longer declared"): OWN,
+    ("roles/nas/tasks/retire_mounts.yml", "Unmount the former mounts"): MOUNTED,
+    ("roles/nas/tasks/retire_mounts.yml", "Ask for the names of the former automounts"): MOUNTED,
+    ("roles/nas/tasks/retire_mounts.yml", "Remove the former mounts from fstab"): MOUNTED,
+    ("roles/nas/tasks/retire_volumes.yml", "Read the state of the former volumes"): VOLUME,
+    ("roles/nas/tasks/server_glusterfs.yml", "Create the directory of the brick"): EXPORT,
+    ("roles/nas/tasks/server_glusterfs.yml", "Create the brick"): EXPORT,
     ("roles/nas/tasks/server_glusterfs_volume.yml", "Create the volume"): EXPORT,
-    ("roles/nas/tasks/server_nfs4.yml", "Make the exported directory"): EXPORT,
+    ("roles/nas/tasks/server_glusterfs_volume.yml", "Set the options of the volume"): VOLUME,
+    ("roles/nas/tasks/server_nfs4.yml", "Create the exported directory"): EXPORT,
 }
 
 # Programs that a task runs in a container: what they print is not capped.
@@ -124,11 +130,14 @@ def made_of(scope: Scope, text: str) -> list[str]:
     return found
 
 
-# What root looks at itself, though its path says somebody else's: through no link, and not below it.
+# What root looks at itself, though its path says somebody else's: through no link, and not below it; and what a plan
+# gives with its owner.
 NAMED = "type, mode and owner of names that lie in directories that only root enters; copies that are root's"
+OF_OWNERS = "each has `as`: tests/unit/accounts/test_accounts_plan.py"
 SEEN_BY_ROOT = {
-    ("nas", "{{ nas_server_export_path }}"): EXPORT,
-    ("nas", "{{ nas_server_export_path | dirname }}"): EXPORT,
+    ("accounts", "{{ __accounts_plan.receipt.lines }}"): OF_OWNERS,
+    ("accounts", "{{ __accounts_plan.receipt.file if __accounts_vouches_for_share else [] }}"): OF_OWNERS,
+    ("nas", "{{ __nas_plan.receipt.file }}"): EXPORT,
     ("workspace", "{{ __workspace_plan.receipt.file }}"): NAMED,
     ("workspace", "{{ __workspace_plan.receipt.tree }}"): NAMED,
 }

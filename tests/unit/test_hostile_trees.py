@@ -21,11 +21,13 @@ from typing import Any
 
 import pytest
 from ansible_collections.gpustead.cluster.plugins.module_utils import as_account
-from ansible_collections.gpustead.cluster.plugins.module_utils.accounts import authorized_keys
+from ansible_collections.gpustead.cluster.plugins.module_utils.accounts import authorized_keys_file
 from ansible_collections.gpustead.cluster.plugins.module_utils.accounts import ownership as accounts_files
+from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.authorized_keys import DesiredKeys
+from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.host_accounts import Renumbering
 from ansible_collections.gpustead.cluster.plugins.module_utils.as_account import Identity
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
-from ansible_collections.gpustead.cluster.plugins.module_utils.nas import nas_files, node_records
+from ansible_collections.gpustead.cluster.plugins.module_utils.nas import nas_files, nas_files_apply, node_records
 from ansible_collections.gpustead.cluster.plugins.module_utils.receipts import probes
 from ansible_collections.gpustead.cluster.plugins.module_utils.workspaces import binds, local_place
 from ansible_collections.gpustead.cluster.tests.unit.hostile_trees import (
@@ -54,12 +56,12 @@ SHARE = Names(
     ("users/ada/token", "users/ada/link", ".cluster/images.json"),
     (SERVICE, SERVICE, SERVICE, ADA, 0),
 )
-BOARD = Names(
+RECORDS = Names(
     (".cluster", ".cluster/nodes"), (".cluster/nodes/a.json", ".cluster/nodes/b.json", ".cluster/nodes/.c.json")
 )
 PLACE = Names(("cache", "vscode-server"), ("cache/file", "cache", "vscode-server"))
 
-MOVE = accounts_files.Move("ada", (ADA,), (ADA,), ADAS_NEXT, ADAS_NEXT, True, "/home/ada", ("/home",))
+RENUMBERING = Renumbering("ada", (ADA,), (ADA,), ADAS_NEXT, ADAS_NEXT, True, "/home/ada", ("/home",))
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ1fyk4lzHXzWnMPJLmtlhkbCbzFYVBbCYyUS3mTWfBm ada@laptop"
 
 
@@ -67,22 +69,22 @@ def entry(path: str, state: str, owner: int = ADA, mode: str = "0640", **more: A
     return nas_files.parse({"path": path, "state": state, "owner": owner, "group": owner, "mode": mode, **more})
 
 
-SETTLED = [
+MADE = [
     entry("users", "directory", SERVICE, "0755"),
     entry("users/ada", "directory", mode="0700", through=SERVICE),
     entry("users/ada/token", "file", generate=32, mode="0600"),
     entry(".cluster/images.json", "file", SERVICE, content="new\n"),
 ]
-LEFT = [
+REMOVED = [
     entry(".cluster/images.json", "existing", SERVICE, "0600", former=[ADA]),
     entry("users/ada/link", "link", target="/local/x", mode=""),
     entry("users/ada/token", "absent"),
 ]
 
 
-def settle(entries: list[nas_files.Entry]) -> Callable[[Path], object]:
+def make(entries: list[nas_files.Entry]) -> Callable[[Path], object]:
     """All entries, also after one was refused."""
-    return lambda top: nas_files.settle_all(str(top), entries, False, 10, refused=[], trusted=(SERVICE,))
+    return lambda top: nas_files_apply.apply_all(str(top), entries, False, 10, refused=[], trusted=(SERVICE,))
 
 
 def replace(top: Path) -> None:
@@ -95,12 +97,12 @@ def replace(top: Path) -> None:
 
 
 def authorize(top: Path) -> object:
-    wish = authorized_keys.Wish("ada", ADA, ADA, str(top), keys=(KEY,), exclusive=len(top.name) % 2 == 0)
-    return authorized_keys.settle_as_account(wish, False)
+    desired = DesiredKeys("ada", ADA, ADA, str(top), keys=(KEY,), exclusive=len(top.name) % 2 == 0)
+    return authorized_keys_file.apply_as_account(desired, False)
 
 
 def retire(top: Path) -> object:
-    return authorized_keys.put_aside_as_account(authorized_keys.Wish("ada", ADA, ADA, str(top)))
+    return authorized_keys_file.retire_as_account(DesiredKeys("ada", ADA, ADA, str(top)))
 
 
 def take_in(top: Path) -> object:
@@ -152,18 +154,20 @@ class Target:
 
 
 TARGETS = [
-    Target("renumbers a home", HOME, lambda top: accounts_files.rechown(str(top), MOVE), 0.16),
-    Target("renumbers the home of who attacks", OWN, lambda top: accounts_files.rechown(str(top), MOVE), 0.16, ADA),
+    Target("renumbers a home", HOME, lambda top: accounts_files.rechown(str(top), RENUMBERING), 0.16),
+    Target(
+        "renumbers the home of who attacks", OWN, lambda top: accounts_files.rechown(str(top), RENUMBERING), 0.16, ADA
+    ),
     Target("authorizes keys", HOME, authorize, 0.08),
     Target("authorizes keys of who attacks", OWN, authorize, 0.08, ADA),
     Target("takes keys away", OWN, retire, 0.05, ADA),
     Target("reads a file", HOME, lambda top: as_account.read(str(top), "a/b/file", WHO, owner=ADA, timeout=10), 0.06),
     Target("reads JSON", SHARE, lambda top: as_account.read_json(str(top), ".cluster/images.json", WHO), 0.04),
     Target("replaces a file", HOME, replace, 0.05),
-    Target("makes files on the share", SHARE, settle(SETTLED), 0.06),
-    Target("makes files where their owner attacks", SHARE, settle(SETTLED), 0.04, ADA),
-    Target("takes away from the share", SHARE, settle(LEFT), 0.04),
-    Target("reads the board", BOARD, lambda top: node_records.read_board(str(top), WHO, timeout=10), 0.04),
+    Target("makes files on the share", SHARE, make(MADE), 0.06),
+    Target("makes files where their owner attacks", SHARE, make(MADE), 0.04, ADA),
+    Target("takes away from the share", SHARE, make(REMOVED), 0.04),
+    Target("reads the records", RECORDS, lambda top: node_records.read_records(str(top), WHO, timeout=10), 0.04),
     Target("copies settings", OWN, take_in, 0.04, ADA),
     Target("makes places on the node", PLACE, keep_a_place, 0.04),
     Target("opens what containers bind", SHARE, open_for_a_container, 0.03),

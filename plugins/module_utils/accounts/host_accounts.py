@@ -1,29 +1,17 @@
 # Copyright: gpustead developers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""The accounts of a host as they are: its files, what else it knows, and what runs."""
+"""The accounts of a host as they are: what is observed of them, as values, and what files of the system say in text."""
 
 from __future__ import annotations
 
-import json
-import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from pathlib import Path
 
-from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.ownership import Move
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
-from ansible_collections.gpustead.cluster.plugins.module_utils.run import TIMED_OUT
-from ansible_collections.gpustead.cluster.plugins.module_utils.run import RunWith as Run
 from ansible_collections.gpustead.cluster.plugins.module_utils.terminal import shown
 
-# One file for each account whose services run without a login.
-LINGER = "/var/lib/systemd/linger"
-
-SSHD = ("sshd", "sshd-session")
-
-
-class Silent(GpusteadError):
-    """A directory service does not answer."""
+# Below it are the accounts of the system.
+FIRST_USER_ID = 1000
 
 
 @dataclass(frozen=True)
@@ -60,7 +48,7 @@ class Process:
 
 
 @dataclass(frozen=True)
-class Before:
+class StateBeforeLock:
     """How an account was before it was locked.
 
     Attributes:
@@ -79,6 +67,32 @@ class Before:
 
 
 @dataclass(frozen=True)
+class Renumbering:
+    """A renumbering: which files change to which ids. This is what the journal holds."""
+
+    name: str
+    old_uids: tuple[int, ...]
+    old_gids: tuple[int, ...]
+    uid: int
+    gid: int
+    whole_group: bool
+    home: str
+    roots: tuple[str, ...]
+
+    def text(self) -> str:
+        """In words, for a diff."""
+        old = ",".join(map(str, self.old_uids)) or self.uid
+        groups = ",".join(map(str, self.old_gids)) or self.gid
+        return f"files of {old}:{groups} below {' '.join(self.roots)}: {self.uid}:{self.gid}"
+
+    def ids(self, uid: int, gid: int) -> tuple[int, int]:
+        """The ids that a file with these ids gets."""
+        owned = uid in self.old_uids or uid == self.uid
+        regroup = gid in self.old_gids and (owned or self.whole_group)
+        return (self.uid if uid in self.old_uids else uid, self.gid if regroup else gid)
+
+
+@dataclass(frozen=True)
 class Host:
     """What was observed.
 
@@ -90,9 +104,10 @@ class Host:
         journals: renumberings that did not come to their end, by account.
         lingering: accounts whose services run without a login.
         login: uid as which Ansible logged in; None where that cannot be told.
-        silent: accounts about which the directory service did not answer.
+        unanswered: accounts about which the directory service did not answer.
         locked: how accounts were that were to go and are declared again.
-        loose: why no home can be made for an account: others can change the way to it.
+        insecure_homes: why no home can be made for an account: others can change the way to it.
+        missing_shells: declared shells that cannot be started.
     """
 
     accounts: tuple[Account, ...] = ()
@@ -101,13 +116,14 @@ class Host:
     remote_groups: tuple[Group, ...] = ()
     hashes: dict[str, str] = field(default_factory=dict, repr=False)
     processes: tuple[Process, ...] = ()
-    journals: dict[str, Move] = field(default_factory=dict)
+    journals: dict[str, Renumbering] = field(default_factory=dict)
     expiry: dict[str, str] = field(default_factory=dict)
     lingering: frozenset[str] = frozenset()
     login: int | None = None
-    silent: frozenset[str] = frozenset()
-    locked: dict[str, Before] = field(default_factory=dict)
-    loose: dict[str, GpusteadError] = field(default_factory=dict)
+    unanswered: frozenset[str] = frozenset()
+    locked: dict[str, StateBeforeLock] = field(default_factory=dict)
+    insecure_homes: dict[str, GpusteadError] = field(default_factory=dict)
+    missing_shells: frozenset[str] = frozenset()
 
     def account(self, name: str) -> Account | None:
         return next((account for account in self.accounts if account.name == name), None)
@@ -152,89 +168,20 @@ def parse_group(text: str) -> list[Group]:
     ]
 
 
-def read_processes(proc: Path) -> list[Process]:
-    """Reads /proc. A directory there may belong to root while its process does not: the status file tells."""
-    found = []
-    for path in sorted(proc.glob("[0-9]*/status")):
-        try:
-            lines = path.read_text(errors="replace").split("\n")
-        except OSError:
-            continue  # it has ended
-        status = dict(line.split(":", 1) for line in lines if ":" in line)
-        uids = tuple(sorted({int(uid) for uid in status.get("Uid", "").split()}))
-        found.append(Process(int(path.parent.name), shown(status.get("Name", "").strip(), 40), uids))
-    return found
-
-
-def read_journal(path: Path) -> Move:
-    """Reads what a run that was killed had begun."""
-    try:
-        raw = json.loads(path.read_text())
-        lists = {name: tuple(raw[name]) for name in ("old_uids", "old_gids", "roots")}
-        return Move(**{**raw, **lists})
-    except (ValueError, TypeError, KeyError) as error:
-        raise GpusteadError(
-            f"{path} cannot be read ({error})",
-            "the journal of a renumbering",
-            "Finish that renumbering by hand, then remove the file.",
-        ) from error
-
-
-def login_uid(proc: Path, pid: int) -> int | None:
-    """As whom the session in which a process runs was opened over SSH; None where it was not.
-
-    That is who owns the sshd nearest above it: sudo and su start below that one.
-    """
-    for _generation in range(100):
-        try:
-            lines = (proc / str(pid) / "status").read_text(errors="replace").split("\n")
-        except OSError:
-            return None
-        status = dict(line.split(":", 1) for line in lines if ":" in line)
-        if status.get("Name", "").strip() in SSHD:
-            return int(status["Uid"].split()[0])
-        pid = int(status.get("PPid", "0"))
-        if pid <= 1:
-            return None
-    return None
-
-
-def busy(processes: Iterable[Process], account: Account) -> str:
+def processes_of(account: Account, processes: Iterable[Process]) -> str:
     """What runs in an account's name, in words; empty where nothing does."""
     found = [process for process in processes if account.uid in process.uids]
     more = f" and {len(found) - 10} more" if len(found) > 10 else ""
     return ", ".join(f"{process.pid} {process.command}" for process in found[:10]) + more
 
 
-def getent(run: Run, database: str, keys: Iterable[str]) -> str:
-    """What all sources of the host know of these names and numbers."""
-    wanted = sorted(set(keys))
-    code, out, err = run(["getent", database, *wanted], "") if wanted else (0, "", "")
-    if code == TIMED_OUT:
-        what = f"the directory service does not answer getent {database} {' '.join(wanted)[:200]}"
-        raise Silent(what, "an answer", "See nsswitch.conf and what it names (SSSD, LDAP).")
-    if code not in {0, 2}:  # 2: some are not there
-        raise GpusteadError(f"getent {database} exited with {code} ({err.strip()})", "an answer", "See nsswitch.conf.")
-    return out
+def refuse_busy(host: Host, account: Account) -> None:
+    """A process would go on with the old ids, and make files with them."""
+    found = processes_of(account, host.processes)
+    if found:
+        remedy = f"End them ({how_to_end(account)}), then run again."
+        raise GpusteadError(f"account '{account.name}' has running processes ({found})", "none", remedy)
 
 
-def must(run: Run, argv: Sequence[str], data: str = "", fine: Sequence[int] = (0,)) -> None:
-    """Run a command; raises GpusteadError where it fails, with what it said."""
-    code, out, err = run(argv, data)
-    if code == TIMED_OUT:
-        what = f"{' '.join(argv)} did not end in time"
-        raise GpusteadError(what, "it to end", "See what it waits for: a directory service, a home that is away.")
-    if code not in fine:
-        said = shown(" ".join((err or out).split()))
-        raise GpusteadError(f"{' '.join(argv)} exited with {code} ({said})", "0", "Remove the cause and run again.")
-
-
-def write_whole(path: Path, text: str) -> None:
-    """On disk as a whole, or not at all; for root alone."""
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    fresh = path.with_suffix(".tmp")
-    with open(fresh, "w", opener=lambda name, flags: os.open(name, flags | os.O_NOFOLLOW, 0o600)) as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    fresh.replace(path)
+def how_to_end(account: Account) -> str:
+    return f"loginctl terminate-user {account.name}; those of a workspace end when it leaves workspace_instances"

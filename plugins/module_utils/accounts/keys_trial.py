@@ -7,7 +7,13 @@ What was there is kept beside them, and a timer puts it in its place again, as t
 
 from __future__ import annotations
 
-from ansible_collections.gpustead.cluster.plugins.module_utils.accounts import authorized_keys as keys
+from ansible_collections.gpustead.cluster.plugins.module_utils.accounts import authorized_keys_file as keys_file
+from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.authorized_keys import (
+    FILE,
+    FOLDER,
+    DesiredKeys,
+    Outcome,
+)
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
 from ansible_collections.gpustead.cluster.plugins.module_utils.run import Run
 
@@ -17,63 +23,63 @@ SECONDS = 45
 _ROUNDS = 50
 
 
-def unit(wish: keys.Wish) -> str:
-    return f"gpustead-keys-takeback-{wish.uid}"
+def unit(desired: DesiredKeys) -> str:
+    return f"gpustead-keys-takeback-{desired.uid}"
 
 
-def is_armed(run: Run, wish: keys.Wish) -> bool:
-    return run(["systemctl", "is-active", "--quiet", f"{unit(wish)}.timer"])[0] == 0
+def is_armed(run: Run, desired: DesiredKeys) -> bool:
+    return run(["systemctl", "is-active", "--quiet", f"{unit(desired)}.timer"])[0] == 0
 
 
-def settle(run: Run, wish: keys.Wish) -> keys.Outcome:
+def apply(run: Run, desired: DesiredKeys) -> Outcome:
     """Change the keys with what was there kept, and the time running.
 
     Raises:
         GpusteadError: they could not be changed; or no timer could be started, and nothing was.
     """
-    abandon(run, wish)
-    planned = keys.settle_as_account(wish, check_only=True)
+    abandon(run, desired)
+    planned = keys_file.apply_as_account(desired, check_only=True)
     if not planned.removed:  # who got in so far still gets in
-        return keys.settle_as_account(wish, check_only=False)
-    keys.as_the_account(keys.keep, wish)
-    folder = f"{wish.home.rstrip('/')}/{keys.FOLDER}"
-    timer = [f"--unit={unit(wish)}", f"--on-active={SECONDS}", "--timer-property=AccuracySec=1s"]
-    ids = [f"--uid={wish.uid}", f"--gid={wish.gid}"]
-    back = ["/bin/mv", "-f", "-T", "--", f"{folder}/{keys.FORMER}", f"{folder}/{keys.FILE}"]
+        return keys_file.apply_as_account(desired, check_only=False)
+    keys_file.as_the_account(keys_file.keep, desired)
+    folder = f"{desired.home.rstrip('/')}/{FOLDER}"
+    timer = [f"--unit={unit(desired)}", f"--on-active={SECONDS}", "--timer-property=AccuracySec=1s"]
+    ids = [f"--uid={desired.uid}", f"--gid={desired.gid}"]
+    back = ["/bin/mv", "-f", "-T", "--", f"{folder}/{keys_file.FORMER}", f"{folder}/{FILE}"]
     code, out, err = run(["systemd-run", "--quiet", *timer, *ids, *back])
     if code:
-        keys.as_the_account(keys.forget, wish)
-        what = f"no timer could be started to take the keys of '{wish.name}' back ({' '.join((err or out).split())})"
+        keys_file.as_the_account(keys_file.forget, desired)
+        what = f"no timer could be started to take the keys of '{desired.name}' back ({' '.join((err or out).split())})"
         raise GpusteadError(what, "systemd-run to work", "Nothing was changed: see systemctl status, then run again.")
     try:
-        return keys.settle_as_account(wish, check_only=False)
+        return keys_file.apply_as_account(desired, check_only=False)
     except GpusteadError:
-        abandon(run, wish)
+        abandon(run, desired)
         raise
 
 
-def abandon(run: Run, wish: keys.Wish) -> None:
+def abandon(run: Run, desired: DesiredKeys) -> None:
     """End a trial that nobody proved: what was there before it is there again."""
-    if is_armed(run, wish):
-        run(["systemctl", "stop", f"{unit(wish)}.timer"])
-        keys.as_the_account(keys.take_back, wish)
+    if is_armed(run, desired):
+        run(["systemctl", "stop", f"{unit(desired)}.timer"])
+        keys_file.as_the_account(keys_file.take_back, desired)
 
 
-def prove(run: Run, wish: keys.Wish) -> bool:
+def prove(run: Run, desired: DesiredKeys) -> bool:
     """End a trial well: what is there stays. False where it was taken back already."""
-    run(["systemctl", "stop", f"{unit(wish)}.timer"])
+    run(["systemctl", "stop", f"{unit(desired)}.timer"])
     # One that is at it must come to its end. It runs as the account, which may hold it up.
-    service = f"{unit(wish)}.service"
+    service = f"{unit(desired)}.service"
     for _ in range(_ROUNDS):
         if run(["systemctl", "is-active", "--quiet", service])[0] != 0:
             break
         run(["sleep", "0.2"])
     else:
         run(["systemctl", "kill", "--signal=SIGKILL", service])
-    stays: bool = keys.as_the_account(keys.forget, wish)
+    stays: bool = keys_file.as_the_account(keys_file.forget, desired)
     return stays
 
 
-def is_over(run: Run, wish: keys.Wish) -> bool:
+def is_over(run: Run, desired: DesiredKeys) -> bool:
     """Whether it was taken back."""
-    return not is_armed(run, wish) and not keys.as_the_account(keys.is_kept, wish)
+    return not is_armed(run, desired) and not keys_file.as_the_account(keys_file.is_kept, desired)

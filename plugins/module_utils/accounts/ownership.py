@@ -17,6 +17,7 @@ import stat
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.host_accounts import Renumbering
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
 from ansible_collections.gpustead.cluster.plugins.module_utils.terminal import shown
 
@@ -33,26 +34,6 @@ _PASSES = 20
 _GONE = (errno.ENOENT, errno.ESTALE, errno.ENOTDIR, errno.ELOOP)
 
 
-@dataclass(frozen=True)
-class Move:
-    """A renumbering: which files change to which ids. This is what the journal holds."""
-
-    name: str
-    old_uids: tuple[int, ...]
-    old_gids: tuple[int, ...]
-    uid: int
-    gid: int
-    whole_group: bool
-    home: str
-    roots: tuple[str, ...]
-
-    def ids(self, uid: int, gid: int) -> tuple[int, int]:
-        """The ids that a file with these ids gets."""
-        owned = uid in self.old_uids or uid == self.uid
-        regroup = gid in self.old_gids and (owned or self.whole_group)
-        return (self.uid if uid in self.old_uids else uid, self.gid if regroup else gid)
-
-
 @dataclass
 class _Level:
     """A directory on the way down: open, or closed (-1) and to be found again as what is above the next one."""
@@ -63,7 +44,7 @@ class _Level:
     below: list[str] = field(default_factory=list)
 
 
-def rechown(root: str, move: Move) -> None:
+def rechown(root: str, renumbering: Renumbering) -> None:
     """Give what lies below a directory to its new ids, on this mount alone and through no symbolic link.
 
     A directory that is not there is none of the account's. Raises GpusteadError where something cannot be changed, or
@@ -77,19 +58,19 @@ def rechown(root: str, move: Move) -> None:
         raise GpusteadError(f"root {root}: {error.strerror}", "a directory", "Correct roots.") from error
     try:
         for _pass in range(_PASSES):
-            if _Walk(root, os.open(".", _LIST, dir_fd=top), move).done():
+            if _Walk(root, os.open(".", _LIST, dir_fd=top), renumbering).done():
                 return
     finally:
         os.close(top)
-    what = f"directories below {root} are moved while the files of '{move.name}' are given to their new ids"
+    what = f"directories below {root} are moved while the files of '{renumbering.name}' are given to their new ids"
     raise GpusteadError(what, "nobody to change them", "See who does (lsof), end that, then run again.")
 
 
 class _Walk:
     """One pass through a tree; `top` is closed by it."""
 
-    def __init__(self, root: str, top: int, move: Move) -> None:
-        self.root, self.move = root, move
+    def __init__(self, root: str, top: int, renumbering: Renumbering) -> None:
+        self.root, self.renumbering = root, renumbering
         self.mount = mount_of(top)
         self.complete = True
         self.stack: list[_Level] = []
@@ -136,7 +117,7 @@ class _Walk:
         info = os.fstat(directory)
         level = _Level(name, directory, (info.st_dev, info.st_ino))
         self.stack.append(level)
-        self._settle(directory, info, "")
+        self._give(directory, info, "")
         try:
             with os.scandir(directory) as entries:
                 for entry in entries:
@@ -160,17 +141,17 @@ class _Walk:
             if stat.S_ISDIR(info.st_mode):  # it was something else when the directory was read
                 self.stack[-1].below.append(name)
             else:
-                self._settle(place, info, name)
+                self._give(place, info, name)
         finally:
             os.close(place)
 
-    def _settle(self, place: int, info: os.stat_result, name: str) -> None:
-        ids = self.move.ids(info.st_uid, info.st_gid)
+    def _give(self, place: int, info: os.stat_result, name: str) -> None:
+        ids = self.renumbering.ids(info.st_uid, info.st_gid)
         if ids == (info.st_uid, info.st_gid) or mount_of(place) != self.mount:
             return
         try:
             give(place, ids)
-            keep_own_bits(place, info, self.move)
+            keep_own_bits(place, info, self.renumbering)
         except OSError as error:
             raise self._failed(error, name) from error
 
@@ -206,7 +187,7 @@ class _Walk:
         names = [self.root, *(level.name for level in self.stack[1:]), *([name] if name else [])]
         path = shown("/".join(names), 200)
         remedy = "Remove the cause (an attribute such as immutable, a damaged file system), then run again."
-        owner = f"uid {self.move.uid} of '{self.move.name}'"
+        owner = f"uid {self.renumbering.uid} of '{self.renumbering.name}'"
         return GpusteadError(f"{path} cannot be given to {owner}: {error.strerror}", "it to be", remedy)
 
 
@@ -228,15 +209,15 @@ def give(place: int, ids: tuple[int, int]) -> None:
         raise OSError(code, os.strerror(code))
 
 
-def keep_own_bits(place: int, before: os.stat_result, move: Move) -> None:
+def keep_own_bits(place: int, before: os.stat_result, renumbering: Renumbering) -> None:
     """Put setuid and setgid back on a program that was the account's own before, under its old number.
 
     Never where somebody else may have written it meanwhile, for whom Linux would have taken the bits; and never a
     capability, which is root's and no account's.
     """
-    if not stat.S_ISREG(before.st_mode) or before.st_uid not in move.old_uids:
+    if not stat.S_ISREG(before.st_mode) or before.st_uid not in renumbering.old_uids:
         return
-    bits = before.st_mode & (stat.S_ISUID | (stat.S_ISGID if before.st_gid in move.old_gids else 0))
+    bits = before.st_mode & (stat.S_ISUID | (stat.S_ISGID if before.st_gid in renumbering.old_gids else 0))
     now = os.fstat(place)
     alone = now.st_nlink == 1 and not (now.st_mode | before.st_mode) & (stat.S_IWGRP | stat.S_IWOTH)
     same = (now.st_mtime_ns, now.st_size) == (before.st_mtime_ns, before.st_size)

@@ -30,7 +30,7 @@ class Certificate:
 
 
 @dataclass(frozen=True)
-class Wanted:
+class DesiredCertificate:
     public_key: str  # lines as in a .pub file
     authority: str
     key_id: str
@@ -114,23 +114,23 @@ def parse_certificate(line: str) -> Certificate | None:
     return Certificate(public_key, authority, kind, key_id, tuple(principals), valid_from, valid_until)
 
 
-def reason_to_sign(current: Certificate | None, wanted: Wanted, now: float) -> str:
-    """Why a new certificate is due; empty when the current one is what is wanted."""
+def reason_to_sign(current: Certificate | None, desired: DesiredCertificate, now: float) -> str:
+    """Why a new certificate is due; empty when the current one is what is desired."""
     if current is None:
         return "there is none"
-    key = _Reader(key_blob(wanted.public_key))
+    key = _Reader(key_blob(desired.public_key))
     key.string()  # its type
     left = current.valid_until - now
     faults = {
         "it is not a host certificate": current.kind != _HOST,
         "the host has another key": current.public_key != key.string(),
-        "another authority signed it": current.authority != key_blob(wanted.authority),
+        "another authority signed it": current.authority != key_blob(desired.authority),
         f"it is for {current.key_id} ({', '.join(current.principals)})": (
-            current.key_id != wanted.key_id or set(current.principals) != set(wanted.principals)
+            current.key_id != desired.key_id or set(current.principals) != set(desired.principals)
         ),
         "it is not valid yet": current.valid_from > now,
-        f"it ends in {max(0, int(left // DAY))} days": left < wanted.renew_days * DAY,
-        f"it is valid for more than {wanted.days} days": left > (wanted.days + 1) * DAY,
+        f"it ends in {max(0, int(left // DAY))} days": left < desired.renew_days * DAY,
+        f"it is valid for more than {desired.days} days": left > (desired.days + 1) * DAY,
     }
     return next((reason for reason, found in faults.items() if found), "")
 
@@ -169,13 +169,13 @@ def ensure_authority(run: Run, key: Path, passphrase: str, check_mode: bool) -> 
     return public.read_text().strip(), True
 
 
-def sign(run: Run, authority: Path, wanted: Wanted, work: Path) -> str:
+def sign(run: Run, authority: Path, desired: DesiredCertificate, work: Path) -> str:
     """Sign in the private directory `work` and return the certificate."""
     public = work / "host.pub"
-    public.write_text(wanted.public_key.strip() + "\n")
+    public.write_text(desired.public_key.strip() + "\n")
     # One hour back, for nodes whose clock is a little behind.
-    validity = ["-V", f"-1h:+{wanted.days}d"]
-    names = ["-I", wanted.key_id, "-n", ",".join(wanted.principals)]
+    validity = ["-V", f"-1h:+{desired.days}d"]
+    names = ["-I", desired.key_id, "-n", ",".join(desired.principals)]
     answer = run(["ssh-keygen", "-q", "-s", str(authority), "-h", *names, *validity, str(public)])
-    _must(answer, f"certificate of {wanted.key_id}", f"Look at {authority} and its passphrase.")
+    _must(answer, f"certificate of {desired.key_id}", f"Look at {authority} and its passphrase.")
     return (work / "host-cert.pub").read_text()

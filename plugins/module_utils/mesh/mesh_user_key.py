@@ -17,7 +17,8 @@ from pathlib import Path
 from ansible_collections.gpustead.cluster.plugins.module_utils import as_account
 from ansible_collections.gpustead.cluster.plugins.module_utils.as_account import Identity
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
-from ansible_collections.gpustead.cluster.plugins.module_utils.nas.nas_files import Entry, aside, settle_all
+from ansible_collections.gpustead.cluster.plugins.module_utils.nas.nas_files import Entry, how_to_move_away
+from ansible_collections.gpustead.cluster.plugins.module_utils.nas.nas_files_apply import apply_all
 from ansible_collections.gpustead.cluster.plugins.module_utils.run import Run
 
 SIZE = 1 << 14
@@ -71,7 +72,7 @@ def read(root: str, entry: Entry, layout: Identity, timeout: float = 30) -> str 
     try:
         return public_of(data.decode("ascii", "replace"), place)
     except GpusteadError as error:
-        remedy = f"{aside(place, layout.uid, layout.gid)}; the next run makes a new one."
+        remedy = f"{how_to_move_away(place, layout.uid, layout.gid)}; the next run makes a new one."
         raise GpusteadError(error.what, error.expected, remedy) from error
 
 
@@ -85,7 +86,7 @@ def generate(comment: str, run: Run) -> str:
         return path.read_text(encoding="ascii")
 
 
-def settle(root: str, entry: Entry, layout: Identity, comment: str, run: Run, *, check: bool) -> tuple[bool, str]:
+def ensure_key(root: str, entry: Entry, layout: Identity, comment: str, run: Run, *, check: bool) -> tuple[bool, str]:
     """Make the key where none is, and keep it to its owner; returns whether that is a change, and the public key.
 
     Args:
@@ -100,5 +101,5 @@ def settle(root: str, entry: Entry, layout: Identity, comment: str, run: Run, *,
     public = read(root, entry, layout)
     content = "" if public or check else generate(comment, run)
     wanted = Entry(**{**vars(entry), "state": "file", "content": content, "once": True, "secret": True})
-    (change,) = settle_all(root, [wanted], check, trusted=(layout.uid, layout.gid))
+    (change,) = apply_all(root, [wanted], check, trusted=(layout.uid, layout.gid))
     return change.changed, public or ("" if check else read(root, entry, layout) or "")

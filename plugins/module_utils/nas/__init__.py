@@ -1,3 +1,7 @@
 # Copyright: gpustead developers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""The share that all nodes mount: its mount point, its layout, and the nodes' records there."""
+"""The share that all nodes mount: its mount point, its layout, and the nodes' records there.
+
+Pure: nas_plan (what role nas wants), layout and nas_files (entries of the share, and what is to be done about them).
+What touches the host or the share: nas_files_apply, nas_mountpoint and node_records.
+"""

@@ -18,7 +18,7 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.terminal import s
 SCHEMA = 1
 # A record has some 300 bytes, and one of 16 GPUs 1,000.
 SIZE = 1 << 16
-# Names of a directory that are looked at, and records that are told of as damaged.
+# Names of a directory that are looked at, and records that are named as damaged.
 MOST_NAMES, MOST_DAMAGED = 5000, 100
 
 
@@ -34,7 +34,7 @@ class NodeRecord:
 
 
 @dataclass(frozen=True)
-class Board:
+class NodeRecords:
     """All records of a directory, and what there could not be read as one: (file name, reason)."""
 
     records: Mapping[str, NodeRecord]
@@ -86,7 +86,7 @@ def _short(value: object) -> str:
         return f"a {type(value).__name__}"
 
 
-def read_board(
+def read_records(
     root: str,
     who: Identity,
     *,
@@ -94,7 +94,7 @@ def read_board(
     hosts: Sequence[str] | None = None,
     owner: int | None = None,
     timeout: float = 60,
-) -> Board:
+) -> NodeRecords:
     """Read the records. One that is damaged never hides the others, nor a directory that is not there yet.
 
     Args:
@@ -126,7 +126,7 @@ def read_board(
     except PermissionError as error:
         what = f"{place} cannot be read by uid {who.uid} ({error.strerror})"
         raise GpusteadError(what, "it to be", "Give it mode 0755, as role accounts does.") from error
-    return Board(
+    return NodeRecords(
         {host: NodeRecord(**{**record, "gpus": tuple(record["gpus"])}) for host, record in records.items()},
         tuple((name, reason) for name, reason in damaged),
     )

@@ -43,7 +43,7 @@ def run_copy(copy: Path, lab: Lab, *args: str) -> subprocess.CompletedProcess[st
     ("file", "role", "follow"),
     [
         ("roles/ssh_mesh/templates/compose.yml.j2", "ssh_mesh", []),
-        ("roles/nas/tasks/check.yml", "nas", []),
+        ("roles/nas/tasks/docker.yml", "nas", []),
         ("roles/images/tasks/pull.yml", "images", ["workspace", "ssh_mesh"]),
     ],
 )

@@ -15,18 +15,19 @@ from typing import Any
 
 import pytest
 from ansible_collections.gpustead.cluster.plugins.module_utils.accounts import keys_trial
+from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.accounts_plan import plan as plan_accounts
 from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.authorized_keys import (
-    Wish,
+    DesiredKeys,
     check,
     compare,
-    files_of,
-    of_accounts,
     parse,
     plan,
-    put_aside_as_account,
-    settle_as_account,
     supplementary,
-    way_to,
+)
+from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.authorized_keys_file import (
+    apply_as_account,
+    refuse_insecure_way,
+    retire_as_account,
 )
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
 from ansible_collections.gpustead.cluster.plugins.module_utils.receipts.probes import Host, observe
@@ -36,7 +37,7 @@ UID, OTHER = 61001, 61002
 A, B, C = (
     f"ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI{letter * 43} {letter}@desk" for letter in "BCD"
 )  # each with another key
-WISH = Wish("ada", UID, UID, "/home/ada")
+KEYS = DesiredKeys("ada", UID, UID, "/home/ada")
 
 
 def without_comment(line: str) -> str:
@@ -76,9 +77,9 @@ PLANS: dict[str, tuple[str, list[str], list[str], bool, str]] = {
 @pytest.mark.parametrize("case", PLANS)
 def test_plan(case: str) -> None:
     before, keys, former, exclusive, after = PLANS[case]
-    wish = replace(WISH, keys=tuple(keys), former=tuple(former), exclusive=exclusive)
-    assert plan(before, wish) == after
-    assert plan(after, wish) == after
+    desired = replace(KEYS, keys=tuple(keys), former=tuple(former), exclusive=exclusive)
+    assert plan(before, desired) == after
+    assert plan(after, desired) == after
 
 
 @pytest.mark.parametrize(
@@ -106,7 +107,7 @@ def test_a_declared_line_keeps_its_options() -> None:
     assert parse(line) == parse(A) != parse(B)
 
 
-def test_what_goes_and_comes_is_told_by_line() -> None:
+def test_what_goes_and_comes_is_said_by_line() -> None:
     assert compare(f"{A}\n{A}\n{B}\n", f"{A}\n{C}\n") == ((A, B), (C,))
 
 
@@ -136,22 +137,22 @@ def seen(path: Path) -> tuple[int, int, str]:
     return status.st_uid, status.st_gid, f"{stat.S_IMODE(status.st_mode):04o}"
 
 
-def wanted(home: Path, **others: Any) -> Wish:
+def desired_keys(home: Path, **others: Any) -> DesiredKeys:
     values: dict[str, Any] = {"name": "ada", "uid": UID, "gid": UID, "home": str(home), "keys": (A,), **others}
-    return Wish(**values)
+    return DesiredKeys(**values)
 
 
 @ROOT_ONLY
 def test_a_file_is_made_as_its_account_and_once(home: Path) -> None:
-    wish = wanted(home)
-    assert settle_as_account(wish, check_only=True).added == (A,)
+    desired = desired_keys(home)
+    assert apply_as_account(desired, check_only=True).added == (A,)
     assert not (home / ".ssh").exists()
-    outcome = settle_as_account(wish, check_only=False)
+    outcome = apply_as_account(desired, check_only=False)
     assert outcome.changed
     assert (home / ".ssh/authorized_keys").read_text() == f"{A}\n"
     assert seen(home / ".ssh") == (UID, UID, "0700")
     assert seen(home / ".ssh/authorized_keys") == (UID, UID, "0600")
-    assert not settle_as_account(wish, check_only=False).changed
+    assert not apply_as_account(desired, check_only=False).changed
     assert os.listdir(home / ".ssh") == ["authorized_keys"]
 
 
@@ -159,11 +160,11 @@ def test_a_file_is_made_as_its_account_and_once(home: Path) -> None:
 def test_permissions_are_put_right_and_said(home: Path) -> None:
     file = write(home / ".ssh/authorized_keys", f"{A}\n", mode=0o644)
     (home / ".ssh").chmod(0o755)
-    outcome = settle_as_account(wanted(home), check_only=True)
+    outcome = apply_as_account(desired_keys(home), check_only=True)
     assert len(outcome.notes) == 2 and seen(file)[2] == "0644"
-    settle_as_account(wanted(home), check_only=False)
+    apply_as_account(desired_keys(home), check_only=False)
     assert (seen(file)[2], seen(home / ".ssh")[2]) == ("0600", "0700")
-    assert not settle_as_account(wanted(home), check_only=True).changed
+    assert not apply_as_account(desired_keys(home), check_only=True).changed
 
 
 def _link_file(home: Path, victim: Path) -> None:
@@ -280,7 +281,7 @@ def test_nothing_of_anybody_elses_is_touched(home: Path, case: str) -> None:
     began = time.monotonic()
     for only in (True, False):
         with pytest.raises(GpusteadError) as caught:
-            settle_as_account(wanted(home, exclusive=True), check_only=only)
+            apply_as_account(desired_keys(home, exclusive=True), check_only=only)
         assert words in str(caught.value)
         assert str(home.parent) in str(caught.value)
     assert time.monotonic() - began < 15
@@ -293,7 +294,7 @@ def test_a_home_that_root_has_elsewhere_is_followed(home: Path) -> None:
     elsewhere = home.parent / "elsewhere"
     home.rename(elsewhere)
     home.symlink_to("elsewhere")
-    assert settle_as_account(wanted(home), check_only=False).changed
+    assert apply_as_account(desired_keys(home), check_only=False).changed
     assert (elsewhere / ".ssh/authorized_keys").read_text() == f"{A}\n"
 
 
@@ -301,7 +302,7 @@ def test_a_home_that_root_has_elsewhere_is_followed(home: Path) -> None:
 def test_bytes_of_others_stay_as_they_are(home: Path) -> None:
     file = write(home / ".ssh/authorized_keys", "")
     file.write_bytes(b"# caf\xe9 \x00\n")
-    settle_as_account(wanted(home), check_only=False)
+    apply_as_account(desired_keys(home), check_only=False)
     assert file.read_bytes() == b"# caf\xe9 \x00\n" + f"{A}\n".encode()
 
 
@@ -320,7 +321,7 @@ def test_a_full_disk_leaves_what_was_there(home: Path) -> None:
                 full.write(bytes(4096))
                 full.flush()
         with pytest.raises(GpusteadError, match=r"No space left on device.*make room"):
-            settle_as_account(wanted(small / "ada", keys=(B, f"{A} " + "x" * 4096)), check_only=False)
+            apply_as_account(desired_keys(small / "ada", keys=(B, f"{A} " + "x" * 4096)), check_only=False)
         assert file.read_text() == f"{B}\n"
         assert os.listdir(file.parent) == ["authorized_keys"]
     finally:
@@ -328,17 +329,17 @@ def test_a_full_disk_leaves_what_was_there(home: Path) -> None:
 
 
 @ROOT_ONLY
-def test_keys_of_an_account_that_goes_are_put_aside_and_none_is_lost(home: Path) -> None:
+def test_keys_of_an_account_that_goes_are_renamed_and_none_is_lost(home: Path) -> None:
     write(home / ".ssh/authorized_keys", "one\n")
     write(home / ".ssh/authorized_keys2", "two\n")
-    wish = wanted(home)
-    assert put_aside_as_account(wish) == [
+    desired = desired_keys(home)
+    assert retire_as_account(desired) == [
         f"{home}/.ssh/authorized_keys.retired",
         f"{home}/.ssh/authorized_keys2.retired",
     ]
-    assert put_aside_as_account(wish) == []
+    assert retire_as_account(desired) == []
     write(home / ".ssh/authorized_keys", "again\n")
-    put_aside_as_account(wish)
+    retire_as_account(desired)
     texts = {path.name: path.read_text() for path in (home / ".ssh").iterdir()}
     assert texts == {
         "authorized_keys.retired": "one\n",
@@ -348,7 +349,14 @@ def test_keys_of_an_account_that_goes_are_put_aside_and_none_is_lost(home: Path)
     (home / ".ssh").rename(home / "x")
     (home / ".ssh").symlink_to("/root/.ssh")
     with pytest.raises(GpusteadError, match=r"\.ssh is a symbolic link"):
-        put_aside_as_account(wish)
+        retire_as_account(desired)
+
+
+def receipt_subject(home: Path) -> dict[str, Any]:
+    known = {"name": "ada", "uid": UID, "gid": UID, "home": str(home)}
+    service = {"name": "gpustead", "uid": 941, "gid": 941}
+    (subject,) = plan_accounts([{"name": "ada", "ssh_keys": [A]}], "ada", service, known=[known]).receipt["lines"]
+    return subject
 
 
 @ROOT_ONLY
@@ -361,41 +369,16 @@ def test_no_receipt_vouches_for_what_a_link_leads_to(home: Path, case: str) -> N
     for name in ("file", "authorized_keys"):
         write(victim / name, f"{A}\n", (0, 0), 0o644)
     ATTACKS[case][0](home, victim)
-    (subject,) = files_of(
-        [{"name": "ada", "ssh_keys": [A]}], [{"name": "ada", "uid": UID, "gid": UID, "home": str(home)}]
-    )
-    (value,) = observe([("lines", subject)], Host()).values()
+    (value,) = observe([("lines", receipt_subject(home))], Host()).values()
     assert set(value) == {"error"}, value
     assert A not in str(value)
 
 
 @ROOT_ONLY
 def test_a_receipt_vouches_for_the_file_itself(home: Path) -> None:
-    settle_as_account(wanted(home), check_only=False)
-    (subject,) = files_of(
-        [{"name": "ada", "ssh_keys": [A]}], [{"name": "ada", "uid": UID, "gid": UID, "home": str(home)}]
-    )
-    (value,) = observe([("lines", subject)], Host()).values()
+    apply_as_account(desired_keys(home), check_only=False)
+    (value,) = observe([("lines", receipt_subject(home))], Host()).values()
     assert value == {"mode": "0600", "owner": f"{UID}:{UID}", "present": {A: True}}
-
-
-def test_whose_keys_are_settled() -> None:
-    users: list[dict[str, object]] = [
-        {"name": "ada", "ssh_keys": [A]},
-        {"name": "bob"},
-        {"name": "eve", "ssh_keys": [], "exclusive_keys": True},
-        {"name": "zoe", "ssh_keys": [A]},
-        {"name": "new", "ssh_keys": [A]},
-    ]
-    known = [
-        {"name": name, "uid": 1500, "gid": 1500, "home": f"/home/{name}", "exists": name != "new"}
-        for name in ("ada", "bob", "eve", "new")  # zoe was refused
-    ]
-    previous = [["lines", {"name": "/home/bob/.ssh/authorized_keys", "lines": [B]}], ["user", {"name": "ada"}]]
-    settled = {
-        one["name"]: (one["keys"], one["former"], one["exclusive"]) for one in of_accounts(users, known, previous)
-    }
-    assert settled == {"ada": ([A], [], False), "bob": ([], [B], False), "eve": ([], [], True)}
 
 
 def test_groups_of_an_account() -> None:
@@ -404,12 +387,12 @@ def test_groups_of_an_account() -> None:
 
 @ROOT_ONLY
 def test_no_home_is_made_where_others_can_change_the_way(home: Path) -> None:
-    way_to(str(home.parent / "new"), "zoe")
-    way_to(str(home.parent / "not" / "there" / "new"), "zoe")
+    refuse_insecure_way(str(home.parent / "new"), "zoe")
+    refuse_insecure_way(str(home.parent / "not" / "there" / "new"), "zoe")
     (home / "link").symlink_to("/opt")
     for inner in ("zoe", "not/there/zoe", "link/zoe"):
         with pytest.raises(GpusteadError, match=r"can be changed by others than root"):
-            way_to(str(home / inner), "zoe")
+            refuse_insecure_way(str(home / inner), "zoe")
 
 
 def test_an_account_that_holds_up_what_puts_its_keys_back_does_not_hold_up_the_run(home: Path) -> None:
@@ -422,5 +405,5 @@ def test_an_account_that_holds_up_what_puts_its_keys_back_does_not_hold_up_the_r
             raise AssertionError("it waits for ever")
         return 0, "", ""
 
-    keys_trial.prove(run, Wish("ada", UID, UID, str(home)))
+    keys_trial.prove(run, DesiredKeys("ada", UID, UID, str(home)))
     assert asked[-1] == ["systemctl", "kill", "--signal=SIGKILL", f"gpustead-keys-takeback-{UID}.service"]

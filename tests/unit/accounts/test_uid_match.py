@@ -10,30 +10,35 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.apply_accounts import (
+    apply,
+    remove,
+    write_journal,
+)
 from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.host_accounts import (
     Account,
-    Before,
     Group,
     Host,
     Process,
-    login_uid,
+    Renumbering,
+    StateBeforeLock,
     parse_group,
     parse_passwd,
+)
+from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.observe_accounts import (
+    login_uid,
+    observe,
     read_journal,
     read_processes,
+    read_record,
 )
-from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.ownership import Move, rechown
-from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.removal import Left, foresee, leave, read_record
+from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.ownership import rechown
+from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.removal import Removal, plan_removals, removable
 from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.uid_match import (
     NOWHERE,
     Change,
-    Wish,
-    apply,
-    observe,
+    DesiredAccount,
     plan,
-    plan_removals,
-    to_match,
-    write_journal,
 )
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError, Refusal
 
@@ -50,45 +55,45 @@ HOST = Host(
     hashes={"ada": "$6$a$b"},
     processes=(Process(1, "systemd", (0,)), Process(77, "python3", (0, 1002))),
 )
-MOVE = Move("ada", (1001,), (1001,), 1500, 1500, True, "/home/ada", ("/home",))
+RENUMBERING = Renumbering("ada", (1001,), (1001,), 1500, 1500, True, "/home/ada", ("/home",))
 ROOT_ONLY = pytest.mark.skipif(os.geteuid() != 0, reason="only root may give files away")
 
 
-def wish(name: str = "ada", uid: int = 1500, **others: Any) -> Wish:
-    return Wish(**{"name": name, "uid": uid, "gid": uid, "group": name, **others})
+def desired(name: str = "ada", uid: int = 1500, **others: Any) -> DesiredAccount:
+    return DesiredAccount(**{"name": name, "uid": uid, "gid": uid, "group": name, **others})
 
 
-CORE: dict[str, tuple[Wish, list[str]]] = {
-    "as it is": (wish(uid=1001), []),
+CORE: dict[str, tuple[DesiredAccount, list[str]]] = {
+    "as it is": (desired(uid=1001), []),
     "a new account": (
-        wish("zoe"),
+        desired("zoe"),
         ["groupadd -g 1500 zoe", "useradd -m -u 1500 -g 1500 -d /home/zoe -s /bin/bash -c  zoe"],
     ),
     "a new system account": (
-        wish("svc", 960, system=True),
+        desired("svc", 960, system=True),
         ["groupadd -g 960 svc", "useradd -r -M -u 960 -g 960 -d /home/svc -s /usr/sbin/nologin -c  svc"],
     ),
     "a new account in a group that is there": (
-        wish("zoe", gid=1900, group="ml"),
+        desired("zoe", gid=1900, group="ml"),
         ["useradd -m -u 1500 -g 1900 -d /home/zoe -s /bin/bash -c  zoe"],
     ),
     "another id": (
-        wish(),
+        desired(),
         ["groupmod -g 1500 ada", f"usermod -d {NOWHERE} -u 1500 -g 1500 ada", "usermod -d /home/ada ada"],
     ),
     "another primary group": (
-        wish(uid=1001, gid=1900, group="ml"),
+        desired(uid=1001, gid=1900, group="ml"),
         [f"usermod -d {NOWHERE} -u 1001 -g 1900 ada", "usermod -d /home/ada ada"],
     ),
     "another shell and comment": (
-        wish(uid=1001, shell="/bin/zsh", comment="Ada L."),
+        desired(uid=1001, shell="/bin/zsh", comment="Ada L."),
         ["usermod -s /bin/zsh -c Ada L. ada"],
     ),
     "a system account, when that is said": (
-        wish("backup", 35, system=True),
+        desired("backup", 35, system=True),
         ["groupmod -g 35 backup", f"usermod -d {NOWHERE} -u 35 -g 35 backup", "usermod -d /var/backups backup"],
     ),
-    "a directory's account as it is": (wish("eve", 1700, shell="/bin/zsh", groups=("ml",)), []),
+    "a directory's account as it is": (desired("eve", 1700, shell="/bin/zsh", groups=("ml",)), []),
 }
 
 
@@ -100,18 +105,18 @@ def test_core(case: str) -> None:
     assert change.changed is bool(expected)
 
 
-REFUSED: dict[str, tuple[Wish, str]] = {
-    "uid of another": (wish(uid=1002, gid=1001), "uid 1002 belongs to 'bob'"),
-    "uid of a directory's account": (wish(uid=1700, gid=1001), "uid 1700 belongs to 'eve'"),
-    "gid of another": (wish(gid=1002), "gid 1002 belongs to 'bob'"),
-    "gid of a directory's group": (wish(gid=1700), "gid 1700 belongs to 'eve'"),
-    "a busy account": (wish("bob"), "'bob' has running processes (77 python3)"),
-    "a directory's account": (wish("eve"), "of the directory service has 1700:1700"),
-    "a directory's group with another gid": (wish("zoe", group="staffers"), "has gid 1800"),
-    "a member for a directory's group": (wish(uid=1001, groups=("staffers",)), "'staffers' is of the directory"),
-    "a system account": (wish("backup"), "a system"),
-    "a system id without saying so": (wish("zoe", 500), "uid 500 of 'zoe' is a system id"),
-    "root": (wish("root", 0, system=True), "id 0"),
+REFUSED: dict[str, tuple[DesiredAccount, str]] = {
+    "uid of another": (desired(uid=1002, gid=1001), "uid 1002 belongs to 'bob'"),
+    "uid of a directory's account": (desired(uid=1700, gid=1001), "uid 1700 belongs to 'eve'"),
+    "gid of another": (desired(gid=1002), "gid 1002 belongs to 'bob'"),
+    "gid of a directory's group": (desired(gid=1700), "gid 1700 belongs to 'eve'"),
+    "a busy account": (desired("bob"), "'bob' has running processes (77 python3)"),
+    "a directory's account": (desired("eve"), "of the directory service has 1700:1700"),
+    "a directory's group with another gid": (desired("zoe", group="staffers"), "has gid 1800"),
+    "a member for a directory's group": (desired(uid=1001, groups=("staffers",)), "'staffers' is of the directory"),
+    "a system account": (desired("backup"), "a system"),
+    "a system id without saying so": (desired("zoe", 500), "uid 500 of 'zoe' is a system id"),
+    "root": (desired("root", 0, system=True), "id 0"),
 }
 
 
@@ -132,7 +137,7 @@ EXTRAS: dict[str, tuple[tuple[str, ...], str, list[str]]] = {
 
 
 def test_who_is_absent_is_removed_and_nobody_else() -> None:
-    assert plan_removals(HOST, ["ada", "gone", "eve"], [wish("zoe")]) == [ADA]
+    assert removable(HOST, ["ada", "gone", "eve"], ["zoe"]) == [ADA]
 
 
 @pytest.mark.parametrize(
@@ -147,11 +152,11 @@ def test_who_is_absent_is_removed_and_nobody_else() -> None:
 def test_removals_that_are_refused(name: str, words: str) -> None:
     host = replace(HOST, accounts=(*HOST.accounts, Account("root", 0, 0, "", "/root", "/bin/sh")))
     with pytest.raises(GpusteadError, match=words):
-        plan_removals(host, ["ada", name], [wish("zoe")], ["root"])
+        removable(host, ["ada", name], ["zoe"], ["root"])
 
 
 def test_a_system_account_goes_when_it_is_named_as_one() -> None:
-    assert plan_removals(HOST, ["backup", "backup"], [], ["backup"]) == [BACKUP]
+    assert removable(HOST, ["backup", "backup"], [], ["backup"]) == [BACKUP]
 
 
 @pytest.mark.parametrize(
@@ -175,7 +180,7 @@ def test_the_group_goes_with_the_account_if_it_is_its_own(
         return (6 if argv[0] == "groupdel" else 0), "", "no such group"
 
     host = Host(accounts=(ADA, *others), groups=(group,))
-    (left,) = leave(run, host, [ADA], tmp_path, proc=tmp_path)
+    (left,) = remove(run, host, [ADA], tmp_path, proc=tmp_path)
     assert left.removed and left.texts()[1] == "files of 1001:1001 stay, /home/ada too\n"
     assert [line for line in done if "del " in line] == ["userdel ada", "groupdel ada"][: 1 + goes]
 
@@ -185,57 +190,57 @@ def test_supplementary_groups(case: str) -> None:
     groups, name, expected = EXTRAS[case]
     account = HOST.account(name)
     assert account
-    (change,) = plan(HOST, [wish(name, account.uid, groups=groups)])
+    (change,) = plan(HOST, [desired(name, account.uid, groups=groups)])
     assert [" ".join(argv) for argv in change.extras] == expected
 
 
 @pytest.mark.parametrize(("given", "changed"), [(None, False), ("$6$a$b", False), ("$6$a$c", True)])
 def test_password(given: str | None, changed: bool) -> None:
-    (change,) = plan(HOST, [wish(uid=1001, password_hash=given)])
+    (change,) = plan(HOST, [desired(uid=1001, password_hash=given)])
     assert change.changed is changed
     assert "$6$" not in f"{change.texts()} {change} {HOST}"
 
 
 def test_an_id_may_be_taken_once_a_former_account_of_the_batch_has_left_it() -> None:
     quiet = replace(HOST, processes=())
-    assert all(change.move for change in plan(quiet, [wish(uid=1500), wish("bob", 1001)]))
+    assert all(change.renumbering for change in plan(quiet, [desired(uid=1500), desired("bob", 1001)]))
     with pytest.raises(GpusteadError, match="'ada'"):
-        plan(quiet, [wish("bob", 1001), wish(uid=1500)])
+        plan(quiet, [desired("bob", 1001), desired(uid=1500)])
 
 
-JOURNALS: dict[str, tuple[Host, Wish, tuple[int, ...], tuple[int, ...]]] = {
-    "killed before usermod": (HOST, wish(), (1001,), (1001,)),
+JOURNALS: dict[str, tuple[Host, DesiredAccount, tuple[int, ...], tuple[int, ...]]] = {
+    "killed before usermod": (HOST, desired(), (1001,), (1001,)),
     "killed after usermod": (
         replace(HOST, accounts=(replace(ADA, uid=1500, gid=1500, home=NOWHERE),), groups=(Group("ada", 1500),)),
-        wish(),
+        desired(),
         (1001,),
         (1001,),
     ),
-    "then called back": (HOST, wish(uid=1001), (1500,), (1500,)),
-    "then sent elsewhere": (HOST, wish(uid=1600), (1001, 1500), (1001, 1500)),
+    "then called back": (HOST, desired(uid=1001), (1500,), (1500,)),
+    "then sent elsewhere": (HOST, desired(uid=1600), (1001, 1500), (1001, 1500)),
 }
 
 
 @pytest.mark.parametrize("case", JOURNALS)
 def test_what_was_begun_is_finished(case: str) -> None:
     host, wanted, uids, gids = JOURNALS[case]
-    (change,) = plan(replace(host, journals={"ada": MOVE}), [wanted])
-    assert change.move
-    assert (change.move.old_uids, change.move.old_gids) == (uids, gids)
+    (change,) = plan(replace(host, journals={"ada": RENUMBERING}), [wanted])
+    assert change.renumbering
+    assert (change.renumbering.old_uids, change.renumbering.old_gids) == (uids, gids)
     assert (change.after.uid, change.after.home) == (wanted.uid, "/home/ada")
 
 
 def test_files_whose_owner_is_not_clear_are_left() -> None:
     taken = (replace(ADA, uid=1500, gid=1500), replace(BOB, uid=1001))
-    host = Host(accounts=taken, groups=(Group("ada", 1500),), journals={"ada": MOVE})
+    host = Host(accounts=taken, groups=(Group("ada", 1500),), journals={"ada": RENUMBERING})
     with pytest.raises(GpusteadError, match="former uid 1001 of 'ada' belongs to 'bob' too"):
-        plan(host, [wish()])
+        plan(host, [desired()])
 
 
 def test_journal_comes_back_as_it_was(tmp_path: Path) -> None:
     path = tmp_path / "state" / "ada.json"
-    write_journal(path, MOVE)
-    assert read_journal(path) == MOVE
+    write_journal(path, RENUMBERING)
+    assert read_journal(path) == RENUMBERING
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     path.write_text('{"name": "ada"}')
     with pytest.raises(GpusteadError, match=str(path)):
@@ -254,7 +259,7 @@ def test_journal_comes_back_as_it_was(tmp_path: Path) -> None:
     ],
 )
 def test_ids_of_files(ids: tuple[int, int], whole: bool, expected: tuple[int, int]) -> None:
-    assert replace(MOVE, whole_group=whole).ids(*ids) == expected
+    assert replace(RENUMBERING, whole_group=whole).ids(*ids) == expected
 
 
 @ROOT_ONLY
@@ -267,13 +272,13 @@ def test_files_get_the_new_ids(tmp_path: Path) -> None:
     (root / "others").write_text("")
     (root / "link").symlink_to(outside)
     os.mkfifo(root / "fifo")
-    mine = [root / "deep", root / "deep" / "file", root / "tool", root / "link", root / "fifo", outside]
-    for path in mine:
+    given = [root / "deep", root / "deep" / "file", root / "tool", root / "link", root / "fifo", outside]
+    for path in given:
         os.lchown(path, 1001, 1001)
     (root / "tool").chmod(0o4750)
-    rechown(str(root), MOVE)
-    rechown(str(tmp_path / "missing"), MOVE)
-    assert {path.lstat().st_uid for path in mine[:-1]} == {1500}
+    rechown(str(root), RENUMBERING)
+    rechown(str(tmp_path / "missing"), RENUMBERING)
+    assert {path.lstat().st_uid for path in given[:-1]} == {1500}
     assert (outside.stat().st_uid, (root / "others").stat().st_uid) == (1001, 0)
     assert stat.S_IMODE((root / "tool").stat().st_mode) == 0o4750
 
@@ -285,7 +290,7 @@ def test_apply_goes_in_order_and_keeps_the_hash_off_the_command_line(tmp_path: P
         calls.append((" ".join(argv), data))
         return 0, "", ""
 
-    changes: list[Change] = plan(HOST, [wish("zoe", groups=("gpu",), password_hash="$6$x$y"), wish("yan", 1501)])
+    changes: list[Change] = plan(HOST, [desired("zoe", groups=("gpu",), password_hash="$6$x$y"), desired("yan", 1501)])
     apply(run, changes, tmp_path)
     names = [argv.split()[0] for argv, _ in calls]
     assert names == ["groupadd", "useradd", "groupadd", "useradd", "groupadd", "usermod", "chpasswd"]
@@ -307,7 +312,7 @@ def test_observe(tmp_path: Path) -> None:
         known = "eve:x:1700:1700::/home/eve:/bin/sh\nada:x:1001:1001::/home/ada:/bin/sh\n"
         return 2, known if argv[1] == "passwd" else "eve:x:1700:\n", ""
 
-    host = observe(run, [wish(groups=("ml",)), wish("eve", 1700)], tmp_path / "state", tmp_path)
+    host = observe(run, [desired(groups=("ml",)), desired("eve", 1700)], tmp_path / "state", tmp_path)
     assert (host.accounts, host.remote_accounts) == ((replace(ADA),), (LDAP,))
     assert host.groups[1] == Group("ml", 1900, ("ada", "bob"))
     assert host.remote_groups == (Group("eve", 1700),)
@@ -344,13 +349,15 @@ def test_an_end_of_line_is_one_byte() -> None:
     assert [account.name for account in parse_passwd(text)] == ["ada", "bob"]
 
 
-# Settle all that can be
+# One that is refused, and the others
 
 
 def test_one_that_cannot_be_as_declared_keeps_nobody_else_from_it() -> None:
     refused: list[Refusal] = []
-    changes = plan(HOST, [wish("zoe", 1002, gid=1503), wish("bob", 1600), wish(), wish("yan", 1502)], refused)
-    assert [change.wish.name for change in changes] == ["ada", "yan"]
+    changes = plan(
+        HOST, [desired("zoe", 1002, gid=1503), desired("bob", 1600), desired(), desired("yan", 1502)], refused
+    )
+    assert [change.desired.name for change in changes] == ["ada", "yan"]
     assert [one.name for one in refused] == ["zoe", "bob"]
     assert "uid 1002 belongs to 'bob'" in str(refused[0]) and "77 python3" in str(refused[1])
 
@@ -358,8 +365,8 @@ def test_one_that_cannot_be_as_declared_keeps_nobody_else_from_it() -> None:
 def test_who_waits_for_an_id_that_was_not_given_up_is_refused_too(tmp_path: Path) -> None:
     refused: list[Refusal] = []
     quiet = replace(HOST, processes=())
-    wishes = [wish(uid=1500, roots=()), wish("bob", 1001, roots=()), wish("yan", 1502)]
-    changes = plan(quiet, wishes, refused)
+    declared = [desired(uid=1500, roots=()), desired("bob", 1001, roots=()), desired("yan", 1502)]
+    changes = plan(quiet, declared, refused)
     assert not refused
     ran: list[str] = []
 
@@ -368,7 +375,7 @@ def test_who_waits_for_an_id_that_was_not_given_up_is_refused_too(tmp_path: Path
         return (1 if argv[0] == "usermod" and argv[-1] == "ada" else 0), "", "user ada is currently used"
 
     done = apply(run, changes, tmp_path, refused)
-    assert [change.wish.name for change in done] == ["yan"]
+    assert [change.desired.name for change in done] == ["yan"]
     assert {one.name: one.what.split(" exited")[0] for one in refused}["bob"].startswith("ids 1001:1001 of 'bob'")
     assert [line for line in ran if line.endswith("bob")] == []
 
@@ -382,23 +389,23 @@ def test_a_directory_service_that_hangs_for_one_is_asked_about_the_others(tmp_pa
     def run(argv: Sequence[str], data: str) -> tuple[int, str, str]:
         return (124, "", "") if "zoe" in argv else (2, "", "")
 
-    wishes = [wish("ada"), wish("zoe", 1503), wish("bob", 1501)]
-    host = observe(run, wishes, tmp_path / "state", tmp_path)
-    assert host.silent == {"zoe"}
+    declared = [desired("ada"), desired("zoe", 1503), desired("bob", 1501)]
+    host = observe(run, declared, tmp_path / "state", tmp_path)
+    assert host.unanswered == {"zoe"}
     refused: list[Refusal] = []
-    assert [change.wish.name for change in plan(host, wishes, refused)] == ["ada", "bob"]
+    assert [change.desired.name for change in plan(host, declared, refused)] == ["ada", "bob"]
     assert "does not answer for account 'zoe'" in refused[0].what
 
 
 # The account as which Ansible logs in
 
 
-LOGIN = replace(HOST, login=1001, processes=())
-LOCKOUTS: dict[str, tuple[Wish, str]] = {
-    "another uid": (wish(), "account 'ada', as which Ansible logs in, has 1001:1001"),
-    "another home": (wish(uid=1001, home="/srv/ada"), "another than /home/ada, where its keys are"),
-    "no shell": (wish(uid=1001, shell="/usr/sbin/nologin"), "lets nobody in"),
-    "a shell that is not there": (wish(uid=1001, shell="/bin/nosuchshell"), "lets nobody in"),
+LOGIN = replace(HOST, login=1001, processes=(), missing_shells=frozenset({"/bin/nosuchshell"}))
+LOCKOUTS: dict[str, tuple[DesiredAccount, str]] = {
+    "another uid": (desired(), "account 'ada', as which Ansible logs in, has 1001:1001"),
+    "another home": (desired(uid=1001, home="/srv/ada"), "another than /home/ada, where its keys are"),
+    "no shell": (desired(uid=1001, shell="/usr/sbin/nologin"), "lets nobody in"),
+    "a shell that is not there": (desired(uid=1001, shell="/bin/nosuchshell"), "lets nobody in"),
 }
 
 
@@ -412,25 +419,16 @@ def test_the_login_account_stays_as_it_lets_in(case: str) -> None:
 
 def test_the_login_account_is_not_removed() -> None:
     refused: list[Refusal] = []
-    assert plan_removals(LOGIN, ["ada", "bob"], [], (), refused) == [BOB]
+    assert removable(LOGIN, ["ada", "bob"], [], (), refused) == [BOB]
     assert "as which Ansible logs in, is not declared any more" in refused[0].what
 
 
 def test_an_account_whose_directory_on_the_share_is_anothers_keeps_its_ids() -> None:
     quiet = replace(HOST, processes=())
     with pytest.raises(GpusteadError, match="has 1001:1001, and users/ada belongs to uid 1009"):
-        plan(quiet, [wish(hold="users/ada belongs to uid 1009")])
-    assert not plan(quiet, [wish(uid=1001, hold="users/ada belongs to uid 1009")])[0].changed
-    assert plan(quiet, [wish("zoe", hold="users/zoe belongs to uid 1009")])[0].changed
-
-
-def test_what_uid_match_is_given() -> None:
-    users = [{"name": "ada", "uid": 1500, "ssh_keys": ["x"], "exclusive_keys": True}, {"name": "bob", "uid": 1501}]
-    asked = [{"name": "users/bob", "what": "users/bob belongs to uid 1"}, {"name": "users", "what": "x"}]
-    assert to_match(users, asked) == [
-        {"name": "ada", "uid": 1500, "hold": ""},
-        {"name": "bob", "uid": 1501, "hold": "users/bob belongs to uid 1"},
-    ]
+        plan(quiet, [desired(hold="users/ada belongs to uid 1009")])
+    assert not plan(quiet, [desired(uid=1001, hold="users/ada belongs to uid 1009")])[0].changed
+    assert plan(quiet, [desired("zoe", hold="users/zoe belongs to uid 1009")])[0].changed
 
 
 def status(proc: Path, pid: int, parent: int, name: str, uid: int) -> None:
@@ -475,14 +473,14 @@ def test_one_that_still_runs_is_locked_and_named_and_the_others_go(tmp_path: Pat
 
     aside: list[str] = []
 
-    def put_aside(keys: Any) -> list[str]:
+    def retire_keys(keys: Any) -> list[str]:
         aside.append(keys.name)
         return [f"{keys.home}/.ssh/authorized_keys.retired"]
 
     host = replace(HOST, hashes={"bob": "$6$x"}, lingering=frozenset({"bob"}))
     refused: list[Refusal] = []
-    gone = plan_removals(host, ["bob", "ada"], [], (), refused)
-    left = leave(run, host, gone, tmp_path, refused, proc=tmp_path / "proc", put_aside=put_aside)
+    gone = removable(host, ["bob", "ada"], [], (), refused)
+    left = remove(run, host, gone, tmp_path, refused, proc=tmp_path / "proc", retire_keys=retire_keys)
     assert ran[:3] == [
         "usermod --lock --expiredate 1 --shell /usr/sbin/nologin bob",
         "usermod --groups  bob",
@@ -495,7 +493,7 @@ def test_one_that_still_runs_is_locked_and_named_and_the_others_go(tmp_path: Pat
     assert (
         "77 sleep" in told.what and "/home/bob/.ssh/authorized_keys.retired" in told.what and "End them" in told.remedy
     )
-    assert read_record(tmp_path / "bob.locked") == Before("/bin/sh", "", True, ("ml",), True)
+    assert read_record(tmp_path / "bob.locked") == StateBeforeLock("/bin/sh", "", True, ("ml",), True)
     assert read_record(tmp_path / "ada.locked") is None
 
 
@@ -511,7 +509,7 @@ def test_a_second_run_has_nothing_more_to_lock(tmp_path: Path) -> None:
         return 0, "", ""
 
     refused: list[Refusal] = []
-    (left,) = leave(run, host, [locked], tmp_path, refused, proc=tmp_path / "proc", put_aside=lambda _: [])
+    (left,) = remove(run, host, [locked], tmp_path, refused, proc=tmp_path / "proc", retire_keys=lambda _: [])
     assert (ran, left.changed, len(refused)) == ([], False, 1)
     before = read_record(tmp_path / "bob.locked")
     assert before and before.shell == "/bin/sh"
@@ -520,27 +518,27 @@ def test_a_second_run_has_nothing_more_to_lock(tmp_path: Path) -> None:
 def test_keys_that_cannot_be_put_aside_do_not_keep_it_from_being_locked(tmp_path: Path) -> None:
     status(tmp_path / "proc", 77, 1, "sleep", 1002)
 
-    def put_aside(keys: Any) -> list[str]:
-        raise GpusteadError("/home/bob/.ssh is a symbolic link", "a directory", "Move it.")
+    def retire_keys(keys: Any) -> list[str]:
+        raise GpusteadError("/home/bob/.ssh is a symbolic link", "a directory", "Renumbering it.")
 
     refused: list[Refusal] = []
-    leave(lambda *_: (0, "", ""), HOST, [BOB], tmp_path, refused, proc=tmp_path / "proc", put_aside=put_aside)
+    remove(lambda *_: (0, "", ""), HOST, [BOB], tmp_path, refused, proc=tmp_path / "proc", retire_keys=retire_keys)
     assert "its keys stay where they are (/home/bob/.ssh is a symbolic link)" in refused[0].what
 
 
 def test_a_check_foresees_the_same() -> None:
     refused: list[Refusal] = []
-    left = foresee(HOST, [ADA, BOB], refused)
+    left = plan_removals(HOST, [ADA, BOB], refused)
     assert [(one.account.name, one.removed) for one in left] == [("ada", True), ("bob", False)]
     assert [one.name for one in refused] == ["bob"]
-    assert isinstance(left[0], Left) and "usermod --expiredate 1" in left[1].texts()[1]
+    assert isinstance(left[0], Removal) and "usermod --expiredate 1" in left[1].texts()[1]
 
 
 def test_who_is_declared_again_gets_all_of_it_back() -> None:
     locked = replace(ADA, shell="/usr/sbin/nologin")
-    before = Before("/bin/zsh", "20000", True, ("ml", "gone"), True)
+    before = StateBeforeLock("/bin/zsh", "20000", True, ("ml", "gone"), True)
     host = replace(HOST, accounts=(locked, BOB), locked={"ada": before})
-    (change,) = plan(host, [wish(uid=1001)])
+    (change,) = plan(host, [desired(uid=1001)])
     assert change.changed and change.unlock
     assert [" ".join(argv) for argv in change.core] == [
         "usermod --expiredate 20000 --shell /bin/zsh ada",

@@ -17,7 +17,7 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.errors import Gpu
 from ansible_collections.gpustead.cluster.plugins.module_utils.mesh.mesh_certificate import (
     DAY,
     Certificate,
-    Wanted,
+    DesiredCertificate,
     ensure_authority,
     key_blob,
     parse_certificate,
@@ -57,9 +57,9 @@ def authority(tmp_path: Path) -> Path:
     return path
 
 
-def wanted(tmp_path: Path, authority: Path) -> Wanted:
+def wanted(tmp_path: Path, authority: Path) -> DesiredCertificate:
     public = authority.with_name("ca.pub").read_text()
-    return Wanted(key(tmp_path / "host"), public, "gpu01", ("gpu01", "10.0.0.11"), 364, 30)
+    return DesiredCertificate(key(tmp_path / "host"), public, "gpu01", ("gpu01", "10.0.0.11"), 364, 30)
 
 
 def test_signed_certificate_is_read_and_kept(tmp_path: Path, authority: Path) -> None:
@@ -163,4 +163,4 @@ def test_weak_passphrase_is_refused(tmp_path: Path, passphrase: str) -> None:
 )
 def test_bad_wish_is_refused(principals: tuple[str, ...], days: int, renew: int) -> None:
     with pytest.raises(GpusteadError):
-        Wanted("", "", "a", principals, days, renew)
+        DesiredCertificate("", "", "a", principals, days, renew)

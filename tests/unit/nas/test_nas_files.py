@@ -15,13 +15,9 @@ import pytest
 from ansible_collections.gpustead.cluster.plugins.module_utils import as_account
 from ansible_collections.gpustead.cluster.plugins.module_utils.as_account import Identity
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError, Refusal
-from ansible_collections.gpustead.cluster.plugins.module_utils.nas import nas_files
-from ansible_collections.gpustead.cluster.plugins.module_utils.nas.nas_files import (
-    Entry,
-    parse,
-    root_problems,
-    settle_all,
-)
+from ansible_collections.gpustead.cluster.plugins.module_utils.nas import nas_files_apply
+from ansible_collections.gpustead.cluster.plugins.module_utils.nas.nas_files import Entry, parse, root_problems
+from ansible_collections.gpustead.cluster.plugins.module_utils.nas.nas_files_apply import apply_all
 
 ADA, BOB = 61500, 61501
 Trap = Callable[[Path, Path], None]
@@ -71,10 +67,10 @@ def test_bad_entries_are_refused(case: str) -> None:
 @needs_root
 def test_entries_are_made_once_by_their_owners(share: Path) -> None:
     entries = [folder("users", mode=0o1777), folder("users/bob", BOB, 0o700), file("users/bob/a", "hello\n", BOB)]
-    assert [change.changed for change in settle_all(str(share), entries, check=True)] == [True] * 3
+    assert [change.changed for change in apply_all(str(share), entries, check=True)] == [True] * 3
     assert list(share.iterdir()) == []
-    assert [change.changed for change in settle_all(str(share), entries, check=False)] == [True] * 3
-    assert [change.changed for change in settle_all(str(share), entries, check=False)] == [False] * 3
+    assert [change.changed for change in apply_all(str(share), entries, check=False)] == [True] * 3
+    assert [change.changed for change in apply_all(str(share), entries, check=False)] == [False] * 3
     made = share / "users/bob/a"
     assert (made.read_text(), made.stat().st_uid, made.stat().st_gid) == ("hello\n", BOB, BOB)
     assert stat.S_IMODE((share / "users").stat().st_mode) == 0o1777
@@ -86,7 +82,7 @@ def test_a_drifted_mode_and_content_are_put_right(share: Path) -> None:
     entry = file("a", "new\n", mode=0o600)
     (share / "a").write_text("old\n")
     os.chown(share / "a", ADA, ADA)
-    (change,) = settle_all(str(share), [entry], check=False)
+    (change,) = apply_all(str(share), [entry], check=False)
     assert "old" in change.before and "new" in change.after
     assert ((share / "a").read_text(), stat.S_IMODE((share / "a").stat().st_mode)) == ("new\n", 0o600)
 
@@ -94,12 +90,12 @@ def test_a_drifted_mode_and_content_are_put_right(share: Path) -> None:
 @needs_root
 def test_what_others_make_is_put_right_where_it_is(share: Path) -> None:
     entry = Entry("key", "existing", ADA, ADA, 0o600)
-    assert not settle_all(str(share), [entry], check=False)[0].changed
+    assert not apply_all(str(share), [entry], check=False)[0].changed
     (share / "key").write_text("made by ssh-keygen")
     (share / "key").chmod(0o644)
     os.chown(share / "key", ADA, ADA)
     for check, changed in ((True, True), (False, True), (False, False)):
-        assert settle_all(str(share), [entry], check=check)[0].changed is changed
+        assert apply_all(str(share), [entry], check=check)[0].changed is changed
     assert (share / "key").stat().st_mode & 0o777 == 0o600
     assert (share / "key").read_text() == "made by ssh-keygen"
 
@@ -107,9 +103,9 @@ def test_what_others_make_is_put_right_where_it_is(share: Path) -> None:
 @needs_root
 def test_a_token_is_made_once_and_shown_nowhere(share: Path) -> None:
     entry = Entry("token", "file", ADA, ADA, 0o600, None, 32, True)
-    (made,) = settle_all(str(share), [entry], check=False)
+    (made,) = apply_all(str(share), [entry], check=False)
     token = (share / "token").read_text()
-    (kept,) = settle_all(str(share), [entry], check=False)
+    (kept,) = apply_all(str(share), [entry], check=False)
     assert (made.changed, kept.changed) == (True, False)
     assert len(token) >= 43 and token not in made.before + made.after
     assert (share / "token").read_text() == token
@@ -117,7 +113,7 @@ def test_a_token_is_made_once_and_shown_nowhere(share: Path) -> None:
 
 @needs_root
 def test_a_secret_stays_out_of_the_diff(share: Path) -> None:
-    first, second = (settle_all(str(share), [file("s", text, secret=True)], check=False)[0] for text in ("one", "two"))
+    first, second = (apply_all(str(share), [file("s", text, secret=True)], check=False)[0] for text in ("one", "two"))
     assert first.changed and second.changed
     assert "one" not in first.after and not {"one", "two"} & set((second.before + second.after).split())
     assert (share / "s").read_text() == "two"
@@ -128,7 +124,7 @@ def test_what_belongs_to_somebody_else_is_refused_and_left(share: Path) -> None:
     (share / "users").mkdir()
     os.chown(share / "users", BOB, BOB)
     with pytest.raises(GpusteadError, match=f"belongs to uid {BOB}"):
-        settle_all(str(share), [folder("users")], check=False)
+        apply_all(str(share), [folder("users")], check=False)
     assert (share / "users").stat().st_uid == BOB
 
 
@@ -137,7 +133,7 @@ def test_a_symbolic_link_is_refused(share: Path, tmp_path: Path) -> None:
     (share / "users").symlink_to(tmp_path)
     for entry in (folder("users"), folder("users/x")):
         with pytest.raises(GpusteadError):
-            settle_all(str(share), [entry], check=False)
+            apply_all(str(share), [entry], check=False)
     assert not (tmp_path / "x").exists()
 
 
@@ -145,21 +141,21 @@ def test_a_symbolic_link_is_refused(share: Path, tmp_path: Path) -> None:
 def test_a_link_is_made_where_nothing_is(share: Path) -> None:
     raw = {"path": "ada/.config/nvim", "state": "link", "target": "/settings/nvim", "mode": None}
     entry = parse({**raw, "owner": ADA, "group": ADA})
-    made = settle_all(str(share), [entry], check=False)
+    made = apply_all(str(share), [entry], check=False)
     link = share / "ada/.config/nvim"
     assert (made[0].changed, os.readlink(link), link.lstat().st_uid) == (True, "/settings/nvim", ADA)
     # It dangles here, as it may.
-    assert not settle_all(str(share), [entry], check=False)[0].changed
+    assert not apply_all(str(share), [entry], check=False)[0].changed
     link.unlink()
     link.write_text("mine")
-    assert not settle_all(str(share), [entry], check=False)[0].changed
+    assert not apply_all(str(share), [entry], check=False)[0].changed
     assert link.read_text() == "mine"
 
 
 @needs_root
 def test_where_only_root_may_write_the_result_still_belongs_to_the_owner(share: Path) -> None:
     os.chown(share, 0, 0)
-    settle_all(str(share), [folder("d", BOB, 0o700), file("d/a", "x", BOB)], check=False)
+    apply_all(str(share), [folder("d", BOB, 0o700), file("d/a", "x", BOB)], check=False)
     assert {(share / name).stat().st_uid for name in ("d", "d/a")} == {BOB}
 
 
@@ -171,15 +167,15 @@ def test_root_does_not_write_where_others_could_put_a_link(share: Path, owner: i
     os.chown(share / "deep", owner, ADA)
     (share / "deep").chmod(mode)
     with pytest.raises(GpusteadError, match="nor by root"):
-        settle_all(str(share), [file("deep/er/a", "x", BOB)], check=False)
+        apply_all(str(share), [file("deep/er/a", "x", BOB)], check=False)
     assert list((share / "deep" / "er").iterdir()) == []
 
 
 @needs_root
 def test_absent_removes_and_is_content_with_nothing(share: Path) -> None:
-    settle_all(str(share), [file("a", "x")], check=False)
+    apply_all(str(share), [file("a", "x")], check=False)
     gone = Entry("a", "absent", ADA, ADA, 0)
-    assert [settle_all(str(share), [gone], check=False)[0].changed for _ in range(2)] == [True, False]
+    assert [apply_all(str(share), [gone], check=False)[0].changed for _ in range(2)] == [True, False]
 
 
 # What accounts put in the way.
@@ -216,8 +212,8 @@ def served(share: Path) -> Path:
 
 @needs_root
 def test_an_account_owns_its_directory_and_can_make_rename_or_remove_none(served: Path) -> None:
-    settle_all(str(served), LAYOUT, check=False)
-    assert not any(change.changed for change in settle_all(str(served), LAYOUT, check=False))
+    apply_all(str(served), LAYOUT, check=False)
+    assert not any(change.changed for change in apply_all(str(served), LAYOUT, check=False))
     made = {
         path.name: (path.stat().st_uid, path.stat().st_gid, path.stat().st_mode & 0o7777)
         for path in (served / "users").iterdir()
@@ -251,14 +247,14 @@ def test_what_is_refused_leaves_the_others_theirs(share: Path) -> None:
         folder("users/zoey", BOB, 0o700),
     ]
     refused: list[Refusal] = []
-    changes = settle_all(str(share), entries, check=False, refused=refused)
+    changes = apply_all(str(share), entries, check=False, refused=refused)
     assert [change.changed for change in changes] == [False, False, False, True]
     assert [one.name for one in refused] == ["users/zoe", "users/zoe/.config"]
     assert f"{share}/users/zoe belongs to uid {ADA}" in refused[0].what
     assert f"chown {zoe}:{zoe}" in refused[0].remedy
     assert "users/zoe belongs to" in refused[1].what and refused[1].remedy == refused[0].remedy
     with pytest.raises(GpusteadError, match=f"belongs to uid {ADA}"):
-        settle_all(str(share), entries, check=False)
+        apply_all(str(share), entries, check=False)
 
 
 def fifo(path: Path, _outside: Path) -> None:
@@ -301,7 +297,7 @@ def test_what_is_no_file_is_refused_at_once(share: Path, tmp_path: Path, trap: T
     entry = Entry("x", kind, ADA, ADA, 0o700, content, 32 if state == "token" else 0)
     began = time.monotonic()
     refused: list[Refusal] = []
-    settle_all(str(share), [entry, file("y", "others\n")], check=False, refused=refused)
+    apply_all(str(share), [entry, file("y", "others\n")], check=False, refused=refused)
     if trap is a_directory and "directory" in state:
         assert refused == []
     else:
@@ -316,7 +312,7 @@ def test_a_content_without_end_is_replaced_and_not_read(share: Path) -> None:
     with (share / "a").open("wb") as huge:
         huge.truncate(1 << 40)
     os.chown(share / "a", ADA, ADA)
-    (change,) = settle_all(str(share), [file("a", "new\n")], check=False)
+    (change,) = apply_all(str(share), [file("a", "new\n")], check=False)
     assert "longer than" in change.before and len(change.before) < 1000
     assert (share / "a").read_text() == "new\n"
 
@@ -325,7 +321,7 @@ def test_a_content_without_end_is_replaced_and_not_read(share: Path) -> None:
 def test_what_lay_there_reaches_no_terminal_as_it_is(share: Path) -> None:
     (share / "a").write_text("\x1b[2Jgone\n")
     os.chown(share / "a", ADA, ADA)
-    (change,) = settle_all(str(share), [file("a", "new\n")], check=True)
+    (change,) = apply_all(str(share), [file("a", "new\n")], check=True)
     assert "\x1b" in change.before and "\x1b" not in change.visible().before
     assert change.visible().before.splitlines()[1] == "\\x1b[2Jgone"
 
@@ -348,7 +344,7 @@ def test_an_account_that_stops_what_runs_in_its_name_delays_itself_alone(share: 
             time.sleep(0.5)
             refused: list[Refusal] = []
             began = time.monotonic()
-            settle_all(str(share), entries, check=False, timeout=3, refused=refused)
+            apply_all(str(share), entries, check=False, timeout=3, refused=refused)
             took = time.monotonic() - began
         finally:
             attacker.kill()
@@ -368,14 +364,14 @@ def test_however_many_accounts_hold_up_what_runs_in_their_names_the_others_have_
     def hold(root: str, entry: Entry, check: bool, steps: Sequence[str] = ("make", "finish")) -> list[str]:
         while entry.owner in holding:
             time.sleep(1)
-        return settle(root, entry, check, steps)
+        return apply(root, entry, check, steps)
 
-    settle = nas_files.settle
-    monkeypatch.setattr(nas_files, "settle", hold)
+    apply = nas_files_apply.apply
+    monkeypatch.setattr(nas_files_apply, "apply", hold)
     share.chmod(0o777)
     entries = [*(Entry(f"of{uid}", "directory", uid, uid, 0o700) for uid in holding), file("b", "x", 4900)]
     refused: list[Refusal] = []
-    settle_all(str(share), entries, check=False, timeout=1, refused=refused)
+    apply_all(str(share), entries, check=False, timeout=1, refused=refused)
     assert [one.name for one in refused] == [f"of{uid}" for uid in holding]
     assert (share / "b").stat().st_uid == 4900
 
@@ -383,8 +379,8 @@ def test_however_many_accounts_hold_up_what_runs_in_their_names_the_others_have_
 @needs_root
 def test_a_first_content_stays(share: Path) -> None:
     entry = Entry("key", "file", ADA, ADA, 0o600, "one", once=True, secret=True)
-    (made,) = settle_all(str(share), [entry], check=False)
-    (kept,) = settle_all(str(share), [Entry(**{**vars(entry), "content": "two"})], check=False)
+    (made,) = apply_all(str(share), [entry], check=False)
+    (kept,) = apply_all(str(share), [Entry(**{**vars(entry), "content": "two"})], check=False)
     assert (made.changed, kept.changed, (share / "key").read_text()) == (True, False, "one")
     assert "one" not in made.after
 
@@ -411,11 +407,11 @@ def former(share: Path) -> list[Entry]:
 def test_a_former_owner_loses_the_layout_where_root_may(served: Path, owner: int) -> None:
     entries = former(served)
     os.chown(served, owner, SERVICE)
-    assert settle_all(str(served), entries, check=True, trusted=(SERVICE,))[0].changed
-    settle_all(str(served), entries, check=False, trusted=(SERVICE,))
+    assert apply_all(str(served), entries, check=True, trusted=(SERVICE,))[0].changed
+    apply_all(str(served), entries, check=False, trusted=(SERVICE,))
     found = {str(path.relative_to(served)): path.stat().st_uid for path in sorted(served.rglob("*"))}
     assert found == dict.fromkeys((".cluster", ".cluster/nodes", ".cluster/nodes/a.json"), SERVICE)
-    assert not any(change.changed for change in settle_all(str(served), entries, check=False, trusted=(SERVICE,)))
+    assert not any(change.changed for change in apply_all(str(served), entries, check=False, trusted=(SERVICE,)))
 
 
 @needs_root
@@ -425,7 +421,7 @@ def test_what_a_former_owner_left_in_the_place_of_a_file_is_replaced(served: Pat
     trap(served / "a.json", tmp_path)
     os.lchown(served / "a.json", ADA, ADA)
     entry = Entry("a.json", "file", SERVICE, SERVICE, 0o644, "{}", former=(ADA,))
-    assert settle_all(str(served), [entry], check=False)[0].changed
+    assert apply_all(str(served), [entry], check=False)[0].changed
     assert stat.S_ISREG((served / "a.json").lstat().st_mode) and (served / "a.json").read_text() == "{}"
     assert (served / "a.json").stat().st_uid == SERVICE
     assert (tmp_path / "secret").read_text() == "root's"
@@ -439,7 +435,7 @@ def test_a_second_name_takes_no_file_from_another(served: Path) -> None:
     os.link(served / "shared/paper", served / "a.json")
     entry = Entry("a.json", "existing", SERVICE, SERVICE, 0o644, former=(ADA, BOB))
     refused: list[Refusal] = []
-    settle_all(str(served), [entry], check=False, refused=refused, trusted=(SERVICE,))
+    apply_all(str(served), [entry], check=False, refused=refused, trusted=(SERVICE,))
     assert "has 2 names" in refused[0].what
     assert (served / "shared/paper").stat().st_uid == BOB
 
@@ -448,7 +444,7 @@ def test_a_second_name_takes_no_file_from_another(served: Path) -> None:
 def test_where_it_may_not_the_commands_are_named_once(share: Path) -> None:
     entries = former(share)  # in a root that is ada's
     refused: list[Refusal] = []
-    settle_all(str(share), entries, check=False, refused=refused, trusted=(SERVICE,))
+    apply_all(str(share), entries, check=False, refused=refused, trusted=(SERVICE,))
     assert [one.name for one in refused] == [entry.path for entry in entries]
     assert len({one.remedy for one in refused}) == 1
     assert f"chown {SERVICE}:{SERVICE} .cluster" in refused[0].remedy

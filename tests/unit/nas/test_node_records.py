@@ -15,7 +15,11 @@ from typing import Any
 import pytest
 from ansible_collections.gpustead.cluster.plugins.module_utils.as_account import Identity
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
-from ansible_collections.gpustead.cluster.plugins.module_utils.nas.node_records import MOST_NAMES, Board, read_board
+from ansible_collections.gpustead.cluster.plugins.module_utils.nas.node_records import (
+    MOST_NAMES,
+    NodeRecords,
+    read_records,
+)
 
 SERVICE = Identity(61941, 61941) if os.geteuid() == 0 else Identity(os.geteuid(), os.getegid())
 
@@ -39,8 +43,8 @@ def tmp_path() -> Iterator[Path]:
         yield Path(top)
 
 
-def board_of(path: Path, **options: Any) -> Board:
-    return read_board(str(path.parent), SERVICE, directory=path.name, **options)
+def records_of(path: Path, **options: Any) -> NodeRecords:
+    return read_records(str(path.parent), SERVICE, directory=path.name, **options)
 
 
 def test_records_are_read_by_host(tmp_path: Path) -> None:
@@ -48,12 +52,12 @@ def test_records_are_read_by_host(tmp_path: Path) -> None:
     (tmp_path / "gpu02.json").write_text(json.dumps({**GOOD, "host": "gpu02", "gpus": ["GPU-1"], "slots": 1}))
     (tmp_path / ".gpu03.json").write_text("half")
     (tmp_path / "notes.txt").write_text("not a record")
-    board = board_of(tmp_path)
-    assert {host: (record.slots, record.gpus) for host, record in board.records.items()} == {
+    found = records_of(tmp_path)
+    assert {host: (record.slots, record.gpus) for host, record in found.records.items()} == {
         "gpu01": (2, ()),
         "gpu02": (1, ("GPU-1",)),
     }
-    assert board.damaged == ()
+    assert found.damaged == ()
 
 
 @pytest.mark.parametrize(
@@ -75,20 +79,20 @@ def test_records_are_read_by_host(tmp_path: Path) -> None:
 def test_damaged_record_is_named(tmp_path: Path, content: str, reason: str) -> None:
     (tmp_path / "gpu01.json").write_bytes(content.encode("utf-8", "surrogatepass"))
     (tmp_path / "gpu02.json").write_text(json.dumps({**GOOD, "host": "gpu02"}))
-    board = board_of(tmp_path)
-    assert list(board.records) == ["gpu02"]
-    [(name, said)] = board.damaged
+    found = records_of(tmp_path)
+    assert list(found.records) == ["gpu02"]
+    [(name, said)] = found.damaged
     assert name == "gpu01.json"
     assert reason in said
 
 
 def test_missing_directory_has_no_records(tmp_path: Path) -> None:
-    assert board_of(tmp_path / "none").records == {}
+    assert records_of(tmp_path / "none").records == {}
 
 
 def test_directory_in_the_place_of_a_record(tmp_path: Path) -> None:
     (tmp_path / "gpu01.json").mkdir()
-    assert [name for name, _ in board_of(tmp_path).damaged] == ["gpu01.json"]
+    assert [name for name, _ in records_of(tmp_path).damaged] == ["gpu01.json"]
 
 
 Trap = Callable[[Path], object]
@@ -122,10 +126,10 @@ def test_a_trap_hides_no_record(tmp_path: Path, case: str, hosts: list[str] | No
         (tmp_path / f"{name}.json").write_text(json.dumps({**GOOD, "host": name}))
     trap(tmp_path / "gpu02.json")
     began = time.monotonic()
-    board = board_of(tmp_path, hosts=hosts)
+    found = records_of(tmp_path, hosts=hosts)
     assert time.monotonic() - began < 10
-    assert list(board.records) == ["gpu01", "gpu03"]
-    [(name, said)] = board.damaged
+    assert list(found.records) == ["gpu01", "gpu03"]
+    [(name, said)] = found.damaged
     assert name == "gpu02.json" and reason in said
     assert said.isprintable() and len(said) < 500
 
@@ -136,11 +140,11 @@ def test_names_of_any_kind_and_number_hide_no_record(tmp_path: Path) -> None:
         (tmp_path / f"{number}.json").symlink_to("gpu01.json")
     for name in (b"new\nline.json", b"\x1b[2J.json", b"\xff\xfe.json"):
         os.mkfifo(os.fsencode(tmp_path) + b"/" + name)
-    assert list(board_of(tmp_path, hosts=["gpu01", "gpu02"]).records) == ["gpu01"]
-    board = board_of(tmp_path)
-    assert len(board.damaged) < 200
-    assert all(name.isprintable() and said.isprintable() for name, said in board.damaged)
-    assert any("more than" in said for _, said in board.damaged) or board.damaged[-1][0] == "…"
+    assert list(records_of(tmp_path, hosts=["gpu01", "gpu02"]).records) == ["gpu01"]
+    found = records_of(tmp_path)
+    assert len(found.damaged) < 200
+    assert all(name.isprintable() and said.isprintable() for name, said in found.damaged)
+    assert any("more than" in said for _, said in found.damaged) or found.damaged[-1][0] == "…"
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="makes files of other owners")
@@ -148,12 +152,12 @@ def test_a_record_of_an_account_is_none(tmp_path: Path) -> None:
     for name, uid in (("gpu01", SERVICE.uid), ("gpu02", 61500)):
         (tmp_path / f"{name}.json").write_text(json.dumps({**GOOD, "host": name}))
         os.chown(tmp_path / f"{name}.json", uid, uid)
-    board = board_of(tmp_path, owner=SERVICE.uid)
-    assert list(board.records) == ["gpu01"]
-    assert "belongs to uid 61500" in board.damaged[0][1]
+    found = records_of(tmp_path, owner=SERVICE.uid)
+    assert list(found.records) == ["gpu01"]
+    assert "belongs to uid 61500" in found.damaged[0][1]
 
 
 def test_the_directory_may_be_no_link(tmp_path: Path) -> None:
     (tmp_path / "nodes").symlink_to("/etc")
     with pytest.raises(GpusteadError, match="symbolic link"):
-        board_of(tmp_path / "nodes")
+        records_of(tmp_path / "nodes")

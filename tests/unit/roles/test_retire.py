@@ -8,15 +8,6 @@ from typing import Any
 from ansible_collections.gpustead.cluster.tests.unit.role_variables import render, variables
 
 # Ids of outputs, as in a receipt.
-NAS = [
-    "mount /mnt/nas",
-    "mount /dataset/",
-    "mount /scratch",
-    "file /etc/systemd/system/docker.service.d/gpustead-nas.conf",
-    "file /etc/exports.d/gpustead.exports",
-    "file /export/brick",
-    "gluster nas",
-]
 DOCKER = [
     "file /etc/docker/daemon.json",
     "file /etc/apt/keyrings/docker.asc",
@@ -61,10 +52,7 @@ def former(tmp_path: Path, role: str, left: list[str], groups: dict[str, list[st
 
 
 def test_nothing_of_what_is_declared(tmp_path: Path) -> None:
-    groups = {"gpu_nodes": ["a"], "nas_server": ["a"], "registry": ["a"]}
-    mounts = [{"path": "/dataset", "source": "x:/d"}, {"path": "/scratch", "source": "x:/s"}]
-    nas = former(tmp_path, "nas", NAS, groups, nas_source="x:/y", nas_extra_mounts=mounts, nas_server_backend="nfs4")
-    assert nas == {"mounts": [], "files": [], "volumes": ["nas"]}
+    groups = {"gpu_nodes": ["a"], "registry": ["a"]}
     assert former(tmp_path, "docker", DOCKER, groups) == {"files": []}
     left = [name for name in REGISTRY if not name.startswith("container ")]
     secrets = tmp_path / "secrets"
@@ -77,17 +65,6 @@ def test_nothing_of_what_is_declared(tmp_path: Path) -> None:
         "files": [],
         "logins": [],
     }
-
-
-def test_a_mount(tmp_path: Path) -> None:
-    mounts = [{"path": "/dataset", "source": "x:/d"}]
-    found = former(tmp_path, "nas", NAS, {"gpu_nodes": ["a"]}, nas_source="x:/y", nas_extra_mounts=mounts)
-    assert found["mounts"] == ["/scratch"]
-
-
-def test_a_nas_server_that_is_a_node_alone_now(tmp_path: Path) -> None:
-    found = former(tmp_path, "nas", NAS, {"gpu_nodes": ["a"], "nas_server": []}, nas_source="x:/y")
-    assert (found["files"], found["volumes"]) == (["/etc/exports.d/gpustead.exports"], ["nas"])
 
 
 def test_the_repository_of_another_source(tmp_path: Path) -> None:

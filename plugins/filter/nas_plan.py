@@ -1,0 +1,78 @@
+# Copyright: gpustead developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Filter over module_utils/nas/nas_plan: what role nas wants of a host."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from typing import Any
+
+from ansible_collections.gpustead.cluster.plugins.module_utils.nas.nas_plan import Declared, plan
+
+DOCUMENTATION = r"""
+name: nas_plan
+short_description: What role nas wants of a host
+version_added: "0.1.0"
+author: gpustead developers
+description:
+  - Makes of the settings of the role, and of what was found on the host, what its tasks take and its receipt holds.
+options:
+  _input:
+    description:
+      - The settings. C(is_client) and C(backend) (V(nfs4), V(glusterfs) or empty) say what the host is to the share,
+        C(mounts), C(options) by kind, C(other_options) and C(packages) what a client mounts, C(export), C(volume),
+        C(address), C(networks) and C(root_squash) what a server serves, C(drop_ins) and C(exports) which files are the
+        role's, C(service_account), C(users) and C(nodes) whose the layout of the share is and was.
+    type: dict
+    required: true
+  previous:
+    description: What the role left before, C(previous) of M(gpustead.cluster.receipt_write).
+    type: list
+    elements: list
+    default: []
+  mounted:
+    description: What is mounted, C(filesystems) of C(findmnt --json).
+    type: list
+    elements: dict
+    default: []
+  volume:
+    description: Lines of C(gluster volume info). Default there is no volume.
+    type: list
+    elements: str
+  bound:
+    description: Sources of the mounts of running containers, as C(docker ps) prints them.
+    type: str
+    default: ""
+  released:
+    description: Places that are mounted for containers, C(released) of M(gpustead.cluster.binds).
+    type: list
+    elements: str
+    default: []
+"""
+
+EXAMPLES = r"""
+- name: Show what is no longer declared
+  ansible.builtin.debug:
+    msg: "{{ (settings | gpustead.cluster.nas_plan(previous=receipt.previous)).former.mounts }}"
+"""
+
+RETURN = r"""
+_value:
+  description:
+    - C(problems) of the declared mounts, in words; C(mounts), C(packages), C(mismatched) and C(to_remount) of a client;
+      C(layout_owner), C(layout) and C(volume_options) of a server; C(former) (C(main), C(mounts), C(mounted),
+      C(automounted), C(bound), C(files), C(volumes)) that is to be taken back; and C(receipt), its subjects by kind.
+  type: dict
+"""
+
+
+def nas_plan(declared: Mapping[str, Any], **found: Any) -> dict[str, Any]:
+    return asdict(plan(Declared(**declared), **found))
+
+
+class FilterModule:
+    """The filters of this file, by name."""
+
+    def filters(self) -> dict[str, Callable[..., Any]]:
+        return {"nas_plan": nas_plan}

@@ -1,0 +1,245 @@
+# Copyright: gpustead developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""What role accounts wants of a host and of the share, from the declared accounts and what is known of them so far."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.authorized_keys import path_of
+from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.host_accounts import FIRST_USER_ID
+from ansible_collections.gpustead.cluster.plugins.module_utils.nas import layout
+
+User = Mapping[str, Any]
+# What uid_match has no use for.
+KEY_OPTIONS = ("ssh_keys", "exclusive_keys")
+# What a receipt looks at where it is declared, by the name of the option.
+RECEIPT_FIELDS = {"home": "home", "shell": "shell", "comment": "gecos", "password_hash": "password"}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What the tasks of the role take, and what its receipt holds.
+
+    Attributes:
+        problems: what is wrong with the declarations; then nothing else counts.
+        layout_owner: uid and gid of the account that the layout of the share belongs to.
+        service_account: that account, as module uid_match takes it.
+        users: the declared accounts, as module uid_match takes them.
+        former: names of the accounts that the role kept last time, and that are no longer declared.
+        authorized_keys: the accounts whose keys are the role's to change, as the module of that name takes them.
+        layout: the directories of all on the share, as module nas_files takes them.
+        declared_directories: those of users, with the declared ids.
+        directories: those of users, with the ids that the accounts have on the host.
+        receipt: subjects by kind.
+    """
+
+    problems: list[str]
+    layout_owner: dict[str, int]
+    service_account: dict[str, Any]
+    users: list[dict[str, Any]]
+    former: list[str]
+    authorized_keys: list[dict[str, Any]]
+    layout: list[dict[str, Any]]
+    declared_directories: list[dict[str, Any]]
+    directories: list[dict[str, Any]]
+    receipt: dict[str, list[dict[str, Any]]]
+
+
+def plan(
+    users: Sequence[User],
+    owner: str,
+    service_account: Mapping[str, Any],
+    share: str = "",
+    *,
+    known: Sequence[Mapping[str, Any]] | None = None,
+    refused: Sequence[Mapping[str, Any]] = (),
+    previous: Sequence[Sequence[Any]] = (),
+) -> Plan:
+    """Plan the accounts of a host.
+
+    Args:
+        users: the declared accounts, with all that module uid_match takes, `ssh_keys` and `exclusive_keys`.
+        owner: name of the one that owns the directory `shared`.
+        service_account: name, uid and gid of the account that the layout of the share belongs to.
+        share: where the share is mounted; empty where this host makes nothing on it.
+        known: the accounts as they are on the host (`users` of module uid_match); None: not known yet.
+        refused: what of the declared directories is another's (`refused` of module nas_files).
+        previous: what the role left last time, as (kind, subject) (`previous` of module receipt_write).
+    """
+    named = {str(user["name"]): user for user in users if user.get("name")}
+    layout_owner = layout.Owner.of(service_account)
+    accounts = known or []
+    shared = _layout(users, named.get(owner, {}), layout_owner) if share else []
+    directories = _directories(accounts, layout_owner)
+    return Plan(
+        problems=[*_mistaken(users), *(_no_owner(owner, named) if share else [])],
+        layout_owner=asdict(layout_owner),
+        service_account=_service_account(str(service_account["name"]), layout_owner),
+        users=_to_match(named, refused),
+        former=_former(named, previous),
+        authorized_keys=_authorized_keys(named, accounts, previous),
+        layout=shared,
+        declared_directories=_directories(users, layout_owner),
+        directories=directories,
+        receipt={
+            "user": _user_subjects(named, users if known is None else known),
+            "lines": _key_subjects(named, users if known is None else known),
+            "file": [] if known is None or not share else _share_subjects(share, shared, directories),
+        },
+    )
+
+
+def _mistaken(users: Sequence[User]) -> list[str]:
+    names = [user.get("name") for user in users]
+    ids = [str(user["uid"]) for user in users if user.get("uid") is not None]
+    if all(names) and len(set(names)) == len(names) and len(set(ids)) == len(ids):
+        return []
+    found = ", ".join(f"{user.get('name', '?')} {user.get('uid', '')}".strip() for user in users)
+    return [
+        f"Two accounts of accounts_users (cluster_users) have the same name or uid ({found}), or one has no name:"
+        " give each its own."
+    ]
+
+
+def _no_owner(owner: str, named: Mapping[str, User]) -> list[str]:
+    if named.get(owner, {}).get("uid") is not None:
+        return []
+    accounts = ", ".join(named) or "none"
+    return [
+        f"accounts_owner '{owner}' is not an account of accounts_users ({accounts}) with a uid: add it to"
+        " cluster_users, or correct cluster_owner."
+    ]
+
+
+def _service_account(name: str, owner: layout.Owner) -> dict[str, Any]:
+    return {
+        "name": name,
+        **asdict(owner),
+        "system": True,
+        "home": "/nonexistent",
+        "shell": "/usr/sbin/nologin",
+        "comment": "Layout of the cluster's share",
+    }
+
+
+def _to_match(named: Mapping[str, User], refused: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """An account must not be renumbered while its directory on the share is another's."""
+    held = {str(one["name"]): str(one["what"]) for one in refused}
+    return [
+        {
+            **{key: value for key, value in user.items() if key not in KEY_OPTIONS},
+            "hold": held.get(f"{layout.USERS}/{name}", ""),
+        }
+        for name, user in named.items()
+    ]
+
+
+def _former(named: Mapping[str, User], previous: Sequence[Sequence[Any]]) -> list[str]:
+    kept = [subject["name"] for kind, subject in previous if kind == "user" and "service" not in subject]
+    return sorted(set(kept) - set(named))
+
+
+def _authorized_keys(
+    named: Mapping[str, User], known: Sequence[Mapping[str, Any]], previous: Sequence[Sequence[Any]]
+) -> list[dict[str, Any]]:
+    """Those that have keys, may have no others, or had some that are not declared any more."""
+    before = {subject["name"]: subject.get("lines", []) for kind, subject in previous if kind == "lines"}
+    result = []
+    for account in known:
+        lines, exclusive = _keys(named.get(account["name"], {}))
+        former = [line for line in before.get(path_of(account["home"]), []) if line not in lines]
+        if account.get("exists", True) and (lines or former or exclusive):
+            ids = {part: account[part] for part in ("name", "uid", "gid", "home")}
+            result.append({**ids, "keys": lines, "former": former, "exclusive": exclusive})
+    return result
+
+
+def _keys(user: User) -> tuple[list[str], bool]:
+    return list(user.get("ssh_keys") or []), bool(user.get("exclusive_keys"))
+
+
+def _layout(users: Sequence[User], owner: User, layout_owner: layout.Owner) -> list[dict[str, Any]]:
+    options = layout.entry_options(layout_owner, users)
+    entries = [
+        {"path": path, "state": "directory", "mode": mode, **options}
+        for path, mode in layout.DIRECTORIES.items()
+        if path != layout.MESH  # role ssh_mesh makes it
+    ]
+    if owner.get("uid") is not None:
+        entries.append(_directory("shared", owner, "2775", layout_owner))
+    return entries
+
+
+def _directories(accounts: Sequence[Mapping[str, Any]], layout_owner: layout.Owner) -> list[dict[str, Any]]:
+    return [
+        _directory(f"{layout.USERS}/{account['name']}", account, "0700", layout_owner)
+        for account in accounts
+        if account.get("name") and int(account.get("uid") or 0) >= FIRST_USER_ID
+    ]
+
+
+def _directory(path: str, account: Mapping[str, Any], mode: str, layout_owner: layout.Owner) -> dict[str, Any]:
+    return {
+        "path": path,
+        "state": "directory",
+        "owner": int(account["uid"]),
+        "group": int(_gid(account)),
+        "mode": mode,
+        "through": layout_owner.gid,
+    }
+
+
+def _gid(account: Mapping[str, Any]) -> Any:
+    gid = account.get("gid")
+    return account["uid"] if gid is None else gid
+
+
+def _user_subjects(named: Mapping[str, User], accounts: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    result = []
+    for account in accounts:
+        declared = named.get(account.get("name", ""))
+        if declared is None:
+            continue
+        result.append(
+            {
+                "name": account["name"],
+                "groups": list(declared.get("groups") or []),
+                "fields": ["uid", "gid", "groups", *(RECEIPT_FIELDS[key] for key in RECEIPT_FIELDS if key in declared)],
+                "expect": {part: account.get(part, "") for part in ("uid", "gid")},
+            }
+        )
+    return result
+
+
+def _key_subjects(named: Mapping[str, User], accounts: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Each file is looked at as its account, below its home and through no link."""
+    result = []
+    for account in accounts:
+        lines, exclusive = _keys(named.get(account.get("name", ""), {}))
+        if not (lines or exclusive) or account.get("uid") is None:
+            continue
+        home = account.get("home") or f"/home/{account['name']}"
+        result.append(
+            {
+                "name": path_of(home),
+                "below": home,
+                "as": f"{account['uid']}:{_gid(account)}",
+                "lines": lines,
+                "exclusive": exclusive,
+                "keep": True,
+            }
+        )
+    return result
+
+
+def _share_subjects(
+    share: str, shared: Sequence[Mapping[str, Any]], directories: Sequence[Mapping[str, Any]]
+) -> list[dict[str, Any]]:
+    """What lies on the share is there once for all nodes; each directory is looked at as its owner."""
+    return [
+        *({"name": f"{share}/{one['path']}", "as": f"{one['owner']}:{one['group']}", "keep": True} for one in shared),
+        *({"name": f"{share}/{one['path']}", "as": one["owner"], "keep": True} for one in directories),
+    ]

@@ -1,0 +1,219 @@
+# Copyright: gpustead developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Makes the plans for the accounts of a host true: ids and all else, and the accounts that go.
+
+A renumbering is written down in a journal before it begins: a run that was killed is finished by the next one.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.authorized_keys import DesiredKeys
+from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.authorized_keys_file import retire_as_account
+from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.host_accounts import (
+    Account,
+    Host,
+    Renumbering,
+    processes_of,
+)
+from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.observe_accounts import (
+    LINGER,
+    journal_path,
+    read_processes,
+    record_path,
+)
+from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.ownership import rechown
+from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.removal import (
+    Removal,
+    lock,
+    own_group,
+    state_before_lock,
+    still_running,
+)
+from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.uid_match import Change
+from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError, Refusal, of_system
+from ansible_collections.gpustead.cluster.plugins.module_utils.run import TIMED_OUT
+from ansible_collections.gpustead.cluster.plugins.module_utils.run import RunWith as Run
+from ansible_collections.gpustead.cluster.plugins.module_utils.terminal import shown
+
+# Retires the keys of an account and returns where they lie.
+RetireKeys = Callable[[DesiredKeys], "list[str]"]
+
+
+def apply(run: Run, changes: Sequence[Change], state_dir: Path, refused: list[Refusal] | None = None) -> list[Change]:
+    """Makes the plan true. Supplementary groups come last, lest one takes an id that a later account needs.
+
+    `refused` takes the accounts for which that failed, and those that were to have their ids; without it the first is
+    an error.
+
+    Returns:
+        The changes that were made, and those that were none.
+    """
+    done: list[Change] = []
+    stuck: list[Change] = []
+    for change in changes:
+        try:
+            _refuse_taken(change, stuck)
+            _apply_core(run, change, state_dir)
+        except (GpusteadError, OSError) as error:
+            if refused is None:
+                raise
+            refused.append(Refusal.of(change.desired.name, plain(error, change.desired.name)))
+            stuck.append(change)
+        else:
+            done.append(change)
+    made = []
+    for change in done:
+        try:
+            _apply_extras(run, change)
+        except GpusteadError as error:
+            if refused is None:
+                raise
+            refused.append(Refusal.of(change.desired.name, error))
+        else:
+            made.append(change)
+    return made
+
+
+def plain(error: GpusteadError | OSError, name: str) -> GpusteadError:
+    return error if isinstance(error, GpusteadError) else of_system(error, f"account '{name}'")
+
+
+def _refuse_taken(change: Change, stuck: Sequence[Change]) -> None:
+    """The files of one must not be given ids that another still has."""
+    for other in stuck:
+        if (
+            other.before
+            and change.changed
+            and not {other.before.uid, other.before.gid}.isdisjoint({change.desired.uid, change.desired.gid})
+        ):
+            name, holder = change.desired.name, other.desired.name
+            what = f"ids {change.desired.uid}:{change.desired.gid} of '{name}' are still those of '{holder}'"
+            raise GpusteadError(what, "them to be free", f"See why '{holder}' could not be renumbered.")
+
+
+def _apply_core(run: Run, change: Change, state_dir: Path) -> None:
+    journal = journal_path(state_dir, change.desired.name)
+    if change.renumbering:
+        write_journal(journal, change.renumbering)
+        for root in change.renumbering.roots:
+            rechown(root, change.renumbering)
+    for argv in change.core:
+        must(run, argv)
+    if change.renumbering:
+        journal.unlink()
+    if change.unlock:
+        record_path(state_dir, change.desired.name).unlink(missing_ok=True)
+
+
+def _apply_extras(run: Run, change: Change) -> None:
+    for argv in change.extras:
+        must(run, argv)
+    if change.password:
+        # On the command line it would be in every process list.
+        must(run, ["chpasswd", "-e"], f"{change.desired.name}:{change.desired.password_hash}\n")
+
+
+def write_journal(path: Path, renumbering: Renumbering) -> None:
+    """On disk as a whole before the first file changes."""
+    write_whole(path, json.dumps(asdict(renumbering)) + "\n")
+
+
+def remove(
+    run: Run,
+    host: Host,
+    gone: Sequence[Account],
+    state_dir: Path,
+    refused: list[Refusal] | None = None,
+    *,
+    proc: Path = Path("/proc"),
+    retire_keys: RetireKeys = retire_as_account,
+) -> list[Removal]:
+    """Lock accounts, then remove those of which nothing runs, with their own groups; never a file.
+
+    Args:
+        refused: takes the others, with what still runs, and those that cannot be locked or removed; without it the
+            first one is an error.
+        proc: where processes are read once the accounts are locked.
+        retire_keys: takes the keys of one that waits.
+    """
+    done = []
+    for account in gone:
+        steps: tuple[tuple[str, ...], ...] = ()
+        try:
+            steps = _lock(run, host, account, state_dir)
+            running = processes_of(account, read_processes(proc))
+            if running:
+                retired, words = _retire_keys(host, account, retire_keys)
+                done.append(Removal(account, steps, retired))
+                raise still_running(account, running, words)
+            _remove(run, host, account)
+            record_path(state_dir, account.name).unlink(missing_ok=True)
+            done.append(Removal(account, steps, removed=True))
+        except (GpusteadError, OSError) as error:
+            if refused is None:
+                raise
+            said = error if isinstance(error, GpusteadError) else of_system(error, f"account '{account.name}'")
+            refused.append(Refusal.of(account.name, said))
+    return done
+
+
+def _lock(run: Run, host: Host, account: Account, state_dir: Path) -> tuple[tuple[str, ...], ...]:
+    path = record_path(state_dir, account.name)
+    if not path.exists():
+        write_whole(path, json.dumps(asdict(state_before_lock(host, account))) + "\n")
+    steps = tuple(lock(host, account))
+    for argv in steps:
+        if argv[0] == "loginctl" and run(argv, "")[0] == 0:
+            continue
+        # Where logind does not answer, it finds at its next start that the file is gone.
+        must(run, ["rm", "-f", f"{LINGER}/{account.name}"] if argv[0] == "loginctl" else argv)
+    return steps
+
+
+def _remove(run: Run, host: Host, account: Account) -> None:
+    must(run, ["userdel", account.name])
+    if own_group(host, account):
+        # Where login.defs has USERGROUPS_ENAB, userdel has done that: 6 says that there is none.
+        must(run, ["groupdel", account.name], fine=(0, 6))
+
+
+def _retire_keys(host: Host, account: Account, retire_keys: RetireKeys) -> tuple[tuple[str, ...], str]:
+    """Where its keys are now, and that in words. Should it be unlocked by hand, they would let somebody in."""
+    groups = tuple(group.gid for group in host.groups if account.name in group.members)
+    keys = DesiredKeys(account.name, account.uid, account.gid, account.home, groups=groups)
+    try:
+        moved = tuple(retire_keys(keys))
+    except GpusteadError as error:
+        return (), f"nobody can log in as it; its keys stay where they are ({error.what})"
+    return moved, "nobody can log in as it" + (f", its keys are in {' and '.join(moved)}" if moved else "")
+
+
+# What both need
+
+
+def must(run: Run, argv: Sequence[str], data: str = "", fine: Sequence[int] = (0,)) -> None:
+    """Run a command; raises GpusteadError where it fails, with what it said."""
+    code, out, err = run(argv, data)
+    if code == TIMED_OUT:
+        what = f"{' '.join(argv)} did not end in time"
+        raise GpusteadError(what, "it to end", "See what it waits for: a directory service, a home that is away.")
+    if code not in fine:
+        said = shown(" ".join((err or out).split()))
+        raise GpusteadError(f"{' '.join(argv)} exited with {code} ({said})", "0", "Remove the cause and run again.")
+
+
+def write_whole(path: Path, text: str) -> None:
+    """On disk as a whole, or not at all; for root alone."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    fresh = path.with_suffix(".tmp")
+    with open(fresh, "w", opener=lambda name, flags: os.open(name, flags | os.O_NOFOLLOW, 0o600)) as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    fresh.replace(path)

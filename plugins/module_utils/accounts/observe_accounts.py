@@ -1,0 +1,190 @@
+# Copyright: gpustead developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Observes the accounts of a host: its files, what its directory services know, what runs. Nothing is changed."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.authorized_keys_file import refuse_insecure_way
+from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.host_accounts import (
+    Host,
+    Process,
+    Renumbering,
+    StateBeforeLock,
+    parse_group,
+    parse_passwd,
+)
+from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.uid_match import DesiredAccount
+from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
+from ansible_collections.gpustead.cluster.plugins.module_utils.run import TIMED_OUT
+from ansible_collections.gpustead.cluster.plugins.module_utils.run import RunWith as Run
+from ansible_collections.gpustead.cluster.plugins.module_utils.terminal import shown
+
+# One file for each account whose services run without a login.
+LINGER = "/var/lib/systemd/linger"
+
+SSHD = ("sshd", "sshd-session")
+
+
+class NoAnswer(GpusteadError):
+    """A directory service does not answer."""
+
+
+def observe(
+    run: Run, declared: Sequence[DesiredAccount], state_dir: Path, root: Path = Path("/"), absent: Sequence[str] = ()
+) -> Host:
+    """Reads the local files, asks for what else is known, and looks for journals."""
+    accounts = parse_passwd((root / "etc/passwd").read_text(errors="replace"))
+    groups = parse_group((root / "etc/group").read_text(errors="replace"))
+    shadow = [line.split(":") for line in (root / "etc/shadow").read_text(errors="replace").split("\n")]
+    journals = {one.name: journal_path(state_dir, one.name) for one in declared}
+    linger = root / LINGER[1:]
+    passwd_text, group_text, unanswered = ask(run, declared, absent)
+    local, local_groups = {account.name for account in accounts}, {group.name for group in groups}
+    return Host(
+        accounts=tuple(accounts),
+        groups=tuple(groups),
+        remote_accounts=tuple(one for one in parse_passwd(passwd_text) if one.name not in local),
+        remote_groups=tuple(one for one in parse_group(group_text) if one.name not in local_groups),
+        hashes={row[0]: row[1] for row in shadow if len(row) > 1},
+        processes=tuple(read_processes(root / "proc")),
+        journals={name: read_journal(path) for name, path in journals.items() if path.exists()},
+        expiry={row[0]: row[7] for row in shadow if len(row) > 7},
+        lingering=frozenset(path.name for path in linger.iterdir()) if linger.is_dir() else frozenset(),
+        login=login_uid(root / "proc", os.getpid()),
+        unanswered=unanswered,
+        locked={
+            name: before
+            for name, path in ((one.name, record_path(state_dir, one.name)) for one in declared)
+            if (before := read_record(path))
+        },
+        insecure_homes=find_insecure_homes(one for one in declared if one.name not in local and not one.system),
+        missing_shells=frozenset(one.shell for one in declared if one.shell and not os.access(one.shell, os.X_OK)),
+    )
+
+
+def find_insecure_homes(declared: Iterable[DesiredAccount]) -> dict[str, GpusteadError]:
+    """The homes that useradd would make, as root, in a directory that others can change."""
+    found = {}
+    for desired in declared:
+        try:
+            refuse_insecure_way(desired.home or f"/home/{desired.name}", desired.name)
+        except GpusteadError as error:
+            found[desired.name] = error
+    return found
+
+
+def ask(run: Run, declared: Sequence[DesiredAccount], absent: Sequence[str]) -> tuple[str, str, frozenset[str]]:
+    """What all sources know: lines of passwd, lines of group, and the accounts about which one of them is silent.
+
+    One question is for all. Only where there is no answer is each account asked about by itself.
+    """
+    try:
+        return (*(_ask(run, declared, absent)), frozenset())
+    except NoAnswer:
+        passwd_text, group_text = _ask(run, [], [])
+        unanswered: set[str] = set()
+        for desired in declared:
+            try:
+                one = _ask(run, [desired], []) if len(unanswered) < 3 else None
+            except NoAnswer:
+                one = None
+            if one is None:
+                unanswered.add(desired.name)
+            else:
+                passwd_text, group_text = passwd_text + one[0], group_text + one[1]
+        return passwd_text, group_text, frozenset(unanswered)
+
+
+def _ask(run: Run, declared: Sequence[DesiredAccount], absent: Sequence[str]) -> tuple[str, str]:
+    keys = [*absent, *(key for desired in declared for key in (desired.name, str(desired.uid)))]
+    group_keys = [key for desired in declared for key in (desired.group, str(desired.gid), *desired.groups)]
+    return getent(run, "passwd", keys), getent(run, "group", group_keys)
+
+
+def read_processes(proc: Path) -> list[Process]:
+    """Reads /proc. A directory there may belong to root while its process does not: the status file tells."""
+    found = []
+    for path in sorted(proc.glob("[0-9]*/status")):
+        try:
+            lines = path.read_text(errors="replace").split("\n")
+        except OSError:
+            continue  # it has ended
+        status = dict(line.split(":", 1) for line in lines if ":" in line)
+        uids = tuple(sorted({int(uid) for uid in status.get("Uid", "").split()}))
+        found.append(Process(int(path.parent.name), shown(status.get("Name", "").strip(), 40), uids))
+    return found
+
+
+def login_uid(proc: Path, pid: int) -> int | None:
+    """As whom the session in which a process runs was opened over SSH; None where it was not.
+
+    That is who owns the sshd nearest above it: sudo and su start below that one.
+    """
+    for _generation in range(100):
+        try:
+            lines = (proc / str(pid) / "status").read_text(errors="replace").split("\n")
+        except OSError:
+            return None
+        status = dict(line.split(":", 1) for line in lines if ":" in line)
+        if status.get("Name", "").strip() in SSHD:
+            return int(status["Uid"].split()[0])
+        pid = int(status.get("PPid", "0"))
+        if pid <= 1:
+            return None
+    return None
+
+
+def getent(run: Run, database: str, keys: Iterable[str]) -> str:
+    """What all sources of the host know of these names and numbers."""
+    wanted = sorted(set(keys))
+    code, out, err = run(["getent", database, *wanted], "") if wanted else (0, "", "")
+    if code == TIMED_OUT:
+        what = f"the directory service does not answer getent {database} {' '.join(wanted)[:200]}"
+        raise NoAnswer(what, "an answer", "See nsswitch.conf and what it names (SSSD, LDAP).")
+    if code not in {0, 2}:  # 2: some are not there
+        raise GpusteadError(f"getent {database} exited with {code} ({err.strip()})", "an answer", "See nsswitch.conf.")
+    return out
+
+
+# What runs before this one have written down, each account in files of its own
+
+
+def journal_path(state_dir: Path, name: str) -> Path:
+    """The journal of a renumbering."""
+    return state_dir / f"{name}.json"
+
+
+def read_journal(path: Path) -> Renumbering:
+    """Reads what a run that was killed had begun."""
+    try:
+        raw = json.loads(path.read_text())
+        lists = {name: tuple(raw[name]) for name in ("old_uids", "old_gids", "roots")}
+        return Renumbering(**{**raw, **lists})
+    except (ValueError, TypeError, KeyError) as error:
+        raise GpusteadError(
+            f"{path} cannot be read ({error})",
+            "the journal of a renumbering",
+            "Finish that renumbering by hand, then remove the file.",
+        ) from error
+
+
+def record_path(state_dir: Path, name: str) -> Path:
+    """Beside the journals of renumberings, which are <name>.json."""
+    return state_dir / f"{name}.locked"
+
+
+def read_record(path: Path) -> StateBeforeLock | None:
+    """How an account was before it was locked; None where it was not."""
+    try:
+        raw = json.loads(path.read_text())
+        return StateBeforeLock(**{**raw, "groups": tuple(raw["groups"])})
+    except FileNotFoundError:
+        return None
+    except (ValueError, TypeError, KeyError) as error:
+        remedy = "Unlock that account by hand (usermod), then remove the file."
+        raise GpusteadError(f"{path} cannot be read ({error})", "how an account was", remedy) from error

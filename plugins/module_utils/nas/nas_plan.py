@@ -1,0 +1,314 @@
+# Copyright: gpustead developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""What role nas wants of a host: its mounts, what it serves, and what it takes back, from what is declared and seen."""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ansible_collections.gpustead.cluster.plugins.module_utils.nas import layout
+from ansible_collections.gpustead.cluster.plugins.module_utils.workspaces.binds import DIRECTORY as BINDS
+
+NFS, GLUSTER = "nfs4", "glusterfs"
+SERVER_PACKAGES = {GLUSTER: ("glusterfs-server", "glusterfs-client"), NFS: ("nfs-kernel-server",)}
+SERVER_UNITS = {GLUSTER: "glusterd.service", NFS: "nfs-kernel-server.service"}
+# chattr is in it.
+CLIENT_PACKAGES = ("e2fsprogs",)
+# Who comes from another port than root's could say that they are anybody.
+PORT_OPTIONS = {"client.bind-insecure": "off", "server.allow-insecure": "off"}
+
+
+@dataclass(frozen=True)
+class Mount:
+    """A mount as it is declared, with its kind and its options."""
+
+    path: str
+    source: str
+    fstype: str
+    options: str
+
+    @property
+    def is_read_only(self) -> bool:
+        return "ro" in self.options.split(",")
+
+
+@dataclass(frozen=True)
+class Declared:
+    """The settings of the role on a host.
+
+    Attributes:
+        is_client: whether it mounts the share.
+        backend: with what it serves the share, NFS or GLUSTER; empty where it does not.
+        mounts: the main share and further mounts, each with `path` and `source`, and `fstype` and `options` if given.
+        options: options of mounts without any, by kind; `other_options` those of other kinds.
+        packages: packages of the kinds that are mounted.
+        drop_ins, exports: files of the role's: those that order Docker after the mounts, and the one of exports.
+        export: the directory that is served.
+        volume, address, networks, root_squash: of the GlusterFS volume: name, address of the server, networks that
+            may mount it, whether root is nobody there.
+        service_account: uid and gid of the account that the layout of the share belongs to.
+        users: the declared accounts.
+        nodes: the names of all nodes.
+    """
+
+    is_client: bool
+    backend: str
+    mounts: Sequence[Mapping[str, Any]]
+    options: Mapping[str, str]
+    other_options: str
+    packages: Sequence[str]
+    drop_ins: Sequence[str]
+    exports: str
+    export: str
+    volume: str
+    address: str
+    networks: Sequence[str]
+    root_squash: bool
+    service_account: Mapping[str, Any]
+    users: Sequence[Mapping[str, Any]]
+    nodes: Sequence[str]
+
+
+@dataclass(frozen=True)
+class Former:
+    """What the role left last time and is no longer declared.
+
+    Attributes:
+        main: where the main share was mounted, if it is among it; else empty.
+        mounts: mountpoints.
+        mounted: those on which something is mounted now, in the order in which it can be unmounted.
+        automounted: those with an automount now.
+        bound: what running containers bind of the main share.
+        files, volumes: files, and GlusterFS volumes.
+    """
+
+    main: str
+    mounts: list[str]
+    mounted: list[str]
+    automounted: list[str]
+    bound: list[str]
+    files: list[str]
+    volumes: list[str]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What the tasks of the role take, and what its receipt holds.
+
+    Attributes:
+        problems: what is wrong with the declared mounts, in words.
+        mounts: the mounts of a client.
+        packages: packages of a client.
+        mismatched: mounts of which something else is mounted, in words.
+        to_remount: mounts that are read-only and must not be: `path`, and `command`, which mounts it to be written.
+        layout_owner: uid and gid of the account that the layout of the share belongs to.
+        layout: what of the layout is the server's to put right, where the nodes have made it, as module nas_files takes
+            it.
+        volume_options: options that the GlusterFS volume does not have yet: `key` and `value`.
+        former: what is to be taken back.
+        receipt: subjects by kind.
+    """
+
+    problems: list[str]
+    mounts: list[Mount]
+    packages: list[str]
+    mismatched: list[str]
+    to_remount: list[dict[str, Any]]
+    layout_owner: layout.Owner
+    layout: list[dict[str, Any]]
+    volume_options: list[dict[str, str]]
+    former: Former
+    receipt: dict[str, list[Any]]
+
+
+def plan(
+    declared: Declared,
+    *,
+    previous: Sequence[Sequence[Any]] = (),
+    mounted: Sequence[Mapping[str, str]] = (),
+    volume: Sequence[str] | None = None,
+    bound: str = "",
+    released: Sequence[str] = (),
+) -> Plan:
+    """Plan a host.
+
+    Args:
+        declared: the settings.
+        previous: what the role left last time, as (kind, subject) (`previous` of module receipt_write).
+        mounted: what is mounted, as findmnt says in JSON: `target`, `source`, `fstype`, `options`; the topmost last.
+        volume: lines of `gluster volume info`; None where there is no such volume.
+        bound: the sources of the mounts of running containers, as `docker ps` says.
+        released: places for containers below the mounts that are taken back (`released` of module binds).
+    """
+    mounts = [_mount(one, declared) for one in declared.mounts]
+    packages = [*CLIENT_PACKAGES, *declared.packages]
+    return Plan(
+        problems=[_no_source(one, first=one is mounts[0]) for one in mounts if not one.source],
+        mounts=mounts,
+        packages=packages,
+        mismatched=[_mismatch(one, mounted) for one in mounts if not _matches(one, _on(one.path, mounted))],
+        to_remount=[_remount(one, mounted) for one in mounts if _must_be_writable(one, mounted)],
+        layout_owner=layout.Owner.of(declared.service_account),
+        layout=_layout(declared),
+        volume_options=_missing_options(declared, volume),
+        former=_former(declared, previous, mounted, bound, released),
+        receipt=_receipt(declared, mounts, packages),
+    )
+
+
+def _mount(given: Mapping[str, Any], declared: Declared) -> Mount:
+    fstype = str(given.get("fstype") or declared.mounts[0]["fstype"])
+    options = given.get("options", declared.options.get(fstype, declared.other_options))
+    return Mount(str(given["path"]), str(given.get("source") or ""), fstype, str(options))
+
+
+def _no_source(mount: Mount, *, first: bool) -> str:
+    return (
+        f"The source of the mount on {mount.path} ({'nas_source' if first else 'nas_extra_mounts'}) is empty. Expected"
+        " something like nas.example.org:/export. Set it in your inventory."
+    )
+
+
+def _on(path: str, mounted: Sequence[Mapping[str, str]]) -> list[Mapping[str, str]]:
+    return [one for one in mounted if one["target"] == _bare(path)]
+
+
+def _bare(path: str) -> str:
+    return path.rstrip("/") or "/"
+
+
+def _matches(mount: Mount, found: Sequence[Mapping[str, str]]) -> bool:
+    """Whether the topmost mount is of the same kind and, where the source is on another host, of the same source."""
+    shown = [one for one in found if one["fstype"] != "autofs"]
+    return (
+        bool(shown)
+        and _kind(shown[-1]["fstype"]) == _kind(mount.fstype)
+        and (":" not in mount.source or _source(shown[-1]["source"]) == _source(mount.source))
+    )
+
+
+def _kind(fstype: str) -> str:
+    return re.sub(r"^fuse\.|\d$", "", fstype)
+
+
+def _source(text: str) -> str:
+    return re.sub(r"/$", "", re.sub(r":/?", ":", text))
+
+
+def _mismatch(mount: Mount, mounted: Sequence[Mapping[str, str]]) -> str:
+    found = [one for one in _on(mount.path, mounted) if one["fstype"] != "autofs"]
+    seen = ", ".join(f"{one['source']} ({one['fstype']})" for one in found) or "nothing"
+    return (
+        f"{mount.path}: expected {mount.source} ({mount.fstype}), found {seen}. Unmount what is there (umount"
+        f" {mount.path}) and run again."
+    )
+
+
+def _must_be_writable(mount: Mount, mounted: Sequence[Mapping[str, str]]) -> bool:
+    top = _on(mount.path, mounted)[-1:]
+    return not mount.is_read_only and any("ro" in one["options"].split(",") for one in top)
+
+
+def _remount(mount: Mount, mounted: Sequence[Mapping[str, str]]) -> dict[str, Any]:
+    # Without the helper: that of GlusterFS knows no remount.
+    internal = ["-i"] if "gluster" in _on(mount.path, mounted)[-1]["fstype"] else []
+    return {"path": mount.path, "command": ["mount", "-o", "remount,rw", *internal, mount.path]}
+
+
+def _layout(declared: Declared) -> list[dict[str, Any]]:
+    options = layout.entry_options(layout.Owner.of(declared.service_account), declared.users)
+    files = [layout.IMAGES, *(f"{layout.NODES}/{node}.json" for node in declared.nodes)]
+    return [
+        *(
+            {"path": path, "mode": mode, "state": "existing_directory", **options}
+            for path, mode in layout.DIRECTORIES.items()
+        ),
+        *({"path": path, "mode": layout.FILE_MODE, "state": "existing", **options} for path in files),
+    ]
+
+
+def _options_of_volume(declared: Declared) -> dict[str, str]:
+    # GlusterFS knows no networks of IPv6. Its own processes come from the first two addresses.
+    clients = ["127.0.0.1", declared.address, *(network for network in declared.networks if "." in network)]
+    return {
+        "auth.allow": ",".join(dict.fromkeys(clients)),
+        "server.root-squash": "on" if declared.root_squash else "off",
+        "storage.owner-uid": str(declared.service_account["uid"]),
+        "storage.owner-gid": str(declared.service_account["gid"]),
+    }
+
+
+def _missing_options(declared: Declared, volume: Sequence[str] | None) -> list[dict[str, str]]:
+    wanted = _options_of_volume(declared)
+    # A volume that clients have mounted without these would be lost to them: it stays as it is.
+    if volume is None or "client.bind-insecure: off" in volume:
+        wanted.update(PORT_OPTIONS)
+    return [{"key": key, "value": value} for key, value in wanted.items() if f"{key}: {value}" not in (volume or ())]
+
+
+def _former(
+    declared: Declared,
+    previous: Sequence[Sequence[Any]],
+    mounted: Sequence[Mapping[str, str]],
+    bound: str,
+    released: Sequence[str],
+) -> Former:
+    left: dict[str, list[str]] = {"mount": [], "file": [], "gluster": []}
+    for kind, subject in previous:
+        if kind in left:
+            left[kind].append(str(subject["name"]))
+    before = [_bare(path) for path in left["mount"]]
+    mounts = sorted(set(before) - ({_bare(one["path"]) for one in declared.mounts} if declared.is_client else set()))
+    main = before[0] if before and before[0] in mounts else ""
+    unused = [] if declared.is_client else list(declared.drop_ins)
+    unused += [] if declared.backend == NFS else [declared.exports]
+    live = [one for one in mounted if one["target"] in mounts]
+    automounts = {one["target"] for one in live if one["fstype"] == "autofs"}
+    return Former(
+        main=main,
+        mounts=mounts,
+        mounted=sorted({one["target"] for one in live if one["fstype"] != "autofs"}, reverse=True),
+        automounted=sorted(automounts),
+        bound=_bound(main, bound, released) if main else [],
+        files=[path for path in unused if path in left["file"]],
+        volumes=sorted(set(left["gluster"]) - ({declared.volume} if declared.backend == GLUSTER else set())),
+    )
+
+
+def _bound(main: str, bound: str, released: Sequence[str]) -> list[str]:
+    """Of what containers bind, what lies on the share, or is one of the places that show a part of it."""
+    places = {f"{BINDS}/{place}" for place in released}
+    found = re.findall(r"[^,\s]+", bound)
+    return sorted({path for path in found if path == main or path.startswith(f"{main}/") or path in places})
+
+
+def _receipt(declared: Declared, mounts: Sequence[Mount], packages: Sequence[str]) -> dict[str, list[Any]]:
+    client, nfs, gluster = declared.is_client, declared.backend == NFS, declared.backend == GLUSTER
+    return {
+        "package": [*(packages if client else ()), *SERVER_PACKAGES.get(declared.backend, ())],
+        "mount": [
+            {"name": one.path, "expect": {} if one.is_read_only else {"read_only": False}} for one in mounts if client
+        ],
+        "mountpoint": [one.path for one in mounts if client],
+        "file": [
+            *(declared.drop_ins if client else ()),
+            *([posixpath.dirname(declared.export)] if gluster else ()),
+            *([declared.export] if declared.backend else ()),
+            *([declared.exports] if nfs else ()),
+        ],
+        "unit": [unit for backend, unit in SERVER_UNITS.items() if backend == declared.backend],
+        "gluster": [
+            {
+                "name": declared.volume,
+                "keep": True,  # stopped where it is not declared any more; it holds data
+                "options": sorted([*_options_of_volume(declared), *PORT_OPTIONS]),
+            }
+        ]
+        if gluster
+        else [],
+        "export": [declared.export] if nfs else [],
+    }

@@ -1,0 +1,198 @@
+"""What role accounts wants of a host and of the share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.accounts_plan import Plan, plan
+from ansible_collections.gpustead.cluster.tests.unit.role_variables import render
+
+KEY, OLD_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIexample ada@laptop", "ssh-ed25519 AAAAold ada@desk"
+ADA: dict[str, Any] = {
+    "name": "ada",
+    "uid": 1500,
+    "groups": ["ml"],
+    "shell": "/bin/zsh",
+    "password_hash": "$6$a$b",
+    "ssh_keys": [KEY],
+    "exclusive_keys": True,
+}
+# As -e gives numbers.
+BOB: dict[str, Any] = {"name": "bob", "uid": "1501", "gid": 1600, "home": "/data/bob", "comment": "Bob"}
+SVC: dict[str, Any] = {"name": "svc", "uid": 960, "system": True}
+# Of a directory service, or with the ids that the share shows.
+EVE: dict[str, Any] = {"name": "eve", "path": "/mnt/nas/users/eve", "ssh_keys": []}
+USERS = [ADA, BOB, SVC, EVE]
+KNOWN = [
+    {"name": "ada", "uid": 1500, "gid": 1500, "home": "/home/ada", "exists": True, "changed": False},
+    {"name": "bob", "uid": 1501, "gid": 1600, "home": "/data/bob", "exists": False, "changed": True},
+    {"name": "svc", "uid": 960, "gid": 960, "home": "/home/svc", "exists": True, "changed": False},
+    {"name": "eve", "uid": 1502, "gid": 1502, "home": "/home/eve", "exists": True, "changed": False},
+]
+PREVIOUS: list[Sequence[Any]] = [
+    ["user", {"name": "gpustead", "service": True}],
+    ["user", {"name": "carol", "uid": 1503}],
+    ["user", {"name": "ada"}],
+    ["lines", {"name": "/home/ada/.ssh/authorized_keys", "lines": [KEY, OLD_KEY]}],
+    ["lines", {"name": "/home/eve/.ssh/authorized_keys", "lines": [OLD_KEY]}],
+    ["file", {"name": "/mnt/nas/users"}],
+]
+SERVICE = {"name": "gpustead", "uid": 941, "gid": "942"}
+KEYS_OF_ADA: dict[str, Any] = {
+    "name": "/home/ada/.ssh/authorized_keys",
+    "below": "/home/ada",
+    "as": "1500:1500",
+    "lines": [KEY],
+    "exclusive": True,
+    "keep": True,
+}
+
+
+def planned(users: Sequence[Mapping[str, Any]] = USERS, owner: str = "bob", **answers: Any) -> Plan:
+    return plan(users, owner, SERVICE, "/mnt/nas", **answers)
+
+
+def directory(name: str, uid: int, gid: int) -> dict[str, Any]:
+    return {
+        "path": f"users/{name}",
+        "state": "directory",
+        "owner": uid,
+        "group": gid,
+        "mode": "0700",
+        "through": 942,
+    }
+
+
+def subject(name: str, uid: Any, gid: Any, *fields: str, groups: Sequence[str] = ()) -> dict[str, Any]:
+    return {
+        "name": name,
+        "groups": list(groups),
+        "fields": ["uid", "gid", "groups", *fields],
+        "expect": {"uid": uid, "gid": gid},
+    }
+
+
+def test_the_share_belongs_to_the_service_account_and_shared_to_the_owner() -> None:
+    common = {"state": "directory", "owner": 941, "group": 942, "former": [1500, 1501, 960]}
+    assert planned().layout == [
+        {"path": ".cluster", "mode": "0755", **common},
+        {"path": ".cluster/nodes", "mode": "0755", **common},
+        {"path": "users", "mode": "1775", **common},
+        {"path": "shared", "mode": "2775", "state": "directory", "owner": 1501, "group": 1600, "through": 942},
+    ]
+    assert planned().layout_owner == {"uid": 941, "gid": 942}
+    assert planned().service_account == {
+        "name": "gpustead",
+        "uid": 941,
+        "gid": 942,
+        "system": True,
+        "home": "/nonexistent",
+        "shell": "/usr/sbin/nologin",
+        "comment": "Layout of the cluster's share",
+    }
+
+
+def test_directories_are_of_people_with_the_ids_that_are_known() -> None:
+    found = planned(known=KNOWN)
+    assert found.declared_directories == [directory("ada", 1500, 1500), directory("bob", 1501, 1600)]
+    assert found.directories == [*found.declared_directories, directory("eve", 1502, 1502)]
+    assert planned(known=KNOWN[:1]).directories == [directory("ada", 1500, 1500)]  # the others were refused
+
+
+def test_an_account_whose_directory_is_anothers_keeps_its_ids_and_no_key_is_matched() -> None:
+    refused = [{"name": "users/bob", "what": "users/bob belongs to uid 7"}, {"name": "users", "what": "x"}]
+    assert planned(refused=refused).users == [
+        {"name": "ada", "uid": 1500, "groups": ["ml"], "shell": "/bin/zsh", "password_hash": "$6$a$b", "hold": ""},
+        {**BOB, "hold": "users/bob belongs to uid 7"},
+        {**SVC, "hold": ""},
+        {"name": "eve", "path": "/mnt/nas/users/eve", "hold": ""},
+    ]
+
+
+def test_who_is_declared_no_more_goes_and_the_service_account_stays() -> None:
+    assert planned(previous=PREVIOUS).former == ["carol"]
+    assert planned([], previous=PREVIOUS).former == ["ada", "carol"]
+    assert planned().former == []
+
+
+def test_keys_are_changed_where_some_are_declared_or_were() -> None:
+    ada: dict[str, Any] = {"name": "ada", "uid": 1500, "gid": 1500, "home": "/home/ada"}
+    eve: dict[str, Any] = {"name": "eve", "uid": 1502, "gid": 1502, "home": "/home/eve"}
+    assert planned(known=KNOWN, previous=PREVIOUS).authorized_keys == [
+        {**ada, "keys": [KEY], "former": [OLD_KEY], "exclusive": True},
+        {**eve, "keys": [], "former": [OLD_KEY], "exclusive": False},
+    ]
+    absent = [{**KNOWN[0], "exists": False}]  # in a --check
+    assert planned(known=absent, previous=PREVIOUS).authorized_keys == []
+    assert planned().authorized_keys == []
+
+
+def test_a_receipt_before_the_accounts_are_known() -> None:
+    assert planned().receipt == {
+        "user": [
+            subject("ada", 1500, "", "shell", "password", groups=["ml"]),
+            subject("bob", "1501", 1600, "home", "gecos"),
+            subject("svc", 960, ""),
+            subject("eve", "", ""),
+        ],
+        "lines": [KEYS_OF_ADA],
+        "file": [],
+    }
+
+
+def test_a_receipt_at_the_end() -> None:
+    found = planned(known=KNOWN).receipt
+    assert found["user"] == [
+        subject("ada", 1500, 1500, "shell", "password", groups=["ml"]),
+        subject("bob", 1501, 1600, "home", "gecos"),
+        subject("svc", 960, 960),
+        subject("eve", 1502, 1502),
+    ]
+    assert found["lines"] == [KEYS_OF_ADA]
+    owners = {".cluster": "941:942", ".cluster/nodes": "941:942", "users": "941:942", "shared": "1501:1600"}
+    people = {"users/ada": 1500, "users/bob": 1501, "users/eve": 1502}
+    assert found["file"] == [
+        {"name": f"/mnt/nas/{path}", "as": owner, "keep": True} for path, owner in {**owners, **people}.items()
+    ]
+
+
+def test_a_host_that_makes_nothing_on_the_share_says_nothing_of_it() -> None:
+    found = plan([], "", SERVICE, "", known=[])
+    assert (found.problems, found.layout, found.receipt["file"]) == ([], [], [])
+
+
+PROBLEMS: dict[str, tuple[list[dict[str, Any]], str, str]] = {
+    "one name": ([ADA, {"name": "ada", "uid": 7}], "ada", "the same name or uid (ada 1500, ada 7), or one has no name"),
+    "one uid": ([ADA, {"name": "zoe", "uid": "1500"}], "ada", "the same name or uid (ada 1500, zoe 1500)"),
+    "no name": ([ADA, {"uid": 7}], "ada", "(ada 1500, ? 7), or one has no name: give each its own"),
+    "no owner": ([ADA], "zoe", "accounts_owner 'zoe' is not an account of accounts_users (ada) with a uid"),
+    "an owner without a uid": ([EVE], "eve", "'eve' is not an account of accounts_users (eve) with a uid"),
+    "nobody": ([], "", "'' is not an account of accounts_users (none) with a uid: add it to cluster_users"),
+}
+
+
+@pytest.mark.parametrize("case", PROBLEMS)
+def test_what_cannot_be_meant_is_a_problem(case: str) -> None:
+    users, owner, words = PROBLEMS[case]
+    (problem,) = planned(users, owner).problems
+    assert words in problem
+    assert planned().problems == []
+
+
+def test_the_role_gives_its_settings_and_what_it_has_learnt(tmp_path: Path) -> None:
+    refused = [{"name": "users/bob", "what": "users/bob belongs to uid 7"}]
+    settings = {
+        "cluster_users": USERS,
+        "cluster_service_account": {"gid": "942"},
+        "cluster_owner": "bob",
+        "__accounts_receipt": {"previous": PREVIOUS},
+        "__accounts_asked": {"refused": refused},
+        "__accounts_done": {"users": KNOWN},
+    }
+    names = ["__accounts_plan", "__accounts_vouches_for_share"]
+    found = render(tmp_path, "accounts", names, {"gpu_nodes": ["a"]}, settings)
+    expected = planned(known=KNOWN, previous=PREVIOUS, refused=refused)
+    assert found == {"__accounts_plan": vars(expected), "__accounts_vouches_for_share": True}

@@ -1,0 +1,288 @@
+"""What role nas wants of a host: mounts, what it serves, what it takes back."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from ansible_collections.gpustead.cluster.plugins.module_utils.nas.nas_plan import Declared, Mount, Plan, plan
+from ansible_collections.gpustead.cluster.tests.unit.role_variables import ROOT, render
+
+VARIABLES = yaml.safe_load((ROOT / "roles/nas/vars/main.yml").read_text())
+OPTIONS, OTHER_OPTIONS = VARIABLES["__nas_options"], VARIABLES["__nas_other_options"]
+DROP_INS = ["/etc/systemd/system/docker.service.d/nas.conf", "/etc/systemd/system/binds.service.d/nas.conf"]
+EXPORTS = "/etc/exports.d/nas.exports"
+SHARE = {"path": "/mnt/nas", "source": "10.0.0.5:/nas", "fstype": "glusterfs", "options": OPTIONS["glusterfs"]}
+DATASET = {"path": "/dataset", "source": "x:/d", "options": "ro,nosuid"}
+COLD = {"path": "/cold/", "source": "//c/d", "fstype": "cifs"}
+CLIENT = Declared(
+    is_client=True,
+    backend="",
+    mounts=[SHARE, DATASET, COLD],
+    options=OPTIONS,
+    other_options=OTHER_OPTIONS,
+    packages=["glusterfs-client", "cifs-utils"],
+    drop_ins=DROP_INS,
+    exports=EXPORTS,
+    export="/export/brick",
+    volume="nas",
+    address="10.0.0.5",
+    networks=["10.0.0.0/24", "fd00::/8"],
+    root_squash=True,
+    service_account={"name": "gpustead", "uid": 941, "gid": "942"},
+    users=[{"name": "ada", "uid": 1500}, {"name": "bob", "uid": "1501"}, {"name": "eve"}],
+    nodes=["gpu01", "gpu02"],
+)
+SERVER = replace(CLIENT, is_client=False, backend="glusterfs")
+NFS_SERVER = replace(CLIENT, is_client=False, backend="nfs4")
+NOTHING = replace(CLIENT, is_client=False)
+
+
+def subjects(*words: str) -> list[Sequence[Any]]:
+    return [[kind, {"name": name}] for kind, name in map(str.split, words)]
+
+
+PREVIOUS = subjects(
+    "mount /mnt/nas",
+    "mount /dataset/",
+    "mount /scratch",
+    f"file {DROP_INS[0]}",
+    f"file {EXPORTS}",
+    "file /export/brick",
+    "gluster nas",
+    "package nfs-common",
+)
+
+
+def seen(target: str, source: str, fstype: str, options: str = "rw,nosuid") -> dict[str, str]:
+    return {"target": target, "source": source, "fstype": fstype, "options": options}
+
+
+MOUNTED = [
+    seen("/", "overlay", "overlay"),
+    seen("/mnt/nas", "10.0.0.5:/nas", "fuse.glusterfs"),
+    seen("/dataset", "systemd-1", "autofs"),
+    seen("/dataset", "x:d/", "glusterfs", "ro,nosuid"),
+    seen("/cold", "//elsewhere/e", "cifs"),
+    seen("/scratch", "systemd-1", "autofs"),
+]
+
+
+def test_a_mount_has_the_kind_of_the_share_and_the_options_of_its_kind() -> None:
+    assert plan(CLIENT).mounts == [
+        Mount("/mnt/nas", "10.0.0.5:/nas", "glusterfs", OPTIONS["glusterfs"]),
+        Mount("/dataset", "x:/d", "glusterfs", "ro,nosuid"),
+        Mount("/cold/", "//c/d", "cifs", OTHER_OPTIONS),
+    ]
+    assert plan(CLIENT).packages == ["e2fsprogs", "glusterfs-client", "cifs-utils"]
+
+
+def test_a_mount_without_a_source_is_a_problem() -> None:
+    found = plan(replace(CLIENT, mounts=[{**SHARE, "source": ""}, {**DATASET, "source": None}, COLD])).problems
+    assert [text.split(" is empty")[0] for text in found] == [
+        "The source of the mount on /mnt/nas (nas_source)",
+        "The source of the mount on /dataset (nas_extra_mounts)",
+    ]
+    assert plan(CLIENT).problems == []
+
+
+MISMATCHED: dict[str, tuple[list[dict[str, str]], str]] = {
+    "nothing": ([], "/mnt/nas: expected 10.0.0.5:/nas (glusterfs), found nothing. Unmount what is there"),
+    "an automount alone": ([seen("/mnt/nas", "systemd-1", "autofs")], "found nothing"),
+    "another source": ([seen("/mnt/nas", "10.0.0.6:/nas", "fuse.glusterfs")], "found 10.0.0.6:/nas (fuse.glusterfs)"),
+    "another kind": ([seen("/mnt/nas", "10.0.0.5:/nas", "nfs4")], "found 10.0.0.5:/nas (nfs4)"),
+    "another one on top": ([MOUNTED[1], seen("/mnt/nas", "y:/z", "nfs4")], "(fuse.glusterfs), y:/z (nfs4)"),
+}
+
+
+@pytest.mark.parametrize("case", MISMATCHED)
+def test_another_mount_than_the_declared_one_is_named(case: str) -> None:
+    mounted, words = MISMATCHED[case]
+    (found,) = plan(replace(CLIENT, mounts=[SHARE]), mounted=mounted).mismatched
+    assert words in found
+
+
+def test_what_is_mounted_as_declared_is_not() -> None:
+    assert plan(CLIENT, mounted=MOUNTED).mismatched == []
+    versions = replace(CLIENT, mounts=[{**SHARE, "fstype": "nfs"}])
+    assert plan(versions, mounted=[seen("/mnt/nas", "10.0.0.5:/nas/", "nfs4")]).mismatched == []
+
+
+@pytest.mark.parametrize(
+    ("mounts", "mounted", "command"),
+    [
+        ([SHARE], seen("/mnt/nas", "s", "fuse.glusterfs", "ro,nosuid"), "mount -o remount,rw -i /mnt/nas"),
+        ([SHARE], seen("/mnt/nas", "s", "nfs4", "nosuid,ro"), "mount -o remount,rw /mnt/nas"),
+        ([SHARE], seen("/mnt/nas", "s", "nfs4", "rw,errors=remount-ro"), None),
+        ([{**SHARE, "options": "hard,ro"}], seen("/mnt/nas", "s", "nfs4", "ro"), None),
+        ([SHARE], seen("/other", "s", "nfs4", "ro"), None),
+    ],
+)
+def test_what_became_read_only_is_remounted(
+    mounts: list[dict[str, Any]], mounted: dict[str, str], command: str | None
+) -> None:
+    found = plan(replace(CLIENT, mounts=mounts), mounted=[mounted]).to_remount
+    assert [" ".join(one["command"]) for one in found] == [command][: command is not None]
+
+
+def test_the_layout_is_taken_from_the_accounts() -> None:
+    ids = {"owner": 941, "group": 942, "former": [1500, 1501]}
+    directories = {".cluster": "0755", ".cluster/nodes": "0755", ".cluster/mesh": "1775", "users": "1775"}
+    files = [".cluster/images.json", ".cluster/nodes/gpu01.json", ".cluster/nodes/gpu02.json"]
+    assert plan(SERVER).layout == [
+        *({"path": path, "mode": mode, "state": "existing_directory", **ids} for path, mode in directories.items()),
+        *({"path": path, "mode": "0644", "state": "existing", **ids} for path in files),
+    ]
+    assert asdict(plan(SERVER).layout_owner) == {"uid": 941, "gid": 942}
+
+
+VOLUME = {
+    "auth.allow": "127.0.0.1,10.0.0.5,10.0.0.0/24",
+    "server.root-squash": "on",
+    "storage.owner-uid": "941",
+    "storage.owner-gid": "942",
+}
+PORTS = {"client.bind-insecure": "off", "server.allow-insecure": "off"}
+
+
+@pytest.mark.parametrize(
+    ("has", "missing"),
+    [
+        (None, {**VOLUME, **PORTS}),
+        ({}, VOLUME),  # others may have it mounted from any port
+        ({**VOLUME, "storage.owner-uid": "0"}, {"storage.owner-uid": "941"}),
+        ({"client.bind-insecure": "off", **VOLUME}, {"server.allow-insecure": "off"}),
+        ({**VOLUME, **PORTS}, {}),
+    ],
+)
+def test_options_that_the_volume_does_not_have(has: Mapping[str, str] | None, missing: Mapping[str, str]) -> None:
+    lines = None if has is None else ["Status: Started", *(f"{key}: {value}" for key, value in has.items())]
+    found = plan(SERVER, volume=lines).volume_options
+    assert {one["key"]: one["value"] for one in found} == missing
+
+
+def test_a_volume_for_which_root_is_root() -> None:
+    options = plan(replace(SERVER, root_squash=False, networks=[])).volume_options
+    assert [one["value"] for one in options[:2]] == ["127.0.0.1,10.0.0.5", "off"]
+
+
+# mounts, files and volumes that are taken back
+MOUNTS = ["/dataset", "/mnt/nas", "/scratch"]
+FORMER: dict[str, tuple[Declared, list[str], list[str], list[str]]] = {
+    "a client": (CLIENT, ["/scratch"], [EXPORTS], ["nas"]),
+    "a client of fewer mounts": (replace(CLIENT, mounts=[SHARE]), ["/dataset", "/scratch"], [EXPORTS], ["nas"]),
+    "a client that serves too": (replace(CLIENT, backend="glusterfs"), ["/scratch"], [EXPORTS], []),
+    "an NFS server": (NFS_SERVER, MOUNTS, [DROP_INS[0]], ["nas"]),
+    "nothing any more": (NOTHING, MOUNTS, [DROP_INS[0], EXPORTS], ["nas"]),
+    "another volume": (replace(SERVER, volume="new"), MOUNTS, [DROP_INS[0], EXPORTS], ["nas"]),
+}
+
+
+@pytest.mark.parametrize("case", FORMER)
+def test_what_is_no_longer_declared_is_taken_back_and_no_directory(case: str) -> None:
+    declared, mounts, files, volumes = FORMER[case]
+    found = plan(declared, previous=PREVIOUS).former
+    assert (found.mounts, found.files, found.volumes) == (mounts, files, volumes)
+    assert found.main == ("/mnt/nas" if "/mnt/nas" in mounts else "")
+    assert plan(declared).former.mounts == []
+
+
+def test_the_topmost_is_unmounted_first_and_automounts_are_stopped() -> None:
+    inner = seen("/mnt/nas/inner", "y:/z", "nfs4")
+    previous = [*PREVIOUS, *subjects("mount /mnt/nas/inner")]
+    found = plan(NOTHING, previous=previous, mounted=[*MOUNTED, inner]).former
+    assert found.mounted == ["/mnt/nas/inner", "/mnt/nas", "/dataset"]
+    assert found.automounted == ["/dataset", "/scratch"]
+
+
+def test_what_containers_bind_of_the_main_share() -> None:
+    bound = "/mnt/nas/users/ada,/run/gpustead/binds/workspace/x\n/mnt/nas2,volume,/mnt/nas,/mnt/nas\n"
+    found = plan(NOTHING, previous=PREVIOUS, bound=bound, released=["workspace/x", "workspace/y"]).former.bound
+    assert found == ["/mnt/nas", "/mnt/nas/users/ada", "/run/gpustead/binds/workspace/x"]
+    assert plan(CLIENT, previous=PREVIOUS, bound=bound).former.bound == []
+
+
+VOLUME_SUBJECT = {
+    "name": "nas",
+    "keep": True,
+    "options": [
+        "auth.allow",
+        "client.bind-insecure",
+        "server.allow-insecure",
+        "server.root-squash",
+        "storage.owner-gid",
+        "storage.owner-uid",
+    ],
+}
+OF_CLIENT: dict[str, list[Any]] = {
+    "package": ["e2fsprogs", "glusterfs-client", "cifs-utils"],
+    "mount": [
+        {"name": "/mnt/nas", "expect": {"read_only": False}},
+        {"name": "/dataset", "expect": {}},
+        {"name": "/cold/", "expect": {"read_only": False}},
+    ],
+    "mountpoint": ["/mnt/nas", "/dataset", "/cold/"],
+    "file": DROP_INS,
+}
+OF_SERVER: dict[str, list[Any]] = {
+    "package": ["glusterfs-server", "glusterfs-client"],
+    "file": ["/export", "/export/brick"],
+    "unit": ["glusterd.service"],
+    "gluster": [VOLUME_SUBJECT],
+}
+OF_NFS_SERVER: dict[str, list[Any]] = {
+    "package": ["nfs-kernel-server"],
+    "file": ["/export/brick", EXPORTS],
+    "unit": ["nfs-kernel-server.service"],
+    "export": ["/export/brick"],
+}
+KINDS = ("package", "mount", "mountpoint", "file", "unit", "gluster", "export")
+
+
+@pytest.mark.parametrize(
+    ("declared", "expected"),
+    [(CLIENT, OF_CLIENT), (SERVER, OF_SERVER), (NFS_SERVER, OF_NFS_SERVER), (NOTHING, {})],
+    ids=["client", "server", "nfs server", "nothing"],
+)
+def test_receipts(declared: Declared, expected: dict[str, list[Any]]) -> None:
+    assert plan(declared).receipt == {kind: expected.get(kind, []) for kind in KINDS}
+
+
+def test_the_receipt_of_a_client_that_serves_too() -> None:
+    found = plan(replace(CLIENT, backend="glusterfs")).receipt
+    assert found == {kind: [*OF_CLIENT.get(kind, []), *OF_SERVER.get(kind, [])] for kind in KINDS}
+
+
+def test_the_role_gives_its_settings_and_what_it_has_found(tmp_path: Path) -> None:
+    settings = {
+        "cluster_users": CLIENT.users,
+        "cluster_service_account": {"gid": "942"},
+        "cluster_network": CLIENT.networks,
+        "nas_source": "10.0.0.5:/nas",
+        "nas_fstype": "glusterfs",
+        "nas_extra_mounts": [DATASET, COLD],
+        "nas_server_address": "10.0.0.5",
+        "__nas_receipt": {"previous": PREVIOUS},
+        "__nas_mounted": {"stdout": json.dumps({"filesystems": MOUNTED})},
+        "__nas_server_volume": {"rc": 0, "stdout_lines": ["auth.allow: x"]},
+        "__nas_bound": {"stdout": "/mnt/nas/x"},
+        "__nas_places": {"released": []},
+    }
+    groups = {"gpu_nodes": ["a", "b"], "nas_server": ["a"]}
+    found = render(tmp_path, "nas", ["__nas_plan"], groups, settings)["__nas_plan"]
+    declared = replace(
+        CLIENT,
+        backend="glusterfs",
+        nodes=["a", "b"],
+        drop_ins=VARIABLES["__nas_drop_in_paths"],
+        exports=VARIABLES["__nas_exports_path"],
+    )
+    expected: Plan = plan(
+        declared, previous=PREVIOUS, mounted=MOUNTED, volume=["auth.allow: x"], bound="/mnt/nas/x", released=[]
+    )
+    assert found == asdict(expected)
