@@ -1,7 +1,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-full test-gpu lint unit integration lab lab-down bench venv engine root lock clean
+.PHONY: help demo test test-full test-gpu lint unit integration lab lab-down bench docs venv engine root lock clean
 
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export ANSIBLE_CALLBACKS_ENABLED := ansible.posix.profile_tasks
@@ -30,6 +30,9 @@ test-full: test test-gpu ## The same, and every attack by accounts, every output
 
 test-gpu: venv root engine ## Five kinds of nodes, with and without GPUs (stand-ins), in a lab of their own
 	@$(STEP) 'Nodes with GPUs' scripts/gpu_lab.sh
+
+docs: venv ## Write group_vars/all and the argument specs anew from the roles' defaults
+	@python scripts/document_settings.py
 
 lint: venv ## Ansible, YAML and Python linters, types
 	@$(STEP) 'ansible-lint (production)' ansible-lint --nocolor
