@@ -9,7 +9,7 @@ DOCUMENTATION = r"""
 module: node_verify
 short_description: Compare a host of the cluster with what is declared for it
 version_added: "0.1.0"
-author: gpustead developers
+author: The gpustead developers (@gpustead)
 description:
   - Looks at the share, accounts, containers and the GPUs they see, the mesh, ports and the firewall of one host, in one
     exchange.
@@ -152,8 +152,10 @@ extends_documentation_fragment:
 attributes:
   check_mode:
     support: full
+    description: Tells what would change.
   diff_mode:
     support: none
+    description: There is no diff.
   platform:
     platforms: posix
 """

@@ -409,7 +409,7 @@ def _firewall(wanted: Wanted, host: Host, findings: Findings) -> None:
         ("ufw", {"name": "status"}),
         ("chain", {"name": "DOCKER-USER", "forwarded": True}),
     ]
-    status, chain = observe(specs, host).values()
+    status, chain = list(observe(specs, host).values())
     if status is None or "error" in status or not status["enabled"]:
         reason = "" if status and "error" not in status else f" ({status['error'] if status else 'it is not there'})"
         findings.add("ufw", f"is not active{reason}", wanted.again)

@@ -75,12 +75,12 @@ def test_all_that_stands_in_group_vars_is_written_but_what_roles_share() -> None
     assert set(folder.iterdir()) - set(documents()) == {folder / "cluster.yml"}
 
 
-@pytest.mark.parametrize("path", ROOT.glob("roles/*/defaults/main.yml"), ids=lambda path: path.parts[-3])
+@pytest.mark.parametrize("path", sorted(ROOT.glob("roles/*/defaults/main.yml")), ids=lambda path: path.parts[-3])
 def test_every_default_is_read(path: Path) -> None:
     assert [setting.name for setting in settings(path.read_text())] == list(yaml.safe_load(path.read_text()))
 
 
-@pytest.mark.parametrize("path", ROOT.glob("roles/*/meta/argument_specs.yml"), ids=lambda path: path.parts[-3])
+@pytest.mark.parametrize("path", sorted(ROOT.glob("roles/*/meta/argument_specs.yml")), ids=lambda path: path.parts[-3])
 def test_no_spec_has_an_expression(path: Path) -> None:
     # Ansible would render it when it checks the arguments.
     assert not re.search(r"{[{%#]", path.read_text())
