@@ -20,6 +20,7 @@ import yaml
 ROOT = Path(__file__).resolve().parents[1]
 # The lab is no part of a site.
 NOT_OF_A_SITE = {"lab"}
+LINKS = ROOT / "playbooks" / "group_vars" / "all"
 WIDTH = 120
 
 HEAD = """\
@@ -166,12 +167,26 @@ def documents() -> dict[Path, str]:
     return texts
 
 
+def links() -> dict[Path, Path]:
+    """Links beside the playbooks to the files of group_vars/all, which Ansible looks for in a playbook's folder alone.
+
+    A link to the folder would be one, but `ansible-test sanity` takes none to a folder.
+    """
+    files = sorted((ROOT / "group_vars" / "all").glob("*.yml"))
+    return {LINKS / file.name: Path("../../..") / file.relative_to(ROOT) for file in files}
+
+
 def main() -> int:
     for path, text in documents().items():
         yaml.safe_load(text)
         if not path.exists() or path.read_text() != text:
             path.write_text(text)
             print(f"wrote {path.relative_to(ROOT)}")
+    LINKS.mkdir(parents=True, exist_ok=True)
+    for path in LINKS.iterdir():
+        path.unlink()
+    for link, target in links().items():
+        link.symlink_to(target)
     return 0
 
 

@@ -8,10 +8,12 @@ from pathlib import Path
 import pytest
 import yaml
 from ansible_collections.gpustead.cluster.scripts.document_settings import (
+    LINKS,
     ROOT,
     argument_specs,
     documents,
     group_vars,
+    links,
     settings,
 )
 
@@ -68,6 +70,11 @@ argument_specs:
 @pytest.mark.parametrize("path", documents(), ids=lambda path: str(path.relative_to(ROOT)))
 def test_what_is_committed_is_what_make_docs_writes(path: Path) -> None:
     assert path.read_text() == documents()[path]
+
+
+def test_the_playbooks_see_the_same_files() -> None:
+    assert {link: link.readlink() for link in LINKS.iterdir()} == links()
+    assert [link for link in LINKS.iterdir() if not link.exists()] == []
 
 
 def test_all_that_stands_in_group_vars_is_written_but_what_roles_share() -> None:
