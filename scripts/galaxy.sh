@@ -12,6 +12,7 @@ export PATH="$home/venv/bin:$PATH" ANSIBLE_HOME="$home/ansible" ANSIBLE_COLLECTI
     antsibull-docs lint-collection-docs --plugin-docs --validate-collection-refs=dependent --skip-rstcheck .)
 
 printf '[galaxy-importer]\nrun_ansible_lint = False\nrun_ansible_test = False\n' >"$home/importer.cfg"
-GALAXY_IMPORTER_CONFIG="$home/importer.cfg" python -m galaxy_importer.main "$home"/gpustead-cluster-*.tar.gz >"$home/importer.log" 2>&1 ||
-    { tail -n 20 "$home/importer.log"; exit 1; }
-if grep -E '^(WARNING|ERROR)' "$home/importer.log"; then exit 1; fi
+cd "$home"  # the importer leaves a file where it runs
+GALAXY_IMPORTER_CONFIG=importer.cfg python -m galaxy_importer.main gpustead-cluster-*.tar.gz >importer.log 2>&1 ||
+    { tail -n 20 importer.log; exit 1; }
+if grep -E '^(WARNING|ERROR)' importer.log; then exit 1; fi

@@ -13,6 +13,8 @@ case $core in
 esac
 scripts/venv.sh "$venv" "requirements/ansible-core-$core.txt" "$python"
 scripts/unpack.sh "$home"
+# A repository of its own: of one that lies in ours ansible-test would see that all of it is ignored.
+git init --quiet "$home/ansible_collections/gpustead/cluster"
 
 # ansible-test would fetch get-pip.py from a web server; with this in its place pip comes from the package index, too.
 mkdir -p "$home/.ansible/test/cache"
