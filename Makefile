@@ -43,7 +43,7 @@ lint: venv ## Ansible, YAML and Python linters, types, and what Galaxy asks of a
 	@$(STEP) 'ruff format' ruff format --no-cache --check .
 	@$(STEP) 'mypy (strict)' scripts/mypy.sh
 	@$(STEP) 'antsibull-docs and galaxy-importer' scripts/galaxy.sh
-	@$(STEP) 'ansible-test sanity, of modules and layout' scripts/sanity.sh 2.21 $(QUICK_SANITY)
+	@$(STEP) 'ansible-test sanity, of modules and layout' scripts/sanity.sh here $(QUICK_SANITY)
 
 sanity: venv ## All of ansible-test sanity, with ansible-core 2.19 and 2.21
 	@$(STEP) 'ansible-test sanity of ansible-core 2.19' scripts/sanity.sh 2.19
