@@ -328,8 +328,7 @@ def _check_user(host: _Host, user: Mapping[str, Any]) -> tuple[str, int, int] | 
                 f"{key} of {name} is {value!r}" if key in user else f"{name} has no {key}", f"Give it a {key}, as 1500."
             )
             return None
-    if uid is None or gid is None:  # refused above
-        return None
+    assert uid is not None and gid is not None
     if uid < 1000 and user.get("system") is not True:
         refuse(
             f"{name} has the uid {uid}, below 1000, where the system keeps its own accounts",
