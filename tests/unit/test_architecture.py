@@ -78,5 +78,5 @@ def test_a_recipe_names_what_is_in_its_files(path: str, names: list[str]) -> Non
 
 
 def test_the_recipes_are_there() -> None:
-    assert len(RECIPES) >= 2
+    assert len(RECIPES) >= 3
     assert len(STEPS) >= 10
