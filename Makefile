@@ -1,7 +1,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-full test-gpu lint unit integration lab lab-down bench venv engine root lock clean
+.PHONY: help demo test test-full test-gpu lint sanity unit integration lab lab-down bench docs venv engine root lock clean
 
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export ANSIBLE_CALLBACKS_ENABLED := ansible.posix.profile_tasks
@@ -11,6 +11,8 @@ export PYTHONUNBUFFERED := 1
 LAB_NODES ?= 3
 INVENTORY := inventory/lab
 STEP := scripts/step.sh
+# Those that find something on the way, and take no minute: the others are in make sanity.
+QUICK_SANITY := action-plugin-docs ansible-doc empty-init no-assert shebang symlinks validate-modules
 
 help: ## Print this help
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -26,17 +28,26 @@ demo: root venv lab ## Turn empty hosts of a lab into a cluster, verify it and t
 test: root lint unit integration ## Run every check, the lab's included
 
 test-full: export FULL := 1
-test-full: test test-gpu ## The same, and every attack by accounts, every output tampered with, runs killed, nodes that join and come back, GPUs
+test-full: test sanity test-gpu ## The same, and every attack by accounts, every output tampered with, runs killed, nodes that join and come back, GPUs
 
 test-gpu: venv root engine ## Five kinds of nodes, with and without GPUs (stand-ins), in a lab of their own
 	@$(STEP) 'Nodes with GPUs' scripts/gpu_lab.sh
 
-lint: venv ## Ansible, YAML and Python linters, types
+docs: venv ## Write group_vars/all and the argument specs anew from the roles' defaults
+	@python scripts/document_settings.py
+
+lint: venv ## Ansible, YAML and Python linters, types, and what Galaxy asks of a collection
 	@$(STEP) 'ansible-lint (production)' ansible-lint --nocolor
 	@$(STEP) 'yamllint' yamllint --strict .
 	@$(STEP) 'ruff' ruff check --no-cache .
 	@$(STEP) 'ruff format' ruff format --no-cache --check .
 	@$(STEP) 'mypy (strict)' scripts/mypy.sh
+	@$(STEP) 'antsibull-docs and galaxy-importer' scripts/galaxy.sh
+	@$(STEP) 'ansible-test sanity, of modules and layout' scripts/sanity.sh here $(QUICK_SANITY)
+
+sanity: venv ## All of ansible-test sanity, with ansible-core 2.19 and 2.21
+	@$(STEP) 'ansible-test sanity of ansible-core 2.19' scripts/sanity.sh 2.19
+	@$(STEP) 'ansible-test sanity of ansible-core 2.21' scripts/sanity.sh 2.21
 
 unit: venv ## Unit tests
 	@$(STEP) 'Unit tests' pytest -q --cov --cov-report=term tests/unit
@@ -70,6 +81,11 @@ lock: venv ## Write the lock files anew (needs uv)
 	@cd requirements && for python in 3.11 3.12; do \
 	  uv pip compile --quiet --upgrade --generate-hashes --no-annotate --no-header --python-version $$python \
 	    requirements.in -o python$$python.txt; done
+	@cd requirements && uv pip compile --quiet --upgrade --universal --generate-hashes --no-annotate --no-header \
+	  --python-version 3.11 galaxy.in -o galaxy.txt
+	@cd requirements && for core in 2.19:3.11 2.21:3.12; do \
+	  echo "ansible-core==$${core%:*}.*" | uv pip compile --quiet --upgrade --universal --generate-hashes --no-annotate \
+	    --no-header --python-version $${core#*:} - -o ansible-core-$${core%:*}.txt; done
 
 clean: ## Remove the virtual environment and caches
 	@rm -rf .venv .cache .ansible .mypy_cache .pytest_cache .ruff_cache reports

@@ -1,13 +1,18 @@
 #!/bin/sh
-# Makes .venv from the lock file that fits the Python it finds; does nothing when it is up to date.
+# venv.sh [FOLDER LOCK PYTHON]: makes a virtual environment from a lock file; does nothing when it is up to date. Without
+# arguments .venv, from the lock that fits the newest Python here.
 set -eu
-python=${PYTHON:-$("$(dirname "$0")/find_python.sh")}
+if [ $# -eq 0 ]; then
+    python=${PYTHON:-$("$(dirname "$0")/find_python.sh")}
+    if [ "$("$python" -c 'import sys; print(sys.version_info[1])')" -ge 12 ]; then lock=3.12; else lock=3.11; fi
+    set -- .venv "requirements/python$lock.txt" "$python"
+    echo "Python: $("$python" --version | cut -d' ' -f2) ($python), $(grep -o '^ansible-core==[^ ]*' "$2")"
+fi
+folder=$1 lock=$2 python=$3
 minor=$("$python" -c 'import sys; print(sys.version_info[1])')
-if [ "$minor" -ge 12 ]; then lock=requirements/python3.12.txt; else lock=requirements/python3.11.txt; fi
-stamp=".venv/.made-from-$minor-$(sha256sum "$lock" | cut -c1-16)"
-echo "Python: $("$python" --version | cut -d' ' -f2) ($python), $(grep -o '^ansible-core==[^ ]*' "$lock")"
+stamp="$folder/.made-from-$minor-$(sha256sum "$lock" | cut -c1-16)"
 [ -e "$stamp" ] && exit 0
-rm -rf .venv
-"$python" -m venv .venv
-.venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r "$lock"
+rm -rf "$folder"
+"$python" -m venv "$folder"
+"$folder/bin/python" -m pip install --quiet --disable-pip-version-check --require-hashes -r "$lock"
 touch "$stamp"

@@ -17,7 +17,7 @@ ARGUMENTS = {
     "force": {"type": "bool", "default": False},
     "to_run": {"type": "bool", "default": False},
 }
-Asked = tuple[HostCheck, "Future[dict[str, Any]]"]
+Asked = tuple[HostCheck, Future[dict[str, Any]]]
 
 
 class ActionModule(ActionBase):

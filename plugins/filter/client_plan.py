@@ -1,6 +1,6 @@
 # Copyright: gpustead developers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Filter over module_utils/workspaces/client_plan: what role client tells a user's machine."""
+"""Filter over module_utils/site/client: nodes to what a user's machine knows of them."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from typing import Any
 
 from ansible.errors import AnsibleFilterError
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
-from ansible_collections.gpustead.cluster.plugins.module_utils.workspaces.client_plan import plan
+from ansible_collections.gpustead.cluster.plugins.module_utils.site.client import plan
 
 DOCUMENTATION = r"""
 name: client_plan
-short_description: What role client tells a user's machine of nodes and workspaces
+short_description: What a user's machine knows of the nodes
 version_added: "0.1.0"
 author: gpustead developers
 description:
-  - Gives the names, ports and host keys of nodes, and of the workspaces of a user there.
+  - Gives the hosts by which ssh reaches the nodes and the workspaces of a user, and their host keys.
 positional: hostvars, user
 options:
   _input:
@@ -27,33 +27,44 @@ options:
     elements: str
     required: true
   hostvars:
-    description: The variable C(hostvars).
+    description: The variable C(hostvars), with what C(playbooks/client.yml) registered.
     type: dict
     required: true
   user:
-    description: The account. Of its workspaces on a node the first one counts, its own before those of others.
+    description: Name of the account.
     type: str
     required: true
 """
 
 EXAMPLES = r"""
-- name: Show the names that ada's machine knows
+- name: Show the ports of SSH
   ansible.builtin.debug:
-    msg: "{{ (groups['gpu_nodes'] | gpustead.cluster.client_plan(hostvars, 'ada')).hosts | map(attribute='name') }}"
+    msg: "{{ (['gpu01'] | gpustead.cluster.client_plan(hostvars, 'ada')).hosts }}"
 """
 
 RETURN = r"""
 _value:
-  description:
-    - C(hosts) with C(name), C(address) and C(port); C(host_keys) with C(name) and C(key); and C(projects), the compose
-      projects of the workspaces.
+  description: The plan.
   type: dict
+  contains:
+    hosts:
+      description: Hosts of ssh_config, each with C(name), C(address) and C(port).
+      type: list
+      elements: dict
+    host_keys:
+      description: Lines of known_hosts, each with C(name) and C(key).
+      type: list
+      elements: dict
+    projects:
+      description: Compose projects of the user's workspaces.
+      type: list
+      elements: str
 """
 
 
 def client_plan(nodes: Sequence[str], hostvars: Mapping[str, Mapping[str, Any]], user: str) -> dict[str, Any]:
     try:
-        return asdict(plan(nodes, hostvars, user))
+        return asdict(plan({node: hostvars[node] for node in nodes}, user))
     except GpusteadError as error:
         raise AnsibleFilterError(f"workspace_instances: {error}") from error
 

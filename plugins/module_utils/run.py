@@ -109,10 +109,11 @@ def stream(
     return (status, "") if status is not None else (TIMED_OUT, f"no end within {timeout:g} s, and was killed")
 
 
-def _start(argv: Sequence[str], environment: Mapping[str, str] | None, errors: int) -> subprocess.Popen[bytes] | str:
-    """The process, in a group of its own; or why there is none."""
-    try:
-        return subprocess.Popen(
+class _Process(subprocess.Popen[bytes]):
+    """A command in a group of its own, with which all that it started can be killed."""
+
+    def __init__(self, argv: Sequence[str], environment: Mapping[str, str] | None, errors: int) -> None:
+        super().__init__(
             argv,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -120,11 +121,17 @@ def _start(argv: Sequence[str], environment: Mapping[str, str] | None, errors: i
             env={**os.environ, **(environment or {})},
             start_new_session=True,
         )
+
+
+def _start(argv: Sequence[str], environment: Mapping[str, str] | None, errors: int) -> _Process | str:
+    """The process, or why there is none."""
+    try:
+        return _Process(argv, environment, errors)
     except OSError as error:
         return f"{argv[0]}: {error.strerror or error}"
 
 
-def _lines(process: subprocess.Popen[bytes], deadline: float, width: int) -> Iterator[bytes]:
+def _lines(process: _Process, deadline: float, width: int) -> Iterator[bytes]:
     """The lines that come until all who can write have ended, the time is up, or the command has ended for a while."""
     pipe = process.stdout.fileno() if process.stdout else -1
     line = b""
@@ -147,9 +154,7 @@ def _lines(process: subprocess.Popen[bytes], deadline: float, width: int) -> Ite
         yield line
 
 
-def _read(
-    process: subprocess.Popen[bytes], pipes: Sequence[int], timeout: float, size: int
-) -> tuple[bytes, bytes] | int:
+def _read(process: _Process, pipes: Sequence[int], timeout: float, size: int) -> tuple[bytes, bytes] | int:
     """What came out of both pipes, or why no more was read. Others may hold them open after the command's end."""
     parts: dict[int, list[bytes]] = {pipe: [] for pipe in pipes}
     poll = select.poll()
@@ -180,7 +185,7 @@ def _read(
     return out, err
 
 
-def _kill(process: subprocess.Popen[bytes]) -> None:
+def _kill(process: _Process) -> None:
     """With its group; who hangs in the kernel is not waited for."""
     with contextlib.suppress(OSError):
         os.killpg(process.pid, signal.SIGKILL)

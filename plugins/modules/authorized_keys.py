@@ -9,7 +9,7 @@ DOCUMENTATION = r"""
 module: authorized_keys
 short_description: The SSH keys of accounts, each file written as its account
 version_added: "0.1.0"
-author: gpustead developers
+author: The gpustead developers (@gpustead)
 description:
   - Puts keys into C(~/.ssh/authorized_keys) of several accounts, and takes others out, all in one exchange.
   - Each file is read and replaced by a process with the ids of its account, within limits of time and size, as a whole,

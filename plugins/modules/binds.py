@@ -9,7 +9,7 @@ DOCUMENTATION = r"""
 module: binds
 short_description: Mount the places that containers see below a directory of root's
 version_added: "0.1.0"
-author: gpustead developers
+author: The gpustead developers (@gpustead)
 description:
   - Docker follows symbolic links in what it binds, and whoever owns a directory can put one there. So each place is
     opened step by step without a link, its owner is checked, and what was opened is mounted, without setuid programs

@@ -9,7 +9,7 @@ DOCUMENTATION = r"""
 module: cdi_spec
 short_description: Keep the CDI specification of NVIDIA GPUs up to date
 version_added: "0.1.0"
-author: gpustead developers
+author: The gpustead developers (@gpustead)
 description:
   - Compares the devices that C(nvidia-ctk cdi list) finds in C(/var/run/cdi) with the GPUs and MIG devices that are
     there, and the driver that C(/var/run/cdi/nvidia.yaml) was made for with the one that runs.
@@ -42,8 +42,10 @@ options:
 attributes:
   check_mode:
     support: full
+    description: Tells what would change.
   diff_mode:
     support: none
+    description: There is no diff.
 """
 
 EXAMPLES = r"""

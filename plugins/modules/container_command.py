@@ -9,7 +9,7 @@ DOCUMENTATION = r"""
 module: container_command
 short_description: Run a command in a container of a compose project, and tell the end of what it said
 version_added: "0.1.0"
-author: gpustead developers
+author: The gpustead developers (@gpustead)
 description:
   - Runs a command in the running container of a service, as one of its accounts, and waits for its end.
   - What it says may be anything, so only its last lines are kept, each cut and with control characters escaped.
@@ -22,6 +22,7 @@ attributes:
     details: The command is taken for one that changes something.
   diff_mode:
     support: none
+    description: There is no diff.
   platform:
     platforms: linux
 options:

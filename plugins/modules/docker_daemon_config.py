@@ -9,7 +9,7 @@ DOCUMENTATION = r"""
 module: docker_daemon_config
 short_description: Merge settings into Docker's daemon.json
 version_added: "0.1.0"
-author: gpustead developers
+author: The gpustead developers (@gpustead)
 description:
   - Puts settings into C(daemon.json) key by key and leaves everything else in it as it is, byte for byte.
   - Objects are merged key by key at every depth. Everything else, lists too, is replaced.

@@ -9,7 +9,7 @@ DOCUMENTATION = r"""
 module: gpu_info
 short_description: Tell which NVIDIA GPUs of a host can be used
 version_added: "0.1.0"
-author: gpustead developers
+author: The gpustead developers (@gpustead)
 description:
   - Asks C(nvidia-smi), the PCI bus and the loaded kernel module, and says in RV(state) what they amount to.
   - A GPU that is there without a working driver is reported as V(unusable) with the reason and a remedy, never as

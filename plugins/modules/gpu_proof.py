@@ -9,7 +9,7 @@ DOCUMENTATION = r"""
 module: gpu_proof
 short_description: Prove that containers have the GPUs that were meant for them
 version_added: "0.1.0"
-author: gpustead developers
+author: The gpustead developers (@gpustead)
 description:
   - Runs C(nvidia-smi -L) in the running containers of a compose project, and compares what it lists with what is
     expected.
@@ -21,8 +21,10 @@ extends_documentation_fragment:
 attributes:
   check_mode:
     support: full
+    description: Tells what would change.
   diff_mode:
     support: none
+    description: There is no diff.
   platform:
     platforms: linux
 options:

@@ -9,7 +9,7 @@ DOCUMENTATION = r"""
 module: image_stack
 short_description: Build the layers of an image stack that have changed, and push them
 version_added: "0.1.0"
-author: gpustead developers
+author: The gpustead developers (@gpustead)
 description:
   - Gives every layer a key, the digest of all that goes into it and of the layer below, and tags it with that key.
     A layer that is on the builder or in the registry under its key is not built.
@@ -179,9 +179,9 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Callable
+from typing import Any, Callable
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError, of_system
@@ -220,7 +220,8 @@ ARGUMENTS = {
     "timeout": {"type": "int", "default": 7200},
     "progress": {"type": "path"},
 }
-RUN, PRIVATE = "/run", "gpustead-build-"
+RUN = "/run"
+PRIVATE = "gpustead-build-"
 LOCK = "/run/gpustead-builder.lock"
 # Attestations are asked for by name.
 ENVIRONMENT = {"LC_ALL": "C.UTF-8", "BUILDX_NO_DEFAULT_ATTESTATIONS": "1"}
@@ -263,10 +264,14 @@ def teller(path: str | None) -> Iterator[builder.Tell]:
         yield lambda event: None
         return
     with open(path, "w", buffering=1, encoding="utf-8") as file:
+
+        def tell(event: Mapping[str, Any]) -> None:
+            file.write(json.dumps(dict(event)) + "\n")
+
         try:
-            yield lambda event: print(json.dumps(dict(event)), file=file)
+            yield tell
         finally:
-            print(json.dumps({"state": "ended"}), file=file)
+            tell({"state": "ended"})
 
 
 def main() -> None:

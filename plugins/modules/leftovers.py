@@ -9,7 +9,7 @@ DOCUMENTATION = r"""
 module: leftovers
 short_description: Keep the last copies of a file, and remove the older ones
 version_added: "0.1.0"
-author: gpustead developers
+author: The gpustead developers (@gpustead)
 description:
   - Removes all but the newest of the copies that Ansible (C(backup=true)) and this collection make of a file.
   - Removes temporary files of Ansible's for that file which are older than a day; the run that made them was killed.
@@ -19,8 +19,10 @@ extends_documentation_fragment:
 attributes:
   check_mode:
     support: full
+    description: Tells what would change.
   diff_mode:
     support: full
+    description: Shows what is there before and after.
   platform:
     platforms: posix
 options:

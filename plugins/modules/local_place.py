@@ -9,7 +9,7 @@ DOCUMENTATION = r"""
 module: local_place
 short_description: Make the places of accounts on a node, and copy their settings
 version_added: "0.1.0"
-author: gpustead developers
+author: The gpustead developers (@gpustead)
 description:
   - Makes a directory for each account below one that only root enters. What lies in it is made with the account's ids,
     and a link that lies there is never followed.

@@ -9,7 +9,7 @@ DOCUMENTATION = r"""
 module: mesh_user_key
 short_description: The SSH key of the mesh's user, on the share
 version_added: "0.1.0"
-author: gpustead developers
+author: The gpustead developers (@gpustead)
 description:
   - Makes an Ed25519 key on the share where there is none, which its owner alone can read. Of several nodes that do it
     at the same time one is the first, and the others take its key.

@@ -9,7 +9,7 @@ DOCUMENTATION = r"""
 module: mig_layout
 short_description: Divide NVIDIA GPUs into MIG instances as declared
 version_added: "0.1.0"
-author: gpustead developers
+author: The gpustead developers (@gpustead)
 description:
   - Compares the GPU instances of each GPU with those that are declared for it, and where they differ destroys and
     creates them, each with one compute instance that has all of it. Switches MIG on and off for it.

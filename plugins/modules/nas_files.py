@@ -9,7 +9,7 @@ DOCUMENTATION = r"""
 module: nas_files
 short_description: Directories and files on a network share, each written as its owner
 version_added: "0.1.0"
-author: gpustead developers
+author: The gpustead developers (@gpustead)
 description:
   - Makes directories and files on a share, all of them in one exchange. Each is written by a process with the
     ids of its owner, because root is nobody on an export with root squashing. Where that process may not write and

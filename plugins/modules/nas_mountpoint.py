@@ -9,7 +9,7 @@ DOCUMENTATION = r"""
 module: nas_mountpoint
 short_description: Make mountpoints refuse writes while nothing is mounted on them
 version_added: "0.1.0"
-author: gpustead developers
+author: The gpustead developers (@gpustead)
 description:
   - Makes the bare directory of each mountpoint immutable (C(chattr +i)), so that nothing, root and Docker
     included, writes to the local disk when the share is not mounted. Creates it where it is missing.

@@ -19,8 +19,10 @@ extends_documentation_fragment:
 attributes:
   check_mode:
     support: full
+    description: Changes nothing, in check mode or not.
   diff_mode:
     support: none
+    description: There is no diff.
   platform:
     platforms: posix
 options:

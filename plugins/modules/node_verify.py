@@ -1,7 +1,7 @@
 #!/usr/bin/python
 # Copyright: gpustead developers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Ansible shell over module_utils/node_verify."""
+"""Ansible shell over module_utils/verify/node_verify."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ DOCUMENTATION = r"""
 module: node_verify
 short_description: Compare a host of the cluster with what is declared for it
 version_added: "0.1.0"
-author: gpustead developers
+author: The gpustead developers (@gpustead)
 description:
   - Looks at the share, accounts, containers and the GPUs they see, the mesh, ports and the firewall of one host, in one
     exchange.
@@ -152,8 +152,10 @@ extends_documentation_fragment:
 attributes:
   check_mode:
     support: full
+    description: Tells what would change.
   diff_mode:
     support: none
+    description: There is no diff.
   platform:
     platforms: posix
 """
@@ -208,13 +210,14 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.firewall.port_hol
 from ansible_collections.gpustead.cluster.plugins.module_utils.receipts.agent import undone
 from ansible_collections.gpustead.cluster.plugins.module_utils.run import within
 from ansible_collections.gpustead.cluster.plugins.module_utils.verify.expiry import endings
-from ansible_collections.gpustead.cluster.plugins.module_utils.verify.node_verify import (
-    Account,
+from ansible_collections.gpustead.cluster.plugins.module_utils.verify.findings import (
+    DeclaredAccount,
+    Desired,
     Problem,
     Project,
-    Wanted,
-    examine,
 )
+from ansible_collections.gpustead.cluster.plugins.module_utils.verify.host import host_of
+from ansible_collections.gpustead.cluster.plugins.module_utils.verify.node_verify import examine
 
 ACCOUNT = {
     "name": {"type": "str", "required": True},
@@ -264,12 +267,14 @@ def main() -> None:
     environment = {"LC_ALL": "C", "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
     # Not the module's own run_command: a share that hangs must not hang us, and several run at a time.
     run = within(timeout, environment=environment)
-    accounts = [Account(a["name"], a["uid"], a["uid"] if a["gid"] is None else a["gid"]) for a in params["accounts"]]
+    accounts = [
+        DeclaredAccount(a["name"], a["uid"], a["uid"] if a["gid"] is None else a["gid"]) for a in params["accounts"]
+    ]
     projects = [Project(**{**each, "services": _ports(each["services"])}) for each in params["projects"]]
     params.update(accounts=tuple(accounts), nodes=tuple(params["nodes"]), projects=tuple(projects))
     params["service"] = Identity(**params["service"])
     params["listening"] = _ports(params["listening"])
-    findings = examine(Wanted(**params), run)
+    findings = examine(Desired(**params), run, host_of(run))
     for role, subject, what in undone(state_dir):
         findings.problems.append(Problem(f"{role}: {subject}:", what.rstrip("."), "Then run again."))
     ours = [*params["listening"].values(), *(port for each in projects for port in each.services.values() if port)]

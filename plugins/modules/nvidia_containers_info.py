@@ -9,7 +9,7 @@ DOCUMENTATION = r"""
 module: nvidia_containers_info
 short_description: Tell how Docker gives NVIDIA GPUs to containers, and what is in the way
 version_added: "0.1.0"
-author: gpustead developers
+author: The gpustead developers (@gpustead)
 description:
   - Asks the running daemon and reads C(daemon.json) and the configuration of NVIDIA's container toolkit.
   - A Docker from Snap, a daemon that runs rootless, C(no-cgroups), a mode of NVIDIA's runtime that does not go with
@@ -32,8 +32,10 @@ options:
 attributes:
   check_mode:
     support: full
+    description: Changes nothing, in check mode or not.
   diff_mode:
     support: none
+    description: There is no diff.
 """
 
 EXAMPLES = r"""
@@ -61,8 +63,8 @@ settings:
   returned: success
   type: dict
   sample: {features: {cdi: true}}
-keys:
-  description: The keys that these are.
+dotted_keys:
+  description: The keys that these are, with the keys above them.
   returned: success
   type: list
   elements: str
@@ -115,7 +117,13 @@ def observe(run: Any, params: dict[str, Any], hook: str | None) -> dict[str, Any
     if not info:
         silent = ["Docker does not answer on this host. Run role docker first, or see journalctl -u docker."]
         obstacles = containers.other_dockers(None, snap) or silent
-        nothing: dict[str, Any] = {"docker_version": "", "mode": None, "settings": {}, "keys": [], "not_in_force": []}
+        nothing: dict[str, Any] = {
+            "docker_version": "",
+            "mode": None,
+            "settings": {},
+            "dotted_keys": [],
+            "not_in_force": [],
+        }
         return {**nothing, "obstacles": obstacles}
     docker = containers.engine(info)
     mode = containers.choose_mode(docker, params["mode"])
@@ -128,7 +136,7 @@ def observe(run: Any, params: dict[str, Any], hook: str | None) -> dict[str, Any
         "docker_version": docker.text,
         "mode": mode,
         "settings": containers.settings(docker, mode),
-        "keys": containers.keys(docker, mode),
+        "dotted_keys": containers.keys(docker, mode),
         "obstacles": obstacles + not_in_force,
         "not_in_force": not_in_force,
     }

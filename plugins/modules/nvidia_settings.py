@@ -9,7 +9,7 @@ DOCUMENTATION = r"""
 module: nvidia_settings
 short_description: Set persistence mode and power limits of NVIDIA GPUs
 version_added: "0.1.0"
-author: gpustead developers
+author: The gpustead developers (@gpustead)
 description:
   - Switches persistence mode on, and sets the power limits that are declared, by C(nvidia-smi).
   - The driver forgets both at a reboot; RV(at_boot) has the commands that set them again.
@@ -35,8 +35,10 @@ options:
 attributes:
   check_mode:
     support: full
+    description: Tells what would change.
   diff_mode:
     support: full
+    description: Shows what is there before and after.
 """
 
 EXAMPLES = r"""

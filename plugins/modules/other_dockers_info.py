@@ -9,7 +9,7 @@ DOCUMENTATION = r"""
 module: other_dockers_info
 short_description: Tell which Dockers run beside that of root
 version_added: "0.1.0"
-author: gpustead developers
+author: The gpustead developers (@gpustead)
 description:
   - Looks for the Docker from Snap, and asks the sockets in C(/run/user) as the accounts that they belong to.
   - A socket counts where a rootless daemon answers there. It is warned of, with whose it is. A file, or a socket that
@@ -20,8 +20,10 @@ extends_documentation_fragment:
 attributes:
   check_mode:
     support: full
+    description: Changes nothing, in check mode or not.
   diff_mode:
     support: none
+    description: There is no diff.
   platform:
     platforms: linux
 """

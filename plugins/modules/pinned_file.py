@@ -9,7 +9,7 @@ DOCUMENTATION = r"""
 module: pinned_file
 short_description: Fetch a file with a known checksum, as apt fetches
 version_added: "0.1.0"
-author: gpustead developers
+author: The gpustead developers (@gpustead)
 description:
   - Fetches with C(apt-helper), so through the proxies that apt is configured with. Their passwords stand in no command
     line, environment or log.

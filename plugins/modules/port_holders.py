@@ -9,7 +9,7 @@ DOCUMENTATION = r"""
 module: port_holders
 short_description: Refuse ports on which an account of the host listens already
 version_added: "0.1.0"
-author: gpustead developers
+author: The gpustead developers (@gpustead)
 description:
   - Fails where a process of an account listens on one of the ports, on any address, or keeps others from listening
     there by a socket that it has bound to it. Names account and process.
@@ -20,8 +20,10 @@ extends_documentation_fragment:
 attributes:
   check_mode:
     support: full
+    description: Tells what would change.
   diff_mode:
     support: none
+    description: There is no diff.
   platform:
     platforms: linux
 options:

@@ -37,8 +37,10 @@ extends_documentation_fragment:
 attributes:
   check_mode:
     support: full
+    description: Tells what would change.
   diff_mode:
     support: none
+    description: There is no diff.
   platform:
     platforms: posix
 seealso:

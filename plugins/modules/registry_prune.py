@@ -9,7 +9,7 @@ DOCUMENTATION = r"""
 module: registry_prune
 short_description: Delete the images of a stack that are not kept from a registry
 version_added: "0.1.0"
-author: gpustead developers
+author: The gpustead developers (@gpustead)
 description:
   - Deletes the manifests that M(gpustead.cluster.image_stack) pushed under keys (tags of 12 hex digits) and that nobody
     keeps. A tag that is no key, or not that of the image's own label, is somebody's own.
@@ -46,8 +46,10 @@ options:
 attributes:
   check_mode:
     support: full
+    description: Tells what would change.
   diff_mode:
     support: full
+    description: Shows what is there before and after.
 """
 
 EXAMPLES = r"""

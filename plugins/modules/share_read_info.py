@@ -9,7 +9,7 @@ DOCUMENTATION = r"""
 module: share_read_info
 short_description: Read one file on a network share, as its owner
 version_added: "0.1.0"
-author: gpustead developers
+author: The gpustead developers (@gpustead)
 description:
   - Reads a file of a share in a process with the ids of its owner, within limits of time and size. What is a symbolic
     link or is reached through one, is no regular file, or belongs to somebody else, is a problem and is not read.
@@ -43,8 +43,10 @@ extends_documentation_fragment:
 attributes:
   check_mode:
     support: full
+    description: Changes nothing, in check mode or not.
   diff_mode:
     support: none
+    description: There is no diff.
   platform:
     platforms: posix
 """

@@ -9,7 +9,7 @@ DOCUMENTATION = r"""
 module: ufw_enabled
 short_description: Enable ufw, with its policies and what it logs
 version_added: "0.1.0"
-author: gpustead developers
+author: The gpustead developers (@gpustead)
 description:
   - Compares C(/etc/ufw/ufw.conf), C(/etc/default/ufw) and C(ufw status) with what is wanted and carries out what
     differs; ufw is enabled at last.

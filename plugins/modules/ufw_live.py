@@ -9,7 +9,7 @@ DOCUMENTATION = r"""
 module: ufw_live
 short_description: Reload ufw where the kernel has other rules than its files
 version_added: "0.1.0"
-author: gpustead developers
+author: The gpustead developers (@gpustead)
 description:
   - Compares the chains of ufw's user rules, the chains that govern what Docker publishes, the policies and ufw's jumps
     in the built-in chains, IPv4 and IPv6, with what C(/etc/ufw) says, and reloads ufw where they differ.
@@ -42,6 +42,7 @@ attributes:
     description: Tells which chains differ.
   diff_mode:
     support: none
+    description: There is no diff.
 """
 
 EXAMPLES = r"""

@@ -9,7 +9,7 @@ DOCUMENTATION = r"""
 module: ufw_openings
 short_description: See that nobody is let in beyond what is declared
 version_added: "0.1.0"
-author: gpustead developers
+author: The gpustead developers (@gpustead)
 description:
   - Walks the kernel's rules, IPv4 and IPv6, as a new connection from outside would, and compares whom they let in to
     the declared ports with whom they should. Ports that are not declared are nobody's business here.

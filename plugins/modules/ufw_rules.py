@@ -9,7 +9,7 @@ DOCUMENTATION = r"""
 module: ufw_rules
 short_description: Declare the complete set of our ufw rules in one exchange
 version_added: "0.1.0"
-author: gpustead developers
+author: The gpustead developers (@gpustead)
 description:
   - Reads C(ufw show added), adds what is missing, and removes the rules that bear our tag (a comment that
     begins with C(gpustead:)) and are not declared any more. Rules of others are left, except that one for the

@@ -9,7 +9,7 @@ DOCUMENTATION = r"""
 module: ufw_trial
 short_description: Take changed firewall rules back unless the controller can log in anew
 version_added: "0.1.0"
-author: gpustead developers
+author: The gpustead developers (@gpustead)
 description:
   - With C(state=noted) the files of ufw and the kernel's rules are kept in C(/run/gpustead/firewall). From then on
     M(gpustead.cluster.ufw_rules), M(gpustead.cluster.ufw_live), M(gpustead.cluster.ufw_openings) and
@@ -32,6 +32,7 @@ attributes:
     description: Does nothing.
   diff_mode:
     support: none
+    description: There is no diff.
 """
 
 EXAMPLES = r"""

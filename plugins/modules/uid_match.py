@@ -9,7 +9,7 @@ DOCUMENTATION = r"""
 module: uid_match
 short_description: Accounts with exactly the declared uid and gid
 version_added: "0.1.0"
-author: gpustead developers
+author: The gpustead developers (@gpustead)
 description:
   - Creates local accounts with exactly these ids, or renumbers those that are there together with their files, all of
     them in one exchange.

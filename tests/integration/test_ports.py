@@ -6,9 +6,10 @@ from collections.abc import Iterator
 
 import pytest
 from conftest import Host, Lab
+from support import PORTS
 
 MESH_PORTS = [2222, 29500]
-PUBLISHED_PORTS = [18888, 16006, 17860, 10022]
+PUBLISHED_PORTS = [*PORTS.values()]
 REGISTRY_PORT = 5000
 # Prints the reachable ones of "address port" pairs, all tried at once.
 PROBE = """

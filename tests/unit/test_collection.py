@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import tarfile
 from pathlib import Path
@@ -11,7 +12,19 @@ import pytest
 
 PROJECT = Path(__file__).resolve().parents[2]
 MODULES = sorted(path.stem for path in (PROJECT / "plugins/modules").glob("*.py"))
-NOT_FOR_USERS = ("tests/", "molecule/", ".dev", ".ci", ".venv", ".cache", "inventory/lab", "ansible.cfg")
+NOT_FOR_USERS = (
+    "tests/",
+    "scripts/",
+    "requirements/",
+    "playbooks/group_vars",
+    "molecule/",
+    ".dev",
+    ".ci",
+    ".venv",
+    ".cache",
+    "inventory/lab",
+    "ansible.cfg",
+)
 
 
 def run(*command: str, cwd: Path, collections: Path | None = None) -> subprocess.CompletedProcess[str]:
@@ -44,9 +57,18 @@ def installed(archive: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_archive_holds_what_users_need_and_no_more(archive: Path) -> None:
     with tarfile.open(archive) as tar:
         names = tar.getnames()
+        links = [member.name for member in tar if member.issym() or member.islnk()]
+    assert links == []
     assert {"README.md", "LICENSE", "meta/runtime.yml", "playbooks/site.yml", "playbooks/verify.yml"} <= set(names)
     assert [name for name in names if name.startswith(NOT_FOR_USERS)] == []
     assert [name for name in names if "__pycache__" in name or name.endswith((".pyc", ".tar.gz"))] == []
+
+
+def test_what_ansible_test_finds_is_mended_and_not_ignored() -> None:
+    assert list((PROJECT / "tests").glob("sanity/ignore*")) == []
+    switched_off = re.compile("# *(pylint: *disable|type: *ignore)")
+    files = [path for folder in ("plugins", "roles", "scripts") for path in (PROJECT / folder).rglob("*.py")]
+    assert [path for path in files if switched_off.search(path.read_text())] == []
 
 
 @pytest.mark.parametrize("playbook", ["site", "verify", "summary", "train"])

@@ -75,17 +75,14 @@ ALLOWED: dict[str, dict[str, str]] = {
     ),
     "module_utils/nas/nas_mountpoint.py": all_of(MOUNTPOINT, "Mountpoint.observe", "Mountpoint.protect"),
     "module_utils/nas/node_records.py": {"_names": WORK},
-    "module_utils/verify/node_verify.py": {
-        **all_of(OURS, "_docker", "_gpus"),
-        **all_of(CAPPED, "_peers", "_proof"),
-        "_mounted": MOUNTPOINT,
-    },
+    "module_utils/verify/containers.py": all_of(CAPPED, "_peers", "_proof"),
+    "module_utils/verify/share.py": {"examine_mount": MOUNTPOINT},
     "module_utils/docker/other_dockers.py": {
         "_places": "ids alone, of names in a directory of root's",
         "observe": SYSTEM,
     },
     "module_utils/gpus/pci.py": all_of(SYSTEM, "_driver", "_gone", "_names", "_read", "gpus", "rdma"),
-    "module_utils/site/preflight.py": {"_check_login": CONTROLLER},
+    "module_utils/site/preflight/accounts.py": {"check_login": CONTROLLER},
     "module_utils/files/pinned_file.py": all_of(PRIVATE, "fetch", "has"),
     "module_utils/firewall/port_holders.py": all_of(SYSTEM, "_bound", "_command", "_processes", "_uid", "holders"),
     "module_utils/receipts/probes/__init__.py": {

@@ -90,8 +90,8 @@ def observe(root: str, entry: Entry) -> Found:
     """What is there. Raises GpusteadError for what must not be touched."""
     path = os.path.join(root, entry.path)
     try:
-        with as_account.parent(root, entry.path) as (directory, name), _held(directory, name) as held:
-            found, above = _look(held, entry), os.fstat(directory)
+        with as_account.parent(root, entry.path) as place, _held(*place) as held:
+            found, above = _look(held, entry), os.fstat(place[0])
     except FileNotFoundError:
         return Found()
     if entry.state in ("absent", "link"):
@@ -156,7 +156,7 @@ def _write(directory: int, name: str, entry: Entry) -> None:
 def finish(root: str, entry: Entry) -> None:
     """Owner, group and permissions of what is there now, and is what it should be."""
     path = os.path.join(root, entry.path)
-    with as_account.parent(root, entry.path) as (directory, name), _held(directory, name) as held:
+    with as_account.parent(root, entry.path) as place, _held(*place) as held:
         found = _look(held, entry)
         ours = (entry.owner, os.geteuid(), *entry.former)
         if found.kind != entry.kind or found.owner not in ours:

@@ -66,7 +66,7 @@ def parse_record(text: str, host: str) -> NodeRecord:
         "machine_id": str,
     }
     for key, kind in kinds.items():
-        if type(data.get(key)) is not kind:
+        if not isinstance(data.get(key), kind) or isinstance(data[key], bool):
             raise wrong(f"{key} is {_short(data.get(key))}", f"{key} of type {kind.__name__}")
     gpus = data.get("gpus")
     if not isinstance(gpus, list) or not all(isinstance(uuid, str) for uuid in gpus):

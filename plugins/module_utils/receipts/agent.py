@@ -255,7 +255,7 @@ def write(request: Mapping[str, Any]) -> dict[str, Any]:
             "acceptable": False,
         }
     salt = store.prepare()
-    reads, outputs = ([(kind, subject) for kind, subject in request[part]] for part in ("reads", "outputs"))
+    reads, outputs = ([tuple(pair) for pair in request[part]] for part in ("reads", "outputs"))
     host = Host(salt=salt)
     receipt = receipts.Receipt(
         role=role,

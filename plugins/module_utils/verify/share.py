@@ -4,21 +4,25 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Callable
 
 from ansible_collections.gpustead.cluster.plugins.module_utils import as_account
 from ansible_collections.gpustead.cluster.plugins.module_utils.as_account import Identity
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
 from ansible_collections.gpustead.cluster.plugins.module_utils.nas.nas_files import root_problems
 from ansible_collections.gpustead.cluster.plugins.module_utils.receipts.probes import Host, observe
+from ansible_collections.gpustead.cluster.plugins.module_utils.run import Run
+from ansible_collections.gpustead.cluster.plugins.module_utils.verify.findings import Desired, Findings
 
 HOSTFILE = ".cluster/mesh/hostfile"
+FIRST_USER_ID = 1000
 
 
 @dataclass(frozen=True)
-class Expected:
+class ExpectedFile:
     """One file or directory: `mode` is None where its owner decides it."""
 
     path: str
@@ -28,7 +32,7 @@ class Expected:
 
 
 @dataclass(frozen=True)
-class Seen:
+class ObservedShare:
     """What was there: of each path what the probe `file` says, and the text of the hostfile, or why there is none."""
 
     root: Any
@@ -37,9 +41,9 @@ class Seen:
     problem: str = ""
 
 
-def expected(
+def expected_files(
     service: Identity, owner: tuple[str, str] | None, accounts: Mapping[str, str], hosts: Sequence[str]
-) -> list[Expected]:
+) -> list[ExpectedFile]:
     """What should be there.
 
     Args:
@@ -50,21 +54,21 @@ def expected(
     """
     ours = str(service)
     found = [
-        Expected(".cluster", "directory", ours, "0755"),
-        Expected(".cluster/nodes", "directory", ours, "0755"),
-        Expected(".cluster/mesh", "directory", ours, "1775"),
-        Expected("users", "directory", ours, "1775"),
-        Expected(".cluster/images.json", "file", ours, "0644"),
-        *(Expected(f".cluster/nodes/{host}.json", "file", ours, "0644") for host in hosts),
-        *(Expected(f"users/{name}", "directory", ids, None) for name, ids in accounts.items()),
+        ExpectedFile(".cluster", "directory", ours, "0755"),
+        ExpectedFile(".cluster/nodes", "directory", ours, "0755"),
+        ExpectedFile(".cluster/mesh", "directory", ours, "1775"),
+        ExpectedFile("users", "directory", ours, "1775"),
+        ExpectedFile(".cluster/images.json", "file", ours, "0644"),
+        *(ExpectedFile(f".cluster/nodes/{host}.json", "file", ours, "0644") for host in hosts),
+        *(ExpectedFile(f"users/{name}", "directory", ids, None) for name, ids in accounts.items()),
     ]
     if owner:
-        found.append(Expected(".cluster/mesh/id_ed25519", "file", owner[1], "0600"))
-        found.append(Expected("shared", "directory", owner[1], None))
+        found.append(ExpectedFile(".cluster/mesh/id_ed25519", "file", owner[1], "0600"))
+        found.append(ExpectedFile("shared", "directory", owner[1], None))
     return found
 
 
-def look(nas_path: str, service: Identity, paths: Sequence[str], timeout: float = 20) -> Seen:
+def observe_share(nas_path: str, service: Identity, paths: Sequence[str], timeout: float = 20) -> ObservedShare:
     """What is there, as the service account sees it; whatever lies there, it takes no longer."""
     places = {path: f"{nas_path}/{path}" if path else nas_path for path in ("", *paths)}
     specs = [("file", {"name": place, "content": False, "as": str(service)}) for place in places.values()]
@@ -75,10 +79,10 @@ def look(nas_path: str, service: Identity, paths: Sequence[str], timeout: float 
         text, problem = (data or b"").decode("utf-8", "replace"), "" if data is not None else "it is not there"
     except GpusteadError as error:
         text, problem = "", error.what
-    return Seen(found.pop(""), found, text, problem)
+    return ObservedShare(found.pop(""), found, text, problem)
 
 
-def problems(service: Identity, wanted: Sequence[Expected], seen: Seen) -> Iterator[tuple[str, str, str]]:
+def problems(service: Identity, wanted: Sequence[ExpectedFile], seen: ObservedShare) -> Iterator[tuple[str, str, str]]:
     """(subject, what is wrong, what to do): the path, what is there and what should be; the remedy may be empty."""
     root = seen.root or {"error": "it is not there"}
     if "error" in root:
@@ -103,6 +107,83 @@ def problems(service: Identity, wanted: Sequence[Expected], seen: Seen) -> Itera
             yield f"file {one.path}", f"has mode {value['mode']}, declared is {one.mode}", ""
 
 
-def owners(seen: Seen) -> dict[str, str]:
+def owners(seen: ObservedShare) -> dict[str, str]:
     """Ids of what is there, for the comparison with other hosts."""
     return {path: value["owner"] for path, value in seen.files.items() if value and "owner" in value}
+
+
+Observe = Callable[[str, Identity, Sequence[str]], ObservedShare]
+
+
+def examine_mount(desired: Desired, run: Run, host: Host, findings: Findings) -> bool:
+    path = desired.nas_path
+    run(["stat", f"{path}/."])  # an automount mounts when it is asked for
+    value = observe([("mount", {"name": path})], host)[f"mount {path}"]
+    if value and "error" in value:
+        findings.add(f"NAS {path}", f"cannot be looked at ({value['error']})", desired.again)
+        return False
+    source, fstype = (value["source"], value["fstype"]) if value else (None, None)
+    if source is None or fstype in (None, "autofs"):
+        findings.add(f"NAS {path}", "nothing is mounted there", f"mount {path}, and see systemctl status for its unit.")
+        return False
+    findings.seen["nas"] = {"source": source, "fstype": fstype}
+    if _kind(fstype) != _kind(desired.nas_fstype):
+        findings.add(f"NAS {path}", f"is of type {fstype}, declared is {desired.nas_fstype}", desired.again)
+    if ":" in desired.nas_source and _place(source) != _place(desired.nas_source):
+        findings.add(f"NAS {path}", f"is {source}, declared is {desired.nas_source}", desired.again)
+    return True
+
+
+def _kind(fstype: str) -> str:
+    return re.sub(r"^fuse\.|\d$", "", fstype)
+
+
+def _place(source: str) -> str:
+    return re.sub(r":/?", ":", source).rstrip("/")
+
+
+def examine_share(desired: Desired, look: Observe, findings: Findings) -> None:
+    """Whose the shared files are, as this host sees them, and the hostfile."""
+    accounts = {account.name: account.ids for account in desired.accounts}
+    homes = {account.name: account.ids for account in desired.accounts if account.uid >= FIRST_USER_ID}
+    owner = (desired.owner, accounts[desired.owner]) if desired.owner in accounts else None
+    hosts = [desired.host, *(name for name in desired.nodes if name != desired.host)]
+    everything = expected_files(desired.service, owner, homes, hosts)
+    seen = look(desired.nas_path, desired.service, [one.path for one in everything])
+    findings.seen["files"] = owners(seen)
+    # The records of others are for them to miss.
+    others = {f".cluster/nodes/{name}.json" for name in hosts[1:]}
+    ours = [one for one in everything if one.path not in others]
+    for subject, what, remedy in problems(desired.service, ours, seen):
+        findings.add(subject, what, remedy or desired.again)
+    _hostfile(desired, seen, findings)
+
+
+def parse_hostfile(text: str) -> list[tuple[str, int]]:
+    """Hosts and slots; a line that is none has 0 slots."""
+    entries = []
+    for line in text.splitlines():
+        words = line.split("#", 1)[0].split()
+        match = re.match(r"slots=(\d+)\Z", words[1]) if len(words) == 2 else None
+        if words:
+            entries.append((words[0], int(match.group(1)) if match else 0))
+    return entries
+
+
+def _hostfile(desired: Desired, seen: ObservedShare, findings: Findings) -> None:
+    if seen.problem:
+        findings.add("hostfile", f"cannot be read ({seen.problem})", desired.again)
+        return
+    entries = parse_hostfile(seen.hostfile)
+    findings.seen["hostfile"] = dict(entries)
+    names = [name for name, _ in entries]
+    for name, slots in entries:
+        if name not in desired.nodes:
+            findings.add("hostfile", f"names {name}, which is not in gpu_nodes", desired.again)
+        if slots < 1:
+            findings.add("hostfile", f"gives {name} no slots", f"Run site.yml --limit {name}.")
+        if names.count(name) > 1:
+            findings.add("hostfile", f"names {name} more than once", desired.again)
+    for name in desired.nodes:
+        if name not in names:
+            findings.add("hostfile", f"lacks {name}", f"Run site.yml --limit {name}.")

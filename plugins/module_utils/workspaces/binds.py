@@ -648,8 +648,8 @@ def main(arguments: Sequence[str], directory: str = DIRECTORY, declared: str = D
         for name, places in read(declared).items():
             for refused in settle(name, places, directory=directory).refused:
                 error = GpusteadError(refused["what"], refused["expected"], refused["remedy"])
-                print(f"{name}/{refused['name']}: {error}", file=sys.stderr)
+                sys.stderr.write(f"{name}/{refused['name']}: {error}\n")
     except (GpusteadError, OSError) as error:
-        print(error, file=sys.stderr)
+        sys.stderr.write(f"{error}\n")
         return 1
     return 0
