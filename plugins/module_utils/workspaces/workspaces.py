@@ -11,17 +11,17 @@ from typing import Any
 
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
 from ansible_collections.gpustead.cluster.plugins.module_utils.gpus.gpu_cpuset import parse_list
+from ansible_collections.gpustead.cluster.plugins.module_utils.site import services
+from ansible_collections.gpustead.cluster.plugins.module_utils.site.settings import owner_of, setting
 
 PROJECT = "gpustead-workspace"
 PROFILES = ("server", "local")
-# As in the defaults of role workspace; a test holds them equal.
-PORTS = {"jupyter": 18888, "tensorboard": 16006, "gradio": 17860, "ssh": 10022}
+PORTS = services.ports()
 PORT_RANGE = "19000:19999"
 SERVICES = tuple(PORTS)
 NEAR = "near"
 KEYS = ("owner", "profile", "ports", "gpus", "cpus", "memory", "accounts")
 _MEMORY = re.compile(r"\d+(\.\d+)?[bkmg]?b?\Z", re.IGNORECASE)
-_RANGE = re.compile(r"(\d+):(\d+)\Z")
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Account:
 
 @dataclass(frozen=True)
 class Workspace:
-    """One compose project of four services.
+    """One compose project.
 
     Attributes:
         accounts: who may log in by SSH; the owner is the first one.
@@ -73,16 +73,14 @@ class Defaults:
 
 def defaults_of(variables: Mapping[str, Any]) -> Defaults:
     """Those of a host, from its variables."""
-    users = list(variables.get("cluster_users") or [])
-    first = users[0].get("name") if users and isinstance(users[0], Mapping) else ""
     range_of_all = variables.get("cluster_workspace_port_range") or PORT_RANGE
     return Defaults(
-        users=users,
-        owner=str(variables.get("workspace_owner") or variables.get("cluster_owner") or first or ""),
+        users=list(variables.get("cluster_users") or []),
+        owner=str(variables.get("workspace_owner") or owner_of(variables)),
         ports=variables.get("workspace_ports") or PORTS,
         port_range=str(variables.get("workspace_port_range") or range_of_all),
         profile=str(variables.get("workspace_profile") or "server"),
-        directory=f"{variables.get('cluster_config_dir') or '/etc/gpustead'}/workspace",
+        directory=f"{setting(variables, 'cluster_config_dir')}/workspace",
     )
 
 
@@ -197,22 +195,14 @@ def _account(user: Mapping[str, Any]) -> Account:
 
 
 def _ports(entry: Mapping[str, Any], owner: str, uid: int, defaults: Defaults, found: Survey) -> dict[str, int]:
-    """Those declared; else of the cluster's owner the usual ones, of others four in a row by their uid.
-
-    The place in the range depends on nothing but the uid: a workspace that comes or goes moves no other one.
-    """
+    """Those declared; else of the cluster's owner the usual ones, of others those that their uid gives them."""
     given = entry.get("ports") or (defaults.ports if owner == defaults.owner else None)
     if given is None:
-        match = _RANGE.match(defaults.port_range)
-        first, last = (int(match.group(1)), int(match.group(2))) if match else (0, 0)
-        places = (last - first + 1) // len(SERVICES)
-        if not 0 < first < last < 65536 or places < 1:
-            found.refuse(
-                f"workspace_port_range is {defaults.port_range!r}", "first:last, such as 19000:19999", "Write it so."
-            )
+        try:
+            return services.ports_of(uid, defaults.port_range)
+        except GpusteadError as error:
+            found.errors.append(error)
             return {}
-        start = first + len(SERVICES) * (uid % places)
-        return {service: start + place for place, service in enumerate(SERVICES)}
     numbers = {name: _port(value) for name, value in given.items()} if isinstance(given, Mapping) else {}
     if set(numbers) != set(SERVICES) or 0 in numbers.values():
         found.refuse(
