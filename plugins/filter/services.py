@@ -1,0 +1,66 @@
+# Copyright: gpustead developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Filter over module_utils/site/services: the services of workspaces, and what the firewall opens for them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Any
+
+from ansible_collections.gpustead.cluster.plugins.module_utils.site.services import WORKSPACE_SERVICES, opened, ports
+
+DOCUMENTATION = r"""
+name: services
+short_description: The services of workspaces and their ports
+version_added: "0.1.0"
+author: gpustead developers
+description:
+  - Gives the table in C(plugins/module_utils/site/services.py), where each service is declared once.
+options:
+  _input:
+    description: Ports for the workspaces of others than the cluster's owner, as C(first:last). Empty, there are none.
+    type: str
+    required: true
+"""
+
+EXAMPLES = r"""
+- name: Show the port of JupyterLab
+  ansible.builtin.debug:
+    msg: "{{ ('' | gpustead.cluster.services).ports.jupyter }}"
+"""
+
+RETURN = r"""
+_value:
+  description: What follows from the table.
+  type: dict
+  contains:
+    ports:
+      description: The port on the node of each service, in the workspace of the cluster's owner.
+      type: dict
+    opened:
+      description: Ports and ranges that the firewall opens for all workspaces.
+      type: list
+      elements: raw
+    table:
+      description:
+        - Each service with C(name), C(title), C(container_port), C(port), C(command) of the image, and C(health), a
+          Python program that ends with 0 in its container where it is well.
+      type: list
+      elements: dict
+"""
+
+
+def services(port_range: str) -> dict[str, Any]:
+    table = [
+        {**asdict(service), "command": service.command or service.name, "health": service.health}
+        for service in WORKSPACE_SERVICES
+    ]
+    return {"ports": ports(), "opened": opened(port_range), "table": table}
+
+
+class FilterModule:
+    """The filters of this file, by name."""
+
+    def filters(self) -> dict[str, Callable[..., Any]]:
+        return {"services": services}
