@@ -135,12 +135,6 @@ def test_what_a_killed_run_had_notified_is_notified_again(role: str) -> None:
     assert notified == handlers - ASKED
 
 
-def test_firewall_opens_the_ports_that_the_workspace_publishes() -> None:
-    ports = ", ".join(map(str, defaults("workspace")["workspace_ports"].values()))
-    published = f"{{{{ [{ports}] + [cluster_workspace_port_range | default('')] | select }}}}"
-    assert defaults("firewall")["firewall_published_ports"] == published
-
-
 @pytest.mark.parametrize("path", GROUP_VARS, ids=lambda path: path.name)
 def test_group_vars_set_nothing(path: Path) -> None:
     # They would beat the group_vars/all of the user's own inventory.

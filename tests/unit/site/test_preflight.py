@@ -455,8 +455,6 @@ def test_defaults_are_those_of_the_roles() -> None:
         name = {"registry": "registry_cached", "docker": "docker_cached_registries"}[role]
         text = yaml.safe_load((ROOT / "roles" / role / "defaults/main.yml").read_text())[name]
         assert str(cached) in text
-    usual = ", ".join(map(str, PORTS.values()))
-    assert f"{{{{ [{usual}] + [cluster_" in defaults["firewall"]["firewall_published_ports"]
     assert tuple(defaults["firewall"]["firewall_mesh_ports"]) == preflight.FIREWALL_MESH_PORTS
 
 
