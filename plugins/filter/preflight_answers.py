@@ -1,13 +1,13 @@
 # Copyright: gpustead developers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Filter over module_utils/preflight: what hosts answered to what is wrong with them."""
+"""Filter over module_utils/site/preflight/answers: what hosts answered to what is wrong with them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from ansible_collections.gpustead.cluster.plugins.module_utils.site.preflight import check_answer
+from ansible_collections.gpustead.cluster.plugins.module_utils.site.preflight.answers import check_answer
 
 DOCUMENTATION = r"""
 name: preflight_answers

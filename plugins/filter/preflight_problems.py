@@ -1,6 +1,6 @@
 # Copyright: gpustead developers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Filter over module_utils/preflight: an inventory to its problems."""
+"""Filter over module_utils/site/preflight: an inventory to its problems."""
 
 from __future__ import annotations
 
@@ -9,13 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from ansible.errors import AnsibleError
-from ansible_collections.gpustead.cluster.plugins.module_utils.site.preflight import (
-    GROUPS,
-    VARIABLES,
-    Broken,
-    Site,
-    check,
-)
+from ansible_collections.gpustead.cluster.plugins.module_utils.site.preflight.check import GROUPS, VARIABLES, check
+from ansible_collections.gpustead.cluster.plugins.module_utils.site.preflight.inventory import Broken, Site
 from jinja2 import Undefined, UndefinedError
 
 DOCUMENTATION = r"""

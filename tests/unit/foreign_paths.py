@@ -24,9 +24,9 @@ TEXT = re.compile(
     r"(?:^|[\s'\"=:,(])~|/home\b|/run/user\b|/mnt/nas\b|/export\b|/var/lib/gpustead/workspace\b|/users(?:/|$)|/shared\b"
     r"|(?:^|/)\.cluster\b|(?:^|/)\.ssh\b"
 )
-# The user's own names, whatever they are set to, and attributes that hold a home.
+# The user's own names, whatever they are set to, and attributes (of plans, too) that hold a home or the share.
 NAMES = {"cluster_nas_path", "workspace_mounts", "cluster_workspace_mounts"}
-ATTRIBUTES = {"home"}
+ATTRIBUTES = {"home", "nas_path"}
 BLOCKS = ("block", "rescue", "always", "tasks", "pre_tasks", "post_tasks", "handlers")
 _JINJA = Environment(autoescape=True, extensions=["jinja2.ext.do", "jinja2.ext.loopcontrols"])
 

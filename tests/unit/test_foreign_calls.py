@@ -83,7 +83,7 @@ ALLOWED: dict[str, dict[str, str]] = {
         "observe": SYSTEM,
     },
     "module_utils/gpus/pci.py": all_of(SYSTEM, "_driver", "_gone", "_names", "_read", "gpus", "rdma"),
-    "module_utils/site/preflight.py": {"_check_login": CONTROLLER},
+    "module_utils/site/preflight/accounts.py": {"check_login": CONTROLLER},
     "module_utils/files/pinned_file.py": all_of(PRIVATE, "fetch", "has"),
     "module_utils/firewall/port_holders.py": all_of(SYSTEM, "_bound", "_command", "_processes", "_uid", "holders"),
     "module_utils/receipts/probes/__init__.py": {

@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
-from ansible_collections.gpustead.cluster.plugins.module_utils.site import preflight
-from ansible_collections.gpustead.cluster.plugins.module_utils.site.preflight import Broken, Site, check, check_answer
-from ansible_collections.gpustead.cluster.plugins.module_utils.workspaces.workspaces import PORTS
+from ansible_collections.gpustead.cluster.plugins.module_utils.site.preflight.accounts import is_public_key
+from ansible_collections.gpustead.cluster.plugins.module_utils.site.preflight.answers import check_answer
+from ansible_collections.gpustead.cluster.plugins.module_utils.site.preflight.check import check
+from ansible_collections.gpustead.cluster.plugins.module_utils.site.preflight.inventory import Broken, Site
+from ansible_collections.gpustead.cluster.plugins.module_utils.site.services import ports
 
-ROOT = Path(__file__).parents[3]
+PORTS = ports()
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAINJhszxqdNZ7p6NBFWsw8DTQAYKtEfXesg2ypqIADe6K"
 HASH = "$6$salt$IxDD3jeSOb5eB1CX5LBsqZFVkJdido3OUILO5Ifz5iwMuTS4XMS130MTSuDDl3aCI6WouIL9AjRbLCelDCy.g."
 CERTIFICATE = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"
@@ -232,7 +233,7 @@ def test_a_good_inventory_has_no_problem() -> None:
     ],
 )
 def test_public_keys(line: str) -> None:
-    assert preflight.is_public_key(line)
+    assert is_public_key(line)
 
 
 @pytest.mark.parametrize(
@@ -440,22 +441,6 @@ def test_workspaces_of_others_in_the_range_that_the_firewall_opens() -> None:
     # The usual ports are taken where their owner has a workspace.
     alone = {"workspace_instances": [{"owner": "svc"}], "ansible_port": 10022}
     assert problems({**alone, **RANGE}) == []
-
-
-def test_defaults_are_those_of_the_roles() -> None:
-    defaults = {
-        role: yaml.safe_load((ROOT / "roles" / role / "defaults/main.yml").read_text())
-        for role in ("workspace", "ssh_mesh", "firewall")
-    }
-    assert defaults["workspace"]["workspace_ports"] == PORTS
-    assert defaults["ssh_mesh"]["ssh_mesh_port"] == preflight.MESH_PORT
-    assert defaults["firewall"]["firewall_registry_port"] == preflight.REGISTRY_PORT
-    for role in ("registry", "docker"):
-        (cached,) = preflight.CACHED_REGISTRIES
-        name = {"registry": "registry_cached", "docker": "docker_cached_registries"}[role]
-        text = yaml.safe_load((ROOT / "roles" / role / "defaults/main.yml").read_text())[name]
-        assert str(cached) in text
-    assert tuple(defaults["firewall"]["firewall_mesh_ports"]) == preflight.FIREWALL_MESH_PORTS
 
 
 def said(python: str = "3.13", uid: str = "0", release: str = "debian 13") -> str:

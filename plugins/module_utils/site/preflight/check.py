@@ -1,0 +1,123 @@
+# Copyright: gpustead developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Everything that is wrong with an inventory. No host is asked."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from ansible_collections.gpustead.cluster.plugins.module_utils.site.preflight import (
+    accounts,
+    authorities,
+    mounts,
+    networks,
+    ports,
+    registries,
+    secrets,
+)
+from ansible_collections.gpustead.cluster.plugins.module_utils.site.preflight.inventory import (
+    HostVariables,
+    Problem,
+    Site,
+)
+
+GROUPS = ("gpu_nodes", "nas_server", "registry", "registry_caches")
+# The variables that are looked at. One that is not set has its role's default, which is sound.
+VARIABLES = (
+    "ansible_host",
+    "ansible_port",
+    "ansible_private_key_file",
+    "ansible_ssh_private_key_file",
+    "ansible_user",
+    "cluster_address",
+    "cluster_ca_certificates",
+    "cluster_ca_passphrase",
+    "cluster_cached_registries",
+    "cluster_clients",
+    "cluster_nas_path",
+    "cluster_network",
+    "cluster_owner",
+    "cluster_proxy_env",
+    "cluster_registry",
+    "cluster_registry_cache_port",
+    "cluster_service_account",
+    "cluster_users",
+    "cluster_workspace_port_range",
+    "firewall_enabled",
+    "firewall_mesh_ports",
+    "firewall_published_ports",
+    "firewall_registry_port",
+    "nas_extra_mounts",
+    "nas_options",
+    "nas_source",
+    "ssh_mesh_port",
+    "workspace_instances",
+    "workspace_mounts",
+    "workspace_owner",
+    "workspace_port_range",
+    "workspace_ports",
+    "workspace_profile",
+    *secrets.OPEN,
+)
+_HOST_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?\Z")
+
+
+def check(site: Site) -> list[Problem]:
+    """All problems of an inventory. What several hosts share is told once."""
+    nodes, members = site.members("gpu_nodes"), site.members(*GROUPS)
+    found: dict[Problem, list[str]] = {}
+    declared: set[accounts.Ids] = set()
+    if not nodes:
+        found[Problem("gpu_nodes", "the inventory has no host in this group", "Put the GPU servers into it.")] = []
+    for name in members:
+        host = HostVariables(name, site.hosts.get(name, {}))
+        declared |= set(_check_host(host, site, is_node=name in nodes))
+        for problem in dict.fromkeys(host.problems):
+            found.setdefault(problem, []).append(name)
+    # Hosts may have different lists of users, but the share and its ids are one.
+    for problem in [*accounts.clashes(sorted(declared)), *networks.same_addresses(site, nodes)]:
+        found.setdefault(problem, [])
+    return [_placed(problem, hosts, nodes, members) for problem, hosts in found.items()]
+
+
+def _check_host(host: HostVariables, site: Site, is_node: bool) -> list[accounts.Ids]:
+    """Add what is wrong with a host to its problems. Returns the accounts that are sound, with their ids."""
+    found = accounts.check_users(host, required=is_node)
+    accounts.check_login(host, site.read)
+    networks.check_networks(host)
+    authorities.check_certificates(host, site.read)
+    secrets.check_secrets(host)
+    if site.members("registry_caches"):
+        registries.check_caches(host, site)
+    mounts.check_nas_path(host)
+    if is_node:
+        _check_name(host)
+        networks.check_address(host)
+        mounts.check_nas_source(host)
+        authorities.check_passphrase(host)
+        registries.check_registry(host, site)
+        mounts.check_mounts(host)
+        ports.check_workspaces(host)
+        ports.check_ports(host, site)
+        ports.check_firewall(host, site)
+    return found
+
+
+def _check_name(host: HostVariables) -> None:
+    if not _HOST_NAME.match(host.name):
+        host.refuse(
+            "gpu_nodes", f"{host.name!r} is no host name, as SSH and the hostfile of DeepSpeed need it", "Rename it."
+        )
+
+
+def _placed(problem: Problem, hosts: Sequence[str], *everyone: Sequence[str]) -> Problem:
+    """The problem with the hosts that have it, unless all of a kind have it or it names them itself."""
+    if not hosts or any(set(hosts) == set(names) for names in everyone) or set(hosts) & set(problem.what.split()):
+        return problem
+    return Problem(f"{problem.where} on {shorten(hosts)}", problem.what, problem.remedy)
+
+
+def shorten(names: Sequence[str], limit: int = 6) -> str:
+    more = f" and {len(names) - limit} more" if len(names) > limit else ""
+    return ", ".join(names[:limit]) + more

@@ -1,0 +1,69 @@
+# Copyright: gpustead developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""What is mounted on the nodes, and what of their paths the containers see."""
+
+from __future__ import annotations
+
+import re
+
+from ansible_collections.gpustead.cluster.plugins.module_utils.site.preflight.inventory import HostVariables
+from ansible_collections.gpustead.cluster.plugins.module_utils.site.settings import DEFAULTS
+from ansible_collections.gpustead.cluster.plugins.module_utils.workspaces.workspace_binds import Site as MountSite
+from ansible_collections.gpustead.cluster.plugins.module_utils.workspaces.workspace_binds import is_read_only, refusal
+
+# Where no share is mounted: what the system has there would be hidden. Nor below the first.
+SYSTEM_TREES = frozenset(
+    ("bin", "boot", "dev", "etc", "lib", "lib32", "lib64", "libx32", "proc", "root", "run", "sbin", "sys", "tmp", "usr")
+)
+SYSTEM_DIRECTORIES = frozenset((*SYSTEM_TREES, "home", "lost+found", "media", "mnt", "opt", "srv", "var"))
+
+
+def check_nas_path(host: HostVariables) -> None:
+    reason = bad_mountpoint(host.get("cluster_nas_path", str, DEFAULTS["cluster_nas_path"]))
+    if reason:
+        host.refuse("cluster_nas_path", reason, "Write it as /mnt/nas.")
+
+
+def check_nas_source(host: HostVariables) -> None:
+    if not host.get("nas_source", str, "").strip() and host.ok("nas_source"):
+        host.refuse("nas_source", "is empty", "Say what to mount, such as nas.example.org:/export/cluster.")
+
+
+def check_mounts(host: HostVariables) -> None:
+    for name, keys in (("nas_extra_mounts", ("path",)), ("workspace_mounts", ("host", "path"))):
+        for entry in host.dicts(name):
+            for key in keys:
+                path = entry.get(key)
+                absolute = r"/" if key == "host" else r"/[^/]"  # what else is wrong with it is said below
+                if not isinstance(path, str) or not re.match(absolute, path):
+                    host.refuse(name, f"{key} is {path!r}", "Give each entry absolute paths, such as /mnt/data.")
+    site = MountSite(nas=host.get("cluster_nas_path", str, DEFAULTS["cluster_nas_path"]))
+    for entry in host.dicts("workspace_mounts"):
+        path = entry.get("host")
+        if isinstance(path, str) and path.startswith("/"):
+            what, remedy = refusal(path, is_read_only(entry), site)
+            if what:
+                host.refuse("workspace_mounts", what, remedy)
+    for entry in host.dicts("nas_extra_mounts"):
+        reason = bad_mountpoint(str(entry.get("path") or ""))
+        if reason and isinstance(entry.get("path"), str) and re.match(r"/[^/]", entry["path"]):
+            host.refuse("nas_extra_mounts", reason, "Write it as /mnt/data.")
+        if not entry.get("source"):
+            host.refuse("nas_extra_mounts", f"the source of {entry.get('path')} is empty", "Say what to mount there.")
+
+
+def bad_mountpoint(path: str) -> str:
+    """Why nothing can be mounted on a path; empty if something can."""
+    parts = path.split("/")[1:]
+    if not path.startswith("/") or path.startswith("//") or not any(parts):
+        return f"{path!r} is not an absolute path below /"
+    if not re.match(r"[\w@+./-]+\Z", path, re.ASCII):
+        return f"{path!r} has a blank or another character that mount and Docker do not take"
+    if {"", ".", ".."} & set(parts[:-1] if parts[-1] == "" else parts):
+        return f"{path!r} is not written without '.', '..' and doubled slashes"
+    names = [part for part in parts if part]
+    if (len(names) == 1 and names[0] in SYSTEM_DIRECTORIES) or names[0] in SYSTEM_TREES:
+        return f"{path!r} is a directory of the system"
+    if names[:2] in (["var", "lib"], ["var", "log"], ["var", "run"], ["var", "tmp"]) and len(names) < 4:
+        return f"{path!r} is a directory of the system"
+    return ""

@@ -1,0 +1,62 @@
+# Copyright: gpustead developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Networks and addresses of the cluster."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable, Iterator
+from typing import Union
+
+from ansible_collections.gpustead.cluster.plugins.module_utils.site.preflight.inventory import (
+    HostVariables,
+    Problem,
+    Site,
+)
+from ansible_collections.gpustead.cluster.plugins.module_utils.site.settings import address_of
+
+Network = Union[ipaddress.IPv4Network, ipaddress.IPv6Network]
+
+
+def networks_of(host: HostVariables, name: str) -> list[Network]:
+    networks: list[Network] = []
+    for text in host.get(name, list, []):
+        try:
+            if not isinstance(text, str) or "/" not in text:
+                raise ValueError(f"{text!r} is not a network with its prefix")
+            networks.append(ipaddress.ip_network(text))
+        except ValueError as error:
+            host.refuse(name, str(error), "Write networks as CIDR, such as 10.20.0.0/24 or fd20::/64.")
+    return networks
+
+
+def check_networks(host: HostVariables) -> None:
+    if not networks_of(host, "cluster_network") and host.ok("cluster_network"):
+        host.refuse(
+            "cluster_network", "is missing", 'List the networks in which the nodes live, such as ["10.20.0.0/24"].'
+        )
+    networks_of(host, "cluster_clients")
+
+
+def check_address(host: HostVariables) -> None:
+    """The address of a node lies in the cluster's networks."""
+    try:
+        address = ipaddress.ip_address(address_of(host.values, host.name))
+    except ValueError:
+        return  # a name, which each host resolves for itself
+    networks = networks_of(host, "cluster_network")
+    if networks and not any(address in network for network in networks):
+        host.refuse(
+            "cluster_network",
+            f"{host.name} has the address {address}, outside of {', '.join(map(str, networks))}",
+            "Add its network, or set cluster_address of the host to its address on the cluster's network.",
+        )
+
+
+def same_addresses(site: Site, nodes: Iterable[str]) -> Iterator[Problem]:
+    owners: dict[str, list[str]] = {}
+    for name in nodes:
+        owners.setdefault(address_of(site.hosts.get(name, {}), name), []).append(name)
+    for address, names in owners.items():
+        if len(names) > 1:
+            yield Problem("gpu_nodes", f"{' and '.join(names)} have one address, {address}", "Correct cluster_address.")
