@@ -214,6 +214,7 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.verify.node_verif
     Project,
     Wanted,
     examine,
+    host_of,
 )
 
 ACCOUNT = {
@@ -269,7 +270,7 @@ def main() -> None:
     params.update(accounts=tuple(accounts), nodes=tuple(params["nodes"]), projects=tuple(projects))
     params["service"] = Identity(**params["service"])
     params["listening"] = _ports(params["listening"])
-    findings = examine(Wanted(**params), run)
+    findings = examine(Wanted(**params), run, host_of(run))
     for role, subject, what in undone(state_dir):
         findings.problems.append(Problem(f"{role}: {subject}:", what.rstrip("."), "Then run again."))
     ours = [*params["listening"].values(), *(port for each in projects for port in each.services.values() if port)]

@@ -73,11 +73,7 @@ ALLOWED: dict[str, dict[str, str]] = {
     ),
     "module_utils/nas/nas_mountpoint.py": all_of(MOUNTPOINT, "Mountpoint.observe", "Mountpoint.protect"),
     "module_utils/nas/node_records.py": {"_names": WORK},
-    "module_utils/verify/node_verify.py": {
-        **all_of(OURS, "_docker", "_gpus"),
-        **all_of(CAPPED, "_peers", "_proof"),
-        "_mounted": MOUNTPOINT,
-    },
+    "module_utils/verify/node_verify.py": {**all_of(CAPPED, "_peers", "_proof"), "_mounted": MOUNTPOINT},
     "module_utils/docker/other_dockers.py": {
         "_places": "ids alone, of names in a directory of root's",
         "observe": SYSTEM,

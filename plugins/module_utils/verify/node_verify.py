@@ -1,10 +1,14 @@
 # Copyright: gpustead developers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""One host of the cluster compared with what is declared for it. Nothing is changed, and no problem hides another."""
+"""One host of the cluster compared with what is declared for it. Nothing is changed, and no problem hides another.
+
+What a receipt looks at, too, is looked at by its probe.
+"""
 
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -19,9 +23,10 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.gpus.gpu_proof im
     parse_given,
     prove,
 )
-from ansible_collections.gpustead.cluster.plugins.module_utils.receipts.probes import Host, observe
+from ansible_collections.gpustead.cluster.plugins.module_utils.receipts.probes import Host, docker, observe
+from ansible_collections.gpustead.cluster.plugins.module_utils.receipts.probes.files import Unreadable, reason
 from ansible_collections.gpustead.cluster.plugins.module_utils.receipts.probes.network import find_openings
-from ansible_collections.gpustead.cluster.plugins.module_utils.run import TIMED_OUT, TOO_MUCH, Run
+from ansible_collections.gpustead.cluster.plugins.module_utils.run import Run
 from ansible_collections.gpustead.cluster.plugins.module_utils.verify import share as share_verify
 
 MESH = ("gpustead-mesh", "mesh")
@@ -112,60 +117,75 @@ class Findings:
         self.problems.append(Problem(subject, what, remedy))
 
 
-def examine(wanted: Wanted, run: Run, look_at_share: Share = share_verify.look, root: str = "/") -> Findings:
-    """Look at the host. `root` stands before the paths of files that the probes read."""
+def host_of(run: Run, root: str = "/", docker_socket: str = "/run/docker.sock") -> Host:
+    """The host as the probes see it. What they digest is compared with nothing here: any salt will do.
+
+    Args:
+        run: runs every command, with its own limits.
+        root: stands before the paths of files.
+        docker_socket: where Docker answers.
+    """
+
+    def limited(argv: Sequence[str], _timeout: float) -> tuple[int, str, str]:
+        return run(argv)
+
+    return Host(root, os.urandom(16), limited, docker_socket)
+
+
+def examine(wanted: Wanted, run: Run, host: Host, look_at_share: Share = share_verify.look) -> Findings:
+    """Look at the host.
+
+    Args:
+        wanted: what is declared for it.
+        run: for what verify alone asks: other containers and nodes.
+        host: for the probes.
+        look_at_share: looks at the share as its owner.
+    """
     findings = Findings()
-    host = Host(root, run=lambda argv, _timeout: run(argv))
     if wanted.node:
         findings.seen["hostname"] = run(["hostname"])[1].strip()
-        _accounts(wanted, run, findings)
-        if _mounted(wanted, run, findings):
+        _accounts(wanted, host, findings)
+        if _mounted(wanted, run, host, findings):
             _share(wanted, look_at_share, findings)
-        _docker(wanted, _gpus(wanted, run, findings), run, findings)
+        _docker(wanted, _gpus(wanted, host, findings), run, host, findings)
     _listening(wanted, host, findings)
     if wanted.firewall:
         _firewall(wanted, host, findings)
     return findings
 
 
-def _accounts(wanted: Wanted, run: Run, findings: Findings) -> None:
-    _, out, _ = run(["getent", "passwd", *(account.name for account in wanted.accounts)])
-    entries = [line.split(":") for line in out.split("\n") if line.count(":") >= 6]
-    found = {entry[0]: f"{entry[2]}:{entry[3]}" for entry in entries}
-    findings.seen["accounts"] = {account.name: found.get(account.name, "") for account in wanted.accounts}
+def _accounts(wanted: Wanted, host: Host, findings: Findings) -> None:
+    seen = observe([("user", {"name": account.name, "fields": ["uid", "gid"]}) for account in wanted.accounts], host)
+    ids = {}
     for account in wanted.accounts:
-        ids = found.get(account.name)
-        if ids is None:
-            findings.add(f"account {account.name}", "is missing", wanted.again)
-        elif ids != account.ids:
-            findings.add(f"account {account.name}", f"has the ids {ids}, declared are {account.ids}", wanted.again)
+        value, subject = seen[f"user {account.name}"], f"account {account.name}"
+        ids[account.name] = "{uid}:{gid}".format(**value) if value and "error" not in value else ""
+        if value is None:
+            findings.add(subject, "is missing", wanted.again)
+        elif "error" in value:
+            findings.add(subject, f"cannot be looked at ({value['error']})", wanted.again)
+        elif ids[account.name] != account.ids:
+            findings.add(subject, f"has the ids {ids[account.name]}, declared are {account.ids}", wanted.again)
+    findings.seen["accounts"] = ids
 
 
-def _mounted(wanted: Wanted, run: Run, findings: Findings) -> bool:
+def _mounted(wanted: Wanted, run: Run, host: Host, findings: Findings) -> bool:
     path = wanted.nas_path
     run(["stat", f"{path}/."])  # an automount mounts when it is asked for
-    _, out, _ = run(["findmnt", "--kernel", "--list", "--json", "--output", "TARGET,SOURCE,FSTYPE"])
-    mount = find_mount(out, path)
-    if mount is None:
+    (value,) = observe([("mount", {"name": path})], host).values()
+    if value and "error" in value:
+        findings.add(f"NAS {path}", f"cannot be looked at ({value['error']})", wanted.again)
+        return False
+    source, fstype = (value["source"], value["fstype"]) if value else (None, None)
+    if source is None or fstype in (None, "autofs"):
         findings.add(f"NAS {path}", "nothing is mounted there", f"mount {path}, and see systemctl status for its unit.")
         return False
-    findings.seen["nas"] = dict(zip(("source", "fstype"), mount))
-    source, fstype = mount
+    findings.seen["nas"] = {"source": source, "fstype": fstype}
     if _kind(fstype) != _kind(wanted.nas_fstype):
         findings.add(f"NAS {path}", f"is of type {fstype}, declared is {wanted.nas_fstype}", wanted.again)
     if ":" in wanted.nas_source and _place(source) != _place(wanted.nas_source):
         findings.add(f"NAS {path}", f"is {source}, declared is {wanted.nas_source}", wanted.again)
     return True
-
-
-def find_mount(findmnt: str, path: str) -> tuple[str, str] | None:
-    """Source and type of what is mounted on a path, from findmnt's JSON; the last one covers those before."""
-    try:
-        entries = json.loads(findmnt)["filesystems"]
-    except (ValueError, KeyError):
-        return None
-    found = [entry for entry in entries if entry["target"] == path and entry["fstype"] != "autofs"]
-    return (found[-1]["source"], found[-1]["fstype"]) if found else None
 
 
 def _kind(fstype: str) -> str:
@@ -226,14 +246,23 @@ def _hostfile(wanted: Wanted, seen: share_verify.Seen, findings: Findings) -> No
             findings.add("hostfile", f"lacks {name}", f"Run site.yml --limit {name}.")
 
 
-def _gpus(wanted: Wanted, run: Run, findings: Findings) -> dict[str, Sequence[str]]:
+def _read(path: str, host: Host) -> tuple[str, str]:
+    """The text of a file of root's, and why there is none."""
+    try:
+        text = host.text(path)
+    except (OSError, Unreadable) as error:
+        return "", str(reason(error)["error"])
+    return text or "", "" if text is not None else f"{path} is not there"
+
+
+def _gpus(wanted: Wanted, host: Host, findings: Findings) -> dict[str, Sequence[str]]:
     """The GPUs as they are now, and against what role nvidia left. Returns those that each project should see."""
     findings.problems.extend(judge_gpus(wanted))
-    _, text, err = run(["cat", wanted.gpus_file])
+    text, missing = _read(wanted.gpus_file, host)
     try:
         given = parse_given(text, wanted.gpus_file)
     except GpusteadError as error:
-        findings.add("GPUs", f"for containers are not known ({error.what if text else _last(err)})", wanted.again)
+        findings.add("GPUs", f"for containers are not known ({missing or error.what})", wanted.again)
         return {}
     findings.problems.extend(judge_given(given, wanted))
     uuids: dict[str, Sequence[str]] = {}
@@ -272,21 +301,21 @@ def judge_given(given: GivenGpus, wanted: Wanted) -> Iterator[Problem]:
         yield Problem("GPUs", f"are {are} now, containers were given {was}", remedy)
 
 
-def _docker(wanted: Wanted, uuids: Mapping[str, Sequence[str]], run: Run, findings: Findings) -> None:
-    state = run(["systemctl", "is-active", "docker.service"])[1].strip()
+def _docker(wanted: Wanted, uuids: Mapping[str, Sequence[str]], run: Run, host: Host, findings: Findings) -> None:
+    (unit,) = observe([("unit", {"name": "docker.service"})], host).values()
+    state = "not there" if unit is None else f"not to be asked ({unit['error']})" if "error" in unit else unit["active"]
     if state != "active":
-        findings.add("docker", f"is {state or 'not there'}", "systemctl status docker says why; start it.")
+        findings.add("docker", f"is {state}", "systemctl status docker says why; start it.")
         return
-    image = run(["cat", wanted.image_file])[1].strip()
+    image = _read(wanted.image_file, host)[0].strip()
     findings.seen["image"] = image.partition("/")[2] or image  # nodes may have it through different caches
     if not image and not all(project.image for project in wanted.projects):
         findings.add("image", f"{wanted.image_file} does not name one", wanted.again)
-    _, ids, _ = run(["docker", "ps", "--all", "--quiet", "--no-trunc", "--filter", "label=com.docker.compose.project"])
-    code, out, err = run(["docker", "inspect", "--type", "container", *ids.split()]) if ids.split() else (0, "[]", "")
-    if code in (TIMED_OUT, TOO_MUCH):  # 1: one of them went away meanwhile
-        findings.add("docker", f"does not tell about its containers: {err}", "See journalctl -u docker on the host.")
+    try:
+        containers = _containers(wanted, host)
+    except Unreadable as error:
+        findings.add("docker", f"does not tell about its containers: {error}", "See journalctl -u docker on the host.")
         return
-    containers = {(item.project, item.service): item for item in parse_containers(out)}
     for project in wanted.projects:
         for service in project.services:
             container = containers.get((project.name, service))
@@ -309,22 +338,35 @@ class Container:
     ports: tuple[int, ...]
 
 
-def parse_containers(inspect: str) -> Iterator[Container]:
-    """Containers of compose projects in the output of `docker inspect`; those of `compose run` left out."""
-    for item in json.loads(inspect or "[]"):
-        labels = item["Config"].get("Labels") or {}
-        bindings = (item.get("NetworkSettings") or {}).get("Ports") or {}
-        if labels.get("com.docker.compose.oneoff", "False") == "True":
-            continue
-        yield Container(
-            item["Id"],
-            labels.get("com.docker.compose.project", ""),
-            labels.get("com.docker.compose.service", ""),
-            item["State"]["Status"],
-            (item["State"].get("Health") or {}).get("Status", ""),
-            item["Config"]["Image"],
-            tuple(sorted({int(binding["HostPort"]) for bound in bindings.values() for binding in bound or ()})),
-        )
+def _containers(wanted: Wanted, host: Host) -> dict[tuple[str, str], Container]:
+    """The first container of each service.
+
+    Raises:
+        Unreadable: Docker does not answer.
+    """
+    ids = docker.compose_services(host)
+    found = {}
+    for project in wanted.projects:
+        for service in project.services:
+            names = ids.get(f"{project.name}/{service}")
+            inspected = docker.inspect(names[0], host) if names else None
+            if inspected:
+                found[project.name, service] = parse_container(inspected, project.name, service)
+    return found
+
+
+def parse_container(inspected: Mapping[str, Any], project: str, service: str) -> Container:
+    """A container of a service, as Docker describes it."""
+    state, bindings = inspected["State"], (inspected.get("NetworkSettings") or {}).get("Ports") or {}
+    return Container(
+        inspected["Id"],
+        project,
+        service,
+        state["Status"],
+        (state.get("Health") or {}).get("Status", ""),
+        inspected["Config"]["Image"],
+        tuple(sorted({int(binding["HostPort"]) for bound in bindings.values() for binding in bound or ()})),
+    )
 
 
 def judge(found: Container | None, project: Project, service: str, image: str, wanted: Wanted) -> Iterator[Problem]:

@@ -10,9 +10,7 @@ import os
 import random
 import re
 import shutil
-import socket
 import subprocess
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -21,6 +19,7 @@ from typing import Any
 import pytest
 from ansible_collections.gpustead.cluster.plugins.module_utils.receipts.probes import Host, observe
 from ansible_collections.gpustead.cluster.plugins.module_utils.receipts.probes.network import normal, parse_kept
+from ansible_collections.gpustead.cluster.tests.unit import docker_engine
 
 FIXTURES = Path(__file__).parents[1] / "fixtures" / "probes"
 SALT = b"salt of the host"
@@ -542,27 +541,8 @@ def engine(lab: Lab) -> Iterator[dict[str, Any]]:
     """Answers as Docker did: {path: document}, to be changed by the test."""
     answers: dict[str, Any] = json.loads(fixture("docker.json"))
     lab.has({"/run/docker.pid": "77", "/proc/77/comm": "dockerd\n"})
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as server:
-        server.bind(str(lab.root / "docker.sock"))
-        server.listen()
-
-        def serve() -> None:
-            while True:
-                try:
-                    link, _ = server.accept()
-                except OSError:
-                    return
-                with link:
-                    path = link.recv(65536).split(b" ")[1].decode()
-                    found = path in answers
-                    text = json.dumps(answers[path] if found else {"message": "no such thing"})
-                    link.sendall(f"HTTP/1.0 {'200 OK' if found else '404 Not Found'}\r\nA: b\r\n\r\n{text}".encode())
-
-        thread = threading.Thread(target=serve, daemon=True)
-        thread.start()
+    with docker_engine.engine(lab.root / "docker.sock", answers):
         yield answers
-        server.shutdown(socket.SHUT_RDWR)
-        thread.join(5)
 
 
 def test_docker_daemon(lab: Lab, engine: dict[str, Any]) -> None:

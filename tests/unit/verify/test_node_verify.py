@@ -21,12 +21,14 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.verify.node_verif
     Project,
     Wanted,
     examine,
-    find_mount,
+    host_of,
     parse_hostfile,
 )
 from ansible_collections.gpustead.cluster.plugins.module_utils.verify.share import Seen, expected, owners, problems
 from ansible_collections.gpustead.cluster.plugins.module_utils.verify.share import look as look_at_share
+from ansible_collections.gpustead.cluster.tests.unit import docker_engine
 
+IMAGE_FILE, GPUS_FILE = "/etc/gpustead/image", "/etc/gpustead/gpus.json"
 IMAGE = "10.0.0.5:5000/gpustead/workspace@sha256:ad75"
 WANTED = Wanted(
     host="gpu02",
@@ -52,7 +54,28 @@ WANTED = Wanted(
 NO_GPUS = {"schema": 1, "state": "none", "driver": None, "uuids": []}
 PROBED = Path(__file__).parents[1] / "fixtures" / "probes"
 RULES = {command: (PROBED / f"{command}.txt").read_text() for command in ("iptables-save", "ip6tables-save")}
-FILES_OF_UFW = {
+MOUNT = "40 30 0:60 / /mnt/nas rw,relatime shared:1 - fuse.glusterfs 10.0.0.5:/nas rw"
+PASSWD = "ada:x:1500:1500:::/bin/bash\ngrace:x:1501:1501:::/bin/bash\n"
+UNIT = "\n".join(
+    f"{name}={value}"
+    for name, value in {
+        "LoadState": "loaded",
+        "UnitFileState": "enabled",
+        "ActiveState": "active",
+        "FragmentPath": "/usr/lib/systemd/system/docker.service",
+        "DropInPaths": "/etc/systemd/system/docker.service.d/proxy.conf",  # an administrator's: its digest needs a salt
+        "NeedDaemonReload": "no",
+    }.items()
+)
+# Files of a sound host.
+FILES: dict[str, str] = {
+    "/etc/passwd": PASSWD,
+    "/proc/self/mountinfo": f"30 1 8:1 / / rw - ext4 /dev/sda1 rw\n{MOUNT}\n",
+    IMAGE_FILE: f"{IMAGE}\n",
+    GPUS_FILE: json.dumps(NO_GPUS),
+    "/etc/systemd/system/docker.service.d/proxy.conf": "[Service]\n",
+    "/run/docker.pid": "77",
+    "/proc/77/comm": "dockerd\n",
     "/proc/net/if_inet6": "",
     "/etc/ufw/ufw.conf": "ENABLED=yes\nLOGLEVEL=low\n",
     "/etc/default/ufw": 'IPV6=yes\nDEFAULT_INPUT_POLICY="DROP"\nDEFAULT_OUTPUT_POLICY="ACCEPT"\n',
@@ -88,18 +111,12 @@ SOUND_CONTAINERS = [
     container("gpustead-mesh", "mesh"),
     container("somebody-else", "db", status="exited"),
 ]
-MOUNT = {"target": "/mnt/nas", "source": "10.0.0.5:/nas", "fstype": "fuse.glusterfs"}
 # What commands answer on a sound host, by how they begin.
 SOUND: dict[str, tuple[int, str, str]] = {
     "hostname": (0, "gpu02\n", ""),
-    "getent passwd ada grace": (0, "ada:x:1500:1500:::/bin/bash\ngrace:x:1501:1501:::/bin/bash\n", ""),
+    "getent -- passwd": (2, "", ""),
     "stat": (0, "", ""),
-    "findmnt": (0, json.dumps({"filesystems": [MOUNT]}), ""),
-    "cat /etc/gpustead/image": (0, f"{IMAGE}\n", ""),
-    "cat /etc/gpustead/gpus.json": (0, json.dumps(NO_GPUS), ""),
-    "systemctl is-active docker": (0, "active\n", ""),
-    "docker ps": (0, "id-jupyter\nid-ssh\nid-mesh\n", ""),
-    "docker inspect": (0, json.dumps(SOUND_CONTAINERS), ""),
+    "systemctl show": (0, UNIT, ""),
     SSH: (0, "a-name\n", ""),
     "ss": (0, "LISTEN 0 128 *:2222 *:*\nLISTEN 0 128 0.0.0.0:22 0.0.0.0:*\n", ""),
     **{command: (0, text, "") for command, text in RULES.items()},
@@ -129,72 +146,100 @@ SHARE = Seen(
 )
 
 
-def look(
-    changes: dict[str, tuple[int, str, str]],
-    wanted: Wanted = WANTED,
-    files: dict[str, str] | None = None,
-    seen: Seen = SHARE,
-) -> Findings:
-    answers = {**SOUND, **changes}
+# What is changed on the sound host: a command's answer, a file (None: it is not there), or its "containers".
+Changes = dict[str, Any]
+
+
+def look(changes: Changes, wanted: Wanted = WANTED, seen: Seen = SHARE) -> Findings:
+    answers = {**SOUND, **{name: value for name, value in changes.items() if not name.startswith("/")}}
+    files = {**FILES, **{name: text for name, text in changes.items() if name.startswith("/")}}
 
     def run(argv: Sequence[str]) -> tuple[int, str, str]:
         command = " ".join(argv)
-        fitting = [start for start in answers if command.startswith(start)]
-        return answers[max(fitting, key=len)]
+        return answers[max((start for start in answers if command.startswith(start)), key=len)]
 
     def share(_path: object, _service: object, paths: Sequence[str]) -> Seen:
         return replace(seen, files={path: seen.files.get(path) for path in paths})
 
+    found = changes.get("containers", SOUND_CONTAINERS)
+    listed = [{"Id": one["Id"], "Labels": one["Config"]["Labels"]} for one in found]
+    documents = {"/containers/json?all=1": listed, **{f"/containers/{one['Id']}/json": one for one in found}}
     with tempfile.TemporaryDirectory() as root:
-        for name, text in {**FILES_OF_UFW, **(files or {})}.items():
-            path = Path(root + name)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(text)
-        return examine(wanted, run, share, root)
+        for name, text in files.items():
+            if text is not None:
+                path = Path(root + name)
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_text(text)
+        with docker_engine.engine(Path(root, "docker.sock"), documents):
+            return examine(wanted, run, host_of(run, root, f"{root}/docker.sock"), share)
 
 
-def saved(command: str, old: str, new: str) -> dict[str, tuple[int, str, str]]:
+def saved(command: str, old: str, new: str) -> Changes:
     """The kernel's rules with something else in them."""
     assert old in RULES[command]
     return {command: (0, RULES[command].replace(old, new, 1), "")}
 
 
-def containers(*others: dict[str, Any]) -> dict[str, tuple[int, str, str]]:
-    return {"docker inspect": (0, json.dumps([*others]), "")}
+def containers(*others: dict[str, Any]) -> Changes:
+    return {"containers": [*others]}
 
 
-def instead(**more: Any) -> dict[str, tuple[int, str, str]]:
+def instead(**more: Any) -> Changes:
     return containers(container("gpustead-workspace", "jupyter", **more), *SOUND_CONTAINERS[1:])
 
 
-BROKEN: dict[str, tuple[dict[str, tuple[int, str, str]], list[str]]] = {
+def mounted(line: str) -> Changes:
+    return {"/proc/self/mountinfo": f"30 1 8:1 / / rw - ext4 /dev/sda1 rw\n{line}\n"}
+
+
+BROKEN: dict[str, tuple[Changes, list[str]]] = {
     "an account with other ids": (
-        {"getent": (0, "", ""), "getent passwd ada grace": (2, "ada:x:1500:1500:::/b\ngrace:x:1777:1501:::/b\n", "")},
+        {"/etc/passwd": PASSWD.replace("1501:1501", "1777:1501")},
         ["account grace has the ids 1777:1501, declared are 1501:1501"],
     ),
-    "a missing account": (
-        {"getent passwd ada grace": (2, "ada:x:1500:1500:::/bin/bash\n", "")},
-        ["account grace is missing"],
+    "a missing account": ({"/etc/passwd": PASSWD.partition("grace")[0]}, ["account grace is missing"]),
+    "a directory that does not answer": (
+        {"/etc/passwd": PASSWD.partition("grace")[0], "getent -- passwd": (124, "", "no answer within 30 s")},
+        [
+            "account ada cannot be looked at (getent: no answer within 30 s)",
+            "account grace cannot be looked at (getent: no answer within 30 s)",
+        ],
     ),
-    "nothing mounted": ({"findmnt": (1, "", "")}, ["NAS /mnt/nas nothing is mounted there"]),
+    "nothing mounted": (mounted(""), ["NAS /mnt/nas nothing is mounted there"]),
+    "an automount that does not mount": (
+        mounted("40 30 0:60 / /mnt/nas rw - autofs systemd-1 rw"),
+        ["NAS /mnt/nas nothing is mounted there"],
+    ),
+    "something over the share": (
+        mounted(f"{MOUNT}\n41 40 0:61 / /mnt/nas rw - tmpfs tmpfs rw"),
+        ["NAS /mnt/nas is of type tmpfs", "NAS /mnt/nas is tmpfs, declared is 10.0.0.5:/nas"],
+    ),
     "another share": (
-        {"findmnt": (0, json.dumps({"filesystems": [{**MOUNT, "source": "10.0.0.6:/nas"}]}), "")},
+        mounted(MOUNT.replace("10.0.0.5", "10.0.0.6")),
         ["NAS /mnt/nas is 10.0.0.6:/nas, declared is 10.0.0.5:/nas"],
     ),
     "another file system": (
-        {"findmnt": (0, json.dumps({"filesystems": [{**MOUNT, "fstype": "nfs4"}]}), "")},
+        mounted(MOUNT.replace("fuse.glusterfs", "nfs4")),
         ["NAS /mnt/nas is of type nfs4, declared is glusterfs"],
     ),
-    "no Docker": ({"systemctl is-active docker": (3, "inactive\n", "")}, ["docker is inactive"]),
+    "no Docker": ({"systemctl show": (0, UNIT.replace("=active", "=inactive"), "")}, ["docker is inactive"]),
+    "no systemd": (
+        {"systemctl show": (1, "", "no bus")},
+        ["docker is not to be asked (systemctl: no bus)"],
+    ),
+    "a Docker that does not answer": (
+        {"/run/docker.pid": None, "/proc/77/comm": None},
+        ["docker does not tell about its containers: Docker does not run"],
+    ),
     "no word of role nvidia": (
-        {"cat /etc/gpustead/gpus.json": (1, "", "cat: /etc/gpustead/gpus.json: No such file or directory\n")},
-        ["GPUs for containers are not known (cat: /etc/gpustead/gpus.json: No such file or directory)"],
+        {GPUS_FILE: None},
+        ["GPUs for containers are not known (/etc/gpustead/gpus.json is not there)"],
     ),
     "a damaged one": (
-        {"cat /etc/gpustead/gpus.json": (0, "{", "")},
+        {GPUS_FILE: "{"},
         ["GPUs for containers are not known (/etc/gpustead/gpus.json is damaged)"],
     ),
-    "no image": ({"cat /etc/gpustead/image": (1, "", "no such file")}, ["image /etc/gpustead/image does not name one"]),
+    "no image": ({IMAGE_FILE: None}, ["image /etc/gpustead/image does not name one"]),
     "a service that is missing": (
         containers(*SOUND_CONTAINERS[1:]),
         ["service gpustead-workspace/jupyter has no container"],
@@ -281,7 +326,7 @@ UFW: dict[str, tuple[dict[str, str], list[str]]] = {
 @pytest.mark.parametrize("case", UFW)
 def test_a_ufw_that_does_not_keep_out_is_named(case: str) -> None:
     files, expected = UFW[case]
-    assert [f"{problem.subject} {problem.what}" for problem in look({}, files=files).problems] == expected
+    assert [f"{problem.subject} {problem.what}" for problem in look(files).problems] == expected
 
 
 def test_whoever_opens_our_ports_to_more_is_told_what_to_do() -> None:
@@ -374,7 +419,7 @@ GPU_CASES: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, tuple[int, 
 
 def look_at_gpus(case: str, required: bool) -> list[str]:
     info, left, inside, _ = GPU_CASES[case]
-    changes = {"cat /etc/gpustead/gpus.json": (0, json.dumps(left), "")}
+    changes = {GPUS_FILE: json.dumps(left)}
     for service in ("jupyter", "ssh", "mesh"):
         changes[f"docker exec --user ada id-{service} nvidia-smi -L"] = inside.get(service, (0, LISTED, ""))
     wanted = Wanted(**{**WANTED.__dict__, "gpu_info": info, "gpus_required": required})
@@ -399,7 +444,7 @@ def test_a_workspace_of_another_owner_with_a_gpu_of_its_own() -> None:
     bob["Id"] = "id-bob"
     changes = {
         **containers(*SOUND_CONTAINERS, bob),
-        "cat /etc/gpustead/gpus.json": (0, json.dumps(offer), ""),
+        GPUS_FILE: json.dumps(offer),
         **dict.fromkeys(
             (f"docker exec --user ada id-{name} nvidia" for name in ("jupyter", "ssh", "mesh")), (0, LISTED, "")
         ),
@@ -422,15 +467,8 @@ def test_a_workspace_of_another_owner_with_a_gpu_of_its_own() -> None:
 
 
 def test_without_gpus_no_container_is_asked() -> None:
-    asked: list[str] = []
-
-    def run(argv: Sequence[str]) -> tuple[int, str, str]:
-        command = " ".join(argv)
-        asked.append(command)
-        return SOUND[max((start for start in SOUND if command.startswith(start)), key=len)]
-
-    examine(WANTED, run, lambda *_: SHARE)
-    assert not any("nvidia-smi" in command for command in asked)
+    refused = {"docker exec --user ada id-jupyter nvidia-smi": (1, "", "asked")}
+    assert look(refused).problems == []
 
 
 def on_share(path: str, value: Any) -> Seen:
@@ -516,12 +554,8 @@ def test_a_real_share_is_looked_at_as_the_service_account() -> None:
 
 
 def test_every_problem_is_found_at_once() -> None:
-    changes = {
-        "ss": (0, "", ""),
-        "findmnt": (1, "", ""),
-        **instead(health="bad"),
-    }
-    assert len(look(changes, files=UFW["off"][0]).problems) == 4
+    changes = {"ss": (0, "", ""), **mounted(""), **instead(health="bad"), **UFW["off"][0]}
+    assert len(look(changes).problems) == 4
 
 
 def test_an_image_of_its_own_is_what_a_stack_runs() -> None:
@@ -536,21 +570,6 @@ def test_of_other_hosts_only_ports_and_firewall_are_looked_at() -> None:
     findings = look({**saved("iptables-save", "-j gpustead-forward", "-j RETURN"), "docker": (1, "", "")}, wanted)
     assert [problem.subject for problem in findings.problems] == ["port 5000"]
     assert look({"iptables-save": (1, "", "")}, Wanted(host="nas", firewall=False)).problems == []
-
-
-@pytest.mark.parametrize(
-    ("entries", "expected"),
-    [
-        ([], None),
-        ([MOUNT], ("10.0.0.5:/nas", "fuse.glusterfs")),
-        ([{**MOUNT, "fstype": "autofs"}], None),
-        ([{**MOUNT, "fstype": "autofs"}, {**MOUNT, "fstype": "nfs4"}], ("10.0.0.5:/nas", "nfs4")),
-        ([MOUNT, {**MOUNT, "source": "tmpfs"}], ("tmpfs", "fuse.glusterfs")),
-        ([{**MOUNT, "target": "/mnt"}], None),
-    ],
-)
-def test_the_last_mount_counts(entries: list[dict[str, str]], expected: tuple[str, str] | None) -> None:
-    assert find_mount(json.dumps({"filesystems": entries}), "/mnt/nas") == expected
 
 
 def test_hostfile_lines() -> None:

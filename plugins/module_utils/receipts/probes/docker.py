@@ -103,8 +103,11 @@ def _image(subject: Subject, host: Host) -> Value:
     return {"id": found["Id"]} if found else None
 
 
-def container(subjects: Sequence[Subject], host: Host) -> dict[str, Value]:
-    """The containers of a Compose service. What was started beside it with `run` is not one of them."""
+def compose_services(host: Host) -> dict[str, list[str]]:
+    """The ids of the containers of each Compose service (`project/service`), by their numbers.
+
+    What was started beside a service with `run` is not one of them.
+    """
     services: dict[str, list[tuple[int, str]]] = {}
     for entry in _get("/containers/json?all=1", host):
         labels = entry.get("Labels") or {}
@@ -112,10 +115,22 @@ def container(subjects: Sequence[Subject], host: Host) -> dict[str, Value]:
             service = f"{labels.get(_LABEL + 'project')}/{labels.get(_LABEL + 'service')}"
             number = labels.get(_LABEL + "container-number", "")
             services.setdefault(service, []).append((int(number) if number.isdecimal() else 0, entry["Id"]))
+    return {service: [name for _, name in sorted(found)] for service, found in services.items()}
+
+
+def inspect(container: str, host: Host) -> dict[str, Any] | None:
+    """What Docker says of a container; None: it went away meanwhile."""
+    found: dict[str, Any] | None = _get(f"/containers/{container}/json", host)
+    return found
+
+
+def container(subjects: Sequence[Subject], host: Host) -> dict[str, Value]:
+    """The containers of a Compose service."""
+    services = compose_services(host)
 
     def one(subject: Subject, host: Host) -> Value:
-        found = sorted(services.get(subject["name"], []))
-        inspected = _get(f"/containers/{found[0][1]}/json", host) if found else None
+        found = services.get(subject["name"], [])
+        inspected = inspect(found[0], host) if found else None
         return {**_container(inspected, host), "count": len(found)} if inspected else None
 
     return each(one)(subjects, host)
