@@ -209,10 +209,10 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.receipts.agent im
 from ansible_collections.gpustead.cluster.plugins.module_utils.run import within
 from ansible_collections.gpustead.cluster.plugins.module_utils.verify.expiry import endings
 from ansible_collections.gpustead.cluster.plugins.module_utils.verify.node_verify import (
-    Account,
+    DeclaredAccount,
+    Desired,
     Problem,
     Project,
-    Wanted,
     examine,
     host_of,
 )
@@ -265,12 +265,14 @@ def main() -> None:
     environment = {"LC_ALL": "C", "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
     # Not the module's own run_command: a share that hangs must not hang us, and several run at a time.
     run = within(timeout, environment=environment)
-    accounts = [Account(a["name"], a["uid"], a["uid"] if a["gid"] is None else a["gid"]) for a in params["accounts"]]
+    accounts = [
+        DeclaredAccount(a["name"], a["uid"], a["uid"] if a["gid"] is None else a["gid"]) for a in params["accounts"]
+    ]
     projects = [Project(**{**each, "services": _ports(each["services"])}) for each in params["projects"]]
     params.update(accounts=tuple(accounts), nodes=tuple(params["nodes"]), projects=tuple(projects))
     params["service"] = Identity(**params["service"])
     params["listening"] = _ports(params["listening"])
-    findings = examine(Wanted(**params), run, host_of(run))
+    findings = examine(Desired(**params), run, host_of(run))
     for role, subject, what in undone(state_dir):
         findings.problems.append(Problem(f"{role}: {subject}:", what.rstrip("."), "Then run again."))
     ours = [*params["listening"].values(), *(port for each in projects for port in each.services.values() if port)]

@@ -86,6 +86,7 @@ class HostService:
     variable: str = ""
 
 
+MESH_PROJECT = "gpustead-mesh"  # of compose; its one service is called mesh
 MESH = HostService("the mesh's sshd", "gpu_nodes", 2222, "ssh_mesh_port")
 REGISTRY = HostService("the registry", "registry", 5000)
 NFS = HostService("the NAS server", "nas_server", 2049)

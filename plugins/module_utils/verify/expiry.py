@@ -76,16 +76,16 @@ def endings(host: str, config_dir: str, now: float, root: Path = Path("/")) -> I
         now: seconds since the epoch.
         root: stands before each path.
     """
-    told = set()
+    reported = set()
     for place in places(config_dir):
         for path in sorted(root.glob(place.pattern.lstrip("/"))):
             found = last_day(path.read_bytes(), place.kind)
-            if found is None or (place.subject and found[0] != place.subject) or (place.what, found) in told:
+            if found is None or (place.subject and found[0] != place.subject) or (place.what, found) in reported:
                 continue  # the first: one that cannot be read is drift
-            told.add((place.what, found))
-            left = found[1] - now
-            if left < WARN_DAYS * DAY:
+            reported.add((place.what, found))
+            remaining = found[1] - now
+            if remaining < WARN_DAYS * DAY:
                 day = time.strftime("%Y-%m-%d", time.gmtime(min(found[1], 253402300799)))
                 name = f"/{path.relative_to(root)}"
-                what = f"ended on {day}" if left <= 0 else f"ends on {day}, in {int(left // DAY)} days"
-                yield Ending(left <= 0, f"{place.what} ({name})", what, place.remedy.format(host=host))
+                what = f"ended on {day}" if remaining <= 0 else f"ends on {day}, in {int(remaining // DAY)} days"
+                yield Ending(remaining <= 0, f"{place.what} ({name})", what, place.remedy.format(host=host))

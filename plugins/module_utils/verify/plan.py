@@ -12,8 +12,6 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.site import servi
 from ansible_collections.gpustead.cluster.plugins.module_utils.site.settings import SERVICE_ACCOUNT, owner_of, setting
 from ansible_collections.gpustead.cluster.plugins.module_utils.workspaces.workspaces import of_host
 
-MESH_PROJECT = "gpustead-mesh"
-
 
 @dataclass(frozen=True)
 class Plan:
@@ -73,7 +71,7 @@ def _only(values: Mapping[str, Any], *names: str) -> dict[str, Any]:
 
 def _projects(variables: Mapping[str, Any], owner: str) -> list[dict[str, Any]]:
     mesh = {
-        "name": MESH_PROJECT,
+        "name": services.MESH_PROJECT,
         "services": {"mesh": 0},
         "owner": owner,
         "image": setting(variables, "ssh_mesh_image"),

@@ -18,7 +18,7 @@ HOSTFILE = ".cluster/mesh/hostfile"
 
 
 @dataclass(frozen=True)
-class Expected:
+class ExpectedFile:
     """One file or directory: `mode` is None where its owner decides it."""
 
     path: str
@@ -28,7 +28,7 @@ class Expected:
 
 
 @dataclass(frozen=True)
-class Seen:
+class ObservedShare:
     """What was there: of each path what the probe `file` says, and the text of the hostfile, or why there is none."""
 
     root: Any
@@ -37,9 +37,9 @@ class Seen:
     problem: str = ""
 
 
-def expected(
+def expected_files(
     service: Identity, owner: tuple[str, str] | None, accounts: Mapping[str, str], hosts: Sequence[str]
-) -> list[Expected]:
+) -> list[ExpectedFile]:
     """What should be there.
 
     Args:
@@ -50,21 +50,21 @@ def expected(
     """
     ours = str(service)
     found = [
-        Expected(".cluster", "directory", ours, "0755"),
-        Expected(".cluster/nodes", "directory", ours, "0755"),
-        Expected(".cluster/mesh", "directory", ours, "1775"),
-        Expected("users", "directory", ours, "1775"),
-        Expected(".cluster/images.json", "file", ours, "0644"),
-        *(Expected(f".cluster/nodes/{host}.json", "file", ours, "0644") for host in hosts),
-        *(Expected(f"users/{name}", "directory", ids, None) for name, ids in accounts.items()),
+        ExpectedFile(".cluster", "directory", ours, "0755"),
+        ExpectedFile(".cluster/nodes", "directory", ours, "0755"),
+        ExpectedFile(".cluster/mesh", "directory", ours, "1775"),
+        ExpectedFile("users", "directory", ours, "1775"),
+        ExpectedFile(".cluster/images.json", "file", ours, "0644"),
+        *(ExpectedFile(f".cluster/nodes/{host}.json", "file", ours, "0644") for host in hosts),
+        *(ExpectedFile(f"users/{name}", "directory", ids, None) for name, ids in accounts.items()),
     ]
     if owner:
-        found.append(Expected(".cluster/mesh/id_ed25519", "file", owner[1], "0600"))
-        found.append(Expected("shared", "directory", owner[1], None))
+        found.append(ExpectedFile(".cluster/mesh/id_ed25519", "file", owner[1], "0600"))
+        found.append(ExpectedFile("shared", "directory", owner[1], None))
     return found
 
 
-def look(nas_path: str, service: Identity, paths: Sequence[str], timeout: float = 20) -> Seen:
+def observe_share(nas_path: str, service: Identity, paths: Sequence[str], timeout: float = 20) -> ObservedShare:
     """What is there, as the service account sees it; whatever lies there, it takes no longer."""
     places = {path: f"{nas_path}/{path}" if path else nas_path for path in ("", *paths)}
     specs = [("file", {"name": place, "content": False, "as": str(service)}) for place in places.values()]
@@ -75,10 +75,10 @@ def look(nas_path: str, service: Identity, paths: Sequence[str], timeout: float 
         text, problem = (data or b"").decode("utf-8", "replace"), "" if data is not None else "it is not there"
     except GpusteadError as error:
         text, problem = "", error.what
-    return Seen(found.pop(""), found, text, problem)
+    return ObservedShare(found.pop(""), found, text, problem)
 
 
-def problems(service: Identity, wanted: Sequence[Expected], seen: Seen) -> Iterator[tuple[str, str, str]]:
+def problems(service: Identity, wanted: Sequence[ExpectedFile], seen: ObservedShare) -> Iterator[tuple[str, str, str]]:
     """(subject, what is wrong, what to do): the path, what is there and what should be; the remedy may be empty."""
     root = seen.root or {"error": "it is not there"}
     if "error" in root:
@@ -103,6 +103,6 @@ def problems(service: Identity, wanted: Sequence[Expected], seen: Seen) -> Itera
             yield f"file {one.path}", f"has mode {value['mode']}, declared is {one.mode}", ""
 
 
-def owners(seen: Seen) -> dict[str, str]:
+def owners(seen: ObservedShare) -> dict[str, str]:
     """Ids of what is there, for the comparison with other hosts."""
     return {path: value["owner"] for path, value in seen.files.items() if value and "owner" in value}

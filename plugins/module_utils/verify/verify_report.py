@@ -11,15 +11,15 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.terminal import s
 
 LONGEST = 2000  # characters of what is wrong
 # What must be the same wherever it is seen: key of what a host saw, and how it is called.
-SHARED = {"accounts": "account {}", "files": "file {}", "image": "image"}
+COMPARED = {"accounts": "account {}", "files": "file {}", "image": "image"}
 
 
 def report(results: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     """One report of the results of node_verify, by host: summary, problems, what will be one, what was seen."""
     problems = [problem for host in sorted(results) for problem in _own(host, results[host])]
     seen = {host: result["seen"] for host, result in results.items() if "seen" in result}
-    told = {problem["subject"] for problem in problems}
-    problems += [problem for problem in _differences(seen) if problem["subject"] not in told]
+    reported = {problem["subject"] for problem in problems}
+    problems += [problem for problem in _differences(seen) if problem["subject"] not in reported]
     problems += _wrong_answers(seen)
     hosts = f"{len(results)} host{'s' if len(results) != 1 else ''}"
     count = f"{len(problems)} problem{'s' if len(problems) != 1 else ''}"
@@ -35,11 +35,11 @@ def report(results: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
 
 def _notices(results: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """What will be a problem, each once with all its hosts."""
-    told: dict[str, list[str]] = {}
+    reported: dict[str, list[str]] = {}
     for host in sorted(results):
         for notice in results[host].get("notices", ()):
-            told.setdefault(shown("{subject} {what}. {remedy}".format(**notice), LONGEST), []).append(host)
-    return [f"soon, {', '.join(hosts)}: {text}" for text, hosts in told.items()]
+            reported.setdefault(shown("{subject} {what}. {remedy}".format(**notice), LONGEST), []).append(host)
+    return [f"soon, {', '.join(hosts)}: {text}" for text, hosts in reported.items()]
 
 
 def _problem(host: str, subject: str, what: str, remedy: str) -> dict[str, str]:
@@ -60,7 +60,7 @@ def _own(host: str, result: Mapping[str, Any]) -> Iterator[dict[str, str]]:
 
 
 def _differences(seen: Mapping[str, Mapping[str, Any]]) -> Iterator[dict[str, str]]:
-    for key, name in SHARED.items():
+    for key, name in COMPARED.items():
         tables = {host: found[key] for host, found in seen.items() if key in found}
         tables = {host: table if isinstance(table, Mapping) else {"": table} for host, table in tables.items()}
         for item in sorted({item for table in tables.values() for item in table}):

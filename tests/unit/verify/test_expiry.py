@@ -47,7 +47,7 @@ def root(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def told(root: Path, days: float) -> list[tuple[bool, str, str]]:
+def found(root: Path, days: float) -> list[tuple[bool, str, str]]:
     found = endings("gpu01", "/etc/cluster", time.time() + days * DAY, root)
     return [(one.over, one.subject, one.what.partition(" on ")[0]) for one in found]
 
@@ -61,9 +61,9 @@ ALL = [
 
 
 def test_certificates_are_told_thirty_days_before_they_end_and_when_they_have(root: Path) -> None:
-    assert told(root, 9) == []
-    assert told(root, 11) == [(False, name, "ends") for name in ALL]
-    assert told(root, 41) == [(True, name, "ended") for name in ALL]
+    assert found(root, 9) == []
+    assert found(root, 11) == [(False, name, "ends") for name in ALL]
+    assert found(root, 41) == [(True, name, "ended") for name in ALL]
 
 
 def test_each_says_what_renews_it(root: Path) -> None:
@@ -79,7 +79,7 @@ def test_what_cannot_be_read_as_a_certificate_is_left_to_drift(tmp_path: Path) -
     for path in places:
         path.parent.mkdir(parents=True)
         path.write_text("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n")
-    assert told(tmp_path, 0) == []
+    assert found(tmp_path, 0) == []
 
 
 def test_an_ssh_certificate_without_an_end_never_ends(tmp_path: Path) -> None:
@@ -88,7 +88,7 @@ def test_an_ssh_certificate_without_an_end_never_ends(tmp_path: Path) -> None:
     for name in ("ca", "key"):
         command("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", mesh / name)
     command("ssh-keygen", "-q", "-s", mesh / "ca", "-h", "-I", "gpu01", mesh / "key.pub")
-    assert told(tmp_path, 10000) == []
+    assert found(tmp_path, 10000) == []
 
 
 def test_an_authority_made_anew_with_its_key_vouches_for_what_it_had_signed(tmp_path: Path) -> None:

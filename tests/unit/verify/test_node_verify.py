@@ -16,25 +16,30 @@ from typing import Any
 import pytest
 from ansible_collections.gpustead.cluster.plugins.module_utils.as_account import Identity
 from ansible_collections.gpustead.cluster.plugins.module_utils.verify.node_verify import (
-    Account,
+    DeclaredAccount,
+    Desired,
     Findings,
     Project,
-    Wanted,
     examine,
     host_of,
     parse_hostfile,
 )
-from ansible_collections.gpustead.cluster.plugins.module_utils.verify.share import Seen, expected, owners, problems
-from ansible_collections.gpustead.cluster.plugins.module_utils.verify.share import look as look_at_share
+from ansible_collections.gpustead.cluster.plugins.module_utils.verify.share import (
+    ObservedShare,
+    expected_files,
+    observe_share,
+    owners,
+    problems,
+)
 from ansible_collections.gpustead.cluster.tests.unit import docker_engine
 
 IMAGE_FILE, GPUS_FILE = "/etc/gpustead/image", "/etc/gpustead/gpus.json"
 IMAGE = "10.0.0.5:5000/gpustead/workspace@sha256:ad75"
-WANTED = Wanted(
+DESIRED = Desired(
     host="gpu02",
     node=True,
     owner="ada",
-    accounts=(Account("ada", 1500, 1500), Account("grace", 1501, 1501)),
+    accounts=(DeclaredAccount("ada", 1500, 1500), DeclaredAccount("grace", 1501, 1501)),
     nas_source="10.0.0.5:/nas",
     nas_fstype="glusterfs",
     nodes=("gpu01", "gpu02", "gpu03"),
@@ -128,7 +133,7 @@ def entry(kind: str, ids: str, mode: str) -> dict[str, str]:
     return {"type": kind, "owner": ids, "mode": mode}
 
 
-SHARE = Seen(
+SHARE = ObservedShare(
     entry("directory", "941:941", "1775"),
     {
         ".cluster": entry("directory", "941:941", "0755"),
@@ -150,7 +155,7 @@ SHARE = Seen(
 Changes = dict[str, Any]
 
 
-def look(changes: Changes, wanted: Wanted = WANTED, seen: Seen = SHARE) -> Findings:
+def look(changes: Changes, desired: Desired = DESIRED, seen: ObservedShare = SHARE) -> Findings:
     answers = {**SOUND, **{name: value for name, value in changes.items() if not name.startswith("/")}}
     files = {**FILES, **{name: text for name, text in changes.items() if name.startswith("/")}}
 
@@ -158,7 +163,7 @@ def look(changes: Changes, wanted: Wanted = WANTED, seen: Seen = SHARE) -> Findi
         command = " ".join(argv)
         return answers[max((start for start in answers if command.startswith(start)), key=len)]
 
-    def share(_path: object, _service: object, paths: Sequence[str]) -> Seen:
+    def share(_path: object, _service: object, paths: Sequence[str]) -> ObservedShare:
         return replace(seen, files={path: seen.files.get(path) for path in paths})
 
     found = changes.get("containers", SOUND_CONTAINERS)
@@ -171,7 +176,7 @@ def look(changes: Changes, wanted: Wanted = WANTED, seen: Seen = SHARE) -> Findi
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_text(text)
         with docker_engine.engine(Path(root, "docker.sock"), documents):
-            return examine(wanted, run, host_of(run, root, f"{root}/docker.sock"), share)
+            return examine(desired, run, host_of(run, root, f"{root}/docker.sock"), share)
 
 
 def saved(command: str, old: str, new: str) -> Changes:
@@ -422,8 +427,8 @@ def look_at_gpus(case: str, required: bool) -> list[str]:
     changes = {GPUS_FILE: json.dumps(left)}
     for service in ("jupyter", "ssh", "mesh"):
         changes[f"docker exec --user ada id-{service} nvidia-smi -L"] = inside.get(service, (0, LISTED, ""))
-    wanted = Wanted(**{**WANTED.__dict__, "gpu_info": info, "gpus_required": required})
-    return [f"{problem.subject} {problem.what}" for problem in look(changes, wanted).problems]
+    desired = Desired(**{**DESIRED.__dict__, "gpu_info": info, "gpus_required": required})
+    return [f"{problem.subject} {problem.what}" for problem in look(changes, desired).problems]
 
 
 @pytest.mark.parametrize("case", GPU_CASES)
@@ -452,9 +457,9 @@ def test_a_workspace_of_another_owner_with_a_gpu_of_its_own() -> None:
     }
 
     def lines(ports: dict[str, int], gpus: list[Any]) -> list[str]:
-        projects = (*WANTED.projects, Project("gpustead-workspace-bob", ports, "bob", gpus=gpus))
-        wanted = Wanted(**{**WANTED.__dict__, "gpu_info": READY, "projects": projects})
-        return [f"{problem.subject} {problem.what}" for problem in look(changes, wanted).problems]
+        projects = (*DESIRED.projects, Project("gpustead-workspace-bob", ports, "bob", gpus=gpus))
+        desired = Desired(**{**DESIRED.__dict__, "gpu_info": READY, "projects": projects})
+        return [f"{problem.subject} {problem.what}" for problem in look(changes, desired).problems]
 
     assert lines({"ssh": 19007}, [1]) == []
     assert lines({"ssh": 19007}, []) == []
@@ -471,11 +476,11 @@ def test_without_gpus_no_container_is_asked() -> None:
     assert look(refused).problems == []
 
 
-def on_share(path: str, value: Any) -> Seen:
+def on_share(path: str, value: Any) -> ObservedShare:
     return replace(SHARE, files={**SHARE.files, path: value})
 
 
-SHARES: dict[str, tuple[Seen, list[str]]] = {
+SHARES: dict[str, tuple[ObservedShare, list[str]]] = {
     "a foreign owner": (
         on_share("users/grace", entry("directory", "0:0", "0700")),
         ["file users/grace belongs to 0:0, declared is 1501:1501"],
@@ -532,13 +537,13 @@ def test_what_is_wrong_on_the_share_is_named(case: str) -> None:
 @pytest.mark.skipif(os.geteuid() != 0, reason="looks as another account")
 def test_a_real_share_is_looked_at_as_the_service_account() -> None:
     service = Identity(61941, 61941)
-    wanted = expected(service, ("ada", "61500:61500"), {"ada": "61500:61500", "eve": "61501:61501"}, ["a"])
+    desired = expected_files(service, ("ada", "61500:61500"), {"ada": "61500:61500", "eve": "61501:61501"}, ["a"])
     with tempfile.TemporaryDirectory() as top:
         os.chmod(top, 0o1775)
-        for one in wanted:
+        for one in desired:
             place = Path(top, one.path)
             place.mkdir(exist_ok=True, parents=True) if one.kind == "directory" else place.touch()
-        for one in wanted:
+        for one in desired:
             os.chown(Path(top, one.path), *map(int, one.ids.split(":")))
             Path(top, one.path).chmod(int(one.mode or "0700", 8))
         os.chown(top, service.uid, service.gid)
@@ -546,9 +551,9 @@ def test_a_real_share_is_looked_at_as_the_service_account() -> None:
         Path(top, "users/eve").symlink_to("/")
         os.mkfifo(Path(top, ".cluster/mesh/hostfile"))
         began = time.monotonic()
-        seen = look_at_share(top, service, [one.path for one in wanted])
+        seen = observe_share(top, service, [one.path for one in desired])
     assert time.monotonic() - began < 10
-    assert [what for _, what, _ in problems(service, wanted, seen)] == ["is a link, declared is a directory"]
+    assert [what for _, what, _ in problems(service, desired, seen)] == ["is a link, declared is a directory"]
     assert "no regular file" in seen.problem
     assert owners(seen)["users/ada"] == "61500:61500"
 
@@ -559,17 +564,17 @@ def test_every_problem_is_found_at_once() -> None:
 
 
 def test_an_image_of_its_own_is_what_a_stack_runs() -> None:
-    workspace, mesh = WANTED.projects
-    wanted = Wanted(**{**WANTED.__dict__, "projects": (replace(workspace, image="own"), mesh)})
-    subjects = [problem.subject for problem in look({}, wanted).problems]
+    workspace, mesh = DESIRED.projects
+    desired = Desired(**{**DESIRED.__dict__, "projects": (replace(workspace, image="own"), mesh)})
+    subjects = [problem.subject for problem in look({}, desired).problems]
     assert subjects == ["service gpustead-workspace/jupyter", "service gpustead-workspace/ssh"]
 
 
 def test_of_other_hosts_only_ports_and_firewall_are_looked_at() -> None:
-    wanted = Wanted(host="nas", listening={"the registry": 5000, "SSH": 22})
-    findings = look({**saved("iptables-save", "-j gpustead-forward", "-j RETURN"), "docker": (1, "", "")}, wanted)
+    desired = Desired(host="nas", listening={"the registry": 5000, "SSH": 22})
+    findings = look({**saved("iptables-save", "-j gpustead-forward", "-j RETURN"), "docker": (1, "", "")}, desired)
     assert [problem.subject for problem in findings.problems] == ["port 5000"]
-    assert look({"iptables-save": (1, "", "")}, Wanted(host="nas", firewall=False)).problems == []
+    assert look({"iptables-save": (1, "", "")}, Desired(host="nas", firewall=False)).problems == []
 
 
 def test_hostfile_lines() -> None:

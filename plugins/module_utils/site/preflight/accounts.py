@@ -176,7 +176,7 @@ def clashes(accounts: Sequence[Ids]) -> Iterator[Problem]:
         of_gid.setdefault(gid, []).append(name)
     for kind, owners in (("uid", of_uid), ("gid", of_gid)):
         for number, names in owners.items():
-            # Two accounts with one uid have one gid by default: told once.
+            # Two accounts with one uid have one gid by default: reported once.
             if len(set(names)) > 1 and not (
                 kind == "gid" and set(names) in [set(others) for others in of_uid.values()]
             ):

@@ -64,7 +64,7 @@ _HOST_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?\Z")
 
 
 def check(site: Site) -> list[Problem]:
-    """All problems of an inventory. What several hosts share is told once."""
+    """All problems of an inventory. What several hosts share is reported once."""
     nodes, members = site.members("gpu_nodes"), site.members(*GROUPS)
     found: dict[Problem, list[str]] = {}
     declared: set[accounts.Ids] = set()
