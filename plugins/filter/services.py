@@ -44,18 +44,17 @@ _value:
       elements: raw
     table:
       description:
-        - Each service with C(name), C(title), C(container_port), C(port), C(command) of the image, and C(health), a
+        - Each service by its name, with C(title), C(container_port), C(port), C(command) of the image, and C(health), a
           Python program that ends with 0 in its container where it is well.
-      type: list
-      elements: dict
+      type: dict
 """
 
 
 def services(port_range: str) -> dict[str, Any]:
-    table = [
-        {**asdict(service), "command": service.command or service.name, "health": service.health}
+    table = {
+        service.name: {**asdict(service), "command": service.command or service.name, "health": service.health}
         for service in WORKSPACE_SERVICES
-    ]
+    }
     return {"ports": ports(), "opened": opened(port_range), "table": table}
 
 
