@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from ansible_collections.gpustead.cluster.plugins.module_utils.site.services import ports
 from conftest import Host, Lab
 
 MESH_PORTS = [2222, 29500]
-PUBLISHED_PORTS = [18888, 16006, 17860, 10022]
+PUBLISHED_PORTS = [*ports().values()]
 REGISTRY_PORT = 5000
 # Prints the reachable ones of "address port" pairs, all tried at once.
 PROBE = """

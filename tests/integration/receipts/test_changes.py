@@ -9,6 +9,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from ansible_collections.gpustead.cluster.plugins.module_utils.site import services
 from conftest import PROJECT, Host, Lab, plain_environment
 from support import STATE, assert_fresh, converge, drift, members, receipts, roles_run, site, stale
 
@@ -91,7 +92,7 @@ def test_a_firewall_rule_goes_with_its_declaration(lab: Lab) -> None:
 
 def test_a_published_port_goes_with_its_declaration(lab: Lab) -> None:
     node = lab.nodes[1]
-    ports = {"jupyter": 18899, "tensorboard": 16006, "gradio": 17860, "ssh": 10022}
+    ports = {**services.ports(), "jupyter": 18899}
     more = {"workspace_ports": ports, "firewall_published_ports": list(ports.values())}
     look = "ss -Hltn; iptables -S gpustead-forward; ufw status"
     site(lab, "-e", json.dumps(more), "--limit", node.name)

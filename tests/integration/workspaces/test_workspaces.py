@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible_collections.gpustead.cluster.plugins.module_utils.site import services
 from conftest import PROJECT, Host, Lab
 from support import stale
 
@@ -17,15 +18,7 @@ ADA, GRACE, LINUS, JOAN = "ada", "grace", "linus", "joan"
 OWNERS = (ADA, GRACE, LINUS)
 UIDS = {ADA: 1500, GRACE: 1501, LINUS: 1502, JOAN: 1503}
 RANGE = "19000:19999"
-# By uid: four in a row from 19000 on, 250 places.
-START = {GRACE: 19004, LINUS: 19008}
-PORTS = {
-    ADA: {"jupyter": 18888, "tensorboard": 16006, "gradio": 17860, "ssh": 10022},
-    **{
-        name: {service: start + place for place, service in enumerate(("jupyter", "tensorboard", "gradio", "ssh"))}
-        for name, start in START.items()
-    },
-}
+PORTS = {ADA: services.ports(), **{name: services.ports_of(UIDS[name], RANGE) for name in (GRACE, LINUS)}}
 COMPOSE = {ADA: "gpustead-workspace", GRACE: "gpustead-workspace-grace", LINUS: "gpustead-workspace-linus"}
 CONFIG = "/etc/gpustead/workspace"
 DIRECTORY = {ADA: CONFIG, GRACE: f"{CONFIG}/users/grace", LINUS: f"{CONFIG}/users/linus"}

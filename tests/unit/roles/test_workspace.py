@@ -11,12 +11,13 @@ from typing import Any
 
 import pytest
 import yaml
+from ansible_collections.gpustead.cluster.plugins.module_utils.site.services import ports
 
 ROOT = Path(__file__).parents[3]
 KEYS = ["ssh-ed25519 AAAA1 ada@laptop", "ssh-ed25519 AAAA2 ada@desk"]
 EXTRA = "ssh-ed25519 AAAA3 ada@phone"
 TOKEN = "a-token-that-nobody-guesses"
-SERVICES = {"jupyter", "tensorboard", "gradio", "ssh"}
+SERVICES = {*ports()}
 IMAGE = "registry.example.org/gpustead/workspace@sha256:0123"
 USERS = [
     {"name": "ada", "uid": 1500, "gid": 1600, "ssh_keys": KEYS},
@@ -385,7 +386,7 @@ def test_make_alone_lists_the_verbs(several: Path) -> None:
 
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "a port published twice": (
-        {"workspace_ports": {"jupyter": 18888, "tensorboard": 18888, "gradio": 17860, "ssh": 10022}},
+        {"workspace_ports": {**ports(), "tensorboard": 18888}},
         "published once",
     ),
     "a short token": ({"workspace_jupyter_token": "abc"}, "at least 16"),

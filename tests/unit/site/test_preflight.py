@@ -167,7 +167,7 @@ BAD: dict[str, tuple[dict[str, Any], list[str]]] = {
         {
             "workspace_instances": [
                 {"owner": "ada"},
-                {"owner": "svc", "ports": {"jupyter": 18888, "tensorboard": 1, "gradio": 2, "ssh": 3}},
+                {"owner": "svc", "ports": {**dict(zip(PORTS, range(1, 22))), "jupyter": 18888}},
             ]
         },
         ["by jupyter of ada and jupyter of svc"],

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
+from ansible_collections.gpustead.cluster.plugins.module_utils.site.services import ports, ports_of
 from ansible_collections.gpustead.cluster.plugins.module_utils.verify.plan import plan
 
 USERS = [
@@ -19,7 +20,7 @@ SITE: dict[str, Any] = {"cluster_network": ["10.20.0.0/24"], "cluster_users": US
 MESH = {"name": "gpustead-mesh", "services": {"mesh": 0}, "owner": "ada", "image": ""}
 WORKSPACE = {
     "name": "gpustead-workspace",
-    "services": {"jupyter": 18888, "tensorboard": 16006, "gradio": 17860, "ssh": 10022},
+    "services": ports(),
     "owner": "ada",
     "gpus": None,
     "image": "",
@@ -118,7 +119,7 @@ CASES: dict[str, tuple[str, dict[str, Any], dict[str, list[str]], dict[str, Any]
                 {**MESH, "owner": "bob", "image": "mesh:1"},
                 {
                     "name": "gpustead-workspace-ada",
-                    "services": {"jupyter": 20000, "tensorboard": 20001, "gradio": 20002, "ssh": 20003},
+                    "services": ports_of(1500, "20000:20999"),
                     "owner": "ada",
                     "gpus": None,
                     "image": "own:1",

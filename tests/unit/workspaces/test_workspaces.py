@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import yaml
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
+from ansible_collections.gpustead.cluster.plugins.module_utils.site.services import ports, ports_of
 from ansible_collections.gpustead.cluster.plugins.module_utils.workspaces import workspaces
 from ansible_collections.gpustead.cluster.plugins.module_utils.workspaces.workspaces import (
     Defaults,
@@ -19,7 +20,7 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.workspaces.worksp
 )
 
 ROOT = Path(__file__).parents[3]
-USUAL = {"jupyter": 18888, "tensorboard": 16006, "gradio": 17860, "ssh": 10022}
+USUAL = ports()
 USERS: list[dict[str, Any]] = [
     {"name": "ada", "uid": 1500, "gid": 1600, "ssh_keys": ["ssh-ed25519 AAAA ada"]},
     {"name": "bob", "uid": 1501},
@@ -53,7 +54,7 @@ def test_others_have_a_project_a_directory_and_ports_of_their_own() -> None:
     ada, bob = made({"owner": "ada"}, one)
     assert ada == made()[0]
     assert (bob.project, bob.directory) == ("gpustead-workspace-bob", "/etc/gpustead/workspace/users/bob")
-    assert bob.ports == {"jupyter": 19004, "tensorboard": 19005, "gradio": 19006, "ssh": 19007}
+    assert bob.ports == ports_of(1501, "19000:19999")
     assert [account.name for account in bob.accounts] == ["bob", "dan"]
     assert (bob.profile, bob.gpus, bob.cpus, bob.memory) == ("local", (0, "GPU-7"), "0-7", "64gb")
 
@@ -66,9 +67,9 @@ def test_a_workspace_that_goes_moves_no_other() -> None:
 
 
 def test_ports_can_be_declared() -> None:
-    ports = {"jupyter": "1", "tensorboard": 2, "gradio": 3, "ssh": 4}
-    (bob,) = made({"owner": "bob", "ports": ports})
-    assert bob.ports == {"jupyter": 1, "tensorboard": 2, "gradio": 3, "ssh": 4}
+    declared = {name: number for number, name in enumerate(USUAL, 1)}
+    (bob,) = made({"owner": "bob", "ports": {**declared, "jupyter": "1"}})
+    assert bob.ports == {**declared, "jupyter": 1}
 
 
 REFUSED: dict[str, tuple[list[Any], dict[str, Any], str]] = {
