@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -16,7 +16,7 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.gpus.gpu_proof im
 from ansible_collections.gpustead.cluster.plugins.module_utils.receipts import drift_report
 from ansible_collections.gpustead.cluster.plugins.module_utils.terminal import shown
 from ansible_collections.gpustead.cluster.plugins.module_utils.verify import verify_report
-from ansible_collections.gpustead.cluster.plugins.module_utils.verify.node_verify import Wanted, examine
+from ansible_collections.gpustead.cluster.plugins.module_utils.verify.node_verify import Desired, examine, host_of
 from ansible_collections.gpustead.cluster.plugins.plugin_utils.build_progress import Progress
 from ansible_collections.gpustead.cluster.plugins.plugin_utils.receipt_check import HostCheck, told
 from hypothesis import given
@@ -48,7 +48,11 @@ def listed(text: str) -> str:
 
 def verified(text: str) -> str:
     """A peer's banner, and what the share is called, as node_verify finds them on a host."""
-    findings = examine(Wanted("gpu01", firewall=False, listening={text: 5000}), lambda _: (1, text, text))
+
+    def run(_argv: Sequence[str]) -> tuple[int, str, str]:
+        return 1, text, text
+
+    findings = examine(Desired("gpu01", firewall=False, listening={text: 5000}), run, host_of(run))
     problems = [{"subject": one.subject, "what": one.what, "remedy": one.remedy} for one in findings.problems]
     assert problems
     seen = {"hostname": text, "accounts": {text: "1:1"}, "peers": {"gpu02": text}}

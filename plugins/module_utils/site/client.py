@@ -50,7 +50,7 @@ def plan(nodes: Mapping[str, Mapping[str, Any]], user: str) -> Client:
     Raises:
         GpusteadError: workspaces cannot be as they are declared.
     """
-    workspaces = {node: (of_host(values, user) or [None])[0] for node, values in nodes.items()}
+    workspaces = {node: next(iter(of_host(values, user)), None) for node, values in nodes.items()}
     return Client(
         hosts=[host for node in sorted(nodes) for host in _hosts(node, nodes[node], workspaces[node])],
         host_keys=[key for node, values in nodes.items() for key in _keys(node, values, workspaces[node])],
@@ -75,7 +75,7 @@ def _keys(node: str, variables: Mapping[str, Any], workspace: Workspace | None) 
     found = {node: variables.get("__client_host_key", {})}
     if workspace:
         results = variables.get("__client_workspace_keys", {}).get("results", [])
-        own = next((result for result in results if result.get("item") == workspace.directory), {})
+        own: Mapping[str, Any] = next((one for one in results if one.get("item") == workspace.directory), {})
         found.update(dict.fromkeys(_aliases(node).values(), own))  # its services have one key
     for name, result in found.items():
         words = base64.b64decode(result.get("content", "")).decode(errors="replace").split()

@@ -156,7 +156,10 @@ Changes = dict[str, Any]
 
 
 def look(changes: Changes, desired: Desired = DESIRED, seen: ObservedShare = SHARE) -> Findings:
-    answers = {**SOUND, **{name: value for name, value in changes.items() if not name.startswith("/")}}
+    answers: dict[str, tuple[int, str, str]] = {
+        **SOUND,
+        **{name: value for name, value in changes.items() if not name.startswith("/")},
+    }
     files = {**FILES, **{name: text for name, text in changes.items() if name.startswith("/")}}
 
     def run(argv: Sequence[str]) -> tuple[int, str, str]:
@@ -424,7 +427,7 @@ GPU_CASES: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, tuple[int, 
 
 def look_at_gpus(case: str, required: bool) -> list[str]:
     info, left, inside, _ = GPU_CASES[case]
-    changes = {GPUS_FILE: json.dumps(left)}
+    changes: Changes = {GPUS_FILE: json.dumps(left)}
     for service in ("jupyter", "ssh", "mesh"):
         changes[f"docker exec --user ada id-{service} nvidia-smi -L"] = inside.get(service, (0, LISTED, ""))
     desired = Desired(**{**DESIRED.__dict__, "gpu_info": info, "gpus_required": required})
