@@ -14,6 +14,8 @@ from conftest import PROJECT, Host, Lab
 
 STATE = "/var/lib/gpustead/receipts"
 READ = " (read by the role)"
+# Of the services in the owner's workspace. Written out: nobody's ports move.
+PORTS = {"jupyter": 18888, "tensorboard": 16006, "gradio": 17860, "ssh": 10022}
 
 
 @dataclass(frozen=True, order=True)
@@ -23,6 +25,12 @@ class Output:
     host: str
     role: str
     name: str
+
+
+def ports_of(uid: int) -> dict[str, int]:
+    """Those of another's workspace in 19000:19999: four in a row by the uid, 250 places; a fifth lies 1000 above."""
+    row = 19000 + 4 * (uid % 250)
+    return {service: row + 1000 * (place // 4) + place % 4 for place, service in enumerate(PORTS)}
 
 
 def members(lab: Lab) -> list[Host]:

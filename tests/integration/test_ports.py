@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from ansible_collections.gpustead.cluster.plugins.module_utils.site.services import ports
 from conftest import Host, Lab
+from support import PORTS
 
 MESH_PORTS = [2222, 29500]
-PUBLISHED_PORTS = [*ports().values()]
+PUBLISHED_PORTS = [*PORTS.values()]
 REGISTRY_PORT = 5000
 # Prints the reachable ones of "address port" pairs, all tried at once.
 PROBE = """

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from ansible_collections.gpustead.cluster.plugins.module_utils.site.services import ports
 from conftest import Host, Lab
+from support import PORTS
 
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAINJhszxqdNZ7p6NBFWsw8DTQAYKtEfXesg2ypqIADe6K someone"
 REFUSED = {
@@ -20,7 +20,7 @@ REFUSED = {
     "a system id without saying so": ({"cluster_users": [{"name": "ada", "uid": 500}]}, r"500.*system"),
     "an empty NAS source": ({"nas_source": ""}, r"nas_source"),
     "a port published twice": (
-        {"workspace_ports": {**ports(), "tensorboard": 18888}},
+        {"workspace_ports": {**PORTS, "tensorboard": 18888}},
         r"18888",
     ),
     "a passphrase that is missing": ({"cluster_ca_passphrase": ""}, r"cluster_ca_passphrase"),

@@ -9,9 +9,8 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from ansible_collections.gpustead.cluster.plugins.module_utils.site import services
 from conftest import PROJECT, Host, Lab, plain_environment
-from support import STATE, assert_fresh, converge, drift, members, receipts, roles_run, site, stale
+from support import PORTS, STATE, assert_fresh, converge, drift, members, receipts, roles_run, site, stale
 
 ENV = "/etc/gpustead/ssh_mesh/env"
 DROP_IN = "/etc/systemd/system/docker.service.d/zz-broken.conf"
@@ -92,7 +91,7 @@ def test_a_firewall_rule_goes_with_its_declaration(lab: Lab) -> None:
 
 def test_a_published_port_goes_with_its_declaration(lab: Lab) -> None:
     node = lab.nodes[1]
-    ports = {**services.ports(), "jupyter": 18899}
+    ports = {**PORTS, "jupyter": 18899}
     more = {"workspace_ports": ports, "firewall_published_ports": list(ports.values())}
     look = "ss -Hltn; iptables -S gpustead-forward; ufw status"
     site(lab, "-e", json.dumps(more), "--limit", node.name)

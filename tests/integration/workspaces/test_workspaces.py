@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.gpustead.cluster.plugins.module_utils.site import services
+import support
 from conftest import PROJECT, Host, Lab
 from support import stale
 
@@ -18,7 +18,7 @@ ADA, GRACE, LINUS, JOAN = "ada", "grace", "linus", "joan"
 OWNERS = (ADA, GRACE, LINUS)
 UIDS = {ADA: 1500, GRACE: 1501, LINUS: 1502, JOAN: 1503}
 RANGE = "19000:19999"
-PORTS = {ADA: services.ports(), **{name: services.ports_of(UIDS[name], RANGE) for name in (GRACE, LINUS)}}
+PORTS = {ADA: support.PORTS, **{name: support.ports_of(UIDS[name]) for name in (GRACE, LINUS)}}
 COMPOSE = {ADA: "gpustead-workspace", GRACE: "gpustead-workspace-grace", LINUS: "gpustead-workspace-linus"}
 CONFIG = "/etc/gpustead/workspace"
 DIRECTORY = {ADA: CONFIG, GRACE: f"{CONFIG}/users/grace", LINUS: f"{CONFIG}/users/linus"}

@@ -23,6 +23,7 @@ RECIPE: dict[str, tuple[str | None, str]] = {
     "plugins/module_utils/site/services.py": ('command="sshd", alias="workspace"),\n', LINE),
     f"{IMAGE}/services/forge": (None, "#!/bin/bash\n# Forge on port 3022.\nexec forge --port 3022\n"),
     f"{IMAGE}/Dockerfile": ("EXPOSE 8888 6006 7860 22", " 3022"),
+    "tests/integration/support.py": ('"ssh": 10022', ', "forge": 13022'),
     "README.md": ("| 10022 | SSH into the workspace | nodes and `cluster_clients` |\n", "| 13022 | Forge | nodes |\n"),
     "roles/workspace/README.md": ("| SSH | 10022 | 22 |\n", "| Forge | 13022 | 3022 |\n"),
 }
