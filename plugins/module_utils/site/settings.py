@@ -25,7 +25,7 @@ DEFAULTS: Mapping[str, Any] = {
     "workspace_jupyter_token": "",
     "workspace_service_bind": {},
 }
-SERVICE_ACCOUNT = {"name": "gpustead", "uid": 941, "gid": 941}
+SERVICE_ACCOUNT: dict[str, Any] = {"name": "gpustead", "uid": 941, "gid": 941}
 
 
 def setting(variables: Mapping[str, Any], name: str) -> Any:

@@ -28,10 +28,11 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.receipts.probes.f
 from ansible_collections.gpustead.cluster.plugins.module_utils.receipts.probes.network import find_openings
 from ansible_collections.gpustead.cluster.plugins.module_utils.run import Run
 from ansible_collections.gpustead.cluster.plugins.module_utils.site.services import MESH_PROJECT
+from ansible_collections.gpustead.cluster.plugins.module_utils.site.settings import DEFAULTS, SERVICE_ACCOUNT
 from ansible_collections.gpustead.cluster.plugins.module_utils.verify import share as share_verify
 
 MESH = (MESH_PROJECT, "mesh")
-SERVICE = Identity(941, 941)
+SERVICE = Identity(SERVICE_ACCOUNT["uid"], SERVICE_ACCOUNT["gid"])
 FIRST_USER_ID = 1000
 # What a node asks of others at the same time: each sshd has all nodes as guests, and refuses a crowd.
 PEERS_AT_ONCE = 8
@@ -88,17 +89,17 @@ class Desired:
     owner: str = ""
     accounts: tuple[DeclaredAccount, ...] = ()
     service: Identity = SERVICE  # whose the layout of the share is
-    nas_path: str = "/mnt/nas"
-    nas_source: str = ""
-    nas_fstype: str = "nfs4"
+    nas_path: str = DEFAULTS["cluster_nas_path"]
+    nas_source: str = DEFAULTS["nas_source"]
+    nas_fstype: str = DEFAULTS["nas_fstype"]
     nodes: tuple[str, ...] = ()
-    image_file: str = "/etc/gpustead/image"
+    image_file: str = f"{DEFAULTS['cluster_config_dir']}/image"
     projects: tuple[Project, ...] = ()
     listening: Mapping[str, int] = field(default_factory=dict)  # what listens on a port of the host itself
     networks: Sequence[str] = ()
     firewall: bool = True
     firewall_policy: Mapping[str, Any] = field(default_factory=dict)
-    gpus_file: str = "/etc/gpustead/gpus.json"
+    gpus_file: str = f"{DEFAULTS['cluster_config_dir']}/gpus.json"
     gpus_required: bool = True  # every GPU on the PCI bus must be usable
     gpu_info: Mapping[str, Any] = field(default_factory=dict)  # the GPUs now; without `state`, they were not asked
 
