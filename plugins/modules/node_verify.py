@@ -1,7 +1,7 @@
 #!/usr/bin/python
 # Copyright: gpustead developers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Ansible shell over module_utils/node_verify."""
+"""Ansible shell over module_utils/verify/node_verify."""
 
 from __future__ import annotations
 
@@ -208,14 +208,14 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.firewall.port_hol
 from ansible_collections.gpustead.cluster.plugins.module_utils.receipts.agent import undone
 from ansible_collections.gpustead.cluster.plugins.module_utils.run import within
 from ansible_collections.gpustead.cluster.plugins.module_utils.verify.expiry import endings
-from ansible_collections.gpustead.cluster.plugins.module_utils.verify.node_verify import (
+from ansible_collections.gpustead.cluster.plugins.module_utils.verify.findings import (
     DeclaredAccount,
     Desired,
     Problem,
     Project,
-    examine,
-    host_of,
 )
+from ansible_collections.gpustead.cluster.plugins.module_utils.verify.host import host_of
+from ansible_collections.gpustead.cluster.plugins.module_utils.verify.node_verify import examine
 
 ACCOUNT = {
     "name": {"type": "str", "required": True},

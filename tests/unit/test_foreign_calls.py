@@ -73,7 +73,8 @@ ALLOWED: dict[str, dict[str, str]] = {
     ),
     "module_utils/nas/nas_mountpoint.py": all_of(MOUNTPOINT, "Mountpoint.observe", "Mountpoint.protect"),
     "module_utils/nas/node_records.py": {"_names": WORK},
-    "module_utils/verify/node_verify.py": {**all_of(CAPPED, "_peers", "_proof"), "_mounted": MOUNTPOINT},
+    "module_utils/verify/containers.py": all_of(CAPPED, "_peers", "_proof"),
+    "module_utils/verify/share.py": {"examine_mount": MOUNTPOINT},
     "module_utils/docker/other_dockers.py": {
         "_places": "ids alone, of names in a directory of root's",
         "observe": SYSTEM,

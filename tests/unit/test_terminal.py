@@ -16,7 +16,9 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.gpus.gpu_proof im
 from ansible_collections.gpustead.cluster.plugins.module_utils.receipts import drift_report
 from ansible_collections.gpustead.cluster.plugins.module_utils.terminal import shown
 from ansible_collections.gpustead.cluster.plugins.module_utils.verify import verify_report
-from ansible_collections.gpustead.cluster.plugins.module_utils.verify.node_verify import Desired, examine, host_of
+from ansible_collections.gpustead.cluster.plugins.module_utils.verify.findings import Desired
+from ansible_collections.gpustead.cluster.plugins.module_utils.verify.host import host_of
+from ansible_collections.gpustead.cluster.plugins.module_utils.verify.node_verify import examine
 from ansible_collections.gpustead.cluster.plugins.plugin_utils.build_progress import Progress
 from ansible_collections.gpustead.cluster.plugins.plugin_utils.receipt_check import HostCheck, told
 from hypothesis import given

@@ -4,17 +4,21 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Callable
 
 from ansible_collections.gpustead.cluster.plugins.module_utils import as_account
 from ansible_collections.gpustead.cluster.plugins.module_utils.as_account import Identity
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
 from ansible_collections.gpustead.cluster.plugins.module_utils.nas.nas_files import root_problems
 from ansible_collections.gpustead.cluster.plugins.module_utils.receipts.probes import Host, observe
+from ansible_collections.gpustead.cluster.plugins.module_utils.run import Run
+from ansible_collections.gpustead.cluster.plugins.module_utils.verify.findings import Desired, Findings
 
 HOSTFILE = ".cluster/mesh/hostfile"
+FIRST_USER_ID = 1000
 
 
 @dataclass(frozen=True)
@@ -106,3 +110,80 @@ def problems(service: Identity, wanted: Sequence[ExpectedFile], seen: ObservedSh
 def owners(seen: ObservedShare) -> dict[str, str]:
     """Ids of what is there, for the comparison with other hosts."""
     return {path: value["owner"] for path, value in seen.files.items() if value and "owner" in value}
+
+
+Observe = Callable[[str, Identity, Sequence[str]], ObservedShare]
+
+
+def examine_mount(desired: Desired, run: Run, host: Host, findings: Findings) -> bool:
+    path = desired.nas_path
+    run(["stat", f"{path}/."])  # an automount mounts when it is asked for
+    (value,) = observe([("mount", {"name": path})], host).values()
+    if value and "error" in value:
+        findings.add(f"NAS {path}", f"cannot be looked at ({value['error']})", desired.again)
+        return False
+    source, fstype = (value["source"], value["fstype"]) if value else (None, None)
+    if source is None or fstype in (None, "autofs"):
+        findings.add(f"NAS {path}", "nothing is mounted there", f"mount {path}, and see systemctl status for its unit.")
+        return False
+    findings.seen["nas"] = {"source": source, "fstype": fstype}
+    if _kind(fstype) != _kind(desired.nas_fstype):
+        findings.add(f"NAS {path}", f"is of type {fstype}, declared is {desired.nas_fstype}", desired.again)
+    if ":" in desired.nas_source and _place(source) != _place(desired.nas_source):
+        findings.add(f"NAS {path}", f"is {source}, declared is {desired.nas_source}", desired.again)
+    return True
+
+
+def _kind(fstype: str) -> str:
+    return re.sub(r"^fuse\.|\d$", "", fstype)
+
+
+def _place(source: str) -> str:
+    return re.sub(r":/?", ":", source).rstrip("/")
+
+
+def examine_share(desired: Desired, look: Observe, findings: Findings) -> None:
+    """Whose the shared files are, as this host sees them, and the hostfile."""
+    accounts = {account.name: account.ids for account in desired.accounts}
+    homes = {account.name: account.ids for account in desired.accounts if account.uid >= FIRST_USER_ID}
+    owner = (desired.owner, accounts[desired.owner]) if desired.owner in accounts else None
+    hosts = [desired.host, *(name for name in desired.nodes if name != desired.host)]
+    everything = expected_files(desired.service, owner, homes, hosts)
+    seen = look(desired.nas_path, desired.service, [one.path for one in everything])
+    findings.seen["files"] = owners(seen)
+    # The records of others are for them to miss.
+    others = {f".cluster/nodes/{name}.json" for name in hosts[1:]}
+    ours = [one for one in everything if one.path not in others]
+    for subject, what, remedy in problems(desired.service, ours, seen):
+        findings.add(subject, what, remedy or desired.again)
+    _hostfile(desired, seen, findings)
+
+
+def parse_hostfile(text: str) -> list[tuple[str, int]]:
+    """Hosts and slots; a line that is none has 0 slots."""
+    entries = []
+    for line in text.splitlines():
+        words = line.split("#", 1)[0].split()
+        match = re.match(r"slots=(\d+)\Z", words[1]) if len(words) == 2 else None
+        if words:
+            entries.append((words[0], int(match.group(1)) if match else 0))
+    return entries
+
+
+def _hostfile(desired: Desired, seen: ObservedShare, findings: Findings) -> None:
+    if seen.problem:
+        findings.add("hostfile", f"cannot be read ({seen.problem})", desired.again)
+        return
+    entries = parse_hostfile(seen.hostfile)
+    findings.seen["hostfile"] = dict(entries)
+    names = [name for name, _ in entries]
+    for name, slots in entries:
+        if name not in desired.nodes:
+            findings.add("hostfile", f"names {name}, which is not in gpu_nodes", desired.again)
+        if slots < 1:
+            findings.add("hostfile", f"gives {name} no slots", f"Run site.yml --limit {name}.")
+        if names.count(name) > 1:
+            findings.add("hostfile", f"names {name} more than once", desired.again)
+    for name in desired.nodes:
+        if name not in names:
+            findings.add("hostfile", f"lacks {name}", f"Run site.yml --limit {name}.")

@@ -15,20 +15,20 @@ from typing import Any
 
 import pytest
 from ansible_collections.gpustead.cluster.plugins.module_utils.as_account import Identity
-from ansible_collections.gpustead.cluster.plugins.module_utils.verify.node_verify import (
+from ansible_collections.gpustead.cluster.plugins.module_utils.verify.findings import (
     DeclaredAccount,
     Desired,
     Findings,
     Project,
-    examine,
-    host_of,
-    parse_hostfile,
 )
+from ansible_collections.gpustead.cluster.plugins.module_utils.verify.host import host_of
+from ansible_collections.gpustead.cluster.plugins.module_utils.verify.node_verify import examine
 from ansible_collections.gpustead.cluster.plugins.module_utils.verify.share import (
     ObservedShare,
     expected_files,
     observe_share,
     owners,
+    parse_hostfile,
     problems,
 )
 from ansible_collections.gpustead.cluster.tests.unit import docker_engine

@@ -1,0 +1,149 @@
+# Copyright: gpustead developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Docker and the containers of the compose projects: what runs, the GPUs inside, and SSH through the mesh."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+from ansible_collections.gpustead.cluster.plugins.module_utils.gpus.gpu_proof import prove
+from ansible_collections.gpustead.cluster.plugins.module_utils.receipts.probes import Host, docker, observe
+from ansible_collections.gpustead.cluster.plugins.module_utils.receipts.probes.files import Unreadable
+from ansible_collections.gpustead.cluster.plugins.module_utils.run import Run
+from ansible_collections.gpustead.cluster.plugins.module_utils.site.services import MESH_PROJECT
+from ansible_collections.gpustead.cluster.plugins.module_utils.verify.findings import (
+    Desired,
+    Findings,
+    Problem,
+    Project,
+)
+from ansible_collections.gpustead.cluster.plugins.module_utils.verify.host import last_line, read
+
+MESH = (MESH_PROJECT, "mesh")
+# What a node asks of others at the same time: each sshd has all nodes as guests, and refuses a crowd.
+PEERS_AT_ONCE = 8
+
+
+def examine_containers(
+    desired: Desired, uuids: Mapping[str, Sequence[str]], run: Run, host: Host, findings: Findings
+) -> None:
+    (unit,) = observe([("unit", {"name": "docker.service"})], host).values()
+    state = "not there" if unit is None else f"not to be asked ({unit['error']})" if "error" in unit else unit["active"]
+    if state != "active":
+        findings.add("docker", f"is {state}", "systemctl status docker says why; start it.")
+        return
+    image = read(desired.image_file, host)[0].strip()
+    findings.seen["image"] = image.partition("/")[2] or image  # nodes may have it through different caches
+    if not image and not all(project.image for project in desired.projects):
+        findings.add("image", f"{desired.image_file} does not name one", desired.again)
+    try:
+        containers = _containers(desired, host)
+    except Unreadable as error:
+        findings.add("docker", f"does not tell about its containers: {error}", "See journalctl -u docker on the host.")
+        return
+    for project in desired.projects:
+        for service in project.services:
+            container = containers.get((project.name, service))
+            findings.problems.extend(judge(container, project, service, image, desired))
+            if uuids.get(project.name) and container and container.state == "running":
+                findings.problems.extend(_proof(container, project, uuids[project.name], desired, run))
+    mesh = containers.get(MESH)
+    if mesh and mesh.state == "running":
+        findings.seen["peers"] = _peers(desired, mesh.id, run, findings)
+
+
+@dataclass(frozen=True)
+class Container:
+    id: str
+    project: str
+    service: str
+    state: str
+    health: str
+    image: str
+    ports: tuple[int, ...]
+
+
+def _containers(desired: Desired, host: Host) -> dict[tuple[str, str], Container]:
+    """The first container of each service.
+
+    Raises:
+        Unreadable: Docker does not answer.
+    """
+    ids = docker.compose_services(host)
+    found = {}
+    for project in desired.projects:
+        for service in project.services:
+            names = ids.get(f"{project.name}/{service}")
+            inspected = docker.inspect(names[0], host) if names else None
+            if inspected:
+                found[project.name, service] = parse_container(inspected, project.name, service)
+    return found
+
+
+def parse_container(inspected: Mapping[str, Any], project: str, service: str) -> Container:
+    """A container of a service, as Docker describes it."""
+    state, bindings = inspected["State"], (inspected.get("NetworkSettings") or {}).get("Ports") or {}
+    return Container(
+        inspected["Id"],
+        project,
+        service,
+        state["Status"],
+        (state.get("Health") or {}).get("Status", ""),
+        inspected["Config"]["Image"],
+        tuple(sorted({int(binding["HostPort"]) for bound in bindings.values() for binding in bound or ()})),
+    )
+
+
+def judge(found: Container | None, project: Project, service: str, image: str, desired: Desired) -> Iterator[Problem]:
+    """What is wrong with the container of a service. `image`: the node's."""
+    subject, image = f"service {project.name}/{service}", project.image or image
+    if found is None:
+        yield Problem(subject, "has no container", desired.again)
+        return
+    logs = f"docker compose -p {project.name} logs {service} says why."
+    if found.state != "running":
+        yield Problem(subject, f"is {found.state}", f"{logs} {desired.again}")
+    elif found.health not in ("", "healthy"):
+        yield Problem(subject, f"is {found.health}", logs)
+    if image and found.image != image:
+        yield Problem(subject, f"runs the image {found.image}, the node's is {image}", desired.again)
+    port = project.services[service]
+    if port and found.state == "running" and port not in found.ports:
+        actual = ", ".join(map(str, found.ports)) or "nothing"
+        yield Problem(subject, f"publishes {actual}, declared is port {port}", desired.again)
+
+
+def _proof(
+    container: Container, project: Project, uuids: Sequence[str], desired: Desired, run: Run
+) -> Iterator[Problem]:
+    """Whether the container sees the GPUs that are meant for it."""
+    proof = prove(container.service, ["docker", "exec", "--user", project.owner, container.id], uuids, run)
+    if not proof.ok:
+        role = "ssh_mesh" if container.project == MESH[0] else "workspace"
+        remedy = f"Run site.yml --tags {role} --limit {desired.host}: it creates the container anew."
+        yield Problem(f"GPUs in {container.project}/{container.service}", f"are not the node's: {proof}", remedy)
+
+
+def _peers(desired: Desired, container: str, run: Run, findings: Findings) -> dict[str, str]:
+    """What every other node says to be called, asked over SSH from the mesh."""
+    place = desired.nodes.index(desired.host) if desired.host in desired.nodes else 0
+    # Each node begins with its neighbour, so that not all ask the same one at the same time.
+    peers = [name for name in (*desired.nodes[place:], *desired.nodes[:place]) if name != desired.host]
+    options = ["-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=yes", "-o", "ConnectTimeout=10"]
+
+    def ask(peer: str) -> tuple[int, str, str]:
+        return run(["docker", "exec", "--user", desired.owner, container, "ssh", *options, peer, "hostname"])
+
+    with ThreadPoolExecutor(PEERS_AT_ONCE) as pool:
+        answers = dict(zip(peers, pool.map(ask, peers)))
+    for peer, (code, _, err) in answers.items():
+        if code:
+            findings.add(
+                f"SSH to {peer} in the mesh",
+                f"fails ({last_line(err)})",
+                f"See the mesh of {peer}; run site.yml --limit {peer}.",
+            )
+    return {peer: out.strip() for peer, (code, out, _) in answers.items() if code == 0}

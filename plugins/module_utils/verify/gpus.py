@@ -1,0 +1,61 @@
+# Copyright: gpustead developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""The GPUs of a node as they are now, and against what role nvidia left for containers."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+
+from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
+from ansible_collections.gpustead.cluster.plugins.module_utils.gpus.gpu_offer import given_uuids, share
+from ansible_collections.gpustead.cluster.plugins.module_utils.gpus.gpu_proof import GivenGpus, parse_given
+from ansible_collections.gpustead.cluster.plugins.module_utils.receipts.probes import Host
+from ansible_collections.gpustead.cluster.plugins.module_utils.verify.findings import Desired, Findings, Problem
+from ansible_collections.gpustead.cluster.plugins.module_utils.verify.host import read
+
+
+def examine_gpus(desired: Desired, host: Host, findings: Findings) -> dict[str, Sequence[str]]:
+    """The GPUs as they are now, and against what role nvidia left. Returns those that each project should see."""
+    findings.problems.extend(judge_gpus(desired))
+    text, missing = read(desired.gpus_file, host)
+    try:
+        given = parse_given(text, desired.gpus_file)
+    except GpusteadError as error:
+        findings.add("GPUs", f"for containers are not known ({missing or error.what})", desired.again)
+        return {}
+    findings.problems.extend(judge_given(given, desired))
+    uuids: dict[str, Sequence[str]] = {}
+    for project in desired.projects:
+        try:
+            uuids[project.name] = (
+                given.uuids if project.gpus is None else share(json.loads(text), project.gpus)["uuids"]
+            )
+        except GpusteadError as error:
+            findings.add(f"GPUs of {project.name}", f"have one that is not there ({error.what})", error.remedy)
+    return uuids
+
+
+def judge_gpus(desired: Desired) -> Iterator[Problem]:
+    """What is wrong with the GPUs of the host."""
+    info, remedy = desired.gpu_info, f"See nvidia-smi on {desired.host}."
+    if "state" not in info:
+        yield Problem("GPUs", f"cannot be asked ({info.get('msg') or 'no result'})", remedy)
+    elif info["state"] in ("unusable", "degraded") and desired.gpus_required:
+        sentences = [problem for gpu in info["gpus"] for problem in gpu["problems"]] or [info["detail"]]
+        details = " ".join(sentences).rstrip(".")
+        yield Problem("GPUs", f"are {info['state']}, {info['reason']} ({details})", info["remedy"] or remedy)
+
+
+def judge_given(given: GivenGpus, desired: Desired) -> Iterator[Problem]:
+    """What has changed since role nvidia looked, and whether containers have what there is."""
+    state = desired.gpu_info.get("state")
+    now = given_uuids(desired.gpu_info) if state else []
+    remedy = f"Run site.yml --tags nvidia,workspace,ssh_mesh --limit {desired.host}."
+    if state and state != given.state:
+        yield Problem("GPUs", f"are {state} now, role nvidia found them {given.state}", remedy)
+    if given.driver is None and now and desired.gpus_required:
+        yield Problem("GPUs", "are not given to containers", remedy)
+    if state and given.driver and set(now) != set(given.uuids):
+        was, are = (", ".join(sorted(uuids)) or "none" for uuids in (given.uuids, now))
+        yield Problem("GPUs", f"are {are} now, containers were given {was}", remedy)
