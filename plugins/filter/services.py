@@ -38,6 +38,9 @@ _value:
     ports:
       description: The port on the node of each service, in the workspace of the cluster's owner.
       type: dict
+    container_ports:
+      description: The port of each service in its container.
+      type: dict
     opened:
       description: Ports and ranges that the firewall opens for all workspaces.
       type: list
@@ -55,7 +58,8 @@ def services(port_range: str) -> dict[str, Any]:
         service.name: {**asdict(service), "command": service.command or service.name, "health": service.health}
         for service in WORKSPACE_SERVICES
     }
-    return {"ports": ports(), "opened": opened(port_range), "table": table}
+    container_ports = {service.name: service.container_port for service in WORKSPACE_SERVICES}
+    return {"ports": ports(), "container_ports": container_ports, "opened": opened(port_range), "table": table}
 
 
 class FilterModule:

@@ -30,7 +30,7 @@ PEERS_AT_ONCE = 8
 def examine_containers(
     desired: Desired, uuids: Mapping[str, Sequence[str]], run: Run, host: Host, findings: Findings
 ) -> None:
-    (unit,) = observe([("unit", {"name": "docker.service"})], host).values()
+    unit = observe([("unit", {"name": "docker.service"})], host)["unit docker.service"]
     state = "not there" if unit is None else f"not to be asked ({unit['error']})" if "error" in unit else unit["active"]
     if state != "active":
         findings.add("docker", f"is {state}", "systemctl status docker says why; start it.")

@@ -39,7 +39,8 @@ def examine_firewall(desired: Desired, host: Host, findings: Findings) -> None:
         ("ufw", {"name": "status"}),
         ("chain", {"name": "DOCKER-USER", "forwarded": True}),
     ]
-    status, chain = observe(specs, host).values()
+    seen = observe(specs, host)
+    status, chain = seen["ufw status"], seen["chain DOCKER-USER"]
     if status is None or "error" in status or not status["enabled"]:
         reason = "" if status and "error" not in status else f" ({status['error'] if status else 'it is not there'})"
         findings.add("ufw", f"is not active{reason}", desired.again)

@@ -118,7 +118,7 @@ Observe = Callable[[str, Identity, Sequence[str]], ObservedShare]
 def examine_mount(desired: Desired, run: Run, host: Host, findings: Findings) -> bool:
     path = desired.nas_path
     run(["stat", f"{path}/."])  # an automount mounts when it is asked for
-    (value,) = observe([("mount", {"name": path})], host).values()
+    value = observe([("mount", {"name": path})], host)[f"mount {path}"]
     if value and "error" in value:
         findings.add(f"NAS {path}", f"cannot be looked at ({value['error']})", desired.again)
         return False
