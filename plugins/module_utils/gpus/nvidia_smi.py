@@ -426,24 +426,6 @@ def parse_list(text: str) -> tuple[Listed, ...]:
     return tuple(found[index] for index in sorted(found))
 
 
-_COLUMN = re.compile(r"([a-z][\w.]*)( \[\S*\])?")
-
-
-def parse_csv(text: str) -> tuple[dict[str, str | None], ...]:
-    """Read a table of ``--query-… --format=csv``: the rows by column, whose names are numbers if it has no header.
-
-    An error message is no table and gives no rows.
-    """
-    rows = [[cell.strip() for cell in line.split(",")] for line in text.splitlines() if "," in line]
-    names = [_COLUMN.fullmatch(cell) for cell in (rows[0] if rows else [])]
-    header = [name[1] for name in names if name]
-    if header and len(header) == len(names):
-        del rows[0]
-    else:
-        header = [str(number) for number in range(len(names))]
-    return tuple(dict(zip(header, map(_value, row))) for row in rows)
-
-
 # GPU3: 0000:5F:00.0, GPU 0000:09:00.0, GPU0000:07:00.0, GPU2
 _LOST_LINE = re.compile(
     r"device\s+handle\s+for\s+GPU\s*(?:([0-9]{1,3})(?::|(?=\s|$)))?"

@@ -398,31 +398,6 @@ def test_a_list_with_other_lines_and_out_of_order() -> None:
     assert gpus[0].mig == (nvidia_smi.MigName(4, "1g.10gb+me", "MIG-4"),)
 
 
-# Name of the capture; how many rows; a column of the first row and its value.
-TABLES: dict[str, tuple[int, str, str | None]] = {
-    "netdata-tesla-p100": (1, "uuid", "GPU-ef1b2c9b-38d8-2090-2bd1-f567a3eb42a6"),
-    "rtx2080super-compute-apps": (2, "gpu_serial", None),
-    "gtx770-not-supported-noheader": (1, "0", "GeForce GTX 770"),
-    "na-noheader-nounits-440": (1, "4", None),
-    "invalid-field-error": (0, "", None),
-}
-
-
-@pytest.mark.parametrize(("name", "rows", "column", "value"), [(k, *v) for k, v in TABLES.items()], ids=list(TABLES))
-def test_table(name: str, rows: int, column: str, value: str | None) -> None:
-    table = nvidia_smi.parse_csv(capture(f"query-csv/{name}"))
-    assert len(table) == rows
-    assert not table or table[0][column] == value
-
-
-@pytest.mark.parametrize("text", captures("query-csv"))
-def test_all_captures_of_tables(text: str) -> None:
-    lines = [line for line in text.splitlines() if "," in line]
-    table = nvidia_smi.parse_csv(text)
-    assert len(table) in (len(lines), len(lines) - 1)
-    assert all(len(row) == lines[0].count(",") + 1 for row in table)
-
-
 MEANINGS = {
     "command-not-found-bash": "not_installed",
     "container-lost-gpu-unknown-error": "cut_off",
@@ -523,7 +498,6 @@ TYPES: dict[str, type | tuple[type, ...]] = {
 def read(text: str) -> None:
     """Everything that reads text gives a value or the one error."""
     nvidia_smi.parse_list(text)
-    nvidia_smi.parse_csv(text)
     nvidia_smi.parse_module(text)
     nvidia_smi.lost_gpus(text)
     nvidia_smi.meaning(text)
