@@ -13,12 +13,13 @@ from typing import Any, Callable
 
 from ansible_collections.gpustead.cluster.plugins.module_utils.as_account import Identity
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
-from ansible_collections.gpustead.cluster.plugins.module_utils.gpus.gpu_offer import given_uuids, share
-from ansible_collections.gpustead.cluster.plugins.module_utils.gpus.gpu_proof import (
+from ansible_collections.gpustead.cluster.plugins.module_utils.gpus.gpu_offer import (
     GivenGpus,
+    given_uuids,
     parse_given,
-    prove,
+    share,
 )
+from ansible_collections.gpustead.cluster.plugins.module_utils.gpus.gpu_proof import prove
 from ansible_collections.gpustead.cluster.plugins.module_utils.receipts.probes import Host, observe
 from ansible_collections.gpustead.cluster.plugins.module_utils.receipts.probes.network import find_openings
 from ansible_collections.gpustead.cluster.plugins.module_utils.run import TIMED_OUT, TOO_MUCH, Run
