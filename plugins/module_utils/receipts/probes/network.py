@@ -12,7 +12,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ansible_collections.gpustead.cluster.plugins.module_utils.receipts.probes import openings as filtered
+from ansible_collections.gpustead.cluster.plugins.module_utils.firewall import openings as filtered
+from ansible_collections.gpustead.cluster.plugins.module_utils.firewall import spans
 from ansible_collections.gpustead.cluster.plugins.module_utils.receipts.probes.files import (
     Host,
     Subject,
@@ -133,9 +134,9 @@ def _ufw_rules(subject: Subject, host: Host) -> Value:
     value: dict[str, Any] = {}
     controllers = _ssh(subject, [], host)[1]
     for family in _FAMILIES:
-        protected = filtered.EVERY[family]
+        protected = spans.EVERY[family]
         if "protected" in subject:
-            protected = filtered.sources_of([*subject["protected"], *controllers])[family]
+            protected = spans.sources_of([*subject["protected"], *controllers])[family]
         text = host.text(_KEPT[family])
         if text is None:
             return None
@@ -158,7 +159,7 @@ def _ufw_rules(subject: Subject, host: Host) -> Value:
     return value if any(value.values()) else None
 
 
-def _in_order(rules: Iterable[tuple[str, bool, str]], protected: filtered.Spans) -> list[str]:
+def _in_order(rules: Iterable[tuple[str, bool, str]], protected: spans.Spans) -> list[str]:
     """Of (rule, ours, verdict) ours, and the others that stand before one of ours with another verdict."""
     result: list[str] = []
     after: set[str] = set()
@@ -171,7 +172,7 @@ def _in_order(rules: Iterable[tuple[str, bool, str]], protected: filtered.Spans)
     return result[::-1]
 
 
-def _elsewhere(rule: str, protected: filtered.Spans) -> bool:
+def _elsewhere(rule: str, protected: spans.Spans) -> bool:
     """Whether a rule only keeps out sources that nobody has to let in: a ban. Of ufw's words and of the kernel's."""
     words = rule.split()
     if _verdict(rule) != "deny" or "!" in words:
@@ -180,7 +181,7 @@ def _elsewhere(rule: str, protected: filtered.Spans) -> bool:
         source = words[words.index("-s") + 1] if "-s" in words else "any"
     else:
         source = words[5] if len(words) > 5 else "any"
-    return not any(filtered.common(spans, protected) for spans in filtered.sources_of([source]).values())
+    return not any(spans.common(ranges, protected) for ranges in spans.sources_of([source]).values())
 
 
 def _verdict(rule: str) -> str:
@@ -272,7 +273,7 @@ def find_openings(subject: Subject, host: Host) -> tuple[list[Origin], list[filt
     narrow = [rule for rule in subject.get("rules", []) if _narrowed(rule) != ("", "any")]
     policy = filtered.declared(rule for rule in subject.get("rules", []) if rule not in narrow)
     ssh, controllers = _ssh(subject, policy, host)
-    protected = filtered.sources_of([*subject.get("protected", []), *controllers])
+    protected = spans.sources_of([*subject.get("protected", []), *controllers])
     to = {"from_ip": subject.get("published_to", []), "proto": "tcp"}
     published = filtered.declared({**to, "to_port": str(port)} for port in subject.get("published", []))
     open_: list[filtered.Opening] = []
@@ -310,7 +311,7 @@ def _is_declared(kept: str, narrow: Sequence[Mapping[str, Any]]) -> bool:
     here = source_port.replace("any", ""), "any" if destination in ("0.0.0.0/0", "::/0") else destination
     return any(
         _narrowed(rule) == here
-        and filtered.ports_of(str(rule.get("to_port") or "")) == filtered.ports_of(port.replace("any", ""))
+        and spans.ports_of(str(rule.get("to_port") or "")) == spans.ports_of(port.replace("any", ""))
         and source in _kept_sources(rule)
         for rule in narrow
     )
@@ -339,8 +340,8 @@ def _ssh(
             if not comment.startswith(SSH) or len(words) < 6:
                 continue
             # That somebody calls a rule so makes none of our ports SSH's: there sshd itself has to say it.
-            ports = filtered.ports_of(words[2])
-            if any(entry.ports != filtered.PORTS and filtered.common(entry.ports, ports) for entry in policy):
+            ports = spans.ports_of(words[2])
+            if any(entry.ports != spans.PORTS and spans.common(entry.ports, ports) for entry in policy):
                 said = host.once("sshd", lambda host: host.run(["sshd", "-T"], 10)[1])
                 if not {int(port) for port in re.findall(r"\d+", words[2])} <= sshd_ports(said):
                     continue
