@@ -9,6 +9,7 @@ and is not relied upon to keep out.
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -85,6 +86,30 @@ class Opening:
         if self.of_docker:
             return f"{command}: Docker's own rules, which are reached past gpustead-forward"
         return f"{command}: -A {self.chain} {self.rule}" if self.rule else f"{command}: the policy of {self.chain}"
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a rule that lets in comes from, and how it is taken back.
+
+    `argv`: the command for it; `file`, `line`: what is to be taken out before. Neither: something else must be mended.
+    `kept`: one of ours, as ufw keeps it.
+    """
+
+    opening: Opening
+    name: str
+    argv: tuple[str, ...] = ()
+    file: str = ""
+    line: str = ""
+    kept: str = ""
+
+    @property
+    def remedy(self) -> str:
+        steps = [f"take it out of {self.file}"] * bool(self.file) + [shlex.join(self.argv)] * bool(self.argv)
+        return " and ".join(steps)
+
+    def __str__(self) -> str:
+        return f"{self.opening.what} open to {self.opening.who} by {self.name}"
 
 
 @dataclass(frozen=True)

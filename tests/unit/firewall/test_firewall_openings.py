@@ -11,13 +11,9 @@ from typing import Any
 import pytest
 from ansible_collections.gpustead.cluster.plugins.module_utils.firewall import openings as walk
 from ansible_collections.gpustead.cluster.plugins.module_utils.firewall import spans
+from ansible_collections.gpustead.cluster.plugins.module_utils.firewall.saved_rules import delete_argv, parse_save
 from ansible_collections.gpustead.cluster.plugins.module_utils.receipts.probes import Host, observe
-from ansible_collections.gpustead.cluster.plugins.module_utils.receipts.probes.network import (
-    delete_argv,
-    heard_at,
-    listeners,
-    parse_save,
-)
+from ansible_collections.gpustead.cluster.plugins.module_utils.receipts.probes.network import heard_at, listeners
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
 # A converged node of the lab with Docker 26, as captured; with the line that role firewall has put there since.

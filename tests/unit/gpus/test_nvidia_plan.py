@@ -30,7 +30,7 @@ FILES = [
 ]
 DRIVER_FILES = ["/etc/apt/apt.conf.d/90gpustead-nvidia-driver", "/etc/modprobe.d/gpustead-nouveau.conf"]
 SPEC = "/var/run/cdi/nvidia.yaml"
-UNIT = {"name": "gpustead-gpus.service", "running": False}
+UNIT: dict[str, Any] = {"name": "gpustead-gpus.service", "running": False}
 DECLARED = Declared(
     driver="unmanaged",
     driver_packages=[],
@@ -62,7 +62,7 @@ PREVIOUS: list[list[Any]] = [
     ["unit", {"name": "nvidia-cdi-refresh.path"}],
     ["gpu_settings", settings()],
 ]
-STAYS = {
+STAYS: dict[str, list[Any]] = {
     "package": [{"name": name, "version": "1"} for name in TOOLKIT],
     "file": [{"name": name} for name in (*FILES, SPEC)],
     "json_keys": [daemon(["features", "cdi"], ["runtimes", "nvidia"])],
@@ -75,7 +75,7 @@ HOOK = {"docker_version": "24.0", "mode": "runtime", "obstacles": [], "keys": ["
 NO_DOCKER = {"docker_version": "", "mode": "cdi", "obstacles": ["Docker is not there."], "keys": []}
 BOOT = [["-pm", "1"], ["-i", "GPU-1", "-pl", "500"], ["-i", "GPU-2", "-pl", "300"]]
 INSTALLED = ["ii nvidia-container-toolkit=1.20.1-1", "rc libnvidia-container1=1"]
-BY_CDI = {
+BY_CDI: dict[str, list[Any]] = {
     "package": TOOLKIT,
     "file": [*FILES, {"name": SPEC, "content": False}],
     "json_keys": [daemon(["features", "cdi"])],
