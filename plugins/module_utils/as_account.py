@@ -41,9 +41,6 @@ _STEP = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _NOBODYS = (1 << 32) - 1
 _LAST = b"\n"  # nothing in an answer of JSON
 
-# More than anything that we write has; later readers may recurse.
-_DEPTH = 30
-
 
 @dataclass(frozen=True)
 class Identity:
@@ -421,35 +418,3 @@ def read(
         remedy = f"Let uid {who.uid} read it."
         raise GpusteadError(f"{path} cannot be read by uid {who.uid}: {error.strerror}", "it to be", remedy) from error
     return None if said is None else base64.b64decode(said)
-
-
-def read_json(
-    top: str, relative: str, who: Identity, *, size: int = 1 << 20, timeout: float = 20, owner: int | None = None
-) -> Any:
-    """The JSON of such a file, parsed by a child too; None where nothing is. Any damage is a GpusteadError."""
-    path = os.path.join(top, relative)
-    data = read(top, relative, who, size=size, timeout=timeout, owner=owner)
-    if data is None:
-        return None
-
-    def work() -> Any:
-        try:
-            value = json.loads(data.decode())  # by itself it would guess at other encodings, and import them
-            # Half a character of UTF-16, which JSON can say, could be written into no file.
-            json.dumps(value, ensure_ascii=False).encode()
-        except ValueError as error:
-            raise GpusteadError(f"{path} is not JSON ({error})", "JSON", "Move it out of the way.") from error
-        if _deeper(value, _DEPTH):
-            raise GpusteadError(f"{path} is nested more than {_DEPTH} deep", "less", "Move it out of the way.")
-        return value
-
-    return run(work, who, timeout=timeout, size=8 * size + 4096, memory=(64 << 20) + 64 * size, place=path)
-
-
-def _deeper(value: Any, limit: int) -> bool:
-    """Whether JSON's lists and objects are nested deeper; without recursion, which is what it protects from."""
-    level = [value]
-    for _ in range(limit + 1):
-        inner = (one.values() if isinstance(one, dict) else one for one in level if isinstance(one, (dict, list)))
-        level = [item for group in inner for item in group]
-    return bool(level)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import resource
 import signal
@@ -173,38 +172,6 @@ def test_what_only_others_may_read_is_the_domain_error(home: Path) -> None:
     theirs(home / "file").chmod(0o600)
     with pytest.raises(GpusteadError, match="cannot be read by uid 61501"):
         as_account.read(str(home), "file", BOB)
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "",
-        "[" * 200_000,
-        "{",
-        "\0",
-        '{"a": 1e}',
-        "[" * 900 + "]" * 899,
-        "[" * 40 + "]" * 40,
-        '"\\ud800"',
-        '{"\\udfff": 1}',
-    ],
-)
-def test_damaged_json_is_the_domain_error(home: Path, text: str) -> None:
-    theirs(home / "file", text)
-    with pytest.raises(GpusteadError, match="file"):
-        as_account.read_json(str(home), "file", ADA)
-
-
-def test_json_that_is_not_utf8_is_the_domain_error(home: Path) -> None:
-    theirs(home / "file").write_bytes(b'{"a": "\xff"}')
-    with pytest.raises(GpusteadError, match="file"):
-        as_account.read_json(str(home), "file", ADA)
-
-
-def test_json_is_read(home: Path) -> None:
-    theirs(home / "file", json.dumps({"a": [1, None, "ü"]}))
-    assert as_account.read_json(str(home), "file", ADA) == {"a": [1, None, "ü"]}
-    assert as_account.read_json(str(home), "none", ADA) is None
 
 
 def test_a_file_is_replaced_as_a_whole_and_leaves_nothing(home: Path) -> None:
@@ -396,11 +363,10 @@ for work in works:
     except (GpusteadError, PermissionError):
         pass
 for name in sorted(os.listdir(top)):
-    for read in (as_account.read, as_account.read_json):
-        try:
-            read(top, name, who)
-        except GpusteadError:
-            pass
+    try:
+        as_account.read(top, name, who)
+    except GpusteadError:
+        pass
 """
 
 

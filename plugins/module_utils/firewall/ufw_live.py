@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
-from ansible_collections.gpustead.cluster.plugins.module_utils.receipts.probes.network import (
+from ansible_collections.gpustead.cluster.plugins.module_utils.firewall.saved_rules import (
     accepts,
     bypassed,
     parse_save,

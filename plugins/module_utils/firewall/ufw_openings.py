@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
-from ansible_collections.gpustead.cluster.plugins.module_utils.receipts.probes.network import Origin
+from ansible_collections.gpustead.cluster.plugins.module_utils.firewall.openings import Origin
 from ansible_collections.gpustead.cluster.plugins.module_utils.run import Run
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Callable
 
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
-from ansible_collections.gpustead.cluster.plugins.module_utils.receipts.probes.network import sshd_ports
+from ansible_collections.gpustead.cluster.plugins.module_utils.firewall.sshd_ports import sshd_ports
 from ansible_collections.gpustead.cluster.plugins.module_utils.run import Run
 
 TAG = "gpustead: "

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
-from ansible_collections.gpustead.cluster.plugins.module_utils.receipts.probes.network import parse_save
+from ansible_collections.gpustead.cluster.plugins.module_utils.firewall.saved_rules import parse_save
 from ansible_collections.gpustead.cluster.plugins.module_utils.run import Run
 
 FOLDER = "/run/gpustead/firewall"

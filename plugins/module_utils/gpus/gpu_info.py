@@ -11,8 +11,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
-from ansible_collections.gpustead.cluster.plugins.module_utils.gpus import nvidia_smi, pci, topology
-from ansible_collections.gpustead.cluster.plugins.module_utils.gpus.nvidia_smi import Gpu, KernelModule, Log, Lost
+from ansible_collections.gpustead.cluster.plugins.module_utils.gpus import (
+    driver_version,
+    nvidia_smi_errors,
+    nvidia_smi_list,
+    nvidia_smi_log,
+    pci,
+    topology,
+)
+from ansible_collections.gpustead.cluster.plugins.module_utils.gpus.driver_version import KernelModule
+from ansible_collections.gpustead.cluster.plugins.module_utils.gpus.nvidia_smi_log import Gpu, Log, Lost
 from ansible_collections.gpustead.cluster.plugins.module_utils.gpus.pci import PciGpu
 from ansible_collections.gpustead.cluster.plugins.module_utils.run import TIMED_OUT, Run
 
@@ -169,13 +177,13 @@ class Answer:
 
 
 def read_answer(status: int, out: str, err: str) -> Answer:
-    """Read the answer to nvidia_smi.QUERY; what is wrong with a log that cannot be read becomes words."""
-    lost = nvidia_smi.lost_gpus(f"{out}\n{err}")
-    words = " ".join(f"{nvidia_smi.around_log(out)} {err}".split())
+    """Read the answer to nvidia_smi_log.QUERY; what is wrong with a log that cannot be read becomes words."""
+    lost = nvidia_smi_errors.lost_gpus(f"{out}\n{err}")
+    words = " ".join(f"{nvidia_smi_log.around_log(out)} {err}".split())
     if "<nvidia_smi_log" not in out:
         return Answer(status, None, words, lost)
     try:
-        log = nvidia_smi.parse_log(out)
+        log = nvidia_smi_log.parse_log(out)
     except GpusteadError as error:
         return Answer(status, None, " ".join(f"{err} {error.what}".split()), lost)
     everyone = (*log.lost, *lost)
@@ -218,7 +226,7 @@ def _case(answer: Answer | None, cards: Sequence[PciGpu], module: KernelModule |
     elif answer.log and not answer.lost:
         case = "no_devices"
     else:
-        case = "gpu_lost" if answer.lost else nvidia_smi.meaning(answer.words, answer.status) or "unknown"
+        case = "gpu_lost" if answer.lost else nvidia_smi_errors.meaning(answer.words, answer.status) or "unknown"
     if case in ("not_installed", "not_loaded", "no_devices") and not cards:
         return "none"  # Jetson and WSL have GPUs that are not on the bus; their drivers say something else
     return "unknown" if case == "not_loaded" and module else case
@@ -279,13 +287,13 @@ def detail(answer: Answer | None, cards: Sequence[PciGpu], module: KernelModule 
     parts.append(_of_bus(cards))
     if module:
         parts.append(f"the loaded kernel module is {module.version or 'of an unknown version'}")
-    library = nvidia_smi.library_version(answer.words) if answer else None
+    library = driver_version.library_version(answer.words) if answer else None
     if library:
         parts.append(f"the library is {library}")
     return "; ".join(part.rstrip(".") for part in parts)
 
 
-def _with_mig_names(gpus: tuple[Gpu, ...], listed: tuple[nvidia_smi.Listed, ...]) -> tuple[Gpu, ...]:
+def _with_mig_names(gpus: tuple[Gpu, ...], listed: tuple[nvidia_smi_list.Listed, ...]) -> tuple[Gpu, ...]:
     by_index = {gpu.index: {mig.position: mig for mig in gpu.mig} for gpu in listed}
     named = []
     for gpu in gpus:
@@ -332,13 +340,13 @@ def observe(run: Run, smi: str | None, sysfs: Path, proc: Path, matrix: bool = T
     """
     cards, devices = pci.gpus(sysfs), pci.rdma(sysfs)
     text = _read(proc / "driver/nvidia/version")
-    module = None if text is None else nvidia_smi.parse_module(text)
-    answer = read_answer(*run([smi, *nvidia_smi.QUERY])) if smi else None
+    module = None if text is None else driver_version.parse_module(text)
+    answer = read_answer(*run([smi, *nvidia_smi_log.QUERY])) if smi else None
     gpus, links = answer.gpus if answer else (), topology.Matrix()
     if smi and any(gpu.mig.instances for gpu in gpus):
-        gpus = _with_mig_names(gpus, nvidia_smi.parse_list(run([smi, *nvidia_smi.LIST])[1]))
+        gpus = _with_mig_names(gpus, nvidia_smi_list.parse_list(run([smi, *nvidia_smi_list.LIST])[1]))
     elif smi and gpus and matrix:
-        links = topology.parse(run([smi, *nvidia_smi.TOPOLOGY])[1])
+        links = topology.parse(run([smi, *topology.COMMAND])[1])
     verdict = VERDICTS[judge(answer, cards, module)]
     log = answer.log if answer else None
     return GpuReport(

@@ -4,7 +4,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
@@ -16,6 +18,18 @@ SCHEMA = 1
 DRIVERS = {"cdi": "cdi", "runtime": "nvidia"}
 # Of all GPUs together.
 CONTROL_NODES = ("/dev/nvidiactl", "/dev/nvidia-modeset", "/dev/nvidia-uvm", "/dev/nvidia-uvm-tools")
+
+
+@dataclass(frozen=True)
+class GivenGpus:
+    """What role nvidia left in gpus.json for the containers of a node.
+
+    `driver`: how Docker gives them (cdi or nvidia); None: there are none for containers.
+    """
+
+    state: str
+    driver: str | None
+    uuids: tuple[str, ...]
 
 
 def devices(gpu: Mapping[str, Any]) -> list[str]:
@@ -82,6 +96,25 @@ def offer(
             for gpu, number in zip(gpus, numbers)
         ],
     }
+
+
+def parse_given(text: str, place: str) -> GivenGpus:
+    """gpus.json as role nvidia writes it.
+
+    Raises:
+        GpusteadError: it is damaged, or of another version.
+    """
+    try:
+        data = json.loads(text)
+        given = GivenGpus(data["state"], data["driver"], tuple(data["uuids"]))
+        schema = data["schema"]
+    except (ValueError, TypeError, KeyError) as error:
+        raise GpusteadError(
+            f"{place} is damaged", f"JSON with schema {SCHEMA} ({error!r})", "Run role nvidia."
+        ) from None
+    if schema != SCHEMA:
+        raise GpusteadError(f"{place} has schema {schema!r}", f"schema {SCHEMA}", "Run role nvidia.")
+    return given
 
 
 def share(given: Mapping[str, Any], wanted: Iterable[int | str] | None = None) -> dict[str, Any]:

@@ -160,20 +160,3 @@ def nearest(gpu: PciGpu, devices: tuple[Rdma, ...]) -> tuple[str, ...]:
     if most:
         return tuple(name for name, shared in steps.items() if shared == most)
     return tuple(d.name for d in devices if gpu.numa_node is not None and d.numa_node == gpu.numa_node)
-
-
-_LSPCI = re.compile(r"([0-9a-fA-F:.]+) ([^:]*controller)(?: \[03[0-9a-f]{2}\])?: (.*)")
-
-
-def parse_lspci(text: str) -> tuple[PciGpu, ...]:
-    """NVIDIA's display devices in the output of ``lspci``, with ``-nn``, ``-k`` and ``-D`` or without."""
-    found: list[PciGpu] = []
-    for block in re.split(r"\n(?=[ ]?[0-9a-fA-F]{2,8}:)", text):
-        match = _LSPCI.match(block.strip())
-        where = address(match[1]) if match else None
-        if not match or not where or not re.match(r"(VGA|3D|Display)", match[2]):
-            continue
-        if "NVIDIA" in match[3] or "[10de:" in match[3]:
-            driver = re.search(r"Kernel driver in use: (\S+)", block)
-            found.append(PciGpu(where, driver[1] if driver else None))
-    return tuple(found)

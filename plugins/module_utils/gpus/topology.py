@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 
 from ansible_collections.gpustead.cluster.plugins.module_utils.gpus import pci
 
+COMMAND = ("topo", "-m")
+
 _ESCAPE = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 _GPU = re.compile(r"GPU([0-9]{1,3})")
 _LINK = re.compile(r"NV[0-9]{1,3}|PIX|PXB|PHB|NODE|SYS")

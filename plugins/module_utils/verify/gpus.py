@@ -8,8 +8,12 @@ import json
 from collections.abc import Iterator, Sequence
 
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
-from ansible_collections.gpustead.cluster.plugins.module_utils.gpus.gpu_offer import given_uuids, share
-from ansible_collections.gpustead.cluster.plugins.module_utils.gpus.gpu_proof import GivenGpus, parse_given
+from ansible_collections.gpustead.cluster.plugins.module_utils.gpus.gpu_offer import (
+    GivenGpus,
+    given_uuids,
+    parse_given,
+    share,
+)
 from ansible_collections.gpustead.cluster.plugins.module_utils.receipts.probes import Host
 from ansible_collections.gpustead.cluster.plugins.module_utils.verify.findings import Desired, Findings, Problem
 from ansible_collections.gpustead.cluster.plugins.module_utils.verify.host import read

@@ -9,14 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible_collections.gpustead.cluster.plugins.module_utils.firewall import openings as walk
+from ansible_collections.gpustead.cluster.plugins.module_utils.firewall import spans
+from ansible_collections.gpustead.cluster.plugins.module_utils.firewall.saved_rules import delete_argv, parse_save
 from ansible_collections.gpustead.cluster.plugins.module_utils.receipts.probes import Host, observe
-from ansible_collections.gpustead.cluster.plugins.module_utils.receipts.probes import openings as walk
-from ansible_collections.gpustead.cluster.plugins.module_utils.receipts.probes.network import (
-    delete_argv,
-    heard_at,
-    listeners,
-    parse_save,
-)
+from ansible_collections.gpustead.cluster.plugins.module_utils.receipts.probes.network import heard_at, listeners
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
 # A converged node of the lab with Docker 26, as captured; with the line that role firewall has put there since.
@@ -392,10 +389,10 @@ def test_the_command_that_deletes_a_rule(kept: str, command: str) -> None:
 
 def test_spans() -> None:
     ten, gap = ((0, 9),), ((3, 4), (7, 7))
-    assert walk.minus(ten, gap) == ((0, 2), (5, 6), (8, 9))
-    assert walk.union(walk.minus(ten, gap), gap) == ten
-    assert walk.common(ten, ((5, 20),)) == ((5, 9),)
-    assert walk.ports_of("443,80,8000:8010") == ((80, 80), (443, 443), (8000, 8010))
+    assert spans.minus(ten, gap) == ((0, 2), (5, 6), (8, 9))
+    assert spans.union(spans.minus(ten, gap), gap) == ten
+    assert spans.common(ten, ((5, 20),)) == ((5, 9),)
+    assert spans.ports_of("443,80,8000:8010") == ((80, 80), (443, 443), (8000, 8010))
 
 
 def test_a_loop_of_chains_ends() -> None:

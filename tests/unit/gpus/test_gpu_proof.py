@@ -10,14 +10,9 @@ from pathlib import Path
 
 import pytest
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
-from ansible_collections.gpustead.cluster.plugins.module_utils.gpus.gpu_proof import (
-    GivenGpus,
-    Proof,
-    listed_uuids,
-    parse_given,
-    prove,
-    refusal,
-)
+from ansible_collections.gpustead.cluster.plugins.module_utils.gpus.gpu_offer import GivenGpus, parse_given
+from ansible_collections.gpustead.cluster.plugins.module_utils.gpus.gpu_proof import Proof, prove, refusal
+from ansible_collections.gpustead.cluster.plugins.module_utils.gpus.nvidia_smi_list import usable_uuids
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -54,16 +49,16 @@ def text(name: str) -> str:
 
 @pytest.mark.parametrize("name", LISTS)
 def test_listed(name: str) -> None:
-    assert listed_uuids(text(name)) == LISTS[name]
+    assert usable_uuids(text(name)) == LISTS[name]
 
 
 def test_a_gpu_after_a_divided_one_stands_for_itself() -> None:
-    assert listed_uuids(text("h100-mig-mixed-realuuid") + text("2x-quadro-rtx4000")) == MIGS + QUADROS
+    assert usable_uuids(text("h100-mig-mixed-realuuid") + text("2x-quadro-rtx4000")) == MIGS + QUADROS
 
 
 @given(st.text())
 def test_any_text_lists_something_or_nothing(text: str) -> None:
-    assert all(uuid in text for uuid in listed_uuids(text))
+    assert all(uuid in text for uuid in usable_uuids(text))
 
 
 # What was expected, what the command answered, and what is wrong then.

@@ -1,4 +1,4 @@
-"""GPUs and RDMA devices in a sysfs that looks like the real one, and in the output of lspci."""
+"""GPUs and RDMA devices in a sysfs that looks like the real one."""
 
 from __future__ import annotations
 
@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 from ansible_collections.gpustead.cluster.plugins.module_utils.gpus import pci
-from ansible_collections.gpustead.cluster.plugins.module_utils.gpus.pci import PciGpu, parse_lspci
-from ansible_collections.gpustead.cluster.tests.unit.captures import capture, captures
+from ansible_collections.gpustead.cluster.plugins.module_utils.gpus.pci import PciGpu
 from ansible_collections.gpustead.cluster.tests.unit.gpu_host import Device, make_sysfs
 from hypothesis import given
 from hypothesis import strategies as st
@@ -111,30 +110,8 @@ def test_expand(text: str, numbers: tuple[int, ...]) -> None:
     assert pci.expand(text) == numbers
 
 
-LSPCI = {
-    "2x3090-nnk-with-audio": [("0000:05:00.0", "nvidia"), ("0000:0a:00.0", "nvidia")],
-    "a10-vm-nn": [("0000:06:00.0", None)],
-    "dgx1-v100-8gpu-nn": [(f"0000:{bus}:00.0", None) for bus in ("08", "0a", "18", "1a", "89", "8b", "92", "94")],
-    "h100-unnamed-device-partial": [(f"0000:{bus}:00.0", None) for bus in ("1a", "1b", "1c", "1d")],
-    "gtx1650-laptop-nnk": [("0000:01:00.0", "nvidia")],
-    "deepops-4x15fc-vga-audio-nnk": [(f"0000:{bus}:00.0", None) for bus in ("07", "08", "0e", "0f")],
-}
-
-
-@pytest.mark.parametrize(("name", "cards"), LSPCI.items(), ids=list(LSPCI))
-def test_lspci(name: str, cards: list[tuple[str, str | None]]) -> None:
-    assert [(card.address, card.driver) for card in parse_lspci(capture(f"lspci/{name}"))] == cards
-
-
-@pytest.mark.parametrize("text", captures("lspci"))
-def test_all_captures_of_lspci(text: str) -> None:
-    assert parse_lspci(text)
-
-
-@given(st.text(), st.integers(0, 700), st.integers(0, 700))
-def test_any_text(text: str, first: int, last: int) -> None:
-    lspci = capture("lspci/2x3090-nnk-with-audio")
-    for damaged in (text, lspci[:first] + text + lspci[last:]):
-        assert all(pci.address(card.address) == card.address for card in parse_lspci(damaged))
-        pci.expand(damaged)
-        pci.address(damaged)
+@given(st.text())
+def test_any_text(text: str) -> None:
+    pci.expand(text)
+    found = pci.address(text)
+    assert found is None or pci.address(found) == found

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible_collections.gpustead.cluster.plugins.module_utils.firewall.saved_rules import normal, parse_kept
 from ansible_collections.gpustead.cluster.plugins.module_utils.receipts.probes import Host, observe
-from ansible_collections.gpustead.cluster.plugins.module_utils.receipts.probes.network import normal, parse_kept
 from ansible_collections.gpustead.cluster.tests.unit import docker_engine
 
 FIXTURES = Path(__file__).parents[1] / "fixtures" / "probes"

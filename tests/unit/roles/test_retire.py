@@ -110,11 +110,3 @@ def test_a_registry_that_is_not_cached_any_more(tmp_path: Path) -> None:
     found = former(tmp_path, "registry", CACHE, groups, registry_secrets_dir=str(secrets))
     assert not found["caches"]
     assert found["files"] == ["/etc/docker/certs.d/nvcr.io/hosts.toml"]
-
-
-def test_an_authority_that_the_receipt_does_not_know_is_somebody_elses(tmp_path: Path) -> None:
-    place = "/usr/local/share/ca-certificates/gpustead-"
-    store = {"name": "/etc/ssl/certs/ca-certificates.crt", "files": [f"{place}old.crt", f"{place}site.crt"]}
-    settings = {"__base_receipt": {"previous": [["contains", store]]}, "base_ca_certificates": ["/srv/site.pem"]}
-    found = render(tmp_path, "base", ["__base_former_authorities"], {"gpu_nodes": ["a"]}, settings)
-    assert found == {"__base_former_authorities": [f"{place}old.crt"]}

@@ -5,8 +5,8 @@
 from __future__ import annotations
 
 import os
-import re
 
+from ansible_collections.gpustead.cluster.plugins.module_utils.gpus.nvidia_smi_list import LIST, uuid_in
 from ansible_collections.gpustead.cluster.plugins.module_utils.receipts.probes.files import (
     Host,
     Subject,
@@ -17,7 +17,6 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.receipts.probes.f
 from ansible_collections.gpustead.cluster.plugins.module_utils.run import NOT_FOUND, TIMED_OUT, TOO_MUCH
 
 _TIMEOUT = 15  # seconds; without persistence mode the driver wakes each GPU first
-_UUID = re.compile(r"\(UUID: ((?:GPU|MIG)-[^)]+)\)")
 _SETTINGS = ("--query-gpu=uuid,persistence_mode,power.limit", "--format=csv,noheader")
 
 
@@ -38,14 +37,14 @@ def _gpus(subject: Subject, host: Host) -> Value:
 
     Its other words are kept too, as that it finds no driver: they are how a GPU that is lost is seen.
     """
-    code, out, err = host.run([subject["name"], "-L"], _TIMEOUT)
+    code, out, err = host.run([subject["name"], *LIST], _TIMEOUT)
     if code in (TIMED_OUT, TOO_MUCH):
         raise Unreadable(err)
     lines = [line.strip() for line in f"{out}\n{err}".splitlines() if line.strip()]
     return {
         "bus": _on_bus(subject.get("sysfs", "/sys"), host),
-        "listed": [found[1] for found in map(_UUID.search, lines) if found],
-        "said": [] if code == NOT_FOUND else [line[:200] for line in lines if not _UUID.search(line)],
+        "listed": [uuid for uuid in map(uuid_in, lines) if uuid],
+        "said": [] if code == NOT_FOUND else [line[:200] for line in lines if not uuid_in(line)],
     }
 
 

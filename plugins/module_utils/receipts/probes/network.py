@@ -9,10 +9,20 @@ import os
 import re
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
-from ansible_collections.gpustead.cluster.plugins.module_utils.receipts.probes import openings as filtered
+from ansible_collections.gpustead.cluster.plugins.module_utils.firewall import openings as filtered
+from ansible_collections.gpustead.cluster.plugins.module_utils.firewall import spans
+from ansible_collections.gpustead.cluster.plugins.module_utils.firewall.saved_rules import (
+    Chains,
+    accepts,
+    bypassed,
+    delete_argv,
+    normal,
+    parse_kept,
+    parse_save,
+)
+from ansible_collections.gpustead.cluster.plugins.module_utils.firewall.sshd_ports import sshd_ports
 from ansible_collections.gpustead.cluster.plugins.module_utils.receipts.probes.files import (
     Host,
     Subject,
@@ -31,25 +41,12 @@ _WORDS = {"ACCEPT": "allow", "DROP": "deny", "REJECT": "reject"}
 # Options whose spelling does not differ between ufw's files and the kernel, up to what `normal` takes away.
 _PLAIN = {"-s", "-d", "-p", "-i", "-o", "-j", "--dport", "--dports", "--sport", "--sports", "!"}
 
-_Chains = dict[str, tuple[str, list[str]]]  # policy ("-" where there is none) and rules
 
-
-def _chains(family: str, host: Host) -> _Chains:
+def _chains(family: str, host: Host) -> Chains:
     """The filter table, asked for once. Without IPv6 in the kernel there is nothing to filter."""
     if family == "v6" and not os.path.exists(host.path("/proc/net/if_inet6")):
         return {}
     return host.once(_SAVE[family], lambda host: parse_save(host.must([_SAVE[family], "-t", "filter"])))
-
-
-def parse_save(text: str) -> _Chains:
-    chains: _Chains = {}
-    for line in text.splitlines():
-        words = line.split(" ", 2)
-        if line.startswith(":"):
-            chains[words[0][1:]] = words[1], []
-        elif words[0] == "-A":
-            chains.setdefault(words[1], ("-", []))[1].append(words[2] if len(words) > 2 else "")
-    return chains
 
 
 def _settings(name: str, host: Host) -> dict[str, str]:
@@ -77,7 +74,7 @@ def _ufw(subject: Subject, host: Host) -> Value:
     }
 
 
-def _in_force(family: str, chains: _Chains, host: Host) -> list[str]:
+def _in_force(family: str, chains: Chains, host: Host) -> list[str]:
     """What the kernel has of ufw: policies, its jumps in the built-in chains in their order, and its own chains.
 
     FORWARD's policy is Docker's, too. Of the chains with rules of ufw's users `_ufw_rules` judges one; in those that go
@@ -107,24 +104,6 @@ def _unlike(wanted: Sequence[str], rules: Sequence[str]) -> list[str]:
     return found or ["in another order"] * (kept != live)
 
 
-def accepts(chains: _Chains) -> list[str]:
-    """What INPUT itself accepts, past ufw. Others have chains of their own there: these are not ours to judge."""
-    return [rule for rule in chains.get("INPUT", ("", []))[1] if rule.endswith("-j ACCEPT")]
-
-
-def bypassed(chains: _Chains) -> bool:
-    """Whether what Docker publishes does not pass DOCKER-USER first. Docker puts that jump there when it starts."""
-    if "DOCKER" not in chains:
-        return False  # Docker filters nothing here: IPv6 before version 27
-    for rule in chains.get("FORWARD", ("", []))[1]:
-        if rule == "-j DOCKER-USER":
-            return False
-        # The isolation between networks only drops.
-        if re.search(r"-j (ACCEPT|DOCKER(?!-ISOLATION-)\S*)$", rule):
-            break
-    return True
-
-
 def _ufw_rules(subject: Subject, host: Host) -> Value:
     """Our rules in order, as ufw keeps them and as the kernel has them, with what is in the way of one.
 
@@ -133,9 +112,9 @@ def _ufw_rules(subject: Subject, host: Host) -> Value:
     value: dict[str, Any] = {}
     controllers = _ssh(subject, [], host)[1]
     for family in _FAMILIES:
-        protected = filtered.EVERY[family]
+        protected = spans.EVERY[family]
         if "protected" in subject:
-            protected = filtered.sources_of([*subject["protected"], *controllers])[family]
+            protected = spans.sources_of([*subject["protected"], *controllers])[family]
         text = host.text(_KEPT[family])
         if text is None:
             return None
@@ -158,7 +137,7 @@ def _ufw_rules(subject: Subject, host: Host) -> Value:
     return value if any(value.values()) else None
 
 
-def _in_order(rules: Iterable[tuple[str, bool, str]], protected: filtered.Spans) -> list[str]:
+def _in_order(rules: Iterable[tuple[str, bool, str]], protected: spans.Spans) -> list[str]:
     """Of (rule, ours, verdict) ours, and the others that stand before one of ours with another verdict."""
     result: list[str] = []
     after: set[str] = set()
@@ -171,7 +150,7 @@ def _in_order(rules: Iterable[tuple[str, bool, str]], protected: filtered.Spans)
     return result[::-1]
 
 
-def _elsewhere(rule: str, protected: filtered.Spans) -> bool:
+def _elsewhere(rule: str, protected: spans.Spans) -> bool:
     """Whether a rule only keeps out sources that nobody has to let in: a ban. Of ufw's words and of the kernel's."""
     words = rule.split()
     if _verdict(rule) != "deny" or "!" in words:
@@ -180,7 +159,7 @@ def _elsewhere(rule: str, protected: filtered.Spans) -> bool:
         source = words[words.index("-s") + 1] if "-s" in words else "any"
     else:
         source = words[5] if len(words) > 5 else "any"
-    return not any(filtered.common(spans, protected) for spans in filtered.sources_of([source]).values())
+    return not any(spans.common(ranges, protected) for ranges in spans.sources_of([source]).values())
 
 
 def _verdict(rule: str) -> str:
@@ -188,41 +167,6 @@ def _verdict(rule: str) -> str:
     if re.match(r"(allow|limit)\b", rule) or rule.endswith("-j ACCEPT"):
         return "allow"
     return "deny" if re.match(r"(deny|reject)\b", rule) or re.search(r"-j (DROP|REJECT)\b", rule) else ""
-
-
-def parse_kept(text: str) -> list[tuple[str, str, list[str]]]:
-    """(rule in ufw's words, comment, the rules of the kernel for it without `-A`) of a user.rules."""
-    kept: list[tuple[str, str, list[str]]] = []
-    for line in text.splitlines():
-        if line.startswith("### tuple ### "):
-            rule, _, comment = line[14:].partition(" comment=")
-            try:
-                decoded = bytes.fromhex(comment.strip()).decode(errors="replace")
-            except ValueError:
-                decoded = comment
-            kept.append((rule.strip(), decoded, []))
-        elif line.startswith("### "):
-            if line.startswith("### END RULES"):
-                break
-        elif line.startswith("-A ") and kept:
-            kept[-1][2].append(line[3:].strip())
-    return kept
-
-
-def normal(rule: str) -> str:
-    """One spelling for what ufw writes and iptables-save prints: sorted options, no defaults, no loading of matches."""
-    rule = re.sub(r" --name DEFAULT --mask [0-9a-f.:]+ --rsource\b", "", rule)
-    rule = re.sub(r" --reject-with icmp6?-port-unreachable\b", "", rule)
-    rule = re.sub(r"-m (tcp|udp|multiport) ", "", rule)
-    rule = re.sub(r"(-[sd]) ([0-9.]+|[0-9a-f:]*:[0-9a-f:]*)(?= |$)", _network, rule)
-    rule = re.sub(r"-[sd] (0\.0\.0\.0/0|::/0)( |$)", "", rule)
-    target = rule.partition("-j ")
-    options = re.findall(r"(?:! )?--?[a-z-]+(?: [^- ][^ ]*)*", target[0])
-    return " ".join([*sorted(option.strip() for option in options), f"-j {target[2]}".strip()])
-
-
-def _network(found: re.Match[str]) -> str:
-    return f"{found.group(1)} {found.group(2)}/{128 if ':' in found.group(2) else 32}"
 
 
 def _is_plain(rule: str) -> bool:
@@ -238,31 +182,7 @@ def _chain(subject: Subject, host: Host) -> Value:
     return value if any(rules.values()) else None
 
 
-@dataclass(frozen=True)
-class Origin:
-    """Where a rule that lets in comes from, and how it is taken back.
-
-    `argv`: the command for it; `file`, `line`: what is to be taken out before. Neither: something else must be mended.
-    `kept`: one of ours, as ufw keeps it.
-    """
-
-    opening: filtered.Opening
-    name: str
-    argv: tuple[str, ...] = ()
-    file: str = ""
-    line: str = ""
-    kept: str = ""
-
-    @property
-    def remedy(self) -> str:
-        steps = [f"take it out of {self.file}"] * bool(self.file) + [shlex.join(self.argv)] * bool(self.argv)
-        return " and ".join(steps)
-
-    def __str__(self) -> str:
-        return f"{self.opening.what} open to {self.opening.who} by {self.name}"
-
-
-def find_openings(subject: Subject, host: Host) -> tuple[list[Origin], list[filtered.Closing]]:
+def find_openings(subject: Subject, host: Host) -> tuple[list[filtered.Origin], list[filtered.Closing]]:
     """What the kernel lets in of the cluster's ports beyond what is declared, and what it keeps out of it.
 
     The subject has `rules` (as the module ufw_rules takes them), `ssh_sources`, `protected` (sources that nobody may
@@ -272,7 +192,7 @@ def find_openings(subject: Subject, host: Host) -> tuple[list[Origin], list[filt
     narrow = [rule for rule in subject.get("rules", []) if _narrowed(rule) != ("", "any")]
     policy = filtered.declared(rule for rule in subject.get("rules", []) if rule not in narrow)
     ssh, controllers = _ssh(subject, policy, host)
-    protected = filtered.sources_of([*subject.get("protected", []), *controllers])
+    protected = spans.sources_of([*subject.get("protected", []), *controllers])
     to = {"from_ip": subject.get("published_to", []), "proto": "tcp"}
     published = filtered.declared({**to, "to_port": str(port)} for port in subject.get("published", []))
     open_: list[filtered.Opening] = []
@@ -282,7 +202,7 @@ def find_openings(subject: Subject, host: Host) -> tuple[list[Origin], list[filt
         if not chains and family == "v6":
             continue
 
-        def judge(chains: _Chains, family: str = family) -> tuple[list[filtered.Opening], list[filtered.Closing]]:
+        def judge(chains: Chains, family: str = family) -> tuple[list[filtered.Opening], list[filtered.Closing]]:
             found, shut = filtered.incoming(chains, family, [*policy, *ssh], protected[family])
             if "published" in subject:
                 found += filtered.forwarded(chains, family, published, subject.get("bridges", []))
@@ -310,7 +230,7 @@ def _is_declared(kept: str, narrow: Sequence[Mapping[str, Any]]) -> bool:
     here = source_port.replace("any", ""), "any" if destination in ("0.0.0.0/0", "::/0") else destination
     return any(
         _narrowed(rule) == here
-        and filtered.ports_of(str(rule.get("to_port") or "")) == filtered.ports_of(port.replace("any", ""))
+        and spans.ports_of(str(rule.get("to_port") or "")) == spans.ports_of(port.replace("any", ""))
         and source in _kept_sources(rule)
         for rule in narrow
     )
@@ -322,7 +242,7 @@ def _kept_sources(rule: Mapping[str, Any]) -> set[str]:
     return names | ({"0.0.0.0/0", "::/0"} if "any" in names else set())
 
 
-def _without(chains: _Chains, gone: set[tuple[str, str]]) -> _Chains:
+def _without(chains: Chains, gone: set[tuple[str, str]]) -> Chains:
     return {
         name: (policy, [rule for rule in rules if (name, rule) not in gone]) for name, (policy, rules) in chains.items()
     }
@@ -339,8 +259,8 @@ def _ssh(
             if not comment.startswith(SSH) or len(words) < 6:
                 continue
             # That somebody calls a rule so makes none of our ports SSH's: there sshd itself has to say it.
-            ports = filtered.ports_of(words[2])
-            if any(entry.ports != filtered.PORTS and filtered.common(entry.ports, ports) for entry in policy):
+            ports = spans.ports_of(words[2])
+            if any(entry.ports != spans.PORTS and spans.common(entry.ports, ports) for entry in policy):
                 said = host.once("sshd", lambda host: host.run(["sshd", "-T"], 10)[1])
                 if not {int(port) for port in re.findall(r"\d+", words[2])} <= sshd_ports(said):
                     continue
@@ -351,20 +271,14 @@ def _ssh(
     return entries, controllers
 
 
-def sshd_ports(text: str) -> set[int]:
-    """Where sshd listens, from `sshd -T`. `port` is said, too, where each ListenAddress has a port of its own."""
-    at = re.findall(r"^listenaddress \S*:(\d+)", text, re.MULTILINE)
-    return {int(port) for port in at or re.findall(r"^port (\d+)$", text, re.MULTILINE)}
-
-
-def origin(opening: filtered.Opening, host: Host) -> Origin:
+def origin(opening: filtered.Opening, host: Host) -> filtered.Origin:
     """Whose rule it is: of ufw's users, of a file of ufw's, or somebody's in the kernel alone."""
     family, chain = opening.family, opening.chain
     prefix, command = _UFW[family], _SAVE[family][: -len("-save")]
     if opening.of_docker:
-        return Origin(opening, "Docker's own rules, which are reached past gpustead-forward")
+        return filtered.Origin(opening, "Docker's own rules, which are reached past gpustead-forward")
     if not opening.rule:
-        return Origin(opening, f"the policy of {command}'s {chain}")
+        return filtered.Origin(opening, f"the policy of {command}'s {chain}")
     line = _spelling(f"{chain} {opening.rule}")
     # iptables-save puts a backslash before each apostrophe, which is iptables's own way.
     argv = command, "-D", chain, *shlex.split(opening.rule.replace("\\'", "'"))
@@ -375,14 +289,14 @@ def origin(opening: filtered.Opening, host: Host) -> Origin:
                 name = f"the rule of ufw [{shlex.join(word for word in words if word != 'delete')}]"
                 # Ours is taken back by the role, once it is not declared.
                 if comment.startswith("gpustead: "):
-                    return Origin(opening, name, kept=rule)
-                return Origin(opening, name, words)
+                    return filtered.Origin(opening, name, kept=rule)
+                return filtered.Origin(opening, name, words)
     for name in _FILES[family]:
         path = f"/etc/ufw/{name}"
         for written in (host.text(path) or "").splitlines():
             if written.startswith("-A ") and _spelling(written[3:]) == line:
-                return Origin(opening, f"{written.strip()!r} in {path}", argv, path, written)
-    return Origin(opening, f"{command}: -A {chain} {opening.rule}", argv)
+                return filtered.Origin(opening, f"{written.strip()!r} in {path}", argv, path, written)
+    return filtered.Origin(opening, f"{command}: -A {chain} {opening.rule}", argv)
 
 
 def _spelling(line: str) -> str:
@@ -390,23 +304,6 @@ def _spelling(line: str) -> str:
     chain, _, rule = line.strip().partition(" ")
     comment = r""" -m comment --comment ("(\\.|[^"\\])*"|'[^']*'|\S+)"""
     return f"{chain} {normal(re.sub(comment, '', f' {rule}').strip())}"
-
-
-def delete_argv(rule: str) -> tuple[str, ...]:
-    """The command that deletes a rule, from how ufw keeps it ("allow tcp 22 0.0.0.0/0 any 10.0.0.0/8 in")."""
-    action, proto, port, destination, source_port, source, *rest = rule.split()
-    apps = rest[:2] if len(rest) > 2 else ["-", "-"]
-    routed, _, action = action.rpartition("route:")
-    action, _, log = action.partition("_")
-    words = ["ufw", *(["route"] if routed or rule.startswith("route:") else []), "delete", action]
-    for way, _, interface in (part.partition("_") for part in rest[-1].split("!")):
-        words += [way, "on", interface] if interface else [way] if not rule.startswith("route:") else []
-    words += [log] if log else []
-    for word, address, ports, app in (("from", source, source_port, apps[1]), ("to", destination, port, apps[0])):
-        words += [word, "any" if address in ("0.0.0.0/0", "::/0") else address]
-        words += ["app", app.replace("%20", " ")] if app != "-" else ["port", ports] if ports != "any" else []
-    named = any(app != "-" for app in apps)
-    return tuple(words + (["proto", proto] if proto != "any" and not named else []))
 
 
 def _openings(subject: Subject, host: Host) -> Value:

@@ -1,6 +1,6 @@
 # Copyright: gpustead developers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""What nvidia-smi says: the XML of ``-q -x``, the list of ``-L``, tables of ``--query-gpu``, and its errors.
+"""The log of nvidia-smi, which is the XML of ``-q -x``: GPUs, their settings, health and MIG devices.
 
 NVIDIA does not promise the format from one driver to the next (nvidia-smi(1)): fields that are not known are passed
 over, fields that are missing are None, and one that has moved is looked for in its old places too.
@@ -15,12 +15,10 @@ from xml.etree import ElementTree
 
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
 from ansible_collections.gpustead.cluster.plugins.module_utils.gpus import pci
+from ansible_collections.gpustead.cluster.plugins.module_utils.gpus.driver_version import version
 from ansible_collections.gpustead.cluster.plugins.module_utils.gpus.gpu_capability import compute_capability
-from ansible_collections.gpustead.cluster.plugins.module_utils.run import NOT_FOUND
 
 QUERY = ("-q", "-x")
-LIST = ("-L",)
-TOPOLOGY = ("topo", "-m")
 
 
 @dataclass(frozen=True)
@@ -155,12 +153,6 @@ _SWITCH = {"enabled": True, "disabled": False, "yes": True, "no": False}
 
 def _switch(text: str | None) -> bool | None:
     return _SWITCH.get((text or "").lower())
-
-
-def version(text: str | None) -> str | None:
-    """The version in a text, without what follows: driver 610 appends ``[Deprecated…]`` to some."""
-    match = re.search(r"(?<![\w.])[0-9]{1,4}(?:\.[0-9]{1,4}){1,3}(?![\w.])", text or "")
-    return match[0] if match else None
 
 
 def _sum(numbers: Iterable[int | None]) -> int | None:
@@ -385,114 +377,3 @@ def around_log(text: str) -> str:
     """What nvidia-smi printed besides the XML."""
     text = _LOG.sub(" ", text)
     return re.sub(r"<\?xml.*?\?>|<!DOCTYPE[^>]*>", " ", text)
-
-
-@dataclass(frozen=True)
-class MigName:
-    """What only ``-L`` says of a MIG device."""
-
-    position: int
-    profile: str
-    uuid: str
-
-
-@dataclass(frozen=True)
-class Listed:
-    """A line of ``-L`` with the MIG devices under it."""
-
-    index: int
-    name: str
-    uuid: str
-    mig: tuple[MigName, ...] = ()
-
-
-_LISTED = re.compile(r"GPU ([0-9]{1,3}): (.*) \(UUID: (\S+)\)")
-_LISTED_MIG = re.compile(r"\s+MIG (\S+)\s+Device\s+([0-9]{1,3}): \(UUID: (\S+)\)")
-
-
-def parse_list(text: str) -> tuple[Listed, ...]:
-    """Read ``-L``, by index. Lines that are none (warnings) are passed over."""
-    found: dict[int, Listed] = {}
-    current: Listed | None = None
-    for line in (line.rstrip() for line in text.splitlines()):
-        if match := _LISTED.fullmatch(line):
-            current = Listed(int(match[1]), match[2], match[3])
-        elif current and (match := _LISTED_MIG.fullmatch(line)):
-            mig = (*current.mig, MigName(int(match[2]), match[1], match[3]))
-            current = Listed(current.index, current.name, current.uuid, mig)
-        else:
-            continue
-        found[current.index] = current
-    return tuple(found[index] for index in sorted(found))
-
-
-_COLUMN = re.compile(r"([a-z][\w.]*)( \[\S*\])?")
-
-
-def parse_csv(text: str) -> tuple[dict[str, str | None], ...]:
-    """Read a table of ``--query-… --format=csv``: the rows by column, whose names are numbers if it has no header.
-
-    An error message is no table and gives no rows.
-    """
-    rows = [[cell.strip() for cell in line.split(",")] for line in text.splitlines() if "," in line]
-    names = [_COLUMN.fullmatch(cell) for cell in (rows[0] if rows else [])]
-    header = [name[1] for name in names if name]
-    if header and len(header) == len(names):
-        del rows[0]
-    else:
-        header = [str(number) for number in range(len(names))]
-    return tuple(dict(zip(header, map(_value, row))) for row in rows)
-
-
-# GPU3: 0000:5F:00.0, GPU 0000:09:00.0, GPU0000:07:00.0, GPU2
-_LOST_LINE = re.compile(
-    r"device\s+handle\s+for\s+GPU\s*(?:([0-9]{1,3})(?::|(?=\s|$)))?"
-    r"\s*([0-9a-fA-F]{4,8}:[0-9a-fA-F]{2}:[0-9a-fA-F]{2}\.[0-9a-fA-F])?"
-)
-
-
-def lost_gpus(text: str) -> tuple[Lost, ...]:
-    """The GPUs of which nvidia-smi says that it cannot get at them; it says so and may exit with 0."""
-    return tuple(Lost(_integer(line[1]), pci.address(line[2] or "")) for line in _LOST_LINE.finditer(text))
-
-
-# Words of nvidia-smi, NVML, the kernel's log, shells and Docker, and what they mean; the first that fits counts.
-_MEANINGS = (
-    (r"driver/library version mismatch|api mismatch", "version_mismatch"),
-    (r"gpu is lost|device handle for gpu|fallen off the bus|gpu requires reset", "gpu_lost"),
-    (r"couldn.{1,3}t communicate with the nvidia driver|driver not loaded", "not_loaded"),
-    (r"no devices were found|rm_?init_?adapter failed", "no_devices"),
-    (r"insufficient permissions|permission denied", "denied"),
-    (r"failed to initialize nvml: unknown error|blocked by the operating system", "cut_off"),
-    (r"command not found|not found in \$path|no such file|couldn.{1,3}t find libnvidia-ml", "not_installed"),
-)
-# Of a tool that said nothing that is known; from "Return value" in nvidia-smi(1), and those of shells.
-_STATUSES = {9: "not_loaded", 12: "not_installed", 15: "gpu_lost", 126: "denied", NOT_FOUND: "not_installed"}
-
-
-def meaning(text: str, status: int = 1) -> str | None:
-    """What an error says: a reason of GpuReport, ``denied`` or ``cut_off``; None for what is not known."""
-    words = " ".join(text.lower().split())
-    said = next((meaning for pattern, meaning in _MEANINGS if re.search(pattern, words)), None)
-    return said or _STATUSES.get(status)
-
-
-def library_version(text: str) -> str | None:
-    """The version of the user-space library, which newer ones say of a mismatch."""
-    match = re.search(r"NVML (?:library )?version:\s*([0-9.]{1,20})", text)
-    return version(match[1]) if match else None
-
-
-@dataclass(frozen=True)
-class KernelModule:
-    """The loaded kernel module; its kind is ``open`` or ``proprietary``, None when it does not say."""
-
-    version: str | None
-    kind: str | None
-
-
-def parse_module(text: str) -> KernelModule:
-    """Read ``/proc/driver/nvidia/version``."""
-    line = next((line for line in text.splitlines() if "NVRM version" in line), "")
-    kind = "open" if "Open Kernel Module" in line else "proprietary" if "Kernel Module" in line else None
-    return KernelModule(version(line), kind)

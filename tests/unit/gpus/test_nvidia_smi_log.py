@@ -1,19 +1,21 @@
-"""What nvidia-smi says, from captures of eight generations of drivers, and damaged in every way."""
+"""The log of nvidia-smi, from captures of eight generations of drivers, and damaged in every way."""
 
 from __future__ import annotations
 
 from dataclasses import astuple, fields
-from pathlib import Path
 from typing import Any
 
 import pytest
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
-from ansible_collections.gpustead.cluster.plugins.module_utils.gpus import nvidia_smi
-from ansible_collections.gpustead.cluster.plugins.module_utils.gpus.gpu_capability import compute_capability
-from ansible_collections.gpustead.cluster.plugins.module_utils.gpus.nvidia_smi import (
+from ansible_collections.gpustead.cluster.plugins.module_utils.gpus import (
+    driver_version,
+    nvidia_smi_errors,
+    nvidia_smi_list,
+    nvidia_smi_log,
+)
+from ansible_collections.gpustead.cluster.plugins.module_utils.gpus.nvidia_smi_log import (
     Ecc,
     Gpu,
-    KernelModule,
     Lost,
     Mig,
     MigInstance,
@@ -21,7 +23,6 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.gpus.nvidia_smi i
     Retired,
     parse_log,
 )
-from ansible_collections.gpustead.cluster.plugins.module_utils.run import NOT_FOUND, run
 from ansible_collections.gpustead.cluster.tests.unit import smi_xml
 from ansible_collections.gpustead.cluster.tests.unit.captures import capture, captures
 from hypothesis import given
@@ -217,22 +218,6 @@ def test_bad_health(xml: str, words: str) -> None:
     assert gpu.problems[0].endswith(".")
 
 
-@pytest.mark.parametrize(
-    ("written", "version"),
-    [
-        ("590.48.01", "590.48.01"),
-        ("610.57.04 [Deprecated: use kmd_version]", "610.57.04"),
-        ("610.57.04[Deprecated]", "610.57.04"),
-        ("N/A", None),
-        ("Not Found", None),
-        ("", None),
-    ],
-)
-def test_version(written: str, version: str | None) -> None:
-    log = parse_log(smi_xml.log(driver=written, cuda=written))
-    assert (log.driver_version, log.cuda_version) == (version, version)
-
-
 def test_versions_by_the_names_of_driver_610() -> None:
     text = (
         "<nvidia_smi_log><kmd_version>610.57.04</kmd_version><cuda_umd_version>13.4</cuda_umd_version></nvidia_smi_log>"
@@ -302,213 +287,6 @@ def test_tolerated(text: str) -> None:
     assert [gpu.uuid for gpu in parse_log(text).gpus] == [smi_xml.UUIDS[0]]
 
 
-# Name, architecture, capability: every row of NVIDIA's table that is on sale or in the captures.
-CAPABILITIES = [
-    ("NVIDIA GeForce RTX 3080", "Ampere", "8.6"),
-    ("NVIDIA GeForce RTX 2050", "Ampere", "8.6"),
-    ("NVIDIA RTX A6000", "Ampere", "8.6"),
-    ("NVIDIA A10G", "Ampere", "8.6"),
-    ("NVIDIA A40-48Q", "Ampere", "8.6"),
-    ("NVIDIA A100-SXM4-80GB", "Ampere", "8.0"),
-    ("NVIDIA A100 80GB PCIe", "Ampere", "8.0"),
-    ("GRID A100X-40C", "Ampere", "8.0"),
-    ("GRID A100D-40C", "Ampere", "8.0"),
-    ("NVIDIA A30", "Ampere", "8.0"),
-    ("NVIDIA GeForce RTX 4080 SUPER", "Ada Lovelace", "8.9"),
-    ("NVIDIA L40S", "Ada Lovelace", "8.9"),
-    ("NVIDIA L4", None, "8.9"),
-    ("NVIDIA RTX 6000 Ada Generation", None, "8.9"),
-    ("NVIDIA RTX 5000 Ada Generation", "Ada Lovelace", "8.9"),
-    ("NVIDIA RTX 4000 SFF Ada Generation", None, "8.9"),
-    ("NVIDIA H100 80GB HBM3", "Hopper", "9.0"),
-    ("NVIDIA H200", "Hopper", "9.0"),
-    ("NVIDIA GH200 480GB", None, "9.0"),
-    ("NVIDIA H20", None, "9.0"),
-    ("NVIDIA B200", "Blackwell", "10.0"),
-    ("NVIDIA GB200", "Blackwell", "10.0"),
-    ("NVIDIA B300 SXM6 AC", "Blackwell", "10.3"),
-    ("NVIDIA Thor", "Blackwell", "11.0"),
-    ("NVIDIA GB10", "Blackwell", "12.1"),
-    ("NVIDIA GeForce RTX 5090", "Blackwell", "12.0"),
-    ("NVIDIA RTX PRO 6000 Blackwell Server Edition", "Blackwell", "12.0"),
-    ("NVIDIA GeForce RTX 5050", "Blackwell", "12.0"),
-    ("NVIDIA RTX PRO 4500", None, "12.0"),
-    ("Tesla V100-SXM2-32GB", "Volta", "7.0"),
-    ("Tesla T4", "Turing", "7.5"),
-    ("NVIDIA T1000", "Turing", "7.5"),
-    ("Quadro RTX 8000", "Turing", "7.5"),
-    ("Quadro RTX 5000 with Max-Q Design", "Turing", "7.5"),
-    ("Quadro RTX 4000", None, "7.5"),
-    ("Quadro RTX 3000", None, "7.5"),
-    ("NVIDIA GeForce GTX 1660 Ti", "Turing", "7.5"),
-    ("Tesla P100-PCIE-16GB", "Pascal", "6.0"),
-    ("Tesla P40", "Pascal", "6.1"),
-    ("GeForce GTX 1070", None, "6.1"),
-    ("GeForce GTX TITAN X", None, "5.2"),
-    ("NVIDIA TITAN X (Pascal)", None, "6.1"),
-    ("Tesla K80", None, "3.7"),
-    ("Orin (nvgpu)", None, "8.7"),
-    ("Graphics Device", "Hopper", "9.0"),
-    ("Graphics Device", "Ampere", None),
-    ("Graphics Device", None, None),
-    ("NVIDIA B9000", "Feynman", None),
-    (None, "Turing", "7.5"),
-]
-
-
-@pytest.mark.parametrize(("name", "architecture", "capability"), CAPABILITIES)
-def test_compute_capability(name: str | None, architecture: str | None, capability: str | None) -> None:
-    assert compute_capability(name, architecture) == capability
-
-
-# Name of the capture; of the last GPU its index and name; profiles of its MIG devices.
-LISTS = {
-    "l40s": (0, "NVIDIA L40S", []),
-    "insights-mixed-t1000-v100": (1, "Tesla V100-PCIE-16GB", []),
-    "a100-40gb-mig-on-gpu5-partial": (5, "NVIDIA A100-SXM4-40GB", ["1g.5gb"] * 4),
-    "h100-mig-mixed-realuuid": (0, "NVIDIA H100 80GB HBM3", ["3g.40gb", "2g.20gb", "1g.10gb", "1g.10gb"]),
-    "h200-mig": (0, "NVIDIA H200", ["1c.3g.71gb", "2c.3g.71gb", "2g.35gb", "1g.18gb", "1g.18gb"]),
-}
-
-
-@pytest.mark.parametrize(("name", "index", "product", "profiles"), [(k, *v) for k, v in LISTS.items()], ids=list(LISTS))
-def test_list(name: str, index: int, product: str, profiles: list[str]) -> None:
-    gpu = nvidia_smi.parse_list(capture(f"smi-L/{name}"))[-1]
-    assert (gpu.index, gpu.name, [mig.profile for mig in gpu.mig]) == (index, product, profiles)
-    assert [mig.position for mig in gpu.mig] == list(range(len(profiles)))
-    assert all(mig.uuid.startswith("MIG-") for mig in gpu.mig)
-
-
-@pytest.mark.parametrize("text", captures("smi-L"))
-def test_all_captures_of_the_list(text: str) -> None:
-    gpus = nvidia_smi.parse_list(text)
-    assert len(gpus) == text.count("GPU ")
-    assert sum(len(gpu.mig) for gpu in gpus) == text.count("Device ")
-
-
-def test_a_list_with_other_lines_and_out_of_order() -> None:
-    text = (
-        "Unable to determine the device handle for GPU2: 0000:3A:00.0: Unknown Error\n"
-        "  MIG 1g.10gb     Device  0: (UUID: MIG-nobody)\n"
-        "GPU 3: Orin (nvgpu) (UUID: 1833c8b5)\nGPU 1: NVIDIA H100 NVL (UUID: GPU-1)\n"
-        "  MIG 1g.10gb+me  Device  4: (UUID: MIG-4)\n"
-    )
-    gpus = nvidia_smi.parse_list(text)
-    assert [(gpu.index, gpu.uuid) for gpu in gpus] == [(1, "GPU-1"), (3, "1833c8b5")]
-    assert gpus[0].mig == (nvidia_smi.MigName(4, "1g.10gb+me", "MIG-4"),)
-
-
-# Name of the capture; how many rows; a column of the first row and its value.
-TABLES: dict[str, tuple[int, str, str | None]] = {
-    "netdata-tesla-p100": (1, "uuid", "GPU-ef1b2c9b-38d8-2090-2bd1-f567a3eb42a6"),
-    "rtx2080super-compute-apps": (2, "gpu_serial", None),
-    "gtx770-not-supported-noheader": (1, "0", "GeForce GTX 770"),
-    "na-noheader-nounits-440": (1, "4", None),
-    "invalid-field-error": (0, "", None),
-}
-
-
-@pytest.mark.parametrize(("name", "rows", "column", "value"), [(k, *v) for k, v in TABLES.items()], ids=list(TABLES))
-def test_table(name: str, rows: int, column: str, value: str | None) -> None:
-    table = nvidia_smi.parse_csv(capture(f"query-csv/{name}"))
-    assert len(table) == rows
-    assert not table or table[0][column] == value
-
-
-@pytest.mark.parametrize("text", captures("query-csv"))
-def test_all_captures_of_tables(text: str) -> None:
-    lines = [line for line in text.splitlines() if "," in line]
-    table = nvidia_smi.parse_csv(text)
-    assert len(table) in (len(lines), len(lines) - 1)
-    assert all(len(row) == lines[0].count(",") + 1 for row in table)
-
-
-MEANINGS = {
-    "command-not-found-bash": "not_installed",
-    "container-lost-gpu-unknown-error": "cut_off",
-    "couldnt-communicate": "not_loaded",
-    "device-handle-unknown-error-new": "gpu_lost",
-    "device-handle-unknown-error-old": "gpu_lost",
-    "docker-cdi-mode-needs-runtime": None,
-    "docker-exec-not-found-in-path": "not_installed",
-    "driver-library-mismatch": "version_mismatch",
-    "driver-library-mismatch-570-two-lines": "version_mismatch",
-    "gpu-is-lost": "gpu_lost",
-    "gpu-is-lost-wrapped-windows": "gpu_lost",
-    "no-devices-found-rtx5090-kernel-log": "no_devices",
-    "no-devices-found-rtx5090-rebar": "no_devices",
-}
-
-
-@pytest.mark.parametrize(("name", "meaning"), MEANINGS.items(), ids=list(MEANINGS))
-def test_meaning_of_captures(name: str, meaning: str | None) -> None:
-    assert nvidia_smi.meaning(capture(f"smi-error/{name}")) == meaning
-
-
-@pytest.mark.parametrize(
-    ("words", "status", "meaning"),
-    [
-        ("NVIDIA-SMI has failed because it couldn\u2019t communicate with the NVIDIA driver.", 9, "not_loaded"),
-        ("Failed to initialize NVML: Driver Not Loaded", 9, "not_loaded"),
-        ("NVIDIA-SMI couldn't find libnvidia-ml.so library in your system.", 12, "not_installed"),
-        ("NVRM: API mismatch: the client has the version 570.124", 1, "version_mismatch"),
-        ("Failed to initialize NVML: Insufficient Permissions", 4, "denied"),
-        ("[Errno 13] Permission denied: '/opt/nvidia-smi'", 127, "denied"),
-        ("Failed to initialize NVML: GPU access blocked by the operating system", 17, "cut_off"),
-        ("", 9, "not_loaded"),
-        ("", 12, "not_installed"),
-        ("", 15, "gpu_lost"),
-        ("", 127, "not_installed"),
-        ("", 139, None),
-    ],
-)
-def test_meaning(words: str, status: int, meaning: str | None) -> None:
-    assert nvidia_smi.meaning(words, status) == meaning
-
-
-LOST = {
-    "GPU 0000:09:00.0: Unknown Error": Lost(None, "0000:09:00.0"),
-    "GPU0000:07:00.0: Unknown Error": Lost(None, "0000:07:00.0"),
-    "GPU3: 0000:5F:00.0: Unknown Error": Lost(3, "0000:5f:00.0"),
-    "GPU2: Unknown Error": Lost(2, None),
-    "GPU\n 0000:02:00.0: GPU is lost.  Reboot\n the system": Lost(None, "0000:02:00.0"),
-    "GPU0": Lost(0, None),
-}
-
-
-@pytest.mark.parametrize(("words", "lost"), LOST.items())
-def test_lost(words: str, lost: Lost) -> None:
-    assert nvidia_smi.lost_gpus(f"Unable to determine the device handle for {words}\n") == (lost,)
-
-
-MODULES = {
-    capture("proc-driver-version/debian-520"): KernelModule("520.56.06", "proprietary"),
-    capture("proc-driver-version/mismatch-580"): KernelModule("580.173.02", "proprietary"),
-    "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  580.95.05  Release Build  (dvs-builder)": KernelModule(
-        "580.95.05", "open"
-    ),
-    "NVRM version: NVIDIA UNIX Open Kernel Module for aarch64  TempVersion  Release Build": KernelModule(None, "open"),
-    "": KernelModule(None, None),
-}
-
-
-@pytest.mark.parametrize(("text", "module"), MODULES.items())
-def test_module(text: str, module: KernelModule) -> None:
-    assert nvidia_smi.parse_module(text) == module
-
-
-@pytest.mark.parametrize(
-    ("mode", "meaning"), [(None, "not_installed"), (0o644, "denied")], ids=["missing", "not executable"]
-)
-def test_what_it_means_that_nvidia_smi_does_not_start(tmp_path: Path, mode: int | None, meaning: str) -> None:
-    command = tmp_path / "nvidia-smi"
-    if mode:
-        command.touch(mode)
-    status, out, err = run([str(command)])
-    assert (status, out) == (NOT_FOUND, "")
-    assert nvidia_smi.meaning(err, status) == meaning
-
-
 SMALL = capture("smi-xml/netdata-a100-sxm4-mig")
 TYPES: dict[str, type | tuple[type, ...]] = {
     "index": int,
@@ -522,13 +300,13 @@ TYPES: dict[str, type | tuple[type, ...]] = {
 
 def read(text: str) -> None:
     """Everything that reads text gives a value or the one error."""
-    nvidia_smi.parse_list(text)
-    nvidia_smi.parse_csv(text)
-    nvidia_smi.parse_module(text)
-    nvidia_smi.lost_gpus(text)
-    nvidia_smi.meaning(text)
-    nvidia_smi.library_version(text)
-    nvidia_smi.around_log(text)
+    nvidia_smi_list.parse_list(text)
+    nvidia_smi_list.usable_uuids(text)
+    driver_version.parse_module(text)
+    nvidia_smi_errors.lost_gpus(text)
+    nvidia_smi_errors.meaning(text)
+    driver_version.library_version(text)
+    nvidia_smi_log.around_log(text)
     try:
         log = parse_log(text)
     except GpusteadError:

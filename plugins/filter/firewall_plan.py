@@ -1,0 +1,58 @@
+# Copyright: gpustead developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Filter over module_utils/firewall/firewall_plan: whom the firewall of a host lets in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from typing import Any
+
+from ansible_collections.gpustead.cluster.plugins.module_utils.firewall.firewall_plan import Declared, plan
+
+DOCUMENTATION = r"""
+name: firewall_plan
+short_description: Whom the firewall of a host lets in
+version_added: "0.1.0"
+author: gpustead developers
+description:
+  - Makes rules of the settings of role firewall and of the groups that a host is in.
+options:
+  _input:
+    description:
+      - The settings. C(enabled) says whether the role manages the firewall, C(network) and C(clients) are the networks
+        of the nodes and of others that may reach published ports, C(ports) the ports for the nodes by group,
+        C(published) and C(bridges) what Docker publishes and by which bridges, C(extra_rules) the site's own rules,
+        C(ssh_sources) from where SSH to the host is allowed.
+    type: dict
+    required: true
+  groups:
+    description: The groups of the inventory that the host is in.
+    type: list
+    elements: str
+    required: true
+"""
+
+EXAMPLES = r"""
+- name: Show the rules of this host
+  ansible.builtin.debug:
+    msg: "{{ (settings | gpustead.cluster.firewall_plan(group_names)).rules }}"
+"""
+
+RETURN = r"""
+_value:
+  description:
+    - C(rules) as M(gpustead.cluster.ufw_rules) takes them; C(governs_docker), whether what Docker publishes is
+      filtered, too; and C(policy) as M(gpustead.cluster.ufw_openings) takes it.
+  type: dict
+"""
+
+
+def firewall_plan(declared: Mapping[str, Any], groups: Collection[str]) -> dict[str, Any]:
+    return dict(vars(plan(Declared(**declared), groups)))
+
+
+class FilterModule:
+    """The filters of this file, by name."""
+
+    def filters(self) -> dict[str, Callable[..., Any]]:
+        return {"firewall_plan": firewall_plan}

@@ -1,0 +1,212 @@
+"""What role nvidia does on a host and holds in its receipt."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible_collections.gpustead.cluster.plugins.module_utils.gpus.nvidia_plan import (
+    KINDS,
+    Declared,
+    Found,
+    Plan,
+    plan,
+)
+from ansible_collections.gpustead.cluster.tests.unit.role_variables import render
+
+TOOLKIT = [
+    "nvidia-container-toolkit",
+    "nvidia-container-toolkit-base",
+    "libnvidia-container-tools",
+    "libnvidia-container1",
+]
+FILES = [
+    "/etc/apt/keyrings/nvidia-container-toolkit.asc",
+    "/etc/apt/sources.list.d/nvidia-container-toolkit.sources",
+    "/etc/apt/preferences.d/gpustead-nvidia-toolkit.pref",
+    "/etc/systemd/system/gpustead-gpus.service",
+]
+DRIVER_FILES = ["/etc/apt/apt.conf.d/90gpustead-nvidia-driver", "/etc/modprobe.d/gpustead-nouveau.conf"]
+SPEC = "/var/run/cdi/nvidia.yaml"
+UNIT: dict[str, Any] = {"name": "gpustead-gpus.service", "running": False}
+DECLARED = Declared(
+    driver="unmanaged",
+    driver_packages=[],
+    driver_files=DRIVER_FILES,
+    toolkit_packages=TOOLKIT,
+    toolkit_files=FILES,
+    boot_unit=UNIT["name"],
+    gpus_file="/etc/gpustead/gpus.json",
+    smi="nvidia-smi",
+    persistence=True,
+    check_mode=False,
+)
+
+
+def daemon(*keys: list[str]) -> dict[str, Any]:
+    path = "/etc/docker/daemon.json"
+    return {"name": f"{path} (GPUs)", "path": path, "keep": True, "keys": [*keys]}
+
+
+def settings(*limits: str, smi: str = "nvidia-smi") -> dict[str, Any]:
+    return {"name": smi, "keep": True, "persistence": True, "limits": [*limits]}
+
+
+PREVIOUS: list[list[Any]] = [
+    *(["package", {"name": name, "version": "1"}] for name in (*TOOLKIT, "libcuda1")),
+    *(["file", {"name": name}] for name in ("/etc/gpustead/gpus.json", *FILES, SPEC, DRIVER_FILES[0])),
+    ["json_keys", daemon(["features", "cdi"], ["runtimes", "nvidia"])],
+    ["unit", UNIT],
+    ["unit", {"name": "nvidia-cdi-refresh.path"}],
+    ["gpu_settings", settings()],
+]
+STAYS: dict[str, list[Any]] = {
+    "package": [{"name": name, "version": "1"} for name in TOOLKIT],
+    "file": [{"name": name} for name in (*FILES, SPEC)],
+    "json_keys": [daemon(["features", "cdi"], ["runtimes", "nvidia"])],
+    "unit": [UNIT, {"name": "nvidia-cdi-refresh.path"}],
+    "gpu_settings": [],
+}
+NOTHING: dict[str, list[Any]] = {kind: [] for kind in KINDS}
+CDI = {"docker_version": "28.1", "mode": "cdi", "obstacles": [], "dotted_keys": ["features.cdi"]}
+HOOK = {"docker_version": "24.0", "mode": "runtime", "obstacles": [], "dotted_keys": ["runtimes.nvidia", "exec-opts"]}
+NO_DOCKER = {"docker_version": "", "mode": "cdi", "obstacles": ["Docker is not there."], "dotted_keys": []}
+BOOT = [["-pm", "1"], ["-i", "GPU-1", "-pl", "500"], ["-i", "GPU-2", "-pl", "300"]]
+INSTALLED = ["ii nvidia-container-toolkit=1.20.1-1", "rc libnvidia-container1=1"]
+BY_CDI: dict[str, list[Any]] = {
+    "package": TOOLKIT,
+    "file": [*FILES, {"name": SPEC, "content": False}],
+    "json_keys": [daemon(["features", "cdi"])],
+    "unit": [UNIT],
+    "gpu_settings": [settings()],
+}
+READY = Found("ready", containers=CDI, obstacles=[], boot_commands=BOOT, refresh_unit="loaded", installed=INSTALLED)
+KEYS_BEFORE = ["features.cdi", "runtimes.nvidia"]
+FILES_BEFORE = [*FILES, SPEC, DRIVER_FILES[0]]
+
+# As the role's variables gave them when they were written in Jinja.
+CASES: dict[str, tuple[Declared, Found, Plan]] = {
+    "no GPU": (
+        replace(DECLARED, driver="present"),
+        Found("none", PREVIOUS, installed=INSTALLED),
+        Plan(False, False, False, None, [], True, False, KEYS_BEFORE, FILES_BEFORE, NOTHING),
+    ),
+    "CDI on a fresh host": (
+        DECLARED,
+        READY,
+        Plan(
+            *(True, False, True, "cdi", [], False, True, [], []),
+            {**BY_CDI, "unit": [UNIT, "nvidia-cdi-refresh.path"], "gpu_settings": [settings("GPU-1", "GPU-2")]},
+        ),
+    ),
+    "CDI after the hook, nothing set at boot": (
+        replace(DECLARED, persistence=False),
+        replace(READY, previous=PREVIOUS, boot_commands=[], refresh_unit="not-found"),
+        Plan(
+            *(True, False, True, "cdi", [], True, False, ["runtimes.nvidia"], FILES_BEFORE),
+            {**BY_CDI, "gpu_settings": []},
+        ),
+    ),
+    "a specification that does not serve": (
+        DECLARED,
+        Found("ready", PREVIOUS, CDI, obstacles=["Docker says no."], cdi_problem="It names no GPU."),
+        Plan(
+            *(True, False, True, None, ["Docker says no.", "It names no GPU."], False, False),
+            *(["runtimes.nvidia"], FILES_BEFORE, {**BY_CDI, "file": FILES}),
+        ),
+    ),
+    "the hook, MIG and a driver of ours on a host with a GPU that is ill": (
+        replace(DECLARED, driver="present", driver_packages=["nvidia-open-kernel-dkms"], smi="/opt/smi"),
+        Found("degraded", (), HOOK, [], boot_commands=BOOT, installed=INSTALLED),
+        Plan(
+            *(True, True, True, "runtime", [], False, False, [], []),
+            {
+                "package": [*TOOLKIT, "nvidia-open-kernel-dkms"],
+                "file": [*FILES, *({"name": path, "keep": True} for path in DRIVER_FILES)],
+                "json_keys": [daemon(["runtimes", "nvidia"], ["exec-opts"])],
+                "unit": [UNIT],
+                "gpu_settings": [settings("GPU-1", "GPU-2", smi="/opt/smi")],
+            },
+        ),
+    ),
+    "CDI as Docker has it by default": (
+        DECLARED,
+        Found("ready", (), {**CDI, "dotted_keys": []}, [], boot_commands=BOOT[:1]),
+        Plan(True, False, True, "cdi", [], False, False, [], [], {**BY_CDI, "json_keys": []}),
+    ),
+    "something in the way": (
+        DECLARED,
+        Found("ready", PREVIOUS, {**CDI, "obstacles": ["Docker is rootless."]}, installed=INSTALLED),
+        Plan(
+            *(True, False, False, None, ["Docker is rootless."], True, False, KEYS_BEFORE, FILES_BEFORE),
+            STAYS,
+        ),
+    ),
+    "no GPU answers": (
+        replace(DECLARED, driver="absent"),
+        Found("unusable", PREVIOUS, installed=INSTALLED),
+        Plan(False, False, False, None, [], True, False, KEYS_BEFORE, FILES_BEFORE, STAYS),
+    ),
+    "nobody has looked at Docker yet": (
+        DECLARED,
+        Found("ready"),
+        Plan(True, False, False, None, [], False, False, [], [], NOTHING),
+    ),
+    "a check of a host without Docker": (
+        replace(DECLARED, check_mode=True),
+        Found("ready", (), NO_DOCKER, cdi_problem="It names no GPU."),
+        Plan(True, False, False, None, [], False, False, [], [], NOTHING),
+    ),
+    "a check of a host with Docker": (
+        replace(DECLARED, check_mode=True),
+        Found("ready", PREVIOUS, CDI, boot_commands=BOOT[:1], installed=INSTALLED),
+        Plan(True, False, True, "cdi", [], True, False, ["runtimes.nvidia"], FILES_BEFORE, BY_CDI),
+    ),
+}
+
+
+@pytest.mark.parametrize(("declared", "found", "expected"), CASES.values(), ids=list(CASES))
+def test_plan(declared: Declared, found: Found, expected: Plan) -> None:
+    assert plan(declared, found) == expected
+
+
+def test_the_role_hands_over_what_its_tasks_have_found(tmp_path: Path) -> None:
+    """With a second look at Docker, after its restart, and a receipt of an earlier run."""
+    registered = {
+        "__nvidia_gpus": {"state": "ready"},
+        "__nvidia_receipt": {"previous": PREVIOUS},
+        "__nvidia_containers": CDI,
+        "__nvidia_after": {"obstacles": ["Docker has to be restarted."]},
+        "__nvidia_again": {"obstacles": []},
+        "__nvidia_cdi": {"skipped": True},
+        "__nvidia_settings": {"at_boot": BOOT},
+        "__nvidia_refresh": {"stdout": "loaded"},
+        "__nvidia_installed": {"stdout_lines": INSTALLED},
+    }
+    found = render(tmp_path, "nvidia", ["__nvidia_plan"], {"gpu_nodes": ["a"]}, registered)
+    assert found["__nvidia_plan"] == vars(plan(DECLARED, replace(READY, previous=PREVIOUS)))
+
+
+def test_the_role_knows_what_its_tasks_have_not_come_to(tmp_path: Path) -> None:
+    """What is in the way and what is left of a GPU that is out of order is a plan, too."""
+    registered = {
+        "__nvidia_gpus": {"state": "unusable"},
+        "__nvidia_receipt": {"previous": PREVIOUS},
+        "__nvidia_source": {"dest": "/etc/apt/sources.list.d/gpustead-non-free.sources"},
+        "nvidia_driver": "present",
+        "nvidia_driver_version": "550.*",
+        "ansible_facts": {"distribution": "Ubuntu", "kernel": "6.8"},
+    }
+    found = render(tmp_path, "nvidia", ["__nvidia_plan"], {"gpu_nodes": ["a"]}, registered)["__nvidia_plan"]
+    assert found["receipt"] == {
+        **STAYS,
+        "package": [*STAYS["package"], "nvidia-headless-580-server-open", "nvidia-utils-580-server"],
+        "file": [
+            *STAYS["file"],
+            *({"name": path, "keep": True} for path in DRIVER_FILES),
+            {"name": "/etc/apt/preferences.d/gpustead-nvidia-driver.pref", "keep": True},
+            {"name": "/etc/apt/sources.list.d/gpustead-non-free.sources", "keep": True},
+        ],
+    }
