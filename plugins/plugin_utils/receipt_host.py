@@ -54,7 +54,7 @@ class HostInputs:
     def value(self, name: str, default: Any) -> Any:
         """A variable as the host has it, rendered."""
         value = self.given.get(name, default)
-        if isinstance(value, (str, bool)) and not self.kept.identifiers(value):
+        if isinstance(value, (str, bool)) and not any(inputs.texts([value])):
             return value
         return self._template({**self.given, "hostvars": self.hostvars}, value)
 
