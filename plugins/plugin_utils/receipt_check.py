@@ -37,7 +37,8 @@ class HostCheck:
             "operation": "check",
             "state_dir": self.state_dir,
             "host": self.host,
-            "roles": {name: {**self.common[name], **ours.of_role(name, shared["files"][name])} for name in self.mine},
+            "roles": {name: {**self.common[name], **ours.of_role(name)} for name in self.mine},
+            "current": {name: specs for name in self.mine for specs in [ours.current(name)] if specs},
         }
 
     def ask(self, action: ActionBase) -> dict[str, Any]:
