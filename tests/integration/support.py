@@ -14,6 +14,8 @@ from conftest import PROJECT, Host, Lab
 
 STATE = "/var/lib/gpustead/receipts"
 READ = " (read by the role)"
+# As the account that owns the layout of the share.
+AS_LAYOUT = "setpriv --reuid 941 --regid 941 --clear-groups"
 
 
 @dataclass(frozen=True, order=True)
@@ -67,6 +69,15 @@ def converge(lab: Lab) -> None:
     """Until nothing is stale: an earlier test may have broken something, or a role may have been edited."""
     site(lab)
     assert_fresh(lab)
+
+
+def forget_share(node: Host, account: str) -> None:
+    """Take away an account's directory on the share, where root of a node can do nothing but as its owners."""
+    path = f"/mnt/nas/users/{account}"
+    node.check_output(
+        f"test -d {path} || exit 0; ids=$(stat -c '--reuid %u --regid %g' {path}) && "
+        f"setpriv $ids --clear-groups find {path} -mindepth 1 -delete && {AS_LAYOUT} rmdir {path}"
+    )
 
 
 def stale(text: str) -> dict[str, list[str]]:

@@ -10,11 +10,9 @@ from typing import Any
 
 import pytest
 from conftest import Lab
-from support import STATE, converge
+from support import AS_LAYOUT, STATE, converge, forget_share
 
 ZOE, YAN = 4801, 4802
-LAYOUT_ID = 941
-LAYOUT = f"setpriv --reuid {LAYOUT_ID} --regid {LAYOUT_ID} --clear-groups"
 MAKEFILE = "/etc/gpustead/workspace/Makefile"
 # All of a file's or directory's own that an attack could change.
 SEEN = "stat -c '%n %u:%g %a %Y' {0}; find {0} -type f -exec sha256sum {{}} +"
@@ -61,14 +59,7 @@ class Bed:
         """Take away what accounts left. On the share root of a node can do nothing but as its owners."""
         for name in names:
             self.node.check_output(f"rm -rf /home/{name}")
-            self.forget_share(name)
-
-    def forget_share(self, name: str) -> None:
-        share = f"/mnt/nas/users/{name}"
-        self.node.check_output(
-            f"test -d {share} || exit 0; ids=$(stat -c '--reuid %u --regid %g' {share}) && "
-            f"setpriv $ids --clear-groups find {share} -mindepth 1 -delete && {LAYOUT} rmdir {share}"
-        )
+            forget_share(self.node, name)
 
     def clean(self) -> None:
         node = self.node
@@ -133,12 +124,12 @@ def test_one_name_that_cannot_be_had_keeps_nobody_after_it(bed: Bed) -> None:
 
 def test_a_directory_on_the_share_that_is_anothers(bed: Bed) -> None:
     path = "/mnt/nas/users/gsnew"
-    bed.node.check_output(f"setpriv --reuid {ZOE} --regid {LAYOUT_ID} --clear-groups mkdir {path}")  # of former times
+    bed.node.check_output(f"setpriv --reuid {ZOE} --regid 941 --clear-groups mkdir {path}")  # of former times
     first, last = {"name": "gsnew", "uid": 4803}, {"name": "gslast", "uid": 4804}
     bed.refused(bed.zoe, bed.yan, first, last, words=("accounts: users/gsnew:", f"belongs to uid {ZOE}"))
     assert bed.node.check_output("stat -c %u /mnt/nas/users/gslast") == "4804"
     assert bed.node.check_output(f"stat -c %u {path}") == str(ZOE)
-    bed.node.check_output(f"{LAYOUT} rmdir {path}")
+    bed.node.check_output(f"{AS_LAYOUT} rmdir {path}")
     bed.must(bed.zoe, bed.yan, first, last)
     bed.must(bed.zoe, bed.yan)
     bed.forget("gsnew", "gslast")
@@ -177,7 +168,7 @@ TREES: dict[str, str] = {
 def test_a_home_of_any_depth_is_renumbered(bed: Bed, case: str) -> None:
     bed.node.check_output("runuser -u gszoe -- mkdir /home/gszoe/deep")
     bed.node.check_output(f"cd /home/gszoe/deep && runuser -u gszoe -- python3 -c {quoted(TREES[case])}")
-    bed.forget_share("gszoe")
+    forget_share(bed.node, "gszoe")
     bed.must({**bed.zoe, "uid": ZOE + 10}, bed.yan)
     assert bed.node.check_output(f"find /home/gszoe -not -uid {ZOE + 10} | wc -l") == "0"
     bed.node.check_output("rm -rf /home/gszoe/deep")
@@ -187,7 +178,7 @@ def test_setuid_programs_of_others_stay_theirs(bed: Bed) -> None:
     bed.node.check_output(f"cd /home/gszoe && cp /bin/true root && chgrp {ZOE} root && chmod 4755 root")
     bed.as_zoe("cd; cp /bin/true own; chmod 4755 own; cp /bin/true open; chmod 4777 open; ln -s /usr/bin/su su")
     before = bed.node.check_output("stat -c '%u:%g %a' /usr/bin/su")
-    bed.forget_share("gszoe")
+    forget_share(bed.node, "gszoe")
     bed.must({**bed.zoe, "uid": ZOE + 10}, bed.yan)
     lines = bed.node.check_output("cd /home/gszoe; stat -c '%n %u %a' root own open").splitlines()
     assert dict(line.split(" ", 1) for line in lines) == {
