@@ -75,7 +75,7 @@ def forget_share(node: Host, account: str) -> None:
     """Take away an account's directory on the share, where root of a node can do nothing but as its owners."""
     path = f"/mnt/nas/users/{account}"
     node.check_output(
-        f"test -d {path} || exit 0; ids=$(stat -c '--reuid %u --regid %g' {path}) && "
+        f"cd /; test -d {path} || exit 0; ids=$(stat -c '--reuid %u --regid %g' {path}) && "
         f"setpriv $ids --clear-groups find {path} -mindepth 1 -delete && {AS_LAYOUT} rmdir {path}"
     )
 
