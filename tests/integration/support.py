@@ -16,6 +16,8 @@ STATE = "/var/lib/gpustead/receipts"
 READ = " (read by the role)"
 # Of the services in the owner's workspace. Written out: nobody's ports move.
 PORTS = {"jupyter": 18888, "tensorboard": 16006, "gradio": 17860, "ssh": 10022}
+# As the account that owns the layout of the share.
+AS_LAYOUT = "setpriv --reuid 941 --regid 941 --clear-groups"
 
 
 @dataclass(frozen=True, order=True)
@@ -75,6 +77,15 @@ def converge(lab: Lab) -> None:
     """Until nothing is stale: an earlier test may have broken something, or a role may have been edited."""
     site(lab)
     assert_fresh(lab)
+
+
+def forget_share(node: Host, account: str) -> None:
+    """Take away an account's directory on the share, where root of a node can do nothing but as its owners."""
+    path = f"/mnt/nas/users/{account}"
+    node.check_output(
+        f"cd /; test -d {path} || exit 0; ids=$(stat -c '--reuid %u --regid %g' {path}) && "
+        f"setpriv $ids --clear-groups find {path} -mindepth 1 -delete && {AS_LAYOUT} rmdir {path}"
+    )
 
 
 def stale(text: str) -> dict[str, list[str]]:

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from conftest import Lab
-from support import converge
+from support import converge, forget_share
 
 NAME, UID = "gsops", 4805
 OTHER = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI" + "D" * 43 + " somebody@else"
@@ -55,7 +55,8 @@ def login(lab: Lab, tmp_path: Path) -> Iterator[Login]:
     yield found
     found.node.run(f"rm -f /etc/sudoers.d/{NAME}; sleep 1; pkill -9 -u {NAME}")
     converge(lab)
-    found.node.run(f"userdel {NAME}; rm -rf /home/{NAME} /mnt/nas/users/{NAME}")
+    found.node.run(f"userdel {NAME}; rm -rf /home/{NAME}")
+    forget_share(found.node, NAME)
 
 
 def words(done: subprocess.CompletedProcess[str]) -> str:

@@ -10,10 +10,9 @@ from typing import Any
 
 import pytest
 from conftest import Host, Lab
-from support import converge
+from support import AS_LAYOUT, converge
 
 NAS, BRICK = "/mnt/nas", "/export/brick"
-KEEPER = "setpriv --reuid 941 --regid 941 --clear-groups"
 ZOE, YAN = 4811, 4812
 # A run that waits for somebody's FIFO would not end at all.
 SECONDS = 400
@@ -38,7 +37,7 @@ def as_user(host: Host, name: str, command: str) -> Any:
 
 def as_keeper(host: Host, command: str) -> str:
     """As the account that nobody logs in as: what an account had left there before the layout was taken from it."""
-    return host.check_output(f"{KEEPER} sh -c {quoted(command)}")
+    return host.check_output(f"{AS_LAYOUT} sh -c {quoted(command)}")
 
 
 ATTACKS = {
@@ -66,7 +65,7 @@ def test_no_account_changes_the_layout(lab: Lab, attack: str) -> None:
     node = lab.nodes[0]
     names = [user["name"] for user in node.variables["cluster_users"]]
     places = ". users .cluster .cluster/mesh .cluster/nodes"
-    seen = f"cd {NAS} && {KEEPER} find {places} -maxdepth 1 -printf '%p %U:%G %m %s\\n'"
+    seen = f"cd {NAS} && {AS_LAYOUT} find {places} -maxdepth 1 -printf '%p %U:%G %m %s\\n'"
     before = node.check_output(seen)
     for me, other in ((names[0], names[1]), (names[1], names[0])):
         done = as_user(node, me, ATTACKS[attack].format(nas=NAS, me=me, other=other))
@@ -113,7 +112,7 @@ def people(lab: Lab, tmp_path: Path) -> Iterator[Path]:
     users = [*node.variables["cluster_users"], {"name": "gszoe", "uid": ZOE}, {"name": "gsyan", "uid": YAN}]
     (tmp_path / "users.json").write_text(json.dumps({"cluster_users": users}))
     yield tmp_path / "users.json"
-    node.run(f"{KEEPER} mv {NAS}/users/gszoe.aside {NAS}/users/gszoe")
+    node.run(f"{AS_LAYOUT} mv {NAS}/users/gszoe.aside {NAS}/users/gszoe")
     converge(lab)
     lab["nas"].run(f"rm -rf {BRICK}/users/gszoe {BRICK}/users/gsyan")
     for host in lab.nodes:
@@ -136,7 +135,7 @@ def test_a_name_that_was_squatted_before_keeps_it_from_nobody_else(lab: Lab, peo
     assert ids[:2] == [".cluster 941:941 755", "users 941:941 1775"]
     assert ids[2].startswith(f"users/gszoe {uid}:{uid}") and ids[3] == f"users/gsyan {YAN}:{YAN} 700"
     # What the message says helps, and loses nothing.
-    node.check_output(f"{KEEPER} mv {NAS}/users/gszoe {NAS}/users/gszoe.aside")
+    node.check_output(f"{AS_LAYOUT} mv {NAS}/users/gszoe {NAS}/users/gszoe.aside")
     again = lab.playbook("site.yml", "--tags", "nas,accounts", "-e", f"@{people}")
     assert again.returncode == 0, again.stdout + again.stderr
     assert node.check_output(f"stat -c %u:%a {NAS}/users/gszoe") == f"{ZOE}:700"
