@@ -12,6 +12,7 @@ from ansible.plugins.action import ActionBase
 from ansible_collections.gpustead.cluster.plugins.plugin_utils.receipt_check import HostCheck, told
 from ansible_collections.gpustead.cluster.plugins.plugin_utils.receipt_fan_out import FanOut
 from ansible_collections.gpustead.cluster.plugins.plugin_utils.receipt_host import HostInputs, shared_inputs
+from ansible_collections.gpustead.cluster.plugins.plugin_utils.receipt_inputs import Kept
 
 ARGUMENTS = {
     "force": {"type": "bool", "default": False},
@@ -27,7 +28,8 @@ class ActionModule(ActionBase):
         task_vars = task_vars or {}
         _, args = self.validate_argument_spec(ARGUMENTS)
         result: dict[str, Any] = super().run(tmp, task_vars)
-        shared = shared_inputs(HostInputs(self, task_vars))
+        self._kept = Kept()
+        shared = shared_inputs(HostInputs(self, task_vars, self._kept))
         fan_out, asked = FanOut(self), {}
         with ThreadPoolExecutor(context.CLIARGS["forks"]) as pool:
             for host in task_vars["ansible_play_hosts"]:
@@ -58,7 +60,7 @@ class ActionModule(ActionBase):
     ) -> Asked | None:
         """Ask a host; None where that is Ansible's."""
         try:
-            ours = HostInputs(self, variables)
+            ours = HostInputs(self, variables, self._kept)
             check = HostCheck(ours, shared)
             action = fan_out.to(host, {**ours.given, "hostvars": ours.hostvars})
             return (check, pool.submit(check.ask, action)) if action else None

@@ -80,10 +80,4 @@ inputs:
         docker:
           its file defaults/main.yml: 3f0c2a5ad0c0f4d2b5e0a7c1
           ansible-core: 9c56cc51b374c3ba189210d5
-    files:
-      description:
-        - Of each role, the files on the controller that the first host runs it with (C(paths)), and a digest of all
-          that their names depend on (C(key)), empty where that is the host itself. Hosts with the same one take them
-          over.
-      type: dict
 """

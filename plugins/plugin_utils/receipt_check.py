@@ -37,7 +37,7 @@ class HostCheck:
             "operation": "check",
             "state_dir": self.state_dir,
             "host": self.host,
-            "roles": {name: {**self.common[name], **ours.of_role(name, shared["files"][name])} for name in self.mine},
+            "roles": {name: {**self.common[name], **ours.of_role(name)} for name in self.mine},
         }
 
     def ask(self, action: ActionBase) -> dict[str, Any]:

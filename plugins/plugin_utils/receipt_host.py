@@ -4,12 +4,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from functools import cache
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from ansible.errors import AnsibleActionFail, AnsibleError
-from ansible.parsing.dataloader import DataLoader
 from ansible.plugins.action import ActionBase
 from ansible.release import __version__ as core
 from ansible_collections.gpustead.cluster.plugins.plugin_utils import receipt_inputs as inputs
@@ -21,23 +19,24 @@ GROUPS = frozenset(group for role in ROLES.values() for group in role.groups)
 PASSING = frozenset({"site_unasked", "site_stale", "site_broken", "registry_uncollected"})
 
 
-@cache
-def scope(name: str) -> inputs.Scope:
-    return inputs.read_scope(name, DataLoader())
-
-
-for _name, _role in ROLES.items():
-    if _role.files:
-        scope(_name)
+# What is the inventory's or the run's, and may differ between hosts of several inventories.
+PLACES = ("inventory_dir", "inventory_file", "playbook_dir")
 
 
 class HostInputs:
-    """Digests of what one host alone runs roles with."""
+    """Digests of what one host alone runs roles with.
 
-    def __init__(self, action: ActionBase, task_vars: Mapping[str, Any]) -> None:
+    Args:
+        kept: what was found out for other hosts of the same run.
+    """
+
+    def __init__(self, action: ActionBase, task_vars: Mapping[str, Any], kept: inputs.Kept | None = None) -> None:
         self.templar, self.basedir = action._templar, action._loader.get_basedir()
         self.hostvars, self.host = task_vars["hostvars"], task_vars["inventory_hostname"]
+        self.kept = kept or inputs.Kept()
         self.given = self._given(action)
+        self.variables = inputs.without_facts(self.given)
+        self.group_names = [group for group in self.given["group_names"] if group not in PASSING]
 
     def _given(self, action: ActionBase) -> Mapping[str, Any]:
         """The host's variables as written: with those of the play, without those of the role and the task."""
@@ -53,60 +52,101 @@ class HostInputs:
 
     def value(self, name: str, default: Any) -> Any:
         """A variable as the host has it, rendered."""
-        return self._template({**self.given, "hostvars": self.hostvars}, self.given.get(name, default))
+        value = self.given.get(name, default)
+        if isinstance(value, (str, bool)) and not self.kept.identifiers(value):
+            return value
+        return self._template({**self.given, "hostvars": self.hostvars}, value)
 
-    def of_role(self, name: str, shared: Mapping[str, Any] | None = None) -> dict[str, str]:
-        """What the host runs a role with: {part: digest}. `shared` is what another host has from `paths`."""
+    def of_role(self, name: str) -> dict[str, str]:
+        """What the host runs a role with: {part: digest}."""
         role = ROLES[name]
+        return {**inputs.group_inputs(role, self.group_names, GROUPS), **self.of_variables(role), **self.files(name)}
 
-        def render(variable: str, value: Any) -> Any:
-            return self._render(name, variable, value)
+    def of_variables(self, role: inputs.Role) -> dict[str, str]:
+        """The variables among them: as written what the role reads, and its leaves as rendered."""
+        reached, _ = inputs.search(role.reached, role, self.variables, self.kept, role.leaves)
+        parts = {f"variable {variable}": self._as_written(role, variable) for variable in reached}
+        for leaf in role.rendered:
+            parts.update(self._leaf(role, leaf))
+        for leaf in role.by_host:
+            table = self._table(role, leaf)
+            parts.update({f"variable {leaf}": inputs.digest(table[self.host])} if self.host in table else {})
+        return parts
 
-        return {
-            **inputs.variable_inputs(role, self.given, render),
-            **inputs.group_inputs(role, self.given["group_names"], GROUPS),
-            **self.files(name, shared),
-        }
-
-    def files(self, name: str, shared: Mapping[str, Any] | None = None) -> dict[str, str]:
+    def files(self, name: str) -> dict[str, str]:
         """Those of the files on the controller, as they are now: roles write some of them."""
-        return inputs.file_parts(self.paths(name, shared)["paths"])
+        paths = self.paths(name)
+        return self.kept.once(("contents", *paths), lambda: inputs.file_parts(paths))
 
-    def paths(self, name: str, shared: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        """Which files these are: {"key": what hosts that share them have in common, "paths": their names}.
-
-        The names are rendered, with the role's own defaults. That takes most of the time of a check, so a host takes
-        over what another has found if nothing that they depend on differs.
-        """
-        if not ROLES[name].files:
-            return {"key": "", "paths": []}
-        known = {**scope(name).defaults, **self.given, **scope(name).variables}
-        key = inputs.rendering_key(scope(name).files, known)
-        if key and shared and shared["key"] == key:
-            return dict(shared)
-        rendered = self._template(known, scope(name).files)
+    def paths(self, name: str) -> list[str]:
+        """Which files these are, by the role's expressions for them."""
+        role = ROLES[name]
+        if not role.files:
+            return []
+        key = self._key(role, "its files", self._reach(role, "its files", inputs.identifiers(role.files)))
+        rendered = self.kept.once(key, lambda: self._render(role, list(role.files)))
         lists = [[entry] if isinstance(entry, str) else entry for entry in rendered]
-        return {"key": key, "paths": sorted({path for paths in lists for path in paths if path})}
+        return sorted({path for paths in lists for path in paths if path})
 
-    def _render(self, name: str, variable: str, value: Any) -> Any:
-        """What a role sees of a variable. All that it can depend on stands here, as the check is not in the role."""
-        own = scope(name)
-        folder = str(own.variables["role_path"])
+    def _as_written(self, role: inputs.Role, variable: str) -> str:
+        """The digest of a variable of the host's; of one that looks beyond itself also as it is rendered."""
+        value = self.variables[variable]
+        named = self.kept.identifiers(value)
+        if not named or not inputs.reach(named, role, role.leaves) & inputs.LOOKS_AROUND:
+            return self.kept.digest(value)
+        key = self._key(role, variable, inputs.reach([variable, *named], role))
+        return self.kept.once(("seen", *key), lambda: inputs.digest([value, self._render(role, value, variable)]))
+
+    def _leaf(self, role: inputs.Role, leaf: str) -> dict[str, str]:
+        key = self._key(role, leaf, self._reach(role, leaf, [leaf]))
+        return self.kept.once(("parts", *key), lambda: inputs.leaf_parts(leaf, self._value(role, leaf)))
+
+    def _table(self, role: inputs.Role, leaf: str) -> Mapping[str, Any]:
+        key = self._key(role, leaf, self._reach(role, leaf, [leaf]))
+        table: Mapping[str, Any] = self.kept.once(key, lambda: self._value(role, leaf))
+        return table
+
+    def _value(self, role: inputs.Role, leaf: str) -> Any:
+        forbidden = inputs.only_in_a_run(role, leaf, self.variables, self.kept)
+        if forbidden:
+            raise AnsibleActionFail(
+                f"{leaf} of role {role.name} depends on {', '.join(forbidden)}: expected a value that can be told "
+                f"before the role runs on {self.host}. Let it, and what it names, look at the inventory alone."
+            )
+        return self._render(role, {**role.defaults, **self.variables, **role.variables}[leaf], leaf)
+
+    def _reach(self, role: inputs.Role, what: str, names: Iterable[str]) -> set[str]:
+        return self.kept.once(("reach", role.name, what), lambda: inputs.reach(names, role))
+
+    def _key(self, role: inputs.Role, what: str, named: Collection[str]) -> tuple[Any, ...]:
+        """What rendering depends on: hosts with the same key get the same."""
+        reached, seen = inputs.search(named, role, self.variables, self.kept)
+        of_one = seen & inputs.OF_ONE_HOST or any(name.startswith("ansible_") for name in seen - inputs.CONNECTION)
+        return (
+            *(role.name, what, self.host if of_one else ""),
+            tuple(self.group_names) if "group_names" in seen else (),
+            tuple(self.given.get(place) for place in PLACES),
+            tuple(sorted((name, self.kept.digest(self.variables[name])) for name in reached)),
+        )
+
+    def _render(self, role: inputs.Role, value: Any, what: str = "its files") -> Any:
+        """What a role sees of a value. All that it can depend on stands here, as the check is not in the role."""
+        folder = str(role.variables["role_path"])
         known = {
-            **own.defaults,
-            **self.given,
-            **own.variables,
+            **role.defaults,
+            **self.variables,
+            **role.variables,
             "hostvars": self.hostvars,
             "groups": {group: hosts for group, hosts in self.given["groups"].items() if group not in PASSING},
-            "group_names": [group for group in self.given["group_names"] if group not in PASSING],
+            "group_names": self.group_names,
             "ansible_search_path": [folder, f"{folder}/tasks", self.basedir],
         }
         try:
             return self._template(known, value)
         except AnsibleError as error:
             raise AnsibleActionFail(
-                f"{variable} of {self.host}: expected a value that can be told before role {name} runs, as it looks at "
-                f"files or other hosts ({error}). Correct what it looks at, or let it look at the inventory alone."
+                f"{what} of {self.host}: expected a value that can be told before role {role.name} runs "
+                f"({error}). Correct what it looks at, or let it look at the inventory alone."
             ) from error
 
     def _template(self, known: Mapping[str, Any], value: Any) -> Any:
@@ -114,32 +154,14 @@ class HostInputs:
 
 
 def shared_inputs(ours: HostInputs) -> dict[str, Any]:
-    """What all hosts run the roles with, and what they may take over from one of them.
+    """What all hosts run the roles with: `common`, of each role digests by a phrase that names the input.
 
     Args:
         ours: the inputs of any host.
-
-    Returns:
-        `common`: of each role, digests by a phrase that names the input; `files`: see `HostInputs.paths`.
     """
     groups = ours.given["groups"]
     hosts = {
-        host
-        for role in ROLES.values()
-        if role.reads_of_others
-        for group in role.reads_groups
-        for host in groups.get(group, [])
+        host for role in ROLES.values() for group in inputs.groups_of_others(role) for host in groups.get(group, [])
     }
     variables = {host: inputs.without_facts(ours.hostvars.raw_get(host)) for host in sorted(hosts)}
-    return {
-        "common": inputs.common_inputs(ROLES, groups, variables, core),
-        "files": {name: _paths(ours, name) for name in ROLES},
-    }
-
-
-def _paths(ours: HostInputs, name: str) -> dict[str, Any]:
-    """The files that a host runs a role with. Where they cannot be told, its own check says why, to it alone."""
-    try:
-        return ours.paths(name)
-    except AnsibleError:
-        return {"key": "", "paths": []}
+    return {"common": inputs.common_inputs(ROLES, groups, variables, core)}

@@ -2,10 +2,11 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 """What a role is run with, as digests: a host's receipt holds them, and a change of one makes the role run again.
 
-Variables are digested as they are written, not as they are rendered: rendering all of them for each host would cost
-more than the whole check. Only what looks beyond itself is rendered, too. A role's inputs are found, not listed:
-every variable whose name stands anywhere in the role's files, and every variable whose name stands in the value of
-one of those.
+A role's inputs are found, not listed: every variable whose name stands in its tasks, handlers and templates, and every
+variable whose name stands in the value of one of those, the role's own and the host's. They count as they are written:
+rendering all of them for each host would cost more than the whole check. What looks beyond itself counts as rendered,
+too. At a leaf, a variable of the role's own that meta/receipt.yml lists as `rendered` or `by_host`, the search ends: it
+counts as it is rendered, in place of all that is reached through it alone.
 """
 
 from __future__ import annotations
@@ -14,24 +15,25 @@ import hashlib
 import importlib
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, cast
 
-import yaml
+from ansible.parsing.dataloader import DataLoader
 from ansible_collections.gpustead.cluster.plugins.module_utils.receipts.receipts import ABSENT
+
+T = TypeVar("T")
 
 COLLECTION = Path(__file__).resolve().parents[2]
 NAME = re.compile(r"[A-Za-z_]\w*")
-TEMPLATE = re.compile(r"{[{%].*?[%}]}", re.DOTALL)
 GROUPS = re.compile(r"groups\[['\"](\w+)['\"]\]")
 OF_OTHERS = re.compile(r"hostvars\[[^\]]+\]\.(\w+)")
 USED_COLLECTION = re.compile(r"\b((?:ansible|community)\.(?!builtin)\w+)\.\w+")
 # What looks beyond the variable it stands in: the text of it does not tell what it gives.
 LOOKS_AROUND = frozenset({"lookup", "query", "q", "hostvars", "groups", "group_names"})
 # What differs from host to host, or may: a lookup finds variables by names that are made only then.
-OF_ONE_HOST = (LOOKS_AROUND - {"groups"}) | {"inventory_hostname", "inventory_hostname_short", "vars"}
+OF_ONE_HOST = frozenset({"lookup", "query", "q", "inventory_hostname", "inventory_hostname_short", "vars"})
 # Above this a file named by a variable (an image's archive) is told by size and time: reading it costs too much.
 LARGE = 4 * 1024 * 1024
 # Ansible's own variables say how and where it runs, not what; of those named ansible_*, these belong to the inventory.
@@ -56,7 +58,8 @@ def _text(value: Any) -> str:
 def without_facts(variables: Mapping[str, Any]) -> dict[str, Any]:
     """A host's variables without its facts, which Ansible shows as variables too: what is, not what should be."""
     facts = variables.get("ansible_facts") or {}
-    return {name: value for name, value in variables.items() if name not in facts}
+    shown = {"ansible_facts", *facts, *(f"ansible_{name}" for name in facts)} - CONNECTION
+    return {name: value for name, value in variables.items() if name not in shown}
 
 
 def is_of_site(name: str) -> bool:
@@ -74,9 +77,14 @@ class Role:
         groups: groups whose hosts it runs on.
         after: roles after which it runs again on the same host.
         files: Jinja expressions for the files on the controller that it is run with.
-        names: the identifiers in its files.
+        defaults, variables: its own variables, which may be rendered.
+        rendered: leaves, the same for all hosts or not.
+        by_host: leaves that are tables of hosts, {host: value}: each host is run with its own line.
+        immaterial: leaves that decide nothing of what a run leaves, and count as nothing.
+        reached: the names in its files, and those that its own variables name in turn, up to the leaves.
         parts: digests of its files, by "file <path>".
-        reads_groups, reads_of_others: groups whose members it reads, and the variables it reads of other hosts.
+        reads_groups, reads_of_others: groups whose members it reads, and the variables it reads of other hosts, both
+            elsewhere than in leaves.
         reads_own_groups: whether it reads which groups the host is in.
         collections: the collections whose modules it uses.
     """
@@ -85,61 +93,82 @@ class Role:
     groups: tuple[str, ...]
     after: tuple[str, ...] = ()
     files: tuple[str, ...] = ()
-    names: frozenset[str] = frozenset()
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+    variables: Mapping[str, Any] = field(default_factory=dict)
+    rendered: tuple[str, ...] = ()
+    by_host: tuple[str, ...] = ()
+    immaterial: tuple[str, ...] = ()
+    reached: frozenset[str] = frozenset()
     parts: Mapping[str, str] = field(default_factory=dict)
     reads_groups: tuple[str, ...] = ()
     reads_of_others: tuple[str, ...] = ()
     reads_own_groups: bool = False
     collections: tuple[str, ...] = ()
 
+    @property
+    def leaves(self) -> frozenset[str]:
+        return frozenset((*self.rendered, *self.by_host, *self.immaterial))
 
-def read_role(folder: Path) -> Role:
+    def own(self, name: str) -> list[Any]:
+        """The values that the role itself gives a variable, as written."""
+        return [values[name] for values in (self.defaults, self.variables) if name in values]
+
+
+# Variables are a role's own, and argument_specs.yml names all that it takes: a name there is no use of it.
+OF_VARIABLES = ("defaults/main.yml", "vars/main.yml", "meta/argument_specs.yml", "meta/main.yml")
+
+
+def read_role(folder: Path, loader: DataLoader | None = None) -> Role:
     """A role from its files; README, metadata for Galaxy and tests are not part of what it does."""
+    loader = loader or DataLoader()
     files = {
         str(path.relative_to(folder)): path.read_bytes()
         for path in sorted(folder.rglob("*"))
         if path.is_file() and path.name != "README.md" and "__pycache__" not in path.parts
     }
-    text = "\n".join(content.decode(errors="replace") for content in files.values())
-    names = frozenset(NAME.findall(text))
-    receipt = yaml.safe_load(files["meta/receipt.yml"])
-    return Role(
-        name=folder.name,
-        groups=tuple(receipt["groups"]),
+
+    def load(path: str) -> Any:
+        # Trusted: its expressions are rendered.
+        return loader.load_from_file(str(folder / path), trusted_as_template=True) or {} if path in files else {}
+
+    receipt, defaults, variables = (load(path) for path in ("meta/receipt.yml", *OF_VARIABLES[:2]))
+    leaves = {kind: tuple(receipt.get(kind, ())) for kind in ("rendered", "by_host", "immaterial")}
+    role = Role(folder.name, tuple(receipt["groups"]), defaults=defaults, variables=variables, **leaves)
+    written = {name: content.decode(errors="replace") for name, content in files.items()}
+    everything = "\n".join(written.values())
+    text = "\n".join(words for name, words in written.items() if name not in OF_VARIABLES)
+    reached = reach(NAME.findall(text), role, role.leaves)
+    own = [value for name in reached - role.leaves for value in role.own(name)]
+    text = "\n".join([text, *texts(own)])
+    return replace(
+        role,
         after=tuple(receipt.get("after", [])),
         files=tuple(receipt.get("files", [])),
-        names=frozenset(filter(is_of_site, names)),
+        variables={**variables, "role_path": str(folder)},
+        reached=frozenset(reached),
         parts={f"its file {name}": digest(content) for name, content in files.items() if name != "meta/main.yml"},
         reads_groups=tuple(sorted(set(GROUPS.findall(text)))),
         reads_of_others=tuple(sorted(set(filter(is_of_site, OF_OTHERS.findall(text))))),
-        reads_own_groups="group_names" in names,
-        collections=tuple(sorted(set(USED_COLLECTION.findall(text)))),
+        reads_own_groups="group_names" in reached,
+        collections=tuple(sorted(set(USED_COLLECTION.findall(everything)))),
     )
 
 
-@dataclass(frozen=True)
-class Scope:
-    """What renders the names of the files that a role is run with: its defaults, its own variables, the names."""
-
-    defaults: Mapping[str, Any]
-    variables: Mapping[str, Any]
-    files: Sequence[str]
-
-
-def read_scope(name: str, loader: Any, root: Path = COLLECTION) -> Scope:
-    """The scope of a role, by Ansible's own loader (DataLoader): what it gives may be rendered."""
-    folder = root / "roles" / name
-
-    def load(path: str) -> Any:
-        return loader.load_from_file(str(folder / path), trusted_as_template=True)
-
-    variables = {**load("vars/main.yml"), "role_path": str(folder)}
-    return Scope(load("defaults/main.yml"), variables, load("meta/receipt.yml").get("files", []))
+def reach(names: Iterable[str], role: Role, leaves: Collection[str] = ()) -> set[str]:
+    """The names, and all that the values of the role's own among them name in turn; those of leaves are left out."""
+    reached: set[str] = set()
+    todo = set(names)
+    while todo:
+        reached |= todo
+        todo = identifiers(value for name in todo if name not in leaves for value in role.own(name)) - reached
+    return reached
 
 
 def site_roles(root: Path = COLLECTION) -> dict[str, Role]:
     """The roles that leave receipts, by name."""
-    return {path.parents[1].name: read_role(path.parents[1]) for path in sorted(root.glob("roles/*/meta/receipt.yml"))}
+    loader = DataLoader()
+    folders = [path.parents[1] for path in sorted(root.glob("roles/*/meta/receipt.yml"))]
+    return {folder.name: read_role(folder, loader) for folder in folders}
 
 
 def plugins_digest(root: Path = COLLECTION) -> str:
@@ -178,13 +207,19 @@ def common_inputs(
         parts = {**role.parts, "the collection's plugins": plugins, "ansible-core": digest(core)}
         parts.update({f"collection {name}": digest(versions[name]) for name in role.collections})
         for group in role.reads_groups:
+            parts[f"group {group}"] = digest(list(groups.get(group, [])))
+        for group in groups_of_others(role):
             members = list(groups.get(group, []))
-            parts[f"group {group}"] = digest(members)
             for name in role.reads_of_others:
                 known = {host: variables[host][name] for host in members if name in variables[host]}
                 parts[f"variable {name} of the hosts in {group}"] = digest([known, *_closure_of_all(known, variables)])
         result[role.name] = parts
     return result
+
+
+def groups_of_others(role: Role) -> tuple[str, ...]:
+    """The groups whose hosts a role may read variables of: those that it reads itself, else those that it runs on."""
+    return (role.reads_groups or role.groups) if role.reads_of_others else ()
 
 
 def _closure_of_all(known: Mapping[str, Any], variables: Mapping[str, Mapping[str, Any]]) -> Iterator[Any]:
@@ -193,19 +228,23 @@ def _closure_of_all(known: Mapping[str, Any], variables: Mapping[str, Mapping[st
         yield [host, {name: variables[host][name] for name in reached}]
 
 
-def identifiers(values: Iterable[Any]) -> set[str]:
-    """The identifiers in the templates of values, however deep they lie."""
-    found: set[str] = set()
+def texts(values: Iterable[Any]) -> Iterator[str]:
+    """The templates in values, however deep they lie."""
     todo = list(values)
     while todo:
         value = todo.pop()
         if isinstance(value, str):
-            found.update(name for template in TEMPLATE.findall(value) for name in NAME.findall(template))
+            if "{{" in value or "{%" in value:
+                yield value
         elif isinstance(value, Mapping):
             todo += [*value.keys(), *value.values()]
         elif isinstance(value, (list, tuple)):
             todo += value
-    return found
+
+
+def identifiers(values: Iterable[Any]) -> set[str]:
+    """The identifiers in the templates of values."""
+    return {name for text in texts(values) for name in NAME.findall(text)}
 
 
 def closure(names: Iterable[str], variables: Mapping[str, Any]) -> set[str]:
@@ -219,37 +258,83 @@ def closure(names: Iterable[str], variables: Mapping[str, Any]) -> set[str]:
     return reached
 
 
-def rendering_key(expressions: Sequence[str], known: Mapping[str, Any]) -> str:
-    """A digest of all that rendering depends on: hosts with the same one get the same. Empty: it depends on the host.
+class Kept:
+    """What was found out about values: hosts have most of theirs in common, as one object."""
+
+    def __init__(self) -> None:
+        self._kept: dict[int, tuple[Any, str, frozenset[str]]] = {}
+        self._made: dict[Hashable, Any] = {}
+
+    def _of(self, value: Any) -> tuple[Any, str, frozenset[str]]:
+        found = self._kept.get(id(value))
+        if found is None:
+            # With the value, whose number nothing else gets then.
+            found = self._kept[id(value)] = (value, digest(value), frozenset(identifiers([value])))
+        return found
+
+    def digest(self, value: Any) -> str:
+        return self._of(value)[1]
+
+    def identifiers(self, value: Any) -> frozenset[str]:
+        return self._of(value)[2]
+
+    def once(self, key: Hashable, make: Callable[[], T]) -> T:
+        """What `make` gives, made for the first host with this key."""
+        if key not in self._made:
+            self._made[key] = make()
+        return cast(T, self._made[key])
+
+
+def search(
+    names: Collection[str], role: Role, given: Mapping[str, Any], kept: Kept, leaves: Collection[str] = ()
+) -> tuple[set[str], set[str]]:
+    """The host's variables that names lead to, by way of the role's own and of the host's; and all names on the way.
 
     Args:
-        expressions: what is rendered.
-        known: all variables that it is rendered with, Ansible's own among them.
+        names: with all that the role's own variables name in turn, see `reach`.
+        leaves: through which nothing is reached.
     """
     reached: set[str] = set()
-    todo = identifiers(expressions)
+    seen = set(names)
+    todo = {name for name in given if name in names and name not in leaves and is_of_site(name)}
     while todo:
-        if todo & OF_ONE_HOST or any(name.startswith("ansible_") for name in todo):
-            return ""
         reached |= todo
-        todo = identifiers(known[name] for name in todo if name in known) - reached
-    return digest([list(expressions), {name: known[name] for name in reached if name in known}])
+        named = reach({found for name in todo for found in kept.identifiers(given[name])}, role, leaves)
+        seen |= named
+        todo = {
+            name for name in named if name in given and name not in leaves and is_of_site(name.lstrip("_"))
+        } - reached
+    return reached, seen
 
 
-def variable_inputs(
-    role: Role, variables: Mapping[str, Any], render: Callable[[str, Any], Any] = lambda _, value: value
-) -> dict[str, str]:
-    """The variables of a host that the role names, and those that they name.
+def only_in_a_run(role: Role, leaf: str, given: Mapping[str, Any], kept: Kept) -> list[str]:
+    """What a leaf must not depend on and does, by name: facts, and results of tasks."""
+    named = reach([leaf], role)
+    reached, _ = search(named, role, given, kept)
+    theirs = {name for value in reached for name in kept.identifiers(given[value])}
+    found = {name for name in named if name.startswith("__") and not role.own(name)}
+    found |= {name for name in named if name.startswith("ansible_") and name not in CONNECTION} | (
+        named & {"play_hosts"}
+    )
+    found |= {name for name in theirs if name == "ansible_facts" or (name.startswith("ansible_") and name not in given)}
+    return sorted(found)
 
-    As they are written; where one looks beyond itself (a lookup, another host) also as it is rendered.
+
+def leaf_parts(name: str, value: Any) -> dict[str, str]:
+    """The digests of a leaf: of each key of a mapping, or of each entry of a list that has a name or an owner.
+
+    A reason says which part has changed, and nothing of its value.
     """
-    given = without_facts(variables)
-    parts = {}
-    for name in closure(role.names, given):
-        value = given[name]
-        rendered = [render(name, value)] if identifiers([value]) & LOOKS_AROUND else []
-        parts[f"variable {name}"] = digest([value, *rendered] if rendered else value)
-    return parts
+    title = f"variable {name}"
+    if isinstance(value, Mapping) and value and all(isinstance(key, str) for key in value):
+        return {f"{title} ({key})": digest(part) for key, part in value.items()}
+    for key in ("name", "owner"):
+        if isinstance(value, list) and value and all(isinstance(entry, Mapping) and key in entry for entry in value):
+            names = [str(entry[key]) for entry in value]
+            if len(set(names)) == len(names):
+                parts = {f"{title} ({part})": digest(entry) for part, entry in zip(names, value)}
+                return {**parts, f"order of {title}": digest(names)}
+    return {title: digest(value)}
 
 
 def group_inputs(role: Role, group_names: Iterable[str], ours: Iterable[str]) -> dict[str, str]:

@@ -24,13 +24,13 @@ class Inputs:
     def value(self, _name: str, default: Any) -> Any:
         return default
 
-    def of_role(self, _name: str, _files: Any) -> dict[str, str]:
+    def of_role(self, _name: str) -> dict[str, str]:
         return {}
 
 
 @pytest.fixture
 def check() -> HostCheck:
-    return HostCheck(Inputs(), {"common": {name: {} for name in ROLES}, "files": dict.fromkeys(ROLES)})  # type: ignore[arg-type]
+    return HostCheck(Inputs(), {"common": {name: {} for name in ROLES}})  # type: ignore[arg-type]
 
 
 def found(check: HostCheck, force: bool, following: bool, **stale: Any) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from typing import Any, cast
 
 import pytest
 import yaml
+from ansible.errors import AnsibleActionFail
 from ansible.parsing.dataloader import DataLoader
 from ansible.plugins.action import ActionBase
 from ansible.template import Templar, trust_as_template
@@ -33,12 +34,52 @@ def role(tmp_path: Path, **files: str) -> inputs.Role:
     return inputs.read_role(folder)
 
 
-def parts(given: inputs.Role, variables: dict[str, Any]) -> dict[str, str]:
-    return inputs.variable_inputs(given, variables)
+def host_inputs(
+    host: str, given: Mapping[str, Any], kept: inputs.Kept | None = None, hostvars: Mapping[str, Any] | None = None
+) -> receipt_host.HostInputs:
+    """The inputs of a host with these variables."""
+    play = SimpleNamespace(vars={}, vars_files=[])
+    loader = DataLoader()
+    action = SimpleNamespace(
+        _templar=Templar(loader=loader), _loader=loader, _task=SimpleNamespace(get_play=lambda: play)
+    )
+    own = {"inventory_hostname": host, "groups": {}, "group_names": [], **given}
+    others = HostVariables(hostvars or {}, raw=trust(own))
+    return receipt_host.HostInputs(cast(ActionBase, action), {"hostvars": others, "inventory_hostname": host}, kept)
+
+
+class HostVariables(dict[str, Any]):
+    """Those of all hosts, in place of Ansible's own."""
+
+    def __init__(self, hostvars: Mapping[str, Any], raw: Mapping[str, Any]) -> None:
+        super().__init__(hostvars)
+        self.raw = raw
+
+    def raw_get(self, _host: str) -> Mapping[str, Any]:
+        return self.raw
+
+
+def trust(value: Any) -> Any:
+    """The same, with texts that Ansible renders, as from an inventory."""
+    if isinstance(value, str):
+        return trust_as_template(value) if "{{" in value else value
+    if isinstance(value, Mapping):
+        return {name: trust(part) for name, part in value.items()}
+    return [trust(part) for part in value] if isinstance(value, list) else value
+
+
+def parts(given: inputs.Role, variables: Mapping[str, Any], host: str = "one", **more: Any) -> dict[str, str]:
+    return host_inputs(host, variables, **more).of_variables(given)
+
+
+def changed(before: Mapping[str, str], after: Mapping[str, str]) -> list[str]:
+    return sorted(part for part in {**before, **after} if before.get(part) != after.get(part))
 
 
 def test_a_variable_that_the_role_names_is_an_input(tmp_path: Path) -> None:
-    toy = role(tmp_path, tasks__main="x: '{{ toy_port }}'", defaults__main="toy_users: '{{ cluster_users }}'")
+    toy = role(
+        tmp_path, tasks__main="x: '{{ toy_port }} {{ toy_users }}'", defaults__main="toy_users: '{{ cluster_users }}'"
+    )
     variables = {"toy_port": 1, "cluster_users": [], "cluster_other": 2, "ansible_facts": {}, "groups": {}}
     assert set(parts(toy, variables)) == {"variable toy_port", "variable cluster_users"}
 
@@ -60,8 +101,8 @@ def test_a_variable_reached_through_a_users_own_is_an_input(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("value", "looks"),
     [
-        (["{{ lookup('file', 'keys/ada.pub') }}"], True),
-        ({"a": "{{ q('file', 'x') }}"}, True),
+        (["{{ lookup('file', playbook_dir ~ '/keys/ada.pub') }}"], True),
+        ({"a": "{{ q('file', playbook_dir ~ '/keys/ada.pub') }}"}, True),
         ("{{ hostvars['gpu01'].cluster_address }}", True),
         ("{{ 'x' if 'a' in group_names else groups['b'] }}", True),
         ("{{ site_port }}", False),
@@ -70,11 +111,17 @@ def test_a_variable_reached_through_a_users_own_is_an_input(tmp_path: Path) -> N
 )
 def test_what_looks_beyond_itself_counts_as_it_is_rendered(tmp_path: Path, value: Any, looks: bool) -> None:
     toy = role(tmp_path, tasks__main="x: '{{ toy_users }}'")
-    variables = {"toy_users": "{{ site_users }}", "site_users": value}
-    first = inputs.variable_inputs(toy, variables, lambda _name, _value: "a")
-    second = inputs.variable_inputs(toy, variables, lambda _name, _value: "b")
-    assert (first != second) == looks
-    assert first["variable toy_users"] == second["variable toy_users"]
+    (tmp_path / "keys").mkdir()
+    key = tmp_path / "keys/ada.pub"
+    given = {"toy_users": "{{ site_users }}", "site_users": value, "site_port": 1, "playbook_dir": str(tmp_path)}
+
+    def seen(text: str, groups: list[str]) -> dict[str, str]:
+        key.write_text(text)
+        own = {**given, "groups": {"a": [], "b": groups}, "group_names": groups}
+        return parts(toy, own, hostvars={"gpu01": {"cluster_address": text}})
+
+    first, second = seen("a", ["a"]), seen("b", ["b"])
+    assert changed(first, second) == (["variable site_users"] if looks else [])
 
 
 def test_facts_and_registered_results_are_none(tmp_path: Path) -> None:
@@ -156,6 +203,127 @@ def test_a_vaulted_value_counts_as_its_ciphertext() -> None:
     assert inputs.digest(Vaulted("a")) == inputs.digest(Vaulted("a")) != inputs.digest(Vaulted("b"))
 
 
+TOY = """
+__toy_plan: "{{ {'names': __toy_names, 'first': groups['gpu_nodes'] | first} }}"
+__toy_names: "{{ site_users | map(attribute='name') }}"
+__toy_table: "{{ dict(groups['gpu_nodes'] | zip(groups['gpu_nodes'] | map('extract', hostvars))) }}"
+__toy_others: "{{ site_users | map(attribute='uid') }}"
+"""
+LEAVES = "groups: [gpu_nodes]\nrendered: [__toy_plan]\nby_host: [__toy_table]\nimmaterial: [__toy_others]\n"
+USERS = [{"name": "ada", "uid": 1, "keys": ["a"]}, {"name": "bob", "uid": 2}]
+NODES = {"groups": {"gpu_nodes": ["one", "two"]}}
+
+
+def leafy(tmp_path: Path, tasks: str = "x: '{{ __toy_plan }} {{ __toy_table }} {{ __toy_others }}'") -> inputs.Role:
+    return role(tmp_path, tasks__main=tasks, vars__main=TOY, meta__receipt=LEAVES)
+
+
+def leafy_parts(
+    toy: inputs.Role, users: Any = None, nodes: Any = None, host: str = "one", **more: Any
+) -> dict[str, str]:
+    given = {"site_users": users or USERS, **(nodes or NODES), **more}
+    return parts(toy, given, host, hostvars={"one": {"a": 1}, "two": {"a": 2}, "new": {"a": 3}})
+
+
+def test_what_is_reached_through_a_leaf_alone_counts_as_the_leafs_value(tmp_path: Path) -> None:
+    toy = leafy(tmp_path)
+    before = leafy_parts(toy)
+    assert set(before) == {"variable __toy_plan (names)", "variable __toy_plan (first)", "variable __toy_table"}
+    assert (toy.reads_groups, toy.reads_of_others, toy.reads_own_groups) == ((), (), False)
+    assert leafy_parts(toy, [{**USERS[0], "keys": ["b"], "uid": 3}, USERS[1]]) == before
+    assert changed(before, leafy_parts(toy, USERS[:1])) == ["variable __toy_plan (names)"]
+    assert leafy_parts(toy, nodes={"groups": {"gpu_nodes": ["one", "two", "new"]}}) == before
+    assert changed(before, leafy_parts(toy, nodes={"groups": {"gpu_nodes": ["two", "one"]}})) == [
+        "variable __toy_plan (first)"
+    ]
+
+
+def test_what_is_reached_by_another_way_too_counts_as_written(tmp_path: Path) -> None:
+    toy = leafy(tmp_path, "x: '{{ __toy_plan }} {{ __toy_names }} {{ groups[\"gpu_nodes\"] }}'")
+    assert toy.reads_groups == ("gpu_nodes",)
+    before = leafy_parts(toy)
+    after = leafy_parts(toy, [{**USERS[0], "uid": 3}, USERS[1]])
+    assert changed(before, after) == ["variable site_users"]
+
+
+def test_a_host_has_its_own_line_of_a_table(tmp_path: Path) -> None:
+    toy, title = leafy(tmp_path), "variable __toy_table"
+    assert leafy_parts(toy)[title] != leafy_parts(toy, host="two")[title]
+    assert title not in leafy_parts(toy, host="new")
+
+
+def test_a_hosts_variable_that_names_a_leaf_or_what_looks_around_is_seen(tmp_path: Path) -> None:
+    toy = role(
+        tmp_path,
+        tasks__main="x: '{{ toy_port }}'",
+        defaults__main="toy_nodes: '{{ groups[\"gpu_nodes\"] }}'",
+        vars__main=TOY,
+        meta__receipt=LEAVES,
+    )
+    before = leafy_parts(toy, toy_port="{{ toy_nodes | length }}")
+    after = leafy_parts(toy, nodes={"groups": {"gpu_nodes": ["one"]}}, toy_port="{{ toy_nodes | length }}")
+    assert changed(before, after) == ["variable toy_port"]
+    # The leaf counts for itself.
+    before = leafy_parts(toy, toy_port="{{ __toy_plan.first }}")
+    after = leafy_parts(toy, nodes={"groups": {"gpu_nodes": ["two"]}}, toy_port="{{ __toy_plan.first }}")
+    assert changed(before, after) == ["variable __toy_plan (first)", "variable __toy_table"]
+
+
+def test_a_default_that_the_host_sets_is_rendered_as_the_host_has_it(tmp_path: Path) -> None:
+    toy = role(
+        tmp_path,
+        tasks__main="x: '{{ toy_first }}'",
+        defaults__main="toy_first: '{{ groups[\"gpu_nodes\"] | first }}'",
+        meta__receipt="groups: [gpu_nodes]\nrendered: [toy_first]\n",
+    )
+    before = leafy_parts(toy)
+    assert leafy_parts(toy, toy_first="one") == before == leafy_parts(toy, toy_first="{{ site }}", site="one")
+    assert changed(before, leafy_parts(toy, toy_first="two")) == ["variable toy_first"]
+
+
+@pytest.mark.parametrize(
+    ("leaf", "given", "name"),
+    [
+        ("{{ __toy_found.stdout }}", {}, "__toy_found"),
+        ("{{ __toy_found.stdout }}", {"__toy_found": {"stdout": "registered"}}, "__toy_found"),
+        ("{{ __toy_found | default('') }}", {}, "__toy_found"),
+        ("{{ ansible_facts['distribution'] | default('') }}", {}, "ansible_facts"),
+        ("{{ ansible_play_hosts | length }}", {}, "ansible_play_hosts"),
+        ("{{ site_x }}", {"site_x": "{{ ansible_facts.distribution | default('') }}"}, "ansible_facts"),
+        ("{{ site_x }}", {"site_x": "{{ ansible_distribution | default('') }}"}, "ansible_distribution"),
+        ("{{ site_missing }}", {}, "site_missing"),
+    ],
+)
+def test_a_leaf_depends_on_the_inventory_alone(tmp_path: Path, leaf: str, given: dict[str, Any], name: str) -> None:
+    toy = role(
+        tmp_path,
+        tasks__main="x: '{{ __toy_leaf }}'",
+        vars__main=yaml.safe_dump({"__toy_leaf": leaf}),
+        meta__receipt="groups: [gpu_nodes]\nrendered: [__toy_leaf]\n",
+    )
+    facts = {"ansible_facts": {"distribution": "Debian"}, "ansible_distribution": "Debian"}
+    with pytest.raises(
+        AnsibleActionFail, match=f"(?s)__toy_leaf of .*(role toy|one).*{name}|__toy_leaf of role toy.*{name}"
+    ):
+        parts(toy, {**facts, **given})
+
+
+def test_a_reason_names_a_part_and_nothing_of_its_value() -> None:
+    users = [{"name": "ada", "token": "secret"}, {"name": "bob"}]
+    before = inputs.leaf_parts("__x", users)
+    assert set(before) == {"variable __x (ada)", "variable __x (bob)", "order of variable __x"}
+    assert changed(before, inputs.leaf_parts("__x", [{"name": "ada", "token": "other"}, users[1]])) == [
+        "variable __x (ada)"
+    ]
+    assert changed(before, inputs.leaf_parts("__x", users[::-1])) == ["order of variable __x"]
+    assert set(inputs.leaf_parts("__x", [*users, users[0]])) == {"variable __x"}
+    assert set(inputs.leaf_parts("__x", {})) == set(inputs.leaf_parts("__x", "secret")) == {"variable __x"}
+
+
+def test_names_behind_braces_in_a_template_are_seen() -> None:
+    assert "site_z" in inputs.identifiers(["{{ {'a': {'b': 1}} | combine(site_z) }}"])
+
+
 def test_every_site_role_leaves_a_receipt() -> None:
     # Neither the lab nor a user's machine is a host of the cluster.
     names = {path.name for path in (ROOT / "roles").iterdir() if path.is_dir()} - {"lab", "client"}
@@ -211,17 +379,6 @@ def test_the_order_of_dependents_is_that_of_the_site() -> None:
         assert all(includes.index(before) < includes.index(name) for before in given.after)
 
 
-def host_inputs(host: str, given: Mapping[str, Any]) -> receipt_host.HostInputs:
-    """The inputs of a host with these variables."""
-    play = SimpleNamespace(vars={}, vars_files=[])
-    loader = DataLoader()
-    action = SimpleNamespace(
-        _templar=Templar(loader=loader), _loader=loader, _task=SimpleNamespace(get_play=lambda: play)
-    )
-    hostvars = SimpleNamespace(raw_get=lambda _: {"inventory_hostname": host, **given})
-    return receipt_host.HostInputs(cast(ActionBase, action), {"hostvars": hostvars, "inventory_hostname": host})
-
-
 def test_a_host_that_leaves_a_group_runs_the_firewall_with_something_else() -> None:
     def inputs_of(*groups: str) -> dict[str, str]:
         given = {"group_names": list(groups), "groups": {name: ["one"] for name in groups}}
@@ -230,9 +387,6 @@ def test_a_host_that_leaves_a_group_runs_the_firewall_with_something_else() -> N
     both, without = inputs_of("gpu_nodes", "registry"), inputs_of("gpu_nodes")
     assert {part for part in both if both[part] != without.get(part)} == {"the host's groups"}
     assert inputs_of("gpu_nodes", "site_stale", "rack7") == without
-
-
-EXPRESSIONS = ["{{ role_files }}"]
 
 
 @pytest.mark.parametrize(
@@ -245,36 +399,50 @@ EXPRESSIONS = ["{{ role_files }}"]
         pytest.param(
             {"role_files": "{{ cluster_x | default('/a') }}"}, {"cluster_x": "/b"}, False, id="only one has it"
         ),
-        pytest.param({"role_files": "{{ inventory_dir }}/a"}, {"inventory_dir": "/i"}, False, id="another inventory"),
+        pytest.param(
+            {"role_files": "{{ inventory_dir }}/a", "inventory_dir": "/h"},
+            {"inventory_dir": "/i"},
+            False,
+            id="another inventory",
+        ),
         pytest.param({"role_files": "/a/{{ inventory_hostname }}"}, {}, False, id="the host's name"),
-        pytest.param({"role_files": "/a/{{ ansible_host }}"}, {}, False, id="the host's address"),
-        pytest.param({"role_files": "{{ x }}", "x": "{{ hostvars['b'].y }}"}, {}, False, id="another host"),
-        pytest.param({"role_files": "{{ lookup('vars', 'x') }}"}, {}, False, id="a lookup"),
+        pytest.param({"role_files": "/a/{{ ansible_user }}", "ansible_user": "a"}, {}, False, id="a connection's"),
+        pytest.param({"role_files": "{{ lookup('vars', 'x') }}", "x": 1}, {}, False, id="a lookup"),
         pytest.param({"role_files": "{{ groups['g'] }}", "groups": {"g": ["a"]}}, {}, True, id="the same groups"),
+        pytest.param({"role_files": "{{ group_names }}"}, {}, True, id="the groups of both"),
+        pytest.param({"role_files": "{{ group_names }}"}, {"group_names": ["g"]}, False, id="other groups"),
     ],
 )
 def test_hosts_share_what_nothing_of_theirs_can_change(
-    variables: dict[str, Any], other: dict[str, Any], shared: bool
+    tmp_path: Path, variables: dict[str, Any], other: dict[str, Any], shared: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    one, two = inputs.rendering_key(EXPRESSIONS, variables), inputs.rendering_key(EXPRESSIONS, {**variables, **other})
-    assert (one == two != "") is shared
+    toy = role(
+        tmp_path, vars__main="__toy_files: '{{ role_files }}'", meta__receipt="groups: []\nrendered: [__toy_files]"
+    )
+    rendered = []
+    render = receipt_host.HostInputs._render
+    monkeypatch.setattr(
+        receipt_host.HostInputs, "_render", lambda self, *args: rendered.append(args) or render(self, *args)
+    )
+    kept = inputs.Kept()
+    parts(toy, variables, kept=kept)
+    parts(toy, {**variables, **other}, host="two", kept=kept)
+    assert len([1 for _, _, what in rendered if what == "__toy_files"]) == (1 if shared else 2)
 
 
 @pytest.mark.parametrize("taken_over", [True, False])
 def test_names_of_files_are_rendered_once_for_hosts_that_share_them(tmp_path: Path, taken_over: bool) -> None:
-    template = trust_as_template("{{ mine }}")
-    given = {"base_ca_certificates": template, "mine": [str(tmp_path / "a")], "group_names": [], "groups": {}}
-    first = host_inputs("one", given).paths("base")
-    assert first["paths"] == [str(tmp_path / "a")]
-    sign = {**first, "paths": [str(tmp_path / "taken over")]}
-    second = host_inputs("two", {**given, "mine": [str(tmp_path / ("a" if taken_over else "b"))]})
-    assert second.paths("base", sign)["paths"] == [str(tmp_path / ("taken over" if taken_over else "b"))]
+    given = {"base_ca_certificates": "{{ mine }}", "mine": [str(tmp_path / "a")]}
+    kept = inputs.Kept()
+    assert host_inputs("one", given, kept).paths("base") == [str(tmp_path / "a")]
+    name = str(tmp_path / ("a" if taken_over else "b"))
+    assert host_inputs("two", {**given, "mine": [name]}, kept).paths("base") == [name]
 
 
 def test_contents_that_change_while_the_site_runs_are_those_of_now(tmp_path: Path) -> None:
     authority = tmp_path / "authority.crt"
     given = {"base_ca_certificates": [str(authority)], "group_names": [], "groups": {}}
-    first = host_inputs("one", given).paths("base")
+    host_inputs("one", given).of_role("base")
     authority.write_text("made by a role since")
-    now = host_inputs("two", given).of_role("base", first)
+    now = host_inputs("two", given).of_role("base")
     assert inputs.file_parts([str(authority)]).items() <= now.items()
