@@ -43,15 +43,9 @@ options:
     description: Where root's files for containers lie.
     type: str
     default: /etc/gpustead
-  owner:
-    description: The account that owns the cluster.
-    type: str
-    default: ""
-  users:
-    description: The accounts of the cluster.
-    type: list
-    elements: dict
-    default: []
+  owner_uid:
+    description: The user id of the account that owns the cluster.
+    type: int
   propagation:
     description: How later mounts are seen, as Docker names it.
     type: str

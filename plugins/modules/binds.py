@@ -43,11 +43,9 @@ options:
       owner:
         description: User id that it must belong to. Any, where it is left out.
         type: int
-      not_owners:
-        description: User ids that it must not belong to.
-        type: list
-        elements: int
-        default: []
+      only_account:
+        description: Of the accounts that the host has, the only one that it may belong to, by its user id.
+        type: int
       mounted:
         description: Whether something must be mounted on O(binds[].root).
         type: bool
@@ -138,7 +136,7 @@ BIND = {
     "root": {"type": "path", "required": True},
     "path": {"type": "str", "required": True},
     "owner": {"type": "int"},
-    "not_owners": {"type": "list", "elements": "int", "default": []},
+    "only_account": {"type": "int"},
     "mounted": {"type": "bool", "default": False},
     "read_only": {"type": "bool", "default": False},
     "cover": {"type": "bool", "default": False},

@@ -16,6 +16,7 @@ import errno
 import fcntl
 import json
 import os
+import pwd
 import re
 import stat
 import sys
@@ -32,6 +33,7 @@ DECLARED = "/etc/gpustead/binds.d"
 VERSION = 1
 PROPAGATIONS = ("private", "slave", "shared")
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,100}\Z")
+_PEOPLE = range(1000, 65534)  # below are the system's own, above is nobody
 _ROOT = as_account.Identity(0, 0)
 
 # The same numbers on all machines: linux/mount.h, linux/fcntl.h, asm-generic/unistd.h
@@ -56,7 +58,7 @@ class Bind:
         root: a directory whose path only root can change: a mount point of a share, or /.
         path: the place, below `root`; no step of it may be a link.
         owner: uid that it must belong to; None for any.
-        not_owners: uids that it must not belong to.
+        only_account: the only account of the host that it may belong to; what is no account's may be anybody's.
         mounted: whether something must be mounted on `root`.
         read_only: whether containers only read it.
         cover: whether the place itself loses setuid programs and devices: containers write there, and the host's
@@ -70,7 +72,7 @@ class Bind:
     root: str
     path: str
     owner: int | None = None
-    not_owners: tuple[int, ...] = ()
+    only_account: int | None = None
     mounted: bool = False
     read_only: bool = False
     cover: bool = False
@@ -124,19 +126,22 @@ def parse(raw: Mapping[str, Any]) -> Bind:
     propagation = propagation[1:] if propagation[1:] in PROPAGATIONS else propagation
     if propagation not in PROPAGATIONS:
         raise GpusteadError(f"propagation {propagation!r} of bind {name}", f"one of {PROPAGATIONS}", "Correct it.")
-    owner = raw.get("owner")
     return Bind(
         name=name,
         root=root,
         path=path,
-        owner=None if owner is None else int(owner),
-        not_owners=tuple(int(uid) for uid in raw.get("not_owners") or ()),
+        owner=_uid(raw, "owner"),
+        only_account=_uid(raw, "only_account"),
         mounted=bool(raw.get("mounted")),
         read_only=bool(raw.get("read_only")),
         cover=bool(raw.get("cover")),
         never=tuple(str(one) for one in raw.get("never") or ()),
         propagation=propagation,
     )
+
+
+def _uid(raw: Mapping[str, Any], key: str) -> int | None:
+    return None if raw.get(key) is None else int(raw[key])
 
 
 # The kernel's view
@@ -374,10 +379,19 @@ def _identities(paths: Iterable[str]) -> Iterator[tuple[tuple[int, int], str]]:
 
 
 def _owned(bind: Bind, status: os.stat_result) -> None:
-    if (bind.owner is not None and status.st_uid != bind.owner) or status.st_uid in bind.not_owners:
+    taken = bind.only_account not in (None, status.st_uid) and _is_account(status.st_uid)
+    if taken or (bind.owner is not None and status.st_uid != bind.owner):
         expected = f"uid {bind.owner}" if bind.owner is not None else "nobody's own directory"
         remedy = "Give it to its owner where it is stored (chown), or put back what was there."
         raise GpusteadError(f"{bind.source} belongs to uid {status.st_uid}", expected, remedy)
+
+
+def _is_account(uid: int) -> bool:
+    """Whether somebody may log in with it on this host, as the accounts are now."""
+    try:
+        return uid in _PEOPLE and bool(pwd.getpwuid(uid))
+    except KeyError:
+        return False
 
 
 def _settle(bind: Bind, target: str, check: bool) -> str:

@@ -34,8 +34,7 @@ class Site:
         nas: where the share is mounted.
         local_dir: where workspaces have their places on the node.
         config_dir: where root's files for containers lie.
-        owner: the account that owns the cluster.
-        users: the accounts, with `name` and `uid`.
+        owner_uid: of the account that owns the cluster.
         propagation: as Docker names it.
         display: whether a display of the host is shown.
         places: directories in the place of each workspace on the node.
@@ -46,8 +45,7 @@ class Site:
     nas: str = "/mnt/nas"
     local_dir: str = "/var/lib/gpustead/workspace"
     config_dir: str = "/etc/gpustead"
-    owner: str = ""
-    users: Sequence[Mapping[str, Any]] = ()
+    owner_uid: int | None = None
     propagation: str = "rslave"
     display: bool = False
     places: Sequence[str] = ()
@@ -114,7 +112,7 @@ def plan(workspaces: Iterable[Mapping[str, Any]], mounts: Sequence[Mapping[str, 
     """
     found: dict[str, dict[str, Any]] = {}
     of: dict[str, dict[str, Any]] = {}
-    shared = _on_share(site, "shared", "shared", not_owners=_others(site))
+    shared = _on_share(site, "shared", "shared", only_account=site.owner_uid)
     common = [_seen(found, shared, "/shared")]
     common += [_seen(found, _mount(entry, site), str(entry["path"])) for entry in mounts]
     for workspace in workspaces:
@@ -135,10 +133,6 @@ def plan(workspaces: Iterable[Mapping[str, Any]], mounts: Sequence[Mapping[str, 
             local.append(_seen(found, {**x11, "propagation": "private"}, "/tmp/.X11-unix"))
         of[owner] = {"binds": [*homes, *common], "local": local}
     return {"binds": list(found.values()), "of": of}
-
-
-def _others(site: Site) -> list[int]:
-    return [int(user["uid"]) for user in site.users if user.get("name") != site.owner and "uid" in user]
 
 
 def _on_share(site: Site, name: str, path: str, **more: Any) -> dict[str, Any]:

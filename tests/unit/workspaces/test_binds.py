@@ -145,6 +145,27 @@ def test_what_an_account_puts_in_its_place_is_refused_and_stops_no_other(share: 
     assert sorted(path.name for path in (run / "w").iterdir()) == others
 
 
+@pytest.mark.parametrize(
+    ("uid", "refused"),
+    [
+        pytest.param(ADA, False, id="that one"),
+        pytest.param(BOB, True, id="another account of the host"),
+        pytest.param(BOB + 1, False, id="no account's"),
+        pytest.param(0, False, id="root's"),
+        pytest.param(999, False, id="a service's"),
+        pytest.param(65534, False, id="nobody's"),
+    ],
+)
+def test_what_is_for_all_may_belong_to_one_account_alone(
+    share: Path, run: Path, monkeypatch: pytest.MonkeyPatch, uid: int, refused: bool
+) -> None:
+    known = dict.fromkeys((0, 999, ADA, BOB, 65534), ("name",))
+    monkeypatch.setattr(binds.pwd, "getpwuid", lambda uid: known[uid])
+    os.chown(share / "shared", uid, uid)
+    outcome = settle(run, [Bind("shared", str(share), "shared", only_account=ADA)])
+    assert bool(outcome.refused) is refused
+
+
 def test_what_was_mounted_stays_while_it_is_the_accounts_own(share: Path, run: Path) -> None:
     settle(run, homes(share))
     link_to_root(share)

@@ -50,7 +50,7 @@ WORKSPACES: list[dict[str, Any]] = [
 
 
 def plan(**settings: Any) -> dict[str, Any]:
-    return workspace_binds(WORKSPACES, owner="ada", users=[ADA, BOB], **settings)
+    return workspace_binds(WORKSPACES, owner_uid=1500, **settings)
 
 
 def test_every_place_is_one_that_the_library_takes_and_is_named_once() -> None:
@@ -60,7 +60,7 @@ def test_every_place_is_one_that_the_library_takes_and_is_named_once() -> None:
     assert len({one.name for one in places}) == len(places) == 8
     by_name = {one.name: one for one in places}
     assert by_name["home-ada"].owner == 1500
-    assert by_name["shared"].not_owners == (1501,)
+    assert by_name["shared"].only_account == 1500
     written = [one for one in places if one.source == "/data" and not one.read_only]
     assert [(one.cover, "/etc" in one.never) for one in written] == [(True, True)]
     assert {one["host"] for one in found["of"]["bob"]["binds"]} <= {f"{binds.DIRECTORY}/workspace/{n}" for n in by_name}
