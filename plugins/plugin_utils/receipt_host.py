@@ -160,8 +160,7 @@ def shared_inputs(ours: HostInputs) -> dict[str, Any]:
         ours: the inputs of any host.
     """
     groups = ours.given["groups"]
-    hosts = {
-        host for role in ROLES.values() for group in inputs.groups_of_others(role) for host in groups.get(group, [])
-    }
+    read = {group for role in ROLES.values() for group in inputs.groups_of_others(role, ROLES)}
+    hosts = {host for group in read for host in groups.get(group, [])}
     variables = {host: inputs.without_facts(ours.hostvars.raw_get(host)) for host in sorted(hosts)}
     return {"common": inputs.common_inputs(ROLES, groups, variables, core)}

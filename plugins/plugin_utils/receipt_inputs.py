@@ -27,6 +27,9 @@ T = TypeVar("T")
 
 COLLECTION = Path(__file__).resolve().parents[2]
 NAME = re.compile(r"[A-Za-z_]\w*")
+TEMPLATE = re.compile(r"{[{%]")
+# A key of a task, and its lines: those that follow are indented more.
+MESSAGE = re.compile(r"^( *)(?:fail_msg|msg): .*\n(?:\1 +.*\n)*", re.MULTILINE)
 GROUPS = re.compile(r"groups\[['\"](\w+)['\"]\]")
 OF_OTHERS = re.compile(r"hostvars\[[^\]]+\]\.(\w+)")
 USED_COLLECTION = re.compile(r"\b((?:ansible|community)\.(?!builtin)\w+)\.\w+")
@@ -114,7 +117,7 @@ class Role:
         return [values[name] for values in (self.defaults, self.variables) if name in values]
 
 
-# Variables are a role's own, and argument_specs.yml names all that it takes: a name there is no use of it.
+# argument_specs.yml names all that a role takes, which is no use of it. What lies in files/ is not rendered.
 OF_VARIABLES = ("defaults/main.yml", "vars/main.yml", "meta/argument_specs.yml", "meta/main.yml")
 
 
@@ -136,7 +139,8 @@ def read_role(folder: Path, loader: DataLoader | None = None) -> Role:
     role = Role(folder.name, tuple(receipt["groups"]), defaults=defaults, variables=variables, **leaves)
     written = {name: content.decode(errors="replace") for name, content in files.items()}
     everything = "\n".join(written.values())
-    text = "\n".join(words for name, words in written.items() if name not in OF_VARIABLES)
+    rendered = {name: words for name, words in written.items() if name not in OF_VARIABLES and name[:6] != "files/"}
+    text = "\n".join(without_messages(words) for words in rendered.values())
     reached = reach(NAME.findall(text), role, role.leaves)
     own = [value for name in reached - role.leaves for value in role.own(name)]
     text = "\n".join([text, *texts(own)])
@@ -208,7 +212,7 @@ def common_inputs(
         parts.update({f"collection {name}": digest(versions[name]) for name in role.collections})
         for group in role.reads_groups:
             parts[f"group {group}"] = digest(list(groups.get(group, [])))
-        for group in groups_of_others(role):
+        for group in groups_of_others(role, roles):
             members = list(groups.get(group, []))
             for name in role.reads_of_others:
                 known = {host: variables[host][name] for host in members if name in variables[host]}
@@ -217,9 +221,10 @@ def common_inputs(
     return result
 
 
-def groups_of_others(role: Role) -> tuple[str, ...]:
-    """The groups whose hosts a role may read variables of: those that it reads itself, else those that it runs on."""
-    return (role.reads_groups or role.groups) if role.reads_of_others else ()
+def groups_of_others(role: Role, roles: Mapping[str, Role]) -> list[str]:
+    """The groups whose hosts a role may read variables of: as a leaf may have named a host, all that roles know."""
+    known = {group for other in roles.values() for group in (*other.groups, *other.reads_groups)}
+    return sorted(known) if role.reads_of_others else []
 
 
 def _closure_of_all(known: Mapping[str, Any], variables: Mapping[str, Mapping[str, Any]]) -> Iterator[Any]:
@@ -244,7 +249,19 @@ def texts(values: Iterable[Any]) -> Iterator[str]:
 
 def identifiers(values: Iterable[Any]) -> set[str]:
     """The identifiers in the templates of values."""
-    return {name for text in texts(values) for name in NAME.findall(text)}
+    return {name for text in texts(values) for inner in templates(text) for name in NAME.findall(inner)}
+
+
+def templates(text: str) -> Iterator[str]:
+    """What of a text is rendered. A dictionary in it may end in the same braces: up to the last ones counts."""
+    for piece in TEMPLATE.split(text)[1:]:
+        end = max(piece.rfind("}}"), piece.rfind("%}"))
+        yield piece[:end] if end >= 0 else piece
+
+
+def without_messages(text: str) -> str:
+    """The tasks of a role without what they say to people: names of variables in it are no use of them."""
+    return MESSAGE.sub(lambda found: "\n".join([*templates(found[0]), ""]), text)
 
 
 def closure(names: Iterable[str], variables: Mapping[str, Any]) -> set[str]:

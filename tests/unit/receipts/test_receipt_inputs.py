@@ -341,9 +341,14 @@ def test_a_role_begins_and_ends_with_its_receipt(name: str) -> None:
 
 
 def jinja(name: str) -> str:
-    """Everything in the role's files that Ansible renders."""
-    files = [path for path in (ROOT / "roles" / name).rglob("*") if path.suffix in (".yml", ".j2")]
-    return "\n".join(path.read_text() for path in files if "files" not in path.parts)
+    """Everything in the role's files that Ansible renders, but for its leaves: they count as they are rendered."""
+    folder = ROOT / "roles" / name
+    files = [path for path in folder.rglob("*") if path.suffix in (".yml", ".j2") and "files" not in path.parts]
+    role = ROLES[name]
+    own = [role.own(variable) for variable in role.reached - role.leaves]
+    return "\n".join(
+        [*(path.read_text() for path in files if path.name != "main.yml" or "tasks" in path.parts), str(own)]
+    )
 
 
 @pytest.mark.parametrize("name", sorted(ROLES))
@@ -361,6 +366,42 @@ def test_groups_are_read_by_name(name: str) -> None:
     assert re.findall(r"(?:\bin|[{(])\s*groups\b(?!\[)|hostvars\[[^\]]+\]\.group_names", text) == []
     assert ROLES[name].reads_own_groups == ("group_names" in text)
     assert set(ROLES[name].groups) <= {"gpu_nodes", "nas_server", "registry", "registry_caches"}
+
+
+@pytest.mark.parametrize("name", sorted(ROLES))
+def test_leaves_are_the_roles_own_and_can_be_told_before_it_runs(name: str) -> None:
+    role, kept = ROLES[name], inputs.Kept()
+    for leaf in role.leaves:
+        assert role.own(leaf), leaf
+        assert leaf in role.reached, f"{leaf} is used by nothing"
+    for leaf in (*role.rendered, *role.by_host):
+        assert inputs.only_in_a_run(role, leaf, {}, kept) == []
+        text = "\n".join(inputs.texts(value for named in inputs.reach([leaf], role) for value in role.own(named)))
+        # What changes while the role runs would have to be the same before and after.
+        assert (
+            re.findall(
+                r"\b(?:lookup|query|q)\(|\bis (?:not )?(?:ansible\.builtin\.)?(?:file|exists|directory)\b|now\(", text
+            )
+            == []
+        )
+        # For each host anew would be too dear.
+        assert not inputs.identifiers([text]) & inputs.OF_ONE_HOST, leaf
+
+
+@pytest.mark.parametrize("name", sorted(ROLES))
+def test_files_are_not_rendered(name: str) -> None:
+    tasks = "\n".join(path.read_text() for path in (ROOT / "roles" / name / "tasks").glob("*.yml"))
+    sources = re.findall(r"ansible\.builtin\.template:\n\s+src: ([\w.-]+)$", tasks, re.MULTILINE)
+    assert all((ROOT / "roles" / name / "templates" / source).exists() for source in sources)
+
+
+def test_what_tasks_say_to_people_is_no_use_of_what_it_names() -> None:
+    text = (
+        "- assert:\n    that: toy_a\n    fail_msg: >-\n      toy_b '{{ {'a': {'b': toy_c}} | combine(toy_d) }}' toy_e\n"
+        "      toy_f\n    quiet: toy_g\n- debug: {msg: toy_h}\n  x:\n    msg: toy_i {{ toy_j }}\n    when: toy_k\n"
+    )
+    found = {name for name in inputs.NAME.findall(inputs.without_messages(text)) if name.startswith("toy_")}
+    assert found == {"toy_a", "toy_c", "toy_d", "toy_g", "toy_h", "toy_j", "toy_k"}
 
 
 def test_groups_that_the_site_makes_for_itself_are_known() -> None:

@@ -1,0 +1,53 @@
+# Copyright: gpustead developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Filter over module_utils/mesh/nodes: where the sshd of each node of the mesh is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from ansible_collections.gpustead.cluster.plugins.module_utils.mesh.nodes import endpoints
+
+DOCUMENTATION = r"""
+name: mesh_nodes
+short_description: Where the sshd of each node of the mesh is
+version_added: "0.1.0"
+author: gpustead developers
+description:
+  - Reads C(cluster_address), else C(ansible_host), and C(ssh_mesh_port) of each node.
+positional: variables, port
+options:
+  _input:
+    description: Names of the nodes.
+    type: list
+    elements: str
+    required: true
+  variables:
+    description: Variables of all hosts, as Ansible has them in C(hostvars).
+    type: dict
+    required: true
+  port:
+    description: Port of a node that has none of its own.
+    type: int
+    required: true
+"""
+
+EXAMPLES = r"""
+- name: Show where the others find the mesh of gpu01
+  ansible.builtin.debug:
+    msg: "{{ (groups['gpu_nodes'] | gpustead.cluster.mesh_nodes(hostvars, 2222)).gpu01 }}"
+"""
+
+RETURN = r"""
+_value:
+  description: C(address) and C(port), by the name of the node.
+  type: dict
+"""
+
+
+class FilterModule:
+    """The filters of this file, by name."""
+
+    def filters(self) -> dict[str, Callable[..., Any]]:
+        return {"mesh_nodes": endpoints}
