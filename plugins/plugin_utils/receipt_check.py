@@ -38,6 +38,7 @@ class HostCheck:
             "state_dir": self.state_dir,
             "host": self.host,
             "roles": {name: {**self.common[name], **ours.of_role(name)} for name in self.mine},
+            "current": {name: specs for name in self.mine for specs in [ours.current(name)] if specs},
         }
 
     def ask(self, action: ActionBase) -> dict[str, Any]:

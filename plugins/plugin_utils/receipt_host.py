@@ -73,6 +73,15 @@ class HostInputs:
             parts.update({f"variable {leaf}": inputs.digest(table[self.host])} if self.host in table else {})
         return parts
 
+    def current(self, name: str) -> list[list[Any]]:
+        """What must be there as the inventory has it now: [[kind, subject], ...]."""
+        role = ROLES[name]
+        if not role.current or self.host not in self._table(role, role.current_on):
+            return []
+        self._refuse_what_only_a_run_knows(role, "current", inputs.identifiers([role.current]))
+        rendered = self._render(role, dict(role.current), "current")
+        return [[kind, subject] for kind, subjects in rendered.items() for subject in subjects]
+
     def files(self, name: str) -> dict[str, str]:
         """Those of the files on the controller, as they are now: roles write some of them."""
         paths = self.paths(name)
@@ -107,13 +116,16 @@ class HostInputs:
         return table
 
     def _value(self, role: inputs.Role, leaf: str) -> Any:
-        forbidden = inputs.only_in_a_run(role, leaf, self.variables, self.kept)
+        self._refuse_what_only_a_run_knows(role, leaf, [leaf])
+        return self._render(role, {**role.defaults, **self.variables, **role.variables}[leaf], leaf)
+
+    def _refuse_what_only_a_run_knows(self, role: inputs.Role, what: str, names: Iterable[str]) -> None:
+        forbidden = inputs.only_in_a_run(role, names, self.variables, self.kept)
         if forbidden:
             raise AnsibleActionFail(
-                f"{leaf} of role {role.name} depends on {', '.join(forbidden)}: expected a value that can be told "
+                f"{what} of role {role.name} depends on {', '.join(forbidden)}: expected a value that can be told "
                 f"before the role runs on {self.host}. Let it, and what it names, look at the inventory alone."
             )
-        return self._render(role, {**role.defaults, **self.variables, **role.variables}[leaf], leaf)
 
     def _reach(self, role: inputs.Role, what: str, names: Iterable[str]) -> set[str]:
         return self.kept.once(("reach", role.name, what), lambda: inputs.reach(names, role))

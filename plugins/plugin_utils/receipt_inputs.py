@@ -84,6 +84,7 @@ class Role:
         rendered: leaves, the same for all hosts or not.
         by_host: leaves that are tables of hosts, {host: value}: each host is run with its own line.
         immaterial: leaves that decide nothing of what a run leaves, and count as nothing.
+        current: what must be as the inventory has it now, {kind: subjects}, on the hosts of the table `current_on`.
         reached: the names in its files, and those that its own variables name in turn, up to the leaves.
         parts: digests of its files, by "file <path>".
         reads_groups, reads_of_others: groups whose members it reads, and the variables it reads of other hosts, both
@@ -101,6 +102,8 @@ class Role:
     rendered: tuple[str, ...] = ()
     by_host: tuple[str, ...] = ()
     immaterial: tuple[str, ...] = ()
+    current: Mapping[str, Any] = field(default_factory=dict)
+    current_on: str = ""
     reached: frozenset[str] = frozenset()
     parts: Mapping[str, str] = field(default_factory=dict)
     reads_groups: tuple[str, ...] = ()
@@ -136,10 +139,12 @@ def read_role(folder: Path, loader: DataLoader | None = None) -> Role:
 
     receipt, defaults, variables = (load(path) for path in ("meta/receipt.yml", *OF_VARIABLES[:2]))
     leaves = {kind: tuple(receipt.get(kind, ())) for kind in ("rendered", "by_host", "immaterial")}
+    current = dict(receipt.pop("current", {}))
     role = Role(folder.name, tuple(receipt["groups"]), defaults=defaults, variables=variables, **leaves)
     written = {name: content.decode(errors="replace") for name, content in files.items()}
     everything = "\n".join(written.values())
     rendered = {name: words for name, words in written.items() if name not in OF_VARIABLES and name[:6] != "files/"}
+    rendered["meta/receipt.yml"] = "\n".join(texts([receipt]))
     text = "\n".join(without_messages(words) for words in rendered.values())
     reached = reach(NAME.findall(text), role, role.leaves)
     own = [value for name in reached - role.leaves for value in role.own(name)]
@@ -149,6 +154,8 @@ def read_role(folder: Path, loader: DataLoader | None = None) -> Role:
         after=tuple(receipt.get("after", [])),
         files=tuple(receipt.get("files", [])),
         variables={**variables, "role_path": str(folder)},
+        current_on=current.pop("on", ""),
+        current=current,
         reached=frozenset(reached),
         parts={f"its file {name}": digest(content) for name, content in files.items() if name != "meta/main.yml"},
         reads_groups=tuple(sorted(set(GROUPS.findall(text)))),
@@ -324,9 +331,9 @@ def search(
     return reached, seen
 
 
-def only_in_a_run(role: Role, leaf: str, given: Mapping[str, Any], kept: Kept) -> list[str]:
-    """What a leaf must not depend on and does, by name: facts, and results of tasks."""
-    named = reach([leaf], role)
+def only_in_a_run(role: Role, names: Iterable[str], given: Mapping[str, Any], kept: Kept) -> list[str]:
+    """What of all that names lead to is known while a role runs alone: facts, and results of tasks."""
+    named = reach(names, role)
     reached, _ = search(named, role, given, kept)
     theirs = {name for value in reached for name in kept.identifiers(given[value])}
     found = {name for name in named if name.startswith("__") and not role.own(name)}

@@ -9,6 +9,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError, of_system
@@ -142,6 +143,8 @@ def machine_id() -> str:
 def check(request: Mapping[str, Any]) -> dict[str, Any]:
     """Judge the receipts of the roles in `roles`, {role: {part: digest}}. Changes nothing.
 
+    `current`, {role: [[kind, subject], ...]}, must be as the subjects expect it now, whatever the receipts say.
+
     Returns {"roles": {role: {"reasons": [...], "drifted": [...]}}, "left": other roles that have receipts here,
     "refused": roles whose last run had to leave something undone: that are their reasons}.
     """
@@ -157,13 +160,18 @@ def check(request: Mapping[str, Any]) -> dict[str, Any]:
             # The one before vouches for nothing, and still tells the role what to heal.
             last = store.last(role)
             found.update({role: last} if last else {})
-    specs = {receipts.identify(spec): (spec[0], spec[1]) for receipt in found.values() for spec in receipt.specs}
+    current = {
+        role: specs for role, specs in request.get("current", {}).items() if role in found and role not in missing
+    }
+    left = [spec for receipt in found.values() for spec in receipt.specs]
+    specs = {receipts.identify(spec): (spec[0], spec[1]) for spec in [*left, *chain.from_iterable(current.values())]}
     seen = observe(list(specs.values()), Host(salt=salt))
     verdicts = {role: receipts.Verdict(reasons, []) for role, reasons in missing.items()}
     for role, receipt in found.items():
         inputs = receipts.salted(request["roles"][role], salt)
         verdict = receipts.judge(receipt, request["host"], machine, inputs, seen)
-        verdicts[role] = receipts.Verdict(missing.get(role) or verdict.reasons, verdict.drifted)
+        reasons = [*verdict.reasons, *receipts.not_current(current.get(role, []), seen)]
+        verdicts[role] = receipts.Verdict(missing.get(role) or reasons, verdict.drifted)
     return {
         "roles": {role: verdict._asdict() for role, verdict in verdicts.items()},
         "left": [role for role in store.roles() if role not in request["roles"]],

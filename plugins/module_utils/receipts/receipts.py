@@ -193,6 +193,15 @@ def _short(value: Any) -> str:
     return text[:12] if len(text) in (32, 64) and " " not in text else text if len(text) < most else f"{text[:most]}…"
 
 
+def not_current(specs: Sequence[Spec], seen: Seen) -> Iterator[list[str]]:
+    """What is not as its subject expects it, as reasons: what several hosts write, and no receipt knows."""
+    for spec in specs:
+        name = identify(spec)
+        differences = compare(spec[1]["expect"], seen.get(name, {"error": "it was not looked at"}))
+        if differences:
+            yield [f"{name} (of all hosts)", differences]
+
+
 def unmet(outputs: Sequence[Spec], seen: Seen) -> Iterator[str]:
     """What is not as the role should have left it: no receipt may be written over it."""
     for spec in outputs:

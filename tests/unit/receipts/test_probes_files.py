@@ -218,6 +218,12 @@ def test_contains(ask: Ask, tmp_path: Path) -> None:
     assert ask("contains", "/none", files=["/one"]) is None
 
 
+def test_known_hosts(ask: Ask, tmp_path: Path) -> None:
+    write(tmp_path / "f", "@cert-authority a,b,c ssh-ed25519 A\nd ssh-ed25519 B\n@cert-authority\n")
+    assert ask("known_hosts", "/f", hosts=["b", "c", "e"]) == {"others": ["", "a"]}
+    assert ask("known_hosts", "/none", hosts=[]) is None
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 def test_a_real_file_of_another_file_system_ends_the_tree(ask: Ask, tmp_path: Path) -> None:
     write(tmp_path / "t/a", "a")

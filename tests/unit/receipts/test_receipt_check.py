@@ -27,6 +27,9 @@ class Inputs:
     def of_role(self, _name: str) -> dict[str, str]:
         return {}
 
+    def current(self, _name: str) -> list[Any]:
+        return []
+
 
 @pytest.fixture
 def check() -> HostCheck:

@@ -375,7 +375,7 @@ def test_leaves_are_the_roles_own_and_can_be_told_before_it_runs(name: str) -> N
         assert role.own(leaf), leaf
         assert leaf in role.reached, f"{leaf} is used by nothing"
     for leaf in (*role.rendered, *role.by_host):
-        assert inputs.only_in_a_run(role, leaf, {}, kept) == []
+        assert inputs.only_in_a_run(role, [leaf], {}, kept) == []
         text = "\n".join(inputs.texts(value for named in inputs.reach([leaf], role) for value in role.own(named)))
         # What changes while the role runs would have to be the same before and after.
         assert (

@@ -291,6 +291,25 @@ class TestAgent:
         assert self.write(tmp_path, output) == {"changed": True, "problems": []}
         assert self.check(tmp_path) == {"reasons": [], "drifted": []}
 
+    def test_what_must_be_as_the_inventory_has_it_now(self, tmp_path: Path, output: Path) -> None:
+        (tmp_path / "known").write_text("@cert-authority gpu01,gpu02 ssh-ed25519 A\n")
+
+        def check(*hosts: str) -> list[list[str]]:
+            subject = {"name": str(tmp_path / "known"), "hosts": hosts, "expect": {"others": []}}
+            answer = self.ask(
+                tmp_path, "check", roles={"docker": INPUTS}, current={"docker": [["known_hosts", subject]]}
+            )
+            reasons: list[list[str]] = answer["roles"]["docker"]["reasons"]
+            return reasons
+
+        assert "has not run here" in check("gpu01")[0][1]
+        self.ask(tmp_path, "begin")
+        self.write(tmp_path, output)
+        assert check("gpu01", "gpu02", "gpu03") == []
+        assert check("gpu01") == [[f"known_hosts {tmp_path}/known (of all hosts)", 'others with ["gpu02"]']]
+        (tmp_path / "known").unlink()
+        assert check("gpu01")[0][1] == "it is gone"
+
     def test_a_second_run_without_changes_changes_nothing(self, tmp_path: Path, output: Path) -> None:
         for changed in (True, False):
             self.ask(tmp_path, "begin")

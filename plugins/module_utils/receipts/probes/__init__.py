@@ -45,6 +45,7 @@ PROBES: dict[str, Probe] = {
     "json_keys": files.json_keys,
     "lines": files.lines,
     "contains": files.contains,
+    "known_hosts": files.known_hosts,
     "package": system.packages,
     "unit": system.units,
     "sysctl": system.sysctl,
@@ -70,7 +71,9 @@ PROBES: dict[str, Probe] = {
     "gpus": gpu.gpus,
     "gpu_settings": gpu.settings,
 }
-_AT_A_PATH = {"file", "apt_source", "apt_key", "tree", "block", "json_keys", "lines", "contains", "certificate"}
+_AT_A_PATH = frozenset(
+    {"file", "apt_source", "apt_key", "tree", "block", "json_keys", "lines", "contains", "certificate", "known_hosts"}
+)
 _REMOTE = ("nfs", "fuse", "glusterfs", "ceph", "cifs", "smb", "9p", "lustre", "beegfs", "gpfs", "afs", "autofs")
 _SIZE = 32 << 20  # bytes of an answer
 _MEMORY = 256 << 20  # bytes that a look as somebody may take: they decide what it finds

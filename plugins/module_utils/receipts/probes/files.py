@@ -409,9 +409,20 @@ def _contains(subject: Subject, host: Host) -> Value:
     return {"trusted": trusted}
 
 
+def _known_hosts(subject: Subject, host: Host) -> Value:
+    """The hosts whose certificates ssh takes, but for those of `hosts`."""
+    read = _read(subject, host)
+    if read is None:
+        return None
+    lines = [line.split() for line in read[0].decode(errors="surrogateescape").splitlines()]
+    names = {name for words in lines if words[:1] == ["@cert-authority"] for name in ",".join(words[1:2]).split(",")}
+    return {"others": sorted(names.difference(subject.get("hosts", ())))}
+
+
 file = each(_file)
 tree = each(_tree)
 block = each(_block)
 json_keys = each(_json_keys)
 lines = each(_lines)
 contains = each(_contains)
+known_hosts = each(_known_hosts)
