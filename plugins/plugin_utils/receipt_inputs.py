@@ -27,6 +27,7 @@ T = TypeVar("T")
 
 COLLECTION = Path(__file__).resolve().parents[2]
 NAME = re.compile(r"[A-Za-z_]\w*")
+VARIABLE = re.compile(r"(?<![\w.])[A-Za-z_]\w*")  # behind a dot stands what something has
 TEMPLATE = re.compile(r"{[{%]")
 # A key of a task, and its lines: those that follow are indented more.
 MESSAGE = re.compile(r"^( *)(?:fail_msg|msg): .*\n(?:\1 +.*\n)*", re.MULTILINE)
@@ -256,7 +257,7 @@ def texts(values: Iterable[Any]) -> Iterator[str]:
 
 def identifiers(values: Iterable[Any]) -> set[str]:
     """The identifiers in the templates of values."""
-    return {name for text in texts(values) for inner in templates(text) for name in NAME.findall(inner)}
+    return {name for text in texts(values) for inner in templates(text) for name in VARIABLE.findall(inner)}
 
 
 def templates(text: str) -> Iterator[str]:
