@@ -133,7 +133,7 @@ class HostInputs:
     def _key(self, role: inputs.Role, what: str, named: Collection[str]) -> tuple[Any, ...]:
         """What rendering depends on: hosts with the same key get the same."""
         reached, seen = inputs.search(named, role, self.variables, self.kept)
-        of_one = seen & inputs.OF_ONE_HOST or any(name.startswith("ansible_") for name in seen - inputs.CONNECTION)
+        of_one = self.kept.once(("of one", frozenset(seen)), lambda: inputs.is_of_one_host(seen))
         return (
             *(role.name, what, self.host if of_one else ""),
             tuple(self.group_names) if "group_names" in seen else (),

@@ -15,7 +15,7 @@ import hashlib
 import importlib
 import json
 import re
-from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -35,7 +35,11 @@ GROUPS = re.compile(r"groups\[['\"](\w+)['\"]\]")
 OF_OTHERS = re.compile(r"hostvars\[[^\]]+\]\.(\w+)")
 USED_COLLECTION = re.compile(r"\b((?:ansible|community)\.(?!builtin)\w+)\.\w+")
 # What looks beyond the variable it stands in: the text of it does not tell what it gives.
-LOOKS_AROUND = frozenset({"lookup", "query", "q", "hostvars", "groups", "group_names"})
+LOOKS_AROUND = frozenset({"lookup", "lookups", "query", "q", "hostvars", "groups", "group_names"})
+# Lookups that give every host the same, by a name of our own.
+SAME = re.compile(
+    r"\b(?:lookup|query|q)\(\s*(?=['\"](?:ansible\.(?:builtin|legacy)\.)?(?:env|file|fileglob|unvault)['\"])"
+)
 # What differs from host to host, or may: a lookup finds variables by names that are made only then.
 OF_ONE_HOST = frozenset({"lookup", "query", "q", "inventory_hostname", "inventory_hostname_short", "vars"})
 # Above this a file named by a variable (an image's archive) is told by size and time: reading it costs too much.
@@ -155,7 +159,7 @@ def read_role(folder: Path, loader: DataLoader | None = None) -> Role:
         after=tuple(receipt.get("after", [])),
         files=tuple(receipt.get("files", [])),
         variables={**variables, "role_path": str(folder)},
-        current_on=current.pop("on", ""),
+        current_on=current.pop("hosts", ""),
         current=current,
         reached=frozenset(reached),
         parts={f"its file {name}": digest(content) for name, content in files.items() if name != "meta/main.yml"},
@@ -257,7 +261,12 @@ def texts(values: Iterable[Any]) -> Iterator[str]:
 
 def identifiers(values: Iterable[Any]) -> set[str]:
     """The identifiers in the templates of values."""
-    return {name for text in texts(values) for inner in templates(text) for name in VARIABLE.findall(inner)}
+    return {
+        name
+        for text in texts(values)
+        for inner in templates(text)
+        for name in VARIABLE.findall(SAME.sub("lookups(", inner))
+    }
 
 
 def templates(text: str) -> Iterator[str]:
@@ -330,6 +339,11 @@ def search(
             name for name in named if name in given and name not in leaves and is_of_site(name.lstrip("_"))
         } - reached
     return reached, seen
+
+
+def is_of_one_host(names: Set[str]) -> bool:
+    """Whether what names all these may be rendered otherwise for each host, by more than variables and groups."""
+    return bool(names & OF_ONE_HOST) or any(name.startswith("ansible_") for name in names - CONNECTION)
 
 
 def only_in_a_run(role: Role, names: Iterable[str], given: Mapping[str, Any], kept: Kept) -> list[str]:

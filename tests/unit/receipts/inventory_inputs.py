@@ -1,7 +1,8 @@
 """What the hosts of inventories run their roles with, as the survey computes it.
 
 A program of its own, as Ansible finds the filters of collections only in a process that it has to itself: a list of
-{groups, settings, files} in, [{host: {role: {part: digest}}}, ...] out, as JSON.
+{groups, settings, files} in, [{host: {role: {part: digest}}}, ...] out, as JSON. What must be as the inventory has it
+now stands there as part `current`.
 """
 
 from __future__ import annotations
@@ -59,6 +60,9 @@ def inputs(path: Path) -> dict[str, Any]:
         common = common or host.shared_inputs(ours)["common"]
         mine = [role for role in host.ROLES if set(host.ROLES[role].groups) & set(ours.group_names)]
         found[name] = {role: {**common[role], **ours.of_role(role)} for role in mine}
+        for role in mine:
+            current = ours.current(role)
+            found[name][role].update({"current": json.dumps(current, default=list)} if current else {})
     print(f"{(time.process_time() - started) / len(names) * 1000:.2f} ms of CPU for each host", file=sys.stderr)
     return found
 

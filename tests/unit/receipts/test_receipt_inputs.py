@@ -374,6 +374,8 @@ def test_leaves_are_the_roles_own_and_can_be_told_before_it_runs(name: str) -> N
     for leaf in role.leaves:
         assert role.own(leaf), leaf
         assert leaf in role.reached, f"{leaf} is used by nothing"
+    assert not role.current or role.current_on in role.by_host
+    assert inputs.only_in_a_run(role, inputs.identifiers([role.current]), {}, kept) == []
     for leaf in (*role.rendered, *role.by_host):
         assert inputs.only_in_a_run(role, [leaf], {}, kept) == []
         text = "\n".join(inputs.texts(value for named in inputs.reach([leaf], role) for value in role.own(named)))
@@ -449,6 +451,11 @@ def test_a_host_that_leaves_a_group_runs_the_firewall_with_something_else() -> N
         pytest.param({"role_files": "/a/{{ inventory_hostname }}"}, {}, False, id="the host's name"),
         pytest.param({"role_files": "/a/{{ ansible_user }}", "ansible_user": "a"}, {}, False, id="a connection's"),
         pytest.param({"role_files": "{{ lookup('vars', 'x') }}", "x": 1}, {}, False, id="a lookup"),
+        pytest.param({"role_files": "{{ lookup('file', '/etc/hostname') }}"}, {}, True, id="a file"),
+        pytest.param(
+            {"role_files": "{{ lookup('file', x) }}", "x": "/etc/hostname"}, {"x": "/etc/hosts"}, False, id="files"
+        ),
+        pytest.param({"role_files": "{{ hostvars['b'].ansible_user }}"}, {}, True, id="of another host"),
         pytest.param({"role_files": "{{ groups['g'] }}", "groups": {"g": ["a"]}}, {}, True, id="the same groups"),
         pytest.param({"role_files": "{{ group_names }}"}, {}, True, id="the groups of both"),
         pytest.param({"role_files": "{{ group_names }}"}, {"group_names": ["g"]}, False, id="other groups"),
@@ -466,8 +473,9 @@ def test_hosts_share_what_nothing_of_theirs_can_change(
         receipt_host.HostInputs, "_render", lambda self, *args: rendered.append(args) or render(self, *args)
     )
     kept = inputs.Kept()
-    parts(toy, variables, kept=kept)
-    parts(toy, {**variables, **other}, host="two", kept=kept)
+    hostvars = {"b": {"ansible_user": "a"}}
+    parts(toy, variables, kept=kept, hostvars=hostvars)
+    parts(toy, {**variables, **other}, host="two", kept=kept, hostvars=hostvars)
     assert len([1 for _, _, what in rendered if what == "__toy_files"]) == (1 if shared else 2)
 
 

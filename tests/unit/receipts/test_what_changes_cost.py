@@ -57,7 +57,7 @@ def stale(before: Inputs, after: Inputs) -> dict[str, dict[str, list[str]]]:
     for host in before.keys() & after.keys():
         for role in before[host].keys() & after[host].keys():
             was, now = before[host][role], after[host][role]
-            differ = [part for part in {**was, **now} if was.get(part) != now.get(part)]
+            differ = [part for part in {**was, **now} if part != "current" and was.get(part) != now.get(part)]
             if differ:
                 found.setdefault(host, {})[role] = sorted(differ)
     return found
@@ -219,6 +219,15 @@ def found() -> dict[str, dict[str, dict[str, list[str]]]]:
 @pytest.mark.parametrize("case", CASES)
 def test_a_change_costs_what_it_changes(found: dict[str, dict[str, dict[str, list[str]]]], case: str) -> None:
     assert {host: sorted(roles) for host, roles in found[case].items()} == CASES[case][2], found[case]
+
+
+def test_the_first_node_looks_whether_one_has_gone() -> None:
+    smaller = lab()
+    leave(smaller)
+    (found,) = inputs(smaller)
+    (kind, subject) = json.loads(found["gpu01"]["ssh_mesh"]["current"])[0]
+    assert (kind, subject["hosts"], subject["as"]) == ("known_hosts", ["gpu01", "gpu02"], "941:941")
+    assert "current" not in found["gpu02"]["ssh_mesh"]
 
 
 def test_reasons_name_the_part_that_has_changed(found: dict[str, dict[str, dict[str, list[str]]]]) -> None:
