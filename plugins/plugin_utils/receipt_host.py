@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
@@ -69,14 +70,15 @@ class HostInputs:
         for leaf in role.rendered:
             parts.update(self._leaf(role, leaf))
         for leaf in role.by_host:
-            table = self._table(role, leaf)
-            parts.update({f"variable {leaf}": inputs.digest(table[self.host])} if self.host in table else {})
+            table, trouble = self._table(role, leaf)
+            line = {f"variable {leaf}": inputs.digest(table[self.host])} if self.host in table else {}
+            parts.update(trouble or line)
         return parts
 
     def current(self, name: str) -> list[list[Any]]:
         """What must be there as the inventory has it now: [[kind, subject], ...]."""
         role = ROLES[name]
-        if not role.current or self.host not in self._table(role, role.current_on):
+        if not role.current or self.host not in self._table(role, role.current_on)[0]:
             return []
         self._refuse_what_only_a_run_knows(role, "current", inputs.identifiers([role.current]))
         rendered = self._render(role, dict(role.current), "current")
@@ -107,17 +109,30 @@ class HostInputs:
         return self.kept.once(("seen", *key), lambda: inputs.digest([value, self._render(role, value, variable)]))
 
     def _leaf(self, role: inputs.Role, leaf: str) -> dict[str, str]:
-        key = self._key(role, leaf, self._reach(role, leaf, [leaf]))
-        return self.kept.once(("parts", *key), lambda: inputs.leaf_parts(leaf, self._value(role, leaf)))
+        def make() -> dict[str, str]:
+            value, trouble = self._value(role, leaf)
+            return trouble or inputs.leaf_parts(leaf, value)
 
-    def _table(self, role: inputs.Role, leaf: str) -> Mapping[str, Any]:
-        key = self._key(role, leaf, self._reach(role, leaf, [leaf]))
-        table: Mapping[str, Any] = self.kept.once(key, lambda: self._value(role, leaf))
-        return table
+        return self.kept.once(("parts", *self._key(role, leaf, self._reach(role, leaf, [leaf]))), make)
 
-    def _value(self, role: inputs.Role, leaf: str) -> Any:
+    def _table(self, role: inputs.Role, leaf: str) -> tuple[Mapping[str, Any], dict[str, str]]:
+        """A leaf's lines by host; where it cannot be rendered none, and the part that says so."""
+
+        def make() -> tuple[Mapping[str, Any], dict[str, str]]:
+            value, trouble = self._value(role, leaf)
+            return ({}, trouble) if trouble else (dict(value), {})
+
+        return self.kept.once(self._key(role, leaf, self._reach(role, leaf, [leaf])), make)
+
+    def _value(self, role: inputs.Role, leaf: str) -> tuple[Any, dict[str, str]]:
+        """A leaf as rendered; where that fails a part that is never the same, so that the role runs and complains."""
         self._refuse_what_only_a_run_knows(role, leaf, [leaf])
-        return self._render(role, {**role.defaults, **self.variables, **role.variables}[leaf], leaf)
+        value = {**role.defaults, **self.variables, **role.variables}[leaf]
+        try:
+            return self._seen(role, value), {}
+        except AnsibleError as error:
+            words = " ".join(str(error).split())
+            return None, {f"variable {leaf}, which cannot be told ({words})": secrets.token_hex(12)}
 
     def _refuse_what_only_a_run_knows(self, role: inputs.Role, what: str, names: Iterable[str]) -> None:
         forbidden = inputs.only_in_a_run(role, names, self.variables, self.kept)
@@ -142,6 +157,20 @@ class HostInputs:
         )
 
     def _render(self, role: inputs.Role, value: Any, what: str = "its files") -> Any:
+        """What a role sees of a value.
+
+        Raises:
+            AnsibleActionFail: it cannot be told; with the name of what that is.
+        """
+        try:
+            return self._seen(role, value)
+        except AnsibleError as error:
+            raise AnsibleActionFail(
+                f"{what} of {self.host}: expected a value that can be told before role {role.name} runs "
+                f"({error}). Correct what it looks at, or let it look at the inventory alone."
+            ) from error
+
+    def _seen(self, role: inputs.Role, value: Any) -> Any:
         """What a role sees of a value. All that it can depend on stands here, as the check is not in the role."""
         folder = str(role.variables["role_path"])
         known = {
@@ -153,13 +182,7 @@ class HostInputs:
             "group_names": self.group_names,
             "ansible_search_path": [folder, f"{folder}/tasks", self.basedir],
         }
-        try:
-            return self._template(known, value)
-        except AnsibleError as error:
-            raise AnsibleActionFail(
-                f"{what} of {self.host}: expected a value that can be told before role {role.name} runs "
-                f"({error}). Correct what it looks at, or let it look at the inventory alone."
-            ) from error
+        return self._template(known, value)
 
     def _template(self, known: Mapping[str, Any], value: Any) -> Any:
         return self.templar.copy_with_new_env(available_variables=known).template(value)

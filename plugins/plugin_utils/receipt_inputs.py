@@ -143,14 +143,22 @@ def read_role(folder: Path, loader: DataLoader | None = None) -> Role:
         return loader.load_from_file(str(folder / path), trusted_as_template=True) or {} if path in files else {}
 
     receipt, defaults, variables = (load(path) for path in ("meta/receipt.yml", *OF_VARIABLES[:2]))
-    leaves = {kind: tuple(receipt.get(kind, ())) for kind in ("rendered", "by_host", "immaterial")}
+    rendered, by_host, immaterial = (tuple(receipt.get(kind, ())) for kind in ("rendered", "by_host", "immaterial"))
     current = dict(receipt.pop("current", {}))
-    role = Role(folder.name, tuple(receipt["groups"]), defaults=defaults, variables=variables, **leaves)
+    role = Role(
+        folder.name,
+        tuple(receipt["groups"]),
+        defaults=defaults,
+        variables=variables,
+        rendered=rendered,
+        by_host=by_host,
+        immaterial=immaterial,
+    )
     written = {name: content.decode(errors="replace") for name, content in files.items()}
     everything = "\n".join(written.values())
-    rendered = {name: words for name, words in written.items() if name not in OF_VARIABLES and name[:6] != "files/"}
-    rendered["meta/receipt.yml"] = "\n".join(texts([receipt]))
-    text = "\n".join(without_messages(words) for words in rendered.values())
+    seen = {name: words for name, words in written.items() if name not in OF_VARIABLES and name[:6] != "files/"}
+    seen["meta/receipt.yml"] = "\n".join(texts([receipt]))
+    text = "\n".join(without_messages(words) for words in seen.values())
     reached = reach(NAME.findall(text), role, role.leaves)
     own = [value for name in reached - role.leaves for value in role.own(name)]
     text = "\n".join([text, *texts(own)])

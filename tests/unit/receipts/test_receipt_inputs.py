@@ -291,7 +291,6 @@ def test_a_default_that_the_host_sets_is_rendered_as_the_host_has_it(tmp_path: P
         ("{{ ansible_play_hosts | length }}", {}, "ansible_play_hosts"),
         ("{{ site_x }}", {"site_x": "{{ ansible_facts.distribution | default('') }}"}, "ansible_facts"),
         ("{{ site_x }}", {"site_x": "{{ ansible_distribution | default('') }}"}, "ansible_distribution"),
-        ("{{ site_missing }}", {}, "site_missing"),
     ],
 )
 def test_a_leaf_depends_on_the_inventory_alone(tmp_path: Path, leaf: str, given: dict[str, Any], name: str) -> None:
@@ -306,6 +305,19 @@ def test_a_leaf_depends_on_the_inventory_alone(tmp_path: Path, leaf: str, given:
         AnsibleActionFail, match=f"(?s)__toy_leaf of .*(role toy|one).*{name}|__toy_leaf of role toy.*{name}"
     ):
         parts(toy, {**facts, **given})
+
+
+@pytest.mark.parametrize("kind", ["rendered", "by_host"])
+def test_a_leaf_that_cannot_be_rendered_leaves_it_to_the_role_to_say_why(tmp_path: Path, kind: str) -> None:
+    toy = role(
+        tmp_path,
+        tasks__main="x: '{{ __toy_leaf }}'",
+        vars__main="__toy_leaf: '{{ site_missing }}'",
+        meta__receipt=f"groups: [gpu_nodes]\n{kind}: [__toy_leaf]\n",
+    )
+    (part,), (again,) = parts(toy, {}).items(), parts(toy, {}).items()
+    assert part[0].startswith("variable __toy_leaf, which cannot be told (") and "site_missing" in part[0]
+    assert part[0] == again[0] and part[1] != again[1]
 
 
 def test_a_reason_names_a_part_and_nothing_of_its_value() -> None:
@@ -467,16 +479,19 @@ def test_hosts_share_what_nothing_of_theirs_can_change(
     toy = role(
         tmp_path, vars__main="__toy_files: '{{ role_files }}'", meta__receipt="groups: []\nrendered: [__toy_files]"
     )
-    rendered = []
-    render = receipt_host.HostInputs._render
-    monkeypatch.setattr(
-        receipt_host.HostInputs, "_render", lambda self, *args: rendered.append(args) or render(self, *args)
-    )
+    rendered: list[Any] = []
+    seen = receipt_host.HostInputs._seen
+
+    def note(self: receipt_host.HostInputs, of: inputs.Role, value: Any) -> Any:
+        rendered.append(value)
+        return seen(self, of, value)
+
+    monkeypatch.setattr(receipt_host.HostInputs, "_seen", note)
     kept = inputs.Kept()
     hostvars = {"b": {"ansible_user": "a"}}
     parts(toy, variables, kept=kept, hostvars=hostvars)
     parts(toy, {**variables, **other}, host="two", kept=kept, hostvars=hostvars)
-    assert len([1 for _, _, what in rendered if what == "__toy_files"]) == (1 if shared else 2)
+    assert rendered.count("{{ role_files }}") == (1 if shared else 2)
 
 
 @pytest.mark.parametrize("taken_over", [True, False])

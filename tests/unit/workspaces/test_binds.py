@@ -160,7 +160,7 @@ def test_what_is_for_all_may_belong_to_one_account_alone(
     share: Path, run: Path, monkeypatch: pytest.MonkeyPatch, uid: int, refused: bool
 ) -> None:
     known = dict.fromkeys((0, 999, ADA, BOB, 65534), ("name",))
-    monkeypatch.setattr(binds.pwd, "getpwuid", lambda uid: known[uid])
+    monkeypatch.setattr("pwd.getpwuid", lambda uid: known[uid])
     os.chown(share / "shared", uid, uid)
     outcome = settle(run, [Bind("shared", str(share), "shared", only_account=ADA)])
     assert bool(outcome.refused) is refused
