@@ -18,7 +18,7 @@ def endpoints(nodes: Iterable[str], variables: Mapping[str, Mapping[str, Any]], 
     """
     found = {}
     for node in nodes:
-        own = variables[node]
+        own = variables[node] if node in variables else {}
         address = own.get("cluster_address", own.get("ansible_host", node))
         found[node] = {"address": address, "port": own.get("ssh_mesh_port", port)}
     return found
