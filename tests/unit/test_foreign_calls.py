@@ -78,6 +78,7 @@ ALLOWED: dict[str, dict[str, str]] = {
         **all_of(CAPPED, "_peers", "_proof"),
         "_mounted": MOUNTPOINT,
     },
+    "module_utils/docker/node_offer.py": {"_read": SYSTEM, "observe": SYSTEM},
     "module_utils/docker/other_dockers.py": {
         "_places": "ids alone, of names in a directory of root's",
         "observe": SYSTEM,
