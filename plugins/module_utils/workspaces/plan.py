@@ -229,7 +229,7 @@ def _check_home(settings: Settings) -> None:
         )
     for entry in settings.repositories:
         if not re.fullmatch(r"\S+", str(entry.get("url", ""))):
-            what = f"workspace_repositories: {entry.get('path')} has the url {str(entry.get('url', ''))!r}"
+            what = f"the url of {entry.get('path')} in workspace_repositories (not shown)"
             raise GpusteadError(what, "that a repository has a url, without blanks", "Correct it.")
     if settings.torch_version:
         torch_wheel({"driver": None, "compute_capabilities": []}, settings.torch_version)
@@ -237,7 +237,7 @@ def _check_home(settings: Settings) -> None:
 
 def _check_secret(settings: Settings) -> None:
     """JupyterLab has one secret, and a strong one. It is never shown."""
-    token, password_hash = settings.jupyter_token, settings.jupyter_password_hash
+    token, password_hash = str(settings.jupyter_token or ""), str(settings.jupyter_password_hash or "")
     weak = token and not _TOKEN.fullmatch(token)
     if (token and password_hash) or weak or (password_hash and not _HASHED.match(password_hash)):
         raise GpusteadError(
@@ -254,8 +254,8 @@ def _secret(workspace: Workspace, settings: Settings) -> _Secret:
     """What the site decides is the secret of one account, not of all."""
     ours = workspace.owner == settings.owner
     if ours and settings.jupyter_password_hash:
-        return _Secret("password", settings.jupyter_password_hash)
-    return _Secret("token", settings.jupyter_token if ours else "")
+        return _Secret("password", str(settings.jupyter_password_hash))
+    return _Secret("token", str(settings.jupyter_token or "") if ours else "")
 
 
 def _nas_files(workspace: Workspace, settings: Settings) -> list[dict[str, Any]]:
