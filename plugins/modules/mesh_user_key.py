@@ -76,7 +76,7 @@ public:
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.gpustead.cluster.plugins.module_utils.as_account import Identity
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
-from ansible_collections.gpustead.cluster.plugins.module_utils.mesh.mesh_user_key import apply
+from ansible_collections.gpustead.cluster.plugins.module_utils.mesh.mesh_user_key import settle
 from ansible_collections.gpustead.cluster.plugins.module_utils.nas.nas_files import Entry
 
 IDS = {"uid": {"type": "int", "required": True}, "gid": {"type": "int", "required": True}}
@@ -97,7 +97,7 @@ def main() -> None:
     asked, layout = module.params, module.params["layout_owner"]
     entry = Entry(asked["path"], "file", asked["owner"], asked["group"], 0o600, through=layout["gid"])
     try:
-        changed, public = apply(
+        changed, public = settle(
             asked["root"],
             entry,
             Identity(**layout),

@@ -85,7 +85,7 @@ def generate(comment: str, run: Run) -> str:
         return path.read_text(encoding="ascii")
 
 
-def apply(root: str, entry: Entry, layout: Identity, comment: str, run: Run, *, check: bool) -> tuple[bool, str]:
+def settle(root: str, entry: Entry, layout: Identity, comment: str, run: Run, *, check: bool) -> tuple[bool, str]:
     """Make the key where none is, and keep it to its owner; returns whether that is a change, and the public key.
 
     Args:

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from ansible_collections.gpustead.cluster.plugins.module_utils.as_account import Identity
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
-from ansible_collections.gpustead.cluster.plugins.module_utils.mesh.mesh_user_key import apply, generate, public_of
+from ansible_collections.gpustead.cluster.plugins.module_utils.mesh.mesh_user_key import generate, public_of, settle
 from ansible_collections.gpustead.cluster.plugins.module_utils.nas.nas_files import Entry
 
 ADA, SERVICE = 61500, 61941
@@ -77,15 +77,15 @@ def test_what_is_no_key_is_refused(text: str) -> None:
 
 @needs_root
 def test_the_key_is_made_once_for_its_owner_alone(share: Path) -> None:
-    assert apply(str(share), ENTRY, LAYOUT, "ada@mesh", run, check=True) == (True, "")
-    changed, public = apply(str(share), ENTRY, LAYOUT, "ada@mesh", run, check=False)
+    assert settle(str(share), ENTRY, LAYOUT, "ada@mesh", run, check=True) == (True, "")
+    changed, public = settle(str(share), ENTRY, LAYOUT, "ada@mesh", run, check=False)
     assert changed and public.startswith("ssh-ed25519 ")
-    assert apply(str(share), ENTRY, LAYOUT, "ada@mesh", run, check=False) == (False, public)
+    assert settle(str(share), ENTRY, LAYOUT, "ada@mesh", run, check=False) == (False, public)
     status = (share / "mesh/id").stat()
     assert (status.st_uid, status.st_gid, status.st_mode & 0o7777, status.st_nlink) == (ADA, ADA, 0o600, 1)
     assert os.listdir(share / "mesh") == ["id"]
     (share / "mesh/id").chmod(0o644)
-    assert apply(str(share), ENTRY, LAYOUT, "ada@mesh", run, check=False) == (True, public)
+    assert settle(str(share), ENTRY, LAYOUT, "ada@mesh", run, check=False) == (True, public)
     assert (share / "mesh/id").stat().st_mode & 0o777 == 0o600
 
 
@@ -109,7 +109,7 @@ def test_a_trap_is_refused_at_once(share: Path, case: str) -> None:
     os.lchown(share / "mesh/id", ADA, ADA)
     began = time.monotonic()
     with pytest.raises(GpusteadError, match=reason):
-        apply(str(share), ENTRY, LAYOUT, "ada@mesh", run, check=False)
+        settle(str(share), ENTRY, LAYOUT, "ada@mesh", run, check=False)
     assert time.monotonic() - began < 10
 
 
@@ -118,4 +118,4 @@ def test_a_key_of_another_is_refused(share: Path) -> None:
     (share / "mesh/id").write_text(key("ed25519"))
     (share / "mesh/id").chmod(0o644)
     with pytest.raises(GpusteadError, match="belongs to uid 0"):
-        apply(str(share), ENTRY, LAYOUT, "ada@mesh", run, check=False)
+        settle(str(share), ENTRY, LAYOUT, "ada@mesh", run, check=False)
