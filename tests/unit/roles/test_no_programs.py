@@ -28,7 +28,6 @@ NOT_YET = {
     "roles/nas/vars/main.yml",
     "roles/nvidia/vars/main.yml",
     "roles/registry/vars/main.yml",
-    "roles/workspace/vars/main.yml",
 }
 
 
