@@ -33,7 +33,6 @@ PLAYBOOK = """
   gather_facts: false
   vars:
     ansible_python_interpreter: "{{ ansible_playbook_python }}"
-    __ssh_mesh_files_digest: x
     test_workspace: "{{ test_roles }}/workspace/templates"
   tasks:
     - ansible.builtin.include_role: {name: "gpustead.cluster.{{ item }}", tasks_from: preflight.yml, public: true}
@@ -45,6 +44,7 @@ PLAYBOOK = """
       loop_control: {loop_var: __workspace_instance}
     - ansible.builtin.copy: {content: "{{ values | to_json }}", dest: "{{ test_out }}/node.json", mode: "0600"}
       vars:
+        __ssh_mesh_files_digest: x
         values:
           workspace:
             places: "{{ __workspace_plan.places }}"
