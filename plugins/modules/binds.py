@@ -120,7 +120,7 @@ replaced:
   type: list
   elements: str
 released:
-  description: What was let go.
+  description: Where the places were mounted that were let go.
   returned: state is released
   type: list
   elements: str

@@ -430,7 +430,7 @@ def _locked(directory: str, check: bool = False) -> Iterator[None]:
 
 
 def release(directory: str = DIRECTORY, paths: Sequence[str] = (), check: bool = False) -> list[str]:
-    """Let go of all places, or of those on the file systems that are mounted on `paths`; returns their names.
+    """Let go of all places, or of those on the file systems that are mounted on `paths`; returns where they were.
 
     A mount that is kept keeps a share alive after it was unmounted. What was declared stays declared.
     """
@@ -443,7 +443,7 @@ def release(directory: str = DIRECTORY, paths: Sequence[str] = (), check: bool =
     with _locked(directory, check):
         for target in sorted(targets):
             if not paths or seen[target].device in devices:
-                gone.append(os.path.relpath(target, directory))
+                gone.append(target)
                 if not check:
                     mounts.detach(target)
     return gone
