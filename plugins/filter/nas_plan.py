@@ -45,7 +45,7 @@ options:
     type: str
     default: ""
   released:
-    description: Places that are mounted for containers, C(released) of M(gpustead.cluster.binds).
+    description: Where places are mounted for containers, C(released) of M(gpustead.cluster.binds).
     type: list
     elements: str
     default: []

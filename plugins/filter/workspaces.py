@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict
 from typing import Any
 
 from ansible.errors import AnsibleFilterError
@@ -66,6 +65,8 @@ _value:
   description:
     - The workspaces, each with C(owner), C(accounts) (C(name), C(uid), C(gid), C(ssh_keys); the owner first),
       C(project), C(directory), C(profile), C(ports), C(gpus), C(cpus) and C(memory).
+    - What is root's of each on the node is in C(directories), C(files) and C(host_key); C(compose_files) are the names
+      of the compose files of its profile.
   type: list
   elements: dict
 """
@@ -73,7 +74,7 @@ _value:
 
 def workspaces(declared: Any, **settings: Any) -> list[dict[str, Any]]:
     try:
-        return [asdict(workspace) for workspace in plan(declared, Defaults(**settings))]
+        return [workspace.described() for workspace in plan(declared, Defaults(**settings))]
     except GpusteadError as error:
         raise AnsibleFilterError(f"workspace_instances: {error}") from error
 

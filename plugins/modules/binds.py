@@ -120,7 +120,7 @@ replaced:
   type: list
   elements: str
 released:
-  description: What was let go.
+  description: Where the places were mounted that were let go.
   returned: state is released
   type: list
   elements: str
@@ -166,7 +166,7 @@ def main() -> None:
             module.exit_json(changed=bool(gone), released=gone, diff={"before": "\n".join(gone), "after": ""})
         places = [binds.parse(raw) for raw in module.params["binds"]]
         declared = binds.write(name, places, check)
-        done = binds.settle(name, places, check)
+        done = binds.apply(name, places, check)
     except (GpusteadError, OSError) as error:
         module.fail_json(msg=shown(error))
     refused = [{key: shown(value) for key, value in one.items()} for one in done.refused]

@@ -52,13 +52,13 @@ ALLOWED: dict[str, dict[str, str]] = {
     },
     "module_utils/workspaces/binds.py": {
         **all_of(DESCRIPTOR, "_step", "open_place"),
-        **all_of(
-            OURS, "_Set.drop_undeclared", "_detach", "_locked", "_settle", "_still_its_own", "read", "settle", "write"
-        ),
+        **all_of(OURS, "_Set.drop_undeclared", "_locked", "_mount_place", "_still_its_own"),
+        **all_of(OURS, "apply", "read", "write"),
         "_identities": "ids of directories that no container may see; nothing is opened",
         "_sees": "what a process holds, as a place: nothing of it is read",
-        **all_of(SYSTEM, "_inside", "_mount_of", "_uids", "mounts"),
+        **all_of(SYSTEM, "_inside", "_mount_of", "_uids"),
     },
+    "module_utils/workspaces/mounts.py": {"detach": OURS, "mounted": SYSTEM},
     "module_utils/verify/expiry.py": {"endings": SYSTEM},
     "module_utils/gpus/gpu_info.py": {"_read": SYSTEM},
     "module_utils/images/image_builder.py": {"_write_bake": PRIVATE},
@@ -77,6 +77,7 @@ ALLOWED: dict[str, dict[str, str]] = {
     "module_utils/nas/node_records.py": {"_names": WORK},
     "module_utils/verify/containers.py": all_of(CAPPED, "_peers", "_proof"),
     "module_utils/verify/share.py": {"examine_mount": MOUNTPOINT},
+    "module_utils/docker/node_offer.py": {"_read": SYSTEM, "observe": SYSTEM},
     "module_utils/docker/other_dockers.py": {
         "_places": "ids alone, of names in a directory of root's",
         "observe": SYSTEM,

@@ -29,10 +29,11 @@ ROLES = sorted(path.name for path in (ROOT / "roles").iterdir() if path.is_dir()
 PLAYBOOKS = [path for path in sorted((ROOT / "playbooks").rglob("*.yml")) if "group_vars" not in path.parts]
 SCOPES = scopes(ROLES, PLAYBOOKS)
 
-# Our modules that are given foreign paths, or what lay at such: each goes through the library as_account.
+# Our modules that are given foreign paths, or what lay at such: each goes through as_account, or opens none.
 OURS = {
     "authorized_keys": "each file as its account",
     "binds": "opened without a link, and what was opened is mounted",
+    "gpu_proof": "no path: it is given UUIDs out of the plan, and asks Docker",
     "local_place": "in a directory that only root enters; what lies in an account's, and in its home, as the account",
     "mesh_user_key": "as its owner",
     "nas_files": "as the owner of each entry",
@@ -134,12 +135,14 @@ def made_of(scope: Scope, text: str) -> list[str]:
 # gives with its owner.
 NAMED = "type, mode and owner of names that lie in directories that only root enters; copies that are root's"
 OF_OWNERS = "each has `as`: tests/unit/accounts/test_accounts_plan.py"
+AS_OWNER = "files on the share; the plan names as whom each is looked at, and its test holds that"
 SEEN_BY_ROOT = {
     ("accounts", "{{ __accounts_plan.receipt.lines }}"): OF_OWNERS,
     ("accounts", "{{ __accounts_plan.receipt.file if __accounts_vouches_for_share else [] }}"): OF_OWNERS,
     ("nas", "{{ __nas_plan.receipt.file }}"): EXPORT,
     ("workspace", "{{ __workspace_plan.receipt.file }}"): NAMED,
     ("workspace", "{{ __workspace_plan.receipt.tree }}"): NAMED,
+    ("workspace", "{{ __workspace_plan.receipt.shared }}"): AS_OWNER,
 }
 
 

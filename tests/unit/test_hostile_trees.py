@@ -113,7 +113,7 @@ def take_in(top: Path) -> object:
 
 def keep_a_place(top: Path) -> object:
     account = local_place.Account(top.name, ADA, ADA)
-    return local_place.settle(str(top.parent), account, ["cache", "vscode-server"], None, False)
+    return local_place.apply(str(top.parent), account, ["cache", "vscode-server"], None, False)
 
 
 def open_for_a_container(top: Path) -> None:

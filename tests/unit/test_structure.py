@@ -15,8 +15,9 @@ PACKAGE = "ansible_collections.gpustead.cluster.plugins.module_utils"
 ROOMS = {path.name for path in LIBRARY.iterdir() if (path / "__init__.py").exists()}
 # Of what lies beside the library.
 OTHER_TESTS = {"bench", "roles"}
-# Whoever has a service reads the table of services in `site`, whose checks before a run ask the rooms in turn.
-TWO_WAYS = {("workspaces", "site")}
+# Whoever has a service reads the table of services in `site`, and whoever loads images reads there how proxies and
+# credentials are written; its checks before a run ask the rooms in turn.
+TWO_WAYS = {("workspaces", "site"), ("docker", "site"), ("images", "site")}
 
 
 def module_name(path: Path) -> str:

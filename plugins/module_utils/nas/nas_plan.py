@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from ansible_collections.gpustead.cluster.plugins.module_utils.nas import layout
-from ansible_collections.gpustead.cluster.plugins.module_utils.workspaces.binds import DIRECTORY as BINDS
 
 NFS, GLUSTER = "nfs4", "glusterfs"
 SERVER_PACKAGES = {GLUSTER: ("glusterfs-server", "glusterfs-client"), NFS: ("nfs-kernel-server",)}
@@ -142,7 +141,8 @@ def plan(
         mounted: what is mounted, as findmnt says in JSON: `target`, `source`, `fstype`, `options`; the topmost last.
         volume: lines of `gluster volume info`; None where there is no such volume.
         bound: the sources of the mounts of running containers, as `docker ps` says.
-        released: places for containers below the mounts that are taken back (`released` of module binds).
+        released: where places below the mounts that are taken back are mounted for containers (`released` of module
+            binds).
     """
     mounts = [_mount(one, declared) for one in declared.mounts]
     packages = [*CLIENT_PACKAGES, *declared.packages]
@@ -281,9 +281,8 @@ def _former(
 
 def _bound(main: str, bound: str, released: Sequence[str]) -> list[str]:
     """Of what containers bind, what lies on the share, or is one of the places that show a part of it."""
-    places = {f"{BINDS}/{place}" for place in released}
     found = re.findall(r"[^,\s]+", bound)
-    return sorted({path for path in found if path == main or path.startswith(f"{main}/") or path in places})
+    return sorted({path for path in found if path == main or path.startswith(f"{main}/") or path in released})
 
 
 def _receipt(declared: Declared, mounts: Sequence[Mount], packages: Sequence[str]) -> dict[str, list[Any]]:

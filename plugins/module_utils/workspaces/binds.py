@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import ctypes
 import errno
 import fcntl
 import json
@@ -27,26 +26,15 @@ from typing import Any
 
 from ansible_collections.gpustead.cluster.plugins.module_utils import as_account
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError, Refusal
+from ansible_collections.gpustead.cluster.plugins.module_utils.workspaces import mounts
 
 DIRECTORY = "/run/gpustead/binds"
 DECLARED = "/etc/gpustead/binds.d"
 VERSION = 1
-PROPAGATIONS = ("private", "slave", "shared")
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,100}\Z")
 _PEOPLE = range(1000, 65534)  # below are the system's own, above is nobody
 _ROOT = as_account.Identity(0, 0)
-
-# The same numbers on all machines: linux/mount.h, linux/fcntl.h, asm-generic/unistd.h
-_OPEN_TREE, _MOVE_MOUNT, _MOUNT_SETATTR = 428, 429, 442
-_OPEN_TREE_CLONE, _AT_RECURSIVE, _AT_EMPTY_PATH = 1, 0x8000, 0x1000
-_FROM_DESCRIPTOR, _ONTO_DESCRIPTOR = 0x4, 0x40
-_RDONLY, _NOSUID, _NODEV = 1, 2, 4
-_MS_NOSUID, _MS_NODEV, _MS_NOEXEC = 2, 4, 8
-_PROPAGATION = {"shared": 1 << 20, "private": 1 << 18, "slave": 1 << 19}
-_MNT_DETACH, _UMOUNT_NOFOLLOW = 2, 8
-_AT_FDCWD = -100
 _STEP = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
-_LIBC = ctypes.CDLL(None, use_errno=True)
 
 
 @dataclass(frozen=True)
@@ -101,19 +89,6 @@ class Outcome:
     mounted: list[str] = field(default_factory=list)
 
 
-@dataclass(frozen=True)
-class Mounted:
-    """A line of the kernel's list: the device, the directory of it that is seen, and how."""
-
-    path: str
-    device: str
-    subtree: str
-    options: tuple[str, ...]
-    tags: tuple[str, ...]
-    fstype: str
-    source: str
-
-
 def parse(raw: Mapping[str, Any]) -> Bind:
     """A bind from a module's argument or root's file; raises GpusteadError for one that cannot be meant."""
     name, root, path = (str(raw.get(key) or "") for key in ("name", "root", "path"))
@@ -123,9 +98,11 @@ def parse(raw: Mapping[str, Any]) -> Bind:
         raise GpusteadError(f"root {root!r} of bind {name}", "an absolute path without '..'", "Correct it.")
     as_account.steps(path)
     propagation = str(raw.get("propagation") or "slave")
-    propagation = propagation[1:] if propagation[1:] in PROPAGATIONS else propagation
-    if propagation not in PROPAGATIONS:
-        raise GpusteadError(f"propagation {propagation!r} of bind {name}", f"one of {PROPAGATIONS}", "Correct it.")
+    propagation = propagation[1:] if propagation[1:] in mounts.PROPAGATIONS else propagation
+    if propagation not in mounts.PROPAGATIONS:
+        raise GpusteadError(
+            f"propagation {propagation!r} of bind {name}", f"one of {mounts.PROPAGATIONS}", "Correct it."
+        )
     return Bind(
         name=name,
         root=root,
@@ -144,35 +121,7 @@ def _uid(raw: Mapping[str, Any], key: str) -> int | None:
     return None if raw.get(key) is None else int(raw[key])
 
 
-# The kernel's view
-
-
-def mounts(text: str | None = None) -> dict[str, Mounted]:
-    """What is mounted, by path; of several on top of each other the one that is seen."""
-    if text is None:
-        with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape", newline="\n") as file:
-            text = file.read()
-    stacks: dict[str, dict[str, tuple[str, Mounted]]] = {}
-    # Accounts mount, too (FUSE), and choose the path; the kernel escapes blanks, tabs and \n in it, nothing else.
-    for line in filter(None, text.split("\n")):
-        before, _, after = line.partition(" - ")
-        number, above, device, subtree, path, options, *tags = before.split(" ")
-        fstype, source, *_ = [*after.split(" "), "", ""]
-        path = _unescape(path)
-        seen = Mounted(path, device, _unescape(subtree), tuple(options.split(",")), tuple(tags), fstype, source)
-        stacks.setdefault(path, {})[number] = (above, seen)
-    found = {}
-    for path, stack in stacks.items():
-        covered = {above for above, _ in stack.values()}
-        found[path] = next(seen for number, (_, seen) in reversed(list(stack.items())) if number not in covered)
-    return found
-
-
-def _unescape(text: str) -> str:
-    return re.sub(r"\\([0-7]{3})", lambda found: chr(int(found.group(1), 8)), text)
-
-
-def _as_declared(bind: Bind, seen: Mapping[str, Mounted], target: str, place: int) -> bool:
+def _as_declared(bind: Bind, seen: Mapping[str, mounts.Mounted], target: str, place: int) -> bool:
     """Whether the mount, and all below it, has the flags."""
     wanted = {"nosuid", "nodev", *(["ro"] if bind.read_only else [])}
     below = [one for path, one in seen.items() if path == target or path.startswith(f"{target}/")]
@@ -181,68 +130,8 @@ def _as_declared(bind: Bind, seen: Mapping[str, Mounted], target: str, place: in
     follows = bind.propagation != "private" or "master:" not in tags
     flags = os.fstatvfs(place).f_flag
     written = bind.read_only or flags & os.ST_RDONLY or "ro" not in seen[target].options
-    covered = not bind.cover or _is_harmless(flags)
+    covered = not bind.cover or mounts.is_harmless(flags)
     return bool(passes and follows and written and covered and all(wanted <= set(one.options) for one in below))
-
-
-def _is_harmless(flags: int) -> bool:
-    return bool(flags & os.ST_NOSUID and flags & os.ST_NODEV)
-
-
-def _system(number: int, what: str, *arguments: Any) -> int:
-    result = int(_LIBC.syscall(number, *arguments))
-    if result < 0:
-        code = ctypes.get_errno()
-        raise OSError(code, f"{what}: {os.strerror(code)}")
-    return result
-
-
-class _Attributes(ctypes.Structure):
-    _fields_ = (
-        ("attr_set", ctypes.c_uint64),
-        ("attr_clr", ctypes.c_uint64),
-        ("propagation", ctypes.c_uint64),
-        ("userns_fd", ctypes.c_uint64),
-    )
-
-
-def _set(tree: int, flags: int, propagation: str) -> None:
-    given = _Attributes(flags, 0, _PROPAGATION[propagation] if propagation else 0, 0)
-    how = _AT_EMPTY_PATH | _AT_RECURSIVE
-    _system(_MOUNT_SETATTR, "mount_setattr", tree, b"", how, ctypes.byref(given), ctypes.sizeof(given))
-
-
-def _clone(place: int) -> int:
-    """The mounts of a place, seen nowhere yet."""
-    how = _OPEN_TREE_CLONE | _AT_EMPTY_PATH | _AT_RECURSIVE | os.O_CLOEXEC
-    return _system(_OPEN_TREE, "open_tree", place, b"", how)
-
-
-def _attach(place: int, target: str, read_only: bool, propagation: str) -> None:
-    """Mount what is open: with its flags before anybody sees it."""
-    tree = _clone(place)
-    try:
-        # From the place, never to it, whatever is done or unmounted here.
-        flags = _NOSUID | _NODEV | (_RDONLY if read_only else 0)
-        _set(tree, flags, "private" if propagation == "private" else "slave")
-        _system(_MOVE_MOUNT, "move_mount", tree, b"", _AT_FDCWD, os.fsencode(target), _FROM_DESCRIPTOR)
-        if propagation == "shared":
-            _set(tree, 0, "shared")
-    finally:
-        os.close(tree)
-
-
-def _cover(place: int) -> None:
-    """Mount a place on itself without setuid programs and devices, where it has them."""
-    if _is_harmless(os.fstatvfs(place).f_flag):
-        return
-    tree = _clone(place)
-    try:
-        _set(tree, _NOSUID | _NODEV, "slave")
-        how = _FROM_DESCRIPTOR | _ONTO_DESCRIPTOR
-        _system(_MOVE_MOUNT, "move_mount", tree, b"", place, b"", how)
-    finally:
-        os.close(tree)
 
 
 def _refuse_who_is_inside(place: str) -> None:
@@ -287,7 +176,7 @@ def _sees(task: str, place: bytes, ours: set[int]) -> str:
             if path == place or path.startswith(place + b"/"):
                 held = os.open(link, os.O_PATH | os.O_CLOEXEC)
                 try:
-                    if _mount_of(held) in ours and not _is_harmless(os.fstatvfs(held).f_flag):
+                    if _mount_of(held) in ours and not mounts.is_harmless(os.fstatvfs(held).f_flag):
                         return os.fsdecode(path)
                 finally:
                     os.close(held)
@@ -297,17 +186,6 @@ def _sees(task: str, place: bytes, ours: set[int]) -> str:
 def _mount_of(file: int) -> int:
     with open(f"/proc/self/fdinfo/{file}", "rb") as info:
         return next((int(line.split()[1]) for line in info if line.startswith(b"mnt_id:")), -1)
-
-
-def _detach(target: str) -> None:
-    """Let go of a place at once, also of one that does not answer. Containers keep what they have."""
-    while target in mounts():
-        if _LIBC.umount2(os.fsencode(target), _MNT_DETACH | _UMOUNT_NOFOLLOW) != 0:
-            code = ctypes.get_errno()
-            raise OSError(code, os.strerror(code), target)
-    with contextlib.suppress(FileNotFoundError):
-        status = os.lstat(target)
-        os.rmdir(target) if stat.S_ISDIR(status.st_mode) else os.unlink(target)
 
 
 # A place
@@ -327,7 +205,7 @@ def open_place(bind: Bind) -> int:
         raise _missing(bind.root) from None
     seen = bind.root.rstrip("/")
     try:
-        on = mounts().get(os.path.realpath(bind.root))
+        on = mounts.mounted().get(os.path.realpath(bind.root))
         if bind.mounted and (on is None or on.fstype == "autofs"):
             raise GpusteadError(f"nothing is mounted on {bind.root}", "the share", "Run role nas first, or mount it.")
         *way, last = as_account.steps(bind.path)
@@ -394,12 +272,12 @@ def _is_account(uid: int) -> bool:
         return False
 
 
-def _settle(bind: Bind, target: str, check: bool) -> str:
+def _mount_place(bind: Bind, target: str, check: bool) -> str:
     """Work of a child: look at one place and have it mounted; says whether it was the same, new or replaced."""
     place = open_place(bind)
     try:
         status = os.fstat(place)
-        seen = mounts()
+        seen = mounts.mounted()
         same = False
         if target in seen:
             with contextlib.suppress(OSError):
@@ -410,22 +288,22 @@ def _settle(bind: Bind, target: str, check: bool) -> str:
         if check:
             return "replaced" if target in seen else "new"
         if bind.cover:
-            _cover(place)
+            mounts.cover(place)
             os.close(place)
             place = open_place(bind)
-            if not _is_harmless(os.fstatvfs(place).f_flag):
+            if not mounts.is_harmless(os.fstatvfs(place).f_flag):
                 raise GpusteadError(f"{bind.source} was exchanged meanwhile", "it to stay", "See who does that.")
         if not bind.mounted and not bind.read_only:
             _refuse_who_is_inside(bind.source)
-        _detach(target)
+        mounts.detach(target)
         try:
             if stat.S_ISDIR(status.st_mode):
                 os.mkdir(target, 0o700)
             else:
                 os.close(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
-            _attach(place, target, bind.read_only, bind.propagation)
+            mounts.attach(place, target, bind.read_only, bind.propagation)
         except OSError:
-            _detach(target)
+            mounts.detach(target)
             raise
         return "replaced" if target in seen else "new"
     finally:
@@ -447,7 +325,7 @@ def _still_its_own(bind: Bind, target: str) -> bool:
 
 @dataclass
 class _Set:
-    """A set while it is settled; `silent`: roots that did not answer."""
+    """A set while it is mounted; `silent`: roots that did not answer."""
 
     folder: str
     check: bool
@@ -459,7 +337,7 @@ class _Set:
         return os.path.join(self.folder, name)
 
     def drop_undeclared(self, declared: set[str]) -> None:
-        seen = mounts()
+        seen = mounts.mounted()
         there = set(os.listdir(self.folder)) if os.path.isdir(self.folder) else set()
         for name in sorted(there):
             target = self.target(name)
@@ -467,14 +345,14 @@ class _Set:
                 before = "a place that is not declared" if target in seen else "an empty directory"
                 self.outcome.changes.append((name, before, ""))
             if not self.check and (name not in declared or target not in seen):
-                _detach(target)
+                mounts.detach(target)
 
-    def settle(self, bind: Bind) -> None:
+    def mount(self, bind: Bind) -> None:
         target = self.target(bind.name)
         try:
             if bind.root in self.silent:
                 raise GpusteadError(f"{bind.root} did not answer", "an answer", "Look at the NAS and its mount.")
-            work = partial(_settle, bind, target, self.check)
+            work = partial(_mount_place, bind, target, self.check)
             state = as_account.run(work, _ROOT, timeout=self.timeout, place=bind.source)
         except PermissionError as denied:
             remedy = "Let root pass through the directories above it, or put back what was there."
@@ -492,10 +370,10 @@ class _Set:
         self.outcome.refused.append(vars(Refusal.of(bind.name, error)))
         if "did not answer" in error.what:
             self.silent.add(bind.root)
-        elif target in mounts() and not self.may_stay(bind, target):
+        elif target in mounts.mounted() and not self.may_stay(bind, target):
             self.outcome.changes.append((bind.name, "what is no longer its owner's", ""))
             if not self.check:
-                _detach(target)
+                mounts.detach(target)
 
     def may_stay(self, bind: Bind, target: str) -> bool:
         try:
@@ -505,7 +383,7 @@ class _Set:
             return False
 
 
-def settle(
+def apply(
     name: str, binds: Sequence[Bind], check: bool = False, *, directory: str = DIRECTORY, timeout: float = 20
 ) -> Outcome:
     """Have exactly these places mounted for a set. What is refused is named, and stops none of the others.
@@ -525,8 +403,8 @@ def settle(
             os.makedirs(places.folder, 0o700, exist_ok=True)
         places.drop_undeclared({bind.name for bind in binds})
         for bind in binds:
-            places.settle(bind)
-        seen = mounts()
+            places.mount(bind)
+        seen = mounts.mounted()
         places.outcome.mounted = [bind.name for bind in binds if places.target(bind.name) in seen]
     return places.outcome
 
@@ -544,31 +422,19 @@ def _locked(directory: str, check: bool = False) -> Iterator[None]:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not check:
             os.makedirs(directory, 0o700, exist_ok=True)
-            if directory not in mounts():
-                _mount_memory(directory)
+            if directory not in mounts.mounted():
+                mounts.mount_memory(directory)
         yield
     finally:
         os.close(lock)
 
 
-def _mount_memory(directory: str) -> None:
-    flags = _MS_NOSUID | _MS_NODEV | _MS_NOEXEC
-    options = b"mode=0700,size=1m"
-    for source, kind, how, data in (
-        (b"gpustead-binds", b"tmpfs", flags, options),
-        (None, None, _PROPAGATION["private"], None),
-    ):
-        if _LIBC.mount(source, os.fsencode(directory), kind, ctypes.c_ulong(how), data) != 0:
-            code = ctypes.get_errno()
-            raise OSError(code, os.strerror(code), directory)
-
-
 def release(directory: str = DIRECTORY, paths: Sequence[str] = (), check: bool = False) -> list[str]:
-    """Let go of all places, or of those on the file systems that are mounted on `paths`; returns their names.
+    """Let go of all places, or of those on the file systems that are mounted on `paths`; returns where they were.
 
     A mount that is kept keeps a share alive after it was unmounted. What was declared stays declared.
     """
-    seen = mounts()
+    seen = mounts.mounted()
     devices = {seen[path].device for path in map(os.path.normpath, paths) if path in seen}
     gone: list[str] = []
     if directory not in seen:
@@ -577,15 +443,15 @@ def release(directory: str = DIRECTORY, paths: Sequence[str] = (), check: bool =
     with _locked(directory, check):
         for target in sorted(targets):
             if not paths or seen[target].device in devices:
-                gone.append(os.path.relpath(target, directory))
+                gone.append(target)
                 if not check:
-                    _detach(target)
+                    mounts.detach(target)
     return gone
 
 
 def cover(binds: Iterable[Bind], timeout: float = 10) -> None:
     """Take setuid programs and devices from the places that must not have them, as far as they are there: early in a
-    boot, before anybody could run what root has left there in a container. What is refused, `settle` names."""
+    boot, before anybody could run what root has left there in a container. What is refused, `apply` names."""
     for bind in binds:
         if bind.cover:
             with contextlib.suppress(GpusteadError, PermissionError):
@@ -596,7 +462,7 @@ def _cover_place(bind: Bind) -> None:
     """Work of a child."""
     place = open_place(bind)
     try:
-        _cover(place)
+        mounts.cover(place)
     finally:
         os.close(place)
 
@@ -648,9 +514,9 @@ def read(declared: str = DECLARED) -> dict[str, list[Bind]]:
 
 
 def main(arguments: Sequence[str], directory: str = DIRECTORY, declared: str = DECLARED) -> int:
-    """The program of the units: settle all that is declared, or cover it alone, or release all that is mounted."""
+    """The program of the units: mount all that is declared, or cover it alone, or release all that is mounted."""
     parser = argparse.ArgumentParser(prog="gpustead-binds", description="Mount the places that containers see.")
-    parser.add_argument("verb", choices=["settle", "cover", "release"])
+    parser.add_argument("verb", choices=["mount", "cover", "release"])
     try:
         verb = parser.parse_args(arguments).verb
         if verb == "release":
@@ -660,7 +526,7 @@ def main(arguments: Sequence[str], directory: str = DIRECTORY, declared: str = D
             cover(place for places in read(declared).values() for place in places)
             return 0
         for name, places in read(declared).items():
-            for refused in settle(name, places, directory=directory).refused:
+            for refused in apply(name, places, directory=directory).refused:
                 error = GpusteadError(refused["what"], refused["expected"], refused["remedy"])
                 sys.stderr.write(f"{name}/{refused['name']}: {error}\n")
     except (GpusteadError, OSError) as error:

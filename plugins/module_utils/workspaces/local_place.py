@@ -109,7 +109,7 @@ def _described(path: str, directory: int | None = None) -> str:
     return f"{kind} {status.st_uid}:{status.st_gid} {stat.S_IMODE(status.st_mode):04o}"
 
 
-def settle(top: str, account: Account, inner: Sequence[str], settings: Sequence[str] | None, check: bool) -> Outcome:
+def apply(top: str, account: Account, inner: Sequence[str], settings: Sequence[str] | None, check: bool) -> Outcome:
     """Have an account's place with its directories and, unless None, the copies of its settings.
 
     Args:

@@ -7,12 +7,14 @@ from __future__ import annotations
 import hashlib
 import posixpath
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
+from ansible_collections.gpustead.cluster.plugins.module_utils.docker.containers import ContainerBind
+from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError, Refusal
 from ansible_collections.gpustead.cluster.plugins.module_utils.workspaces.binds import DIRECTORY
+from ansible_collections.gpustead.cluster.plugins.module_utils.workspaces.workspaces import Account, Workspace
 
 SET = "workspace"
 # Whoever is root in a container would read there what is root's on the host, or talk to what runs as root.
@@ -51,6 +53,16 @@ class Site:
     places: Sequence[str] = ()
     homes: str = "/home"
     settings: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Binds:
+    """What the containers of a node bind: all places, for module `binds`, and of each owner's containers in both
+    profiles (`common`), and in profile local besides (`local`)."""
+
+    places: tuple[Mapping[str, Any], ...]
+    common: Mapping[str, tuple[ContainerBind, ...]]
+    local: Mapping[str, tuple[ContainerBind, ...]]
 
 
 def normal(path: str) -> str:
@@ -96,54 +108,55 @@ def is_read_only(entry: Mapping[str, Any]) -> bool:
     return str(entry.get("read_only")).lower() in ("true", "yes", "on", "1")
 
 
-def place(name: str) -> str:
-    """Where containers find it."""
+def path_of(name: str) -> str:
+    """Where a place is mounted, for containers to bind it."""
     return f"{DIRECTORY}/{SET}/{name}"
 
 
-def plan(workspaces: Iterable[Mapping[str, Any]], mounts: Sequence[Mapping[str, Any]], site: Site) -> dict[str, Any]:
-    """The places of all workspaces (`binds`), and of each owner (`of`) what its containers bind.
-
-    In `of`: `binds` of both profiles, `local` of profile local alone, each with `name` (of the place), `host`, `path`
-    and `read_only`; those of guests have `guest`, too.
+def plan(workspaces: Iterable[Workspace], mounts: Sequence[Mapping[str, Any]], site: Site) -> Binds:
+    """What the containers of all workspaces bind.
 
     Raises:
         GpusteadError: a path of `mounts` that must not be bound.
     """
-    found: dict[str, dict[str, Any]] = {}
-    of: dict[str, dict[str, Any]] = {}
-    shared = _on_share(site, "shared", "shared", only_account=site.owner_uid)
-    common = [_seen(found, shared, "/shared")]
-    common += [_seen(found, _mount(entry, site), str(entry["path"])) for entry in mounts]
+    places: dict[str, dict[str, Any]] = {}
+    common: dict[str, tuple[ContainerBind, ...]] = {}
+    local: dict[str, tuple[ContainerBind, ...]] = {}
+
+    def bound(place: dict[str, Any], path: str, guest: str = "") -> ContainerBind:
+        places[place["name"]] = place
+        return ContainerBind(place["name"], path_of(place["name"]), path, bool(place.get("read_only")), guest)
+
+    of_all = [bound(_on_share(site, "shared", "shared", only_account=site.owner_uid), "/shared")]
+    of_all += [bound(_mount(entry, site), str(entry["path"])) for entry in mounts]
     for workspace in workspaces:
-        owner, accounts = workspace["owner"], workspace["accounts"]
-        homes = []
-        for account in accounts:
-            name = account["name"]
-            home = _on_share(site, f"home-{name}", f"users/{name}", owner=account["uid"])
-            guest = {"guest": name} if name != owner else {}
-            homes.append({**_seen(found, home, f"/home/{name}"), **guest})
-        own = {
-            **{"name": f"local-{owner}", "root": site.local_dir, "path": owner, "owner": accounts[0]["uid"]},
-            **{"propagation": "private"},
-        }
-        local = [_seen(found, own, "/local")]
+        owner = workspace.owner
+        homes = [
+            bound(_home(site, account), f"/home/{account.name}", account.name if account.name != owner else "")
+            for account in workspace.accounts
+        ]
+        common[owner] = (*homes, *of_all)
+        own = {"name": f"local-{owner}", "root": site.local_dir, "path": owner, "owner": workspace.account.uid}
+        local[owner] = (bound({**own, "propagation": "private"}, "/local"),)
         if site.display:
             x11 = {"name": "x11", "root": "/", "path": "tmp/.X11-unix", "owner": 0, "read_only": True}
-            local.append(_seen(found, {**x11, "propagation": "private"}, "/tmp/.X11-unix"))
-        of[owner] = {"binds": [*homes, *common], "local": local}
-    return {"binds": list(found.values()), "of": of}
+            local[owner] += (bound({**x11, "propagation": "private"}, "/tmp/.X11-unix"),)
+    return Binds(tuple(places.values()), common, local)
 
 
 def _on_share(site: Site, name: str, path: str, **more: Any) -> dict[str, Any]:
     return {"name": name, "root": site.nas, "path": path, "mounted": True, "propagation": site.propagation, **more}
 
 
+def _home(site: Site, account: Account) -> dict[str, Any]:
+    return _on_share(site, f"home-{account.name}", f"users/{account.name}", owner=account.uid)
+
+
 def _mount(entry: Mapping[str, Any], site: Site) -> dict[str, Any]:
     host, read_only = str(entry["host"]), is_read_only(entry)
     what, remedy = refusal(host, read_only, site)
     if what:
-        raise GpusteadError(what, "a directory of data", remedy)
+        raise GpusteadError(f"workspace_mounts: {what}", "a directory of data", remedy)
     path = normal(host)
     words = re.sub(r"[^A-Za-z0-9]+", "-", path).strip("-")[:40]
     mark = hashlib.sha256(f"{path} {read_only}".encode()).hexdigest()[:8]
@@ -154,35 +167,28 @@ def _mount(entry: Mapping[str, Any], site: Site) -> dict[str, Any]:
     }
 
 
-def _seen(found: dict[str, dict[str, Any]], bind: dict[str, Any], path: str) -> dict[str, Any]:
-    found[bind["name"]] = bind
-    name = bind["name"]
-    return {"name": name, "host": place(name), "path": path, "read_only": bool(bind.get("read_only"))}
-
-
-def receipt(workspaces: Iterable[Mapping[str, Any]], binds: Sequence[Mapping[str, Any]], site: Site) -> dict[str, Any]:
-    """What of it a receipt vouches for: `reads` (settings), and `outputs` of the kinds bind, file and tree."""
+def receipt(workspaces: Iterable[Workspace], binds: Binds, site: Site) -> dict[str, list[dict[str, Any]]]:
+    """What of it a receipt vouches for: `reads` (settings), and outputs of the kinds `bind`, `file` and `tree`."""
     copies = f"{site.local_dir}/.settings"
     files = [_directory(site.local_dir, "0:0", "0700"), _directory(copies, "0:0", "0700")]
     trees, reads = [], []
     for workspace in workspaces:
-        account = workspace["accounts"][0]
-        name, ids = account["name"], f"{account['uid']}:{account['gid']}"
+        name, ids = workspace.owner, f"{workspace.account.uid}:{workspace.account.gid}"
         own = f"{site.local_dir}/{name}"
         files += [_directory(path, ids, "0700") for path in (own, *(f"{own}/{inner}" for inner in site.places))]
         files.append(_directory(f"{copies}/{name}", "0:0", "0755"))
         trees.append({"name": f"{copies}/{name}", "expect": {"type": "directory"}})
         about = {"account": name, "homes": site.homes, "paths": list(site.settings), "as": ids}
         reads.append({"name": f"{site.homes}/{name}", **about})
-    seen = [_mounted(one) for one in binds]
-    return {"reads": reads if site.settings else [], "bind": seen, "file": files, "tree": trees}
+    mounted = [_mounted(place) for place in binds.places]
+    return {"reads": reads if site.settings else [], "bind": mounted, "file": files, "tree": trees}
 
 
 def _mounted(bind: Mapping[str, Any]) -> dict[str, Any]:
     expect = {"read_only": True} if bind.get("read_only") else {}
     if not bind.get("mounted"):
-        return {"name": place(bind["name"]), "expect": expect}
-    return {"name": place(bind["name"]), "root": bind["root"], "expect": {**expect, "current": True}}
+        return {"name": path_of(bind["name"]), "expect": expect}
+    return {"name": path_of(bind["name"]), "root": bind["root"], "expect": {**expect, "current": True}}
 
 
 def _directory(name: str, owner: str, mode: str) -> dict[str, Any]:
@@ -190,33 +196,38 @@ def _directory(name: str, owner: str, mode: str) -> dict[str, Any]:
     return {"name": name, "keep": True, "content": False, "expect": {"type": "directory", "owner": owner, "mode": mode}}
 
 
-def settled(
-    ours: Mapping[str, Any],
-    profile: str,
-    refused: Sequence[Mapping[str, str]],
-    missing: Sequence[str],
-    place_refused: str,
-) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Available:
     """What one owner's containers bind where some places could not be mounted.
 
-    Args:
-        ours: of `plan`.
-        profile: of the workspace.
-        refused: what `binds` refused.
-        missing: names of those of them that are not mounted, as they were not before either.
-        place_refused: why its place on the node cannot be used, or empty.
-
-    Returns `binds` and `local`, without the homes of guests that are missing; `guests`, the names of these; and
-    `refused`, in words why there can be no workspace, or empty.
+    Attributes:
+        binds: those of both profiles, without the homes of guests that are missing.
+        missing_guests: names of these guests.
+        refused: why there can be no workspace, or empty.
     """
-    gone = [bind["guest"] for bind in ours["binds"] if "guest" in bind and bind["name"] in missing]
-    binds = [bind for bind in ours["binds"] if bind.get("guest") not in gone or "guest" not in bind]
-    needed = [*binds, *(ours["local"] if profile == "local" else [])]
-    names = {bind["name"] for bind in needed if bind["name"] in missing}
-    reasons = [place_refused] * (profile == "local" and bool(place_refused))
-    reasons += [words(one) for one in refused if one["name"] in names]
-    return {"binds": binds, "local": ours["local"], "guests": gone, "refused": " ".join(reasons)}
+
+    binds: tuple[ContainerBind, ...]
+    missing_guests: tuple[str, ...]
+    refused: str
 
 
-def words(refused: Mapping[str, str]) -> str:
-    return f"{refused['what']}: expected {refused['expected']}. {refused['remedy']}"
+def available(
+    workspace: Workspace, binds: Binds, mounted: Mapping[str, Any], places: Sequence[Mapping[str, str]]
+) -> Available:
+    """What is left of a workspace's binds.
+
+    Args:
+        workspace: the workspace.
+        binds: of `plan`.
+        mounted: what module binds returned: `refused`, and `missing`, names of those of them that are not mounted, as
+            they were not before either.
+        places: the places on the node that module local_place refused.
+    """
+    missing: Collection[str] = mounted.get("missing") or ()
+    guests = tuple(bind.guest for bind in binds.common[workspace.owner] if bind.guest and bind.name in missing)
+    common = tuple(bind for bind in binds.common[workspace.owner] if not bind.guest or bind.guest not in guests)
+    local = binds.local[workspace.owner] if workspace.profile == "local" else ()
+    needed = {bind.name for bind in (*common, *local) if bind.name in missing}
+    reasons = [str(Refusal(**one)) for one in places if local and one["name"] == workspace.owner]
+    reasons += [str(Refusal(**one)) for one in mounted.get("refused") or () if one["name"] in needed]
+    return Available(common, guests, " ".join(reasons))

@@ -4,9 +4,10 @@
 
 from __future__ import annotations
 
+import posixpath
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
@@ -57,6 +58,47 @@ class Workspace:
     gpus: tuple[Any, ...] | None = None
     cpus: str = ""
     memory: str = ""
+
+    @classmethod
+    def parse(cls, raw: Mapping[str, Any]) -> Workspace:
+        """One from what `described` made of it."""
+        known = {one.name: raw[one.name] for one in fields(cls)}
+        keys = [one.name for one in fields(Account)]
+        accounts = tuple(Account(**{key: account[key] for key in keys}) for account in raw["accounts"])
+        return cls(**{**known, "accounts": accounts})
+
+    @property
+    def account(self) -> Account:
+        """The owner's."""
+        return self.accounts[0]
+
+    @property
+    def directories(self) -> tuple[str, ...]:
+        """Root's, those above before those in them. Only those of others than the cluster's owner lie in users/."""
+        above = () if self.project == PROJECT else (posixpath.dirname(self.directory),)
+        return (*above, self.directory, f"{self.directory}/ssh", f"{self.directory}/ssh/authorized_keys.d")
+
+    @property
+    def host_key(self) -> str:
+        """That of its SSH service."""
+        return f"{self.directory}/ssh/ssh_host_ed25519_key"
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Root's directories and files on the node, without the host key."""
+        *above, ssh, logins = self.directories
+        compose = (f"{self.directory}/compose.yml", f"{self.directory}/compose.local.yml")
+        return (*above, *compose, ssh, logins, *(f"{logins}/{account.name}" for account in self.accounts))
+
+    @property
+    def compose_files(self) -> tuple[str, ...]:
+        """Names of those that are used with its profile."""
+        return ("compose.yml", *(["compose.local.yml"] if self.profile == "local" else []))
+
+    def described(self) -> dict[str, Any]:
+        """All of it in plain values."""
+        derived = ("directories", "host_key", "files", "compose_files")
+        return {**asdict(self), **{name: getattr(self, name) for name in derived}}
 
 
 @dataclass(frozen=True)

@@ -202,7 +202,8 @@ def test_the_topmost_is_unmounted_first_and_automounts_are_stopped() -> None:
 
 def test_what_containers_bind_of_the_main_share() -> None:
     bound = "/mnt/nas/users/ada,/run/gpustead/binds/workspace/x\n/mnt/nas2,volume,/mnt/nas,/mnt/nas\n"
-    found = plan(NOTHING, previous=PREVIOUS, bound=bound, released=["workspace/x", "workspace/y"]).former.bound
+    released = ["/run/gpustead/binds/workspace/x", "/run/gpustead/binds/workspace/y"]
+    found = plan(NOTHING, previous=PREVIOUS, bound=bound, released=released).former.bound
     assert found == ["/mnt/nas", "/mnt/nas/users/ada", "/run/gpustead/binds/workspace/x"]
     assert plan(CLIENT, previous=PREVIOUS, bound=bound).former.bound == []
 

@@ -29,7 +29,7 @@ PLAYBOOK = """
         public: true
       loop: [workspace, ssh_mesh]
     - ansible.builtin.set_fact:
-        __ssh_mesh_infiniband: {stat: {exists: "{{ test_infiniband }}"}}
+        __ssh_mesh_offer: "{{ __ssh_mesh_offer | combine({'infiniband': test_infiniband}) }}"
     - ansible.builtin.template:
         src: "{{ test_roles }}/{{ item }}/templates/compose.yml.j2"
         dest: "{{ cluster_config_dir }}/{{ item }}.yml"
@@ -39,9 +39,11 @@ PLAYBOOK = """
         __ssh_mesh_files_digest: x  # looks for mesh-run beside the role's tasks
         __workspace_instance: "{{ __workspace_all | first }}"
     - ansible.builtin.copy:
-        content: "{{ {'record': __ssh_mesh_record, 'env': __ssh_mesh_node_env} | to_json }}"
+        content: "{{ {'record': test_record | from_json, 'env': __ssh_mesh_plan.node_env} | to_json }}"
         dest: "{{ cluster_config_dir }}/mesh.json"
         mode: "0600"
+      vars:
+        test_record: "{{ __ssh_mesh_plan.nas_layout[-1].content }}"
 """
 
 CDI: dict[str, Any] = {

@@ -19,6 +19,7 @@ from typing import Any
 
 import pytest
 import yaml
+from ansible_collections.gpustead.cluster.plugins.module_utils.mesh.plan import Observed, Settings, plan
 from ssh_audit.ssh2_kexdb import SSH2_KexDB
 
 ROLES = Path(__file__).parents[3] / "roles"
@@ -64,7 +65,9 @@ def test_ssh_audit_warns_of_nothing_that_the_mesh_takes() -> None:
 
 def test_the_mesh_tells_its_sshd_how_keys_are_exchanged() -> None:
     variables = yaml.safe_load((ROLES / "ssh_mesh/vars/main.yml").read_text())
-    assert "'GPUSTEAD_SSH_KEX': __ssh_mesh_kex" in variables["__ssh_mesh_environment"]
+    assert variables["__ssh_mesh_settings"]["kex"] == "{{ __ssh_mesh_kex }}"
+    settings = Settings("a", "ada", {"uid": 1}, [], {"uid": 2, "gid": 2}, "10.1.0.1", 2222, MESH_KEX)
+    assert plan(settings, Observed()).environment["GPUSTEAD_SSH_KEX"] == MESH_KEX
     # An argument counts before what any file says.
     service = (SSHD_CONF.parent / "services/sshd").read_text()
     assert 'narrower=(${GPUSTEAD_SSH_KEX:+-o "KexAlgorithms=$GPUSTEAD_SSH_KEX"})' in service

@@ -64,9 +64,9 @@ PLAYBOOK = """
       vars:
         __workspace_receipt: {previous: "{{ test_previous | default([]) }}", drifted: []}
         __workspace_receipt_parts:
-          containers: "{{ __workspace_containers }}"
+          containers: "{{ __workspace_plan.receipt.container }}"
           files: "{{ __workspace_host_files + __workspace_host_keys }}"
-          shared: "{{ __workspace_shared_files | map(attribute='name') }}"
+          shared: "{{ __workspace_plan.receipt.shared | map(attribute='name') }}"
           bound: "{{ __workspace_plan.receipt }}"
           former_projects: "{{ __workspace_former_projects }}"
           former_files: "{{ __workspace_former_files }}"
@@ -81,7 +81,7 @@ ONE = """
     mode: "0600"
   loop: [compose.yml, compose.local.yml]
 - ansible.builtin.copy:
-    content: "{{ __workspace_links | to_json }}"
+    content: "{{ __workspace_plan.nas_links[__workspace_instance.owner] | to_json }}"
     dest: "{{ __workspace_instance.directory }}/links.json"
     mode: "0600"
 """

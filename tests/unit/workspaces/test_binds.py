@@ -15,7 +15,7 @@ import pytest
 import yaml
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
 from ansible_collections.gpustead.cluster.plugins.module_utils.receipts.probes import Host, observe
-from ansible_collections.gpustead.cluster.plugins.module_utils.workspaces import binds
+from ansible_collections.gpustead.cluster.plugins.module_utils.workspaces import binds, mounts
 from ansible_collections.gpustead.cluster.plugins.module_utils.workspaces.binds import Bind
 
 ADA, BOB = 61500, 61501
@@ -69,23 +69,23 @@ def homes(share: Path, **changed: Any) -> list[Bind]:
     ]
 
 
-def settle(run: Path, places: list[Bind], **how: Any) -> binds.Outcome:
-    return binds.settle("w", places, directory=str(run), **how)
+def apply(run: Path, places: list[Bind], **how: Any) -> binds.Outcome:
+    return binds.apply("w", places, directory=str(run), **how)
 
 
 def options(path: Path) -> set[str]:
-    return set(binds.mounts()[str(path)].options)
+    return set(mounts.mounted()[str(path)].options)
 
 
 def test_each_place_is_mounted_once_without_setuid_and_devices(share: Path, run: Path) -> None:
-    first = settle(run, homes(share))
+    first = apply(run, homes(share))
     assert (first.mounted, first.refused, len(first.changes)) == (["ada", "bob"], [], 2)
     assert (run / "w/ada/mark").read_text() == "ada"
     assert {"nosuid", "nodev", "rw"} <= options(run / "w/ada")
     assert run.stat().st_mode & 0o777 == 0o700
-    second = settle(run, homes(share))
+    second = apply(run, homes(share))
     assert (second.changes, second.replaced, second.mounted) == ([], [], ["ada", "bob"])
-    third = settle(run, homes(share)[1:])
+    third = apply(run, homes(share)[1:])
     assert [name for name, _, _ in third.changes] == ["ada"]
     assert not (run / "w/ada").exists()
 
@@ -94,8 +94,8 @@ def test_each_place_is_mounted_once_without_setuid_and_devices(share: Path, run:
 def test_an_accounts_own_mount_stops_nothing(name: str, share: Path, run: Path, tmp_path: Path) -> None:
     (tmp_path / name).mkdir()
     mount("-t", "tmpfs", "fuse", tmp_path / name)
-    assert settle(run, homes(share)).mounted == ["ada", "bob"]
-    assert str(tmp_path / name) in binds.mounts()
+    assert apply(run, homes(share)).mounted == ["ada", "bob"]
+    assert str(tmp_path / name) in mounts.mounted()
 
 
 def link_to_root(share: Path) -> None:
@@ -137,7 +137,7 @@ ATTACKS: dict[str, tuple[Callable[[Path], None], str, list[str]]] = {
 def test_what_an_account_puts_in_its_place_is_refused_and_stops_no_other(share: Path, run: Path, attack: str) -> None:
     do, what, others = ATTACKS[attack]
     do(share)
-    outcome = settle(run, homes(share))
+    outcome = apply(run, homes(share))
     assert outcome.mounted == others
     assert what in outcome.refused[0]["what"]
     assert outcome.refused[0]["remedy"]
@@ -162,43 +162,43 @@ def test_what_is_for_all_may_belong_to_one_account_alone(
     known = dict.fromkeys((0, 999, ADA, BOB, 65534), ("name",))
     monkeypatch.setattr("pwd.getpwuid", lambda uid: known[uid])
     os.chown(share / "shared", uid, uid)
-    outcome = settle(run, [Bind("shared", str(share), "shared", only_account=ADA)])
+    outcome = apply(run, [Bind("shared", str(share), "shared", only_account=ADA)])
     assert bool(outcome.refused) is refused
 
 
 def test_what_was_mounted_stays_while_it_is_the_accounts_own(share: Path, run: Path) -> None:
-    settle(run, homes(share))
+    apply(run, homes(share))
     link_to_root(share)
-    outcome = settle(run, homes(share))
+    outcome = apply(run, homes(share))
     assert ([one["name"] for one in outcome.refused], outcome.mounted) == (["ada"], ["ada", "bob"])
     assert (run / "w/ada/mark").read_text() == "ada"
     os.chown(share / "users/.a", BOB, BOB)
-    assert settle(run, homes(share)).mounted == ["bob"]
+    assert apply(run, homes(share)).mounted == ["bob"]
     assert not (run / "w/ada").exists()
 
 
 def test_a_check_changes_nothing(share: Path, run: Path) -> None:
-    outcome = settle(run, homes(share), check=True)
+    outcome = apply(run, homes(share), check=True)
     assert len(outcome.changes) == 2
     assert not run.exists()
-    settle(run, homes(share))
-    assert settle(run, homes(share), check=True).changes == []
+    apply(run, homes(share))
+    assert apply(run, homes(share), check=True).changes == []
 
 
 def test_another_place_or_other_flags_are_replaced(share: Path, run: Path) -> None:
-    settle(run, homes(share))
+    apply(run, homes(share))
     (share / "users/ada").rename(share / "users/.a")
     (share / "users/ada").mkdir()
     os.chown(share / "users/ada", ADA, ADA)
     mount("-o", "remount,bind,suid,dev", run / "w/bob")
-    outcome = settle(run, homes(share))
+    outcome = apply(run, homes(share))
     assert sorted(outcome.replaced) == ["ada", "bob"]
     assert not (run / "w/ada/mark").exists()
     assert {"nosuid", "nodev"} <= options(run / "w/bob")
-    assert settle(run, homes(share, read_only=True)).replaced == ["ada", "bob"]
+    assert apply(run, homes(share, read_only=True)).replaced == ["ada", "bob"]
     assert "ro" in options(run / "w/ada")
     subprocess.run(["umount", run / "w/ada"], check=True)
-    assert settle(run, homes(share, read_only=True)).mounted == ["ada", "bob"]
+    assert apply(run, homes(share, read_only=True)).mounted == ["ada", "bob"]
 
 
 @pytest.mark.parametrize(("propagation", "seen"), [("rslave", True), ("rprivate", False), ("rshared", True)])
@@ -207,25 +207,25 @@ def test_later_mounts_are_seen_as_declared_and_never_go_back(
 ) -> None:
     (share / "shared/sub").mkdir()
     place = binds.parse({"name": "s", "root": str(share), "path": "shared", "propagation": propagation})
-    settle(run, [place])
+    apply(run, [place])
     mount("-t", "tmpfs", "sub", share / "shared/sub")
-    assert (str(run / "w/s/sub") in binds.mounts()) == seen
-    tags = " ".join(binds.mounts()[str(run / "w/s")].tags)
+    assert (str(run / "w/s/sub") in mounts.mounted()) == seen
+    tags = " ".join(mounts.mounted()[str(run / "w/s")].tags)
     assert ("shared:" in tags, "master:" in tags) == (propagation == "rshared", propagation != "rprivate")
     # What came later is without setuid programs, too, after the next run.
-    settle(run, [place])
+    apply(run, [place])
     assert all(
-        {"nosuid", "nodev"} <= set(one.options) for path, one in binds.mounts().items() if str(run / "w/s") in path
+        {"nosuid", "nodev"} <= set(one.options) for path, one in mounts.mounted().items() if str(run / "w/s") in path
     )
-    assert settle(run, [place]).changes == []
-    settle(run, [])
-    assert str(share / "shared/sub") in binds.mounts()
+    assert apply(run, [place]).changes == []
+    apply(run, [])
+    assert str(share / "shared/sub") in mounts.mounted()
 
 
 def test_nothing_is_bound_from_a_share_that_is_not_mounted(tmp_path: Path, run: Path) -> None:
     (tmp_path / "nas/users/ada").mkdir(parents=True)
     os.chown(tmp_path / "nas/users/ada", ADA, ADA)
-    outcome = settle(run, homes(tmp_path / "nas")[:1])
+    outcome = apply(run, homes(tmp_path / "nas")[:1])
     assert outcome.mounted == []
     assert "nothing is mounted on" in outcome.refused[0]["what"]
 
@@ -237,12 +237,12 @@ def test_a_receipt_sees_what_became_of_a_mount(share: Path, run: Path) -> None:
         return observe([("bind", about)], Host())[f"bind {about['name']}"]
 
     assert seen() is None
-    settle(run, homes(share))
+    apply(run, homes(share))
     first = seen()
     assert (first["root"], first["nosuid"], first["nodev"], first["current"]) == ("/users/ada", True, True, True)
     mount("-o", "remount,bind,suid,ro", run / "w/ada")
     assert (seen()["nosuid"], seen()["read_only"]) == (False, True)
-    settle(run, homes(share))
+    apply(run, homes(share))
     assert seen() == first
     link_to_root(share)
     assert seen()["root"] == "/users/.a"
@@ -267,12 +267,12 @@ def test_a_place_that_the_host_reaches_loses_its_setuid_programs_too(tmp_path: P
     (place / "id").chmod(0o4755)
     assert suid_works(place / "id")
     bind = Bind("set", "/", str(place).lstrip("/"), cover=True)
-    settle(run, [bind])
+    apply(run, [bind])
     assert not suid_works(place / "id")
     assert not suid_works(run / "w/set/id")
-    assert settle(run, [bind]).changes == []
+    assert apply(run, [bind]).changes == []
     for again in (
-        lambda: settle(run, [bind]),
+        lambda: apply(run, [bind]),
         lambda: binds.cover([bind, Bind("no", "/", "nothing/there", cover=True)]),
     ):
         subprocess.run(["umount", place], check=True)
@@ -317,13 +317,13 @@ def test_who_was_in_a_place_before_keeps_containers_out_of_it(how: str, tmp_path
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdin and process.stdout and process.stdout.readline()
         for _again in range(2):
-            outcome = settle(run, [bind])
+            outcome = apply(run, [bind])
             assert outcome.mounted == []
             assert f"{process.pid} of uid {ADA}" in outcome.refused[0]["what"]
             assert f"kill {process.pid}" in outcome.refused[0]["remedy"]
         process.stdin.close()
     with subprocess.Popen(["cat"], stdin=subprocess.PIPE, cwd=place, user=ADA, group=ADA) as late:
-        assert settle(run, [bind]).refused == []
+        assert apply(run, [bind]).refused == []
         assert late.stdin
         late.stdin.close()
 
@@ -338,11 +338,11 @@ def test_who_was_in_a_place_before_it_was_closed_keeps_containers_out_of_it(tmp_
         folder.chmod(folder.stat().st_mode | 0o011)
     with subprocess.Popen(["cat"], stdin=subprocess.PIPE, cwd=place, user=ADA, group=ADA) as early:
         (tmp_path / "local").chmod(0o700)
-        refused = settle(run, [bind]).refused
+        refused = apply(run, [bind]).refused
         assert f"{early.pid} of uid {ADA}" in refused[0]["what"]
         assert early.stdin
         early.stdin.close()
-    assert settle(run, [bind]).refused == []
+    assert apply(run, [bind]).refused == []
 
 
 def test_what_must_never_be_bound_is_known_by_whatever_name(tmp_path: Path, run: Path) -> None:
@@ -351,7 +351,7 @@ def test_what_must_never_be_bound_is_known_by_whatever_name(tmp_path: Path, run:
     other.mkdir()
     mount("--bind", secret, other)
     for path in (other, other / "in"):
-        outcome = settle(run, [Bind("x", "/", str(path).lstrip("/"), never=(str(secret), "/nowhere"))])
+        outcome = apply(run, [Bind("x", "/", str(path).lstrip("/"), never=(str(secret), "/nowhere"))])
         assert f"other is {secret}" in outcome.refused[0]["what"]
 
 
@@ -359,10 +359,10 @@ def test_a_file_can_be_bound_and_a_socket_cannot(tmp_path: Path, run: Path) -> N
     (tmp_path / "file").write_text("data")
     os.mknod(tmp_path / "device", 0o600 | 0o020000, os.makedev(1, 3))
     places = [Bind(name, str(tmp_path), name, read_only=True) for name in ("file", "device")]
-    outcome = settle(run, places)
+    outcome = apply(run, places)
     assert outcome.mounted == ["file"]
     assert (run / "w/file").read_text() == "data"
-    assert settle(run, places).changes == []
+    assert apply(run, places).changes == []
 
 
 def test_the_program_mounts_what_is_declared_and_lets_go(
@@ -375,16 +375,16 @@ def test_the_program_mounts_what_is_declared_and_lets_go(
     assert (declared / "w.json").stat().st_mode & 0o777 == 0o600
     assert binds.read(str(declared)) == {"w": homes(share)}
     paths = {"directory": str(run), "declared": str(declared)}
-    assert binds.main(["settle"], **paths) == 0
+    assert binds.main(["mount"], **paths) == 0
     assert f"w/ada: {share}/users/ada is a symbolic link" in capfd.readouterr().err
     assert (run / "w/bob/mark").read_text() == "bob"
     assert binds.release(str(run), ["/"]) == []
-    assert binds.release(str(run), [str(share)], check=True) == ["w/bob"]
+    assert binds.release(str(run), [str(share)], check=True) == [str(run / "w/bob")]
     assert binds.main(["release"], **paths) == 0
     assert list((run / "w").iterdir()) == []
     subprocess.run(["umount", share], check=True)
     (declared / "w.json").write_text(json.dumps({"version": 1, "binds": [{"name": "../x"}]}))
-    assert binds.main(["settle"], **paths) == 1
+    assert binds.main(["mount"], **paths) == 1
     assert binds.write("w", [], declared=str(declared))
     assert list(declared.iterdir()) == []
 

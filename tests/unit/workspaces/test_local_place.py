@@ -57,11 +57,11 @@ def mine(path: Path, content: str = "mine\n", mode: int = 0o644) -> Path:
 
 
 def test_the_place_is_the_accounts_and_nobody_elses_enters(top: Path, account: Account) -> None:
-    done = local_place.settle(str(top), account, ["cache"], None, check=False)
+    done = local_place.apply(str(top), account, ["cache"], None, check=False)
     assert (done.refused, len(done.changes)) == (None, 2)
     assert stat.S_IMODE(top.stat().st_mode) == 0o700
     assert ((top / "ada/cache").stat().st_uid, stat.S_IMODE((top / "ada").stat().st_mode)) == (UID, 0o700)
-    assert local_place.settle(str(top), account, ["cache"], None, check=False).changes == []
+    assert local_place.apply(str(top), account, ["cache"], None, check=False).changes == []
     assert local_place.make_top(str(top), check=False) == []
     top.chmod(0o777)
     assert len(local_place.make_top(str(top), check=True)) == 1
@@ -75,7 +75,7 @@ def test_the_place_is_the_accounts_and_nobody_elses_enters(top: Path, account: A
 
 @pytest.mark.parametrize("kind", ["link", "file", "fifo", "another's"])
 def test_root_never_changes_what_an_account_puts_there(top: Path, account: Account, tmp_path: Path, kind: str) -> None:
-    local_place.settle(str(top), account, ["cache"], None, check=False)
+    local_place.apply(str(top), account, ["cache"], None, check=False)
     victim = tmp_path / "victim"
     victim.mkdir(mode=0o755)
     cache = top / "ada/cache"
@@ -90,7 +90,7 @@ def test_root_never_changes_what_an_account_puts_there(top: Path, account: Accou
         cache.mkdir()
         os.chown(cache, OTHER, OTHER)
     before = cache.lstat()
-    done = local_place.settle(str(top), account, ["cache", "more"], None, check=False)
+    done = local_place.apply(str(top), account, ["cache", "more"], None, check=False)
     assert done.refused is not None
     assert str(cache) in done.refused.what
     assert done.refused.remedy
@@ -112,7 +112,7 @@ def test_settings_are_copied_as_they_are_and_follow(top: Path, account: Account)
     mine(home / ".git-credentials", "secret\n", 0o600)
     mine(home / ".config/nvim/lua/a.lua", "x\n", 0o755)
     settings = [".gitconfig", ".git-credentials", ".config/nvim", ".nothing"]
-    done = local_place.settle(str(top), account, [], settings, check=False)
+    done = local_place.apply(str(top), account, [], settings, check=False)
     assert (done.settings, done.left_out) == (settings[:3], [])
     copies = top / ".settings/ada"
     assert (copies / ".gitconfig").read_text() == "[user]\n"
@@ -123,12 +123,12 @@ def test_settings_are_copied_as_they_are_and_follow(top: Path, account: Account)
     }
     assert (copies / ".git-credentials").stat().st_uid == UID
     assert (copies / ".config/nvim").stat().st_uid == 0
-    assert local_place.settle(str(top), account, [], settings, check=False).changes == []
+    assert local_place.apply(str(top), account, [], settings, check=False).changes == []
     mine(home / ".gitconfig", "[other]\n")
     (home / ".config/nvim/lua/a.lua").unlink()
     (home / ".git-credentials").unlink()
     inode = copies.stat().st_ino
-    assert local_place.settle(str(top), account, [], settings, check=False).settings == [".gitconfig", ".config/nvim"]
+    assert local_place.apply(str(top), account, [], settings, check=False).settings == [".gitconfig", ".config/nvim"]
     assert (copies / ".gitconfig").read_text() == "[other]\n"
     assert sorted(path.name for path in copies.rglob("*")) == [".config", ".gitconfig", "lua", "nvim"]
     assert copies.stat().st_ino == inode
@@ -194,7 +194,7 @@ def test_what_is_no_setting_is_left_out_and_named(
     home = Path(account.homes) / "ada"
     mine(home / ".gitconfig", "[user]\n")
     attack(home, top)
-    done = local_place.settle(str(top), account, [], [".x", ".gitconfig"], check=False)
+    done = local_place.apply(str(top), account, [], [".x", ".gitconfig"], check=False)
     assert (done.settings, done.refused) == ([".gitconfig"], None)
     assert len(done.left_out) == 1
     assert str(home / ".x") in done.left_out[0]

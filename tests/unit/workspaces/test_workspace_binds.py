@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pytest
 from ansible_collections.gpustead.cluster.plugins.filter.compose_value import compose_value
-from ansible_collections.gpustead.cluster.plugins.filter.workspace_binds import workspace_binds
 from ansible_collections.gpustead.cluster.plugins.module_utils.workspaces import binds
-from ansible_collections.gpustead.cluster.plugins.module_utils.workspaces.workspace_binds import Site, refusal
+from ansible_collections.gpustead.cluster.plugins.module_utils.workspaces.workspace_binds import (
+    Available,
+    Binds,
+    Site,
+    available,
+    plan,
+    refusal,
+)
+from ansible_collections.gpustead.cluster.plugins.module_utils.workspaces.workspaces import Account, Workspace
 
 SITE = Site(nas="/mnt/nas")
 CLOSED = [
@@ -41,52 +49,54 @@ def test_data_is_bound(path: str) -> None:
     assert refusal(path, False, SITE) == ("", "")
 
 
-ADA = {"name": "ada", "uid": 1500, "gid": 1500}
-BOB = {"name": "bob", "uid": 1501, "gid": 1501}
-WORKSPACES: list[dict[str, Any]] = [
-    {"owner": "ada", "accounts": [ADA], "profile": "server"},
-    {"owner": "bob", "accounts": [BOB, ADA], "profile": "local"},
-]
+ADA = Account("ada", 1500, 1500)
+BOB = Account("bob", 1501, 1501)
+WORKSPACES = {
+    "ada": Workspace("ada", (ADA,), "gpustead-workspace", "/etc/gpustead/workspace", "server", {}),
+    "bob": Workspace("bob", (BOB, ADA), "gpustead-workspace-bob", "/etc/gpustead/workspace/users/bob", "local", {}),
+}
 
 
-def plan(**settings: Any) -> dict[str, Any]:
-    return workspace_binds(WORKSPACES, owner_uid=1500, **settings)
+def planned(mounts: Sequence[Mapping[str, Any]] = (), display: bool = False) -> Binds:
+    return plan(WORKSPACES.values(), mounts, Site(owner_uid=1500, display=display))
 
 
 def test_every_place_is_one_that_the_library_takes_and_is_named_once() -> None:
-    mounts = [{"host": "/data", "path": "/d"}, {"host": "/data", "path": "/r", "read_only": True}]
-    found = plan(mounts=mounts, display=True)
-    places = [binds.parse(one) for one in found["binds"]]
+    found = planned([{"host": "/data", "path": "/d"}, {"host": "/data", "path": "/r", "read_only": True}], display=True)
+    places = [binds.parse(one) for one in found.places]
     assert len({one.name for one in places}) == len(places) == 8
     by_name = {one.name: one for one in places}
     assert by_name["home-ada"].owner == 1500
     assert by_name["shared"].only_account == 1500
     written = [one for one in places if one.source == "/data" and not one.read_only]
     assert [(one.cover, "/etc" in one.never) for one in written] == [(True, True)]
-    assert {one["host"] for one in found["of"]["bob"]["binds"]} <= {f"{binds.DIRECTORY}/workspace/{n}" for n in by_name}
+    assert {one.host for one in found.common["bob"]} <= {f"{binds.DIRECTORY}/workspace/{name}" for name in by_name}
 
 
 def refused(name: str) -> dict[str, str]:
     return {"name": name, "what": f"{name} is a link", "expected": "a directory", "remedy": "Move it."}
 
 
+def left(owner: str, mounted: Mapping[str, Any], *places: str) -> Available:
+    return available(WORKSPACES[owner], planned(), mounted, [refused(name) for name in places])
+
+
 def test_one_that_is_refused_stops_nobody_elses_workspace() -> None:
-    found = plan(mounted={"refused": [refused("home-ada")], "missing": ["home-ada"]})
-    assert found["of"]["ada"]["refused"] == "home-ada is a link: expected a directory. Move it."
-    assert found["of"]["bob"]["refused"] == ""
-    assert found["of"]["bob"]["guests"] == ["ada"]
-    assert [one["path"] for one in found["of"]["bob"]["binds"]] == ["/home/bob", "/shared"]
+    mounted = {"refused": [refused("home-ada")], "missing": ["home-ada"]}
+    assert left("ada", mounted).refused == "home-ada is a link: expected a directory. Move it."
+    of_bob = left("bob", mounted)
+    assert (of_bob.refused, of_bob.missing_guests) == ("", ("ada",))
+    assert [one.path for one in of_bob.binds] == ["/home/bob", "/shared"]
 
 
 def test_one_that_is_still_mounted_is_said_and_goes_on() -> None:
-    found = plan(mounted={"refused": [refused("home-ada")], "missing": []})
-    assert (found["of"]["ada"]["refused"], found["of"]["bob"]["guests"]) == ("", [])
+    mounted = {"refused": [refused("home-ada")], "missing": []}
+    assert (left("ada", mounted).refused, left("bob", mounted).missing_guests) == ("", ())
 
 
 def test_a_place_on_the_node_is_needed_by_profile_local_alone() -> None:
-    found = plan(placed={"refused": [refused("ada"), refused("bob")]})
-    assert found["of"]["ada"]["refused"] == ""
-    assert found["of"]["bob"]["refused"] == "bob is a link: expected a directory. Move it."
+    assert left("ada", {}, "ada", "bob").refused == ""
+    assert left("bob", {}, "ada", "bob").refused == "bob is a link: expected a directory. Move it."
 
 
 def test_compose_replaces_nothing_in_a_value() -> None:

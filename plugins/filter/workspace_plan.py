@@ -1,0 +1,106 @@
+# Copyright: gpustead developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Filter over module_utils/workspaces/plan: the workspaces of a node to all that role workspace makes there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from ansible.errors import AnsibleFilterError
+from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
+from ansible_collections.gpustead.cluster.plugins.module_utils.workspaces.plan import Observed, Settings, plan
+from ansible_collections.gpustead.cluster.plugins.module_utils.workspaces.workspaces import Workspace
+
+DOCUMENTATION = r"""
+name: workspace_plan
+short_description: All that role workspace makes on a node
+version_added: "0.1.0"
+author: The gpustead developers (@gpustead)
+description:
+  - Gives what the role mounts and writes on a node and on the share, what the containers of each workspace are made of,
+    and what a receipt vouches for.
+  - What cannot be meant is an error, such as a path of C(workspace_mounts) that is the system's.
+positional: settings, observed
+options:
+  _input:
+    description: The workspaces, as P(gpustead.cluster.workspaces#filter) gives them.
+    type: list
+    elements: dict
+    required: true
+  settings:
+    description: The variables of the role, without C(workspace_) before each; see its C(vars/main.yml).
+    type: dict
+    required: true
+  observed:
+    description:
+      - What was found on the node. C(gpus), the content of C(gpus.json); C(mounted) and C(placed), what
+        M(gpustead.cluster.binds) and M(gpustead.cluster.local_place) returned; C(drifted), as
+        M(gpustead.cluster.receipt_write) returned it; C(check), whether it is a check.
+      - What is left out is not known yet.
+    type: dict
+    default: {}
+seealso:
+  - plugin: gpustead.cluster.workspaces
+    plugin_type: filter
+"""
+
+EXAMPLES = r"""
+- name: Show what the containers of ada's workspace bind
+  ansible.builtin.debug:
+    msg: "{{ (declared | gpustead.cluster.workspace_plan({'owner': 'ada', 'owner_uid': 1500})).of.ada.binds }}"
+  vars:
+    declared: "{{ [{'owner': 'ada'}] | gpustead.cluster.workspaces(users=cluster_users, owner='ada',
+      ports={'jupyter': 18888, 'tensorboard': 16006, 'gradio': 17860, 'ssh': 10022}, port_range='19000:19999') }}"
+"""
+
+RETURN = r"""
+_value:
+  description: The plan.
+  type: dict
+  contains:
+    places:
+      description: What M(gpustead.cluster.local_place) makes.
+      type: list
+      elements: dict
+    binds:
+      description: What M(gpustead.cluster.binds) mounts.
+      type: list
+      elements: dict
+    of:
+      description:
+        - By owner, with C(binds) and C(environment) of its containers, and C(local_binds) and C(local_environment) of
+          those of profile local besides; C(gpus), C(cpus); C(secret_digest), which recreates JupyterLab; and
+          C(recreate), the services that run otherwise than they were left.
+        - C(refused), why there can be no workspace, and C(problem), why its containers cannot be made, or empty.
+      type: dict
+    authorized_keys:
+      description: By owner and account, the public keys with which the account logs in.
+      type: dict
+    nas_files:
+      description: By owner, what M(gpustead.cluster.nas_files) makes. A secret may be in it.
+      type: dict
+    nas_links:
+      description: The same, the links from the home to what profile local has on the node.
+      type: dict
+    receipt:
+      description: Subjects of a receipt, C(reads), C(bind), C(file), C(tree), C(container) and C(shared).
+      type: dict
+"""
+
+
+def workspace_plan(
+    workspaces: Sequence[Mapping[str, Any]], settings: Mapping[str, Any], observed: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    try:
+        return asdict(plan([*map(Workspace.parse, workspaces)], Settings(**settings), Observed(**(observed or {}))))
+    except GpusteadError as error:
+        raise AnsibleFilterError(str(error)) from error
+
+
+class FilterModule:
+    """The filters of this file, by name."""
+
+    def filters(self) -> dict[str, Callable[..., Any]]:
+        return {"workspace_plan": workspace_plan}

@@ -1,0 +1,199 @@
+# Copyright: gpustead developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""All that role ssh_mesh makes on a node and on the share, from its settings and from what was found there."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from ansible_collections.gpustead.cluster.plugins.module_utils.docker.containers import ContainerBind, to_recreate
+from ansible_collections.gpustead.cluster.plugins.module_utils.docker.node_offer import NO_GPUS
+from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
+from ansible_collections.gpustead.cluster.plugins.module_utils.gpus.nccl_env import nccl_env
+from ansible_collections.gpustead.cluster.plugins.module_utils.nas.node_records import SCHEMA, NodeRecord
+from ansible_collections.gpustead.cluster.plugins.module_utils.workspaces.binds import DIRECTORY
+
+PROJECT, SERVICE = "gpustead-mesh", "mesh"
+SET = "ssh_mesh"
+# The layout of the share. In that of the mesh its user owns the key, and can neither rename it nor put another entry
+# there.
+_DIRECTORIES = {".cluster": "0755", ".cluster/nodes": "0755", ".cluster/mesh": "1775"}
+# Of the node's directory of the mesh, by the place in the container.
+_OWN = {
+    "/etc/gpustead/ssh": "ssh",
+    "/etc/gpustead/mesh.env": "env",
+    "/usr/local/bin/mesh-run": "mesh-run",
+    "/opt/gpustead/examples": "examples",
+}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The variables of role ssh_mesh, without its name before each.
+
+    Attributes:
+        host: name of the node in the inventory.
+        user, account: name of the mesh's user, and its `uid` and `gid`.
+        former: ids of the accounts that may have something of the layout of the share.
+        kex: how keys are exchanged, as OpenSSH names it.
+    """
+
+    host: str
+    user: str
+    account: Mapping[str, Any]
+    former: Sequence[int]
+    service_account: Mapping[str, Any]
+    address: str
+    port: int
+    kex: str = ""
+    nas_path: str = "/mnt/nas"
+    config_dir: str = "/etc/gpustead/ssh_mesh"
+    interface: str = ""
+    node_env: Mapping[str, Any] = field(default_factory=dict)
+    cpu_slots: int = 2
+    propagation: str = "rslave"
+
+
+@dataclass(frozen=True)
+class Observed:
+    """What was found on the node; nothing, before it was looked at.
+
+    Attributes:
+        gpus: the content of gpus.json; None where there is no such file.
+        infiniband: whether the devices of InfiniBand are there.
+        machine_id: of the node.
+        route: what `ip -j route get` printed for another node; empty where it was not asked.
+        replaced: names of the mounts that stand for another place than before.
+        drifted: what was found to have drifted, as a receipt names it.
+    """
+
+    gpus: Mapping[str, Any] | None = None
+    infiniband: bool = False
+    machine_id: str = ""
+    route: str = ""
+    replaced: Sequence[str] = ()
+    drifted: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All that the role makes.
+
+    Attributes:
+        uid, gid: of the mesh's user.
+        layout_owner: `uid` and `gid` of the account that the layout of the share belongs to.
+        owned: `owner`, `group` and `former` of what belongs to it, as module nas_files takes them.
+        nas_layout: for module nas_files, the directories of the mesh and the record of this node.
+        node_env: settings of this node for all programs in the container.
+        environment: of the container.
+        gpus: `driver`, `device_ids` and `uuids` of the node's, as compose takes them.
+        devices: to give to the container.
+        places: for module binds.
+        binds: what the container binds.
+        recreate: services whose containers run otherwise than the role had left them.
+    """
+
+    uid: int
+    gid: int
+    layout_owner: Mapping[str, int]
+    owned: Mapping[str, Any]
+    nas_layout: Sequence[Mapping[str, Any]]
+    node_env: Mapping[str, Any]
+    environment: Mapping[str, Any]
+    gpus: Mapping[str, Any]
+    devices: Sequence[str]
+    places: Sequence[Mapping[str, Any]]
+    binds: Sequence[ContainerBind]
+    recreate: Sequence[str]
+
+
+def plan(settings: Settings, observed: Observed) -> Plan:
+    """All that the role makes on one node.
+
+    Raises:
+        GpusteadError: the mesh's user has no account; or the route is not what ip prints.
+    """
+    uid, gid = _ids(settings)
+    owner, group = int(settings.service_account["uid"]), int(settings.service_account["gid"])
+    # Everything on the share is written as its owner: under root_squash, root is nobody there. Of the layout that is an
+    # account that nobody logs in as; it takes what accounts had of it.
+    owned = {"owner": owner, "group": group, "former": [int(one) for one in settings.former]}
+    offered = observed.gpus or NO_GPUS
+    nccl = nccl_env(offered, observed.route, settings.interface)
+    node_env = {"GPUSTEAD_NODE": settings.host, **nccl, **settings.node_env}
+    places = _places(settings, uid)
+    return Plan(
+        uid=uid,
+        gid=gid,
+        layout_owner={"uid": owner, "gid": group},
+        owned=owned,
+        nas_layout=_nas_layout(settings, observed, nccl.get("GLOO_SOCKET_IFNAME", ""), owned),
+        node_env=node_env,
+        environment={
+            **node_env,
+            "GPUSTEAD_USER": settings.user,
+            "GPUSTEAD_UID": str(uid),
+            "GPUSTEAD_GID": str(gid),
+            "GPUSTEAD_SUDO": "0",
+            "GPUSTEAD_SSH_PORT": str(settings.port),
+            "GPUSTEAD_SSH_KEX": settings.kex,
+        },
+        gpus={"driver": offered["driver"], **{key: list(offered[key]) for key in ("device_ids", "uuids")}},
+        devices=[*(["/dev/infiniband"] if observed.infiniband else []), *offered["device_nodes"]],
+        places=places,
+        binds=_binds(settings),
+        recreate=to_recreate(
+            PROJECT, [SERVICE], observed.drifted, [place["name"] for place in places], observed.replaced
+        ),
+    )
+
+
+def _ids(settings: Settings) -> tuple[int, int]:
+    if "uid" not in settings.account:
+        what = f"ssh_mesh_user {settings.user!r} is not an account with a uid"
+        raise GpusteadError(what, "one of cluster_users", "Add it there with its uid, or set cluster_owner.")
+    return int(settings.account["uid"]), int(settings.account.get("gid", settings.account["uid"]))
+
+
+def _nas_layout(
+    settings: Settings, observed: Observed, interface: str, owned: Mapping[str, Any]
+) -> list[dict[str, Any]]:
+    offered = observed.gpus or NO_GPUS
+    record = NodeRecord(
+        host=settings.host,
+        address=settings.address,
+        slots=int(offered["slots"] or settings.cpu_slots),
+        gpus=tuple(offered["uuids"]),
+        interface=interface,
+        ssh_mesh_port=int(settings.port),
+        machine_id=observed.machine_id,
+    )
+    text = json.dumps({"schema": SCHEMA, **asdict(record)}, indent=4) + "\n"
+    directories = [{"path": path, "mode": mode, **owned, "state": "directory"} for path, mode in _DIRECTORIES.items()]
+    file = {"path": f".cluster/nodes/{settings.host}.json", "state": "file", "mode": "0644", "content": text}
+    return [*directories, {**owned, **file}]
+
+
+def _places(settings: Settings, uid: int) -> list[dict[str, Any]]:
+    """Accounts may put links on the share, and Docker follows them: these are mounted where only root can."""
+    common = {"root": settings.nas_path, "mounted": True, "propagation": settings.propagation}
+    return [
+        {"name": "home", "path": f"users/{settings.user}", "owner": uid, **common},
+        {"name": "shared", "path": "shared", "only_account": uid, **common},
+        {"name": "mesh", "path": ".cluster/mesh", "only_account": uid, "read_only": True, **common},
+    ]
+
+
+def _binds(settings: Settings) -> list[ContainerBind]:
+    def mounted(name: str, path: str, read_only: bool = False) -> ContainerBind:
+        return ContainerBind(name, f"{DIRECTORY}/{SET}/{name}", path, read_only, propagation=settings.propagation)
+
+    return [
+        mounted("home", f"/home/{settings.user}"),
+        mounted("shared", "/shared"),
+        mounted("mesh", "/mesh", read_only=True),
+        *(ContainerBind("", f"{settings.config_dir}/{name}", path, read_only=True) for path, name in _OWN.items()),
+    ]

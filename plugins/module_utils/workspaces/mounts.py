@@ -1,0 +1,149 @@
+# Copyright: gpustead developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""The kernel's mounts: what is mounted, and its calls that mount what is open, so that no path is followed twice."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import re
+import stat
+from dataclasses import dataclass
+from typing import Any
+
+PROPAGATIONS = ("private", "slave", "shared")
+
+# The same numbers on all machines: linux/mount.h, linux/fcntl.h, asm-generic/unistd.h
+_OPEN_TREE, _MOVE_MOUNT, _MOUNT_SETATTR = 428, 429, 442
+_OPEN_TREE_CLONE, _AT_RECURSIVE, _AT_EMPTY_PATH = 1, 0x8000, 0x1000
+_FROM_DESCRIPTOR, _ONTO_DESCRIPTOR = 0x4, 0x40
+_RDONLY, _NOSUID, _NODEV = 1, 2, 4
+_MS_NOSUID, _MS_NODEV, _MS_NOEXEC = 2, 4, 8
+_PROPAGATION = {"shared": 1 << 20, "private": 1 << 18, "slave": 1 << 19}
+_MNT_DETACH, _UMOUNT_NOFOLLOW = 2, 8
+_AT_FDCWD = -100
+_LIBC = ctypes.CDLL(None, use_errno=True)
+
+
+@dataclass(frozen=True)
+class Mounted:
+    """A line of the kernel's list: the device, the directory of it that is seen, and how."""
+
+    path: str
+    device: str
+    subtree: str
+    options: tuple[str, ...]
+    tags: tuple[str, ...]
+    fstype: str
+    source: str
+
+
+def mounted(text: str | None = None) -> dict[str, Mounted]:
+    """What is mounted, by path; of several on top of each other the one that is seen."""
+    if text is None:
+        with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape", newline="\n") as file:
+            text = file.read()
+    stacks: dict[str, dict[str, tuple[str, Mounted]]] = {}
+    # Accounts mount, too (FUSE), and choose the path; the kernel escapes blanks, tabs and \n in it, nothing else.
+    for line in filter(None, text.split("\n")):
+        before, _, after = line.partition(" - ")
+        number, above, device, subtree, path, options, *tags = before.split(" ")
+        fstype, source, *_ = [*after.split(" "), "", ""]
+        path = _unescape(path)
+        seen = Mounted(path, device, _unescape(subtree), tuple(options.split(",")), tuple(tags), fstype, source)
+        stacks.setdefault(path, {})[number] = (above, seen)
+    found = {}
+    for path, stack in stacks.items():
+        covered = {above for above, _ in stack.values()}
+        found[path] = next(seen for number, (_, seen) in reversed(list(stack.items())) if number not in covered)
+    return found
+
+
+def _unescape(text: str) -> str:
+    return re.sub(r"\\([0-7]{3})", lambda found: chr(int(found.group(1), 8)), text)
+
+
+def is_harmless(flags: int) -> bool:
+    """Whether setuid programs and devices do nothing there; `flags` of os.fstatvfs."""
+    return bool(flags & os.ST_NOSUID and flags & os.ST_NODEV)
+
+
+def _system(number: int, what: str, *arguments: Any) -> int:
+    result = int(_LIBC.syscall(number, *arguments))
+    if result < 0:
+        code = ctypes.get_errno()
+        raise OSError(code, f"{what}: {os.strerror(code)}")
+    return result
+
+
+class _Attributes(ctypes.Structure):
+    _fields_ = (
+        ("attr_set", ctypes.c_uint64),
+        ("attr_clr", ctypes.c_uint64),
+        ("propagation", ctypes.c_uint64),
+        ("userns_fd", ctypes.c_uint64),
+    )
+
+
+def _set(tree: int, flags: int, propagation: str) -> None:
+    given = _Attributes(flags, 0, _PROPAGATION[propagation] if propagation else 0, 0)
+    how = _AT_EMPTY_PATH | _AT_RECURSIVE
+    _system(_MOUNT_SETATTR, "mount_setattr", tree, b"", how, ctypes.byref(given), ctypes.sizeof(given))
+
+
+def _clone(place: int) -> int:
+    """The mounts of a place, seen nowhere yet."""
+    how = _OPEN_TREE_CLONE | _AT_EMPTY_PATH | _AT_RECURSIVE | os.O_CLOEXEC
+    return _system(_OPEN_TREE, "open_tree", place, b"", how)
+
+
+def attach(place: int, target: str, read_only: bool, propagation: str) -> None:
+    """Mount what is open: with its flags before anybody sees it."""
+    tree = _clone(place)
+    try:
+        # From the place, never to it, whatever is done or unmounted here.
+        flags = _NOSUID | _NODEV | (_RDONLY if read_only else 0)
+        _set(tree, flags, "private" if propagation == "private" else "slave")
+        _system(_MOVE_MOUNT, "move_mount", tree, b"", _AT_FDCWD, os.fsencode(target), _FROM_DESCRIPTOR)
+        if propagation == "shared":
+            _set(tree, 0, "shared")
+    finally:
+        os.close(tree)
+
+
+def cover(place: int) -> None:
+    """Mount a place on itself without setuid programs and devices, where it has them."""
+    if is_harmless(os.fstatvfs(place).f_flag):
+        return
+    tree = _clone(place)
+    try:
+        _set(tree, _NOSUID | _NODEV, "slave")
+        how = _FROM_DESCRIPTOR | _ONTO_DESCRIPTOR
+        _system(_MOVE_MOUNT, "move_mount", tree, b"", place, b"", how)
+    finally:
+        os.close(tree)
+
+
+def detach(target: str) -> None:
+    """Let go of a place at once, also of one that does not answer. Containers keep what they have."""
+    while target in mounted():
+        if _LIBC.umount2(os.fsencode(target), _MNT_DETACH | _UMOUNT_NOFOLLOW) != 0:
+            code = ctypes.get_errno()
+            raise OSError(code, os.strerror(code), target)
+    with contextlib.suppress(FileNotFoundError):
+        status = os.lstat(target)
+        os.rmdir(target) if stat.S_ISDIR(status.st_mode) else os.unlink(target)
+
+
+def mount_memory(directory: str) -> None:
+    """Mount a small file system in memory that only root enters, and whose mounts are passed on to nobody."""
+    flags = _MS_NOSUID | _MS_NODEV | _MS_NOEXEC
+    options = b"mode=0700,size=1m"
+    for source, kind, how, data in (
+        (b"gpustead-binds", b"tmpfs", flags, options),
+        (None, None, _PROPAGATION["private"], None),
+    ):
+        if _LIBC.mount(source, os.fsencode(directory), kind, ctypes.c_ulong(how), data) != 0:
+            code = ctypes.get_errno()
+            raise OSError(code, os.strerror(code), directory)

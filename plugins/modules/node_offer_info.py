@@ -1,0 +1,85 @@
+#!/usr/bin/python
+# Copyright: gpustead developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Look what a node has for containers."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: node_offer_info
+short_description: What a node has for containers
+version_added: "0.1.0"
+author: The gpustead developers (@gpustead)
+description:
+  - Reads the files that roles images and nvidia leave on a node for whoever starts containers there.
+options:
+  image_file:
+    description: File with the image that role images pulled.
+    type: path
+    default: /etc/gpustead/image
+  gpus_file:
+    description: File with the GPUs that role nvidia found for containers.
+    type: path
+    default: /etc/gpustead/gpus.json
+attributes:
+  check_mode:
+    support: full
+    description: Changes nothing.
+  diff_mode:
+    support: none
+    description: Changes nothing.
+"""
+
+EXAMPLES = r"""
+- name: Look what the node has for containers
+  gpustead.cluster.node_offer_info:
+  register: offer
+
+- name: Show its GPUs
+  ansible.builtin.debug:
+    msg: "{{ offer.gpus.uuids }}"
+  when: offer.gpus
+"""
+
+RETURN = r"""
+image:
+  description: The image; empty where there is no such file.
+  returned: success
+  type: str
+gpus:
+  description: As P(gpustead.cluster.gpu_offer#filter) gives them; null where there is no such file.
+  returned: success
+  type: dict
+infiniband:
+  description: Whether C(/dev/infiniband) is there.
+  returned: success
+  type: bool
+machine_id:
+  description: The id of the machine; empty where it has none.
+  returned: success
+  type: str
+"""
+
+from dataclasses import asdict
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.gpustead.cluster.plugins.module_utils.docker.node_offer import observe
+from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
+
+ARGUMENTS = {
+    "image_file": {"type": "path", "default": "/etc/gpustead/image"},
+    "gpus_file": {"type": "path", "default": "/etc/gpustead/gpus.json"},
+}
+
+
+def main() -> None:
+    module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
+    try:
+        found = observe(module.params["image_file"], module.params["gpus_file"])
+    except GpusteadError as error:
+        module.fail_json(msg=str(error))
+    module.exit_json(changed=False, **asdict(found))
+
+
+if __name__ == "__main__":
+    main()

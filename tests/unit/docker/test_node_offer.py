@@ -1,0 +1,38 @@
+"""What a node has for containers."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from ansible_collections.gpustead.cluster.plugins.module_utils.docker.node_offer import NO_GPUS, observe
+from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
+
+
+def test_a_node_on_which_no_role_has_run(tmp_path: Path) -> None:
+    found = observe(f"{tmp_path}/image", f"{tmp_path}/gpus.json", str(tmp_path))
+    assert (found.image, found.gpus, found.infiniband, found.machine_id) == ("", None, False, "")
+
+
+def test_what_roles_have_left(tmp_path: Path) -> None:
+    (tmp_path / "image").write_text("registry/x@sha256:01\n")
+    (tmp_path / "gpus.json").write_text(json.dumps({"driver": "cdi", "uuids": ["GPU-1"], "infiniband": True}))
+    (tmp_path / "dev/infiniband").mkdir(parents=True)
+    (tmp_path / "etc").mkdir()
+    (tmp_path / "etc/machine-id").write_text("0123\n")
+    found = observe(f"{tmp_path}/image", f"{tmp_path}/gpus.json", str(tmp_path))
+    assert (found.image, found.infiniband, found.machine_id) == ("registry/x@sha256:01", True, "0123")
+    assert found.gpus == {**NO_GPUS, "driver": "cdi", "uuids": ["GPU-1"], "infiniband": True}
+
+
+def test_an_empty_file_offers_nothing(tmp_path: Path) -> None:
+    (tmp_path / "gpus.json").touch()
+    assert observe(f"{tmp_path}/image", f"{tmp_path}/gpus.json", str(tmp_path)).gpus == NO_GPUS
+
+
+@pytest.mark.parametrize("content", [b"{", b"[]", b"\xff"])
+def test_a_damaged_file_is_named(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "gpus.json").write_bytes(content)
+    with pytest.raises(GpusteadError, match=r"gpus\.json"):
+        observe(f"{tmp_path}/image", f"{tmp_path}/gpus.json", str(tmp_path))

@@ -1,0 +1,100 @@
+"""What role ssh_mesh makes of its settings and of what it finds; whole files are in roles/test_written_files.py."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from ansible_collections.gpustead.cluster.plugins.module_utils.docker.node_offer import NO_GPUS
+from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
+from ansible_collections.gpustead.cluster.plugins.module_utils.mesh.plan import Observed, Plan, Settings, plan
+from ansible_collections.gpustead.cluster.plugins.module_utils.nas.node_records import parse_record
+from ansible_collections.gpustead.cluster.plugins.module_utils.workspaces import binds
+
+GPUS = {
+    **NO_GPUS,
+    **{"driver": "nvidia", "device_ids": ["GPU-0", "GPU-1"], "uuids": ["GPU-0", "GPU-1"], "slots": 2},
+    **{"device_nodes": ["/dev/nvidia0", "/dev/nvidiactl"], "nics": ["mlx5_0"], "infiniband": True},
+}
+NODE = {"service_account": {"uid": 941, "gid": 942}, "address": "10.1.0.1", "port": 2222}
+ROUTE = '[{"dst": "10.1.0.2", "dev": "eth1"}]'
+NOTHING = Observed()
+
+
+def planned(observed: Observed = NOTHING, **settings: Any) -> Plan:
+    given = {"host": "gpu01", "user": "ada", "account": {"uid": 1500, "gid": 1600}, "former": [1500, 1501]}
+    return plan(Settings(**{**given, **NODE, **settings}), observed)
+
+
+def test_the_record_is_one_that_other_nodes_read() -> None:
+    found = planned(Observed(gpus=GPUS, machine_id="0123", route=ROUTE)).nas_layout[-1]
+    assert (found["path"], found["owner"], found["group"]) == (".cluster/nodes/gpu01.json", 941, 942)
+    record = parse_record(found["content"], "gpu01")
+    assert (record.slots, record.gpus, record.interface) == (2, ("GPU-0", "GPU-1"), "eth1")
+
+
+def test_a_node_without_a_gpu_has_the_slots_of_its_cpus() -> None:
+    assert json.loads(planned(cpu_slots=3).nas_layout[-1]["content"])["slots"] == 3
+
+
+def test_what_accounts_had_of_the_layout_is_taken_from_them() -> None:
+    assert [(entry["path"], entry["mode"]) for entry in planned().nas_layout[:-1]] == [
+        *((".cluster", "0755"), (".cluster/nodes", "0755"), (".cluster/mesh", "1775"))
+    ]
+    assert planned().owned == {"owner": 941, "group": 942, "former": [1500, 1501]}
+
+
+def test_the_site_wins_over_what_was_found_and_the_role_over_both() -> None:
+    found = planned(Observed(gpus=GPUS, route=ROUTE), node_env={"NCCL_IB_HCA": "=x", "GPUSTEAD_SUDO": "1"})
+    assert found.node_env == {
+        **{"GPUSTEAD_NODE": "gpu01", "NCCL_SOCKET_IFNAME": "=eth1", "GLOO_SOCKET_IFNAME": "eth1"},
+        **{"NCCL_IB_HCA": "=x", "GPUSTEAD_SUDO": "1"},
+    }
+    assert (found.environment["GPUSTEAD_SUDO"], found.environment["GPUSTEAD_UID"]) == ("0", "1500")
+
+
+def test_an_interface_that_is_set_needs_no_route() -> None:
+    assert planned(interface="ib0").node_env["GLOO_SOCKET_IFNAME"] == "ib0"
+
+
+@pytest.mark.parametrize(
+    ("infiniband", "gpus", "expected"),
+    [
+        (False, None, []),
+        (True, None, ["/dev/infiniband"]),
+        (True, GPUS, ["/dev/infiniband", "/dev/nvidia0", "/dev/nvidiactl"]),
+    ],
+)
+def test_devices_of_the_container(infiniband: bool, gpus: dict[str, Any] | None, expected: list[str]) -> None:
+    assert planned(Observed(gpus=gpus, infiniband=infiniband)).devices == expected
+
+
+def test_the_container_binds_what_is_mounted_for_it() -> None:
+    found = planned(propagation="rprivate")
+    places = {place.name: place for place in map(binds.parse, found.places)}
+    assert {bind.host for bind in found.binds if bind.name} == {f"{binds.DIRECTORY}/ssh_mesh/{name}" for name in places}
+    assert (places["home"].owner, places["shared"].only_account, places["mesh"].read_only) == (1500, 1500, True)
+    assert [bind.path for bind in found.binds if not bind.read_only] == ["/home/ada", "/shared"]
+    assert {bind.propagation for bind in found.binds} == {"rprivate"}
+
+
+@pytest.mark.parametrize(
+    ("observed", "expected"),
+    [
+        (NOTHING, []),
+        (Observed(drifted=["container gpustead-mesh/mesh", "file /x"]), ["mesh"]),
+        (Observed(replaced=["home"]), ["mesh"]),
+    ],
+)
+def test_a_container_that_runs_otherwise_is_recreated(observed: Observed, expected: list[str]) -> None:
+    assert planned(observed).recreate == expected
+
+
+def test_a_mesh_whose_user_has_no_uid_is_refused() -> None:
+    with pytest.raises(GpusteadError, match=r"ssh_mesh_user 'ada' is not an account with a uid"):
+        planned(account={})
+
+
+def test_the_group_of_an_account_is_its_uid_where_none_is_declared() -> None:
+    assert planned(account={"uid": 1500}).gid == 1500

@@ -1,0 +1,127 @@
+"""What role workspace makes of its settings and of what it finds; whole files are in roles/test_written_files.py."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from ansible_collections.gpustead.cluster.plugins.module_utils.docker.node_offer import NO_GPUS
+from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
+from ansible_collections.gpustead.cluster.plugins.module_utils.workspaces import workspaces as declared
+from ansible_collections.gpustead.cluster.plugins.module_utils.workspaces.plan import Observed, Plan, Settings, plan
+
+USERS: list[dict[str, Any]] = [
+    {"name": "ada", "uid": 1500, "gid": 1600, "ssh_keys": ["a", "b"]},
+    {"name": "bob", "uid": 1501, "ssh_keys": ["c"]},
+]
+ALL: list[dict[str, Any]] = [{"owner": "ada"}, {"owner": "bob", "profile": "local", "accounts": ["ada"]}]
+TOKEN = "a-token-that-nobody-guesses"
+NOTHING = Observed()
+
+
+def planned(observed: Observed = NOTHING, instances: list[dict[str, Any]] = ALL, **settings: Any) -> Plan:
+    defaults = declared.Defaults(USERS, "ada", declared.PORTS, declared.PORT_RANGE)
+    given = {"torch_index": "https://index", **settings}
+    return plan(declared.plan(instances, defaults), Settings("ada", 1500, **given), observed)
+
+
+def test_a_workspace_is_the_same_after_it_went_through_yaml() -> None:
+    defaults = declared.Defaults(USERS, "ada", declared.PORTS, declared.PORT_RANGE)
+    for one in declared.plan(ALL, defaults):
+        assert declared.Workspace.parse(one.described()) == one
+
+
+def test_guests_whose_home_is_missing_do_not_come_in() -> None:
+    lost = Observed(mounted={"missing": ["home-ada"], "refused": []})
+    assert planned().of["bob"].environment["GPUSTEAD_ACCOUNTS"] == "ada:1500:1600"
+    assert "GPUSTEAD_ACCOUNTS" not in planned(lost).of["bob"].environment
+
+
+def test_keys_that_the_site_adds_are_the_owners_alone() -> None:
+    found = planned(authorized_keys=["d", "a"]).authorized_keys
+    assert found == {"ada": {"ada": ["a", "b", "d"]}, "bob": {"bob": ["c"], "ada": ["a", "b", "d"]}}
+
+
+def test_a_secret_that_is_set_is_the_owners_alone_and_shown_nowhere() -> None:
+    found = planned(jupyter_token=TOKEN)
+    files = {owner: entries[-1] for owner, entries in found.nas_files.items()}
+    assert (files["ada"].get("content"), files["bob"].get("generate")) == (TOKEN, 32)
+    assert found.of["ada"].secret_digest != planned().of["ada"].secret_digest == found.of["bob"].secret_digest
+    assert TOKEN not in f"{found.of} {found.receipt} {found!r}"
+    assert planned(jupyter_password_hash="argon2:x").nas_files["ada"][-1]["path"].endswith("/jupyter_password")
+
+
+def test_what_the_node_lacks_is_said_of_each_workspace() -> None:
+    instances: list[dict[str, Any]] = [{"owner": "ada", "gpus": [3]}, {"owner": "bob", "gpus": []}]
+    found = planned(Observed(gpus={**NO_GPUS, "uuids": ["GPU-0"], "device_ids": ["GPU-0"]}), instances)
+    assert found.of["ada"].problem.startswith("GPU 3: expected one that this host has for containers")
+    assert found.of["bob"].problem == ""
+
+
+def test_a_check_of_a_fresh_host_misses_no_gpu() -> None:
+    found = planned(Observed(check=True), [{"owner": "ada", "gpus": [0]}])
+    assert (found.of["ada"].problem, found.of["ada"].gpus["uuids"]) == ("", [])
+    assert planned(Observed(), [{"owner": "ada", "gpus": [0]}]).of["ada"].problem
+
+
+def test_a_driver_that_is_too_old_for_every_wheel_is_a_problem_of_the_node() -> None:
+    gpus = {
+        **NO_GPUS,
+        "driver_version": "470.57.02",
+        "gpus": [{"compute_capability": "9.0", "devices": [], "node": ""}],
+    }
+    assert "torch 2.13" in planned(Observed(gpus=gpus), torch_version="2.13.0").of["ada"].problem
+    fits = {**gpus, "driver_version": "590.48.01"}
+    environment = planned(Observed(gpus=fits), torch_version="2.13.0").of["ada"].environment
+    assert environment["GPUSTEAD_TORCH_INDEX"] == "https://index/cu130"
+
+
+def test_receipts_look_at_the_share_as_who_owns_it() -> None:
+    found = planned(vouches=True).receipt
+    assert [subject["as"] for subject in found["shared"]] == [1500] * 4 + [1501] * 4
+    assert all(subject["keep"] for subject in found["shared"])
+    assert [subject["as"] for subject in planned().receipt["shared"]] == [1501] * 4
+    elsewhere = [subject["name"] for kind in ("file", "tree", "bind") for subject in found[kind]]
+    assert not [name for name in elsewhere if name.startswith(("/mnt/nas", "/home"))]
+
+
+def test_settings_are_copied_in_profile_local_and_linked_where_they_were_there() -> None:
+    found = planned(Observed(placed={"settings": {"bob": [".config/nvim"]}}), local_settings=[".vimrc", ".config/nvim"])
+    assert {link["path"]: link["target"] for link in found.nas_links["bob"]} == {
+        "users/bob/.vscode-server": "/local/vscode-server",
+        "users/bob/.config/nvim": "/etc/gpustead/settings/.config/nvim",
+    }
+    assert found.places[1]["settings"] == [".vimrc", ".config/nvim"]
+
+
+BAD: dict[str, tuple[dict[str, Any], str]] = {
+    "a path twice": ({"mounts": [{"host": "/x", "path": "/shared/"}]}, "are taken"),
+    "a relative path": ({"mounts": [{"host": "/x", "path": "data"}]}, "absolute"),
+    "the root": ({"mounts": [{"host": "/x", "path": "/"}]}, "absolute"),
+    "a home": ({"mounts": [{"host": "/home/bob", "path": "/x"}]}, "^workspace_mounts: /home/bob holds homes"),
+    "a setting above the home": ({"local_settings": ["../x"]}, "relative to the home"),
+    "an absolute setting": ({"local_settings": ["/etc/x"]}, "relative to the home"),
+    "a repository without a url": ({"repositories": [{"path": "a"}]}, "a repository has a url"),
+    "a repository without a path": ({"repositories": [{"url": "https://x/y"}]}, "relative to the home"),
+    "an unknown PyTorch": ({"torch_version": "1.0"}, "a release that is known here"),
+    "a short token": ({"jupyter_token": "short"}, "at least 16"),
+    "two secrets": ({"jupyter_token": TOKEN, "jupyter_password_hash": "argon2:x"}, "not both"),
+    "a bare password": ({"jupyter_password_hash": "correct horse"}, "argon2"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_what_cannot_be_meant_is_refused(case: str) -> None:
+    settings, words = BAD[case]
+    with pytest.raises(GpusteadError, match=words) as refused:
+        planned(**settings)
+    assert not [value for value in settings.values() if isinstance(value, str) and value in str(refused.value)] or (
+        "torch_version" in settings
+    )
+
+
+def test_the_settings_never_show_a_secret() -> None:
+    shown = repr(replace(Settings("ada"), jupyter_token=TOKEN, jupyter_password_hash="argon2:x"))
+    assert TOKEN not in shown
+    assert "argon2" not in shown
