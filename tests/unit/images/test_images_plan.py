@@ -10,7 +10,12 @@ import pytest
 from ansible_collections.gpustead.cluster.plugins.module_utils.images.plan import Observed, Settings, plan
 
 CASES = json.loads((Path(__file__).parents[1] / "fixtures/images/plans.json").read_text())
-ROLE = {"files": "/role/files", "build_dir": "/b", "repository": "gpustead", "stack": [{"name": "base"}]}
+ROLE: dict[str, Any] = {
+    "files": "/role/files",
+    "build_dir": "/b",
+    "repository": "gpustead",
+    "stack": [{"name": "base"}],
+}
 
 
 @pytest.mark.parametrize("name", CASES)
