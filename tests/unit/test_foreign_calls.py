@@ -116,7 +116,7 @@ ALLOWED: dict[str, dict[str, str]] = {
     "modules/container_command.py": {"main": CAPPED},
     "modules/docker_daemon_config.py": all_of(SYSTEM, "main", "read"),
     "modules/gpu_proof.py": {"main": CAPPED},
-    "modules/image_stack.py": {**all_of(OURS, "alone", "teller"), "private": PRIVATE},
+    "modules/image_stack.py": {**all_of(OURS, "alone", "reporter"), "private": PRIVATE},
     "modules/mesh_certificate.py": all_of(PRIVATE, "askpass", "main"),
     "modules/nas_files.py": {"main": MOUNTPOINT},
     "modules/nvidia_containers_info.py": all_of(SYSTEM, "observe", "read"),

@@ -157,7 +157,7 @@ def running(info: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def desired(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The same, as it would be told with these settings."""
+    """The same, as `docker info` would give it with these settings."""
     return {
         "insecure-registries": sorted({_registry(name) for name in settings.get("insecure-registries") or []}),
         "live-restore": settings.get("live-restore", False),
