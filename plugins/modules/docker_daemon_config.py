@@ -97,6 +97,7 @@ from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.gpustead.cluster.plugins.module_utils.docker import daemon_json_editor, dockerd
 from ansible_collections.gpustead.cluster.plugins.module_utils.docker import docker_daemon_config as daemon_json
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError, of_system
 from ansible_collections.gpustead.cluster.plugins.module_utils.files import leftovers
@@ -112,7 +113,7 @@ ARGUMENTS = {
 
 def read(path: str) -> str:
     file = Path(path)
-    return daemon_json.decode(file.read_bytes(), path) if file.exists() else ""
+    return daemon_json_editor.decode(file.read_bytes(), path) if file.exists() else ""
 
 
 def main() -> None:
@@ -127,18 +128,18 @@ def main() -> None:
     try:
         settings = daemon_json.merge(module.params["settings"], module.params["secret"])
         plan = daemon_json.plan(read(path), settings, module.params["absent"], path)
-        systemctl, dockerd = module.get_bin_path("systemctl"), module.get_bin_path("dockerd")
+        systemctl, program = module.get_bin_path("systemctl"), module.get_bin_path("dockerd")
         untaken: tuple[str, ...] = ()
         if systemctl:
-            given = daemon_json.docker_flags(run, read)
+            given = dockerd.observe_flags(run, read)
             daemon_json.check_flags(list(settings), given, path)
-            info = daemon_json.docker_info(run) if path == DAEMON_JSON else {}
+            info = dockerd.observe_info(run) if path == DAEMON_JSON else {}
             untaken = daemon_json.not_taken_over(plan, info, given)
         validated = False
         if plan.changed:
             with tempfile.NamedTemporaryFile(dir=module.tmpdir, suffix=".json", delete=False) as candidate:
                 candidate.write(plan.after.encode())
-            validated = bool(dockerd) and daemon_json.validate(run, dockerd, candidate.name, path)
+            validated = bool(program) and dockerd.validate(run, program, candidate.name, path)
             if not module.check_mode:
                 target = Path(path).resolve()  # a link stays a link
                 target.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
@@ -164,8 +165,8 @@ def main() -> None:
         restart_required=plan.restart_required or len(reloads) < len(untaken),
         validated=validated,
         diff={
-            "before": daemon_json.shown(plan.before),
-            "after": daemon_json.shown(plan.after),
+            "before": dockerd.shown(plan.before),
+            "after": dockerd.shown(plan.after),
             "before_header": path,
             "after_header": path,
         },

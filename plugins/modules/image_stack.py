@@ -250,15 +250,15 @@ def private(check: bool) -> Iterator[str]:
     """
     for old in [] if check else Path(RUN).glob(f"{PRIVATE}*"):
         shutil.rmtree(old)
-    for told in [] if check else Path(RUN).glob("gpustead-progress.*"):
-        if told.lstat().st_mtime < time.time() - 86400:
-            told.unlink(missing_ok=True)
+    for old_progress in [] if check else Path(RUN).glob("gpustead-progress.*"):
+        if old_progress.lstat().st_mtime < time.time() - 86400:
+            old_progress.unlink(missing_ok=True)
     with tempfile.TemporaryDirectory(dir=RUN, prefix=PRIVATE) as work:
         yield work
 
 
 @contextlib.contextmanager
-def teller(path: str | None) -> Iterator[builder.Tell]:
+def reporter(path: str | None) -> Iterator[builder.Report]:
     """Writes what was reached to the file of progress, if there is one, and at last that all has ended."""
     if not path:
         yield lambda event: None
@@ -289,11 +289,15 @@ def main() -> None:
         environment.update(proxies.both_cases(proxies.plan(ways).full))
         layers = parse(module.params["layers"])
         target = module.params["target"] or module.params["layers"][-1]["name"]
-        with alone(module.check_mode), private(module.check_mode) as work, teller(module.params["progress"]) as tell:
+        with (
+            alone(module.check_mode),
+            private(module.check_mode) as work,
+            reporter(module.params["progress"]) as report,
+        ):
             environment["BUILDX_CONFIG"] = work  # it keeps the arguments of its builds
-            tools = builder.Tools(run, listened, tell, work)
+            tools = builder.Tools(run, listened, report, work)
             params = {**module.params, "target": target, "proxies": ways}
-            result = builder.settle(tools, layers, params, module.check_mode)
+            result = builder.apply(tools, layers, params, module.check_mode)
     except GpusteadError as error:
         module.fail_json(msg=str(error))
     except OSError as error:

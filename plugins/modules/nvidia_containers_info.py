@@ -86,7 +86,7 @@ from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.gpustead.cluster.plugins.module_utils.docker import docker_daemon_config as daemon_json
+from ansible_collections.gpustead.cluster.plugins.module_utils.docker import daemon_json_editor, dockerd
 from ansible_collections.gpustead.cluster.plugins.module_utils.docker.other_dockers import SNAP
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError, of_system
 from ansible_collections.gpustead.cluster.plugins.module_utils.gpus import nvidia_containers as containers
@@ -113,7 +113,7 @@ def docker_started(run: Any) -> float:
 
 def observe(run: Any, params: dict[str, Any], hook: str | None) -> dict[str, Any]:
     snap = Path(SNAP).exists()
-    info = daemon_json.docker_info(run)
+    info = dockerd.observe_info(run)
     if not info:
         silent = ["Docker does not answer on this host. Run role docker first, or see journalctl -u docker."]
         obstacles = containers.other_dockers(None, snap) or silent
@@ -127,7 +127,7 @@ def observe(run: Any, params: dict[str, Any], hook: str | None) -> dict[str, Any
         return {**nothing, "obstacles": obstacles}
     docker = containers.engine(info)
     mode = containers.choose_mode(docker, params["mode"])
-    daemon = daemon_json.parse(read(DAEMON_JSON), DAEMON_JSON).value
+    daemon = daemon_json_editor.parse(read(DAEMON_JSON), DAEMON_JSON).value
     config = containers.parse_config(read(containers.CONFIG))
     obstacles = containers.obstacles(docker, mode, config, daemon, snap)
     hook_is_new = bool(hook) and not params["hook_known"] and Path(hook or "").stat().st_ctime > docker_started(run)

@@ -32,7 +32,8 @@ TEMPLATE = re.compile(r"{[{%]")
 # A key of a task, and its lines: those that follow are indented more.
 MESSAGE = re.compile(r"^( *)(?:fail_msg|msg): .*\n(?:\1 +.*\n)*", re.MULTILINE)
 GROUPS = re.compile(r"groups\[['\"](\w+)['\"]\]")
-OF_OTHERS = re.compile(r"hostvars\[[^\]]+\]\.(\w+)")
+# Of one other host, or of several: map('extract', hostvars) | map(attribute='x').
+OF_OTHERS = re.compile(r"hostvars(?:\[[^\]]+\]\.|\)\s*\| map\(attribute=')(\w+)")
 USED_COLLECTION = re.compile(r"\b((?:ansible|community)\.(?!builtin)\w+)\.\w+")
 # What looks beyond the variable it stands in: the text of it does not tell what it gives.
 LOOKS_AROUND = frozenset({"lookup", "lookups", "query", "q", "hostvars", "groups", "group_names"})

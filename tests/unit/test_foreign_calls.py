@@ -33,6 +33,7 @@ def all_of(why: str, *functions: str) -> dict[str, str]:
 
 ALLOWED: dict[str, dict[str, str]] = {
     "filter/preflight_problems.py": {"preflight_problems": CONTROLLER},
+    "lookup/context_paths.py": {"LookupModule.run": CONTROLLER},
     "module_utils/accounts/apply_accounts.py": {
         **all_of(OURS, "_apply_core", "remove", "write_whole"),
         "_lock": SYSTEM,
@@ -110,12 +111,13 @@ ALLOWED: dict[str, dict[str, str]] = {
     "module_utils/firewall/ufw_lock.py": {"close_to_accounts": SYSTEM},
     "module_utils/firewall/ufw_openings.py": all_of(SYSTEM, "_write", "close"),
     "module_utils/firewall/ufw_trial.py": all_of(OURS, "arm", "is_armed", "note", "release"),
+    "module_utils/registry/plan.py": {"_collect": "nothing that the container prints is read"},
     "modules/authorized_keys.py": {"main": SYSTEM},
     "modules/cdi_spec.py": {"read": SYSTEM},
     "modules/container_command.py": {"main": CAPPED},
     "modules/docker_daemon_config.py": all_of(SYSTEM, "main", "read"),
     "modules/gpu_proof.py": {"main": CAPPED},
-    "modules/image_stack.py": {**all_of(OURS, "alone", "teller"), "private": PRIVATE},
+    "modules/image_stack.py": {**all_of(OURS, "alone", "reporter"), "private": PRIVATE},
     "modules/mesh_certificate.py": all_of(PRIVATE, "askpass", "main"),
     "modules/nas_files.py": {"main": MOUNTPOINT},
     "modules/nvidia_containers_info.py": all_of(SYSTEM, "observe", "read"),

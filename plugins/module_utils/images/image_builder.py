@@ -37,7 +37,7 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.site.credentials 
 
 # Runs a command and hands every line of its output on as it comes; returns the exit status, and why it was killed.
 Stream = Callable[[Sequence[str], Callable[[str], None]], "tuple[int, str]"]
-Tell = Callable[[Mapping[str, Any]], None]
+Report = Callable[[Mapping[str, Any]], None]
 
 LINES = 2000  # of a build are kept, for what is said of one that fails
 
@@ -52,13 +52,13 @@ class Tools:
     Attributes:
         run: runs a command to its end.
         stream: runs a command and hands its lines on.
-        tell: is called with what has just been reached.
+        report: is called with what has just been reached.
         work: directory of root's for the bake file and secrets.
     """
 
     run: Run
     stream: Stream
-    tell: Tell
+    report: Report
     work: str
 
 
@@ -260,13 +260,13 @@ def discreet(tools: Tools, params: Mapping[str, Any]) -> Tools:
     return replace(tools, run=run, stream=stream)
 
 
-def settle(tools: Tools, layers: Sequence[Layer], params: Mapping[str, Any], check: bool) -> dict[str, Any]:
+def apply(tools: Tools, layers: Sequence[Layer], params: Mapping[str, Any], check: bool) -> dict[str, Any]:
     """Observe, plan, apply; returns the module's result.
 
     Args:
         layers: parents first.
         params: the other options of module image_stack.
-        check: only tell what would be done.
+        check: only say what would be done.
     """
     base, pushes, target = params["base"], params["push"], params["target"]
     tools = discreet(tools, params)
@@ -275,8 +275,8 @@ def settle(tools: Tools, layers: Sequence[Layer], params: Mapping[str, Any], che
     there = image_id(tools.run, base) if check else have_base(tools.run, base, params["base_archive"] or "")
     planned = plan(layers, base, there, params["contexts"], params["repository"])
     todo = order(tools.run, planned, target, pushes)
-    aim = next(item for item in planned if item.layer.name == target)
-    pulls = aim.ref not in todo.here and target not in todo.build
+    targeted = next(item for item in planned if item.layer.name == target)
+    pulls = targeted.ref not in todo.here and target not in todo.build
     seconds: dict[str, float] = {}
     kind = None
     if not check:
@@ -285,14 +285,14 @@ def settle(tools: Tools, layers: Sequence[Layer], params: Mapping[str, Any], che
             seconds = build(todo, tools, _write_bake(tools, planned, todo.build, params, kind))
         _publish(todo, tools, pushes)
         if pulls:
-            transfer(tools.run, "pull", aim.ref)
+            transfer(tools.run, "pull", targeted.ref)
     here = todo.here if check or (todo.empty and not pulls) else images(tools.run, [item.ref for item in planned])
-    image = here.get(aim.ref)
+    image = here.get(targeted.ref)
     return {
         "changed": pulls or not todo.empty,
         "layers": [_row(item, here, seconds) for item in planned],
-        "key": aim.key,
-        "ref": ((image.digest(aim.ref) if pushes else aim.ref) if image else ""),
+        "key": targeted.key,
+        "ref": ((image.digest(targeted.ref) if pushes else targeted.ref) if image else ""),
         "built": list(todo.build),
         "pushed": [*todo.push, *(further for _, further in todo.tag)],
         "store": ("containerd" if kind.containerd else "classic") if kind else None,
@@ -352,7 +352,7 @@ def _publish(todo: Order, tools: Tools, pushes: bool) -> None:
     names = {item.ref: item.layer.name for item in todo.planned}
     for ref in todo.push:
         transfer(tools.run, "push", ref)
-        tools.tell({"layer": names[ref], "state": "pushed"})
+        tools.report({"layer": names[ref], "state": "pushed"})
     for ref, further in todo.tag:
         set_tag(tools.run, ref, further, pushes)
 
@@ -375,7 +375,7 @@ def build(todo: Order, tools: Tools, bake: str) -> dict[str, float]:
             if event.ready:
                 ready[event.layer] = after
             state = "built" if event.ready else "at"
-            tools.tell({"layer": event.layer, "state": state, "instruction": event.instruction, "after": after})
+            tools.report({"layer": event.layer, "state": state, "instruction": event.instruction, "after": after})
 
     code, why = tools.stream(["docker", "buildx", "bake", "--file", bake, "--progress", "plain"], listen)
     if code:

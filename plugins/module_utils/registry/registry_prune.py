@@ -139,7 +139,7 @@ def prune(registry: Registry, prefix: str, keep: Collection[str], check: bool) -
         registry: where.
         prefix: the beginning of their names, without the last slash.
         keep: references, by tag or by digest, that are kept.
-        check: only tell what would go.
+        check: only say what would go.
 
     Raises:
         GpusteadError: nothing is to be kept: whoever asks for that does not know what is.
@@ -200,6 +200,6 @@ def _shelf(registry: Registry, repository: str, tags: Sequence[str], kept: Colle
                 configs[digest] = manifest.config
         listed = _reached(new, below, about) - below.keys()
         new = {digest: registry.manifest(repository, digest) for digest in sorted(listed)}
-    aim = Shelf(tagged, below).whole(tagged[tag] for tag in tagged if stale(repository, tag, kept))
-    keys = {digest: registry.labels(repository, configs[digest]).get(KEY_LABEL, "") for digest in aim & configs.keys()}
+    gone = Shelf(tagged, below).whole(tagged[tag] for tag in tagged if stale(repository, tag, kept))
+    keys = {digest: registry.labels(repository, configs[digest]).get(KEY_LABEL, "") for digest in gone & configs.keys()}
     return Shelf(tagged, below, {digest: key for digest, key in keys.items() if key}, about)

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from ansible.module_utils.testing import patch_module_args
+from ansible_collections.gpustead.cluster.plugins.module_utils.docker import daemon_json_editor, dockerd
 from ansible_collections.gpustead.cluster.plugins.module_utils.docker import docker_daemon_config as daemon_json
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
 from ansible_collections.gpustead.cluster.plugins.module_utils.run import Run
@@ -71,7 +72,7 @@ def test_refused_as_published(name: str, where: str, remedy: str) -> None:
 
 def test_not_utf8() -> None:
     with pytest.raises(GpusteadError, match="line 2 column 8: byte 0xe9"):
-        daemon_json.decode(b'{\n "a": "\xe9"}', PATH)
+        daemon_json_editor.decode(b'{\n "a": "\xe9"}', PATH)
 
 
 VALID = ["cdi-features-and-runtime", "data-root-default-runtime", "toolkit-1.17-bare-path"]
@@ -186,7 +187,7 @@ FILES = {
     ],
 )
 def test_flags(units: list[str], expected: list[tuple[str, str]]) -> None:
-    assert [(flag.key, flag.path) for flag in daemon_json.flags(units, FILES.__getitem__)] == expected
+    assert [(flag.key, flag.path) for flag in dockerd.flags(units, FILES.__getitem__)] == expected
 
 
 def test_flags_of_the_unit_that_systemd_names() -> None:
@@ -194,7 +195,7 @@ def test_flags_of_the_unit_that_systemd_names() -> None:
         assert argv[:3] == ["systemctl", "show", "docker.service"]
         return 0, "FragmentPath=docker.service\nDropInPaths=quoted.conf dropin.conf\n", ""
 
-    found = daemon_json.docker_flags(run, FILES.__getitem__)
+    found = dockerd.observe_flags(run, FILES.__getitem__)
     assert {flag.path for flag in found} == {"dropin.conf"}
     daemon_json.check_flags(["debug"], found, PATH)
     with pytest.raises(GpusteadError, match=r"dropin\.conf starts dockerd with '--add-runtime=nvidia=.*'runtimes'"):
@@ -202,7 +203,7 @@ def test_flags_of_the_unit_that_systemd_names() -> None:
 
 
 def test_no_unit() -> None:
-    assert daemon_json.docker_flags(lambda argv: (0, "FragmentPath=\nDropInPaths=\n", ""), FILES.__getitem__) == ()
+    assert dockerd.observe_flags(lambda argv: (0, "FragmentPath=\nDropInPaths=\n", ""), FILES.__getitem__) == ()
 
 
 # What dockerd 26.1 and 20.10 said.
@@ -210,15 +211,15 @@ def test_validated() -> None:
     def said(rc: int, err: str) -> Run:
         return lambda argv: (rc, "", err)
 
-    assert daemon_json.validate(said(0, "configuration OK\n"), "dockerd", "/tmp/c.json", PATH)
+    assert dockerd.validate(said(0, "configuration OK\n"), "dockerd", "/tmp/c.json", PATH)
     old = "Status: unknown flag: --validate\nSee 'dockerd --help'., Code: 125\n"
-    assert not daemon_json.validate(said(1, old), "dockerd", "/tmp/c.json", PATH)
+    assert not dockerd.validate(said(1, old), "dockerd", "/tmp/c.json", PATH)
     wrong = (
         "unable to configure the Docker daemon with file /tmp/c.json: "
         "the following directives don't match any configuration option: storge-driver\n"
     )
     with pytest.raises(GpusteadError, match=r"with file /etc/docker/daemon\.json: .* storge-driver: expected"):
-        daemon_json.validate(said(1, wrong), "dockerd", "/tmp/c.json", PATH)
+        dockerd.validate(said(1, wrong), "dockerd", "/tmp/c.json", PATH)
 
 
 @pytest.mark.parametrize(
@@ -230,7 +231,7 @@ def test_validated() -> None:
     ],
 )
 def test_shown(text: str, expected: str) -> None:
-    assert daemon_json.shown(text) == expected
+    assert dockerd.shown(text) == expected
 
 
 # dockerd 26.1: "invalid mirror: username/password not allowed in URI", and does not start.
@@ -306,7 +307,7 @@ def test_docker_runs_with_other_settings_than_its_file_has(settings: dict[str, A
 def test_what_changes_now_or_stands_in_the_unit_is_no_such_key() -> None:
     changing = plan(json.dumps({**RUNNING, "log-driver": "local"}), {"log-driver": "syslog"})
     assert daemon_json.not_taken_over(changing, INFO, ()) == ()
-    flag = daemon_json.Flag("log-driver", "--log-driver=json-file", "/lib/docker.service")
+    flag = dockerd.Flag("log-driver", "--log-driver=json-file", "/lib/docker.service")
     assert daemon_json.not_taken_over(plan(json.dumps({**RUNNING, "log-driver": "local"}), {}), INFO, (flag,)) == ()
 
 
@@ -317,7 +318,7 @@ def test_only_a_daemon_that_runs_is_asked() -> None:
         asked.append(argv[0])
         return (3, "inactive", "") if argv[0] == "systemctl" else (0, json.dumps(INFO), "")
 
-    assert daemon_json.docker_info(run) == {}
+    assert dockerd.observe_info(run) == {}
     assert asked == ["systemctl"]
-    assert daemon_json.docker_info(lambda argv: (0, json.dumps(INFO), "")) == INFO
-    assert daemon_json.docker_info(lambda argv: (0, "Cannot connect", "")) == {}
+    assert dockerd.observe_info(lambda argv: (0, json.dumps(INFO), "")) == INFO
+    assert dockerd.observe_info(lambda argv: (0, "Cannot connect", "")) == {}

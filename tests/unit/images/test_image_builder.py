@@ -117,7 +117,7 @@ class Bench:
             "repository": REPOSITORY, "secrets": {}, "proxies": {}, "compression": "zstd", "attestations": [],
         }  # fmt: skip
         self.docker.said.clear()
-        return builder.settle(tools, parse(self.stack), {**params, **options}, check)
+        return builder.apply(tools, parse(self.stack), {**params, **options}, check)
 
     def ref(self, name: str) -> str:
         planned = plan(parse(self.stack), "debian:12", self.docker.local["debian:12"], {}, REPOSITORY)

@@ -61,16 +61,16 @@ def test_what_builds_left_that_were_killed_goes(tmp_path: Path, monkeypatch: pyt
 
 def test_what_is_reached_is_in_the_file_at_once(tmp_path: Path) -> None:
     path = tmp_path / "progress"
-    with image_stack.teller(str(path)) as tell:
-        tell({"layer": "torch", "state": "built"})
+    with image_stack.reporter(str(path)) as report:
+        report({"layer": "torch", "state": "built"})
         assert json.loads(path.read_text()) == {"layer": "torch", "state": "built"}
     assert [json.loads(line)["state"] for line in path.read_text().splitlines()] == ["built", "ended"]
-    with image_stack.teller(None) as tell:
-        tell({"layer": "torch", "state": "built"})
+    with image_stack.reporter(None) as report:
+        report({"layer": "torch", "state": "built"})
 
 
 def test_the_file_says_that_a_build_ended_that_failed(tmp_path: Path) -> None:
     path = tmp_path / "progress"
-    with pytest.raises(OSError), image_stack.teller(str(path)):
+    with pytest.raises(OSError), image_stack.reporter(str(path)):
         raise OSError("disk full")
     assert json.loads(path.read_text()) == {"state": "ended"}

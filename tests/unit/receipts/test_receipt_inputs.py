@@ -139,6 +139,9 @@ def test_facts_and_registered_results_are_none(tmp_path: Path) -> None:
 def test_what_tasks_of_other_hosts_registered_is_none(tmp_path: Path) -> None:
     toy = role(tmp_path, tasks__main="x: '{{ hostvars[node].__toy_found }} {{ hostvars[node].toy_port }}'")
     assert toy.reads_of_others == ("toy_port",)
+    several = "{{ toy_nodes | map('extract', hostvars)\n | map(attribute='toy_name', default='') }}"
+    toy = role(tmp_path, tasks__main=f"x: >-\n  {several}")
+    assert toy.reads_of_others == ("toy_name",)
 
 
 def test_files_of_the_role_are_inputs_and_its_readme_is_none(tmp_path: Path) -> None:
@@ -357,10 +360,8 @@ def jinja(name: str) -> str:
     folder = ROOT / "roles" / name
     files = [path for path in folder.rglob("*") if path.suffix in (".yml", ".j2") and "files" not in path.parts]
     role = ROLES[name]
-    own = [role.own(variable) for variable in role.reached - role.leaves]
-    return "\n".join(
-        [*(path.read_text() for path in files if path.name != "main.yml" or "tasks" in path.parts), str(own)]
-    )
+    own = inputs.texts(role.own(variable) for variable in role.reached - role.leaves)
+    return "\n".join([*(path.read_text() for path in files if path.name != "main.yml" or "tasks" in path.parts), *own])
 
 
 @pytest.mark.parametrize("name", sorted(ROLES))

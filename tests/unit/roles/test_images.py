@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible_collections.gpustead.cluster.plugins.module_utils.images.image_record import read
 from ansible_collections.gpustead.cluster.plugins.module_utils.images.image_stack import parse, plan
-from ansible_collections.gpustead.cluster.plugins.module_utils.images.images_board import read
 from ansible_collections.gpustead.cluster.tests.unit.role_variables import ROOT, render
 
 GROUPS = {"gpu_nodes": ["a"]}
@@ -49,7 +49,7 @@ def announcement(tmp_path: Path, former: Any = None, **settings: Any) -> Any:
     built = {**entry("b" * 64), "layers": [row("base", "1" * 12, 7, None), row("top", "b" * 64, 9, 3.5)]}
     read = {} if former is None else content(former)
     given = {"__images_record_content": read, "__images_built": built, "images_registry": HOST, **settings}
-    return render(tmp_path, "images", ["__images_announcement"], GROUPS, given)["__images_announcement"]
+    return render(tmp_path, "images", ["__images_plan.announcement"], GROUPS, given)["__images_plan.announcement"]
 
 
 FORMER_LAYER = {name: value for name, value in row("base", "1" * 12, 7, 12.0).items() if name != "other"}
@@ -163,8 +163,8 @@ def test_without_a_record_of_its_own_a_builder_deletes_nothing(tmp_path: Path, r
         "__images_record_content": content(record) if record else {},
         "__images_former_content": content(FORMER),
     }
-    found = render(tmp_path, "images", ["__images_recorded"], GROUPS, settings)
-    assert found == {"__images_recorded": asks}
+    found = render(tmp_path, "images", ["__images_plan.recorded"], GROUPS, settings)
+    assert found == {"__images_plan.recorded": asks}
 
 
 EVIL = announced(workspace=entry("e" * 64, "evil.example:5000/gpustead/x"))
@@ -179,19 +179,19 @@ def test_a_node_runs_what_the_builder_says_or_what_the_share_may_say(
     tmp_path: Path, told: Any, share: Any, digit: str
 ) -> None:
     settings = {
-        "__images_told": content(told) if told else {},
-        "__images_board_content": content(share),
+        "__images_announcement_content": content(told) if told else {},
+        "__images_shared_content": content(share),
         "images_registry": HOST,
         "images_pull_from": "cache:5010",
     }
-    found = render(tmp_path, "images", ["__images_content"], GROUPS, settings)["__images_content"]
+    found = render(tmp_path, "images", ["__images_plan.record"], GROUPS, settings)["__images_plan.record"]
     assert found["workspace"].get("key", "")[:1] == digit
     if digit:
-        ref = render(tmp_path, "images", ["__images_ref"], GROUPS, settings)["__images_ref"]
+        ref = render(tmp_path, "images", ["__images_plan.ref"], GROUPS, settings)["__images_plan.ref"]
         assert ref == f"cache:5010/gpustead/debian12_base@sha256:{digit * 64}"
 
 
-def test_an_older_board_says_what_the_latest_image_stands_on(tmp_path: Path) -> None:
+def test_an_older_record_says_what_the_latest_image_stands_on(tmp_path: Path) -> None:
     older = {**FORMER, "history": [entry(letter * 64) for letter in "ac"]}
     assert read(json.dumps(older))["history"] == [kept("a" * 64, "1" * 12), kept("c" * 64)]
 
@@ -204,7 +204,7 @@ def test_an_earlier_image_is_announced_by_the_first_digits_of_its_key(tmp_path: 
 def test_projects_and_tools_are_layers_on_top(tmp_path: Path) -> None:
     git = "https://git.example.org/theirs.git#" + "0" * 40
     found = render(
-        tmp_path, "images", ["__images_layers", "__images_sources"], GROUPS,
+        tmp_path, "images", ["__images_plan.layers", "__images_sources"], GROUPS,
         {
             "images_stack": [{"name": "base"}, {"name": "docs", "contexts": {"pages": "/srv/pages"}}],
             "images_tools": ["zsh", "ffmpeg"],
@@ -212,7 +212,7 @@ def test_projects_and_tools_are_layers_on_top(tmp_path: Path) -> None:
             "images_build_dir": "/b",
         },
     )  # fmt: skip
-    layers = {layer["name"]: layer for layer in found["__images_layers"]}
+    layers = {layer["name"]: layer for layer in found["__images_plan.layers"]}
     assert list(layers) == ["base", "docs", "tools", "ours", "theirs"]
     assert layers["tools"]["args"] == {"tools": "zsh ffmpeg"}
     assert layers["docs"]["contexts"] == {"pages": "/b/sources/docs/pages"}
@@ -221,7 +221,7 @@ def test_projects_and_tools_are_layers_on_top(tmp_path: Path) -> None:
         "contexts": {"source": "/b/sources/ours/source"},
     }  # fmt: skip
     assert layers["theirs"]["contexts"] == {"source": git}
-    assert [source["path"] for source in found["__images_sources"]] == ["/srv/pages", "/srv/ours"]
+    assert found["__images_sources"] == ["/srv/pages", "/srv/ours"]
 
 
 STACK = ROOT / "roles/images/files/stack"
@@ -234,7 +234,9 @@ def stack(tmp_path: Path, **settings: Any) -> list[dict[str, Any]]:
         (build / "wheelhouse").mkdir(parents=True)
         (build / "stack").symlink_to(STACK)
     settings = {"images_build_dir": str(build), "images_builder": "a", **settings}
-    found: list[dict[str, Any]] = render(tmp_path, "images", ["__images_layers"], GROUPS, settings)["__images_layers"]
+    found: list[dict[str, Any]] = render(tmp_path, "images", ["__images_plan.layers"], GROUPS, settings)[
+        "__images_plan.layers"
+    ]
     return found
 
 
@@ -390,18 +392,18 @@ def test_only_what_is_neither_kept_nor_run_is_superfluous(tmp_path: Path) -> Non
     ]
     settings = {
         "images_registry": HOST,
-        "__images_board_content": content(FORMER),
+        "__images_shared_content": content(FORMER),
         "__images_local": {"stdout_lines": lines},
         "__images_used": {"stdout_lines": [f"{REPOSITORY}@sha256:{'e' * 64}", "debian:12"]},
     }
-    found = render(tmp_path, "images", ["__images_superfluous"], GROUPS, settings)["__images_superfluous"]
+    found = render(tmp_path, "images", ["__images_plan.superfluous"], GROUPS, settings)["__images_plan.superfluous"]
     assert found == [f"{REPOSITORY}:{'2' * 12}", f"{REPOSITORY}@sha256:{'f' * 64}"]
 
 
 def test_the_registry_keeps_what_is_kept_with_its_layers_and_what_runs(tmp_path: Path) -> None:
     settings = {
         "images_registry": HOST,
-        "__images_board_content": content({**FORMER, "workspace": entry("e" * 64)}),
+        "__images_shared_content": content({**FORMER, "workspace": entry("e" * 64)}),
         "__images_used": {"stdout_lines": ["debian:12"]},
     }
     found = render(tmp_path, "images", ["__images_registry_kept"], GROUPS, settings)["__images_registry_kept"]
@@ -493,5 +495,5 @@ def test_only_images_that_the_role_pulled_and_could_pull_again_are_taken_back(tm
             + [{"item": "gone:1", "images": []}],
         },
     }  # fmt: skip
-    found = render(tmp_path, "images", ["__images_removable", "__images_pulled_ever"], GROUPS, settings)
-    assert found == {"__images_removable": ["again:1"], "__images_pulled_ever": ["kept:1", "new:1"]}
+    found = render(tmp_path, "images", ["__images_plan.removable", "__images_plan.extra_pulled"], GROUPS, settings)
+    assert found == {"__images_plan.removable": ["again:1"], "__images_plan.extra_pulled": ["kept:1", "new:1"]}

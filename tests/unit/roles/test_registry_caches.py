@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import json
 from pathlib import Path
 from typing import Any
 
@@ -56,48 +58,50 @@ def test_mirrors_of_the_site_come_first(tmp_path: Path) -> None:
     assert found["__docker_mirrors"] == ["https://site", "https://c1:5001"]
 
 
+def image(place: str, digit: str) -> str:
+    return f"{place}/gpustead/x@sha256:{digit * 64}"
+
+
+def record(used: str, *earlier: str) -> dict[str, str]:
+    """As module share_read_info returns the record of the images in use."""
+    history = [{"key": digit * 64, "ref": image("r:5000", digit), "layers": []} for digit in earlier]
+    workspace = {"key": used * 64, "ref": image("r:5000", used)}
+    text = json.dumps({"schema": 1, "workspace": workspace, "layers": [], "history": history})
+    return {"content": base64.b64encode(text.encode()).decode()}
+
+
 def test_what_is_pulled_and_what_is_removed(tmp_path: Path) -> None:
     groups = {"gpu_nodes": NODES, "registry": ["r"], "registry_caches": ["c1"]}
-    board = {"workspace": {"ref": "r:5000/gpustead/x@sha256:2"}, "layers": [], "history": []}
-    left = ["r:5000/gpustead/x@sha256:1", "c1:5010/gpustead/x@sha256:1", "busybox:1", "alpine:3"]
+    left = [image("r:5000", "1"), image("c1:5010", "1"), "busybox:1", "alpine:3"]
     found = values(
         tmp_path,
         "images",
-        ["__images_wanted", "__images_former_extra"],
+        ["__images_plan.wanted", "__images_plan.former_extra"],
         groups,
-        __images_content=board,
+        __images_shared_content=record("2"),
         __images_receipt={"previous": [["image", {"name": name}] for name in left]},
         images_extra=["alpine:3"],
     )
     assert found == {
-        "__images_wanted": ["c1:5010/gpustead/x@sha256:2", "alpine:3"],
-        "__images_former_extra": ["busybox:1"],
+        "__images_plan.wanted": [image("c1:5010", "2"), "alpine:3"],
+        "__images_plan.former_extra": ["busybox:1"],
     }
 
 
 def test_an_image_by_the_name_of_another_cache_goes_with_its_key(tmp_path: Path) -> None:
     """What is kept is kept by each of its names, as they are one image."""
     groups = {"gpu_nodes": NODES, "registry": ["r"], "registry_caches": ["c1", "c2"]}
-    board = {
-        "workspace": {"ref": "r:5000/gpustead/x@sha256:3"},
-        "layers": [],
-        "history": [{"key": "2", "ref": "r:5000/gpustead/x@sha256:2"}],
-    }
-    here = [
-        f"id{n} {place}/gpustead/x:<none> {place}/gpustead/x@sha256:{n}"
-        for n in "123"
-        for place in ("r:5000", "c1:5010")
-    ]
+    here = [f"id{n} {place}/gpustead/x:<none> {image(place, n)}" for n in "123" for place in ("r:5000", "c1:5010")]
     found = values(
         tmp_path,
         "images",
-        ["__images_superfluous"],
+        ["__images_plan.superfluous"],
         groups,
-        __images_content=board,
+        __images_shared_content=record("3", "2"),
         __images_local={"stdout_lines": here},
         __images_used={"stdout_lines": []},
     )
-    assert found["__images_superfluous"] == ["c1:5010/gpustead/x@sha256:1", "r:5000/gpustead/x@sha256:1"]
+    assert found["__images_plan.superfluous"] == [image("c1:5010", "1"), image("r:5000", "1")]
 
 
 @pytest.mark.parametrize(

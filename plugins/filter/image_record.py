@@ -1,22 +1,22 @@
 # Copyright: gpustead developers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Filter over module_utils/images_board: what the builder announced before."""
+"""Filter over module_utils/images/image_record: a text to the record of the images in use."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
 
-from ansible_collections.gpustead.cluster.plugins.module_utils.images.images_board import read
+from ansible_collections.gpustead.cluster.plugins.module_utils.images.image_record import read
 
 DOCUMENTATION = r"""
-name: images_board
-short_description: What the builder announced before
+name: image_record
+short_description: The record of the images in use
 version_added: "0.1.0"
-author: gpustead developers
+author: The gpustead developers (@gpustead)
 description:
   - Reads the text of C(images.json) on the share, or of the builder's own record. One that is missing or damaged
-    announces nothing, nor does one that names an image of another place.
+    names no image, nor does one that names an image of another place.
 positional: place
 options:
   _input:
@@ -33,13 +33,13 @@ options:
 EXAMPLES = r"""
 - name: Show which images are kept
   ansible.builtin.debug:
-    msg: "{{ (lookup('ansible.builtin.file', 'images.json') | gpustead.cluster.images_board).history }}"
+    msg: "{{ (lookup('ansible.builtin.file', 'images.json') | gpustead.cluster.image_record).history }}"
 """
 
 RETURN = r"""
 _value:
   description:
-    - The announcement with V(schema), V(workspace), V(layers) and V(history), and a V(problem) where it has one.
+    - The record with V(schema), V(workspace), V(layers) and V(history), and a V(problem) where it has one.
   type: dict
 """
 
@@ -48,4 +48,4 @@ class FilterModule:
     """The filters of this file, by name."""
 
     def filters(self) -> dict[str, Callable[..., Any]]:
-        return {"images_board": read}
+        return {"image_record": read}

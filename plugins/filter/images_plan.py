@@ -1,0 +1,83 @@
+# Copyright: gpustead developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Filter over module_utils/images/plan: settings to what role images does on a node."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from typing import Any
+
+from ansible_collections.gpustead.cluster.plugins.module_utils.images.plan import Observed, Settings, plan
+
+DOCUMENTATION = r"""
+name: images_plan
+short_description: What role images does on a node
+version_added: "0.1.0"
+author: The gpustead developers (@gpustead)
+description:
+  - Gives what the builder builds and announces, and what each node pulls and removes.
+positional: observed
+options:
+  _input:
+    description: The variables of the role, without C(images_) before each; see its C(vars/main.yml).
+    type: dict
+    required: true
+  observed:
+    description:
+      - Where the node has its images from, and what was found there; see C(vars/main.yml).
+      - What is left out is not known yet.
+    type: dict
+    default: {}
+"""
+
+EXAMPLES = r"""
+- name: Show which layers the image has
+  ansible.builtin.debug:
+    msg: "{{ (settings | gpustead.cluster.images_plan).layers | map(attribute='name') }}"
+  vars:
+    settings: {files: files, build_dir: /b, repository: gpustead, stack: [{name: base}], tools: [zsh]}
+"""
+
+RETURN = r"""
+_value:
+  description: The plan.
+  type: dict
+  contains:
+    layers: {description: What M(gpustead.cluster.image_stack) builds., type: list, elements: dict}
+    contexts:
+      description: "Directories that the builder is given, each with C(name), C(source) and C(destination)."
+      type: list
+      elements: dict
+    sources: {description: Directories of the controller that Dockerfiles take from., type: list, elements: str}
+    own_directories: {description: The directories of the builder that are the role's own., type: list, elements: str}
+    own_mark: {description: The file that says so., type: str}
+    foreign: {description: Those of them that somebody else made., type: list, elements: str}
+    paths: {description: "What belongs in them, beside what the contexts have.", type: list, elements: str}
+    recorded: {description: Whether the builder has a record of its own., type: bool}
+    former: {description: The record before this run., type: dict}
+    selected: {description: Earlier images that C(images_tag) names., type: list, elements: dict}
+    announcement: {description: "The record after this run of the builder, or empty.", type: dict}
+    record: {description: "The record of the images in use, with its C(problem).", type: dict}
+    ref: {description: "The image in use, as this node pulls it, or empty.", type: str}
+    wanted: {description: All images that the node is to have., type: list, elements: str}
+    places: {description: Registries by which images of the stack may be named here., type: list, elements: str}
+    former_extra: {description: Images beside the stack that are no longer declared., type: list, elements: str}
+    removable: {description: Those of them that the role pulled., type: list, elements: str}
+    extra_pulled: {description: Images beside the stack that the role has pulled., type: list, elements: str}
+    superfluous: {description: Names of images of the stack that may go., type: list, elements: str}
+    registry_kept: {description: "What stays in the registry, beside what nodes run.", type: list, elements: str}
+"""
+
+
+def images_plan(settings: Mapping[str, Any], observed: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    found = plan(Settings(**settings), Observed(**(observed or {})))
+    # Not asdict as a whole: it cannot copy Ansible's own containers.
+    return {**vars(found), "contexts": [asdict(context) for context in found.contexts]}
+
+
+class FilterModule:
+    """The filters of this file, by name."""
+
+    def filters(self) -> dict[str, Callable[..., Any]]:
+        return {"images_plan": images_plan}

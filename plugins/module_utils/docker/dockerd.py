@@ -1,0 +1,153 @@
+# Copyright: gpustead developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""What is observed of dockerd: the options of its unit, what `docker info` tells, its verdict on a new daemon.json."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Callable
+
+from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
+from ansible_collections.gpustead.cluster.plugins.module_utils.run import Run
+from ansible_collections.gpustead.cluster.plugins.module_utils.site.credentials import SECRET_NAME, masked
+
+Read = Callable[[str], str]
+
+# Flags whose key in daemon.json is not simply their name.
+FLAG_KEYS = {
+    "add-runtime": "runtimes",
+    "authorization-plugin": "authorization-plugins",
+    "cdi-spec-dir": "cdi-spec-dirs",
+    "default-address-pool": "default-address-pools",
+    "default-ulimit": "default-ulimits",
+    "dns-opt": "dns-opts",
+    "exec-opt": "exec-opts",
+    "feature": "features",
+    "graph": "data-root",
+    "host": "hosts",
+    "http-proxy": "proxies",
+    "https-proxy": "proxies",
+    "insecure-registry": "insecure-registries",
+    "label": "labels",
+    "log-opt": "log-opts",
+    "no-proxy": "proxies",
+    "node-generic-resource": "node-generic-resources",
+    "registry-mirror": "registry-mirrors",
+    "storage-opt": "storage-opts",
+    "default-network-opt": "default-network-opts",
+}
+SHORT_FLAGS = {
+    "-D": "debug",
+    "-G": "group",
+    "-H": "hosts",
+    "-b": "bridge",
+    "-g": "data-root",
+    "-l": "log-level",
+    "-p": "pidfile",
+    "-s": "storage-driver",
+}
+
+
+@dataclass(frozen=True)
+class Flag:
+    """An option that dockerd gets on its command line, and the file that says so."""
+
+    key: str
+    text: str
+    path: str
+
+
+def _lines(unit: str) -> list[str]:
+    joined = re.sub(r"\\\n", " ", unit)
+    return [line.strip() for line in joined.splitlines() if line.strip() and line.strip()[0] not in "#;"]
+
+
+def _environment(text: str) -> dict[str, str]:
+    pairs = (line.partition("=") for line in _lines(text) if "=" in line)
+    return {name.strip(): " ".join(_words(value)) for name, _, value in pairs}
+
+
+def _words(text: str) -> list[str]:
+    try:
+        return shlex.split(text)
+    except ValueError:  # a quotation mark without its fellow
+        return text.split()
+
+
+def _flag(argument: str) -> str | None:
+    name = argument.partition("=")[0]
+    if name.startswith("--"):
+        return FLAG_KEYS.get(name[2:], name[2:])
+    return SHORT_FLAGS.get(argument[:2]) if argument.startswith("-") else None
+
+
+def flags(units: Sequence[str], read: Read) -> tuple[Flag, ...]:
+    """The options that a unit and its drop-ins give to dockerd, variables from EnvironmentFile= resolved."""
+    command: list[tuple[str, str]] = []
+    variables: dict[str, tuple[str, str]] = {}
+    for path in units:
+        for line in _lines(read(path)):
+            name, _, value = (part.strip() for part in line.partition("="))
+            if name == "ExecStart":
+                command = [(path, word) for word in _words(value)]
+            elif name == "Environment":
+                pairs = (setting.partition("=") for setting in _words(value))
+                variables.update({variable: (path, text) for variable, _, text in pairs})
+            elif name == "EnvironmentFile" and value:
+                source = value.lstrip("-")
+                variables.update({k: (source, v) for k, v in _environment(read(source)).items()})
+    words: list[tuple[str, str]] = []
+    for path, word in command:
+        variable = re.fullmatch(r"\$\{?(\w+)\}?", word)
+        source, value = variables.get(variable[1], (path, "")) if variable else (path, word)
+        words += [(source, part) for part in (_words(value) if variable else [value])]
+    found = ((_flag(word), word, path) for path, word in words)
+    return tuple(Flag(key, word, path) for key, word, path in found if key)
+
+
+_NAMED = re.compile(rf'("[^"]*(?:{SECRET_NAME})[^"]*"\s*:\s*)"(?:[^"\\]|\\.)*"', re.IGNORECASE)
+
+
+def shown(text: str) -> str:
+    """The text without its passwords and tokens, as those of proxies and log drivers: for a diff."""
+    return masked(_NAMED.sub(r'\1"***"', text))
+
+
+def observe_flags(run: Run, read: Read) -> tuple[Flag, ...]:
+    """What systemd would start dockerd with; nothing where there is no such unit."""
+    rc, out, _ = run(["systemctl", "show", "docker.service", "-p", "FragmentPath", "-p", "DropInPaths"])
+    values = dict(line.partition("=")[::2] for line in out.splitlines())
+    if rc != 0 or not values.get("FragmentPath"):
+        return ()
+    return flags([values["FragmentPath"], *values.get("DropInPaths", "").split()], read)
+
+
+def observe_info(run: Run) -> dict[str, Any]:
+    """What the daemon says of itself; nothing where none runs. The question must not start one."""
+    if run(["systemctl", "is-active", "docker.service"])[0]:
+        return {}
+    code, out, _ = run(["timeout", "30", "docker", "info", "--format", "{{json .}}"])
+    try:
+        info = json.loads(out) if code == 0 else {}
+    except ValueError:
+        return {}
+    return info if isinstance(info, dict) and "LoggingDriver" in info else {}
+
+
+def validate(run: Run, dockerd: str, candidate: str, path: str) -> bool:
+    """Let dockerd itself judge the file; False where it is too old (before Docker 23) to do that."""
+    rc, out, err = run([dockerd, "--validate", "--config-file", candidate])
+    if rc == 0:
+        return True
+    said = shown(" ".join((err or out).split()))
+    if "unknown flag: --validate" in said:
+        return False
+    raise GpusteadError(
+        f"{path} as it would be: {said.replace(candidate, path)}",
+        "what dockerd --validate accepts",
+        "Correct the settings; Docker was left as it is.",
+    )

@@ -1,0 +1,310 @@
+# Copyright: gpustead developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""What role images builds, writes, pulls and removes, from its settings and from what was found on a node."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from ansible_collections.gpustead.cluster.plugins.module_utils.images import image_record
+from ansible_collections.gpustead.cluster.plugins.module_utils.images.image_stack import is_git
+
+# What the role has in the builder's directory, and the file that says so.
+OWN = ("stack", "sources", "wheelhouse")
+MARK = ".gpustead-images"
+
+# A tag that is a key, or none at all: any other is somebody's own.
+_OF_STACK = re.compile(r".*:([0-9a-f]{12}|<none>)")
+_REGISTRY = re.compile("^[^/]+")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The variables of role images that are the same for all nodes, without `images_` before each.
+
+    Attributes:
+        files: the role's own directory with contexts.
+    """
+
+    files: str
+    build_dir: str
+    repository: str
+    stack: Sequence[Mapping[str, Any]]
+    tools: Sequence[str] = ()
+    projects: Sequence[Mapping[str, Any]] = ()
+    bake_users: Sequence[Mapping[str, Any]] = ()
+    ca_certificates: Sequence[str] = ()
+    python_lock: str = ""
+    tag: Any = ""
+    keep: Any = 3
+    extra: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Observed:
+    """Where a node has its images from, and what was found there; what is left out is not known yet.
+
+    Attributes:
+        registry, pull_from: host and port that the builder pushes to, and that this node pulls from.
+        caches: host and port of all caches of the registry.
+        previous: what the role left last time, as its receipt says: kind and subject.
+        builder_names: what lies in the builder's directory.
+        record: the text of root's own record on the builder.
+        former: the text of the record on the share, as the builder found it.
+        built: what module image_stack returned.
+        announced: the text of the record that the builder wrote in this run.
+        shared: the text of the record on the share, as this node read it.
+        local: a line for each name of an image of the stack: id, name with tag, name with digest.
+        used: images that have a container.
+        extra_recorded: the names that the role remembers to have pulled beside the stack.
+        pulled: results of the pulls of this run.
+        former_extra: results of docker_image_info of images beside the stack that are no longer declared.
+    """
+
+    registry: str = ""
+    pull_from: str = ""
+    caches: Sequence[str] = ()
+    previous: Sequence[tuple[str, Mapping[str, Any]]] = ()
+    builder_names: Sequence[str] = ()
+    record: str = ""
+    former: str = ""
+    built: Mapping[str, Any] = field(default_factory=dict)
+    announced: str = ""
+    shared: str = ""
+    local: Sequence[str] = ()
+    used: Sequence[str] = ()
+    extra_recorded: Sequence[str] = ()
+    pulled: Sequence[Mapping[str, Any]] = ()
+    former_extra: Sequence[Mapping[str, Any]] = ()
+
+
+@dataclass(frozen=True)
+class Context:
+    """A directory of the controller and where the builder has it."""
+
+    name: str
+    source: str
+    destination: str
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What the role does on a node.
+
+    Attributes:
+        layers: for module image_stack.
+        contexts: what is copied to the builder.
+        sources: directories of the controller that Dockerfiles take from.
+        own_directories: those of the builder in which only what the role brought may lie.
+        own_mark: the file that says so.
+        foreign: those of them that somebody else made.
+        paths: what belongs there, beside what the contexts have.
+        recorded: whether the builder has a record of its own.
+        former: what was in use before this run.
+        selected: the earlier images that the setting `tag` names.
+        announcement: the record of the images in use, after this run of the builder; empty before it.
+        record: of the images in use, as this node sees it.
+        ref: the image in use, by its digest and by where this node pulls it from; empty where there is none.
+        wanted: all images that the node is to have.
+        places: by the names of which registries images of the stack may lie on the node.
+        former_extra: images beside the stack that are no longer declared.
+        removable: those of them that the role pulled itself, and that can be pulled again.
+        extra_pulled: images beside the stack that the role has pulled.
+        superfluous: names of images of the stack on the node that may go.
+        registry_kept: what stays in the registry, beside what the nodes run.
+    """
+
+    layers: Sequence[Mapping[str, Any]]
+    contexts: Sequence[Context]
+    sources: Sequence[str]
+    own_directories: Sequence[str]
+    own_mark: str
+    foreign: Sequence[str]
+    paths: Sequence[str]
+    recorded: bool
+    former: Mapping[str, Any]
+    selected: Sequence[Mapping[str, Any]]
+    announcement: Mapping[str, Any]
+    record: Mapping[str, Any]
+    ref: str
+    wanted: Sequence[str]
+    places: Sequence[str]
+    former_extra: Sequence[str]
+    removable: Sequence[str]
+    extra_pulled: Sequence[str]
+    superfluous: Sequence[str]
+    registry_kept: Sequence[str]
+
+
+def plan(settings: Settings, found: Observed) -> Plan:
+    """The whole plan. A field that needs what is not known yet is empty."""
+    place = f"{found.registry}/{settings.repository}"
+    own_record = image_record.read(found.record)
+    recorded = bool(own_record["workspace"])
+    former = own_record if recorded else image_record.read(found.former, place)
+    selected = [image for image in former["history"] if image["key"].startswith(str(settings.tag))]
+    record = image_record.read(found.announced) if found.announced else image_record.read(found.shared, place)
+    ref = _REGISTRY.sub(lambda _: found.pull_from, record["workspace"].get("ref", ""))
+    places = _unique([found.registry, found.pull_from, *found.caches])
+    stack = _stack(settings)
+    sources = [*_sources(settings, stack)]
+    return Plan(
+        layers=[_on_builder(settings, layer) for layer in stack],
+        contexts=[*(Context(layer["name"], _context(settings, layer), _directory(settings, layer)) for layer in stack),
+                  *sources],
+        sources=[source.source for source in sources],
+        own_directories=_own_directories(settings),
+        own_mark=f"{settings.build_dir}/{MARK}",
+        foreign=_foreign(settings, found),
+        paths=_paths(settings, stack, sources),
+        recorded=recorded,
+        former=former,
+        selected=selected,
+        announcement=_announcement(settings, former, selected, found.built),
+        record=record,
+        ref=ref,
+        wanted=[*([ref] if ref else []), *settings.extra],
+        places=places,
+        former_extra=_former_extra(settings, found, places),
+        removable=sorted({
+            one["item"]
+            for one in found.former_extra
+            if one.get("images") and one["images"][0].get("RepoDigests") and one["item"] in found.extra_recorded
+        }),
+        extra_pulled=sorted(
+            {*(one["item"] for one in found.pulled if one.get("changed")), *found.extra_recorded} & {*settings.extra}
+        ),
+        superfluous=_superfluous(found, [*_refs(record), ref]),
+        registry_kept=sorted({
+            *filter(None, [record["workspace"].get("ref")]),
+            *_refs(record),
+            *(layer for image in record["history"] for layer in image["layers"]),
+        }),
+    )  # fmt: skip
+
+
+def _unique(values: Iterable[str]) -> list[str]:
+    return [*dict.fromkeys(values)]
+
+
+def _stack(settings: Settings) -> list[Mapping[str, Any]]:
+    """The layers, with those of the tools, of the projects and of the accounts on top."""
+    layers = [*settings.stack]
+    if settings.tools:
+        layers.append({"name": "tools", "args": {"tools": " ".join(settings.tools)}})
+    for project in settings.projects:
+        layers.append({
+            "name": project["name"],
+            "context": f"{settings.files}/stack/project",
+            "args": {"project": project["name"]},
+            "contexts": {"source": project["source"]},
+        })  # fmt: skip
+    if settings.bake_users:
+        layers.append({"name": "users", "args": {"accounts": " ".join(map(_account, settings.bake_users))}})
+    return layers
+
+
+def _account(user: Mapping[str, Any]) -> str:
+    uid = user.get("uid", "")
+    return ":".join(map(str, (user.get("name", ""), uid, user.get("gid", uid), ",".join(user.get("groups") or []))))
+
+
+def _context(settings: Settings, layer: Mapping[str, Any]) -> str:
+    return str(layer.get("context", f"{settings.files}/stack/{layer['name']}"))
+
+
+def _directory(settings: Settings, layer: Mapping[str, Any]) -> str:
+    return f"{settings.build_dir}/stack/{layer['name']}"
+
+
+def _sources(settings: Settings, stack: Sequence[Mapping[str, Any]]) -> Iterator[Context]:
+    for layer in stack:
+        for name, path in (layer.get("contexts") or {}).items():
+            if not is_git(str(path)):
+                place = f"{settings.build_dir}/sources/{layer['name']}/{name}"
+                yield Context(f"{layer['name']} {name}", str(path), place)
+
+
+def _on_builder(settings: Settings, layer: Mapping[str, Any]) -> dict[str, Any]:
+    brought = {source.name.partition(" ")[2]: source.destination for source in _sources(settings, [layer])}
+    return {
+        **layer,
+        "context": _directory(settings, layer),
+        "contexts": {**(layer.get("contexts") or {}), **brought},
+    }
+
+
+def _own_directories(settings: Settings) -> list[str]:
+    return [f"{settings.build_dir}/{name}" for name in OWN]
+
+
+def _subjects(found: Observed, kind: str) -> list[str]:
+    return [subject["name"] for one, subject in found.previous if one == kind]
+
+
+def _foreign(settings: Settings, found: Observed) -> list[str]:
+    """Directories by the names of the role's own, where neither the mark nor the receipt says that it made them."""
+    if MARK in found.builder_names or {*_own_directories(settings)} <= {*_subjects(found, "tree")}:
+        return []
+    return [f"{settings.build_dir}/{name}" for name in sorted({*OWN} & {*found.builder_names})]
+
+
+def _paths(settings: Settings, stack: Sequence[Mapping[str, Any]], sources: Sequence[Context]) -> list[str]:
+    paths = [_directory(settings, layer) for layer in stack]
+    paths += [path for source in sources for path in (os.path.dirname(source.destination), source.destination)]
+    if settings.ca_certificates:
+        place = f"{_directory(settings, settings.stack[0])}/ca"
+        paths += [place, *(f"{place}/{os.path.basename(path)}" for path in settings.ca_certificates)]
+    if settings.python_lock:
+        paths.append(f"{settings.build_dir}/wheelhouse/python.lock")
+    return _unique(paths)
+
+
+def _announcement(
+    settings: Settings, former: Mapping[str, Any], selected: Sequence[Mapping[str, Any]], built: Mapping[str, Any]
+) -> dict[str, Any]:
+    """What the builder announces: the earlier image that is to run again, or the one of this run."""
+    if settings.tag:
+        used = {name: selected[0][name] for name in ("ref", "key")} if selected else None
+        layers, history = former["layers"], former["history"]
+    else:
+        used = {name: built[name] for name in ("ref", "key")} if built.get("ref") else None
+        layers = [_announced(layer, former["layers"]) for layer in built.get("layers") or []]
+        earlier = [image for image in former["history"] if image["key"] != built.get("key")]
+        history = [{**(used or {}), "layers": [layer["ref"] for layer in layers]}, *earlier][: int(settings.keep)]
+    return {"schema": 1, "workspace": used, "layers": layers, "history": history} if used else {}
+
+
+def _announced(layer: Mapping[str, Any], former: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """A layer that was not built in this run took the seconds that it took when it was."""
+    before = next((one for one in former if one["key"] == layer["key"]), {})
+    return {
+        **{name: layer[name] for name in ("name", "chain", "key", "ref")},
+        **{name: before.get(name) if layer[name] is None else layer[name] for name in ("size", "seconds")},
+    }
+
+
+def _former_extra(settings: Settings, found: Observed, places: Sequence[str]) -> list[str]:
+    of_stack = re.compile(f"({'|'.join(map(re.escape, places))})/.+@")
+    names = [name for name in _subjects(found, "image") if not of_stack.match(name)]
+    return sorted({*names} - {*settings.extra})
+
+
+def _refs(record: Mapping[str, Any]) -> list[str]:
+    return [entry["ref"] for entry in [*record["history"], *record["layers"]]]
+
+
+def _superfluous(found: Observed, refs: Sequence[str]) -> list[str]:
+    """Names of images that are neither in the record nor run. An image is kept by each of its names."""
+    kept_names = {*refs, *(_REGISTRY.sub(lambda _: found.pull_from, ref) for ref in refs), *found.used}
+    lines = [line.split(" ") for line in found.local]
+    kept = {names[0] for names in lines if kept_names.intersection(names)}
+    return sorted({
+        fixed if tagged.endswith(":<none>") else tagged
+        for identity, tagged, fixed in lines
+        if identity not in kept and _OF_STACK.fullmatch(tagged)
+    })  # fmt: skip
