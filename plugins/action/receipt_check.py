@@ -20,7 +20,7 @@ ARGUMENTS = {
 class ActionModule(ActionBase):
     def run(self, tmp: Any = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         task_vars = task_vars or {}
-        _, args = self.validate_argument_spec(ARGUMENTS)
+        _first, args = self.validate_argument_spec(ARGUMENTS)
         result: dict[str, Any] = super().run(tmp, task_vars)
         check = HostCheck(HostInputs(self, task_vars), args["inputs"])
         result.update(check.result(check.ask(self), args["force"], following=bool(args["group"])))

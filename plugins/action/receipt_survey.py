@@ -26,7 +26,7 @@ class ActionModule(ActionBase):
 
     def run(self, tmp: Any = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         task_vars = task_vars or {}
-        _, args = self.validate_argument_spec(ARGUMENTS)
+        _first, args = self.validate_argument_spec(ARGUMENTS)
         result: dict[str, Any] = super().run(tmp, task_vars)
         self._kept = Kept()
         shared = shared_inputs(HostInputs(self, task_vars, self._kept))

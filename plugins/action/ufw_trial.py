@@ -22,7 +22,7 @@ PATIENCE = SECONDS + 60
 
 class ActionModule(ActionBase):
     def run(self, tmp: Any = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
-        _, args = self.validate_argument_spec(ARGUMENTS)
+        _first, args = self.validate_argument_spec(ARGUMENTS)
         result: dict[str, Any] = super().run(tmp, task_vars)
         if self._task.check_mode or args["state"] == "noted":
             result.update(self._on_host(args["state"], task_vars))

@@ -84,7 +84,7 @@ def main() -> None:
     policy = {"name": "ports", **module.params["policy"]}
     try:
         ufw_lock.close_to_accounts()
-        before, closed = found, _ = find_openings(policy, Host())
+        before, closed = found, _second = find_openings(policy, Host())
         theirs = [one for one in before if one.argv] if module.params["exclusive"] else []
         if theirs and not module.check_mode:
             ufw_openings.close(ufw_trial.guarded(within(60, environment={"LC_ALL": "C"})), theirs)

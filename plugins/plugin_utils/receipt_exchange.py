@@ -111,7 +111,7 @@ def exchange(action: ActionBase, python: str, request: Mapping[str, Any]) -> dic
     result = action._low_level_execute_command(
         f"{shlex.quote(python)} -I -S -c {shlex.quote(UNPACK)}", in_data=message(request)
     )
-    _, mark, answer = result["stdout"].rpartition(MARK)
+    _before, mark, answer = result["stdout"].rpartition(MARK)
     if not mark:
         words = (result["stderr"] or result["stdout"]).strip() or f"{python} ended with {result['rc']}"
         raise AnsibleActionFail(f"The receipts could not be looked at: {words}")

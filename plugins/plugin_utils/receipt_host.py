@@ -65,7 +65,7 @@ class HostInputs:
 
     def of_variables(self, role: inputs.Role) -> dict[str, str]:
         """The variables among them: as written what the role reads, and its leaves as rendered."""
-        reached, _ = inputs.search(role.reached, role, self.variables, self.kept, role.leaves)
+        reached, _second = inputs.search(role.reached, role, self.variables, self.kept, role.leaves)
         parts = {f"variable {variable}": self._as_written(role, variable) for variable in reached}
         for leaf in role.rendered:
             parts.update(self._leaf(role, leaf))

@@ -358,7 +358,7 @@ def is_of_one_host(names: Set[str]) -> bool:
 def only_in_a_run(role: Role, names: Iterable[str], given: Mapping[str, Any], kept: Kept) -> list[str]:
     """What of all that names lead to is known while a role runs alone: facts, and results of tasks."""
     named = reach(names, role)
-    reached, _ = search(named, role, given, kept)
+    reached, _second = search(named, role, given, kept)
     theirs = {name for value in reached for name in kept.identifiers(given[value])}
     found = {name for name in named if name.startswith("__") and not role.own(name)}
     found |= {name for name in named if name.startswith("ansible_") and name not in CONNECTION} | (

@@ -70,7 +70,7 @@ def prove(run: Run, desired: DesiredKeys) -> bool:
     run(["systemctl", "stop", f"{unit(desired)}.timer"])
     # One that is at it must come to its end. It runs as the account, which may hold it up.
     service = f"{unit(desired)}.service"
-    for _ in range(_ROUNDS):
+    for _turn in range(_ROUNDS):
         if run(["systemctl", "is-active", "--quiet", service])[0] != 0:
             break
         run(["sleep", "0.2"])

@@ -68,7 +68,7 @@ def _lines(unit: str) -> list[str]:
 
 def _environment(text: str) -> dict[str, str]:
     pairs = (line.partition("=") for line in _lines(text) if "=" in line)
-    return {name.strip(): " ".join(_words(value)) for name, _, value in pairs}
+    return {name.strip(): " ".join(_words(value)) for name, _second, value in pairs}
 
 
 def _words(text: str) -> list[str]:
@@ -91,12 +91,12 @@ def flags(units: Sequence[str], read: Read) -> tuple[Flag, ...]:
     variables: dict[str, tuple[str, str]] = {}
     for path in units:
         for line in _lines(read(path)):
-            name, _, value = (part.strip() for part in line.partition("="))
+            name, _separator, value = (part.strip() for part in line.partition("="))
             if name == "ExecStart":
                 command = [(path, word) for word in _words(value)]
             elif name == "Environment":
                 pairs = (setting.partition("=") for setting in _words(value))
-                variables.update({variable: (path, text) for variable, _, text in pairs})
+                variables.update({variable: (path, text) for variable, _second, text in pairs})
             elif name == "EnvironmentFile" and value:
                 source = value.lstrip("-")
                 variables.update({k: (source, v) for k, v in _environment(read(source)).items()})
@@ -119,7 +119,7 @@ def shown(text: str) -> str:
 
 def observe_flags(run: Run, read: Read) -> tuple[Flag, ...]:
     """What systemd would start dockerd with; nothing where there is no such unit."""
-    rc, out, _ = run(["systemctl", "show", "docker.service", "-p", "FragmentPath", "-p", "DropInPaths"])
+    rc, out, _err = run(["systemctl", "show", "docker.service", "-p", "FragmentPath", "-p", "DropInPaths"])
     values = dict(line.partition("=")[::2] for line in out.splitlines())
     if rc != 0 or not values.get("FragmentPath"):
         return ()
@@ -130,7 +130,7 @@ def observe_info(run: Run) -> dict[str, Any]:
     """What the daemon says of itself; nothing where none runs. The question must not start one."""
     if run(["systemctl", "is-active", "docker.service"])[0]:
         return {}
-    code, out, _ = run(["timeout", "30", "docker", "info", "--format", "{{json .}}"])
+    code, out, _err = run(["timeout", "30", "docker", "info", "--format", "{{json .}}"])
     try:
         info = json.loads(out) if code == 0 else {}
     except ValueError:

@@ -59,7 +59,7 @@ def observe(root: Path = Path("/")) -> Others:
     answers = [_ask(place) if time.monotonic() < end else None for place in places]
     found = [
         Rootless(who.uid, names.get(who.uid, f"uid {who.uid}"), f"{RUNTIME}/{who.uid}/docker.sock", version)
-        for (who, _), version in zip(places, answers)
+        for (who, _second), version in zip(places, answers)
         if version is not None
     ]
     return Others((root / SNAP.lstrip("/")).exists(), tuple(found))
@@ -106,7 +106,7 @@ def _info(directory: str) -> str:
 
 def rootless_version(answer: str) -> str | None:
     """The version in an answer to /info, where it is one of a rootless daemon."""
-    head, _, body = answer.partition("\r\n\r\n")
+    head, _separator, body = answer.partition("\r\n\r\n")
     if not re.match(r"HTTP/1\.[01] 200\b", head):
         return None
     try:

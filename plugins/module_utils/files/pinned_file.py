@@ -23,7 +23,7 @@ def check(url: str, checksum: str) -> None:
     Raises:
         GpusteadError: no checksum of a known kind, or a password in the URL.
     """
-    algorithm, _, digest = checksum.partition(":")
+    algorithm, _separator, digest = checksum.partition(":")
     if not re.fullmatch(f"[0-9a-fA-F]{{{_LENGTHS.get(algorithm, 0)}}}", digest) or algorithm not in _LENGTHS:
         raise GpusteadError(
             f"the checksum {checksum!r} of {masked(url)}",
@@ -40,7 +40,7 @@ def check(url: str, checksum: str) -> None:
 
 def has(path: str, checksum: str) -> bool:
     """Whether the file is there and has the checksum."""
-    algorithm, _, digest = checksum.partition(":")
+    algorithm, _separator, digest = checksum.partition(":")
     file = Path(path)
     return file.is_file() and hashlib.new(algorithm, file.read_bytes()).hexdigest() == digest.lower()
 
@@ -51,7 +51,7 @@ def fetch(run: Run, url: str, checksum: str, target: str) -> None:
     Raises:
         GpusteadError: it is not to be had, or is not what the checksum says.
     """
-    algorithm, _, digest = checksum.partition(":")
+    algorithm, _separator, digest = checksum.partition(":")
     code, out, err = run([HELPER, "download-file", url, target, f"{algorithm.upper()}:{digest.lower()}"])
     if code or not has(target, checksum):
         said = " ".join(masked(err or out).split())[:_SHOWN]

@@ -105,7 +105,7 @@ def _source_spans(word: str, value: str, family: str) -> Spans | None:
         network = network_of(value)
         return span_of(network) if network is not None else EVERY[family]
     if word == "--src-range":
-        first, _, last = value.partition("-")
+        first, _separator, last = value.partition("-")
         try:
             return ((int(ipaddress.ip_address(first)), int(ipaddress.ip_address(last or first))),)
         except ValueError:

@@ -238,7 +238,7 @@ class _Filter:
 
     def __init__(self, chains: Chains, packet: Packet) -> None:
         self.packet, self.every = packet, EVERY[packet.family]
-        self.policies = {name: policy for name, (policy, _) in chains.items()}
+        self.policies = {name: policy for name, (policy, _second) in chains.items()}
         self.rules: dict[str, list[Rule]] = {}
         waiting = [packet.way]
         while waiting:
@@ -284,7 +284,7 @@ class _Filter:
                 continue
             if rule.target in _ACCEPTING:
                 steps = (*path, (name, rule))
-                interface = next((step.interface for _, step in steps if step.interface), "")
+                interface = next((step.interface for _first, step in steps if step.interface), "")
                 accepted.append((hit, *_culprit(steps), interface))
             elif rule.target == "RETURN":
                 out = union(out, hit)

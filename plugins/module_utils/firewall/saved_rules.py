@@ -43,7 +43,7 @@ def parse_kept(text: str) -> list[tuple[str, str, list[str]]]:
     kept: list[tuple[str, str, list[str]]] = []
     for line in text.splitlines():
         if line.startswith("### tuple ### "):
-            rule, _, comment = line[14:].partition(" comment=")
+            rule, _separator, comment = line[14:].partition(" comment=")
             try:
                 decoded = bytes.fromhex(comment.strip()).decode(errors="replace")
             except ValueError:
@@ -77,10 +77,10 @@ def delete_argv(rule: str) -> tuple[str, ...]:
     """The command that deletes a rule, from how ufw keeps it ("allow tcp 22 0.0.0.0/0 any 10.0.0.0/8 in")."""
     action, proto, port, destination, source_port, source, *rest = rule.split()
     apps = rest[:2] if len(rest) > 2 else ["-", "-"]
-    routed, _, action = action.rpartition("route:")
-    action, _, log = action.partition("_")
+    routed, _separator, action = action.rpartition("route:")
+    action, _separator, log = action.partition("_")
     words = ["ufw", *(["route"] if routed or rule.startswith("route:") else []), "delete", action]
-    for way, _, interface in (part.partition("_") for part in rest[-1].split("!")):
+    for way, _separator, interface in (part.partition("_") for part in rest[-1].split("!")):
         words += [way, "on", interface] if interface else [way] if not rule.startswith("route:") else []
     words += [log] if log else []
     for word, address, ports, app in (("from", source, source_port, apps[1]), ("to", destination, port, apps[0])):

@@ -80,7 +80,7 @@ def ports_of(text: str) -> Spans:
     """`22`, `22,8000:8010`; nothing: all."""
     spans: Spans = ()
     for part in filter(None, text.split(",")):
-        first, _, last = part.partition(":")
+        first, _separator, last = part.partition(":")
         if not first.isdigit() or not (last or first).isdigit():
             return PORTS  # a name of a service: any
         spans = union(spans, ((int(first), int(last or first)),))
@@ -109,7 +109,7 @@ def network_of(text: str) -> Network | None:
 
 def _masked(text: str) -> Network | None:
     """10.0.0.0/255.0.0.0 is known to ipaddress; an IPv6 mask is not."""
-    address, _, mask = text.partition("/")
+    address, _separator, mask = text.partition("/")
     try:
         bits = int(ipaddress.IPv6Address(mask)) if mask else 0
         return ipaddress.ip_network(f"{address}/{bin(bits).count('1')}", strict=False) if mask else None

@@ -107,7 +107,7 @@ def _parse(line: str) -> Rule:
     if words and words[0] in ("in", "out"):
         given["direction"] = words.pop(0)
     if len(words) == 1:  # the short form: 22, 22/tcp, or a profile
-        given["port"], _, proto = words.pop().partition("/")
+        given["port"], _separator, proto = words.pop().partition("/")
         given["proto"] = proto or "any"
     names = {"on": "interface", "from": "source", "to": "destination", "proto": "proto"}
     end = "source_port"
@@ -178,7 +178,7 @@ def _covers(rule: Rule, peer: ipaddress.IPv4Address | ipaddress.IPv6Address, por
     if rule.source != "any" and peer not in ipaddress.ip_network(rule.source):
         return False
     spans = [part.partition(":") for part in rule.port.split(",") if part]
-    return not spans or any(int(low) <= port <= int(high or low) for low, _, high in spans)
+    return not spans or any(int(low) <= port <= int(high or low) for low, _second, high in spans)
 
 
 @dataclass(frozen=True)
@@ -194,7 +194,7 @@ def find_session(environ: Mapping[str, str], pid: int, read: Callable[[str], str
     text = environ.get("SSH_CONNECTION", "")
     while not text and pid > 1:
         pairs = (entry.partition("=") for entry in read(f"/proc/{pid}/environ").split("\0"))
-        text = next((value for name, _, value in pairs if name == "SSH_CONNECTION"), "")
+        text = next((value for name, _second, value in pairs if name == "SSH_CONNECTION"), "")
         parent = re.search(r"^PPid:\s*(\d+)", read(f"/proc/{pid}/status"), re.MULTILINE)
         pid = int(parent.group(1)) if parent else 0
     words = text.split()
@@ -207,7 +207,7 @@ def find_session(environ: Mapping[str, str], pid: int, read: Callable[[str], str
 
 def ssh_ports(run: Run, session: Session | None, fallback: int) -> tuple[int, ...]:
     """The ports by which this host is administered: the session's, and those sshd is configured for."""
-    code, out, _ = run(["sshd", "-T"])
+    code, out, _err = run(["sshd", "-T"])
     found = sshd_ports(out) if code == 0 else set()
     found |= {session.port} if session else set()
     return tuple(sorted(found or {fallback}))

@@ -65,7 +65,7 @@ def undo(save: str) -> str:
     Other chains stay as they are now: containers may have started meanwhile. So do the rules in FORWARD.
     """
     chains = parse_save(save)
-    built_in = [name for name, (policy, _) in chains.items() if policy != "-"]
+    built_in = [name for name, (policy, _second) in chains.items() if policy != "-"]
     own = [name for name in chains if _OURS.fullmatch(name)]
     lines = [f":{name} {chains[name][0]} [0:0]" for name in built_in]
     lines += [f":{name} - [0:0]" for name in own]  # declared, it is emptied
@@ -96,7 +96,7 @@ def note(run: Run, folder: str = FOLDER) -> bool:
     if os.path.exists("/etc/default/ufw"):
         _must(run, ["cp", "-a", "/etc/default/ufw", f"{folder}/default"])
     for command in FAMILIES:
-        code, save, _ = run([f"{command}-save", "-t", "filter"])
+        code, save, _err = run([f"{command}-save", "-t", "filter"])
         if code == 0:  # else the kernel has no IPv6
             Path(folder, f"{command}.saved").write_text(save)
             Path(folder, f"{command}.undo").write_text(undo(save))

@@ -133,13 +133,13 @@ def parse_profiles(text: str) -> tuple[Profile, ...]:
 def parse_gpu_instances(text: str) -> tuple[GpuInstance, ...]:
     """Read `nvidia-smi mig -lgi`."""
     rows = _rows(text, _GPU_INSTANCE, "GPU instances")
-    return tuple(GpuInstance(int(g), name, int(n), int(start), int(size)) for g, name, _, n, start, size in rows)
+    return tuple(GpuInstance(int(g), name, int(n), int(start), int(size)) for g, name, _third, n, start, size in rows)
 
 
 def parse_compute_instances(text: str) -> tuple[ComputeInstance, ...]:
     """Read `nvidia-smi mig -lci`."""
     rows = _rows(text, _COMPUTE_INSTANCE, "compute instances")
-    return tuple(ComputeInstance(int(g), int(parent), name, int(n)) for g, parent, name, _, n in rows)
+    return tuple(ComputeInstance(int(g), int(parent), name, int(n)) for g, parent, name, _fourth, n in rows)
 
 
 def _said(answer: tuple[int, str, str]) -> str:
@@ -326,7 +326,7 @@ def apply(run: Run, smi: str, gpus: Sequence[Mapping[str, Any]], plan: Plan) -> 
 
 
 def _check_mode(run: Run, smi: str, gpu: int, wanted: bool, said: str) -> None:
-    _, out, _ = run([smi, "-i", str(gpu), "--query-gpu=mig.mode.current", "--format=csv,noheader"])
+    _code, out, _err = run([smi, "-i", str(gpu), "--query-gpu=mig.mode.current", "--format=csv,noheader"])
     if out.strip() != ("Enabled" if wanted else "Disabled"):
         raise GpusteadError(
             f"MIG mode of GPU {gpu} is {out.strip() or 'not known'} ({said})",
@@ -338,7 +338,7 @@ def _check_mode(run: Run, smi: str, gpu: int, wanted: bool, said: str) -> None:
 
 def _check_profiles(run: Run, smi: str, gpu: Mapping[str, Any], wanted: Sequence[str]) -> None:
     """Old drivers name a GPU's profiles only now: switch MIG off again where the layout does not fit."""
-    code, out, _ = run([smi, "mig", "-lgip"])
+    code, out, _err = run([smi, "mig", "-lgip"])
     try:
         check_fit(gpu, wanted, parse_profiles(out) if code == 0 else ())
     except GpusteadError:

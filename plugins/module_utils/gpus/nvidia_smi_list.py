@@ -70,4 +70,4 @@ def usable_uuids(text: str) -> tuple[str, ...]:
         if instance and found and not found[-1][0]:
             found.pop()  # the GPU that is divided
         found.append((instance, uuid))
-    return tuple(uuid for _, uuid in found)
+    return tuple(uuid for _first, uuid in found)

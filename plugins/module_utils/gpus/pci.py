@@ -81,7 +81,7 @@ def expand(text: str) -> tuple[int, ...]:
     """The numbers of a list, ``0,3-5`` as (0, 3, 4, 5); nothing for what is no list."""
     numbers: set[int] = set()
     for part in (cpu_list(text) or "").split(","):
-        first, _, last = part.partition("-")
+        first, _separator, last = part.partition("-")
         if first:
             numbers.update(range(int(first), int(last or first) + 1))
     return tuple(sorted(numbers))

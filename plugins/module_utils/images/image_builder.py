@@ -87,7 +87,7 @@ FORMAT = '{"id": {{json .Id}}, "size": {{json .Size}}, "digests": {{json .RepoDi
 
 def images(run: Run, refs: Sequence[str]) -> dict[str, Image]:
     """The images of the host that have one of these tags (registry, name and tag in full), in one call."""
-    _, out, _ = run(["docker", "image", "inspect", "--format", FORMAT, *refs])
+    _code, out, _err = run(["docker", "image", "inspect", "--format", FORMAT, *refs])
     found: dict[str, Image] = {}
     for line in filter(None, out.splitlines()):  # an empty one stands for what is not there
         raw: dict[str, Any] = json.loads(line)
@@ -98,7 +98,7 @@ def images(run: Run, refs: Sequence[str]) -> dict[str, Image]:
 
 def image_id(run: Run, ref: str) -> str:
     """The id of a local image by any of its names; empty when there is none."""
-    code, out, _ = run(["docker", "image", "inspect", "--format", "{{.Id}}", ref])
+    code, out, _err = run(["docker", "image", "inspect", "--format", "{{.Id}}", ref])
     return out.strip() if code == 0 else ""
 
 
@@ -146,7 +146,7 @@ def in_registry(run: Run, ref: str) -> bool:
     Raises:
         GpusteadError: the registry does not answer, or refuses the login of this host.
     """
-    code, _, err = run(["docker", "manifest", "inspect", ref])
+    code, _out, err = run(["docker", "manifest", "inspect", ref])
     if code and not UNKNOWN.search(err):
         raise GpusteadError(
             f"the registry was asked for {ref} and answers: {last_words(err, 3)}",
@@ -158,7 +158,7 @@ def in_registry(run: Run, ref: str) -> bool:
 
 def has_lost(run: Run, ref: str) -> bool:
     """Whether the registry answers that it does not know a reference."""
-    code, _, err = run(["docker", "manifest", "inspect", ref])
+    code, _out, err = run(["docker", "manifest", "inspect", ref])
     return code != 0 and bool(UNKNOWN.search(err))
 
 
@@ -167,9 +167,9 @@ def have_base(run: Run, base: str, archive: str) -> str:
     found = image_id(run, base)
     if found:
         return found
-    code, _, err = run(["docker", "pull", "--quiet", base])
+    code, _out, err = run(["docker", "pull", "--quiet", base])
     if code and archive:
-        code, _, err = run(["docker", "load", "--quiet", "--input", archive])
+        code, _out, err = run(["docker", "load", "--quiet", "--input", archive])
     found = image_id(run, base)
     if not found:
         raise GpusteadError(
@@ -294,7 +294,7 @@ def apply(tools: Tools, layers: Sequence[Layer], params: Mapping[str, Any], chec
         "key": targeted.key,
         "ref": ((image.digest(targeted.ref) if pushes else targeted.ref) if image else ""),
         "built": list(todo.build),
-        "pushed": [*todo.push, *(further for _, further in todo.tag)],
+        "pushed": [*todo.push, *(further for _first, further in todo.tag)],
         "store": ("containerd" if kind.containerd else "classic") if kind else None,
         "diff": {
             "before": "",
@@ -393,7 +393,7 @@ def set_tag(run: Run, ref: str, further: str, pushes: bool) -> None:
     """Give an image a further tag, here and in the registry; here only when the registry has taken it."""
     if not image_id(run, ref):
         transfer(run, "pull", ref)
-    code, _, err = run(["docker", "tag", ref, further])
+    code, _out, err = run(["docker", "tag", ref, further])
     if code:
         raise GpusteadError(f"{ref} cannot be tagged {further}: {last_words(err, 3)}", "an image", "Run again.")
     if pushes:

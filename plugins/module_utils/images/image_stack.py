@@ -187,8 +187,8 @@ def is_git(source: str) -> bool:
 
 def base_name(base: str) -> str:
     """The beginning of a chain: `nvidia/cuda:12.8.1-devel-ubuntu24.04` is `cuda1281-ubuntu2404`."""
-    path, _, _ = base.partition("@")
-    name, _, tag = path.rpartition("/")[2].partition(":")
+    path, _separator, _after = base.partition("@")
+    name, _separator, tag = path.rpartition("/")[2].partition(":")
     parts = [part.replace(".", "").lower() for part in tag.split("-") if part and part not in FLAVOURS]
     glue = "" if parts and parts[0].isdigit() else "-"
     joined = re.sub("[^a-z0-9]+", "-", (name.lower() + glue + "-".join(parts))).strip("-")

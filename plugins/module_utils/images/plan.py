@@ -148,7 +148,7 @@ def plan(settings: Settings, found: Observed) -> Plan:
     former = own_record if recorded else image_record.read(found.former, place)
     selected = [image for image in former["history"] if image["key"].startswith(str(settings.tag))]
     record = image_record.read(found.announced) if found.announced else image_record.read(found.shared, place)
-    ref = _REGISTRY.sub(lambda _: found.pull_from, record["workspace"].get("ref", ""))
+    ref = _REGISTRY.sub(lambda _ignored: found.pull_from, record["workspace"].get("ref", ""))
     places = _unique([found.registry, found.pull_from, *found.caches])
     stack = _stack(settings)
     sources = [*_sources(settings, stack)]
@@ -300,7 +300,7 @@ def _refs(record: Mapping[str, Any]) -> list[str]:
 
 def _superfluous(found: Observed, refs: Sequence[str]) -> list[str]:
     """Names of images that are neither in the record nor run. An image is kept by each of its names."""
-    kept_names = {*refs, *(_REGISTRY.sub(lambda _: found.pull_from, ref) for ref in refs), *found.used}
+    kept_names = {*refs, *(_REGISTRY.sub(lambda _ignored: found.pull_from, ref) for ref in refs), *found.used}
     lines = [line.split(" ") for line in found.local]
     kept = {names[0] for names in lines if kept_names.intersection(names)}
     return sorted({

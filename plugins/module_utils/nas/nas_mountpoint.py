@@ -53,7 +53,7 @@ class Mountpoint:
         mode, kind = self._must("stat", "-c", "%a %F", "--", self.name).split(" ", 1)
         if kind.strip() != "directory":
             raise GpusteadError(f"mountpoint {self.path}", "a directory", f"It is a {kind.strip()}: move it away.")
-        code, out, _ = self.beneath("lsattr", "-d", "--", self.name)
+        code, out, _err = self.beneath("lsattr", "-d", "--", self.name)
         entries = len(self._must("find", self.name, "-mindepth", "1", "-maxdepth", "1", "-printf", "x"))
         return Bare(mode, code == 0 and "i" in out.split()[0], entries)
 

@@ -228,7 +228,7 @@ def not_restored(last: Receipt, receipt: Receipt, found: Seen) -> Iterator[str]:
     Somebody changed it, and the role did not put it back: a new receipt would vouch for that change. Where only code
     has changed, the role may leave other things than before; but not those that it `found` so when it began.
     """
-    changed = [part for part, _ in input_changes(last.inputs, receipt.inputs)]
+    changed = [part for part, _second in input_changes(last.inputs, receipt.inputs)]
     if any(not part.startswith(CODE) for part in changed):
         return
     names = {identify(spec) for spec in receipt.reads}

@@ -83,7 +83,7 @@ def forms(url: str) -> Iterator[str]:
     found = _USERINFO.match(url)
     if not found:
         return
-    user, _, password = found.group(2).partition(":")
+    user, _separator, password = found.group(2).partition(":")
     pair = f"{unquote(user)}:{unquote(password)}"
     yield from (found.group(2), pair, base64.b64encode(pair.encode()).decode(), password, unquote(password))
 

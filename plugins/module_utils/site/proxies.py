@@ -99,7 +99,7 @@ def _url(name: str, value: str) -> SplitResult:
         raise refuse("a URL without blanks, quotation marks, backslashes and ;{}$`")
     try:
         url = urlsplit(value)
-        _ = url.port
+        _unused = url.port
     except ValueError:
         raise refuse("a URL with a number as its port") from None
     if url.scheme.lower() not in _SCHEMES or not url.hostname or url.query or url.fragment or url.path not in ("", "/"):

@@ -139,11 +139,11 @@ def _peers(desired: Desired, container: str, run: Run, findings: Findings) -> di
 
     with ThreadPoolExecutor(PEERS_AT_ONCE) as pool:
         answers = dict(zip(peers, pool.map(ask, peers)))
-    for peer, (code, _, err) in answers.items():
+    for peer, (code, _second, err) in answers.items():
         if code:
             findings.add(
                 f"SSH to {peer} in the mesh",
                 f"fails ({last_line(err)})",
                 f"See the mesh of {peer}; run site.yml --limit {peer}.",
             )
-    return {peer: out.strip() for peer, (code, out, _) in answers.items() if code == 0}
+    return {peer: out.strip() for peer, (code, out, _third) in answers.items() if code == 0}

@@ -176,7 +176,7 @@ def _hostfile(desired: Desired, seen: ObservedShare, findings: Findings) -> None
         return
     entries = parse_hostfile(seen.hostfile)
     findings.seen["hostfile"] = dict(entries)
-    names = [name for name, _ in entries]
+    names = [name for name, _second in entries]
     for name, slots in entries:
         if name not in desired.nodes:
             findings.add("hostfile", f"names {name}, which is not in gpu_nodes", desired.again)

@@ -144,7 +144,7 @@ def _refuse_who_is_inside(place: str) -> None:
     if found:
         some = ", ".join(f"{pid} of uid {uid} ({path})" for pid, uid, path in found[:5])
         what = f"processes have been in {place} since before containers were to write there: {some}"
-        remedy = f"End them (kill {' '.join(str(pid) for pid, _, _ in found[:20])}), then run again."
+        remedy = f"End them (kill {' '.join(str(pid) for pid, _second, _third in found[:20])}), then run again."
         raise GpusteadError(what, "nobody to be in there", remedy)
 
 

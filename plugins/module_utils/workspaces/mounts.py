@@ -47,16 +47,16 @@ def mounted(text: str | None = None) -> dict[str, Mounted]:
     stacks: dict[str, dict[str, tuple[str, Mounted]]] = {}
     # Accounts mount, too (FUSE), and choose the path; the kernel escapes blanks, tabs and \n in it, nothing else.
     for line in filter(None, text.split("\n")):
-        before, _, after = line.partition(" - ")
+        before, _separator, after = line.partition(" - ")
         number, above, device, subtree, path, options, *tags = before.split(" ")
-        fstype, source, *_ = [*after.split(" "), "", ""]
+        fstype, source, *_rest = [*after.split(" "), "", ""]
         path = _unescape(path)
         seen = Mounted(path, device, _unescape(subtree), tuple(options.split(",")), tuple(tags), fstype, source)
         stacks.setdefault(path, {})[number] = (above, seen)
     found = {}
     for path, stack in stacks.items():
-        covered = {above for above, _ in stack.values()}
-        found[path] = next(seen for number, (_, seen) in reversed(list(stack.items())) if number not in covered)
+        covered = {above for above, _second in stack.values()}
+        found[path] = next(seen for number, (_first, seen) in reversed(list(stack.items())) if number not in covered)
     return found
 
 

@@ -225,7 +225,7 @@ def _apart() -> None:
 
 def _identity(user: str, host: Host) -> as_account.Identity:
     """`uid` or `uid:gid`; without a gid that of the account, or the same number."""
-    uid, _, gid = user.partition(":")
+    uid, _separator, gid = user.partition(":")
     if not uid.isdecimal() or not (gid or "0").isdecimal():
         raise Unreadable(f"{user!r} is not uid or uid:gid")
     accounts = [line.split(":") for line in files.lines_of(host.text("/etc/passwd"))]

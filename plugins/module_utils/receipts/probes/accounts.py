@@ -71,7 +71,7 @@ def users(subjects: Sequence[Subject], host: Host) -> dict[str, Value]:
     def user(subject: Subject, host: Host) -> Value:
         if subject["name"] not in known:
             return None
-        name, _, uid, gid, gecos, home, shell = known[subject["name"]]
+        name, _second, uid, gid, gecos, home, shell = known[subject["name"]]
         value = {"uid": int(uid), "gid": int(gid), "home": home, "shell": shell, "gecos": gecos}
         if "password" in subject.get("fields", ["password"]):
             value["password"] = _password(name, host)
@@ -97,8 +97,8 @@ def groups(subjects: Sequence[Subject], host: Host) -> dict[str, Value]:
 
 def members(subjects: Sequence[Subject], host: Host) -> dict[str, Value]:
     pairs = {name: name.partition(":")[::2] for name in _names(subjects)}
-    known = _entries("passwd", passwd(host), (user for user, _ in pairs.values()), host)
-    groups_known = _entries("group", _group(host), (group for _, group in pairs.values()), host)
+    known = _entries("passwd", passwd(host), (user for user, _second in pairs.values()), host)
+    groups_known = _entries("group", _group(host), (group for _first, group in pairs.values()), host)
     holds = {name: _within(known.get(user), groups_known.get(group)) for name, (user, group) in pairs.items()}
     return {name: {"member": True} if held else None for name, held in holds.items()}
 
@@ -109,7 +109,7 @@ def _names(subjects: Sequence[Subject]) -> list[str]:
 
 def _settings(subject: Subject, host: Host) -> Value:
     """One digest of an account's settings, read as by role workspace: with its ids (`as`), within limits."""
-    uid, _, gid = str(subject["as"]).partition(":")
+    uid, _separator, gid = str(subject["as"]).partition(":")
     account = Account(subject["account"], int(uid), int(gid), host.path(subject["homes"]))
     outcome = Outcome()
     found = collect(account, subject["paths"], outcome)

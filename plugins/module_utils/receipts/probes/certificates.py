@@ -76,7 +76,7 @@ def _elements(data: bytes) -> Iterator[_Element]:
 
 
 def _first(data: bytes) -> bytes:
-    for _, content in _elements(data):
+    for _tag, content in _elements(data):
         return content
     return b""
 
@@ -100,9 +100,9 @@ def _x509(data: bytes, until: float, host: Host) -> Value:
 def _parsed(data: bytes) -> tuple[str, str, str, str, dict[bytes, bytes]]:
     """Issuer, subject, begin, end and extensions of the first certificate; ValueError and the like where it is none."""
     block = _BLOCK.search(data)
-    ((_, whole),) = _elements(a2b_base64(block.group(1)) if block else data)
+    ((_tag, whole),) = _elements(a2b_base64(block.group(1)) if block else data)
     fields = [element for element in _elements(_first(whole)) if element[0] != 0xA0]  # the version
-    (_serial, _algorithm, (_, issuer), (_, validity), (_, owner), _key, *rest) = fields
+    (_serial, _algorithm, (_tag, issuer), (_tag, validity), (_tag, owner), _key, *rest) = fields
     start, end = (_moment(element) for element in _elements(validity))
     return _name(issuer), _name(owner), start, end, dict(_extensions(rest))
 
@@ -135,9 +135,9 @@ def _moment(element: _Element) -> str:
 def _name(data: bytes) -> str:
     """The attributes of a distinguished name, in order, each with the end of its identifier: 3=common name."""
     parts = []
-    for _, several in _elements(data):
-        for _, attribute in _elements(several):
-            (_, identifier), (tag, content) = _elements(attribute)
+    for _tag, several in _elements(data):
+        for _tag, attribute in _elements(several):
+            (_tag, identifier), (tag, content) = _elements(attribute)
             parts.append(f"{identifier[-1]}={content.decode('utf-16-be' if tag == 0x1E else 'utf-8', 'replace')}")
     return ", ".join(parts)
 
@@ -145,7 +145,7 @@ def _name(data: bytes) -> str:
 def _extensions(rest: list[_Element]) -> Iterator[tuple[bytes, bytes]]:
     for tag, content in rest:
         if tag == 0xA3:
-            for _, extension in _elements(_first(content)):
+            for _tag, extension in _elements(_first(content)):
                 parts = list(_elements(extension))  # identifier, perhaps whether it is critical, value
                 yield parts[0][1], parts[-1][1]
 

@@ -64,7 +64,7 @@ def _get(path: str, host: Host) -> Any:
                     raise Unreadable(f"Docker's answer to {path.partition('?')[0]} is longer than {_LONGEST >> 20} MiB")
     except OSError as error:
         raise _Silent(f"Docker does not answer: {error.strerror or error}") from None
-    head, _, body = data.partition(b"\r\n\r\n")
+    head, _separator, body = data.partition(b"\r\n\r\n")
     status = head.split(b" ", 2)[1:2]
     if status == [b"404"]:
         return None
@@ -115,7 +115,7 @@ def compose_services(host: Host) -> dict[str, list[str]]:
             service = f"{labels.get(_LABEL + 'project')}/{labels.get(_LABEL + 'service')}"
             number = labels.get(_LABEL + "container-number", "")
             services.setdefault(service, []).append((int(number) if number.isdecimal() else 0, entry["Id"]))
-    return {service: [name for _, name in sorted(found)] for service, found in services.items()}
+    return {service: [name for _first, name in sorted(found)] for service, found in services.items()}
 
 
 def inspect(container: str, host: Host) -> dict[str, Any] | None:

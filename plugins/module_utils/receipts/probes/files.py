@@ -308,7 +308,7 @@ def mountpoints(host: Host) -> dict[str, Mount]:
     """By mount point what the kernel's list has, of those on top."""
     stacks: dict[str, dict[str, tuple[str, Mount]]] = {}
     for line in lines_of(host.text("/proc/self/mountinfo")):
-        before, _, after = line.partition(" - ")
+        before, _separator, after = line.partition(" - ")
         fstype, source, of_all = [*after.split(" "), "", ""][:3]
         number, parent, device, root, path, here, *tags = before.split(" ")
         options = tuple(here.split(","))
@@ -318,8 +318,8 @@ def mountpoints(host: Host) -> dict[str, Mount]:
     found = {}
     for path, stack in stacks.items():
         # Not the last one of the list: propagation also puts mounts beneath others.
-        covered = {parent for parent, _ in stack.values()}
-        found[path] = next(mount for number, (_, mount) in reversed(list(stack.items())) if number not in covered)
+        covered = {parent for parent, _second in stack.values()}
+        found[path] = next(mount for number, (_first, mount) in reversed(list(stack.items())) if number not in covered)
     return found
 
 

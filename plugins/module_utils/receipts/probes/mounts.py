@@ -84,7 +84,7 @@ def _mountpoint(subject: Subject, host: Host) -> Value:
         return None
     if code:
         raise Unreadable(f"beneath {path}: {' '.join(err.split())[:200] or f'ended with {code}'}")
-    mode, _, attributes = out.partition("\n")
+    mode, _separator, attributes = out.partition("\n")
     return {"protected": Bare(mode, "i" in attributes.partition(" ")[0]).protected}
 
 

@@ -81,7 +81,7 @@ def _in_force(family: str, chains: Chains, host: Host) -> list[str]:
     out and through, what ufw does not keep so counts. The rest of them ufw fills at its next reload, or never.
     """
     prefix, lines = f"{_UFW[family]}-", []
-    kept = [line for _, _, rules in parse_kept(host.text(_KEPT[family]) or "") for line in rules]
+    kept = [line for _first, _second, rules in parse_kept(host.text(_KEPT[family]) or "") for line in rules]
     for name, (policy, rules) in sorted(chains.items()):
         if name in _BUILT_IN:
             lines += [f"{name} {policy}"] if name != "FORWARD" else []
@@ -120,11 +120,11 @@ def _ufw_rules(subject: Subject, host: Host) -> Value:
             return None
         chain = f"{_UFW[family]}-user-input"
         kept = parse_kept(text)
-        ours = [comment.startswith(subject["name"]) for _, comment, _ in kept]
-        rules = [(f"{rule} # {comment}" if mine else rule, mine) for (rule, comment, _), mine in zip(kept, ours)]
+        ours = [comment.startswith(subject["name"]) for _first, comment, _third in kept]
+        rules = [(f"{rule} # {comment}" if mine else rule, mine) for (rule, comment, _third), mine in zip(kept, ours)]
         value[family] = _in_order([(rule, mine, _verdict(rule)) for rule, mine in rules], protected)
         lines = {True: set(), False: set()}  # type: dict[bool, set[str]]
-        for (_, _, filters), mine in zip(kept, ours):
+        for (_first, _second, filters), mine in zip(kept, ours):
             lines[mine] |= {normal(line.partition(" ")[2]) for line in filters if line.startswith(chain + " ")}
         live = []
         for rule in map(normal, _chains(family, host).get(chain, ("", []))[1]):
@@ -226,7 +226,7 @@ def _narrowed(rule: Mapping[str, Any]) -> tuple[str, str]:
 
 def _is_declared(kept: str, narrow: Sequence[Mapping[str, Any]]) -> bool:
     """Whether a rule of ours, as ufw keeps it, is one of these."""
-    _, _, port, destination, source_port, source, *_ = kept.split()
+    _first, _second, port, destination, source_port, source, *_rest = kept.split()
     here = source_port.replace("any", ""), "any" if destination in ("0.0.0.0/0", "::/0") else destination
     return any(
         _narrowed(rule) == here
@@ -254,7 +254,7 @@ def _ssh(
     """For SSH to the host itself, on the ports that the role found: what is declared, and controllers' addresses."""
     entries, controllers = [], []
     for family in _FAMILIES:
-        for rule, comment, _ in parse_kept(host.text(_KEPT[family]) or ""):
+        for rule, comment, _third in parse_kept(host.text(_KEPT[family]) or ""):
             words = rule.split()
             if not comment.startswith(SSH) or len(words) < 6:
                 continue
@@ -301,7 +301,7 @@ def origin(opening: filtered.Opening, host: Host) -> filtered.Origin:
 
 def _spelling(line: str) -> str:
     """Chain and rule, without comments: ufw writes them behind the target."""
-    chain, _, rule = line.strip().partition(" ")
+    chain, _separator, rule = line.strip().partition(" ")
     comment = r""" -m comment --comment ("(\\.|[^"\\])*"|'[^']*'|\S+)"""
     return f"{chain} {normal(re.sub(comment, '', f' {rule}').strip())}"
 
@@ -316,7 +316,7 @@ def listeners(text: str) -> dict[int, list[str]]:
     """Port to the addresses at which something listens, from `ss -Hltn`: "*" is any of both families."""
     found: dict[int, list[str]] = {}
     for words in map(str.split, text.splitlines()):
-        address, _, port = words[3].rpartition(":") if len(words) > 3 else ("", "", "")
+        address, _second, port = words[3].rpartition(":") if len(words) > 3 else ("", "", "")
         if port.isdigit():
             found.setdefault(int(port), []).append(address.partition("%")[0].strip("[]") or "*")
     return {port: sorted(set(addresses)) for port, addresses in found.items()}

@@ -40,7 +40,7 @@ def packages(subjects: Sequence[Subject], host: Host) -> dict[str, Value]:
     native = next((architecture for name, architecture in states if name == "dpkg"), "")
     values: dict[str, Value] = {}
     for subject in subjects:
-        name, _, architecture = subject["name"].partition(":")
+        name, _separator, architecture = subject["name"].partition(":")
         found = {states.get((name, each_one)) for each_one in ([architecture] if architecture else [native, "all"])}
         found -= {None, "not-installed", "config-files"}
         values[subject["name"]] = {"installed": "installed" in found} if found else None

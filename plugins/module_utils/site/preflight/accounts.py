@@ -166,9 +166,9 @@ def _texts(user: Mapping[str, Any], key: str, refuse: Callable[[str, str], None]
 
 
 def clashes(accounts: Sequence[Ids]) -> Iterator[Problem]:
-    for name, count in Counter(name for name, _, _ in accounts).items():
+    for name, count in Counter(name for name, _second, _third in accounts).items():
         if count > 1:
-            uids = " and ".join(str(uid) for other, uid, _ in accounts if other == name)
+            uids = " and ".join(str(uid) for other, uid, _third in accounts if other == name)
             yield Problem("cluster_users", f"{name} is declared {count} times, with uid {uids}", "Keep one of them.")
     of_uid: dict[int, list[str]] = {}
     of_gid: dict[int, list[str]] = {}

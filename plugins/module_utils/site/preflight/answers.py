@@ -34,7 +34,7 @@ def check_answer(name: str, answer: Mapping[str, Any], users: Sequence[Mapping[s
     problems = []
     if said["uid"] != "0":
         problems.append(Problem(name, f"commands run as uid {said['uid']}, not as root", "See become and become_user."))
-    login, _, uid = said.get("login", "").partition(" ")
+    login, _separator, uid = said.get("login", "").partition(" ")
     for declared in (whole_number(user.get("uid")) for user in users if login and user.get("name") == login):
         if declared is not None and str(declared) != uid:
             what = f"Ansible logs in there as {login}, who has the uid {uid}, and cluster_users gives {declared}"

@@ -109,7 +109,7 @@ def _opens(entries: Sequence[Any], port: Any) -> bool:
     """Whether one of the entries, a port or a range as 29500:29510, holds the port."""
     wanted = whole_number(port)
     for entry in entries:
-        first, _, last = str(entry).partition(":")
+        first, _separator, last = str(entry).partition(":")
         low, high = whole_number(first), whole_number(last or first)
         if wanted is not None and low is not None and high is not None and low <= wanted <= high:
             return True

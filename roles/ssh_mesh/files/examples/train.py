@@ -36,7 +36,7 @@ def network() -> torch.nn.Module:
 
 def batches(rank: int, steps: int, size: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
     random = torch.Generator().manual_seed(1000 + rank)
-    inputs = [torch.randn(size, 16, generator=random) for _ in range(steps)]
+    inputs = [torch.randn(size, 16, generator=random) for _turn in range(steps)]
     weights = torch.linspace(-1, 1, 16).unsqueeze(1)
     return [(x, torch.tanh(x @ weights / 2)) for x in inputs]
 
@@ -66,7 +66,7 @@ def checksum(tensors: list[torch.Tensor]) -> int:
 
 def from_all(value: float, kind: torch.dtype, device: torch.device) -> list[float]:
     mine = torch.tensor([value], dtype=kind, device=device)
-    everyone = [torch.zeros_like(mine) for _ in range(dist.get_world_size())]
+    everyone = [torch.zeros_like(mine) for _turn in range(dist.get_world_size())]
     dist.all_gather(everyone, mine)
     return [tensor.item() for tensor in everyone]
 
@@ -81,7 +81,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=40)
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--zero-stage", type=int, default=1, choices=(0, 1))
-    options, _ = parser.parse_known_args()  # DeepSpeed's launcher adds --local_rank
+    options, _second = parser.parse_known_args()  # DeepSpeed's launcher adds --local_rank
 
     torch.set_num_threads(1)
     deepspeed.init_distributed(timeout=timedelta(minutes=3))
@@ -90,12 +90,12 @@ def main() -> None:
     device = torch.device(accelerator.device_name(int(os.environ.get("LOCAL_RANK", "0"))))
 
     data = batches(rank, options.steps, options.batch_size)
-    own = checksum([x for x, _ in data])
+    own = checksum([x for x, _second in data])
     say(f"rank={rank} world_size={world_size} host={socket.gethostname()} device={device} data={own:015x}")
     require(len(set(from_all(own, torch.int64, device))) == world_size, "two ranks have the same data")
 
     model = network()
-    engine, *_ = deepspeed.initialize(
+    engine, *_rest = deepspeed.initialize(
         model=model,
         optimizer=optimizer(model),
         config={
