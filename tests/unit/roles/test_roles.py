@@ -53,6 +53,31 @@ def test_role_has_a_readme(role: str) -> None:
     assert (ROOT / "roles" / role / "README.md").read_text().startswith("# ")
 
 
+# Given to a role by the play that includes it.
+OF_THE_PLAY = {"__receipts"}
+DEFINES = re.compile(
+    r"^\s*(?:- )?(__\w+):|(?:register|loop_var|index_var): (__\w+)|{%-? *(?:set|for) (__\w+)", re.MULTILINE
+)
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_what_a_role_names_of_its_own_is_there(role: str) -> None:
+    files = [path for path in (ROOT / "roles" / role).rglob("*") if path.suffix in (".yml", ".j2")]
+    text = "\n".join(path.read_text() for path in files)
+    defined = {name for names in DEFINES.findall(text) for name in names if name}
+    assert set(re.findall(r"\b__[a-z]\w+\b", text)) - defined - OF_THE_PLAY == set()
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_what_a_role_reads_of_its_plans_is_in_them(role: str) -> None:
+    files = [path for path in (ROOT / "roles" / role).rglob("*") if path.suffix in (".yml", ".j2")]
+    text = "\n".join(path.read_text() for path in files)
+    for variable, name in set(re.findall(r"(__\w+): [^\n]*gpustead\.cluster\.(\w+_plan)\b", text)):
+        source = (ROOT / "plugins" / "filter" / f"{name}.py").read_text()
+        documented = set(re.findall(r"\w+", source.partition('RETURN = r"""')[2].partition('"""')[0]))
+        assert set(re.findall(rf"{variable}\.(\w+)", text)) - documented == set(), variable
+
+
 @pytest.mark.parametrize("role", ROLES)
 def test_task_files_are_short(role: str) -> None:
     limits = {path: 40 if path.parts[-2:] == ("tasks", "main.yml") else 60 for path in task_files(role)}
