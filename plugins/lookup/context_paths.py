@@ -4,11 +4,6 @@
 
 from __future__ import annotations
 
-import os
-from typing import Any
-
-from ansible.plugins.lookup import LookupBase
-
 DOCUMENTATION = r"""
 name: context_paths
 short_description: What is in directories of the controller, by where another host has it
@@ -37,6 +32,11 @@ _list:
   type: list
   elements: str
 """
+
+import os
+from typing import Any
+
+from ansible.plugins.lookup import LookupBase
 
 
 class LookupModule(LookupBase):
