@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ansible_collections.gpustead.cluster.plugins.module_utils.nas import layout
+from ansible_collections.gpustead.cluster.plugins.module_utils.nas.layout import Owner
 
 NFS, GLUSTER = "nfs4", "glusterfs"
 SERVER_PACKAGES = {GLUSTER: ("glusterfs-server", "glusterfs-client"), NFS: ("nfs-kernel-server",)}
@@ -117,7 +118,7 @@ class Plan:
     packages: list[str]
     mismatched: list[str]
     to_remount: list[dict[str, Any]]
-    layout_owner: layout.Owner
+    layout_owner: Owner
     layout: list[dict[str, Any]]
     volume_options: list[dict[str, str]]
     former: Former
@@ -152,7 +153,7 @@ def plan(
         packages=packages,
         mismatched=[_mismatch(one, mounted) for one in mounts if not _matches(one, _on(one.path, mounted))],
         to_remount=[_remount(one, mounted) for one in mounts if _must_be_writable(one, mounted)],
-        layout_owner=layout.Owner.of(declared.service_account),
+        layout_owner=Owner.of(declared.service_account),
         layout=_layout(declared),
         volume_options=_missing_options(declared, volume),
         former=_former(declared, previous, mounted, bound, released),
@@ -220,7 +221,7 @@ def _remount(mount: Mount, mounted: Sequence[Mapping[str, str]]) -> dict[str, An
 
 
 def _layout(declared: Declared) -> list[dict[str, Any]]:
-    options = layout.entry_options(layout.Owner.of(declared.service_account), declared.users)
+    options = layout.entry_options(Owner.of(declared.service_account), declared.users)
     files = [layout.IMAGES, *(f"{layout.NODES}/{node}.json" for node in declared.nodes)]
     return [
         *(
