@@ -12,8 +12,8 @@ from typing import Any
 
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
 from ansible_collections.gpustead.cluster.plugins.module_utils.gpus.gpu_cpuset import parse_list
-from ansible_collections.gpustead.cluster.plugins.module_utils.site import services
-from ansible_collections.gpustead.cluster.plugins.module_utils.site.settings import owner_of, setting
+from ansible_collections.gpustead.cluster.plugins.module_utils.inventory import services
+from ansible_collections.gpustead.cluster.plugins.module_utils.inventory.settings import owner_of, setting
 
 PROJECT = "gpustead-workspace"
 PROFILES = ("server", "local")

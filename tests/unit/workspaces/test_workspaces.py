@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
-from ansible_collections.gpustead.cluster.plugins.module_utils.site.services import ports, ports_of
+from ansible_collections.gpustead.cluster.plugins.module_utils.inventory.services import ports, ports_of
 from ansible_collections.gpustead.cluster.plugins.module_utils.workspaces import workspaces
 from ansible_collections.gpustead.cluster.plugins.module_utils.workspaces.workspaces import (
     Defaults,
