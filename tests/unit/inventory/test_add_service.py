@@ -29,7 +29,7 @@ RECIPE: dict[str, tuple[str | None, str]] = {
 }
 # What holds for any number of services.
 TESTS = [
-    *("site/test_services.py", "site/test_summary.py", "site/test_client_plan.py", "site/test_preflight.py"),
+    *("inventory/test_services.py", "site/test_summary.py", "site/test_client_plan.py", "site/test_preflight.py"),
     *("verify/test_verify_plan.py", "workspaces/test_workspaces.py"),
 ]
 USERS = [{"name": "ada", "uid": 1500}, {"name": "bob", "uid": 1501}]
