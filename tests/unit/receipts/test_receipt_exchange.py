@@ -50,7 +50,7 @@ def test_what_is_left_stands_as_it_was_written() -> None:
     """A newer Python writes an f-string anew with quotes in it that an older one cannot read."""
     left = bare(SOURCE)
     (text, *_inner) = (node for node in ast.walk(ast.parse(left)) if isinstance(node, ast.JoinedStr))
-    assert ast.get_source_segment(left, text) in SOURCE
+    assert (ast.get_source_segment(left, text) or "none") in SOURCE
 
 
 @pytest.mark.skipif(not OLDER, reason="no Python older than 3.12 is installed here")
