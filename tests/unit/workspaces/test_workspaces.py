@@ -42,6 +42,13 @@ def test_none_declared_is_that_of_the_owner() -> None:
     assert made({"owner": "ada"}) == [only]
 
 
+def test_nobody_has_sudo_unless_it_is_given() -> None:
+    assert [one.sudo for one in made({"owner": "ada"}, {"owner": "bob", "sudo": True})] == [False, True]
+    assert [one.sudo for one in made({"owner": "ada"}, {"owner": "bob", "sudo": False}, sudo=True)] == [True, False]
+    with pytest.raises(GpusteadError, match="sudo of bob is 'no': expected true or false"):
+        made({"owner": "bob", "sudo": "no"})
+
+
 def test_others_have_a_project_a_directory_and_ports_of_their_own() -> None:
     one = {
         "owner": "bob",
