@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.authorized_keys import path_of
+from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.authorized_keys import SECOND, path_of
 from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.host_accounts import FIRST_USER_ID
 from ansible_collections.gpustead.cluster.plugins.module_utils.nas import layout
 
@@ -87,7 +87,7 @@ def plan(
         receipt={
             "user": _user_subjects(named, users if known is None else known),
             "lines": _key_subjects(named, users if known is None else known),
-            "file": [] if known is None or not share else _share_subjects(share, shared, directories),
+            "file": [] if known is None or not share else _share_subjects(share, owner, shared, directories),
         },
     )
 
@@ -206,6 +206,7 @@ def _user_subjects(named: Mapping[str, User], accounts: Sequence[Mapping[str, An
         result.append(
             {
                 "name": account["name"],
+                "account": account["name"],  # chsh, chfn and passwd are for it
                 "groups": list(declared.get("groups") or []),
                 "fields": ["uid", "gid", "groups", *(RECEIPT_FIELDS[key] for key in RECEIPT_FIELDS if key in declared)],
                 "expect": {part: account.get(part, "") for part in ("uid", "gid")},
@@ -225,21 +226,26 @@ def _key_subjects(named: Mapping[str, User], accounts: Sequence[Mapping[str, Any
         result.append(
             {
                 "name": path_of(home),
+                "account": account["name"],
                 "below": home,
                 "as": f"{account['uid']}:{_gid(account)}",
                 "lines": lines,
                 "exclusive": exclusive,
                 "keep": True,
+                **({"beside": [path_of(home, SECOND)], "expect": {"others": 0}} if exclusive else {}),
             }
         )
     return result
 
 
 def _share_subjects(
-    share: str, shared: Sequence[Mapping[str, Any]], directories: Sequence[Mapping[str, Any]]
+    share: str, owner: str, shared: Sequence[Mapping[str, Any]], directories: Sequence[Mapping[str, Any]]
 ) -> list[dict[str, Any]]:
     """What lies on the share is there once for all nodes; each directory is looked at as its owner."""
+    own = {one["path"]: str(one["path"]).rpartition("/")[2] for one in directories}
+    ids = {one["path"]: f"{one['owner']}:{one['group']}" for one in shared}
+    ids.update({one["path"]: one["owner"] for one in directories})
     return [
-        *({"name": f"{share}/{one['path']}", "as": f"{one['owner']}:{one['group']}", "keep": True} for one in shared),
-        *({"name": f"{share}/{one['path']}", "as": one["owner"], "keep": True} for one in directories),
+        {"name": f"{share}/{path}", "as": whose, "keep": True, "account": {"shared": owner, **own}.get(path, "")}
+        for path, whose in ids.items()
     ]

@@ -43,11 +43,14 @@ PREVIOUS: list[Sequence[Any]] = [
 SERVICE = {"name": "gpustead", "uid": 941, "gid": "942"}
 KEYS_OF_ADA: dict[str, Any] = {
     "name": "/home/ada/.ssh/authorized_keys",
+    "account": "ada",
     "below": "/home/ada",
     "as": "1500:1500",
     "lines": [KEY],
     "exclusive": True,
     "keep": True,
+    "beside": ["/home/ada/.ssh/authorized_keys2"],
+    "expect": {"others": 0},
 }
 
 
@@ -69,6 +72,7 @@ def directory(name: str, uid: int, gid: int) -> dict[str, Any]:
 def subject(name: str, uid: Any, gid: Any, *fields: str, groups: Sequence[str] = ()) -> dict[str, Any]:
     return {
         "name": name,
+        "account": name,
         "groups": list(groups),
         "fields": ["uid", "gid", "groups", *fields],
         "expect": {"uid": uid, "gid": gid},
@@ -154,8 +158,10 @@ def test_a_receipt_at_the_end() -> None:
     assert found["lines"] == [KEYS_OF_ADA]
     owners = {".cluster": "941:942", ".cluster/nodes": "941:942", "users": "941:942", "shared": "1501:1600"}
     people = {"users/ada": 1500, "users/bob": 1501, "users/eve": 1502}
+    accounts = {"shared": "bob", "users/ada": "ada", "users/bob": "bob", "users/eve": "eve"}
     assert found["file"] == [
-        {"name": f"/mnt/nas/{path}", "as": owner, "keep": True} for path, owner in {**owners, **people}.items()
+        {"name": f"/mnt/nas/{path}", "as": owner, "keep": True, "account": accounts.get(path, "")}
+        for path, owner in {**owners, **people}.items()
     ]
 
 
