@@ -78,7 +78,7 @@ def plan(
         problems=[*_mistaken(users), *(_no_owner(owner, named) if share else [])],
         layout_owner=asdict(layout_owner),
         service_account=_service_account(str(service_account["name"]), layout_owner),
-        users=_to_match(named, refused),
+        users=_to_match(named, refused, previous),
         former=_former(named, previous),
         authorized_keys=_authorized_keys(named, accounts, previous),
         layout=shared,
@@ -125,12 +125,19 @@ def _service_account(name: str, owner: layout.Owner) -> dict[str, Any]:
     }
 
 
-def _to_match(named: Mapping[str, User], refused: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def _to_match(
+    named: Mapping[str, User], refused: Sequence[Mapping[str, Any]], previous: Sequence[Sequence[Any]]
+) -> list[dict[str, Any]]:
     """An account must not be renumbered while its directory on the share is another's."""
+    given: dict[str, list[str]] = {}
+    for kind, subject in previous:
+        if kind == "user":
+            given.setdefault(subject["name"], []).extend(subject.get("groups") or [])
     held = {str(one["name"]): str(one["what"]) for one in refused}
     return [
         {
             **{key: value for key, value in user.items() if key not in KEY_OPTIONS},
+            "former_groups": sorted(set(given.get(name, [])) - set(user.get("groups") or [])),
             "hold": held.get(f"{layout.USERS}/{name}", ""),
         }
         for name, user in named.items()

@@ -109,11 +109,21 @@ def test_directories_are_of_people_with_the_ids_that_are_known() -> None:
 def test_an_account_whose_directory_is_anothers_keeps_its_ids_and_no_key_is_matched() -> None:
     refused = [{"name": "users/bob", "what": "users/bob belongs to uid 7"}, {"name": "users", "what": "x"}]
     assert planned(refused=refused).users == [
-        {"name": "ada", "uid": 1500, "groups": ["ml"], "shell": "/bin/zsh", "password_hash": "$6$a$b", "hold": ""},
-        {**BOB, "hold": "users/bob belongs to uid 7"},
-        {**SVC, "hold": ""},
-        {"name": "eve", "path": "/mnt/nas/users/eve", "hold": ""},
+        {
+            **{"name": "ada", "uid": 1500, "groups": ["ml"], "shell": "/bin/zsh", "password_hash": "$6$a$b"},
+            **{"former_groups": [], "hold": ""},
+        },
+        {**BOB, "former_groups": [], "hold": "users/bob belongs to uid 7"},
+        {**SVC, "former_groups": [], "hold": ""},
+        {"name": "eve", "path": "/mnt/nas/users/eve", "former_groups": [], "hold": ""},
     ]
+
+
+def test_groups_that_are_declared_no_more_are_former_ones() -> None:
+    """Also where runs have left no receipt since."""
+    previous = [["user", {"name": "ada", "groups": groups}] for groups in (["docker", "ml"], ["gpu"])]
+    found = {user["name"]: user["former_groups"] for user in planned(previous=[*previous, *PREVIOUS]).users}
+    assert found == {"ada": ["docker", "gpu"], "bob": [], "svc": [], "eve": []}
 
 
 def test_who_is_declared_no_more_goes_and_the_service_account_stays() -> None:
