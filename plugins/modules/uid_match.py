@@ -237,12 +237,10 @@ def desired_account(user: dict[str, Any], roots: list[str]) -> accounts.DesiredA
         where = f"path {path}, which is not there" if path else "no path"
         raise GpusteadError(f"account '{user['name']}' has no uid and {where}", "ids", "Set uid, or make the path.")
     given = {name: user[name] for name in ("name", "home", "shell", "comment", "system", "password_hash", "hold")}
-    group = user["group"] or user["name"]
-    groups = {part: tuple(user[part]) for part in ("groups", "former_groups")}
+    group, groups, former = user["group"] or user["name"], tuple(user["groups"]), tuple(user["former_groups"])
     chosen = tuple(roots if user["roots"] is None else user["roots"])
-    return accounts.DesiredAccount(
-        uid=uid, gid=uid if gid is None else gid, group=group, roots=chosen, **groups, **given
-    )
+    ids = {"uid": uid, "gid": uid if gid is None else gid}
+    return accounts.DesiredAccount(**ids, group=group, groups=groups, former_groups=former, roots=chosen, **given)
 
 
 def main() -> None:

@@ -201,7 +201,7 @@ def processes_of(account: Account, processes: Iterable[Process], subordinate: Se
 
 def refuse_busy(host: Host, account: Account) -> None:
     """A process would go on with the old ids, and make files with them."""
-    found = processes_of(account, host.processes)
+    found = processes_of(account, host.processes, host.subuids.get(account.name, ()))
     if found:
         remedy = f"End them ({how_to_end(account)}), then run again."
         raise GpusteadError(f"account '{account.name}' has running processes ({found})", "none", remedy)

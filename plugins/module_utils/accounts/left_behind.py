@@ -30,7 +30,7 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.terminal import s
 AT = ("var/spool/cron/atjobs", "var/spool/at")
 CRON = ("var/spool/cron/crontabs", "var/spool/cron")
 
-_SECONDS = 240
+_SECONDS = 600
 _MEMORY = 1 << 30
 _ACL = "system.posix_acl_access"
 _TOLD = 20  # of what was done on one mount

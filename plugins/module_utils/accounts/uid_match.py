@@ -304,7 +304,7 @@ def plan_subordinate(host: Host, desired: DesiredAccount, declared: Declared) ->
     From this account, those that are another's; and from whoever has them, those that are this one's. Raises
     GpusteadError where these are of an account that is not declared: they are not ours to take.
     """
-    steps = []
+    steps: list[tuple[str, ...]] = []
     for option, ranges, own, others in (
         ("--del-subuids", host.subuids, desired.uid, declared.uids | {one.uid for one in host.accounts}),
         ("--del-subgids", host.subgids, desired.gid, declared.gids | {one.gid for one in host.accounts}),
@@ -341,6 +341,12 @@ def plan_extras(host: Host, desired: DesiredAccount) -> Iterator[tuple[str, ...]
             raise GpusteadError(f"group '{name}' is of the directory service", f"'{desired.name}' in it", remedy)
     if missing:
         yield ("usermod", "-a", "-G", ",".join(missing), desired.name)
+    before = host.account(desired.name)
     for group in map(host.group, desired.former_groups):
-        if group and group.name not in desired.groups and desired.name in group.members:
-            yield ("gpasswd", "--delete", desired.name, group.name)
+        if not group or group.name in desired.groups or desired.name not in group.members:
+            continue
+        if before and before.uid == host.login:  # it may be by this group that it becomes root
+            what = f"group '{group.name}' of '{desired.name}', as which Ansible logs in, is not declared any more"
+            remedy = f"Declare it, or take it away by hand (gpasswd --delete {desired.name} {group.name})."
+            raise GpusteadError(what, "the groups that it has", remedy)
+        yield ("gpasswd", "--delete", desired.name, group.name)

@@ -276,12 +276,11 @@ def not_restored(last: Receipt, receipt: Receipt, found: Seen) -> Iterator[Probl
 
 def _read_otherwise(last: Receipt, receipt: Receipt) -> set[str]:
     """The accounts of which something else was read than before; "" for what is no account's."""
-    values = [
+    before, now = (
         {identify(spec): (account_of(spec), one.seen[identify(spec)]) for spec in one.reads} for one in (last, receipt)
-    ]
-    names = values[0].keys() | values[1].keys()
-    before, now = ({name: of.get(name) for name in names} for of in values)
-    return {account for name in names if before[name] != now[name] for account, _seen in [now[name] or before[name]]}
+    )
+    names = [name for name in before.keys() | now.keys() if before.get(name) != now.get(name)]
+    return {of[name][0] for of in (before, now) for name in names if name in of}
 
 
 def _common(before: Any, after: Any) -> tuple[Any, Any]:

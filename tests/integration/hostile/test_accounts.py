@@ -200,6 +200,18 @@ def test_who_goes_is_locked_at_once_and_removed_when_nothing_runs(bed: Bed) -> N
     bed.forget("gsnew")
 
 
+def test_a_number_is_handed_on_with_nothing_that_acts_as_its_owner(bed: Bed) -> None:
+    bed.as_zoe("cp /bin/true /var/tmp/gszoe; chmod 4755 /var/tmp/gszoe")
+    bed.must(bed.yan)
+    assert bed.node.run("id gszoe").rc == 1
+    new = {"name": "gsnew", "uid": ZOE}
+    bed.must(bed.yan, new)
+    assert bed.node.check_output("stat -c '%U %a' /var/tmp/gszoe") == "gsnew 755"
+    bed.node.check_output("rm /var/tmp/gszoe")
+    bed.must(bed.yan)
+    bed.forget("gsnew")
+
+
 DEEP = "import os\nfor _ in range({0}):\n os.mkdir('{1}'); os.chdir('{1}')\n open('file', 'w').close()"
 TREES: dict[str, str] = {
     "1,200 directories in each other": DEEP.format(1_200, "d"),

@@ -103,7 +103,7 @@ def test_of_many_some_are_named(host: Path) -> None:
 
 def test_what_cannot_be_done_or_takes_too_long_is_an_error(host: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     program(host / "var/tmp/tool", (FORMER, FORMER), 0o4755)
-    monkeypatch.setattr(left_behind.os, "chmod", _refuse)
+    monkeypatch.setattr(os, "chmod", _refuse)
     with pytest.raises(GpusteadError, match=r"var/tmp/tool cannot be looked at, or kept from being setuid"):
         clear(IDS, str(host))
     monkeypatch.setattr(left_behind, "_SECONDS", 0)

@@ -224,6 +224,9 @@ def test_a_membership_that_was_given_is_taken_back() -> None:
         [desired("bob", 1002, groups=("ml",), former_groups=("ml", "docker", "gone", "staffers", "ada"))],
     )
     assert [" ".join(argv) for argv in change.extras] == ["gpasswd --delete bob docker"]
+    host = replace(HOST, groups=(Group("sudo", 27, ("bob",)),), login=1002)
+    with pytest.raises(GpusteadError, match=r"'sudo' of 'bob', as which Ansible logs in, is not declared any more"):
+        plan(host, [desired("bob", 1002, former_groups=("sudo",))])
 
 
 RANGES = {"ada": ((100_000, 65_536), (1_000_000, 65_536)), "lxd": ((400_000, 65_536),)}
@@ -548,6 +551,7 @@ def test_a_name_with_ends_of_line_hides_no_process(tmp_path: Path) -> None:
 
 def test_one_that_still_runs_is_locked_and_named_and_the_others_go(tmp_path: Path) -> None:
     status(tmp_path / "proc", 77, 1, "sleep", 1002)
+    status(tmp_path / "proc", 78, 1, "slirp", 100_001)
     ran: list[str] = []
 
     def run(argv: Sequence[str], data: str) -> tuple[int, str, str]:
@@ -560,7 +564,8 @@ def test_one_that_still_runs_is_locked_and_named_and_the_others_go(tmp_path: Pat
         aside.append(keys.name)
         return [f"{keys.home}/.ssh/authorized_keys.retired"]
 
-    host = replace(HOST, hashes={"bob": "$6$x"}, lingering=frozenset({"bob"}))
+    ranges: dict[str, tuple[tuple[int, int], ...]] = {"bob": ((100_000, 65_536),)}
+    host = replace(HOST, hashes={"bob": "$6$x"}, lingering=frozenset({"bob"}), subuids=ranges)
     refused: list[Refusal] = []
     gone = removable(host, ["bob", "ada"], [], (), refused)
     left = remove(run, host, gone, tmp_path, refused, proc=tmp_path / "proc", retire_keys=retire_keys)
@@ -574,7 +579,9 @@ def test_one_that_still_runs_is_locked_and_named_and_the_others_go(tmp_path: Pat
     assert [(one.account.name, one.removed, one.changed) for one in left] == [("bob", False, True), ("ada", True, True)]
     (told,) = refused
     assert (
-        "77 sleep" in told.what and "/home/bob/.ssh/authorized_keys.retired" in told.what and "End them" in told.remedy
+        "77 sleep, 78 slirp" in told.what
+        and "/home/bob/.ssh/authorized_keys.retired" in told.what
+        and "End them" in told.remedy
     )
     assert read_record(tmp_path / "bob.locked") == StateBeforeLock("/bin/sh", "", True, ("ml",), True)
     assert read_record(tmp_path / "ada.locked") is None
