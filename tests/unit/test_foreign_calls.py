@@ -40,7 +40,7 @@ ALLOWED: dict[str, dict[str, str]] = {
     },
     "module_utils/accounts/left_behind.py": {
         **all_of(SYSTEM, "_clear_jobs", "_mounts", "remove_jobs"),
-        **all_of(DESCRIPTOR, "_Search.visit", "_Search.worth", "_is_apart", "_is_roots", "_search_mount"),
+        **all_of(DESCRIPTOR, "_Search.visit", "_Search.worth", "_has_acl", "_is_apart", "_search_mount"),
     },
     "module_utils/accounts/observe_accounts.py": {
         **all_of(SYSTEM, "login_uid", "observe", "read_processes"),

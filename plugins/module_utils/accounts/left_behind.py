@@ -32,7 +32,6 @@ CRON = ("var/spool/cron/crontabs", "var/spool/cron")
 
 _SECONDS = 600
 _MEMORY = 1 << 30
-_ACL = "system.posix_acl_access"
 _TOLD = 20  # of what was done on one mount
 _PASSES = 3  # of a tree that is deeper than there are descriptors, and in which directories are moved meanwhile
 _PLACE = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -180,7 +179,14 @@ def _is_roots(info: os.stat_result, where: str | int) -> bool:
     if not stat.S_ISDIR(info.st_mode) or info.st_uid != 0 or info.st_mode & stat.S_IXOTH:
         return False
     # What an ACL allows at most stands in the place of the group's permissions.
-    return not info.st_mode & stat.S_IXGRP or (info.st_gid == 0 and _ACL not in os.listxattr(where))
+    return not info.st_mode & stat.S_IXGRP or (info.st_gid == 0 and not _has_acl(where))
+
+
+def _has_acl(where: str | int) -> bool:
+    try:
+        return "system.posix_acl_access" in os.listxattr(where)
+    except OSError:  # there are none on this file system
+        return False
 
 
 class _Search(Walk):
