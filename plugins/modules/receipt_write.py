@@ -14,6 +14,7 @@ description:
     is declared in its C(meta/receipt.yml).
   - The end looks at every output. It fails, and leaves no receipt, when one is not as declared, when one that is no
     longer declared is still there, or when the role did not restore one although it was run with the same as before.
+    Where all of these are an account's own to change (C(account) of a subject), it returns them in RV(refused) instead.
   - What runs without a receipt may have left is remembered until one is written, so that it is taken back when it is
     not declared any more.
   - Changes nothing in check mode. Leaves no receipt in a run of some tasks only, or where nothing was checked before.
@@ -66,7 +67,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 refused:
-  description: What was refused, a line each.
+  description: What was refused, and what accounts have made of what is theirs, a line each.
   returned: success
   type: list
   elements: str
