@@ -100,7 +100,7 @@ ALLOWED: dict[str, dict[str, str]] = {
     },
     "module_utils/receipts/probes/gpu.py": {"_on_bus": SYSTEM},
     "module_utils/receipts/probes/mounts.py": {"_gluster": SYSTEM, "_mountpoint": MOUNTPOINT},
-    "module_utils/receipts/probes/network.py": {"_chains": SYSTEM},
+    "module_utils/receipts/probes/network.py": all_of(SYSTEM, "_chains", "_leads_out", "strangers"),
     "module_utils/receipts/probes/system.py": {"_kernel_module": SYSTEM},
     "module_utils/receipts/agent.py": {
         **all_of(OURS, "Store.prepare", "Store.read", "Store.remove", "Store.roles", "Store.run", "Store.salt"),

@@ -1,4 +1,4 @@
-"""An account locks what root's programs lock: packages are installed and shares mounted all the same, and it is named."""
+"""An account locks what root's programs lock: they work all the same, and it is named."""
 
 from __future__ import annotations
 
