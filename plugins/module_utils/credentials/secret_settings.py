@@ -10,23 +10,34 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 from urllib.parse import unquote
 
+from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
+
 # Up to the last @ in front of the path: a password may hold one that was not encoded.
 _USERINFO = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*://)([^/\s\"']*)@")
 # Words in the names of settings whose values nobody else may read.
 SECRET_NAME = "passw|passphrase|secret|token|credential|api[_-]?key"
 _NAME = re.compile(SECRET_NAME, re.IGNORECASE)
+# What a URL may ask with, as a signed or a private one does: ?token=…, &X-Amz-Signature=…
+_ASKED = rf"(?:[\w.%-]*(?:{SECRET_NAME}|signature|auth)[\w.%-]*|sig|key|access[_-]?key)"
+_QUERY = re.compile(rf"([A-Za-z][A-Za-z0-9+.-]*://[^\s\"'#]*?[?&;]{_ASKED}=)([^\s\"'#&;]+)", re.IGNORECASE)
+_FURTHER = re.compile(rf"(\*\*\*[^\s\"'#]*?[&;]{_ASKED}=)(?!\*\*\*)([^\s\"'#&;]+)", re.IGNORECASE)
+# Values that are no secret, whatever the name: TOKENIZERS_PARALLELISM=false, MAX_TOKENS=4096.
+_OPEN_VALUE = re.compile(r"[-+]?[0-9.]*|true|false|yes|no|on|off|none", re.IGNORECASE)
 _MASK = "***"
 _SHORTEST = 4  # what is shorter stands in other words, too
 
 
 def masked(text: str) -> str:
-    """The text without what stands before the @ of its URLs."""
-    return _USERINFO.sub(rf"\1{_MASK}@", text)
+    """The text without what stands before the @ of its URLs, and without what they ask with."""
+    text, count = _QUERY.subn(rf"\1{_MASK}", _USERINFO.sub(rf"\1{_MASK}@", text))
+    while count:
+        text, count = _FURTHER.subn(rf"\1{_MASK}", text)
+    return text
 
 
 def has_credentials(text: str) -> bool:
     """Whether a URL in the text holds a password or a token; the user of `ssh://git@host` is none."""
-    return any(
+    return bool(_QUERY.search(text)) or any(
         ":" in found.group(2) or found.group(1).lower().startswith(("http", "ftp", "socks"))
         for found in _USERINFO.finditer(text)
     )
@@ -35,6 +46,27 @@ def has_credentials(text: str) -> bool:
 def is_secret(name: str, value: Any) -> bool:
     """Whether a setting is to be kept from logs and reports, by its name or by what its value holds."""
     return bool(_NAME.search(name)) or any(has_credentials(text) for text in texts(value))
+
+
+def refuse_secrets(setting: str, variables: Mapping[str, Any], remedy: str) -> None:
+    """For variables that end where others read them.
+
+    Args:
+        setting: its name, for the message.
+        variables: what it holds.
+        remedy: where a secret belongs instead.
+
+    Raises:
+        GpusteadError: one of them is secret. No value is shown.
+    """
+    found = [
+        name
+        for name, value in sorted(variables.items())
+        if is_secret(str(name), value) and not _OPEN_VALUE.fullmatch(str(value).strip())
+    ]
+    if found:
+        what = f"{setting}: {', '.join(found)} (not shown)"
+        raise GpusteadError(what, "no password and no token, as others can read them", remedy)
 
 
 def split(settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -178,8 +178,9 @@ class Answer:
 
 def read_answer(status: int, out: str, err: str) -> Answer:
     """Read the answer to nvidia_smi_log.QUERY; what is wrong with a log that cannot be read becomes words."""
-    lost = nvidia_smi_errors.lost_gpus(f"{out}\n{err}")
-    words = " ".join(f"{nvidia_smi_log.around_log(out)} {err}".split())
+    around = nvidia_smi_log.around_log(out)  # in the log stand names that accounts choose
+    lost = nvidia_smi_errors.lost_gpus(f"{around}\n{err}")
+    words = " ".join(f"{around} {err}".split())
     if "<nvidia_smi_log" not in out:
         return Answer(status, None, words, lost)
     try:
@@ -188,6 +189,15 @@ def read_answer(status: int, out: str, err: str) -> Answer:
         return Answer(status, None, " ".join(f"{err} {error.what}".split()), lost)
     everyone = (*log.lost, *lost)
     return Answer(status, replace(log, gpus=_numbered(log.gpus, everyone)) if lost else log, words, everyone)
+
+
+def _ask(run: Run, smi: str) -> Answer:
+    """The answer to QUERY; where names of processes pass for GPUs in it, of each GPU that is listed by itself."""
+    status, out, err = run([smi, *nvidia_smi_log.QUERY])
+    if nvidia_smi_log.is_forged(out):
+        listed = nvidia_smi_list.parse_list(run([smi, *nvidia_smi_list.LIST])[1])
+        out = nvidia_smi_log.joined(run([smi, *nvidia_smi_log.QUERY, "-i", gpu.uuid])[1] for gpu in listed)
+    return read_answer(status, out, err)
 
 
 def _numbered(gpus: tuple[Gpu, ...], lost: Sequence[Lost]) -> tuple[Gpu, ...]:
@@ -329,7 +339,7 @@ def _read(path: Path) -> str | None:
 
 
 def observe(run: Run, smi: str | None, sysfs: Path, proc: Path, matrix: bool = True) -> GpuReport:
-    """Look at the GPUs of a host; at most two processes are started.
+    """Look at the GPUs of a host; at most two processes are started, and one for each GPU where a log is forged.
 
     Args:
         run: starts a command and gives its status, output and errors; TIMED_OUT when it does not end.
@@ -341,7 +351,7 @@ def observe(run: Run, smi: str | None, sysfs: Path, proc: Path, matrix: bool = T
     cards, devices = pci.gpus(sysfs), pci.rdma(sysfs)
     text = _read(proc / "driver/nvidia/version")
     module = None if text is None else driver_version.parse_module(text)
-    answer = read_answer(*run([smi, *nvidia_smi_log.QUERY])) if smi else None
+    answer = _ask(run, smi) if smi else None
     gpus, links = answer.gpus if answer else (), topology.Matrix()
     if smi and any(gpu.mig.instances for gpu in gpus):
         gpus = _with_mig_names(gpus, nvidia_smi_list.parse_list(run([smi, *nvidia_smi_list.LIST])[1]))

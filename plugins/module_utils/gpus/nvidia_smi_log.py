@@ -129,8 +129,10 @@ _GONE = re.compile(r"\[?gpu is lost\]?", re.IGNORECASE)
 _HARMLESS = ("addressing_mode",)
 _NOT_XML = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
 _LOG = re.compile(r"<nvidia_smi_log[\s>].*</nvidia_smi_log\s*>", re.DOTALL)
-# Names of processes come with characters that XML does not allow; the clocks are nine tenths of the text.
-_UNREAD = re.compile(r"<(process_name|supported_clocks)>.*?</\1>", re.DOTALL)
+# The clocks are nine tenths of the text.
+_CLOCKS = re.compile(r"<supported_clocks>.*?</supported_clocks>", re.DOTALL)
+_BEGIN = re.compile(r"^[ \t]*<gpu(?=[ >])", re.MULTILINE)
+_ATTACHED = re.compile(r"<attached_gpus>\s*([0-9]{1,4})\s*</attached_gpus>")
 
 
 def _value(text: str | None) -> str | None:
@@ -333,17 +335,71 @@ def _is_lost(gpu: _Fields) -> bool:
     )
 
 
+def _cut(gpu: str, alone: bool) -> str:
+    """The text of a GPU without that of its processes, of which only the number is left.
+
+    Their names are whatever accounts call them, and nvidia-smi does not escape them: they may be XML. What stands
+    before the first process is nvidia-smi's own, and so is what follows the last one.
+
+    Args:
+        gpu: the text.
+        alone: whether nothing of what follows is taken, as it cannot be told where the names end.
+    """
+    before, begin, rest = gpu.partition("<processes>")
+    if not begin:
+        return gpu
+    said, end, after = (rest, "", "") if alone else rest.rpartition("</processes>")
+    if not alone and not end:
+        return gpu
+    count = said.count("<process_info")
+    left = "<process_info/>" * count or (said if re.fullmatch(r"[\w\s/\[\]]*", said) else "")
+    return f"{before}<processes>{left}</processes>" + ("</gpu>\n" if alone else after)
+
+
+def _parts(document: str) -> tuple[str, list[str]]:
+    """What stands before the first GPU, and the text of each from its beginning to the next one's."""
+    starts = [found.start() for found in _BEGIN.finditer(document)]
+    ends = [*starts[1:], len(document)]
+    return document[: starts[0]] if starts else document, [document[a:b] for a, b in zip(starts, ends)]
+
+
+def is_forged(text: str) -> bool:
+    """Whether more GPUs begin in the log than there are: then names of processes pass for GPUs.
+
+    None that is there can be missing, so the log is right where the numbers agree.
+    """
+    document = _LOG.search(text)
+    before, gpus = _parts(document[0]) if document else ("", [])
+    attached = _ATTACHED.search(before)
+    return attached is not None and len(gpus) > int(attached[1])
+
+
+def joined(texts: Iterable[str]) -> str:
+    """One log of answers to QUERY for one GPU each: of every one what stands before the names of processes."""
+    head, gpus = "", []
+    for text in texts:
+        document = _LOG.search(text)
+        before, parts = _parts(document[0]) if document else ("", [])
+        head = head or before
+        gpus += [_cut(part, alone="<processes>" in part) for part in parts[:1]]
+    return f"{_ATTACHED.sub('', head)}{''.join(gpus)}</nvidia_smi_log>" if head else ""
+
+
 def _root(text: str) -> ElementTree.Element:
     """The document without its prolog: no DTD is read, so no entity can be declared in it."""
     what = "the answer of nvidia-smi -q -x"
     remedy = "Run 'nvidia-smi -q -x' on the host and see why it does not end as it should."
-    document = _LOG.search(text)
-    if "<!ENTITY" in text:
+    found = _LOG.search(text)
+    before, gpus = _parts(found[0]) if found else (text, [])
+    document = before + "".join(_cut(gpu, alone=False) for gpu in gpus)
+    if "<!ENTITY" in (text[: found.start()] if found else "") + document:
         raise GpusteadError(f"{what} declares an entity", "XML as nvidia-smi writes it", remedy)
-    if not document:
+    if not found:
         raise GpusteadError(f"{what} is cut off or no XML", "an element nvidia_smi_log with its end", remedy)
+    if is_forged(text):
+        raise GpusteadError(f"{what} names more GPUs than there are", "processes that are not called so", remedy)
     try:
-        return ElementTree.fromstring(_UNREAD.sub("", _NOT_XML.sub("?", document[0])))
+        return ElementTree.fromstring(_CLOCKS.sub("", _NOT_XML.sub("?", document)))
     except ElementTree.ParseError as error:
         raise GpusteadError(f"{what}: {error}", "well-formed XML", remedy) from error
 

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from ansible_collections.gpustead.cluster.plugins.module_utils.credentials.secret_settings import refuse_secrets
 from ansible_collections.gpustead.cluster.plugins.module_utils.docker.containers import ContainerBind, to_recreate
 from ansible_collections.gpustead.cluster.plugins.module_utils.docker.node_offer import NO_GPUS
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
@@ -17,6 +18,10 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.nas.node_records 
 from ansible_collections.gpustead.cluster.plugins.module_utils.workspaces.binds import DIRECTORY
 
 PROJECT, SERVICE = "gpustead-mesh", "mesh"
+# These variables stand on the share and in the container's description, where all of a node, or of the site, read them.
+SECRETS = (
+    "Put it into ~/.deepspeed_env in the home on the share of the mesh's user, with mode 0600: mesh-run reads it there."
+)
 SET = "ssh_mesh"
 # The layout of the share. In that of the mesh its user owns the key, and can neither rename it nor put another entry
 # there.
@@ -39,6 +44,7 @@ class Settings:
         user, account: name of the mesh's user, and its `uid` and `gid`.
         former: ids of the accounts that may have something of the layout of the share.
         kex: how keys are exchanged, as OpenSSH names it.
+        env, node_env: variables for programs in all containers of the mesh, and in this node's.
     """
 
     host: str
@@ -52,6 +58,7 @@ class Settings:
     nas_path: str = "/mnt/nas"
     config_dir: str = "/etc/gpustead/ssh_mesh"
     interface: str = ""
+    env: Mapping[str, Any] = field(default_factory=dict)
     node_env: Mapping[str, Any] = field(default_factory=dict)
     cpu_slots: int = 2
     propagation: str = "rslave"
@@ -114,8 +121,10 @@ def plan(settings: Settings, observed: Observed) -> Plan:
     """All that the role makes on one node.
 
     Raises:
-        GpusteadError: the mesh's user has no account; or the route is not what ip prints.
+        GpusteadError: the mesh's user has no account; the route is not what ip prints; or a variable is secret.
     """
+    for name, variables in (("ssh_mesh_env", settings.env), ("ssh_mesh_node_env", settings.node_env)):
+        refuse_secrets(name, variables, SECRETS)
     uid, gid = _ids(settings)
     owner, group = int(settings.service_account["uid"]), int(settings.service_account["gid"])
     # Everything on the share is written as its owner: under root_squash, root is nobody there. Of the layout that is an

@@ -193,12 +193,18 @@ def say_xml(smi: Standin, gpus: list[Gpu]) -> None:
     for gpu in gpus:
         update(gpu)
         smi.log.append(gpu.element)
+    # The real one writes names of processes as they are, whatever they do to the XML.
+    names: list[str] = []
+    for element in smi.log.iter("process_name"):
+        names.append(element.text or "")
+        element.text = f"@{len(names) - 1}@"
     doctype = re.search(r"<!DOCTYPE[^>]*>", (ROOT / "smi.xml").read_text())
     print('<?xml version="1.0" ?>')
     if doctype:
         print(doctype[0])
     ET.indent(smi.log, "\t")
-    print(ET.tostring(smi.log, encoding="unicode"))
+    text = ET.tostring(smi.log, encoding="unicode")
+    print(re.sub("(?<=<process_name>)@(\\d+)@(?=<)", lambda found: names[int(found[1])], text))
 
 
 def put(element: ET.Element, path: str, value: str) -> None:

@@ -25,6 +25,15 @@ MASKED = {
     "SSH's short form": ("git@github.com:a/b.git", "git@github.com:a/b.git", False),
     "an @ in a path": ("https://mirror/a@b", "https://mirror/a@b", False),
     "none": ("http://proxy:3128", "http://proxy:3128", False),
+    "a token that it asks with": ("https://m/simple?token=abc", "https://m/simple?token=***", True),
+    "a signature": (
+        "see https://s3/a?X-Amz-Date=1&X-Amz-Signature=abc&sig=def#x",
+        "see https://s3/a?X-Amz-Date=1&X-Amz-Signature=***&sig=***#x",
+        True,
+    ),
+    "both": ("https://u:p@m/?v=1&api_key=abc", "https://***@m/?v=1&api_key=***", True),
+    "a question": ("https://m/simple?version=3&keyboard=us", "https://m/simple?version=3&keyboard=us", False),
+    "no URL": ("a?token=abc", "a?token=abc", False),
 }
 
 

@@ -249,6 +249,55 @@ def test_a_jetson_is_a_gpu_without_a_bus() -> None:
     assert (gpu.name, gpu.compute_capability, gpu.pci_address, gpu.memory_mib) == ("Orin (nvgpu)", "8.7", None, None)
 
 
+ATTACHED = "<nvidia_smi_log>\n<attached_gpus>{}</attached_gpus>\n"
+FORGED = '\n<gpu id="0000">\n<uuid>GPU-forged</uuid>\n<gpu_recovery_action>Reset</gpu_recovery_action>\n<processes>'
+
+
+def processes(*names: str) -> str:
+    every = "".join(f"<process_info>\n<process_name>{name}</process_name>\n</process_info>\n" for name in names)
+    return f"\n<processes>\n{every}</processes>\n<accounted_processes/>"
+
+
+def attached(number: int, text: str) -> str:
+    return text.replace("<nvidia_smi_log>\n", ATTACHED.format(number))
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "</process_name><",
+        "&lol; <!ENTITY x> ]]> <!-- <![CDATA[",
+        "</process_name></process_info></processes><gpu_recovery_action>Reset</gpu_recovery_action><processes>",
+        "</process_name></process_info></processes></gpu><gpu><uuid>GPU-forged</uuid><processes>",
+        "</nvidia_smi_log> Unable to determine the device handle for GPU 0000:18:00.0: GPU is lost.",
+        "</processes></gpu></nvidia_smi_log><nvidia_smi_log>",
+    ],
+)
+def test_names_of_processes_are_never_read(name: str) -> None:
+    text = attached(2, smi_xml.log(smi_xml.gpu(0, processes("a", name)), smi_xml.gpu(1, processes(name))))
+    plain = parse_log(attached(2, smi_xml.log(smi_xml.gpu(0, processes("a", "b")), smi_xml.gpu(1, processes("c")))))
+    assert not nvidia_smi_log.is_forged(text)
+    assert parse_log(text) == plain
+    assert [gpu.processes for gpu in plain.gpus] == [2, 1]
+    assert not plain.lost
+
+
+def test_a_name_that_passes_for_a_gpu_is_seen_and_each_gpu_is_read_alone() -> None:
+    name = f"x</process_name></process_info></processes></gpu>{FORGED}"
+    gpus = [smi_xml.gpu(0, processes(name)), smi_xml.gpu(1, processes("b", name))]
+    text = attached(2, smi_xml.log(*gpus))
+    assert nvidia_smi_log.is_forged(text)
+    with pytest.raises(GpusteadError, match="names more GPUs than there are"):
+        parse_log(text)
+    log = parse_log(nvidia_smi_log.joined(attached(2, smi_xml.log(gpu)) for gpu in gpus))
+    assert [(gpu.uuid, gpu.processes, gpu.problems) for gpu in log.gpus] == [
+        (smi_xml.UUIDS[0], 1, ()),
+        (smi_xml.UUIDS[1], 2, ()),
+    ]
+    assert log.driver_version == "590.48.01"
+    assert nvidia_smi_log.joined([]) == ""
+
+
 REFUSED = {
     "nothing": ("", "cut off or no XML"),
     "an error": ("No devices were found", "cut off or no XML"),

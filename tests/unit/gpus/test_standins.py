@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -98,3 +99,27 @@ def test_the_profiles_of_mig_look_as_captured(host: Standin) -> None:
     said = host.smi("mig", "-lgip").splitlines()
     assert said == captured[: len(said)]
     assert len(said) == 5 + 3 * 7
+
+
+BAD = "</processes><gpu_recovery_action>Reset</gpu_recovery_action>"
+FORGED = "x</process_name></process_info></processes></gpu>\n\t<gpu id='0'>\n<uuid>GPU-forged</uuid>\n<processes>"
+
+
+@pytest.mark.parametrize("host", ["h100"], indirect=True)
+@pytest.mark.parametrize("name", ["</process_name><", BAD, FORGED])
+def test_no_name_of_a_process_changes_what_is_reported(host: Standin, name: str) -> None:
+    file = host.root / "usr/lib/nvidia-standin/state.json"
+    state = json.loads(file.read_text())
+    for gpu in list(state["gpus"].values())[:2]:
+        gpu["processes"] = [{"pid": 7, "name": "train", "used_mib": 5}]
+    file.write_text(json.dumps(state))
+    before = host.report()
+    for gpu in list(state["gpus"].values())[:2]:
+        gpu["processes"][0]["name"] = name
+    file.write_text(json.dumps(state))
+    assert name in host.smi("-q", "-x")
+    after = host.report()
+    assert [(gpu.uuid, gpu.health, gpu.problems) for gpu in after.gpus] == [
+        (gpu.uuid, gpu.health, gpu.problems) for gpu in before.gpus
+    ]
+    assert (after.state, after.reason, after.driver_version) == (before.state, before.reason, before.driver_version)

@@ -54,6 +54,14 @@ def test_the_site_wins_over_what_was_found_and_the_role_over_both() -> None:
     assert (found.environment["GPUSTEAD_SUDO"], found.environment["GPUSTEAD_UID"]) == ("0", "1500")
 
 
+@pytest.mark.parametrize("setting", ["env", "node_env"])
+def test_no_secret_stands_where_others_read_it(setting: str) -> None:
+    with pytest.raises(GpusteadError, match=rf"ssh_mesh_{setting}: HF_TOKEN \(not shown\)") as refused:
+        planned(**{setting: {"NCCL_DEBUG": "INFO", "HF_TOKEN": "hunter2"}})
+    assert "hunter2" not in str(refused.value)
+    assert "~/.deepspeed_env" in refused.value.remedy
+
+
 def test_an_interface_that_is_set_needs_no_route() -> None:
     assert planned(interface="ib0").node_env["GLOO_SOCKET_IFNAME"] == "ib0"
 

@@ -69,7 +69,7 @@ BAD: dict[str, tuple[dict[str, Any], list[str]]] = {
         {**ada(exclusive_keys=True), "ansible_user": "ada"},
         ["Ansible logs in as ada", "there is none in its ssh_keys"],
     ),
-    "a key that is none": (ada(ssh_keys=["hello"]), ["'hello'", "of ada", "public SSH key"]),
+    "a key that is none": (ada(ssh_keys=["hello"]), ["number 1 of ssh_keys of ada (not shown)", "public SSH key"]),
     "half a key": (ada(ssh_keys=[KEY[:60]]), ["is not a whole public SSH key"]),
     "a private key": (ada(ssh_keys=["-----BEGIN OPENSSH PRIVATE KEY-----\nx"]), ["public SSH key"]),
     "two keys in one": (ada(ssh_keys=[f"{KEY}\n{KEY}"]), ["public SSH key"]),
@@ -279,6 +279,11 @@ def test_each_problem_is_one_line(case: str) -> None:
         ada(password_hash=["hunter2"]),
         {"cluster_users": {"ada": {"password_hash": "hunter2"}}},
         {"cluster_users": [["hunter2"]]},
+        ada(ssh_keys=["hunter2"]),
+        ada(ssh_keys=["-----BEGIN OPENSSH PRIVATE KEY-----\nhunter2"]),
+        {"cluster_registry": "ada:hunter2@reg:5000"},
+        {"cluster_registry": "https://ada:hunter2@reg:5000"},
+        {"ssh_mesh_env": {"WANDB_API_KEY": "hunter2"}},
     ],
 )
 def test_secrets_are_not_shown(change: dict[str, Any]) -> None:
@@ -399,6 +404,16 @@ def test_caches_of_registries(change: dict[str, Any], line: str) -> None:
         ({"images_projects": [{"name": "a", "source": "ssh://git@github.com/a.git"}]}, ""),
         ({"workspace_repositories": [{"url": "https://hunter2@github.com/a.git", "path": "a"}]}, "netrc"),
         ({"workspace_torch_index": "https://u:hunter2@index"}, "workspace_torch_index"),
+        ({"images_torch_index": "https://m/simple?token=hunter2"}, "images_torch_index: 'https://m/simple?token=***'"),
+        (
+            {"ssh_mesh_env": {"NCCL_DEBUG": "INFO", "WANDB_API_KEY": "hunter2"}},
+            "ssh_mesh_env: WANDB_API_KEY (not shown)",
+        ),
+        (
+            {"ssh_mesh_node_env": {"https_proxy": "http://u:hunter2@proxy"}},
+            "ssh_mesh_node_env: https_proxy (not shown)",
+        ),
+        ({"ssh_mesh_env": {"TOKENIZERS_PARALLELISM": "false", "MAX_TOKENS": 4096}}, ""),
         ({"nas_options": "vers=3.0,username=u,password=hunter2"}, "nas_options: the mount options have a password"),
         ({"nas_options": "vers=3.0,credentials=/root/.smb"}, ""),
         (

@@ -142,10 +142,11 @@ def _check_user(host: HostVariables, user: Mapping[str, Any]) -> Ids | None:
     for group in _texts(user, "groups", refuse):
         if not _ACCOUNT.match(group):
             refuse(f"{group!r}, a group of {name}, cannot be the name of a group", "Use a-z, 0-9, _ and -.")
-    for key in _texts(user, "ssh_keys", refuse):
+    for number, key in enumerate(_texts(user, "ssh_keys", refuse), 1):
         if not is_public_key(key):
+            # It may be a private one, or a password: not shown.
             refuse(
-                f"{key[:40]!r}… of {name} is not a whole public SSH key",
+                f"number {number} of ssh_keys of {name} (not shown) is not a whole public SSH key",
                 "Paste the one line of a .pub file, such as ssh-ed25519 AAAA… ada@laptop.",
             )
     hashed = user.get("password_hash")

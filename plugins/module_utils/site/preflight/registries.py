@@ -29,7 +29,12 @@ def check_registry(host: HostVariables, site: Site) -> None:
     if not site.members("registry") and not registry:
         host.refuse("registry", "the inventory has no host in this group", "Put one into it, or set cluster_registry.")
     if registry and not re.match(r"[^:/\s]+:\d+\Z", registry):
-        host.refuse("cluster_registry", f"{registry!r} is not host:port", "Write it as registry.example.org:5000.")
+        shown = re.sub(r".*@", "***@", registry, flags=re.DOTALL)  # a password may stand there
+        host.refuse(
+            "cluster_registry",
+            f"{masked(repr(shown))} is not host:port",
+            "Write it as registry.example.org:5000; user and password are registry_username and registry_password.",
+        )
 
 
 def _cached(host: HostVariables) -> list[Mapping[str, Any]]:

@@ -10,9 +10,11 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.credentials impor
 from ansible_collections.gpustead.cluster.plugins.module_utils.credentials.secret_settings import (
     has_credentials,
     masked,
+    refuse_secrets,
     texts,
 )
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
+from ansible_collections.gpustead.cluster.plugins.module_utils.mesh.plan import SECRETS
 from ansible_collections.gpustead.cluster.plugins.module_utils.site.preflight.inventory import HostVariables
 
 _BY_APT = "Give it to apt on the hosts in a file of /etc/apt/auth.conf.d with mode 0600, see apt_auth.conf(5)."
@@ -43,6 +45,11 @@ def check_secrets(host: HostVariables) -> None:
         for text in texts(host.values.get(name)):
             if has_credentials(text):
                 host.refuse(name, f"{masked(text)!r} has a password or token in its URL", remedy)
+    for name in ("ssh_mesh_env", "ssh_mesh_node_env"):
+        try:
+            refuse_secrets(name, host.get(name, dict, {}), SECRETS)
+        except GpusteadError as error:
+            host.refuse(name, f"{error.what}: expected {error.expected}", error.remedy)
     extra = [("nas_extra_mounts", entry.get("options")) for entry in host.dicts("nas_extra_mounts")]
     for name, options in (("nas_options", host.values.get("nas_options")), *extra):
         if isinstance(options, str) and re.search(r"(?:^|,)\s*pass(?:word)?2?\s*=", options):
