@@ -19,8 +19,9 @@ description:
   - Files are opened before it is decided whose they are, through no symbolic link and on one mount alone. A program
     that is setuid stays so only where it was the account's own and nobody else may write it; capabilities are dropped.
   - A renumbering that was interrupted is finished by the next run, from a journal in O(state_dir).
-  - Before a number is handed on, programs of this host that are setuid or setgid for it lose that bit, and jobs of
-    C(at) of it are removed, with a warning. Where that cannot be done within minutes, who was to have it is refused.
+  - Before a number that this module took from an account is handed on, programs of this host that are setuid or setgid
+    for it lose that bit, and jobs of C(at) of it are removed, with a warning. Where that cannot be done within minutes,
+    who was to have it is refused.
   - Subordinate ids (C(/etc/subuid)) that are an account's own are taken from declared accounts, or refused.
 notes:
   - Files of an account outside its roots, on file systems mounted below them, and entries in ACLs keep the old ids.

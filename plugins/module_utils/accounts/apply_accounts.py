@@ -67,7 +67,7 @@ def apply(
     """
     done: list[Change] = []
     stuck: list[Change] = []
-    clearing = _Clearing(changes, [] if cleared is None else cleared)
+    clearing = _Clearing(changes, [] if cleared is None else cleared, former_ids(state_dir))
     for change in changes:
         try:
             _refuse_taken(change, stuck)
@@ -94,12 +94,15 @@ def apply(
 
 
 class _Clearing:
-    """Looks at the host once for all ids that are free, and once more for each that is vacated in this run."""
+    """Looks at the host once for all ids that others had before, and once more for each that is vacated in this run.
 
-    def __init__(self, changes: Sequence[Change], told: list[str]) -> None:
+    That is a walk over the whole host, so it is made for ids alone that the role has taken from somebody.
+    """
+
+    def __init__(self, changes: Sequence[Change], told: list[str], had: left_behind.Ids) -> None:
         former = [change.before for change in changes if change.before and change.renumbering]
         self.vacated = {account.uid for account in former} | {account.gid for account in former}
-        self.free = left_behind.Ids.together(
+        self.free = had & left_behind.Ids.together(
             ids for ids in map(handed_on, changes) if not self.vacated & {*ids.uids, *ids.gids}
         )
         self.told, self.looked = told, False
@@ -108,11 +111,12 @@ class _Clearing:
     def before(self, change: Change) -> None:
         """Raises GpusteadError where it cannot be done."""
         ids = handed_on(change)
-        if not ids:
-            return
         if self.vacated & {*ids.uids, *ids.gids}:
             self.told += left_behind.clear(ids)
-        elif not self.looked:
+            return
+        if not ids & self.free:
+            return
+        if not self.looked:
             self.looked = True
             try:
                 self.told += left_behind.clear(self.free)
@@ -151,6 +155,8 @@ def _refuse_taken(change: Change, stuck: Sequence[Change]) -> None:
 
 def _apply_core(run: Run, change: Change, state_dir: Path) -> None:
     journal = journal_path(state_dir, change.desired.name)
+    if change.renumbering and change.before:
+        remember_ids(state_dir, change.before)
     if change.renumbering:
         write_journal(journal, change.renumbering)
         for root in change.renumbering.roots:
@@ -204,6 +210,7 @@ def remove(
                 retired, words = _retire_keys(host, account, retire_keys)
                 done.append(Removal(account, steps, retired))
                 raise still_running(account, running, words)
+            remember_ids(state_dir, account)
             _remove(run, host, account)
             left_behind.remove_jobs(account.name, account.uid)
             record_path(state_dir, account.name).unlink(missing_ok=True)
@@ -214,6 +221,28 @@ def remove(
             said = error if isinstance(error, GpusteadError) else of_system(error, f"account '{account.name}'")
             refused.append(Refusal.of(account.name, said))
     return done
+
+
+def former_ids(state_dir: Path) -> left_behind.Ids:
+    """The ids of accounts that the role has removed or renumbered on this host."""
+    try:
+        known = json.loads(_former_path(state_dir).read_text())
+    except FileNotFoundError:
+        return left_behind.Ids()
+    return left_behind.Ids(frozenset(known["uids"]), frozenset(known["gids"]))
+
+
+def remember_ids(state_dir: Path, account: Account) -> None:
+    """Write down, before it is done, that somebody had the ids of an account."""
+    before = former_ids(state_dir)
+    both = left_behind.Ids.together([before, left_behind.Ids(frozenset([account.uid]), frozenset([account.gid]))])
+    if both != before:
+        write_whole(_former_path(state_dir), json.dumps({"uids": sorted(both.uids), "gids": sorted(both.gids)}) + "\n")
+
+
+def _former_path(state_dir: Path) -> Path:
+    """Beside the journals and the records, whose names are an account's and another ending."""
+    return state_dir / "former.ids"
 
 
 def _lock(run: Run, host: Host, account: Account, state_dir: Path) -> tuple[tuple[str, ...], ...]:

@@ -55,6 +55,9 @@ class Ids:
         empty: frozenset[int] = frozenset()
         return cls(empty.union(*(ids.uids for ids in all_of)), empty.union(*(ids.gids for ids in all_of)))
 
+    def __and__(self, other: Ids) -> Ids:
+        return Ids(self.uids & other.uids, self.gids & other.gids)
+
     def bits(self, info: os.stat_result) -> int:
         """Which of its bits would make a program run as one of them."""
         if not stat.S_ISREG(info.st_mode):

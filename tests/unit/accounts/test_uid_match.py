@@ -13,6 +13,8 @@ import pytest
 from ansible_collections.gpustead.cluster.plugins.module_utils.accounts import left_behind
 from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.apply_accounts import (
     apply,
+    former_ids,
+    remember_ids,
     remove,
     write_journal,
 )
@@ -253,6 +255,8 @@ def test_ids_are_handed_on_once_nothing_is_left_under_them(tmp_path: Path, clear
 
     quiet = replace(HOST, processes=())
     told: list[str] = []
+    for uid in (1500, 1601, 1602, 4711):
+        remember_ids(tmp_path, replace(ADA, uid=uid, gid=uid))
     users = [desired(uid=1500), desired("bob", 1001), desired("zoe", 1601), desired("svc", 960, system=True)]
     users += [desired("yan", 1602, gid=1900, group="ml")]
     apply(run, plan(quiet, users), tmp_path, [], told)
@@ -265,6 +269,17 @@ def test_ids_are_handed_on_once_nothing_is_left_under_them(tmp_path: Path, clear
     done = apply(run, plan(quiet, users), tmp_path, refused)
     assert [change.desired.name for change in done] == ["ada"]
     assert [one.name for one in refused] == ["zoe", "yan"] and len(cleared) == 1
+
+
+def test_the_host_is_walked_for_no_id_that_nobody_had(tmp_path: Path, cleared: list[Ids | str]) -> None:
+    def run(argv: Sequence[str], data: str) -> tuple[int, str, str]:
+        return 0, "", ""
+
+    assert former_ids(tmp_path) == Ids()
+    apply(run, plan(replace(HOST, processes=()), [desired("zoe", 1601)]), tmp_path)
+    assert cleared == []
+    remove(run, replace(HOST, processes=()), [ADA], tmp_path, proc=tmp_path)
+    assert former_ids(tmp_path) == Ids(frozenset([ADA.uid]), frozenset([ADA.gid]))
 
 
 def test_what_runs_under_subordinate_ids_is_an_accounts_too() -> None:
