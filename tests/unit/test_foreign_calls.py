@@ -55,6 +55,7 @@ ALLOWED: dict[str, dict[str, str]] = {
         **all_of(DESCRIPTOR, "_step", "open_place"),
         **all_of(OURS, "_Set.drop_undeclared", "_locked", "_mount_place", "_still_its_own"),
         **all_of(OURS, "apply", "read", "write"),
+        "_file_system": MOUNTPOINT,
         "_identities": "ids of directories that no container may see; nothing is opened",
         "_sees": "what a process holds, as a place: nothing of it is read",
         **all_of(SYSTEM, "_inside", "_mount_of", "_uids"),

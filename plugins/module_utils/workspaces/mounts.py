@@ -28,7 +28,11 @@ _LIBC = ctypes.CDLL(None, use_errno=True)
 
 @dataclass(frozen=True)
 class Mounted:
-    """A line of the kernel's list: the device, the directory of it that is seen, and how."""
+    """A line of the kernel's list: the device, the directory of it that is seen, and how.
+
+    `holder` is the uid that answers for what is there: an account's, which may answer nothing, where that has mounted
+    it by FUSE; else 0.
+    """
 
     path: str
     device: str
@@ -37,6 +41,7 @@ class Mounted:
     tags: tuple[str, ...]
     fstype: str
     source: str
+    holder: int = 0
 
 
 def mounted(text: str | None = None) -> dict[str, Mounted]:
@@ -49,15 +54,21 @@ def mounted(text: str | None = None) -> dict[str, Mounted]:
     for line in filter(None, text.split("\n")):
         before, _separator, after = line.partition(" - ")
         number, above, device, subtree, path, options, *tags = before.split(" ")
-        fstype, source, *_rest = [*after.split(" "), "", ""]
-        path = _unescape(path)
-        seen = Mounted(path, device, _unescape(subtree), tuple(options.split(",")), tuple(tags), fstype, source)
+        fstype, source, of_all = [*after.split(" "), "", ""][:3]
+        path, subtree, holder = _unescape(path), _unescape(subtree), _holder(fstype, of_all)
+        seen = Mounted(path, device, subtree, tuple(options.split(",")), tuple(tags), fstype, source, holder)
         stacks.setdefault(path, {})[number] = (above, seen)
     found = {}
     for path, stack in stacks.items():
         covered = {above for above, _second in stack.values()}
         found[path] = next(seen for number, (_first, seen) in reversed(list(stack.items())) if number not in covered)
     return found
+
+
+def _holder(fstype: str, options: str) -> int:
+    """Of `fusermount`, which every account may call, this is the caller's uid; what root mounts has root's."""
+    found = re.search(r"(?:^|,)user_id=(\d+)", options) if fstype.startswith("fuse") else None
+    return int(found[1]) if found else 0
 
 
 def _unescape(text: str) -> str:

@@ -162,17 +162,17 @@ def test_settings_are_copies_of_what_the_account_may_read(node: Node) -> None:
 
 
 def test_a_name_that_is_no_text_stops_nothing(node: Node) -> None:
-    script = base64.b64encode(
-        rb"""mkdir -p ~/.config/nvim && date > ~/.config/nvim/"$(printf '\377 \033]0;owned\n x')" """
-    )
-    assert node.as_ada(f"echo {script.decode()} | base64 -d | HOME=/home/{node.ada} sh").rc == 0
+    home = f"/home/{node.ada}"
+    date = rb"""cd ~/.config/nvim && date > "$(printf '\377 \033]0;owned\n x')" """
+    packed = base64.b64encode(date).decode()
+    assert node.as_ada(f"mkdir -p {home}/.config/nvim && echo {packed} | base64 -d | HOME={home} sh").rc == 0
     try:
         code, said = node.site()
         assert code == 0, said
         assert "\x1b]0;owned" not in said
         assert "owned" in node.inside("ls /etc/gpustead/settings/.config/nvim", node.ada).stdout
     finally:
-        node.as_ada(f"rm -rf /home/{node.ada}/.config/nvim")
+        node.as_ada(f"rm -rf {home}/.config/nvim")
     code, said = node.site()  # the name of the copy that goes
     assert code == 0, said
 
