@@ -248,7 +248,7 @@ CHECKED = "what accounts could choose of it is matched by a regular expression b
 NO_ANSWER = "an action of the controller, whose findings are shown: test_receipt_check"
 OTHERS: dict[str, str] = {
     **dict.fromkeys(("cdi_spec", "docker_daemon_config", "gpu_info", "image_stack", "leftovers"), ROOTS),
-    **dict.fromkeys(("mesh_certificate", "mig_layout", "nas_mountpoint", "node_offer_info"), ROOTS),
+    **dict.fromkeys(("mesh_certificate", "mig_layout", "nas_mountpoint", "nas_mounts", "node_offer_info"), ROOTS),
     **dict.fromkeys(("nvidia_containers_info", "nvidia_settings", "pinned_file"), ROOTS),
     **dict.fromkeys(("ufw_enabled", "ufw_live", "ufw_openings", "ufw_rules", "ufw_trial"), ROOTS),
     **dict.fromkeys(("mesh_user_key", "other_dockers_info"), CHECKED),

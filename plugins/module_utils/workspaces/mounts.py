@@ -16,7 +16,7 @@ PROPAGATIONS = ("private", "slave", "shared")
 
 # The same numbers on all machines: linux/mount.h, linux/fcntl.h, asm-generic/unistd.h
 _OPEN_TREE, _MOVE_MOUNT, _MOUNT_SETATTR = 428, 429, 442
-_OPEN_TREE_CLONE, _AT_RECURSIVE, _AT_EMPTY_PATH = 1, 0x8000, 0x1000
+_OPEN_TREE_CLONE, _AT_RECURSIVE, _AT_EMPTY_PATH, _AT_NO_AUTOMOUNT = 1, 0x8000, 0x1000, 0x800
 _FROM_DESCRIPTOR, _ONTO_DESCRIPTOR = 0x4, 0x40
 _RDONLY, _NOSUID, _NODEV = 1, 2, 4
 _MS_NOSUID, _MS_NODEV, _MS_NOEXEC = 2, 4, 8
@@ -28,11 +28,8 @@ _LIBC = ctypes.CDLL(None, use_errno=True)
 
 @dataclass(frozen=True)
 class Mounted:
-    """A line of the kernel's list: the device, the directory of it that is seen, and how.
-
-    `holder` is the uid that answers for what is there: an account's, which may answer nothing, where that has mounted
-    it by FUSE; else 0.
-    """
+    """A line of the kernel's list: the device, the directory of it that is seen, and how; `of_all` are the options of
+    all mounts of the file system."""
 
     path: str
     device: str
@@ -41,7 +38,18 @@ class Mounted:
     tags: tuple[str, ...]
     fstype: str
     source: str
-    holder: int = 0
+    of_all: tuple[str, ...] = ()
+
+    @property
+    def holder(self) -> int:
+        """The uid that answers for what is there: an account's, which need not answer, where that has mounted it by
+        `fusermount`; else 0."""
+        uid = next((one for one in self.of_all if one.startswith("user_id=")), "")[len("user_id=") :]
+        return int(uid) if self.fstype.startswith("fuse") and uid.isdecimal() else 0
+
+    @property
+    def is_read_only(self) -> bool:
+        return "ro" in (*self.options, *self.of_all)
 
 
 def mounted(text: str | None = None) -> dict[str, Mounted]:
@@ -55,20 +63,15 @@ def mounted(text: str | None = None) -> dict[str, Mounted]:
         before, _separator, after = line.partition(" - ")
         number, above, device, subtree, path, options, *tags = before.split(" ")
         fstype, source, of_all = [*after.split(" "), "", ""][:3]
-        path, subtree, holder = _unescape(path), _unescape(subtree), _holder(fstype, of_all)
-        seen = Mounted(path, device, subtree, tuple(options.split(",")), tuple(tags), fstype, source, holder)
+        path, subtree, source = _unescape(path), _unescape(subtree), _unescape(source)
+        flags, of_all = options.split(","), of_all.split(",")
+        seen = Mounted(path, device, subtree, tuple(flags), tuple(tags), fstype, source, tuple(of_all))
         stacks.setdefault(path, {})[number] = (above, seen)
     found = {}
     for path, stack in stacks.items():
         covered = {above for above, _second in stack.values()}
         found[path] = next(seen for number, (_first, seen) in reversed(list(stack.items())) if number not in covered)
     return found
-
-
-def _holder(fstype: str, options: str) -> int:
-    """Of `fusermount`, which every account may call, this is the caller's uid; what root mounts has root's."""
-    found = re.search(r"(?:^|,)user_id=(\d+)", options) if fstype.startswith("fuse") else None
-    return int(found[1]) if found else 0
 
 
 def _unescape(text: str) -> str:
@@ -134,6 +137,13 @@ def cover(place: int) -> None:
         _system(_MOVE_MOUNT, "move_mount", tree, b"", place, b"", how)
     finally:
         os.close(tree)
+
+
+def make_harmless(target: str) -> None:
+    """Take setuid programs and devices from what is mounted, and leave all its other options."""
+    given = _Attributes(_NOSUID | _NODEV, 0, 0, 0)
+    place = (_AT_FDCWD, os.fsencode(target), _AT_NO_AUTOMOUNT)
+    _system(_MOUNT_SETATTR, "mount_setattr", *place, ctypes.byref(given), ctypes.sizeof(given))
 
 
 def detach(target: str) -> None:

@@ -23,27 +23,11 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.workspaces import
 from ansible_collections.gpustead.cluster.plugins.module_utils.workspaces.binds import Bind
 
 ADA, BOB = 61500, 61501
-_NEWNS = 0x20000
-pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="mounts")
+pytestmark = [pytest.mark.skipif(os.geteuid() != 0, reason="mounts"), pytest.mark.usefixtures("namespace")]
 
 
 def mount(*arguments: Any) -> None:
     subprocess.run(["mount", *map(str, arguments)], check=True)
-
-
-@pytest.fixture(autouse=True)
-def namespace() -> Iterator[None]:
-    """The mounts of a test are seen by no other process, and go with it; / is shared, as on a host."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    here, ours = os.getcwd(), os.open("/proc/self/ns/mnt", os.O_RDONLY)
-    if libc.unshare(_NEWNS) != 0:
-        pytest.skip(f"no mount namespace: {os.strerror(ctypes.get_errno())}")
-    mount("--make-rprivate", "/")
-    mount("--make-rshared", "/")
-    yield
-    assert libc.setns(ours, _NEWNS) == 0
-    os.close(ours)
-    os.chdir(here)
 
 
 @pytest.fixture
