@@ -51,11 +51,8 @@ VOLUME = "no path: the name and the options of a volume"
 BY_ROOT: dict[tuple[str, str], str] = {
     ("roles/nas/tasks/client.yml", "Protect the bare mountpoints"): MOUNTED,
     ("roles/nas/tasks/client.yml", "Mount the shares"): MOUNTED,
-    ("roles/nas/tasks/client.yml", "Remount the shares that became read-only"): MOUNTED,
     ("roles/nas/tasks/retire.yml", "Remove the files no longer declared"): OWN,
-    ("roles/nas/tasks/retire_mounts.yml", "Unmount the former mounts"): MOUNTED,
-    ("roles/nas/tasks/retire_mounts.yml", "Ask for the names of the former automounts"): MOUNTED,
-    ("roles/nas/tasks/retire_mounts.yml", "Remove the former mounts from fstab"): MOUNTED,
+    ("roles/nas/tasks/retire_mounts.yml", "Unmount the former mounts, and take them out of fstab"): MOUNTED,
     ("roles/nas/tasks/retire_volumes.yml", "Read the state of the former volumes"): VOLUME,
     ("roles/nas/tasks/server_glusterfs.yml", "Create the directory of the brick"): EXPORT,
     ("roles/nas/tasks/server_glusterfs.yml", "Create the brick"): EXPORT,
