@@ -56,8 +56,9 @@ def test_the_site_wins_over_what_was_found_and_the_role_over_both() -> None:
 
 @pytest.mark.parametrize("setting", ["env", "node_env"])
 def test_no_secret_stands_where_others_read_it(setting: str) -> None:
+    given: dict[str, Any] = {setting: {"NCCL_DEBUG": "INFO", "HF_TOKEN": "hunter2"}}
     with pytest.raises(GpusteadError, match=rf"ssh_mesh_{setting}: HF_TOKEN \(not shown\)") as refused:
-        planned(**{setting: {"NCCL_DEBUG": "INFO", "HF_TOKEN": "hunter2"}})
+        planned(**given)
     assert "hunter2" not in str(refused.value)
     assert "~/.deepspeed_env" in refused.value.remedy
 
