@@ -178,6 +178,11 @@ def main() -> None:
     )
     result = {"refused": refused, "missing": missing, "replaced": done.replaced}
     result |= {"changed": declared or bool(done.changes), "diff": {"before": before, "after": after}}
+    for path in map(shown, done.kept):
+        module.warn(
+            f"{path} stays without setuid programs and devices: containers have written there. Look for what they left"
+            f" (find {path} -perm /6000; getcap -r {path}), then run gpustead-binds uncover {path}."
+        )
     if missing and module.params["required"]:
         module.fail_json(
             msg="; ".join(f"{one['what']}: expected {one['expected']}. {one['remedy']}" for one in refused), **result

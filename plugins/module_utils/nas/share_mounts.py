@@ -16,10 +16,10 @@ from typing import Callable
 
 from ansible_collections.gpustead.cluster.plugins.module_utils import as_account
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
+from ansible_collections.gpustead.cluster.plugins.module_utils.kernel import mounts as kernel
+from ansible_collections.gpustead.cluster.plugins.module_utils.kernel.mounts import Mounted
 from ansible_collections.gpustead.cluster.plugins.module_utils.run import Run
 from ansible_collections.gpustead.cluster.plugins.module_utils.terminal import shown
-from ansible_collections.gpustead.cluster.plugins.module_utils.workspaces import mounts as kernel
-from ansible_collections.gpustead.cluster.plugins.module_utils.workspaces.mounts import Mounted
 
 _HARMLESS = ("nosuid", "nodev")
 _ROOT = as_account.Identity(0, 0)

@@ -18,6 +18,7 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.verify.firewall i
 from ansible_collections.gpustead.cluster.plugins.module_utils.verify.gpus import examine_gpus
 from ansible_collections.gpustead.cluster.plugins.module_utils.verify.share import (
     Observe,
+    examine_covers,
     examine_mount,
     examine_share,
     observe_share,
@@ -39,6 +40,7 @@ def examine(desired: Desired, run: Run, host: Host, look: Observe = observe_shar
         _accounts(desired, host, findings)
         if examine_mount(desired, run, host, findings):
             examine_share(desired, look, findings)
+        examine_covers(desired, host, findings)
         examine_containers(desired, examine_gpus(desired, host, findings), run, host, findings)
     examine_listeners(desired, host, findings)
     if desired.firewall:

@@ -16,6 +16,7 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.nas.nas_files imp
 from ansible_collections.gpustead.cluster.plugins.module_utils.receipts.probes import Host, observe
 from ansible_collections.gpustead.cluster.plugins.module_utils.run import Run
 from ansible_collections.gpustead.cluster.plugins.module_utils.verify.findings import Desired, Findings
+from ansible_collections.gpustead.cluster.plugins.module_utils.workspaces import binds
 
 HOSTFILE = ".cluster/mesh/hostfile"
 FIRST_USER_ID = 1000
@@ -135,6 +136,21 @@ def examine_mount(desired: Desired, run: Run, host: Host, findings: Findings) ->
     if lacking:
         findings.add(f"NAS {path}", f"is mounted without {','.join(lacking)}", desired.again)
     return True
+
+
+def examine_covers(desired: Desired, host: Host, findings: Findings) -> None:
+    """Whether setuid programs and devices do nothing where containers of this host write."""
+    declared = host.path(binds.DECLARED)
+    try:
+        everything = [bind for several in binds.read(declared).values() for bind in several]
+        places = {bind.source for bind in (*everything, *binds.kept(everything, declared)) if bind.cover}
+    except (GpusteadError, OSError) as error:
+        findings.add("places that containers write", f"cannot be looked at ({error})", desired.again)
+        return
+    seen = observe([("cover", {"name": place}) for place in sorted(places)], host)
+    for place in sorted(places):
+        if seen[f"cover {place}"] != {"covered": True}:
+            findings.add(place, "lets setuid programs that containers leave there work on the host", desired.again)
 
 
 def _kind(fstype: str) -> str:

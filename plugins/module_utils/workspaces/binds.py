@@ -17,7 +17,9 @@ import json
 import os
 import pwd
 import re
+import resource
 import stat
+import subprocess
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -27,15 +29,19 @@ from typing import Any
 
 from ansible_collections.gpustead.cluster.plugins.module_utils import as_account
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError, Refusal
-from ansible_collections.gpustead.cluster.plugins.module_utils.workspaces import mounts
+from ansible_collections.gpustead.cluster.plugins.module_utils.kernel import mounts
 
 DIRECTORY = "/run/gpustead/binds"
 DECLARED = "/etc/gpustead/binds.d"
 VERSION = 1
 WAIT = 60  # seconds for another run to end
+_LOOKING = 900  # seconds to look through a place that is covered for the first time
+_COVERED = "covered"  # root's list of places that containers have written
+_REMOTE = ("nfs", "fuse", "glusterfs", "ceph", "cifs", "smb", "9p", "lustre", "beegfs", "gpfs", "afs")
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,100}\Z")
 _PEOPLE = range(1000, 65534)  # below are the system's own, above is nobody
 _ROOT = as_account.Identity(0, 0)
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _STEP = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -83,12 +89,14 @@ class Outcome:
         refused: what is not as it must be, each with `name`, `what`, `expected` and `remedy`.
         replaced: names of mounts that stand for another place than before.
         mounted: names of those that are there now. A refused one stays while what it shows is its owner's.
+        kept: places that stay covered, although containers are not to write there any more.
     """
 
     changes: list[tuple[str, str, str]] = field(default_factory=list)
     refused: list[dict[str, str]] = field(default_factory=list)
     replaced: list[str] = field(default_factory=list)
     mounted: list[str] = field(default_factory=list)
+    kept: list[str] = field(default_factory=list)
 
 
 def parse(raw: Mapping[str, Any]) -> Bind:
@@ -136,13 +144,17 @@ def _as_declared(bind: Bind, seen: Mapping[str, mounts.Mounted], target: str, pl
     return bool(passes and follows and written and covered and all(wanted <= set(one.options) for one in below))
 
 
-def _refuse_who_is_inside(place: str) -> None:
+def _refuse_who_is_inside(place: str, sockets: bool = False) -> None:
     """Raise where somebody entered a place, or opened what is in it, before it was covered, or closed to all but root:
     they see it as it was.
 
     Root in a container would leave a program there that makes them root of the host.
+
+    Args:
+        place: its path.
+        sockets: whether a process that has not yet taken files out of a socket counts, whatever these are.
     """
-    found = sorted(_inside(os.fsencode(place)))
+    found = sorted(_inside(os.fsencode(place), sockets))
     if found:
         some = ", ".join(f"{pid} of uid {uid} ({path})" for pid, uid, path in found[:5])
         what = f"processes have been in {place} since before containers were to write there: {some}"
@@ -150,16 +162,18 @@ def _refuse_who_is_inside(place: str) -> None:
         raise GpusteadError(what, "nobody to be in there", remedy)
 
 
-def _inside(place: bytes) -> Iterator[tuple[int, int, str]]:
-    """(process, uid, path) of each that is not root's."""
+def _inside(place: bytes, sockets: bool) -> Iterator[tuple[int, int, str]]:
+    """(process, uid, path) of each that is not root's of the host."""
+    host = os.stat("/proc/self/ns/mnt").st_ino
     with open("/proc/self/mountinfo", "rb") as file:
         ours = {int(line.split(b" ", 1)[0]) for line in file}  # in other namespaces the host's programs are nobody's
     for pid in (int(name) for name in os.listdir("/proc") if name.isdecimal()):
         with contextlib.suppress(OSError):  # it has ended
             uids = _uids(pid)
+            counts = any(uids) or os.stat(f"/proc/{pid}/ns/mnt").st_ino != host
             # Threads may have directories and files of their own.
-            tasks = [f"/proc/{pid}/task/{task}" for task in os.listdir(f"/proc/{pid}/task")] if any(uids) else []
-            path = next(filter(None, (_sees(task, place, ours) for task in tasks)), "")
+            tasks = [f"/proc/{pid}/task/{task}" for task in os.listdir(f"/proc/{pid}/task")] if counts else []
+            path = next(filter(None, (_sees(task, place, ours, sockets) for task in tasks)), "")
             if path:
                 yield pid, max(uids), path
 
@@ -170,11 +184,18 @@ def _uids(pid: int) -> list[int]:
     return [int(uid) for line in lines if line.startswith(b"Uid:") for uid in line.split()[1:]]
 
 
-def _sees(task: str, place: bytes, ours: set[int]) -> str:
-    """What a thread has of a place without the cover; empty where it has nothing."""
-    for link in (f"{task}/cwd", f"{task}/root", *(f"{task}/fd/{number}" for number in os.listdir(f"{task}/fd"))):
+def _sees(task: str, place: bytes, ours: set[int], sockets: bool) -> str:
+    """What a thread has of a place without the cover; empty where it has nothing.
+
+    Its program counts as well: it can be started once more. What a socket holds that was sent and not taken, nobody can
+    look at.
+    """
+    files = [f"{task}/fd/{number}" for number in os.listdir(f"{task}/fd")]
+    for link in (f"{task}/cwd", f"{task}/root", f"{task}/exe", *files):
         with contextlib.suppress(OSError):
             path = os.readlink(os.fsencode(link))
+            if sockets and path.startswith(b"socket:") and _holds_files(link.replace("/fd/", "/fdinfo/")):
+                return "open files on their way in a socket"
             if path == place or path.startswith(place + b"/"):
                 held = os.open(link, os.O_PATH | os.O_CLOEXEC)
                 try:
@@ -183,6 +204,62 @@ def _sees(task: str, place: bytes, ours: set[int]) -> str:
                 finally:
                     os.close(held)
     return ""
+
+
+def _holds_files(socket: str) -> bool:
+    with open(socket, "rb") as info:
+        return any(line.startswith(b"scm_fds:") and int(line.split()[1]) > 0 for line in info)
+
+
+def _refuse_second_names(place: int, name: str) -> None:
+    """Raise where a file in a place may have another name elsewhere: what root makes of it in a container would be run
+    there. From here on it gets none, as a link does not lead from one mount to another."""
+    with contextlib.suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (1 << 20, 1 << 20))  # each level of depth takes one
+    top = os.open(".", _FOLDER, dir_fd=place)
+    ahead = [(top, name, os.listdir(top))]
+    while ahead:
+        folder, path, names = ahead[-1]
+        if not names:
+            os.close(folder)
+            ahead.pop()
+            continue
+        entry = names.pop()
+        status = os.stat(entry, dir_fd=folder, follow_symlinks=False)
+        if stat.S_ISREG(status.st_mode) and status.st_nlink > 1:
+            what = f"{path}/{entry} has {status.st_nlink} names (hard links)"
+            remedy = f"Copy what is meant to stay, and remove the others: find {name} -type f -links +1"
+            raise GpusteadError(what, "files with one name, where containers are to write", remedy)
+        if stat.S_ISDIR(status.st_mode):
+            inner = os.open(entry, _FOLDER, dir_fd=folder)
+            ahead.append((inner, f"{path}/{entry}", os.listdir(inner)))
+
+
+def _mounts_of(bind: Bind) -> list[str]:
+    """The mounts of a place and below it that can be written."""
+    seen = mounts.mounted()
+    below = [one for path, one in seen.items() if path == bind.source or path.startswith(f"{bind.source}/")]
+    return [one.path for one in below if not one.is_read_only]
+
+
+def _thaw(bind: Bind) -> None:
+    """Work of a child: let what is covered be written again, where that was interrupted."""
+    found = mounts.mounted().get(bind.source)
+    if found and "ro" in found.options and "ro" not in found.of_all:
+        mounts.set_read_only(found.path, False)
+
+
+def _examine(bind: Bind, place: int) -> None:
+    """Look through a place that is covered for the first time, while nobody can change what is in it."""
+    frozen = _mounts_of(bind)
+    try:
+        for path in frozen:
+            mounts.set_read_only(path, True)
+        _refuse_who_is_inside(bind.source, sockets=True)
+        _refuse_second_names(place, bind.source)
+    finally:
+        for path in frozen:
+            mounts.set_read_only(path, False)
 
 
 def _mount_of(file: int) -> int:
@@ -201,6 +278,7 @@ def open_place(bind: Bind) -> int:
     """
     never = dict(_identities(bind.never))
     _refuse_an_accounts_mount(bind)
+    _refuse_what_is_missing(bind)
     try:
         # As a directory: that mounts what is only mounted when it is asked for.
         at = os.open(bind.root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -213,8 +291,10 @@ def open_place(bind: Bind) -> int:
             raise GpusteadError(f"nothing is mounted on {bind.root}", "the share", "Run role nas first, or mount it.")
         *way, last = as_account.steps(bind.path)
         for name, is_last in [*((step, False) for step in way), (last, True)]:
-            seen = f"{seen}/{name}"
+            above, seen = os.fstat(at), f"{seen}/{name}"
             inner = _step(at, name, seen, is_last)
+            if bind.cover:
+                _refuse_who_can_rename(seen, above, os.fstat(inner))
             os.close(at)
             at = inner
             status = os.fstat(at)
@@ -226,6 +306,55 @@ def open_place(bind: Bind) -> int:
     except BaseException:
         os.close(at)
         raise
+
+
+def _refuse_who_can_rename(path: str, above: os.stat_result, status: os.stat_result) -> None:
+    """Raise where others than root can move what lies at a path: what is covered there would not be, after a boot."""
+    mine = stat.S_IMODE(above.st_mode) & (stat.S_IWGRP | stat.S_IWOTH) == 0
+    kept = bool(above.st_mode & stat.S_ISVTX) and status.st_uid == 0
+    if above.st_uid != 0 or not (mine or kept):
+        folder = os.path.dirname(path) or "/"
+        remedy = f"Give {folder} to root (chown root:root, chmod go-w), or bind a directory that lies in one of root's."
+        raise GpusteadError(f"{path} can be moved by others than root", "to be written, one that cannot", remedy)
+
+
+def _refuse_what_is_missing(bind: Bind) -> None:
+    """Raise where the disk is not there yet: the directory beneath is no place, and a cover there would keep systemd
+    from mounting it."""
+    missing = sorted(_awaited([bind]))
+    if missing:
+        what = f"nothing is mounted on {missing[0]}, as /etc/fstab has it"
+        raise GpusteadError(what, f"what holds {bind.source}", f"Mount it (mount {missing[0]}).")
+
+
+def _awaited(binds: Iterable[Bind], network: bool = True, table: str = "/etc/fstab") -> set[str]:
+    """Mountpoints of fstab on the way to places of the host on which nothing is mounted yet.
+
+    `network`: also of those that wait for a network.
+    """
+    try:
+        with open(table, encoding="utf-8", errors="surrogateescape") as file:
+            lines = [line.split() for line in file]
+    except FileNotFoundError:
+        return set()
+    found = {}
+    for fields in lines:
+        if len(fields) > 3 and fields[0][:1] != "#" and "noauto" not in fields[3].split(","):
+            path = re.sub(r"\\([0-7]{3})", lambda one: chr(int(one[1], 8)), fields[1])
+            found[path.rstrip("/")] = fields[2].startswith(_REMOTE) or "_netdev" in fields[3].split(",")
+    seen = mounts.mounted()
+    wanted = {path for path, remote in found.items() if path.startswith("/") and path not in seen and network >= remote}
+    ways = [f"{bind.source}/" for bind in binds if bind.root == "/"]
+    return {path for path in wanted if any(way.startswith(f"{path}/") for way in ways)}
+
+
+def _await(binds: Sequence[Bind], network: bool, seconds: float = 100) -> None:
+    """Wait until the disks of these places are mounted, or cannot be: with `nofail` a boot goes on without."""
+    end = time.monotonic() + seconds
+    for path in sorted(_awaited(binds, network)):
+        with contextlib.suppress(OSError, subprocess.TimeoutExpired):
+            left = max(1.0, end - time.monotonic())
+            subprocess.run(["systemctl", "start", "--", path], stdin=subprocess.DEVNULL, check=False, timeout=left)
 
 
 def _refuse_an_accounts_mount(bind: Bind) -> None:
@@ -285,8 +414,11 @@ def _is_account(uid: int) -> bool:
         return False
 
 
-def _mount_place(bind: Bind, target: str, check: bool) -> str:
-    """Work of a child: look at one place and have it mounted; says whether it was the same, new or replaced."""
+def _mount_place(bind: Bind, target: str, check: bool, known: bool = True) -> str:
+    """Work of a child: look at one place and have it mounted; says whether it was the same, new or replaced.
+
+    `known`: whether a place that is covered was looked through before.
+    """
     place = open_place(bind)
     try:
         status = os.fstat(place)
@@ -296,16 +428,23 @@ def _mount_place(bind: Bind, target: str, check: bool) -> str:
             with contextlib.suppress(OSError):
                 now = os.stat(target, follow_symlinks=False)
                 same = (now.st_dev, now.st_ino) == (status.st_dev, status.st_ino)
-        if same and _as_declared(bind, seen, target, place):
+        same = same and _as_declared(bind, seen, target, place)
+        if same and (known or check):
             return "same"
         if check:
             return "replaced" if target in seen else "new"
         if bind.cover:
+            # One that is seen nowhere with setuid programs has none to start, whoever has what of it.
+            known = known or mounts.is_harmless_everywhere(status.st_dev)
             mounts.cover(place)
             os.close(place)
             place = open_place(bind)
             if not mounts.is_harmless(os.fstatvfs(place).f_flag):
                 raise GpusteadError(f"{bind.source} was exchanged meanwhile", "it to stay", "See who does that.")
+        if not known:
+            _examine(bind, place)
+        if same:
+            return "same"
         if not bind.mounted and not bind.read_only:
             _refuse_who_is_inside(bind.source)
         mounts.detach(target)
@@ -345,11 +484,16 @@ def _file_system(root: str) -> bool:
 
 @dataclass
 class _Set:
-    """A set while it is mounted; `silent`: roots that did not answer; `slow`: those of which a place did not."""
+    """A set while it is mounted.
+
+    `silent`: roots that did not answer; `slow`: those of which a place did not; `covered`: places that were looked
+    through when they were covered.
+    """
 
     folder: str
     check: bool
     timeout: float
+    covered: frozenset[str] = frozenset()
     silent: set[str] = field(default_factory=set)
     slow: set[str] = field(default_factory=set)
     outcome: Outcome = field(default_factory=Outcome)
@@ -373,9 +517,11 @@ class _Set:
         try:
             if bind.root in self.silent:
                 raise GpusteadError(f"{bind.root} did not answer", "an answer", "Look at the NAS and its mount.")
-            work = partial(_mount_place, bind, target, self.check)
+            known = not bind.cover or bind.source in self.covered
+            work = partial(_mount_place, bind, target, self.check, known)
             # Who keeps us waiting must not take the time of all others.
             timeout = self.timeout / 4 if bind.root in self.slow else self.timeout
+            timeout = timeout if known else max(timeout, _LOOKING)
             state = as_account.run(work, _ROOT, timeout=timeout, place=bind.source)
         except PermissionError as denied:
             remedy = "Let root pass through the directories above it, or put back what was there."
@@ -392,6 +538,9 @@ class _Set:
         target = self.target(bind.name)
         self.outcome.refused.append(vars(Refusal.of(bind.name, error)))
         if "did not answer" in error.what:
+            if bind.cover and bind.source not in self.covered and not self.check:
+                with contextlib.suppress(GpusteadError, PermissionError):
+                    as_account.run(partial(_thaw, bind), _ROOT, timeout=self.timeout, place=bind.source)
             self.slow.add(bind.root)
             if bind.root not in self.silent and not self.answers(bind.root):
                 self.silent.add(bind.root)
@@ -417,7 +566,13 @@ class _Set:
 
 
 def apply(
-    name: str, binds: Sequence[Bind], check: bool = False, *, directory: str = DIRECTORY, timeout: float = 20
+    name: str,
+    binds: Sequence[Bind],
+    check: bool = False,
+    *,
+    directory: str = DIRECTORY,
+    declared: str = DECLARED,
+    timeout: float = 20,
 ) -> Outcome:
     """Have exactly these places mounted for a set. What is refused is named, and stops none of the others.
 
@@ -426,12 +581,13 @@ def apply(
         binds: its places.
         check: whether to only look.
         directory: root's, on a file system of its own in memory; made where it is not there.
+        declared: root's, with the list of what was covered.
         timeout: seconds for each place; a quarter for those that follow one that did not answer, and none where the
             root of them does not answer either.
     """
     if not _NAME.match(name):
         raise GpusteadError(f"set {name!r} of binds", "letters, digits, '.', '_' and '-'", "Correct it.")
-    places = _Set(os.path.join(directory, name), check, timeout)
+    places = _Set(os.path.join(directory, name), check, timeout, covered(declared))
     with _locked(directory, check):
         if not check:
             os.makedirs(places.folder, 0o700, exist_ok=True)
@@ -440,6 +596,15 @@ def apply(
             places.mount(bind)
         seen = mounts.mounted()
         places.outcome.mounted = [bind.name for bind in binds if places.target(bind.name) in seen]
+        refused = {one["name"] for one in places.outcome.refused}
+        new = {bind.source for bind in binds if bind.cover and bind.name not in refused} - places.covered
+        if new and not check:
+            _write_covered(places.covered | new, declared)
+        others = [bind for other, several in read(declared).items() if other != name for bind in several]
+        left = kept([*binds, *others], declared)
+        places.outcome.kept = [bind.source for bind in left]
+        if not check:
+            cover(left)
     return places.outcome
 
 
@@ -545,6 +710,42 @@ def write(name: str, binds: Sequence[Bind], check: bool = False, *, declared: st
     return True
 
 
+def covered(declared: str = DECLARED) -> frozenset[str]:
+    """The places that containers were let write to. Setuid programs may lie there, so each is covered at every boot,
+    declared or not, until somebody has looked and takes it off (`uncover`)."""
+    try:
+        with open(os.path.join(declared, _COVERED), encoding="utf-8") as file:
+            return frozenset(json.load(file)["places"])
+    except FileNotFoundError:
+        return frozenset()
+    except (ValueError, KeyError, TypeError) as error:
+        what = f"{os.path.join(declared, _COVERED)} is damaged ({error})"
+        raise GpusteadError(what, "a list of places", "Remove it, and run site.yml.") from error
+
+
+def _write_covered(places: Iterable[str], declared: str) -> None:
+    os.makedirs(declared, 0o700, exist_ok=True)
+    folder = os.open(declared, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        as_account.put(folder, _COVERED, (json.dumps({"places": sorted(places)}) + "\n").encode(), 0o600)
+    finally:
+        os.close(folder)
+
+
+def kept(binds: Iterable[Bind], declared: str = DECLARED) -> list[Bind]:
+    """Places that are covered although containers are not to write there any more."""
+    left = covered(declared) - {bind.source for bind in binds if bind.cover}
+    return [Bind("kept", "/", path.lstrip("/"), cover=True) for path in sorted(left)]
+
+
+def uncover(path: str, declared: str = DECLARED) -> None:
+    """Take a place off the list; its cover goes with the next boot. Raises GpusteadError where it is none of it."""
+    there = covered(declared)
+    if path not in there:
+        raise GpusteadError(f"{path} is not kept covered", f"one of {', '.join(sorted(there)) or 'none'}", "Name one.")
+    _write_covered(there - {path}, declared)
+
+
 def read(declared: str = DECLARED) -> dict[str, list[Bind]]:
     """All sets that are declared; raises GpusteadError for a damaged file."""
     found: dict[str, list[Bind]] = {}
@@ -564,19 +765,32 @@ def read(declared: str = DECLARED) -> dict[str, list[Bind]]:
 
 
 def main(arguments: Sequence[str], directory: str = DIRECTORY, declared: str = DECLARED) -> int:
-    """The program of the units: mount all that is declared, or cover it alone, or release all that is mounted."""
+    """The program of the units: mount all that is declared, or cover it alone, or release all that is mounted; and of
+    an administrator: let a place be as it is that containers have written."""
     parser = argparse.ArgumentParser(prog="gpustead-binds", description="Mount the places that containers see.")
-    parser.add_argument("verb", choices=["mount", "cover", "release"])
+    parser.add_argument("verb", choices=["mount", "cover", "release", "uncover"])
+    parser.add_argument("place", nargs="?", default="")
     try:
-        verb = parser.parse_args(arguments).verb
+        given = parser.parse_args(arguments)
+        verb = given.verb
+        if verb == "uncover":
+            uncover(given.place, declared)
+            return 0
         if verb == "release":
             release(directory)
             return 0
+        sets = read(declared)
+        everything = [place for places in sets.values() for place in places]
         if verb == "cover":
-            cover(place for places in read(declared).values() for place in places)
+            everything = [place for place in (*everything, *kept(everything, declared)) if place.cover]
+            ready = [place for place in everything if not _awaited([place])]
+            cover(ready)
+            _await(everything, network=False)
+            cover(place for place in everything if place not in ready)
             return 0
-        for name, places in read(declared).items():
-            for refused in apply(name, places, directory=directory).refused:
+        _await(everything, network=True)
+        for name, places in sets.items():
+            for refused in apply(name, places, directory=directory, declared=declared).refused:
                 error = GpusteadError(refused["what"], refused["expected"], refused["remedy"])
                 sys.stderr.write(f"{name}/{refused['name']}: {error}\n")
     except (GpusteadError, OSError) as error:

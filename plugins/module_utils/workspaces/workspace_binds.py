@@ -187,6 +187,9 @@ def receipt(workspaces: Iterable[Workspace], binds: Binds, site: Site) -> dict[s
 
 def _mounted(bind: Mapping[str, Any]) -> dict[str, Any]:
     expect = {"read_only": True} if bind.get("read_only") else {}
+    if bind.get("cover"):
+        place = posixpath.join(bind["root"], bind["path"])
+        return {"name": path_of(bind["name"]), "cover": place, "expect": {**expect, "covered": True}}
     if not bind.get("mounted"):
         return {"name": path_of(bind["name"]), "expect": expect}
     return {"name": path_of(bind["name"]), "root": bind["root"], "expect": {**expect, "current": True}}

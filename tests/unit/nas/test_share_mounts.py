@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from ansible.module_utils.testing import patch_module_args
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
+from ansible_collections.gpustead.cluster.plugins.module_utils.kernel.mounts import Mounted, mounted
 from ansible_collections.gpustead.cluster.plugins.module_utils.nas import share_mounts
 from ansible_collections.gpustead.cluster.plugins.module_utils.nas.share_mounts import (
     Mount,
@@ -23,7 +24,6 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.nas.share_mounts 
     without_lines,
 )
 from ansible_collections.gpustead.cluster.plugins.module_utils.run import Run
-from ansible_collections.gpustead.cluster.plugins.module_utils.workspaces.mounts import Mounted, mounted
 from ansible_collections.gpustead.cluster.plugins.modules import nas_mounts
 
 SHARE = Mount("/mnt/nas", "10.0.0.5:/nas", "glusterfs", "_netdev,nosuid,nodev")

@@ -216,6 +216,14 @@ BROKEN: dict[str, tuple[Changes, list[str]]] = {
             "account grace cannot be looked at (getent: no answer within 30 s)",
         ],
     ),
+    "a place of containers that is not covered any more": (
+        {"/etc/gpustead/binds.d/covered": '{"places": ["/srv/data"]}'},
+        ["/srv/data lets setuid programs that containers leave there work on the host"],
+    ),
+    "a damaged list of such places": (
+        {"/etc/gpustead/binds.d/covered": "[]"},
+        ["places that containers write cannot be looked at"],
+    ),
     "with setuid programs": (
         mounted(MOUNT.replace("nosuid,nodev,", "nodev,")),
         ["NAS /mnt/nas is mounted without nosuid"],

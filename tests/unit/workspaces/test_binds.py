@@ -6,6 +6,7 @@ import contextlib
 import ctypes
 import json
 import os
+import shutil
 import signal
 import struct
 import subprocess
@@ -18,8 +19,9 @@ from typing import Any
 import pytest
 import yaml
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
+from ansible_collections.gpustead.cluster.plugins.module_utils.kernel import mounts
 from ansible_collections.gpustead.cluster.plugins.module_utils.receipts.probes import Host, observe
-from ansible_collections.gpustead.cluster.plugins.module_utils.workspaces import binds, mounts
+from ansible_collections.gpustead.cluster.plugins.module_utils.workspaces import binds
 from ansible_collections.gpustead.cluster.plugins.module_utils.workspaces.binds import Bind
 
 ADA, BOB = 61500, 61501
@@ -58,7 +60,7 @@ def homes(share: Path, **changed: Any) -> list[Bind]:
 
 
 def apply(run: Path, places: list[Bind], **how: Any) -> binds.Outcome:
-    return binds.apply("w", places, directory=str(run), **how)
+    return binds.apply("w", places, directory=str(run), declared=f"{run}.d", **how)
 
 
 def options(path: Path) -> set[str]:
@@ -341,20 +343,168 @@ def test_a_place_that_the_host_reaches_loses_its_setuid_programs_too(tmp_path: P
         assert not suid_works(place / "id")
 
 
+def data(tmp_path: Path, name: str = "data/set") -> tuple[Path, Bind]:
+    """A place on a file system of the host that accounts reach."""
+    top = tmp_path / "host"
+    top.mkdir()
+    for folder in (top, *top.parents):
+        folder.chmod(folder.stat().st_mode | 0o011)
+    mount("-t", "tmpfs", "-o", "mode=755", "host", top)
+    place = top / name
+    place.mkdir(parents=True)
+    place.chmod(0o1777)
+    return place, Bind("set", "/", str(place).lstrip("/"), cover=True)
+
+
+def as_ada(*argv: Any) -> Any:
+    command = ["setpriv", f"--reuid={ADA}", f"--regid={ADA}", "--clear-groups", *map(str, argv)]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize("mode", [0o1777, 0o777, 0o775])
+def test_a_place_that_others_can_move_is_not_covered(tmp_path: Path, run: Path, mode: int) -> None:
+    place, bind = data(tmp_path, "data/project/set")
+    above = place.parents[1]
+    os.chown(place.parent, ADA, ADA)
+    above.chmod(mode)
+    refused = apply(run, [bind]).refused
+    assert f"{place.parent} can be moved by others than root" in refused[0]["what"]
+    assert f"Give {above} to root" in refused[0]["remedy"]
+    os.chown(place.parent, 0, 0)
+    assert bool(apply(run, [bind]).refused) == (mode != 0o1777)  # who may write there cannot move what is root's
+    above.chmod(0o755)
+    assert apply(run, [bind]).refused == []
+    place.parent.chmod(0o775)
+    assert "can be moved" in apply(run, [bind]).refused[0]["what"]
+
+
+def test_a_file_with_a_second_name_keeps_containers_out(tmp_path: Path, run: Path) -> None:
+    place, bind = data(tmp_path)
+    home = place.parent / "home"
+    home.mkdir()
+    os.chown(home, ADA, ADA)
+    deep = place / "/".join(["d"] * 300)
+    deep.mkdir(parents=True)
+    (home / "x").write_text("x")
+    os.link(home / "x", deep / "x")
+    outcome = apply(run, [bind])
+    assert outcome.mounted == []
+    assert "d/x has 2 names" in outcome.refused[0]["what"]
+    assert "-links +1" in outcome.refused[0]["remedy"]
+    assert "rw" in options(place)  # it could not be changed meanwhile, and can be now
+    (home / "x").unlink()
+    assert apply(run, [bind]).mounted == ["set"]
+    # From now on there is no way out.
+    assert "cross-device" in as_ada("ln", deep / "x", home / "y").stderr
+    os.link(deep / "x", deep / "y")
+    subprocess.run(["umount", place], check=True)
+    assert apply(run, [bind]).refused == []
+
+
+def test_a_place_that_was_without_setuid_programs_before_is_not_looked_through(tmp_path: Path, run: Path) -> None:
+    place, bind = data(tmp_path)
+    mount("-t", "tmpfs", "-o", "nosuid,nodev", "own", place)
+    (place / "x").touch()
+    os.link(place / "x", place / "y")
+    assert apply(run, [bind]).refused == []
+    # Where it is seen with them elsewhere, it is.
+    (tmp_path / "elsewhere").mkdir()
+    mount("--bind", place, tmp_path / "elsewhere")
+    mount("-o", "remount,bind,suid,dev", tmp_path / "elsewhere")
+    shutil.rmtree(f"{run}.d")
+    assert "has 2 names" in apply(run, [bind]).refused[0]["what"]
+
+
+def test_what_containers_have_written_stays_covered(
+    tmp_path: Path, run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place, bind = data(tmp_path)
+    declared = {"directory": str(run), "declared": f"{run}.d"}
+    apply(run, [bind])
+    for places in ([Bind("set", "/", bind.path, read_only=True)], []):
+        outcome = apply(run, places)
+        assert (outcome.kept, outcome.refused) == ([str(place)], [])
+        subprocess.run(["umount", place], check=True)
+        assert "nosuid" not in options(place.parents[1])
+        assert binds.main(["cover"], **declared) == 0
+        assert {"nosuid", "nodev"} <= options(place)
+    assert binds.main(["uncover", "/elsewhere"], **declared) == 1
+    assert f"one of {place}" in capsys.readouterr().err
+    assert binds.main(["uncover", str(place)], **declared) == 0
+    assert apply(run, []).kept == []
+    # Another set declares it: it is not kept, but meant.
+    apply(run, [bind])
+    binds.write("w", [bind], declared=declared["declared"])
+    assert binds.apply("other", [], **declared).kept == []
+
+
+def test_a_disk_that_is_not_mounted_yet_is_waited_for(
+    tmp_path: Path, run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place, bind = data(tmp_path)
+    table = tmp_path / "fstab"
+    waits = binds._awaited
+    monkeypatch.setattr(binds, "_awaited", lambda places, network=True: waits(places, network, str(table)))
+    table.write_text(f"# x\nx {place.parent} ext4 nofail 0 0\ny /elsewhere ext4 nofail\nz {place} ext4 noauto\n")
+    assert f"nothing is mounted on {place.parent}, as /etc/fstab has it" in apply(run, [bind]).refused[0]["what"]
+    bin_dir = tmp_path / "bin"
+    bin_dir.mkdir()
+    (bin_dir / "systemctl").write_text(
+        f'#!/bin/sh\necho "$@" >> {tmp_path}/said\nmount -t tmpfs x "$3" && mkdir "$3/set"\n'
+    )
+    (bin_dir / "systemctl").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{bin_dir}:{os.environ['PATH']}")
+    binds.write("w", [bind], declared=f"{run}.d")
+    assert binds.main(["cover"], directory=str(run), declared=f"{run}.d") == 0
+    assert (tmp_path / "said").read_text() == f"start -- {place.parent}\n"
+    assert {"nosuid", "nodev"} <= options(place)
+    # Early in a boot there is no network to wait for.
+    for line in (f"x {place.parent}/other ext4 _netdev\n", f"x {place.parent}/other nfs4 nofail\n"):
+        table.write_text(line)
+        other = Bind("set", "/", f"{str(place.parent).lstrip('/')}/other", cover=True)
+        assert (binds._awaited([other], network=False), len(binds._awaited([other]))) == (set(), 1)
+
+
+def test_a_receipt_and_verify_see_what_became_of_a_cover(tmp_path: Path, run: Path) -> None:
+    place, bind = data(tmp_path)
+    apply(run, [bind])
+    about = {"name": str(run / "w/set"), "cover": str(place)}
+
+    def seen() -> tuple[Any, Any]:
+        found = observe([("bind", about), ("cover", {"name": str(place)})], Host())
+        return found[f"bind {about['name']}"]["covered"], found[f"cover {place}"]
+
+    assert seen() == (True, {"covered": True})
+    subprocess.run(["umount", place], check=True)
+    assert seen() == (False, {"covered": False})
+    apply(run, [bind])
+    mount("-o", "remount,bind,suid,nodev", place)
+    assert seen() == (False, {"covered": False})
+    assert apply(run, [bind]).changes != []
+    assert seen() == (True, {"covered": True})
+
+
 INSIDE = {
+    "runs a program of it": "os.execv(place + '/in/cat', ['cat'])",
+    "has a file of it on its way": "sent = park(os.open(place + '/in/id', os.O_RDONLY))",
     "stands in it": "os.chdir(place)",
     "stands below it": "os.chdir(place + '/in')",
     "has a file of it open": "kept = os.open(place + '/in/id', os.O_RDONLY)",
     "a thread of its own does": "threading.Thread(target=enter).start(); entered.wait()",
 }
 ENTER = """
-import ctypes, os, sys, threading
+import ctypes, os, socket, sys, threading
 place, entered = sys.argv[1], threading.Event()
 def enter():
     assert ctypes.CDLL(None).unshare(0x200) == 0  # CLONE_FS
     os.chdir(place)
     entered.set()
     sys.stdin.read()
+def park(file):
+    one, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+    socket.send_fds(one, [b"x"], [file])
+    os.close(file)
+    return one, other
 os.setgid({ids}); os.setuid({ids})
 {how}
 print(flush=True)
@@ -371,11 +521,15 @@ def test_who_was_in_a_place_before_keeps_containers_out_of_it(how: str, tmp_path
     mount("-t", "tmpfs", "-o", "mode=755", "data", place)
     (place / "in").mkdir()
     (place / "in/id").touch()
+    shutil.copy("/bin/cat", place / "in/cat")
     (tmp_path / "data/set too").mkdir()
     bind = Bind("set", "/", str(place).lstrip("/"), cover=True)
     command = [sys.executable, "-c", ENTER.format(ids=ADA, how=INSIDE[how]), str(place)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdin and process.stdout and process.stdout.readline()
+        assert process.stdin and process.stdout
+        process.stdin.write("\n")
+        process.stdin.flush()
+        assert process.stdout.readline()
         for _again in range(2):
             outcome = apply(run, [bind])
             assert outcome.mounted == []
@@ -468,9 +622,9 @@ def test_the_program_needs_nothing_but_its_own_files(tmp_path: Path) -> None:
     """What the role copies is all that it imports."""
     source = Path(binds.__file__).parents[1]
     target = tmp_path / "ansible_collections/gpustead/cluster/plugins/module_utils"
-    (target / "workspaces").mkdir(parents=True)
     role = yaml.safe_load((Path(__file__).parents[3] / "roles/binds/vars/main.yml").read_text())
     for name in role["__binds_library_files"]:
+        (target / name).parent.mkdir(parents=True, exist_ok=True)
         (target / name).write_bytes((source / name).read_bytes())
     text = (
         "import sys; sys.path.insert(0, sys.argv[1]); "

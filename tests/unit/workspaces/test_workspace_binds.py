@@ -14,6 +14,7 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.workspaces.worksp
     Site,
     available,
     plan,
+    receipt,
     refusal,
 )
 from ansible_collections.gpustead.cluster.plugins.module_utils.workspaces.workspaces import Account, Workspace
@@ -71,6 +72,14 @@ def test_every_place_is_one_that_the_library_takes_and_is_named_once() -> None:
     written = [one for one in places if one.source == "/data" and not one.read_only]
     assert [(one.cover, "/etc" in one.never) for one in written] == [(True, True)]
     assert {one.host for one in found.common["bob"]} <= {f"{binds.DIRECTORY}/workspace/{name}" for name in by_name}
+
+
+def test_a_receipt_vouches_for_the_cover_of_what_is_written() -> None:
+    found = planned([{"host": "/data", "path": "/d"}, {"host": "/data", "path": "/r", "read_only": True}])
+    subjects = receipt(WORKSPACES.values(), found, Site())["bind"]
+    written, read = (one for one in subjects if "/mount-data-" in one["name"])
+    assert (written["cover"], written["expect"]) == ("/data", {"covered": True})
+    assert ("cover" in read, read["expect"]) == (False, {"read_only": True})
 
 
 def refused(name: str) -> dict[str, str]:

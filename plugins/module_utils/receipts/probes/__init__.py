@@ -56,6 +56,7 @@ PROBES: dict[str, Probe] = {
     "settings": accounts.settings,
     "mount": mounts.mount,
     "bind": mounts.bind,
+    "cover": mounts.cover,
     "mountpoint": mounts.mountpoint,
     "gluster": mounts.gluster,
     "export": mounts.export,

@@ -6,11 +6,12 @@ from __future__ import annotations
 
 import os
 import posixpath
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ansible_collections.gpustead.cluster.plugins.module_utils.receipts.probes.files import (
     Host,
+    Mount,
     Subject,
     Unreadable,
     Value,
@@ -63,7 +64,21 @@ def _bind(subject: Subject, host: Host) -> Value:
         "propagation": next((kind for kind, has in kinds.items() if has), "private"),
         # Else the share was mounted anew, and this is still the one before.
         **({"current": share is not None and share.device == mount.device} if "root" in subject else {}),
+        **({"covered": _is_harmless(subject["cover"], mounted)} if "cover" in subject else {}),
     }
+
+
+def _is_harmless(path: str, mounted: Mapping[str, Mount]) -> bool:
+    """Whether setuid programs and devices do nothing at a path of the host, by the mount that it lies in."""
+    steps = path.rstrip("/").split("/")
+    at = ("/".join(steps[:count]) or "/" for count in range(len(steps), 0, -1))
+    mount = next((mounted[step] for step in at if step in mounted), None)
+    return mount is not None and {"nosuid", "nodev"} <= set(mount.options)
+
+
+def _cover(subject: Subject, host: Host) -> Value:
+    """Of a place that the host's accounts reach and containers write."""
+    return {"covered": _is_harmless(path_of(subject), host.once("mountpoints", mountpoints))}
 
 
 def _mountpoint(subject: Subject, host: Host) -> Value:
@@ -121,6 +136,7 @@ def _export(subject: Subject, host: Host) -> Value:
 
 mount = each(_mount)
 bind = each(_bind)
+cover = each(_cover)
 mountpoint = each(_mountpoint)
 gluster = each(_gluster)
 export = each(_export)

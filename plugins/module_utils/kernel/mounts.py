@@ -9,6 +9,7 @@ import ctypes
 import os
 import re
 import stat
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +24,7 @@ _MS_NOSUID, _MS_NODEV, _MS_NOEXEC = 2, 4, 8
 _PROPAGATION = {"shared": 1 << 20, "private": 1 << 18, "slave": 1 << 19}
 _MNT_DETACH, _UMOUNT_NOFOLLOW = 2, 8
 _AT_FDCWD = -100
+_LIST = "/proc/self/mountinfo"
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
 
@@ -55,9 +57,20 @@ class Mounted:
 def mounted(text: str | None = None) -> dict[str, Mounted]:
     """What is mounted, by path; of several on top of each other the one that is seen."""
     if text is None:
-        with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape", newline="\n") as file:
+        with open(_LIST, encoding="utf-8", errors="surrogateescape", newline="\n") as file:
             text = file.read()
     stacks: dict[str, dict[str, tuple[str, Mounted]]] = {}
+    for number, above, seen in _each(text):
+        stacks.setdefault(seen.path, {})[number] = (above, seen)
+    found = {}
+    for path, stack in stacks.items():
+        covered = {above for above, _second in stack.values()}
+        found[path] = next(seen for number, (_first, seen) in reversed(list(stack.items())) if number not in covered)
+    return found
+
+
+def _each(text: str) -> Iterator[tuple[str, str, Mounted]]:
+    """(number, number of the mount beneath, mount)"""
     # Accounts mount, too (FUSE), and choose the path; the kernel escapes blanks, tabs and \n in it, nothing else.
     for line in filter(None, text.split("\n")):
         before, _separator, after = line.partition(" - ")
@@ -66,12 +79,15 @@ def mounted(text: str | None = None) -> dict[str, Mounted]:
         path, subtree, source = _unescape(path), _unescape(subtree), _unescape(source)
         flags, of_all = options.split(","), of_all.split(",")
         seen = Mounted(path, device, subtree, tuple(flags), tuple(tags), fstype, source, tuple(of_all))
-        stacks.setdefault(path, {})[number] = (above, seen)
-    found = {}
-    for path, stack in stacks.items():
-        covered = {above for above, _second in stack.values()}
-        found[path] = next(seen for number, (_first, seen) in reversed(list(stack.items())) if number not in covered)
-    return found
+        yield number, above, seen
+
+
+def is_harmless_everywhere(device: int) -> bool:
+    """Whether a file system is seen at all, and nowhere with setuid programs and devices; its st_dev."""
+    with open(_LIST, encoding="utf-8", errors="surrogateescape", newline="\n") as file:
+        seen = [one for _first, _second, one in _each(file.read())]
+    here = [one for one in seen if one.device == f"{os.major(device)}:{os.minor(device)}"]
+    return bool(here) and all({"nosuid", "nodev"} <= set(one.options) for one in here)
 
 
 def _unescape(text: str) -> str:
@@ -141,9 +157,17 @@ def cover(place: int) -> None:
 
 def make_harmless(target: str) -> None:
     """Take setuid programs and devices from what is mounted, and leave all its other options."""
-    given = _Attributes(_NOSUID | _NODEV, 0, 0, 0)
+    _set_at(target, _Attributes(_NOSUID | _NODEV, 0, 0, 0))
+
+
+def _set_at(target: str, given: _Attributes) -> None:
     place = (_AT_FDCWD, os.fsencode(target), _AT_NO_AUTOMOUNT)
     _system(_MOUNT_SETATTR, "mount_setattr", *place, ctypes.byref(given), ctypes.sizeof(given))
+
+
+def set_read_only(target: str, read_only: bool) -> None:
+    """Whether nobody can change what is mounted there by this mount of it."""
+    _set_at(target, _Attributes(*((_RDONLY, 0) if read_only else (0, _RDONLY)), 0, 0))
 
 
 def detach(target: str) -> None:
