@@ -77,8 +77,8 @@ def _each(text: str) -> Iterator[tuple[str, str, Mounted]]:
         number, above, device, subtree, path, options, *tags = before.split(" ")
         fstype, source, of_all = [*after.split(" "), "", ""][:3]
         path, subtree, source = _unescape(path), _unescape(subtree), _unescape(source)
-        flags, of_all = options.split(","), of_all.split(",")
-        seen = Mounted(path, device, subtree, tuple(flags), tuple(tags), fstype, source, tuple(of_all))
+        flags = (tuple(options.split(",")), tuple(tags))
+        seen = Mounted(path, device, subtree, *flags, fstype, source, tuple(of_all.split(",")))
         yield number, above, seen
 
 

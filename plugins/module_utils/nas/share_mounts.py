@@ -114,7 +114,7 @@ def mismatch(mount: Mount, seen: Mapping[str, Mounted]) -> GpusteadError | None:
     """What is wrong where something else is seen on the mountpoint than a mount of this kind and, where the source is
     on another host, of this source."""
     found = _shown(mount, seen)
-    of_kind = bool(found) and _kind(found.fstype) == _kind(mount.fstype)
+    of_kind = found is not None and _kind(found.fstype) == _kind(mount.fstype)
     if found and of_kind and (":" not in mount.source or _source(found.source) == _source(mount.source)):
         return None
     there = f"{found.source} ({found.fstype})" if found else "nothing"

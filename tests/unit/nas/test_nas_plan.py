@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 import yaml
-from ansible_collections.gpustead.cluster.plugins.module_utils.nas.nas_plan import Declared, Mount, Plan, plan
+from ansible_collections.gpustead.cluster.plugins.module_utils.nas.nas_plan import Declared, Plan, plan
+from ansible_collections.gpustead.cluster.plugins.module_utils.nas.share_mounts import Mount
 from ansible_collections.gpustead.cluster.tests.unit.role_variables import ROOT, render
 
 VARIABLES = yaml.safe_load((ROOT / "roles/nas/vars/main.yml").read_text())

@@ -435,7 +435,7 @@ def test_what_containers_have_written_stays_covered(
     # Another set declares it: it is not kept, but meant.
     apply(run, [bind])
     binds.write("w", [bind], declared=declared["declared"])
-    assert binds.apply("other", [], **declared).kept == []
+    assert binds.apply("other", [], declared=declared["declared"], directory=declared["directory"]).kept == []
 
 
 def test_a_disk_that_is_not_mounted_yet_is_waited_for(
