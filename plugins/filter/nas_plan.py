@@ -55,9 +55,9 @@ EXAMPLES = r"""
 RETURN = r"""
 _value:
   description:
-    - C(problems) of the declared mounts, in words; C(mounts) and C(packages) of a client; C(layout_owner), C(layout)
-      and C(volume_options) of a server; C(former) (C(main), C(mounts), C(bound), C(files), C(volumes)) that is to be
-      taken back; and C(receipt), its subjects by kind.
+    - C(problems) of the declared mounts, in words; C(mounts) and C(packages) of a client; C(layout_owner), C(layout),
+      C(volume_options) and C(cover) of a server; C(former) (C(main), C(mounts), C(bound), C(files), C(volumes)) that is
+      to be taken back; and C(receipt), its subjects by kind.
   type: dict
 """
 

@@ -58,6 +58,10 @@ options:
         description: Whether the place itself loses setuid programs and devices, too, where its file system has them.
         type: bool
         default: false
+      linked:
+        description: Whether files there have second names (hard links) that are meant; else these are refused.
+        type: bool
+        default: false
       never:
         description: Paths that it must neither be nor be in.
         type: list
@@ -140,6 +144,7 @@ BIND = {
     "mounted": {"type": "bool", "default": False},
     "read_only": {"type": "bool", "default": False},
     "cover": {"type": "bool", "default": False},
+    "linked": {"type": "bool", "default": False},
     "never": {"type": "list", "elements": "str", "default": []},
     "propagation": {
         "type": "str",

@@ -75,10 +75,10 @@ def _each(text: str) -> Iterator[tuple[str, str, Mounted]]:
     for line in filter(None, text.split("\n")):
         before, _separator, after = line.partition(" - ")
         number, above, device, subtree, path, options, *tags = before.split(" ")
-        fstype, source, of_all = [*after.split(" "), "", ""][:3]
+        fstype, source, everywhere = [*after.split(" "), "", ""][:3]
         path, subtree, source = _unescape(path), _unescape(subtree), _unescape(source)
-        flags = (tuple(options.split(",")), tuple(tags))
-        seen = Mounted(path, device, subtree, *flags, fstype, source, tuple(of_all.split(",")))
+        here, of_all = tuple(options.split(",")), tuple(everywhere.split(","))
+        seen = Mounted(path, device, subtree, here, tuple(tags), fstype, source, of_all)
         yield number, above, seen
 
 

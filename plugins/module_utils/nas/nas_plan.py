@@ -88,6 +88,7 @@ class Plan:
         problems: what is wrong with the declared mounts, in words.
         mounts: the mounts of a client.
         packages: packages of a client.
+        cover: the export, as module binds takes a place, where accounts reach it; else none.
         layout_owner: uid and gid of the account that the layout of the share belongs to.
         layout: what of the layout is the server's to put right, where the nodes have made it, as module nas_files takes
             it.
@@ -99,6 +100,7 @@ class Plan:
     problems: list[str]
     mounts: list[Mount]
     packages: list[str]
+    cover: list[dict[str, Any]]
     layout_owner: Owner
     layout: list[dict[str, Any]]
     volume_options: list[dict[str, str]]
@@ -130,6 +132,7 @@ def plan(
         problems=[_no_source(one, first=one is mounts[0]) for one in mounts if not one.source],
         mounts=mounts,
         packages=packages,
+        cover=_cover(declared),
         layout_owner=Owner.of(declared.service_account),
         layout=_layout(declared),
         volume_options=_missing_options(declared, volume),
@@ -149,6 +152,15 @@ def _no_source(mount: Mount, *, first: bool) -> str:
         f"The source of the mount on {mount.path} ({'nas_source' if first else 'nas_extra_mounts'}) is empty. Expected"
         " something like nas.example.org:/export. Set it in your inventory."
     )
+
+
+def _cover(declared: Declared) -> list[dict[str, Any]]:
+    """Accounts log in to a client, and on one that is the server as well they could reach the export without the
+    options of the mount: there what root leaves in a container would be root's on the host."""
+    if not (declared.is_client and declared.backend):
+        return []
+    path = bare(declared.export).lstrip("/")
+    return [{"name": "export", "root": "/", "path": path, "cover": True, "linked": True}]
 
 
 def _layout(declared: Declared) -> list[dict[str, Any]]:
@@ -239,4 +251,5 @@ def _receipt(declared: Declared, mounts: Sequence[Mount], packages: Sequence[str
         if gluster
         else [],
         "export": [declared.export] if nfs else [],
+        "cover": [{"name": declared.export, "expect": {"covered": True}} for _one in _cover(declared)],
     }

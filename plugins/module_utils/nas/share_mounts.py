@@ -114,8 +114,7 @@ def mismatch(mount: Mount, seen: Mapping[str, Mounted]) -> GpusteadError | None:
     """What is wrong where something else is seen on the mountpoint than a mount of this kind and, where the source is
     on another host, of this source."""
     found = _shown(mount, seen)
-    of_kind = found is not None and _kind(found.fstype) == _kind(mount.fstype)
-    if found and of_kind and (":" not in mount.source or _source(found.source) == _source(mount.source)):
+    if found and _kind(found.fstype) == _kind(mount.fstype) and _is_of(mount, found.source):
         return None
     there = f"{found.source} ({found.fstype})" if found else "nothing"
     return GpusteadError(
@@ -123,6 +122,10 @@ def mismatch(mount: Mount, seen: Mapping[str, Mounted]) -> GpusteadError | None:
         f"{mount.source} ({mount.fstype})",
         f"Unmount what is there (umount {mount.path}) and run again.",
     )
+
+
+def _is_of(mount: Mount, source: str) -> bool:
+    return ":" not in mount.source or _source(source) == _source(mount.source)
 
 
 def _shown(mount: Mount, seen: Mapping[str, Mounted]) -> Mounted | None:

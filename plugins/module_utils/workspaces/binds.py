@@ -59,6 +59,7 @@ class Bind:
         read_only: whether containers only read it.
         cover: whether the place itself loses setuid programs and devices: containers write there, and the host's
             accounts reach it.
+        linked: whether files there have second names that are meant, as those of a brick of GlusterFS.
         never: paths that it must neither be nor be in, by whatever name.
         propagation: whether mounts that come later at the place are seen (slave), never (private), or are passed on
             among those that bind it (shared). They are never passed on to the host.
@@ -72,6 +73,7 @@ class Bind:
     mounted: bool = False
     read_only: bool = False
     cover: bool = False
+    linked: bool = False
     never: tuple[str, ...] = ()
     propagation: str = "slave"
 
@@ -122,6 +124,7 @@ def parse(raw: Mapping[str, Any]) -> Bind:
         mounted=bool(raw.get("mounted")),
         read_only=bool(raw.get("read_only")),
         cover=bool(raw.get("cover")),
+        linked=bool(raw.get("linked")),
         never=tuple(str(one) for one in raw.get("never") or ()),
         propagation=propagation,
     )
@@ -256,7 +259,14 @@ def _examine(bind: Bind, place: int) -> None:
         for path in frozen:
             mounts.set_read_only(path, True)
         _refuse_who_is_inside(bind.source, sockets=True)
-        _refuse_second_names(place, bind.source)
+        if not bind.linked:
+            _refuse_second_names(place, bind.source)
+    except OSError as error:
+        if error.errno != errno.EBUSY:
+            raise
+        remedy = f"End what has them (fuser -vm {bind.source}), then run again."
+        what = f"files in {bind.source} are open to be written"
+        raise GpusteadError(what, "none, while it is looked through", remedy) from error
     finally:
         for path in frozen:
             mounts.set_read_only(path, False)
@@ -587,8 +597,9 @@ def apply(
     """
     if not _NAME.match(name):
         raise GpusteadError(f"set {name!r} of binds", "letters, digits, '.', '_' and '-'", "Correct it.")
-    places = _Set(os.path.join(directory, name), check, timeout, covered(declared))
+    places = _Set(os.path.join(directory, name), check, timeout)
     with _locked(directory, check):
+        places.covered = covered(declared)
         if not check:
             os.makedirs(places.folder, 0o700, exist_ok=True)
         places.drop_undeclared({bind.name for bind in binds})

@@ -182,7 +182,7 @@ OF_NFS_SERVER: dict[str, list[Any]] = {
     "unit": ["nfs-kernel-server.service"],
     "export": ["/export/brick"],
 }
-KINDS = ("package", "mount", "mountpoint", "file", "unit", "gluster", "export")
+KINDS = ("package", "mount", "mountpoint", "file", "unit", "gluster", "export", "cover")
 
 
 @pytest.mark.parametrize(
@@ -196,7 +196,15 @@ def test_receipts(declared: Declared, expected: dict[str, list[Any]]) -> None:
 
 def test_the_receipt_of_a_client_that_serves_too() -> None:
     found = plan(replace(CLIENT, backend="glusterfs")).receipt
-    assert found == {kind: [*OF_CLIENT.get(kind, []), *OF_SERVER.get(kind, [])] for kind in KINDS}
+    both = {kind: [*OF_CLIENT.get(kind, []), *OF_SERVER.get(kind, [])] for kind in KINDS}
+    assert found == {**both, "cover": [{"name": "/export/brick", "expect": {"covered": True}}]}
+
+
+@pytest.mark.parametrize("backend", ["glusterfs", "nfs4"])
+def test_an_export_that_accounts_reach_is_covered(backend: str) -> None:
+    place = {"name": "export", "root": "/", "path": "export/brick", "cover": True, "linked": True}
+    assert plan(replace(CLIENT, backend=backend, export="/export/brick/")).cover == [place]
+    assert plan(replace(NOTHING, backend=backend)).cover == plan(CLIENT).cover == []
 
 
 def test_the_role_gives_its_settings_and_what_it_has_found(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import dataclasses
 import json
 import os
 import shutil
@@ -392,13 +393,32 @@ def test_a_file_with_a_second_name_keeps_containers_out(tmp_path: Path, run: Pat
     assert "d/x has 2 names" in outcome.refused[0]["what"]
     assert "-links +1" in outcome.refused[0]["remedy"]
     assert "rw" in options(place)  # it could not be changed meanwhile, and can be now
+    meant = dataclasses.replace(bind, linked=True)  # as those of GlusterFS's brick
+    assert binds.parse(dataclasses.asdict(meant)) == meant
+    assert apply(run, [meant]).mounted == ["set"]
+    apply(run, [])
+    (tmp_path / "run/binds.d/covered").unlink()
+    subprocess.run(["umount", place], check=True)
     (home / "x").unlink()
+    with (place / "open").open("w"):
+        assert apply(run, [bind]).refused == []  # a mount that is new has no writers
     assert apply(run, [bind]).mounted == ["set"]
     # From now on there is no way out.
     assert "cross-device" in as_ada("ln", deep / "x", home / "y").stderr
     os.link(deep / "x", deep / "y")
     subprocess.run(["umount", place], check=True)
     assert apply(run, [bind]).refused == []
+
+
+def test_what_cannot_be_kept_as_it_is_meanwhile_is_named(tmp_path: Path, run: Path) -> None:
+    place, bind = data(tmp_path)
+    mounts.cover(binds.open_place(bind))  # by an earlier release
+    with (place / "open").open("w"):
+        refused = apply(run, [bind]).refused
+    assert f"files in {place} are open to be written" in refused[0]["what"]
+    assert "fuser -vm" in refused[0]["remedy"]
+    assert apply(run, [bind]).refused == []
+    assert "rw" in options(place)
 
 
 def test_a_place_that_was_without_setuid_programs_before_is_not_looked_through(tmp_path: Path, run: Path) -> None:
@@ -435,7 +455,7 @@ def test_what_containers_have_written_stays_covered(
     # Another set declares it: it is not kept, but meant.
     apply(run, [bind])
     binds.write("w", [bind], declared=declared["declared"])
-    assert binds.apply("other", [], declared=declared["declared"], directory=declared["directory"]).kept == []
+    assert binds.apply("other", [], directory=str(run), declared=f"{run}.d").kept == []
 
 
 def test_a_disk_that_is_not_mounted_yet_is_waited_for(
