@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 from conftest import Host, Lab
-from support import AS_LAYOUT, converge
+from own_mount import own_mount
+from support import AS_LAYOUT, Output, converge, drift
 
 NAS, BRICK = "/mnt/nas", "/export/brick"
 ZOE, YAN = 4811, 4812
@@ -211,3 +212,33 @@ def test_verify_names_a_layout_that_accounts_may_change(lab: Lab) -> None:
         assert run.returncode != 0 and "file users has mode 1777, declared is 1775" in run.stdout + run.stderr
     finally:
         as_keeper(node, f"chmod 1775 {NAS}/users")
+
+
+@pytest.mark.parametrize("name", [b"\xff", b"a\rb", b"a\x0bb", b"a\xe2\x80\xa8b"])
+def test_what_an_account_mounts_itself_stops_no_run(lab: Lab, name: bytes) -> None:
+    node, me = lab.nodes[0], lab.owner
+    uid, place = node.check_output(f"id -u {me}"), f"/home/{me}/".encode() + name
+    with own_mount(node, place, uid):
+        run = lab.playbook("site.yml", "--tags", "nas,binds", "--limit", node.name, "-e", "site_force=true")
+        assert run.returncode == 0, run.stdout + run.stderr
+        verified = lab.playbook("playbooks/verify.yml", "--limit", node.name)
+        assert "Traceback" not in verified.stdout + verified.stderr
+    node.check_output(f"rm -rf /home/{me}/a?b; find /home/{me} -maxdepth 1 -empty -type d -name '*[^ -~]*' -delete")
+    converge(lab)
+
+
+def test_setuid_programs_of_the_share_that_work_again_are_named_and_taken_away(lab: Lab, tmp_path: Path) -> None:
+    node = lab.nodes[0]
+    flags = f"findmnt -no VFS-OPTIONS {NAS}"
+    assert {"nosuid", "nodev"} <= set(node.check_output(flags).split(","))
+    node.check_output(f"mount -o remount,bind,suid,dev {NAS}")
+    try:
+        assert "nosuid" not in node.check_output(flags)
+        code, found = drift(lab, tmp_path / "drift.json")
+        assert code != 0 and Output(node.name, "nas", f"mount {NAS}") in found
+        verified = lab.playbook("playbooks/verify.yml")
+        text = " ".join((verified.stdout + verified.stderr).split())
+        assert verified.returncode != 0 and f"NAS {NAS} is mounted without nosuid,nodev" in text, text
+    finally:
+        converge(lab)
+    assert {"nosuid", "nodev"} <= set(node.check_output(flags).split(","))

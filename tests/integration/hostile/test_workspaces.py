@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import base64
 import json
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import pytest
 from conftest import Host, Lab
+from own_mount import own_mount
 
 PROJECT = "gpustead-workspace"
 NAS = "/mnt/nas"
@@ -64,7 +66,8 @@ def node(lab: Lab) -> Iterator[Node]:
     assert code == 0, said
     yield made
     done = lab.playbook("site.yml", "--limit", made.host.name)
-    made.host.run(f"umount {DATA}; rm -rf {VICTIM} {DATA}")
+    uncover = f"/usr/local/lib/gpustead/gpustead-binds uncover {DATA}"
+    made.host.run(f"{uncover}; umount {DATA}; rm -rf {VICTIM} {DATA}")
     links = " ".join(
         f"{NAS}/users/{lab.owner}/{name}" for name in (".vscode-server", *SETTINGS["workspace_local_settings"])
     )
@@ -175,6 +178,81 @@ def test_a_name_that_is_no_text_stops_nothing(node: Node) -> None:
         node.as_ada(f"rm -rf {home}/.config/nvim")
     code, said = node.site()  # the name of the copy that goes
     assert code == 0, said
+
+
+def test_an_accounts_own_mount_in_its_place_keeps_nobody_waiting(node: Node) -> None:
+    host, home = node.host, f"{NAS}/users/{node.ada}"
+    uid = host.check_output(f"id -u {node.ada}")
+    with own_mount(host, home.encode(), uid, "allow_other"):
+        began = time.monotonic()
+        host.check_output("systemctl restart gpustead-binds")
+        assert time.monotonic() - began < 30
+        assert f"{home} is a mount that uid {uid} has made" in host.check_output(
+            "journalctl -u gpustead-binds -n 20 --no-pager"
+        )
+        assert host.run(f"test -e {BINDS}/workspace/home-{node.ada}").rc != 0
+        assert host.run(f"test -d {BINDS}/workspace/shared").rc == 0
+        # The next one does not wait for the first one's children either.
+        host.check_output("systemctl restart gpustead-binds")
+        assert time.monotonic() - began < 60
+        code, said = node.site()
+        assert code != 0
+        assert f"Unmount it (umount -l {home})" in said
+    code, said = node.site()
+    assert code == 0, said
+    assert node.inside(f"test -d /home/{node.ada}/runs", node.ada).rc == 0
+
+
+def test_a_place_that_containers_write_stays_covered_and_is_observed(node: Node) -> None:
+    flags = f"findmnt -no VFS-OPTIONS -T {DATA} | tail -1"
+    assert "nosuid,nodev" in node.host.check_output(flags)
+    node.host.check_output(f"umount {DATA}")
+    verified = node.lab.playbook("playbooks/verify.yml", "--limit", node.host.name)
+    said = " ".join((verified.stdout + verified.stderr).split())
+    assert verified.returncode != 0
+    assert f"{DATA} lets setuid programs that containers leave there work" in said
+    code, said = node.site()
+    assert code == 0, said
+    assert "nosuid,nodev" in node.host.check_output(flags)
+    # To be read alone from now on, and after a boot: what was left there still does nothing.
+    code, said = node.site(workspace_mounts=[{"host": DATA, "path": "/data", "read_only": True}])
+    assert code == 0, said
+    assert f"uncover{DATA}" in said.replace(" ", "")  # a warning, which is wrapped
+    node.host.check_output(f"umount {DATA}; systemctl restart gpustead-covers")
+    assert "nosuid,nodev" in node.host.check_output(flags)
+    assert node.site()[0] == 0
+
+
+@pytest.mark.parametrize("mode", ["1777", "0775"])
+def test_a_place_that_an_account_can_move_is_refused(node: Node, mode: str) -> None:
+    host = node.host
+    host.check_output(f"install -d -m {mode} /srv/gs-way && install -d -o {node.ada} /srv/gs-way/project/set")
+    host.check_output(f"chown {node.ada} /srv/gs-way/project")
+    try:
+        mounts = [*SETTINGS["workspace_mounts"], {"host": "/srv/gs-way/project/set", "path": "/more"}]
+        code, said = node.site(workspace_mounts=mounts)
+        assert code != 0
+        assert "/srv/gs-way/project can be moved by others than root" in said
+    finally:
+        assert node.site()[0] == 0
+        host.run("umount /srv/gs-way/project/set; rm -rf /srv/gs-way")
+
+
+def test_a_file_with_a_second_name_keeps_containers_out_of_its_place(node: Node) -> None:
+    host = node.host
+    host.check_output("install -d -m 1777 /srv/gs-names")
+    host.check_output("touch /srv/gs-file && ln /srv/gs-file /srv/gs-names/file")
+    mounts = [*SETTINGS["workspace_mounts"], {"host": "/srv/gs-names", "path": "/more"}]
+    try:
+        code, said = node.site(workspace_mounts=mounts)
+        assert code != 0
+        assert "/srv/gs-names/file has 2 names (hard links)" in said
+        host.check_output("rm /srv/gs-file")
+        assert node.site(workspace_mounts=mounts)[0] == 0
+    finally:
+        assert node.site()[0] == 0
+        uncover = "/usr/local/lib/gpustead/gpustead-binds uncover /srv/gs-names"
+        host.run(f"{uncover}; umount /srv/gs-names; rm -rf /srv/gs-names /srv/gs-file")
 
 
 def test_a_dollar_is_a_dollar(node: Node) -> None:
