@@ -60,7 +60,7 @@ def examine_firewall(desired: Desired, host: Host, findings: Findings) -> None:
     for one in found:
         remedy = desired.again
         if isinstance(one, Stranger):
-            remedy = one.remedy.capitalize() + "."
+            remedy = f"Change the bridge: {one.remedy}."
         elif one.remedy:
             remedy = f"Undo it ({one.remedy}), declare it in firewall_extra_rules, or set firewall_exclusive: true."
         findings.add("firewall", str(one), remedy)

@@ -389,6 +389,18 @@ def test_a_container_for_which_docker_does_not_answer_hides_no_other(monkeypatch
     assert "FIFO" in found[1].remedy
 
 
+def test_a_bridge_that_passes_for_one_of_dockers_fails_as_it_is_drift() -> None:
+    net = "/sys/class/net/br-lan"
+    changes = {f"{net}/bridge/bridge_id": "8000", f"{net}/brif/veth1": "", "/sys/class/net/veth1/uevent": ""}
+    policy = {**DESIRED.firewall_policy, "published": [], "published_to": [], "bridges": ["docker0", "br-+"]}
+    found = [
+        problem
+        for problem in look(changes, replace(DESIRED, firewall_policy=policy)).problems
+        if "the bridge br-lan" in problem.what
+    ]
+    assert ["firewall_docker_bridges" in problem.remedy for problem in found] == [True]
+
+
 GPU1 = {"uuid": "GPU-1", "health": "ok", "problems": [], "mig": {"current": None, "instances": []}}
 GPU2 = {**GPU1, "uuid": "GPU-2"}
 SICK = {**GPU2, "health": "bad", "problems": ["GPU 1 has a row remapping that failed.", "It must be replaced."]}
