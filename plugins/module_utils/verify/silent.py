@@ -17,8 +17,8 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.receipts.probes i
 from ansible_collections.gpustead.cluster.plugins.module_utils.receipts.probes.files import Host, Unreadable
 
 REMEDY = (
-    "A FIFO that an account put in the place of its /etc/passwd or /etc/group does that: the README of role workspace "
-    "says how it is ended. Then run site.yml."
+    "A FIFO that an account put in the place of a container's /etc/passwd or /etc/group does that: the README of role "
+    "workspace says how it is ended. Then run site.yml."
 )
 _AT_ONCE = 16  # containers that are asked at the same time: each has its own limit
 
@@ -49,9 +49,8 @@ def silent(projects: Collection[str], host: Host) -> list[Refusal]:
     try:
         services = docker.compose_services(host)
     except Unreadable as error:
-        raise GpusteadError(
-            f"the containers of this host ({error})", "that Docker lists them", "See journalctl -u docker there."
-        ) from None
+        remedy = f"See journalctl -u docker there. A Docker that starts waits for a container, too. {REMEDY}"
+        raise GpusteadError(f"the containers of this host ({error})", "that Docker lists them", remedy) from None
     of = {
         container: service
         for service, containers in services.items()

@@ -413,7 +413,7 @@ def test_caches_of_registries(change: dict[str, Any], line: str) -> None:
             {"ssh_mesh_node_env": {"https_proxy": "http://u:hunter2@proxy"}},
             "ssh_mesh_node_env: https_proxy (not shown)",
         ),
-        ({"ssh_mesh_env": {"TOKENIZERS_PARALLELISM": "false", "MAX_TOKENS": 4096}}, ""),
+        ({"ssh_mesh_env": {"TOKENIZERS_PARALLELISM": "false", "MAX_TOKENS": 4096, "TOKEN_PATH": "/home/ada/t"}}, ""),
         ({"nas_options": "vers=3.0,username=u,password=hunter2"}, "nas_options: the mount options have a password"),
         ({"nas_options": "vers=3.0,credentials=/root/.smb"}, ""),
         (
