@@ -21,7 +21,7 @@ _NAME = re.compile(SECRET_NAME, re.IGNORECASE)
 _ASKED = rf"(?:[\w.%-]*(?:{SECRET_NAME}|signature|auth)[\w.%-]*|sig|key|access[_-]?key)"
 _QUERY = re.compile(rf"([A-Za-z][A-Za-z0-9+.-]*://[^\s\"'#]*?[?&;]{_ASKED}=)([^\s\"'#&;]+)", re.IGNORECASE)
 _FURTHER = re.compile(rf"(\*\*\*[^\s\"'#]*?[&;]{_ASKED}=)(?!\*\*\*)([^\s\"'#&;]+)", re.IGNORECASE)
-# Values that are no secret, whatever the name: TOKENIZERS_PARALLELISM=false, MAX_TOKENS=4096, HF_TOKEN_PATH=/home/ada/t.
+# Values that are no secret, whatever the name: TOKENIZERS_PARALLELISM=false, MAX_TOKENS=4096, HF_TOKEN_PATH=/a/b.
 _OPEN_VALUE = re.compile(r"[-+]?[0-9.]*|true|false|yes|no|on|off|none|(?:~?/[\w.@+-]+){2,}", re.IGNORECASE)
 _MASK = "***"
 _SHORTEST = 4  # what is shorter stands in other words, too
