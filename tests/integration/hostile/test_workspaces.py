@@ -261,6 +261,11 @@ def test_a_dollar_is_a_dollar(node: Node) -> None:
         assert "PRICE=5$ ${HOME}" in node.host.check_output(shown.format(name)), name
 
 
+def test_without_sudo_setuid_programs_do_nothing_in_what_docker_starts_either(node: Node) -> None:
+    said = node.host.check_output("docker exec gpustead-mesh grep NoNewPrivs /proc/self/status")
+    assert said.split() == ["NoNewPrivs:", "1"]
+
+
 REFUSED = [
     "/etc",
     "//etc/",
