@@ -242,7 +242,7 @@ OTHERS: dict[str, str] = {
     **dict.fromkeys(("mesh_certificate", "mig_layout", "nas_mountpoint", "nas_mounts", "node_offer_info"), ROOTS),
     **dict.fromkeys(("nvidia_containers_info", "nvidia_settings", "pinned_file"), ROOTS),
     **dict.fromkeys(("ufw_enabled", "ufw_live", "ufw_openings", "ufw_rules", "ufw_trial"), ROOTS),
-    **dict.fromkeys(("mesh_user_key", "other_dockers_info"), CHECKED),
+    **dict.fromkeys(("closed_directories", "mesh_user_key", "other_dockers_info"), CHECKED),
     **dict.fromkeys(("receipt_check", "receipt_survey", "receipt_write"), NO_ANSWER),
 }
 
