@@ -65,6 +65,10 @@ ALLOWED: dict[str, dict[str, str]] = {
     "module_utils/images/image_builder.py": {"_write_bake": PRIVATE},
     "module_utils/images/image_stack.py": all_of(BUILDER, "_check_sources", "digest_of_tree", "dockerfile"),
     "module_utils/accounts/keys_trial.py": {"apply": "run by systemd as the account"},
+    "module_utils/files/host_files_apply.py": {
+        **all_of(DESCRIPTOR, "_apply", "_enter", "_keep", "_link", "_look", "_observe", "_parent", "_refuse_others"),
+        "_validate": PRIVATE,
+    },
     "module_utils/files/leftovers.py": all_of(SYSTEM, "_entries", "remove"),
     "module_utils/workspaces/local_place.py": {
         **all_of(WORK, "_make_inner", "_take"),
