@@ -37,6 +37,7 @@ OURS = {
     "local_place": "in a directory that only root enters; what lies in an account's, and in its home, as the account",
     "mesh_user_key": "as its owner",
     "nas_files": "as the owner of each entry",
+    "nas_info": "no path: it compares names with what findmnt lists",
     "node_records_info": "as the account that owns the records",
     "node_verify": "each file as who may read it",
     "share_read_info": "as the account that is named",

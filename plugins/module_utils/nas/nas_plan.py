@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
 from ansible_collections.gpustead.cluster.plugins.module_utils.nas import layout
 from ansible_collections.gpustead.cluster.plugins.module_utils.nas.layout import Owner
 
@@ -100,10 +101,8 @@ class Plan:
     """What the tasks of the role take, and what its receipt holds.
 
     Attributes:
-        problems: what is wrong with the declared mounts, in words.
         mounts: the mounts of a client.
-        packages: packages of a client.
-        mismatched: mounts of which something else is mounted, in words.
+        packages: packages of a client; `server_packages` those of a server.
         to_remount: mounts that are read-only and must not be: `path`, and `command`, which mounts it to be written.
         layout_owner: uid and gid of the account that the layout of the share belongs to.
         layout: what of the layout is the server's to put right, where the nodes have made it, as module nas_files takes
@@ -113,10 +112,9 @@ class Plan:
         receipt: subjects by kind.
     """
 
-    problems: list[str]
     mounts: list[Mount]
     packages: list[str]
-    mismatched: list[str]
+    server_packages: list[str]
     to_remount: list[dict[str, Any]]
     layout_owner: Owner
     layout: list[dict[str, Any]]
@@ -144,14 +142,18 @@ def plan(
         bound: the sources of the mounts of running containers, as `docker ps` says.
         released: where places below the mounts that are taken back are mounted for containers (`released` of module
             binds).
+
+    Raises:
+        GpusteadError: a client's mount has no source.
     """
     mounts = [_mount(one, declared) for one in declared.mounts]
+    if declared.is_client:
+        _refuse_without_source(mounts)
     packages = [*CLIENT_PACKAGES, *declared.packages]
     return Plan(
-        problems=[_no_source(one, first=one is mounts[0]) for one in mounts if not one.source],
         mounts=mounts,
         packages=packages,
-        mismatched=[_mismatch(one, mounted) for one in mounts if not _matches(one, _on(one.path, mounted))],
+        server_packages=list(SERVER_PACKAGES.get(declared.backend, ())),
         to_remount=[_remount(one, mounted) for one in mounts if _must_be_writable(one, mounted)],
         layout_owner=Owner.of(declared.service_account),
         layout=_layout(declared),
@@ -167,11 +169,23 @@ def _mount(given: Mapping[str, Any], declared: Declared) -> Mount:
     return Mount(str(given["path"]), str(given.get("source") or ""), fstype, str(options))
 
 
-def _no_source(mount: Mount, *, first: bool) -> str:
-    return (
-        f"The source of the mount on {mount.path} ({'nas_source' if first else 'nas_extra_mounts'}) is empty. Expected"
-        " something like nas.example.org:/export. Set it in your inventory."
-    )
+def _refuse_without_source(mounts: Sequence[Mount]) -> None:
+    missing = [
+        f"{one.path} ({'nas_extra_mounts' if number else 'nas_source'})"
+        for number, one in enumerate(mounts)
+        if not one.source
+    ]
+    if missing:
+        raise GpusteadError(
+            f"the source of the mount on {', '.join(missing)} is empty",
+            "something like nas.example.org:/export",
+            "Set it in your inventory.",
+        )
+
+
+def mismatched(mounts: Sequence[Mount], mounted: Sequence[Mapping[str, str]]) -> list[str]:
+    """The mounts of which something else is mounted, in words; `mounted` as of `plan`."""
+    return [_mismatch(one, mounted) for one in mounts if not _matches(one, _on(one.path, mounted))]
 
 
 def _on(path: str, mounted: Sequence[Mapping[str, str]]) -> list[Mapping[str, str]]:

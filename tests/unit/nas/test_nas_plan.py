@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -10,7 +9,14 @@ from typing import Any
 
 import pytest
 import yaml
-from ansible_collections.gpustead.cluster.plugins.module_utils.nas.nas_plan import Declared, Mount, Plan, plan
+from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
+from ansible_collections.gpustead.cluster.plugins.module_utils.nas.nas_plan import (
+    Declared,
+    Mount,
+    Plan,
+    mismatched,
+    plan,
+)
 from ansible_collections.gpustead.cluster.tests.unit.role_variables import ROOT, render
 
 VARIABLES = yaml.safe_load((ROOT / "roles/nas/vars/main.yml").read_text())
@@ -82,13 +88,11 @@ def test_a_mount_has_the_kind_of_the_share_and_the_options_of_its_kind() -> None
     assert plan(CLIENT).packages == ["e2fsprogs", "glusterfs-client", "cifs-utils"]
 
 
-def test_a_mount_without_a_source_is_a_problem() -> None:
-    found = plan(replace(CLIENT, mounts=[{**SHARE, "source": ""}, {**DATASET, "source": None}, COLD])).problems
-    assert [text.split(" is empty")[0] for text in found] == [
-        "The source of the mount on /mnt/nas (nas_source)",
-        "The source of the mount on /dataset (nas_extra_mounts)",
-    ]
-    assert plan(CLIENT).problems == []
+def test_a_mount_without_a_source_is_refused() -> None:
+    mounts = [{**SHARE, "source": ""}, {**DATASET, "source": None}, COLD]
+    with pytest.raises(GpusteadError, match=r"/mnt/nas \(nas_source\), /dataset \(nas_extra_mounts\) is empty"):
+        plan(replace(CLIENT, mounts=mounts))
+    assert plan(replace(SERVER, mounts=mounts)).packages  # who mounts nothing needs none
 
 
 MISMATCHED: dict[str, tuple[list[dict[str, str]], str]] = {
@@ -103,14 +107,13 @@ MISMATCHED: dict[str, tuple[list[dict[str, str]], str]] = {
 @pytest.mark.parametrize("case", MISMATCHED)
 def test_another_mount_than_the_declared_one_is_named(case: str) -> None:
     mounted, words = MISMATCHED[case]
-    (found,) = plan(replace(CLIENT, mounts=[SHARE]), mounted=mounted).mismatched
+    (found,) = mismatched([Mount(**SHARE)], mounted)
     assert words in found
 
 
 def test_what_is_mounted_as_declared_is_not() -> None:
-    assert plan(CLIENT, mounted=MOUNTED).mismatched == []
-    versions = replace(CLIENT, mounts=[{**SHARE, "fstype": "nfs"}])
-    assert plan(versions, mounted=[seen("/mnt/nas", "10.0.0.5:/nas/", "nfs4")]).mismatched == []
+    assert mismatched(plan(CLIENT).mounts, MOUNTED) == []
+    assert mismatched([Mount(**{**SHARE, "fstype": "nfs"})], [seen("/mnt/nas", "10.0.0.5:/nas/", "nfs4")]) == []
 
 
 @pytest.mark.parametrize(
@@ -269,7 +272,7 @@ def test_the_role_gives_its_settings_and_what_it_has_found(tmp_path: Path) -> No
         "nas_extra_mounts": [DATASET, COLD],
         "nas_server_address": "10.0.0.5",
         "__nas_receipt": {"previous": PREVIOUS},
-        "__nas_mounted": {"stdout": json.dumps({"filesystems": MOUNTED})},
+        "__nas_seen": {"filesystems": MOUNTED},
         "__nas_server_volume": {"rc": 0, "stdout_lines": ["auth.allow: x"]},
         "__nas_bound": {"stdout": "/mnt/nas/x"},
         "__nas_places": {"released": []},
