@@ -40,10 +40,11 @@ def plan_all(entries: Iterable[Entry]) -> list[Plan]:
     """
     plans: dict[str, Plan] = {}
     result = []
-    for entry in entries:
-        uid, gid = _ids(entry)
-        plans[entry.path] = plan(entry, uid, gid, _before(entry, plans))
-        result.append(plans[entry.path])
+    for given in entries:
+        for entry in [*_above(given, plans), given]:
+            uid, gid = _ids(entry)
+            plans[entry.path] = plan(entry, uid, gid, _before(entry, plans))
+            result.append(plans[entry.path])
     return result
 
 
@@ -69,6 +70,17 @@ def apply_all(plans: Iterable[Plan]) -> None:
         except FileNotFoundError as error:
             remedy = "Make it by an entry before this one."
             raise GpusteadError(f"the directory of {one.entry.path} is not there", "it to be", remedy) from error
+
+
+def _above(entry: Entry, plans: dict[str, Plan]) -> Iterator[Entry]:
+    """The directories above one that is to be made, which may be missing as well; nobody has said whose they are."""
+    steps = entry.path.split("/")
+    if entry.state != "directory" or _before(entry, plans).kind:
+        return
+    for count in range(2, len(steps)):
+        above = "/".join(steps[:count])
+        if above not in plans and not os.path.lexists(above):
+            yield Entry(above, "directory", str(os.geteuid()), str(os.getegid()), 0o755, once=True)
 
 
 def _before(entry: Entry, plans: dict[str, Plan]) -> Found:

@@ -73,6 +73,10 @@ CASES: dict[str, tuple[list[dict[str, Any]], dict[str, Any]]] = {
         ],
         {"new": ("750", b""), "new/file": ("640", b"x\n")},
     ),
+    "a directory with those above it": (
+        [{"path": "new/a/b", "state": "directory", "mode": "0700"}],
+        {"new": ("755", b""), "new/a": ("755", b""), "new/a/b": ("700", b"")},
+    ),
     "another mode of a directory": (
         [{"path": "there", "state": "directory", "mode": "1755"}],
         {"there": ("1755", b"")},
