@@ -71,7 +71,9 @@ options:
         type: bool
         default: false
       validate:
-        description: Command that must accept the file before it is put in its place. C(%s) is the file.
+        description:
+          - Command that must accept the file before it is put in its place. C(%s) is the file, C(%d) its directory,
+            with the other O(entries) of the same directory that have content.
         type: list
         elements: str
         default: []
@@ -119,6 +121,7 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.files.host_files_
     apply_all,
     plan_all,
     validate_all,
+    with_directories_above,
 )
 from ansible_collections.gpustead.cluster.plugins.module_utils.run import within
 
@@ -150,7 +153,8 @@ class Module(AnsibleModule):
 def main() -> None:
     module = Module(argument_spec=ARGUMENTS, supports_check_mode=True)
     try:
-        plans = plan_all(host_files.parse(raw) for raw in module.params["entries"] if raw["when"])
+        entries = [host_files.parse(raw) for raw in module.params["entries"] if raw["when"]]
+        plans = plan_all(with_directories_above(entries))
         if not module.check_mode:
             validate_all(plans, within(60))
             apply_all(plans)

@@ -69,8 +69,8 @@ ALLOWED: dict[str, dict[str, str]] = {
     "module_utils/files/base_info.py": {"_lists_age": SYSTEM},
     "module_utils/files/host_files_apply.py": {
         **all_of(DESCRIPTOR, "_apply", "_enter", "_keep", "_link", "_look", "_observe", "_parent", "_refuse_others"),
-        "_above": SYSTEM,
         "_validate": PRIVATE,
+        "with_directories_above": SYSTEM,
     },
     "module_utils/files/leftovers.py": all_of(SYSTEM, "_entries", "remove"),
     "module_utils/workspaces/local_place.py": {

@@ -30,7 +30,8 @@ class Entry:
         secret: whether the content must stay out of diffs and messages.
         once: whether the content is only for a file that is not there yet, or a directory that is there stays as it is.
         backup: whether a copy is kept of what is replaced.
-        validate: command that must accept a file before it is put in its place; `%s` is the file.
+        validate: command that must accept a file before it is put in its place; `%s` is the file, `%d` its directory,
+            with the others that are given for the same one.
     """
 
     path: str

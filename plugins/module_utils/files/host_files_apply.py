@@ -15,7 +15,7 @@ import pwd
 import stat
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any, Callable
 
@@ -40,11 +40,10 @@ def plan_all(entries: Iterable[Entry]) -> list[Plan]:
     """
     plans: dict[str, Plan] = {}
     result = []
-    for given in entries:
-        for entry in [*_above(given, plans), given]:
-            uid, gid = _ids(entry)
-            plans[entry.path] = plan(entry, uid, gid, _before(entry, plans))
-            result.append(plans[entry.path])
+    for entry in entries:
+        uid, gid = _ids(entry)
+        plans[entry.path] = plan(entry, uid, gid, _before(entry, plans))
+        result.append(plans[entry.path])
     return result
 
 
@@ -54,9 +53,16 @@ def validate_all(plans: Iterable[Plan], run: Run) -> None:
     Raises:
         GpusteadError: it is refused; with what the checker says, but for secrets.
     """
+    plans = list(plans)
     for one in plans:
         if one.written and one.entry.validate:
-            _validate(one.entry, one.after.content or b"", run)
+            place = os.path.dirname(one.entry.path)
+            beside = {
+                os.path.basename(other.entry.path): other.after.content
+                for other in plans
+                if os.path.dirname(other.entry.path) == place and other.after.content is not None
+            }
+            _validate(one.entry, beside, run)
 
 
 def apply_all(plans: Iterable[Plan]) -> None:
@@ -70,17 +76,6 @@ def apply_all(plans: Iterable[Plan]) -> None:
         except FileNotFoundError as error:
             remedy = "Make it by an entry before this one."
             raise GpusteadError(f"the directory of {one.entry.path} is not there", "it to be", remedy) from error
-
-
-def _above(entry: Entry, plans: dict[str, Plan]) -> Iterator[Entry]:
-    """The directories above one that is to be made, which may be missing as well; nobody has said whose they are."""
-    steps = entry.path.split("/")
-    if entry.state != "directory" or _before(entry, plans).kind:
-        return
-    for count in range(2, len(steps)):
-        above = "/".join(steps[:count])
-        if above not in plans and not os.path.lexists(above):
-            yield Entry(above, "directory", str(os.geteuid()), str(os.getegid()), 0o755, once=True)
 
 
 def _before(entry: Entry, plans: dict[str, Plan]) -> Found:
@@ -162,13 +157,16 @@ def _keep(found: Found, directory: int, name: str) -> None:
             os.unlink(old, dir_fd=directory)
 
 
-def _validate(entry: Entry, content: bytes, run: Run) -> None:
+def _validate(entry: Entry, contents: Mapping[str, bytes], run: Run) -> None:
+    """Have a file checked among those that will lie beside it, `contents` by name."""
     with tempfile.TemporaryDirectory(prefix="gpustead-") as folder:
+        for name, content in contents.items():
+            path = os.path.join(folder, name)
+            with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as out:
+                out.write(content)
         # Some checkers go by the name.
         file = os.path.join(folder, os.path.basename(entry.path))
-        with open(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as out:
-            out.write(content)
-        argv = [word.replace("%s", file) for word in entry.validate]
+        argv = [word.replace("%s", file).replace("%d", folder) for word in entry.validate]
         code, out_text, err = run(argv)
     if code:
         said = "not shown, as the file has a secret" if entry.secret else (err or out_text).strip()[:_SHOWN]
@@ -276,3 +274,16 @@ def _has_others(gid: int) -> bool:
     except KeyError:  # it has no name, or a member that is not there: who could become one is not known
         members = {-1}
     return bool((members | {user.pw_uid for user in pwd.getpwall() if user.pw_gid == gid}) - set(_trusted()))
+
+
+def with_directories_above(entries: Iterable[Entry]) -> Iterator[Entry]:
+    """Entries, and before a directory those above it that are missing: anybody can enter them."""
+    known = set()
+    for entry in entries:
+        above = [os.path.dirname(entry.path)] if entry.state == "directory" else []
+        while above and above[-1] not in known and not os.path.lexists(above[-1]):
+            above.append(os.path.dirname(above[-1]))
+        for path in above[:-1][::-1]:
+            yield Entry(path, "directory", str(os.geteuid()), str(os.getegid()), 0o755, once=True)
+        known |= {entry.path, *above}
+        yield entry

@@ -303,6 +303,16 @@ def test_what_its_checker_refuses_is_left_as_it_is(run: Run, tmp_path: Path) -> 
     assert run(first, {**entry, "content": "good\n"})["paths"] == ["new", "there/file"]
 
 
+def test_a_checker_sees_what_will_lie_beside_the_file(run: Run, tmp_path: Path) -> None:
+    first = {"path": "first", "content": "one\n", "mode": "0600"}
+    second = {"path": "second", "content": "two\n", "mode": "0600", "validate": ["diff", "%d/first", "%s"]}
+    assert "does not accept" in run(first, second)["msg"] and not (tmp_path / "second").exists()
+    assert run(first, {**second, "content": "one\n"})["paths"] == ["first", "second"]
+    # Also where that one stays as it is.
+    assert run(first, {**second, "content": "one\n", "validate": ["false", "%s"]})["paths"] == []
+    assert "does not accept" in run(first, second)["msg"]
+
+
 def test_a_secret_is_told_nowhere(run: Run, tmp_path: Path) -> None:
     before(tmp_path)
     secret = "hunter2 'is'\nnot to be told\n"
