@@ -285,12 +285,13 @@ def end(request: Mapping[str, Any]) -> dict[str, Any]:
     """The run `nonce` of `role` has ended and may leave no receipt: keep in mind what it left, `outputs`.
 
     `refused`: what it had to leave undone, as reasons. The next checks tell them, until a run leaves a receipt.
+    `failed`: whether nothing runs after it.
     """
     store, role = Store(request["state_dir"]), request["role"]
     run = store.run(role)
     if run["nonce"] == request["nonce"]:
         outputs = _together(run["outputs"], request["outputs"])
-        ended = {"ended": True, "goes_on": "problems" not in request, "refused": request.get("refused", [])}
+        ended = {"ended": True, "goes_on": not request.get("failed"), "refused": request.get("refused", [])}
         store.note(role, {**run, "outputs": outputs, **ended})
     return {}
 
@@ -332,7 +333,7 @@ def write(request: Mapping[str, Any]) -> dict[str, Any]:
     ]
     changed = list(receipts.not_restored(last, receipt, run["found"])) if last and not request["accept"] else []
     if problems or changed:
-        end({**request, "problems": problems})
+        end({**request, "failed": True})
         return {"changed": False, "problems": [*problems, *changed], "acceptable": not problems}
     store.write(store.path(role), receipt.dump().encode())
     os.unlink(store.path(role, "run"))
