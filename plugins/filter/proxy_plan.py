@@ -9,8 +9,8 @@ from dataclasses import asdict
 from typing import Any
 
 from ansible.errors import AnsibleFilterError
+from ansible_collections.gpustead.cluster.plugins.module_utils.credentials.proxies import plan
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
-from ansible_collections.gpustead.cluster.plugins.module_utils.site.proxies import plan
 
 DOCUMENTATION = r"""
 name: proxy_plan

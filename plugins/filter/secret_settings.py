@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from ansible_collections.gpustead.cluster.plugins.module_utils.site.credentials import split
+from ansible_collections.gpustead.cluster.plugins.module_utils.credentials.secret_settings import split
 
 DOCUMENTATION = r"""
 name: secret_settings

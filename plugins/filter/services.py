@@ -1,6 +1,6 @@
 # Copyright: gpustead developers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Filter over module_utils/site/services: the services of workspaces, and what the firewall opens for them."""
+"""Filter over module_utils/inventory/services: the services of workspaces, and what the firewall opens for them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,11 @@ from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
-from ansible_collections.gpustead.cluster.plugins.module_utils.site.services import WORKSPACE_SERVICES, opened, ports
+from ansible_collections.gpustead.cluster.plugins.module_utils.inventory.services import (
+    WORKSPACE_SERVICES,
+    opened,
+    ports,
+)
 
 DOCUMENTATION = r"""
 name: services
@@ -16,7 +20,7 @@ short_description: The services of workspaces and their ports
 version_added: "0.1.0"
 author: gpustead developers
 description:
-  - Gives the table in C(plugins/module_utils/site/services.py), where each service is declared once.
+  - Gives the table in C(plugins/module_utils/inventory/services.py), where each service is declared once.
 options:
   _input:
     description: Ports for the workspaces of others than the cluster's owner, as C(first:last). Empty, there are none.

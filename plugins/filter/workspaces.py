@@ -51,6 +51,10 @@ options:
     description: Directory on the node for the compose files.
     type: str
     default: /etc/gpustead/workspace
+  sudo:
+    description: Whether owners have sudo in their containers, where their entry does not say.
+    type: bool
+    default: false
 """
 
 EXAMPLES = r"""
@@ -64,7 +68,7 @@ RETURN = r"""
 _value:
   description:
     - The workspaces, each with C(owner), C(accounts) (C(name), C(uid), C(gid), C(ssh_keys); the owner first),
-      C(project), C(directory), C(profile), C(ports), C(gpus), C(cpus) and C(memory).
+      C(project), C(directory), C(profile), C(ports), C(gpus), C(cpus), C(memory) and C(sudo).
     - What is root's of each on the node is in C(directories), C(files) and C(host_key); C(compose_files) are the names
       of the compose files of its profile.
   type: list

@@ -184,11 +184,11 @@ from pathlib import Path
 from typing import Any, Callable
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.gpustead.cluster.plugins.module_utils.credentials import proxies
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError, of_system
 from ansible_collections.gpustead.cluster.plugins.module_utils.images import image_builder as builder
 from ansible_collections.gpustead.cluster.plugins.module_utils.images.image_stack import parse
 from ansible_collections.gpustead.cluster.plugins.module_utils.run import stream, within
-from ansible_collections.gpustead.cluster.plugins.module_utils.site import proxies
 
 LAYER = {
     "name": {"type": "str", "required": True},

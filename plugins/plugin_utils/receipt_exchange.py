@@ -8,8 +8,10 @@ No module is put on the host, and nothing is unpacked there: that alone costs as
 from __future__ import annotations
 
 import ast
+import io
 import json
 import shlex
+import tokenize
 import zlib
 from collections.abc import Mapping
 from typing import Any
@@ -42,12 +44,22 @@ sys.stdout.write("\\n%(mark)s" + answer(request) + "\\n")
 
 
 def bare(source: str) -> str:
-    """Python without comments and docstrings: a third less to send to every host, and to read there."""
-    tree = ast.parse(source)
-    for node in ast.walk(tree):
+    """Python without comments and docstrings: a third less to send to every host, and to read there.
+
+    What is left stays as it was written: what `ast.unparse` makes of an f-string, a Python before 3.12 cannot read.
+    """
+    lines = source.splitlines()
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        if token.type == tokenize.COMMENT:
+            row, column = token.start
+            lines[row - 1] = lines[row - 1][:column].rstrip()
+    for node in ast.walk(ast.parse(source)):
         if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)) and ast.get_docstring(node, clean=False):
-            node.body = node.body[1:] or [ast.Pass()]
-    return ast.unparse(tree)
+            text = node.body[0]
+            first, last = text.lineno - 1, text.end_lineno or text.lineno
+            # An empty one in its place: a body is never empty, and nothing but a docstring stands before a __future__.
+            lines[first:last] = [lines[first][: text.col_offset] + '""', *[""] * (last - first - 1)]
+    return "\n".join(lines) + "\n"
 
 
 def library() -> dict[str, str]:
@@ -111,7 +123,8 @@ def exchange(action: ActionBase, python: str, request: Mapping[str, Any]) -> dic
     result = action._low_level_execute_command(
         f"{shlex.quote(python)} -I -S -c {shlex.quote(UNPACK)}", in_data=message(request)
     )
-    _before, mark, answer = result["stdout"].rpartition(MARK)
+    # At the beginning of a line: an answer may quote a name that holds it.
+    _before, mark, answer = f"\n{result['stdout']}".partition(f"\n{MARK}")
     if not mark:
         words = (result["stderr"] or result["stdout"]).strip() or f"{python} ended with {result['rc']}"
         raise AnsibleActionFail(f"The receipts could not be looked at: {words}")

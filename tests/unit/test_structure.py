@@ -15,9 +15,6 @@ PACKAGE = "ansible_collections.gpustead.cluster.plugins.module_utils"
 ROOMS = {path.name for path in LIBRARY.iterdir() if (path / "__init__.py").exists()}
 # Of what lies beside the library.
 OTHER_TESTS = {"bench", "roles"}
-# Whoever has a service reads the table of services in `site`, and whoever loads images reads there how proxies and
-# credentials are written; its checks before a run ask the rooms in turn.
-TWO_WAYS = {("workspaces", "site"), ("docker", "site"), ("images", "site")}
 
 
 def module_name(path: Path) -> str:
@@ -68,7 +65,7 @@ def test_rooms_import_one_another_in_no_circle() -> None:
     for name, found in GRAPH.items():
         room = name.split(".")[0]
         others = {other.split(".")[0] for other in found} - {room}
-        rooms.setdefault(room, set()).update(other for other in others if (room, other) not in TWO_WAYS)
+        rooms.setdefault(room, set()).update(others)
     assert circle(rooms) == []
 
 

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from ansible_collections.gpustead.cluster.plugins.module_utils.credentials.secret_settings import has_credentials
 from ansible_collections.gpustead.cluster.plugins.module_utils.docker.daemon_json_editor import (
     parse,
     render,
@@ -17,7 +18,6 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.docker.daemon_jso
 )
 from ansible_collections.gpustead.cluster.plugins.module_utils.docker.dockerd import Flag, shown
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
-from ansible_collections.gpustead.cluster.plugins.module_utils.site.credentials import has_credentials
 
 # What dockerd takes over on SIGHUP (https://docs.docker.com/reference/cli/dockerd/#configuration-reload-behavior).
 RELOADED = frozenset(

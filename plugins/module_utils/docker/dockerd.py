@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Callable
 
+from ansible_collections.gpustead.cluster.plugins.module_utils.credentials.secret_settings import SECRET_NAME, masked
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
 from ansible_collections.gpustead.cluster.plugins.module_utils.run import Run
-from ansible_collections.gpustead.cluster.plugins.module_utils.site.credentials import SECRET_NAME, masked
 
 Read = Callable[[str], str]
 

@@ -8,9 +8,12 @@ import hashlib
 import re
 from pathlib import Path
 
+from ansible_collections.gpustead.cluster.plugins.module_utils.credentials.secret_settings import (
+    has_credentials,
+    masked,
+)
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
 from ansible_collections.gpustead.cluster.plugins.module_utils.run import Run
-from ansible_collections.gpustead.cluster.plugins.module_utils.site.credentials import has_credentials, masked
 
 HELPER = "/usr/lib/apt/apt-helper"
 _LENGTHS = {"sha256": 64, "sha512": 128}

@@ -13,6 +13,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Callable
 
+from ansible_collections.gpustead.cluster.plugins.module_utils.credentials import proxies
+from ansible_collections.gpustead.cluster.plugins.module_utils.credentials.secret_settings import forms, without
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
 from ansible_collections.gpustead.cluster.plugins.module_utils.images.build_output import (
     elapsed,
@@ -32,8 +34,6 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.images.image_stac
     wanted,
 )
 from ansible_collections.gpustead.cluster.plugins.module_utils.run import Run
-from ansible_collections.gpustead.cluster.plugins.module_utils.site import proxies
-from ansible_collections.gpustead.cluster.plugins.module_utils.site.credentials import forms, without
 
 # Runs a command and hands every line of its output on as it comes; returns the exit status, and why it was killed.
 Stream = Callable[[Sequence[str], Callable[[str], None]], "tuple[int, str]"]

@@ -13,8 +13,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Callable
 
+from ansible_collections.gpustead.cluster.plugins.module_utils.credentials.secret_settings import (
+    has_credentials,
+    masked,
+)
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
-from ansible_collections.gpustead.cluster.plugins.module_utils.site.credentials import has_credentials, masked
 
 KEY_LENGTH = 12
 # What images that we made have; that of the key in full.

@@ -15,8 +15,8 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from ansible_collections.gpustead.cluster.plugins.module_utils.credentials.secret_settings import masked
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
-from ansible_collections.gpustead.cluster.plugins.module_utils.site.credentials import masked
 
 VERSION = 1
 

@@ -8,8 +8,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ansible_collections.gpustead.cluster.plugins.module_utils.site.services import WORKSPACE_SERVICES
-from ansible_collections.gpustead.cluster.plugins.module_utils.site.settings import address_of, owner_of, setting
+from ansible_collections.gpustead.cluster.plugins.module_utils.inventory.services import WORKSPACE_SERVICES
+from ansible_collections.gpustead.cluster.plugins.module_utils.inventory.settings import address_of, owner_of, setting
 from ansible_collections.gpustead.cluster.plugins.module_utils.workspaces.workspaces import Workspace, of_host
 
 NOBODY = "OWNER"  # stands for the owner's name where there are no accounts

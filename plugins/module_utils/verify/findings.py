@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ansible_collections.gpustead.cluster.plugins.module_utils.as_account import Identity
-from ansible_collections.gpustead.cluster.plugins.module_utils.site.settings import DEFAULTS, SERVICE_ACCOUNT
+from ansible_collections.gpustead.cluster.plugins.module_utils.inventory.settings import DEFAULTS, SERVICE_ACCOUNT
 
 SERVICE = Identity(SERVICE_ACCOUNT["uid"], SERVICE_ACCOUNT["gid"])
 

@@ -8,8 +8,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ansible_collections.gpustead.cluster.plugins.module_utils.site import services
-from ansible_collections.gpustead.cluster.plugins.module_utils.site.settings import SERVICE_ACCOUNT, owner_of, setting
+from ansible_collections.gpustead.cluster.plugins.module_utils.inventory import services
+from ansible_collections.gpustead.cluster.plugins.module_utils.inventory.settings import (
+    SERVICE_ACCOUNT,
+    owner_of,
+    setting,
+)
 from ansible_collections.gpustead.cluster.plugins.module_utils.workspaces.workspaces import of_host
 
 

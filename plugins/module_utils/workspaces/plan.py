@@ -58,7 +58,6 @@ class Settings:
     propagation: str = "rslave"
     display: str = ""
     driver_capabilities: str = ""
-    sudo: bool = True
     authorized_keys: Sequence[str] = ()
     jupyter_token: str = field(default="", repr=False)
     jupyter_password_hash: str = field(default="", repr=False)
@@ -351,7 +350,7 @@ def _environment(workspace: Workspace, left: Available, torch_index: str, settin
         "GPUSTEAD_UID": str(account.uid),
         "GPUSTEAD_GID": str(account.gid),
         "GPUSTEAD_ACCOUNTS": " ".join(f"{guest.name}:{guest.uid}:{guest.gid}" for guest in guests),
-        "GPUSTEAD_SUDO": "1" if settings.sudo else "0",
+        "GPUSTEAD_SUDO": "1" if workspace.sudo else "0",
         f"GPUSTEAD_JUPYTER_{secret.kind.upper()}_FILE": f"/home/{account.name}/{secret.file}",
         "GPUSTEAD_TENSORBOARD_LOGDIR": settings.tensorboard_logdir,
         "GPUSTEAD_GRADIO_APP": settings.gradio_app,

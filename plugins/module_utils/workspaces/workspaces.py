@@ -12,8 +12,8 @@ from typing import Any
 
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
 from ansible_collections.gpustead.cluster.plugins.module_utils.gpus.gpu_cpuset import parse_list
-from ansible_collections.gpustead.cluster.plugins.module_utils.site import services
-from ansible_collections.gpustead.cluster.plugins.module_utils.site.settings import owner_of, setting
+from ansible_collections.gpustead.cluster.plugins.module_utils.inventory import services
+from ansible_collections.gpustead.cluster.plugins.module_utils.inventory.settings import owner_of, setting
 
 PROJECT = "gpustead-workspace"
 PROFILES = ("server", "local")
@@ -21,7 +21,7 @@ PORTS = services.ports()
 PORT_RANGE = "19000:19999"
 SERVICES = tuple(PORTS)
 NEAR = "near"
-KEYS = ("owner", "profile", "ports", "gpus", "cpus", "memory", "accounts")
+KEYS = ("owner", "profile", "ports", "gpus", "cpus", "memory", "accounts", "sudo")
 _MEMORY = re.compile(r"\d+(\.\d+)?[bkmg]?b?\Z", re.IGNORECASE)
 
 
@@ -47,6 +47,7 @@ class Workspace:
         gpus: positions or UUIDs; None: all.
         cpus: CPUs in the kernel's list syntax, `near` for those near its GPUs, or empty.
         memory: limit of each container, as compose writes it, or empty.
+        sudo: whether its owner becomes root in the containers, and so, with a shell on the node, root there.
     """
 
     owner: str
@@ -58,6 +59,7 @@ class Workspace:
     gpus: tuple[Any, ...] | None = None
     cpus: str = ""
     memory: str = ""
+    sudo: bool = False
 
     @classmethod
     def parse(cls, raw: Mapping[str, Any]) -> Workspace:
@@ -111,6 +113,7 @@ class Defaults:
     port_range: str
     profile: str = "server"
     directory: str = "/etc/gpustead/workspace"
+    sudo: bool = False
 
 
 def defaults_of(variables: Mapping[str, Any]) -> Defaults:
@@ -202,6 +205,9 @@ def _read(entry: Mapping[str, Any], owner: str, known: Mapping[str, Any], defaul
         found.refuse(f"the cpus of {owner} are {cpus!r}", f"{NEAR}, or {error.expected}", error.remedy)
     if memory and not _MEMORY.match(memory):
         found.refuse(f"the memory of {owner} is {memory!r}", "a size such as 64gb", "Write it so.")
+    sudo = entry.get("sudo", defaults.sudo)
+    if not isinstance(sudo, bool):
+        found.refuse(f"sudo of {owner} is {sudo!r}", "true or false", "Write it so, without quotes.")
     gpus = _list(entry, "gpus", owner, found) if entry.get("gpus") is not None else None
     if len(found.errors) == before:
         ports = _ports(entry, owner, int(known[owner]["uid"]), defaults, found)
@@ -219,6 +225,7 @@ def _read(entry: Mapping[str, Any], owner: str, known: Mapping[str, Any], defaul
                 gpus=None if gpus is None else tuple(gpus),
                 cpus=cpus,
                 memory=memory,
+                sudo=sudo,
             )
         )
 

@@ -65,7 +65,7 @@ EXCLUSIONS: Sequence[tuple[str, str]] = (
     (r"active \S+\.(timer|mount)$", "come with packages; shares are declared as mounts"),
     (r"(enabled|active) (containerd.service|docker.socket)$", "docker.io's own; docker.service, declared, needs them"),
     (r"enabled (e2scrub|xfs_scrub|system-xfs_scrub)\S*$", "come with the file systems' packages"),
-    (r"(file|content) /etc/systemd/system/docker.service.d$", "a folder of what is declared"),
+    (r"(file|content) /etc/systemd/system/(docker|gpustead-binds).service.d$", "a folder of what is declared"),
     (r"(file|content) (/etc/docker/certs.d(/[^/]+)?|/etc/gpustead)$", "a folder of what is declared"),
     (r"(file|content) /root/\.docker/buildx(/\S+)?$", "what buildx notes for itself"),
     (r"(file|content) /var/lib/gpustead/images/base.tar$", "the archive of the base image, needed while it is built"),

@@ -110,7 +110,7 @@ CASES: Sequence[Case] = (
     Case(r"binds/file \S+(\.py|\.service|/gpustead-binds)$", FILES, APPEND),
     Case(r"binds/file /usr/local/lib/gpustead\S*$", FILES, "chmod 0777 {}"),
     # docker
-    Case(r"docker/file /etc/docker/daemon.json$", FILES, "chmod 0600 {}"),
+    Case(r"docker/file /etc/docker/daemon.json$", FILES, "chmod 0644 {}"),
     Case(r"docker/json_keys ", FILES, "sed -i s/50m/60m/ {}"),
     Case(r"docker/unit ", FILES, "systemctl -q disable {}"),
     Case(r"docker/docker daemon$", RUNNING, OTHER_DAEMON),

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import yaml
-from ansible_collections.gpustead.cluster.plugins.module_utils.site.services import ports
+from ansible_collections.gpustead.cluster.plugins.module_utils.inventory.services import ports
 
 ROOT = Path(__file__).parents[3]
 KEYS = ["ssh-ed25519 AAAA1 ada@laptop", "ssh-ed25519 AAAA2 ada@desk"]

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible_collections.gpustead.cluster.plugins.module_utils.inventory.services import ports
 from ansible_collections.gpustead.cluster.plugins.module_utils.site.preflight.accounts import is_public_key
 from ansible_collections.gpustead.cluster.plugins.module_utils.site.preflight.answers import check_answer
 from ansible_collections.gpustead.cluster.plugins.module_utils.site.preflight.check import check
 from ansible_collections.gpustead.cluster.plugins.module_utils.site.preflight.inventory import Broken, Site
-from ansible_collections.gpustead.cluster.plugins.module_utils.site.services import ports
 
 PORTS = ports()
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAINJhszxqdNZ7p6NBFWsw8DTQAYKtEfXesg2ypqIADe6K"

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
-from ansible_collections.gpustead.cluster.plugins.module_utils.site.services import ports, ports_of
+from ansible_collections.gpustead.cluster.plugins.module_utils.inventory.services import ports, ports_of
 from ansible_collections.gpustead.cluster.plugins.module_utils.verify.plan import plan
 
 USERS = [

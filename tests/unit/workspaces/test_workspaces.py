@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
-from ansible_collections.gpustead.cluster.plugins.module_utils.site.services import ports, ports_of
+from ansible_collections.gpustead.cluster.plugins.module_utils.inventory.services import ports, ports_of
 from ansible_collections.gpustead.cluster.plugins.module_utils.workspaces import workspaces
 from ansible_collections.gpustead.cluster.plugins.module_utils.workspaces.workspaces import (
     Defaults,
@@ -40,6 +40,13 @@ def test_none_declared_is_that_of_the_owner() -> None:
     assert (only.profile, only.gpus, only.cpus, only.memory) == ("server", None, "", "")
     assert only.accounts == (workspaces.Account("ada", 1500, 1600, ("ssh-ed25519 AAAA ada",)),)
     assert made({"owner": "ada"}) == [only]
+
+
+def test_nobody_has_sudo_unless_it_is_given() -> None:
+    assert [one.sudo for one in made({"owner": "ada"}, {"owner": "bob", "sudo": True})] == [False, True]
+    assert [one.sudo for one in made({"owner": "ada"}, {"owner": "bob", "sudo": False}, sudo=True)] == [True, False]
+    with pytest.raises(GpusteadError, match="sudo of bob is 'no': expected true or false"):
+        made({"owner": "bob", "sudo": "no"})
 
 
 def test_others_have_a_project_a_directory_and_ports_of_their_own() -> None:

@@ -17,6 +17,7 @@ from fnmatch import fnmatchcase
 from typing import Any, Callable, NamedTuple, Optional, TypeVar, cast
 
 from ansible_collections.gpustead.cluster.plugins.module_utils import as_account
+from ansible_collections.gpustead.cluster.plugins.module_utils.credentials.secret_settings import is_secret
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
 from ansible_collections.gpustead.cluster.plugins.module_utils.run import (
     NOT_FOUND,
@@ -26,7 +27,6 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.run import (
     RunFor,
     run,
 )
-from ansible_collections.gpustead.cluster.plugins.module_utils.site.credentials import is_secret
 
 Value = Optional[dict[str, Any]]  # what is there as a flat JSON object, or None where it is not
 Subject = Mapping[str, Any]  # "name", and options beside it

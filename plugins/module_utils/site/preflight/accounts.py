@@ -13,12 +13,12 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+from ansible_collections.gpustead.cluster.plugins.module_utils.inventory.settings import SERVICE_ACCOUNT
 from ansible_collections.gpustead.cluster.plugins.module_utils.site.preflight.inventory import (
     HostVariables,
     Problem,
     whole_number,
 )
-from ansible_collections.gpustead.cluster.plugins.module_utils.site.settings import SERVICE_ACCOUNT
 
 _ACCOUNT = re.compile(r"[a-z_][a-z0-9_-]{0,31}\Z")
 _CRYPT = re.compile(r"([!*]+|\$(5|6|7|y|gy|2[abxy])\$[./A-Za-z0-9=,$]{20,})\Z")

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ansible_collections.gpustead.cluster.plugins.module_utils.site.credentials import masked
+from ansible_collections.gpustead.cluster.plugins.module_utils.credentials.secret_settings import masked
 
 # What may hold a password is never shown.
 SECRET = ("cluster_ca_passphrase", "cluster_proxy_env", "cluster_users")

@@ -6,8 +6,8 @@ from __future__ import annotations
 
 import re
 
+from ansible_collections.gpustead.cluster.plugins.module_utils.inventory.settings import DEFAULTS
 from ansible_collections.gpustead.cluster.plugins.module_utils.site.preflight.inventory import HostVariables
-from ansible_collections.gpustead.cluster.plugins.module_utils.site.settings import DEFAULTS
 from ansible_collections.gpustead.cluster.plugins.module_utils.workspaces.workspace_binds import Site as MountSite
 from ansible_collections.gpustead.cluster.plugins.module_utils.workspaces.workspace_binds import is_read_only, refusal
 

@@ -8,12 +8,12 @@ import ipaddress
 from collections.abc import Iterable, Iterator
 from typing import Union
 
+from ansible_collections.gpustead.cluster.plugins.module_utils.inventory.settings import address_of
 from ansible_collections.gpustead.cluster.plugins.module_utils.site.preflight.inventory import (
     HostVariables,
     Problem,
     Site,
 )
-from ansible_collections.gpustead.cluster.plugins.module_utils.site.settings import address_of
 
 Network = Union[ipaddress.IPv4Network, ipaddress.IPv6Network]
 

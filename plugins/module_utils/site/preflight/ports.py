@@ -7,19 +7,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from ansible_collections.gpustead.cluster.plugins.module_utils.site import services
+from ansible_collections.gpustead.cluster.plugins.module_utils.inventory import services
+from ansible_collections.gpustead.cluster.plugins.module_utils.inventory.services import (
+    MESH,
+    MESH_PORTS,
+    REGISTRY,
+    RENDEZVOUS_PORTS,
+)
 from ansible_collections.gpustead.cluster.plugins.module_utils.site.preflight.inventory import (
     HostVariables,
     Site,
     whole_number,
 )
 from ansible_collections.gpustead.cluster.plugins.module_utils.site.preflight.registries import cache_ports
-from ansible_collections.gpustead.cluster.plugins.module_utils.site.services import (
-    MESH,
-    MESH_PORTS,
-    REGISTRY,
-    RENDEZVOUS_PORTS,
-)
 from ansible_collections.gpustead.cluster.plugins.module_utils.workspaces.workspaces import Survey, defaults_of, survey
 
 

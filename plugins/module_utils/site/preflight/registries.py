@@ -9,16 +9,16 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-from ansible_collections.gpustead.cluster.plugins.module_utils.site.credentials import masked
+from ansible_collections.gpustead.cluster.plugins.module_utils.credentials.secret_settings import masked
+from ansible_collections.gpustead.cluster.plugins.module_utils.inventory.services import (
+    CACHED_REGISTRIES,
+    REGISTRY,
+    REGISTRY_CACHE,
+)
 from ansible_collections.gpustead.cluster.plugins.module_utils.site.preflight.inventory import (
     HostVariables,
     Site,
     whole_number,
-)
-from ansible_collections.gpustead.cluster.plugins.module_utils.site.services import (
-    CACHED_REGISTRIES,
-    REGISTRY,
-    REGISTRY_CACHE,
 )
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]*(:\d+)?\Z")

@@ -6,9 +6,13 @@ from __future__ import annotations
 
 import re
 
+from ansible_collections.gpustead.cluster.plugins.module_utils.credentials import proxies
+from ansible_collections.gpustead.cluster.plugins.module_utils.credentials.secret_settings import (
+    has_credentials,
+    masked,
+    texts,
+)
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
-from ansible_collections.gpustead.cluster.plugins.module_utils.site import proxies
-from ansible_collections.gpustead.cluster.plugins.module_utils.site.credentials import has_credentials, masked, texts
 from ansible_collections.gpustead.cluster.plugins.module_utils.site.preflight.inventory import HostVariables
 
 _BY_APT = "Give it to apt on the hosts in a file of /etc/apt/auth.conf.d with mode 0600, see apt_auth.conf(5)."

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
-from ansible_collections.gpustead.cluster.plugins.module_utils.site import services
+from ansible_collections.gpustead.cluster.plugins.module_utils.inventory import services
 
 ROOT = Path(__file__).parents[3]
 IMAGE = "roles/images/files/stack/workspace"
@@ -20,7 +20,7 @@ IMAGE = "roles/images/files/stack/workspace"
 LINE = '    WorkspaceService("forge", "Forge", 3022, 13022, 4, alias="forge"),\n'
 # Each file with what is there, and what the service puts after it; None: a new file.
 RECIPE: dict[str, tuple[str | None, str]] = {
-    "plugins/module_utils/site/services.py": ('command="sshd", alias="workspace"),\n', LINE),
+    "plugins/module_utils/inventory/services.py": ('command="sshd", alias="workspace"),\n', LINE),
     f"{IMAGE}/services/forge": (None, "#!/bin/bash\n# Forge on port 3022.\nexec forge --port 3022\n"),
     f"{IMAGE}/Dockerfile": ("EXPOSE 8888 6006 7860 22", " 3022"),
     "tests/integration/support.py": ('"ssh": 10022', ', "forge": 13022'),
@@ -29,7 +29,7 @@ RECIPE: dict[str, tuple[str | None, str]] = {
 }
 # What holds for any number of services.
 TESTS = [
-    *("site/test_services.py", "site/test_summary.py", "site/test_client_plan.py", "site/test_preflight.py"),
+    *("inventory/test_services.py", "site/test_summary.py", "site/test_client_plan.py", "site/test_preflight.py"),
     *("verify/test_verify_plan.py", "workspaces/test_workspaces.py"),
 ]
 USERS = [{"name": "ada", "uid": 1500}, {"name": "bob", "uid": 1501}]
@@ -47,7 +47,8 @@ from dataclasses import asdict
 folder, settings = Path(sys.argv[1]), json.loads(sys.argv[2])
 import test_workspace
 import role_variables
-from ansible_collections.gpustead.cluster.plugins.module_utils.site import client, services, summary
+from ansible_collections.gpustead.cluster.plugins.module_utils.inventory import services
+from ansible_collections.gpustead.cluster.plugins.module_utils.site import client, summary
 from ansible_collections.gpustead.cluster.plugins.module_utils.site.preflight.check import check
 from ansible_collections.gpustead.cluster.plugins.module_utils.site.preflight.inventory import Site
 from ansible_collections.gpustead.cluster.plugins.module_utils.verify.plan import plan
@@ -121,7 +122,7 @@ def test_tests_name_the_files_that_were_forgotten(copy: Path, tmp_path: Path) ->
     everything = python(copy, *tests, *(f"tests/unit/{name}" for name in TESTS))
     assert everything.returncode == 0, everything.stdout
     alone = {name: edit for name, edit in RECIPE.items() if name.endswith("services.py")}
-    forgotten = python(edited(tmp_path, alone), *tests, "tests/unit/site/test_services.py")
+    forgotten = python(edited(tmp_path, alone), *tests, "tests/unit/inventory/test_services.py")
     said = [
         "test_the_image_listens_on_the_ports_of_the_table",
         "documentation[README.md]",

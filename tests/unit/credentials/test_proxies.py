@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 import yaml
+from ansible_collections.gpustead.cluster.plugins.module_utils.credentials.proxies import both_cases, plan
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
-from ansible_collections.gpustead.cluster.plugins.module_utils.site.proxies import both_cases, plan
 
 PROJECT = Path(__file__).resolve().parents[3]
 SECRET = re.compile("proxy|passw|passphrase|secret|token", re.IGNORECASE)

@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ansible_collections.gpustead.cluster.plugins.module_utils.site.services import MESH
+from ansible_collections.gpustead.cluster.plugins.module_utils.inventory.services import MESH
 
 # As in the defaults of the roles; a test holds them equal.
 DEFAULTS: Mapping[str, Any] = {

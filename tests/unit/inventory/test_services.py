@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import yaml
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
-from ansible_collections.gpustead.cluster.plugins.module_utils.site import services
-from ansible_collections.gpustead.cluster.plugins.module_utils.site.services import WorkspaceService
+from ansible_collections.gpustead.cluster.plugins.module_utils.inventory import services
+from ansible_collections.gpustead.cluster.plugins.module_utils.inventory.services import WorkspaceService
 
 ROOT = Path(__file__).parents[3]
 WEB = WorkspaceService("web", "Web", 8000, 18000, 4, path="/")

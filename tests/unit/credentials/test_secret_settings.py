@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from ansible_collections.gpustead.cluster.plugins.module_utils.site.credentials import (
+from ansible_collections.gpustead.cluster.plugins.module_utils.credentials.secret_settings import (
     forms,
     has_credentials,
     is_secret,

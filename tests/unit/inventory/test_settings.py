@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import yaml
-from ansible_collections.gpustead.cluster.plugins.module_utils.site.settings import (
+from ansible_collections.gpustead.cluster.plugins.module_utils.inventory.settings import (
     DEFAULTS,
     SERVICE_ACCOUNT,
     address_of,
