@@ -99,6 +99,9 @@ class ActionModule(ActionBase):
             if answer["problems"]:
                 raise AnsibleActionFail(self._complaint(role, answer["problems"], answer["acceptable"]))
             result["changed"] = answer["changed"]
+            result["refused"] = [
+                f"{role}: {shown(subject)}: {shown(what, 2000)}" for subject, what in answer["refused"]
+            ]
         if refused and not verdict:
             raise AnsibleActionFail("\n- ".join([f"Role {role} has left undone:", *result["refused"]]))
         return result

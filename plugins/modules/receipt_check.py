@@ -81,7 +81,9 @@ lines:
   type: list
   elements: str
 refused:
-  description: Those of RV(stale) whose last run had to leave something undone, which their reasons say.
+  description:
+    - Those of RV(stale) whose last run had to leave something undone, which their reasons say, and those in whose way
+      nothing is but what accounts have made of what is theirs.
   returned: success
   type: list
   elements: str

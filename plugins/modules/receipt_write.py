@@ -14,6 +14,7 @@ description:
     is declared in its C(meta/receipt.yml).
   - The end looks at every output. It fails, and leaves no receipt, when one is not as declared, when one that is no
     longer declared is still there, or when the role did not restore one although it was run with the same as before.
+    Where all of these are an account's own to change (C(account) of a subject), it returns them in RV(refused) instead.
   - What runs without a receipt may have left is remembered until one is written, so that it is taken back when it is
     not declared any more.
   - In front of several roles, with O(state=begun) and O(roles), it begins them in one exchange. Their own first tasks
@@ -88,7 +89,7 @@ begun:
   returned: with O(roles)
   type: dict
 refused:
-  description: With O(state=ended), what was refused, a line each.
+  description: With O(state=ended), what was refused, and what accounts have made of what is theirs, a line each.
   returned: success
   type: list
   elements: str

@@ -19,6 +19,9 @@ description:
   - Files are opened before it is decided whose they are, through no symbolic link and on one mount alone. A program
     that is setuid stays so only where it was the account's own and nobody else may write it; capabilities are dropped.
   - A renumbering that was interrupted is finished by the next run, from a journal in O(state_dir).
+  - Before a number is handed on, programs of this host that are setuid or setgid for it lose that bit, and jobs of
+    C(at) of it are removed, with a warning. Where that cannot be done within minutes, who was to have it is refused.
+  - Subordinate ids (C(/etc/subuid)) that are an account's own are taken from declared accounts, or refused.
 notes:
   - Files of an account outside its roots, on file systems mounted below them, and entries in ACLs keep the old ids.
     The mailbox in C(/var/mail) is taken along by C(usermod).
@@ -50,6 +53,11 @@ options:
         type: list
         elements: str
         default: []
+      former_groups:
+        description: Supplementary groups that it was given formerly. It is taken from those not in O(users[].groups).
+        type: list
+        elements: str
+        default: []
       home:
         description: Home directory. Default as it is, or C(/home/<name>) for a new account. Nothing is moved.
         type: path
@@ -77,7 +85,7 @@ options:
   absent:
     description:
       - Names of accounts that must not be there. Local ones are removed with their own groups, if nobody else is in
-        these; their files and homes stay, under their numbers.
+        these, and with their crontabs and jobs of C(at); their files and homes stay, under their numbers.
       - Refused, before anything is changed, while one has running processes, for root, for ids below 1000 that are not
         in O(absent_system), for the one as which Ansible logs in, and for a name in O(users). Accounts of a directory
         service stay, with a warning.
@@ -200,6 +208,7 @@ USER = {
     "path": {"type": "path"},
     "group": {"type": "str"},
     "groups": {"type": "list", "elements": "str", "default": []},
+    "former_groups": {"type": "list", "elements": "str", "default": []},
     "home": {"type": "path"},
     "shell": {"type": "path"},
     "comment": {"type": "str"},
@@ -228,11 +237,10 @@ def desired_account(user: dict[str, Any], roots: list[str]) -> accounts.DesiredA
         where = f"path {path}, which is not there" if path else "no path"
         raise GpusteadError(f"account '{user['name']}' has no uid and {where}", "ids", "Set uid, or make the path.")
     given = {name: user[name] for name in ("name", "home", "shell", "comment", "system", "password_hash", "hold")}
-    group, groups = user["group"] or user["name"], tuple(user["groups"])
+    group, groups, former = user["group"] or user["name"], tuple(user["groups"]), tuple(user["former_groups"])
     chosen = tuple(roots if user["roots"] is None else user["roots"])
-    return accounts.DesiredAccount(
-        uid=uid, gid=uid if gid is None else gid, group=group, groups=groups, roots=chosen, **given
-    )
+    ids = {"uid": uid, "gid": uid if gid is None else gid}
+    return accounts.DesiredAccount(**ids, group=group, groups=groups, former_groups=former, roots=chosen, **given)
 
 
 def main() -> None:
@@ -250,6 +258,7 @@ def main() -> None:
     refusals: list[Refusal] = []
     refused = refusals if module.params["keep_going"] else None
     absent: list[str] = module.params["absent"]
+    cleared: list[str] = []
     try:
         declared = [desired_account(user, module.params["roots"]) for user in module.params["users"]]
         host = observe(run, declared, state_dir, absent=absent)
@@ -259,7 +268,7 @@ def main() -> None:
             removals = plan_removals(host, gone, refused)
         else:
             removals = remove(run, host, gone, state_dir, refused)
-            changes = apply(run, changes, state_dir, refused)
+            changes = apply(run, changes, state_dir, refused, cleared)
     except GpusteadError as error:
         module.fail_json(msg=str(error))
     except OSError as error:
@@ -267,6 +276,8 @@ def main() -> None:
     for account in host.remote_accounts:
         if account.name in absent:
             module.warn(f"account '{account.name}' in absent is of the directory service and stays: remove it there.")
+    for words in cleared:
+        module.warn(f"before its id was handed on: {words}")
     texts = [one.texts() for one in removals if one.changed] + [change.texts() for change in changes if change.changed]
     module.exit_json(
         changed=bool(texts),

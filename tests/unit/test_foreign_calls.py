@@ -39,12 +39,16 @@ ALLOWED: dict[str, dict[str, str]] = {
         **all_of(OURS, "_apply_core", "remove", "write_whole"),
         "_lock": SYSTEM,
     },
+    "module_utils/accounts/left_behind.py": {
+        **all_of(SYSTEM, "_clear_jobs", "_mounts", "remove_jobs"),
+        **all_of(DESCRIPTOR, "_Search.visit", "_Search.worth", "_is_apart", "_is_roots", "_search_mount"),
+    },
     "module_utils/accounts/observe_accounts.py": {
         **all_of(SYSTEM, "login_uid", "observe", "read_processes"),
         **all_of(OURS, "read_journal", "read_record"),
     },
     "module_utils/accounts/ownership.py": {
-        **all_of(DESCRIPTOR, "_Walk._again", "_Walk._enter", "_Walk._entry", "_Walk._open", "keep_own_bits", "rechown"),
+        **all_of(DESCRIPTOR, "Walk._again", "Walk._enter", "Walk._entry", "Walk._open", "keep_own_bits", "rechown"),
         "mount_of": SYSTEM,
     },
     "module_utils/as_account.py": {"become": SYSTEM, **all_of(LIBRARY, "open_beneath", "parent", "put")},

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.authorized_keys import path_of
+from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.authorized_keys import SECOND, path_of
 from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.host_accounts import FIRST_USER_ID
 from ansible_collections.gpustead.cluster.plugins.module_utils.nas import layout
 
@@ -78,7 +78,7 @@ def plan(
         problems=[*_mistaken(users), *(_no_owner(owner, named) if share else [])],
         layout_owner=asdict(layout_owner),
         service_account=_service_account(str(service_account["name"]), layout_owner),
-        users=_to_match(named, refused),
+        users=_to_match(named, refused, previous),
         former=_former(named, previous),
         authorized_keys=_authorized_keys(named, accounts, previous),
         layout=shared,
@@ -87,7 +87,7 @@ def plan(
         receipt={
             "user": _user_subjects(named, users if known is None else known),
             "lines": _key_subjects(named, users if known is None else known),
-            "file": [] if known is None or not share else _share_subjects(share, shared, directories),
+            "file": [] if known is None or not share else _share_subjects(share, owner, shared, directories),
         },
     )
 
@@ -125,12 +125,19 @@ def _service_account(name: str, owner: layout.Owner) -> dict[str, Any]:
     }
 
 
-def _to_match(named: Mapping[str, User], refused: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def _to_match(
+    named: Mapping[str, User], refused: Sequence[Mapping[str, Any]], previous: Sequence[Sequence[Any]]
+) -> list[dict[str, Any]]:
     """An account must not be renumbered while its directory on the share is another's."""
+    given: dict[str, list[str]] = {}
+    for kind, subject in previous:
+        if kind == "user":
+            given.setdefault(subject["name"], []).extend(subject.get("groups") or [])
     held = {str(one["name"]): str(one["what"]) for one in refused}
     return [
         {
             **{key: value for key, value in user.items() if key not in KEY_OPTIONS},
+            "former_groups": sorted(set(given.get(name, [])) - set(user.get("groups") or [])),
             "hold": held.get(f"{layout.USERS}/{name}", ""),
         }
         for name, user in named.items()
@@ -206,6 +213,7 @@ def _user_subjects(named: Mapping[str, User], accounts: Sequence[Mapping[str, An
         result.append(
             {
                 "name": account["name"],
+                "account": account["name"],  # chsh, chfn and passwd are for it
                 "groups": list(declared.get("groups") or []),
                 "fields": ["uid", "gid", "groups", *(RECEIPT_FIELDS[key] for key in RECEIPT_FIELDS if key in declared)],
                 "expect": {part: account.get(part, "") for part in ("uid", "gid")},
@@ -225,21 +233,26 @@ def _key_subjects(named: Mapping[str, User], accounts: Sequence[Mapping[str, Any
         result.append(
             {
                 "name": path_of(home),
+                "account": account["name"],
                 "below": home,
                 "as": f"{account['uid']}:{_gid(account)}",
                 "lines": lines,
                 "exclusive": exclusive,
                 "keep": True,
+                **({"beside": [path_of(home, SECOND)], "expect": {"others": 0}} if exclusive else {}),
             }
         )
     return result
 
 
 def _share_subjects(
-    share: str, shared: Sequence[Mapping[str, Any]], directories: Sequence[Mapping[str, Any]]
+    share: str, owner: str, shared: Sequence[Mapping[str, Any]], directories: Sequence[Mapping[str, Any]]
 ) -> list[dict[str, Any]]:
     """What lies on the share is there once for all nodes; each directory is looked at as its owner."""
+    own = {one["path"]: str(one["path"]).rpartition("/")[2] for one in directories}
+    ids = {one["path"]: f"{one['owner']}:{one['group']}" for one in shared}
+    ids.update({one["path"]: one["owner"] for one in directories})
     return [
-        *({"name": f"{share}/{one['path']}", "as": f"{one['owner']}:{one['group']}", "keep": True} for one in shared),
-        *({"name": f"{share}/{one['path']}", "as": one["owner"], "keep": True} for one in directories),
+        {"name": f"{share}/{path}", "as": whose, "keep": True, "account": {"shared": owner, **own}.get(path, "")}
+        for path, whose in ids.items()
     ]

@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+from ansible_collections.gpustead.cluster.plugins.module_utils.accounts import left_behind
 from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.authorized_keys import DesiredKeys
 from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.authorized_keys_file import retire_as_account
 from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.host_accounts import (
@@ -45,20 +46,32 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.terminal import s
 RetireKeys = Callable[[DesiredKeys], "list[str]"]
 
 
-def apply(run: Run, changes: Sequence[Change], state_dir: Path, refused: list[Refusal] | None = None) -> list[Change]:
+def apply(
+    run: Run,
+    changes: Sequence[Change],
+    state_dir: Path,
+    refused: list[Refusal] | None = None,
+    cleared: list[str] | None = None,
+) -> list[Change]:
     """Makes the plan true. Supplementary groups come last, lest one takes an id that a later account needs.
 
-    `refused` takes the accounts for which that failed, and those that were to have their ids; without it the first is
-    an error.
+    Before an id is handed on, what was left under it that would act as whoever has it is made harmless.
+
+    Args:
+        refused: takes the accounts for which that failed, and those that were to have their ids; without it the first
+            is an error.
+        cleared: takes what was made harmless, in words.
 
     Returns:
         The changes that were made, and those that were none.
     """
     done: list[Change] = []
     stuck: list[Change] = []
+    clearing = _Clearing(changes, [] if cleared is None else cleared)
     for change in changes:
         try:
             _refuse_taken(change, stuck)
+            clearing.before(change)
             _apply_core(run, change, state_dir)
         except (GpusteadError, OSError) as error:
             if refused is None:
@@ -78,6 +91,45 @@ def apply(run: Run, changes: Sequence[Change], state_dir: Path, refused: list[Re
         else:
             made.append(change)
     return made
+
+
+class _Clearing:
+    """Looks at the host once for all ids that are free, and once more for each that is vacated in this run."""
+
+    def __init__(self, changes: Sequence[Change], told: list[str]) -> None:
+        former = [change.before for change in changes if change.before and change.renumbering]
+        self.vacated = {account.uid for account in former} | {account.gid for account in former}
+        self.free = left_behind.Ids.together(
+            ids for ids in map(handed_on, changes) if not self.vacated & {*ids.uids, *ids.gids}
+        )
+        self.told, self.looked = told, False
+        self.failure: GpusteadError | None = None
+
+    def before(self, change: Change) -> None:
+        """Raises GpusteadError where it cannot be done."""
+        ids = handed_on(change)
+        if not ids:
+            return
+        if self.vacated & {*ids.uids, *ids.gids}:
+            self.told += left_behind.clear(ids)
+        elif not self.looked:
+            self.looked = True
+            try:
+                self.told += left_behind.clear(self.free)
+            except GpusteadError as error:
+                self.failure = error
+        if self.failure:
+            raise self.failure
+
+
+def handed_on(change: Change) -> left_behind.Ids:
+    """The ids that somebody gets who did not have them: of a group only where it is made or renumbered, too."""
+    wanted = change.desired
+    if wanted.system:
+        return left_behind.Ids()
+    groups = [argv[2] for argv in change.core if argv[0] in {"groupadd", "groupmod"} and argv[1] == "-g"]
+    mine = not change.core or (change.before is not None and change.before.uid == wanted.uid)
+    return left_behind.Ids(frozenset([] if mine else [wanted.uid]), frozenset(map(int, groups)))
 
 
 def plain(error: GpusteadError | OSError, name: str) -> GpusteadError:
@@ -134,7 +186,7 @@ def remove(
     proc: Path = Path("/proc"),
     retire_keys: RetireKeys = retire_as_account,
 ) -> list[Removal]:
-    """Lock accounts, then remove those of which nothing runs, with their own groups; never a file.
+    """Lock accounts, then remove those of which nothing runs, with their own groups, jobs and crontabs; no other file.
 
     Args:
         refused: takes the others, with what still runs, and those that cannot be locked or removed; without it the
@@ -147,12 +199,13 @@ def remove(
         steps: tuple[tuple[str, ...], ...] = ()
         try:
             steps = _lock(run, host, account, state_dir)
-            running = processes_of(account, read_processes(proc))
+            running = processes_of(account, read_processes(proc), host.subuids.get(account.name, ()))
             if running:
                 retired, words = _retire_keys(host, account, retire_keys)
                 done.append(Removal(account, steps, retired))
                 raise still_running(account, running, words)
             _remove(run, host, account)
+            left_behind.remove_jobs(account.name, account.uid)
             record_path(state_dir, account.name).unlink(missing_ok=True)
             done.append(Removal(account, steps, removed=True))
         except (GpusteadError, OSError) as error:

@@ -13,7 +13,8 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.as_account import
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
 from ansible_collections.gpustead.cluster.plugins.module_utils.terminal import shown
 
-FOLDER, FILE = ".ssh", "authorized_keys"
+# sshd's default: two files.
+FOLDER, FILE, SECOND = ".ssh", "authorized_keys", "authorized_keys2"
 
 _TYPES = ("ssh-", "ecdsa-", "sk-ssh-", "sk-ecdsa-")
 
@@ -61,13 +62,13 @@ class Outcome:
         return before, "".join(f"{shown(line)}\n" for line in (*self.added, *self.notes))
 
 
-def path_of(home: str) -> str:
-    return f"{home.rstrip('/')}/{FOLDER}/{FILE}"
+def path_of(home: str, name: str = FILE) -> str:
+    return f"{home.rstrip('/')}/{FOLDER}/{name}"
 
 
 def supplementary(name: str, group_text: str) -> tuple[int, ...]:
     """The groups of an account by the text of /etc/group: a directory service could hang."""
-    rows = (line.split(":") for line in group_text.splitlines())
+    rows = (line.split(":") for line in group_text.split("\n"))
     return tuple(int(row[2]) for row in rows if len(row) == 4 and row[2].isdigit() and name in row[3].split(","))
 
 

@@ -12,6 +12,7 @@ import contextlib
 import os
 import stat
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -19,6 +20,7 @@ from ansible_collections.gpustead.cluster.plugins.module_utils import as_account
 from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.authorized_keys import (
     FILE,
     FOLDER,
+    SECOND,
     DesiredKeys,
     Outcome,
     compare,
@@ -29,7 +31,7 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.errors import Gpu
 from ansible_collections.gpustead.cluster.plugins.module_utils.terminal import shown
 
 # Debian's sshd reads both.
-FILES = (FILE, "authorized_keys2")
+FILES = (FILE, SECOND)
 RETIRED = "retired"
 # What was there, while the change is on trial.
 FORMER = f".{FILE}.former"
@@ -163,16 +165,23 @@ def _open(place: int, name: str, path: str, flags: int) -> int:
 
 def _apply_in(top: int, folder: int, path: str, desired: DesiredKeys, check_only: bool) -> Outcome:
     notes = _check_folder(folder, path, desired)
-    before, mode = _contents(folder, path, desired)
+    before, status = _contents(folder, FILE, desired)
     after = plan(before, desired)
-    outcome = Outcome(*compare(before, after))
-    if not after and mode is None:
-        return outcome  # nothing is there, nothing is wanted
-    if mode not in (None, 0o600):
+    # What is declared goes into the first file: in the second one there is nothing but what may be there besides.
+    second = _contents(folder, SECOND, desired)[0] if desired.exclusive else ""
+    left = plan(second, replace(desired, keys=()))
+    removed, added = compare(before, after)
+    removed += compare(second, left)[0]
+    wanted = after or status
+    if not wanted and not removed:
+        return Outcome()  # nothing is there, nothing is wanted
+    if status and stat.S_IMODE(status.st_mode) != 0o600:
         notes.append(f"{path}: mode 0600")
+    if status and status.st_gid != desired.gid:
+        notes.append(f"{path}: group {desired.gid}")
     if folder < 0:
         notes.append(f"{os.path.dirname(path)}: mode 0700")
-    outcome = Outcome(outcome.removed, outcome.added, tuple(notes))
+    outcome = Outcome(removed, added, tuple(notes))
     if check_only or not outcome.changed:
         return outcome
     made = folder
@@ -181,7 +190,10 @@ def _apply_in(top: int, folder: int, path: str, desired: DesiredKeys, check_only
         made = _open(top, FOLDER, os.path.dirname(path), os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fchmod(made, 0o700)
-        as_account.put(made, FILE, after.encode(errors="surrogateescape"), 0o600)
+        if wanted:
+            _put(made, FILE, after, desired)
+        if left != second:
+            _put(made, SECOND, left, desired)
     finally:
         if made != folder:
             os.close(made)
@@ -199,27 +211,32 @@ def _check_folder(folder: int, path: str, desired: DesiredKeys) -> list[str]:
     return [] if stat.S_IMODE(status.st_mode) == 0o700 else [f"{name}: mode 0700"]
 
 
-def _contents(folder: int, path: str, desired: DesiredKeys) -> tuple[str, int | None]:
-    """The text and the permissions of the file; none where it is not there."""
+def _contents(folder: int, name: str, desired: DesiredKeys) -> tuple[str, os.stat_result | None]:
+    """The text and the status of a file with keys; none where it is not there."""
     if folder < 0:
         return "", None
+    path = path_of(desired.home, name)
     try:
-        file = _open(folder, FILE, path, os.O_RDONLY)
+        file = _open(folder, name, path, os.O_RDONLY)
     except FileNotFoundError:
         return "", None
     try:
         status = as_account.regular(file, path, desired.uid)
-        return as_account.contents(file, path, _SIZE).decode(errors="surrogateescape"), stat.S_IMODE(status.st_mode)
+        return as_account.contents(file, path, _SIZE).decode(errors="surrogateescape"), status
     finally:
         os.close(file)
 
 
+def _put(folder: int, name: str, text: str, desired: DesiredKeys) -> None:
+    # A directory with the setgid bit would give it another group.
+    as_account.put(folder, name, text.encode(errors="surrogateescape"), 0o600, owner=(-1, desired.gid))
+
+
 def keep(desired: DesiredKeys) -> None:
-    """Keep a copy of what is there, as whoever we are now."""
-    path = path_of(desired.home)
+    """Keep a copy of what is there, as whoever we are now; of both files, where keys may go from both."""
     with home(desired) as top, _folder(top) as folder:
-        text, _mode = _contents(folder, path, desired)
-        as_account.put(folder, FORMER, text.encode(errors="surrogateescape"), 0o600)
+        names = FILES if desired.exclusive else (FILE,)
+        _put(folder, FORMER, "\n".join(_contents(folder, name, desired)[0] for name in names), desired)
 
 
 def is_kept(desired: DesiredKeys) -> bool:

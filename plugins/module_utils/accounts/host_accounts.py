@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
@@ -12,6 +12,10 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.terminal import s
 
 # Below it are the accounts of the system.
 FIRST_USER_ID = 1000
+# Where subordinate ids begin, of which useradd gives each account some: SUB_UID_MIN of login.defs.
+FIRST_SUBORDINATE_ID = 100_000
+
+Range = tuple[int, int]  # first and count
 
 
 @dataclass(frozen=True)
@@ -108,6 +112,7 @@ class Host:
         locked: how accounts were that were to go and are declared again.
         insecure_homes: why no home can be made for an account: others can change the way to it.
         missing_shells: declared shells that cannot be started.
+        subuids, subgids: ranges of subordinate ids, as first and count, by account.
     """
 
     accounts: tuple[Account, ...] = ()
@@ -124,6 +129,8 @@ class Host:
     locked: dict[str, StateBeforeLock] = field(default_factory=dict)
     insecure_homes: dict[str, GpusteadError] = field(default_factory=dict)
     missing_shells: frozenset[str] = frozenset()
+    subuids: dict[str, tuple[Range, ...]] = field(default_factory=dict)
+    subgids: dict[str, tuple[Range, ...]] = field(default_factory=dict)
 
     def account(self, name: str) -> Account | None:
         return next((account for account in self.accounts if account.name == name), None)
@@ -168,16 +175,33 @@ def parse_group(text: str) -> list[Group]:
     ]
 
 
-def processes_of(account: Account, processes: Iterable[Process]) -> str:
-    """What runs in an account's name, in words; empty where nothing does."""
-    found = [process for process in processes if account.uid in process.uids]
+def parse_ranges(text: str) -> dict[str, tuple[Range, ...]]:
+    """Reads lines of subuid or subgid: ranges by account."""
+    found: dict[str, tuple[Range, ...]] = {}
+    for row in (line.split(":") for line in text.split("\n")):
+        if len(row) == 3 and row[1].isdigit() and row[2].isdigit():
+            found[row[0]] = (*found.get(row[0], ()), (int(row[1]), int(row[2])))
+    return found
+
+
+def is_within(number: int, ranges: Iterable[Range]) -> bool:
+    return any(first <= number < first + count for first, count in ranges)
+
+
+def processes_of(account: Account, processes: Iterable[Process], subordinate: Sequence[Range] = ()) -> str:
+    """What runs in an account's name, or under its subordinate ids, in words; empty where nothing does."""
+    found = [
+        process
+        for process in processes
+        if account.uid in process.uids or any(is_within(uid, subordinate) for uid in process.uids)
+    ]
     more = f" and {len(found) - 10} more" if len(found) > 10 else ""
     return ", ".join(f"{process.pid} {process.command}" for process in found[:10]) + more
 
 
 def refuse_busy(host: Host, account: Account) -> None:
     """A process would go on with the old ids, and make files with them."""
-    found = processes_of(account, host.processes)
+    found = processes_of(account, host.processes, host.subuids.get(account.name, ()))
     if found:
         remedy = f"End them ({how_to_end(account)}), then run again."
         raise GpusteadError(f"account '{account.name}' has running processes ({found})", "none", remedy)

@@ -17,6 +17,7 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.host_acc
     StateBeforeLock,
     parse_group,
     parse_passwd,
+    parse_ranges,
 )
 from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.uid_match import DesiredAccount
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
@@ -44,6 +45,7 @@ def observe(
     journals = {one.name: journal_path(state_dir, one.name) for one in declared}
     linger = root / LINGER[1:]
     passwd_text, group_text, unanswered = ask(run, declared, absent)
+    subuids, subgids = (root / "etc/subuid", root / "etc/subgid")
     local, local_groups = {account.name for account in accounts}, {group.name for group in groups}
     return Host(
         accounts=tuple(accounts),
@@ -63,6 +65,8 @@ def observe(
             if (before := read_record(path))
         },
         insecure_homes=find_insecure_homes(one for one in declared if one.name not in local and not one.system),
+        subuids=parse_ranges(subuids.read_text(errors="replace")) if subuids.exists() else {},
+        subgids=parse_ranges(subgids.read_text(errors="replace")) if subgids.exists() else {},
         missing_shells=frozenset(one.shell for one in declared if one.shell and not os.access(one.shell, os.X_OK)),
     )
 

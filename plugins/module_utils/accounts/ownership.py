@@ -5,6 +5,8 @@
 The account made what lies there, and others may rename and link it meanwhile. So nothing is decided by a name: each
 entry is opened first (as a place, which neither reads a device nor waits for a FIFO), and its ids, its mount and its
 permissions are those of what was opened. However deep it is, only so many descriptors are held.
+
+What others do to directories of theirs meanwhile is for nobody else to wait for.
 """
 
 from __future__ import annotations
@@ -13,9 +15,10 @@ import contextlib
 import ctypes
 import errno
 import os
+import resource
 import stat
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.host_accounts import Renumbering
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
@@ -25,12 +28,12 @@ _LIBC = ctypes.CDLL(None, use_errno=True)
 _AT_EMPTY_PATH = 0x1000  # linux/fcntl.h
 
 _PLACE = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
-_LIST = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+LIST = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
-# Levels that keep their descriptor; 1024 are allowed as a rule.
-_HELD = 64
-# How often a tree is gone through in which directories are moved meanwhile.
-_PASSES = 20
+# Levels that keep their descriptor: of these nothing is lost when directories are moved. Some are for all else.
+_HELD, _MOST, _ELSE = 64, 50_000, 128
+# How often a tree is gone through in which directories are moved meanwhile; and where all of these are others'.
+_PASSES, _OF_OTHERS = 20, 3
 _GONE = (errno.ENOENT, errno.ESTALE, errno.ENOTDIR, errno.ELOOP)
 
 
@@ -41,6 +44,7 @@ class _Level:
     name: str
     directory: int
     key: tuple[int, int]
+    owner: int
     below: list[str] = field(default_factory=list)
 
 
@@ -48,7 +52,7 @@ def rechown(root: str, renumbering: Renumbering) -> None:
     """Give what lies below a directory to its new ids, on this mount alone and through no symbolic link.
 
     A directory that is not there is none of the account's. Raises GpusteadError where something cannot be changed, or
-    where directories are moved about all the time.
+    where directories of root's or of the account are moved about all the time.
     """
     try:
         top = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -57,28 +61,70 @@ def rechown(root: str, renumbering: Renumbering) -> None:
     except OSError as error:
         raise GpusteadError(f"root {root}: {error.strerror}", "a directory", "Correct roots.") from error
     try:
-        for _pass in range(_PASSES):
-            if _Walk(root, os.open(".", _LIST, dir_fd=top), renumbering).done():
-                return
+        with descriptors() as held:
+            for passed in range(_PASSES):
+                walk = _Renumber(root, os.open(".", LIST, dir_fd=top), held, renumbering)
+                walk.go()
+                if walk.complete or (
+                    passed >= _OF_OTHERS and not walk.lost & {0, renumbering.uid, *renumbering.old_uids}
+                ):
+                    return
     finally:
         os.close(top)
     what = f"directories below {root} are moved while the files of '{renumbering.name}' are given to their new ids"
     raise GpusteadError(what, "nobody to change them", "See who does (lsof), end that, then run again.")
 
 
-class _Walk:
-    """One pass through a tree; `top` is closed by it."""
+@contextlib.contextmanager
+def descriptors() -> Iterator[int]:
+    """As many as this process may have, for a while; gives how many levels of a tree may hold one."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = _MOST + _ELSE if hard == resource.RLIM_INFINITY else min(hard, _MOST + _ELSE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, most), hard))
+    try:
+        yield max(_HELD, most - _ELSE)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
-    def __init__(self, root: str, top: int, renumbering: Renumbering) -> None:
-        self.root, self.renumbering = root, renumbering
+
+class Walk:
+    """One pass through a tree, on one mount and through no link; `top` is closed by it.
+
+    Attributes:
+        held: how many levels keep their descriptor.
+        lost: who owns the directories that were moved away with others of their parents still to come, and those.
+    """
+
+    def __init__(self, root: str, top: int, held: int) -> None:
+        self.root, self.held, self.top = root, held, top
         self.mount = mount_of(top)
-        self.complete = True
+        self.lost: set[int] = set()
         self.stack: list[_Level] = []
-        self._enter(root, top)
 
-    def done(self) -> bool:
-        """Go through all of it; False where a directory was moved away with others of its parent still to come."""
+    @property
+    def complete(self) -> bool:
+        return not self.lost
+
+    def visit(self, place: int, info: os.stat_result, name: str) -> None:
+        """What is done with an entry of this mount, open as a place; `name` is empty for the directory itself."""
+        raise NotImplementedError
+
+    def passes_by(self, info: os.stat_result) -> bool:
+        """Whether what is in a directory is of no interest."""
+        return False
+
+    def worth(self, directory: int, name: str) -> bool:
+        """Whether an entry that is no directory is to be opened."""
+        return True
+
+    def failed(self, error: OSError, name: str) -> GpusteadError:
+        """What it means that an entry cannot be looked at."""
+        raise NotImplementedError
+
+    def go(self) -> None:
+        """Go through all of it."""
         try:
+            self._enter(self.root, self.top)
             while self.stack:
                 level = self.stack[-1]
                 if level.below:
@@ -88,7 +134,6 @@ class _Walk:
         finally:
             for level in self.stack:
                 self._close(level)
-        return self.complete
 
     def _down(self, level: _Level) -> None:
         name = level.below.pop()
@@ -97,10 +142,10 @@ class _Walk:
         except OSError as error:
             if error.errno in _GONE:  # removed, or exchanged, by somebody else meanwhile
                 return
-            raise self._failed(error, name) from error
+            raise self.failed(error, name) from error
         if inner < 0:
             return
-        if len(self.stack) >= _HELD:
+        if len(self.stack) >= self.held:
             self._close(level)
         self._enter(name, inner)
 
@@ -108,26 +153,28 @@ class _Walk:
         """A directory to be read; -1 where something else is mounted, which may answer nobody or never."""
         place = os.open(name, _PLACE | os.O_DIRECTORY, dir_fd=directory)
         try:
-            return os.open(".", _LIST, dir_fd=place) if mount_of(place) == self.mount else -1
+            return os.open(".", LIST, dir_fd=place) if mount_of(place) == self.mount else -1
         finally:
             os.close(place)
 
     def _enter(self, name: str, directory: int) -> None:
         """The directory itself, what is no directory in it, and what is to be entered next."""
         info = os.fstat(directory)
-        level = _Level(name, directory, (info.st_dev, info.st_ino))
+        level = _Level(name, directory, (info.st_dev, info.st_ino), info.st_uid)
         self.stack.append(level)
-        self._give(directory, info, "")
+        self.visit(directory, info, "")
+        if self.passes_by(info):
+            return
         try:
             with os.scandir(directory) as entries:
                 for entry in entries:
                     if entry.is_dir(follow_symlinks=False):
                         level.below.append(entry.name)
-                    else:
+                    elif self.worth(directory, entry.name):
                         self._entry(directory, entry.name)
         except OSError as error:
             if error.errno not in _GONE:
-                raise self._failed(error, "") from error
+                raise self.failed(error, "") from error
 
     def _entry(self, directory: int, name: str) -> None:
         try:
@@ -135,67 +182,79 @@ class _Walk:
         except OSError as error:
             if error.errno in _GONE:
                 return
-            raise self._failed(error, name) from error
+            raise self.failed(error, name) from error
         try:
+            if mount_of(place) != self.mount:  # not even its ids: an account's own file system may answer nobody
+                return
             info = os.fstat(place)
             if stat.S_ISDIR(info.st_mode):  # it was something else when the directory was read
                 self.stack[-1].below.append(name)
             else:
-                self._give(place, info, name)
+                self.visit(place, info, name)
         finally:
             os.close(place)
-
-    def _give(self, place: int, info: os.stat_result, name: str) -> None:
-        ids = self.renumbering.ids(info.st_uid, info.st_gid)
-        if ids == (info.st_uid, info.st_gid) or mount_of(place) != self.mount:
-            return
-        try:
-            give(place, ids)
-            keep_own_bits(place, info, self.renumbering)
-        except OSError as error:
-            raise self._failed(error, name) from error
 
     def _up(self) -> None:
         """Leave a directory. The one above, where it was closed, must be the same one that was left."""
         level = self.stack.pop()
         try:
             if self.stack and self.stack[-1].directory < 0:
-                self._again(level.directory)
+                self._again(level)
         finally:
             self._close(level)
 
-    def _again(self, inner: int) -> None:
+    def _again(self, left: _Level) -> None:
         above = self.stack[-1]
         with contextlib.suppress(OSError):
-            found = os.open("..", _LIST, dir_fd=inner)
+            found = os.open("..", LIST, dir_fd=left.directory)
             info = os.fstat(found)
             if (info.st_dev, info.st_ino) == above.key:
                 above.directory = found
                 return
             os.close(found)
         # Moved: what is still to come in the closed ones is for the next pass.
-        self.complete = False
+        self.lost.add(left.owner)
         while self.stack and self.stack[-1].directory < 0:
-            self.stack.pop()
+            self.lost.add(self.stack.pop().owner)
 
     def _close(self, level: _Level) -> None:
         if level.directory >= 0:
             os.close(level.directory)
             level.directory = -1
 
-    def _failed(self, error: OSError, name: str) -> GpusteadError:
-        names = [self.root, *(level.name for level in self.stack[1:]), *([name] if name else [])]
-        path = shown("/".join(names), 200)
+    def path(self, name: str = "") -> str:
+        """Where the walk is, as it may be shown."""
+        names = [self.root.rstrip("/"), *(level.name for level in self.stack[1:]), *([name] if name else [])]
+        return shown("/".join(names), 200)
+
+
+class _Renumber(Walk):
+    def __init__(self, root: str, top: int, held: int, renumbering: Renumbering) -> None:
+        super().__init__(root, top, held)
+        self.renumbering = renumbering
+
+    def visit(self, place: int, info: os.stat_result, name: str) -> None:
+        ids = self.renumbering.ids(info.st_uid, info.st_gid)
+        if ids == (info.st_uid, info.st_gid):
+            return
+        try:
+            give(place, ids)
+            keep_own_bits(place, info, self.renumbering)
+        except OSError as error:
+            raise self.failed(error, name) from error
+
+    def failed(self, error: OSError, name: str) -> GpusteadError:
         remedy = "Remove the cause (an attribute such as immutable, a damaged file system), then run again."
         owner = f"uid {self.renumbering.uid} of '{self.renumbering.name}'"
-        return GpusteadError(f"{path} cannot be given to {owner}: {error.strerror}", "it to be", remedy)
+        return GpusteadError(f"{self.path(name)} cannot be given to {owner}: {error.strerror}", "it to be", remedy)
 
 
 def mount_of(file: int) -> int:
     """The mount that an open file was found on: a bind mount has the device of what it shows."""
-    for line in Path(f"/proc/self/fdinfo/{file}").read_text().splitlines():
-        if line.startswith("mnt_id:"):
-            return int(line.split()[1])
+    with open(f"/proc/self/fdinfo/{file}", "rb", buffering=0) as about:
+        for line in about.read(4096).split(b"\n"):
+            if line.startswith(b"mnt_id:"):
+                return int(line.split()[1])
     raise GpusteadError("/proc/self/fdinfo has no mnt_id", "Linux 3.15 or newer", "Update the kernel.")
 
 

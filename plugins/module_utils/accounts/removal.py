@@ -8,7 +8,7 @@ How it was before is written down, so that an account that is declared again whi
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.host_accounts import (
     FIRST_USER_ID,
@@ -101,21 +101,15 @@ def lock(host: Host, account: Account) -> Iterator[tuple[str, ...]]:
 
 
 def unlock(before: StateBeforeLock, shell: str | None) -> Iterator[tuple[str, ...]]:
-    """What gives an account back that is declared again, all but the name; its shell may be another by now."""
+    """What gives an account back that is declared again, all but the name; its shell may be another by now.
+
+    Not its groups: it gets those that are declared, as any account.
+    """
     yield ("usermod", "--expiredate", before.expire, "--shell", shell or before.shell)
     if before.password:
         yield ("usermod", "--unlock")
-    if before.groups:
-        yield ("usermod", "--append", "--groups", ",".join(before.groups))
     if before.linger:
         yield ("loginctl", "enable-linger")
-
-
-def restore(host: Host, before: StateBeforeLock, name: str, shell: str | None) -> list[tuple[str, ...]]:
-    """The steps of `unlock` that are possible now: a group may be gone."""
-    there = {group.name for group in host.groups}
-    kept = tuple(group for group in before.groups if group in there)
-    return [(*step, name) for step in unlock(StateBeforeLock(**{**asdict(before), "groups": kept}), shell)]
 
 
 def own_group(host: Host, account: Account) -> Group | None:
@@ -152,7 +146,7 @@ def plan_removals(host: Host, gone: Sequence[Account], refused: list[Refusal] | 
     """What `remove` would do, with nothing changed."""
     found = []
     for account in gone:
-        running = processes_of(account, host.processes)
+        running = processes_of(account, host.processes, host.subuids.get(account.name, ()))
         found.append(Removal(account, tuple(lock(host, account)) if running else (), removed=not running))
         if running and refused is not None:
             error = still_running(account, running, "nobody will be able to log in as it")

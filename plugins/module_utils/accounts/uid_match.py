@@ -12,14 +12,16 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.host_accounts import (
+    FIRST_SUBORDINATE_ID,
     FIRST_USER_ID,
     Account,
     Group,
     Host,
     Renumbering,
+    is_within,
     refuse_busy,
 )
-from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.removal import restore
+from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.removal import unlock
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError, Refusal
 
 # usermod -u walks through the home directory by itself, and across file systems; not through one that is not there.
@@ -29,7 +31,11 @@ NO_SHELL = ("nologin", "false")
 
 @dataclass(frozen=True)
 class DesiredAccount:
-    """An account as declared; None is "as it is". `hold` says why one that is there must keep its ids."""
+    """An account as declared; None is "as it is".
+
+    `hold` says why one that is there must keep its ids; `former_groups` are those that it was given and that are not
+    declared any more.
+    """
 
     name: str
     uid: int
@@ -43,6 +49,7 @@ class DesiredAccount:
     password_hash: str | None = field(default=None, repr=False)
     roots: tuple[str, ...] = ("/home",)
     hold: str = ""
+    former_groups: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -78,9 +85,10 @@ def plan(host: Host, declared: Sequence[DesiredAccount], refused: list[Refusal] 
     `refused` takes those that cannot be as declared; without it the first one is an error.
     """
     changes = []
+    ids = declared_ids(declared)
     for desired in declared:
         try:
-            change = plan_one(host, desired)
+            change = plan_one(host, desired, ids)
         except GpusteadError as error:
             if refused is None:
                 raise
@@ -142,7 +150,21 @@ def refuse_lockout(host: Host, before: Account, after: Account) -> None:
         raise GpusteadError(f"shell {after.shell} {whose}, lets nobody in", "one that is there", remedy)
 
 
-def plan_one(host: Host, desired: DesiredAccount) -> Change:
+@dataclass(frozen=True)
+class Declared:
+    """The names and ids of all accounts that are declared."""
+
+    names: frozenset[str] = frozenset()
+    uids: frozenset[int] = frozenset()
+    gids: frozenset[int] = frozenset()
+
+
+def declared_ids(declared: Sequence[DesiredAccount]) -> Declared:
+    names = frozenset(one.name for one in declared)
+    return Declared(names, frozenset(one.uid for one in declared), frozenset(one.gid for one in declared))
+
+
+def plan_one(host: Host, desired: DesiredAccount, declared: Declared) -> Change:
     """Plans one account, or says why not."""
     if desired.name in host.unanswered:
         account = f"account '{desired.name}' (uid {desired.uid}, gid {desired.gid})"
@@ -160,6 +182,7 @@ def plan_one(host: Host, desired: DesiredAccount) -> Change:
         )
     refuse_foreign_ids(host, desired)
     group_steps, former_gid = plan_group(host, desired)
+    group_steps += plan_subordinate(host, desired, declared)
     renumbering = plan_renumbering(host, desired, before, former_gid)
     if renumbering and before and (before.uid, before.gid) != (desired.uid, desired.gid):
         refuse_held(host, before, desired)
@@ -179,7 +202,7 @@ def plan_one(host: Host, desired: DesiredAccount) -> Change:
         steps = [*group_steps, *modifying_commands(before, after)]
         if locked:
             after = replace(after, shell=desired.shell or locked.shell)
-            steps += restore(host, locked, desired.name, desired.shell)
+            steps += [(*step, desired.name) for step in unlock(locked, desired.shell)]
     else:
         after = Account(
             desired.name,
@@ -191,7 +214,7 @@ def plan_one(host: Host, desired: DesiredAccount) -> Change:
         )
         if desired.name in host.insecure_homes:
             raise host.insecure_homes[desired.name]
-        steps = [*group_steps, creating_command(after, desired.system)]
+        steps = [*group_steps, creating_command(after, desired.system, subordinate(host, declared))]
     password = desired.password_hash is not None and host.hashes.get(desired.name) != desired.password_hash
     extras = tuple(plan_extras(host, desired))
     return Change(desired, before, after, renumbering, tuple(steps), extras, password, locked is not None)
@@ -267,15 +290,47 @@ def modifying_commands(before: Account, after: Account) -> Iterator[tuple[str, .
         yield ("usermod", *words, after.name)
 
 
-def creating_command(account: Account, system: bool) -> tuple[str, ...]:
+def subordinate(host: Host, declared: Declared) -> bool:
+    """Whether useradd may give subordinate ids: it looks at no account's own, and one has an id where they begin."""
+    ids = {number for account in (*host.accounts, *host.remote_accounts) for number in (account.uid, account.gid)}
+    # nobody and nfsnobody are far beyond.
+    nobodys = {65534, 4294967294}
+    return max({*ids, *declared.uids, *declared.gids} - nobodys, default=0) < FIRST_SUBORDINATE_ID
+
+
+def plan_subordinate(host: Host, desired: DesiredAccount, declared: Declared) -> list[tuple[str, ...]]:
+    """Steps that take subordinate ids back which are an account's: with them one becomes that account.
+
+    From this account, those that are another's; and from whoever has them, those that are this one's. Raises
+    GpusteadError where these are of an account that is not declared: they are not ours to take.
+    """
+    steps: list[tuple[str, ...]] = []
+    for option, ranges, own, others in (
+        ("--del-subuids", host.subuids, desired.uid, declared.uids | {one.uid for one in host.accounts}),
+        ("--del-subgids", host.subgids, desired.gid, declared.gids | {one.gid for one in host.accounts}),
+    ):
+        for holder, each in ((holder, one) for holder, several in ranges.items() for one in several):
+            mine = holder == desired.name and any(is_within(number, [each]) for number in others)
+            if not mine and not is_within(own, [each]):
+                continue
+            if holder not in declared.names:
+                what = f"id {own} of '{desired.name}' is among the subordinate ids of '{holder}' ({each[0]}:{each[1]})"
+                remedy = f"Choose another for '{desired.name}', or take them from '{holder}' (usermod {option})."
+                raise GpusteadError(what, "one that nobody else can become", remedy)
+            steps.append(("usermod", option, f"{each[0]}-{each[0] + each[1] - 1}", holder))
+    return steps
+
+
+def creating_command(account: Account, system: bool, subordinate: bool = True) -> tuple[str, ...]:
     """A new account; a system account gets no home directory."""
     kind = ["-r", "-M"] if system else ["-m"]
+    kind += [] if subordinate else ["-K", "SUB_UID_COUNT=0", "-K", "SUB_GID_COUNT=0"]
     ids = ["-u", str(account.uid), "-g", str(account.gid)]
     return ("useradd", *kind, *ids, "-d", account.home, "-s", account.shell, "-c", account.comment, account.name)
 
 
 def plan_extras(host: Host, desired: DesiredAccount) -> Iterator[tuple[str, ...]]:
-    """Supplementary groups, added to those that the account has."""
+    """Supplementary groups, added to those that the account has but for those that it was given formerly."""
     known = {group.name: group for group in (*host.remote_groups, *host.groups)}
     missing = [name for name in desired.groups if name not in known or desired.name not in known[name].members]
     for name in missing:
@@ -286,3 +341,12 @@ def plan_extras(host: Host, desired: DesiredAccount) -> Iterator[tuple[str, ...]
             raise GpusteadError(f"group '{name}' is of the directory service", f"'{desired.name}' in it", remedy)
     if missing:
         yield ("usermod", "-a", "-G", ",".join(missing), desired.name)
+    before = host.account(desired.name)
+    for group in map(host.group, desired.former_groups):
+        if not group or group.name in desired.groups or desired.name not in group.members:
+            continue
+        if before and before.uid == host.login:  # it may be by this group that it becomes root
+            what = f"group '{group.name}' of '{desired.name}', as which Ansible logs in, is not declared any more"
+            remedy = f"Declare it, or take it away by hand (gpasswd --delete {desired.name} {group.name})."
+            raise GpusteadError(what, "the groups that it has", remedy)
+        yield ("gpasswd", "--delete", desired.name, group.name)

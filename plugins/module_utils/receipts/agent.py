@@ -169,7 +169,8 @@ def check(request: Mapping[str, Any]) -> dict[str, Any]:
     `current`, {role: [[kind, subject], ...]}, must be as the subjects expect it now, whatever the receipts say.
 
     Returns {"roles": {role: {"reasons": [...], "drifted": [...]}}, "left": other roles that have receipts here,
-    "refused": roles whose last run had to leave something undone: that are their reasons}.
+    "refused": roles whose last run had to leave something undone, which are their reasons, and those in whose way
+    nothing is but accounts' own doing}.
     """
     store = Store(request["state_dir"])
     salt, machine = store.salt(), machine_id()
@@ -198,7 +199,15 @@ def check(request: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "roles": {role: verdict._asdict() for role, verdict in verdicts.items()},
         "left": [role for role in store.roles() if role not in request["roles"]],
-        "refused": [role for role in missing if store.run(role)["refused"]],
+        "refused": [
+            role
+            for role, verdict in verdicts.items()
+            if (
+                store.run(role)["refused"]
+                if role in missing
+                else receipts.only_of_accounts(found[role], verdict.reasons)
+            )
+        ],
     }
 
 
@@ -299,8 +308,9 @@ def end(request: Mapping[str, Any]) -> dict[str, Any]:
 def write(request: Mapping[str, Any]) -> dict[str, Any]:
     """The run `nonce` of `role` has ended: look at what it left and write the receipt, or say why not.
 
-    Returns {"changed": the outputs differ from those of the last receipt, "problems": [...]}; with problems also
-    "acceptable": whether `accept` would do away with all of them.
+    Returns {"changed": the outputs differ from those of the last receipt, "problems": [...], "refused": [...]}; with
+    problems also "acceptable": whether `accept` would do away with all of them. `refused` is what accounts have made of
+    what is theirs, as reasons: then no receipt is written, and the role has ended well for all others.
     """
     store, role = Store(request["state_dir"]), request["role"]
     run = store.run(role)
@@ -308,6 +318,7 @@ def write(request: Mapping[str, Any]) -> dict[str, Any]:
         return {
             "changed": False,
             "problems": ["another run of this role has begun on this host in the meantime"],
+            "refused": [],
             "acceptable": False,
         }
     salt = store.prepare()
@@ -327,18 +338,26 @@ def write(request: Mapping[str, Any]) -> dict[str, Any]:
     gone = receipts.undeclared(_together(last.outputs if last else [], run["outputs"]), outputs)
     still = observe(gone.values(), host)
     problems += [
-        f"{name}: it is not declared any more, and still there"
+        receipts.Problem.of(spec, "it is not declared any more, and still there")
         for name, spec in gone.items()
         if receipts.must_go(spec, still[name])
     ]
     changed = list(receipts.not_restored(last, receipt, run["found"])) if last and not request["accept"] else []
-    if problems or changed:
-        end({**request, "failed": True})
-        return {"changed": False, "problems": [*problems, *changed], "acceptable": not problems}
+    of_host = [problem.text for problem in (*problems, *changed) if not problem.account]
+    of_accounts = [problem.reason() for problem in (*problems, *changed) if problem.account]
+    if of_host or of_accounts:
+        end({**request, "refused": [] if of_host else of_accounts, "failed": bool(of_host)})
+        return {
+            "changed": False,
+            "problems": [problem.text for problem in (*problems, *changed)] if of_host else [],
+            "refused": [] if of_host else of_accounts,
+            "acceptable": not problems,
+        }
     store.write(store.path(role), receipt.dump().encode())
     os.unlink(store.path(role, "run"))
     # Another reason to vouch for the same outputs is no change of the host.
-    return {"changed": last is None or last.seen != receipts.parse(receipt.dump()).seen, "problems": []}
+    anew = last is None or last.seen != receipts.parse(receipt.dump()).seen
+    return {"changed": anew, "problems": [], "refused": []}
 
 
 OPERATIONS: Mapping[str, Callable[[Mapping[str, Any]], dict[str, Any]]] = {

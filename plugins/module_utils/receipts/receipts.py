@@ -29,6 +29,8 @@ Seen = Mapping[str, Any]
 CODE = ("its file ", "the collection's plugins", "ansible-core", "collection ")
 # The digest of a file that is not there.
 ABSENT = "absent"
+# Beside what a role reads, in reasons.
+_READ = " (read by the role)"
 # What must be seen where nothing else is asked for.
 EXPECTED: Mapping[str, Mapping[str, Any]] = {
     "unit": {"enabled": "enabled", "active": "active"},
@@ -76,9 +78,31 @@ class Verdict(NamedTuple):
     drifted: list[str]
 
 
+class Problem(NamedTuple):
+    """What no receipt may be written over: what it is, and whose own to change it is (`account`), if anybody's."""
+
+    text: str
+    account: str = ""
+
+    @classmethod
+    def of(cls, spec: Spec, text: str) -> Problem:
+        return cls(f"{identify(spec)}: {text}", account_of(spec))
+
+    def reason(self) -> list[str]:
+        """As a reason why a role is stale, under the account's name."""
+        name = self.account
+        remedy = f"It is {name}'s own to change: see what runs in that name (ps -fu {name}; docker logs), run again."
+        return [name, f"{self.text}: expected it to stay as the role leaves it. {remedy}"]
+
+
 def identify(spec: Spec) -> str:
     """The id of what a spec looks at, such as ``file /etc/hosts``."""
     return f"{spec[0]} {spec[1]['name']}"
+
+
+def account_of(spec: Spec) -> str:
+    """Whose own to change it is: that account alone is stopped by what becomes of it; empty where it is the host's."""
+    return str(spec[1].get("account") or "")
 
 
 def parse(text: str) -> Receipt:
@@ -143,11 +167,17 @@ def judge(receipt: Receipt, host: str, machine: str, inputs: Mapping[str, str], 
     for name in (identify(spec) for spec in receipt.specs):
         differences = compare(receipt.seen[name], seen.get(name, {"error": "it was not looked at"}))
         if differences and name in reads:
-            reasons.append([f"{name} (read by the role)", differences])
+            reasons.append([f"{name}{_READ}", differences])
         elif differences:
             reasons.append([name, differences])
             drifted.append(name)
     return Verdict(reasons, drifted)
+
+
+def only_of_accounts(receipt: Receipt, reasons: Sequence[Sequence[str]]) -> bool:
+    """Whether these reasons against a receipt are all accounts' own doing."""
+    own = {identify(spec) for spec in receipt.specs if account_of(spec)}
+    return bool(reasons) and all(subject.removesuffix(_READ) in own for subject, _what in reasons)
 
 
 def input_changes(before: Mapping[str, str], after: Mapping[str, str]) -> list[list[str]]:
@@ -202,46 +232,55 @@ def not_current(specs: Sequence[Spec], seen: Seen) -> Iterator[list[str]]:
             yield [f"{name} (of all hosts)", differences]
 
 
-def unmet(outputs: Sequence[Spec], seen: Seen) -> Iterator[str]:
+def unmet(outputs: Sequence[Spec], seen: Seen) -> Iterator[Problem]:
     """What is not as the role should have left it: no receipt may be written over it."""
     for spec in outputs:
         kind, subject = spec
-        name = identify(spec)
-        value = seen.get(name, {"error": "it was not looked at"})
+        value = seen.get(identify(spec), {"error": "it was not looked at"})
         if isinstance(value, dict) and "error" in value:
-            yield f"{name}: it cannot be read: {value['error']}"
+            yield Problem.of(spec, f"it cannot be read: {value['error']}")
         elif subject.get("absent"):
             if value is not None:
-                yield f"{name}: it is there, and should not be"
+                yield Problem.of(spec, "it is there, and should not be")
         elif value is None:
-            yield f"{name}: it is not there"
+            yield Problem.of(spec, "it is not there")
         else:
             usual = {field: wanted for field, wanted in EXPECTED.get(kind, {}).items() if field in value}
             for field, wanted in {**usual, **subject.get("expect", {})}.items():
                 if value.get(field) != wanted:
-                    yield f"{name}: {field} should be {_short(wanted)}, is {_short(value.get(field))}"
+                    yield Problem.of(spec, f"{field} should be {_short(wanted)}, is {_short(value.get(field))}")
 
 
-def not_restored(last: Receipt, receipt: Receipt, found: Seen) -> Iterator[str]:
+def not_restored(last: Receipt, receipt: Receipt, found: Seen) -> Iterator[Problem]:
     """What the role left otherwise than before, although it was run with the same and read the same.
 
     Somebody changed it, and the role did not put it back: a new receipt would vouch for that change. Where only code
-    has changed, the role may leave other things than before; but not those that it `found` so when it began.
+    has changed, the role may leave other things than before; but not those that it `found` so when it began. What an
+    account changed of what is read from it explains what is otherwise of that account, and of nobody else.
     """
     changed = [part for part, _second in input_changes(last.inputs, receipt.inputs)]
     if any(not part.startswith(CODE) for part in changed):
         return
-    names = {identify(spec) for spec in receipt.reads}
-    if {name: receipt.seen[name] for name in names} != {identify(s): last.seen[identify(s)] for s in last.reads}:
+    otherwise = _read_otherwise(last, receipt)
+    if "" in otherwise:
         return
     before = {identify(spec) for spec in last.outputs}
     for spec in receipt.outputs:
         name = identify(spec)
-        if name in before and not spec[1].get("varies"):
+        if name in before and not spec[1].get("varies") and account_of(spec) not in otherwise:
             was, now = last.seen[name], receipt.seen[name]
             differences = compare(*_common(was, now)) if changed else compare(was, now)
             if differences and (not changed or found.get(name, receipt) == receipt.seen[name]):
-                yield f"{name}: {differences}, and the role did not put it back"
+                yield Problem.of(spec, f"{differences}, and the role did not put it back")
+
+
+def _read_otherwise(last: Receipt, receipt: Receipt) -> set[str]:
+    """The accounts of which something else was read than before; "" for what is no account's."""
+    before, now = (
+        {identify(spec): (account_of(spec), one.seen[identify(spec)]) for spec in one.reads} for one in (last, receipt)
+    )
+    names = [name for name in before.keys() | now.keys() if before.get(name) != now.get(name)]
+    return {of[name][0] for of in (before, now) for name in names if name in of}
 
 
 def _common(before: Any, after: Any) -> tuple[Any, Any]:

@@ -191,7 +191,11 @@ def plan(workspaces: Sequence[Workspace], settings: Settings, observed: Observed
         },
         receipt={
             **subjects,
-            "container": [f"{workspace.project}/{service}" for workspace in workspaces for service in SERVICES],
+            "container": [
+                {"name": f"{workspace.project}/{service}", "account": workspace.owner}
+                for workspace in workspaces
+                for service in SERVICES
+            ],
             "shared": [
                 subject
                 for workspace in workspaces
@@ -271,10 +275,13 @@ def _nas_files(workspace: Workspace, settings: Settings) -> list[dict[str, Any]]
 
 def _shared(workspace: Workspace, settings: Settings) -> list[dict[str, Any]]:
     """The same for a receipt, which looks at each as its owner."""
-    home, uid = f"{settings.nas_path}/users/{workspace.owner}", workspace.account.uid
-    directories = [{"name": f"{home}/{name}", "as": uid, "keep": True} for name in _DIRECTORIES]
+    home, own = (
+        f"{settings.nas_path}/users/{workspace.owner}",
+        {"as": workspace.account.uid, "account": workspace.owner},
+    )
+    directories = [{"name": f"{home}/{name}", **own, "keep": True} for name in _DIRECTORIES]
     file = f"{home}/{_secret(workspace, settings).file}"
-    return [*directories, {"name": file, "as": uid, "secret": True, "varies": True, "keep": True}]
+    return [*directories, {"name": file, **own, "secret": True, "varies": True, "keep": True}]
 
 
 def _links(workspace: Workspace, copied: Iterable[str]) -> list[dict[str, Any]]:

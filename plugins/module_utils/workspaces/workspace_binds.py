@@ -175,9 +175,10 @@ def receipt(workspaces: Iterable[Workspace], binds: Binds, site: Site) -> dict[s
     for workspace in workspaces:
         name, ids = workspace.owner, f"{workspace.account.uid}:{workspace.account.gid}"
         own = f"{site.local_dir}/{name}"
-        files += [_directory(path, ids, "0700") for path in (own, *(f"{own}/{inner}" for inner in site.places))]
+        places = (own, *(f"{own}/{inner}" for inner in site.places))
+        files += [{**_directory(path, ids, "0700"), "account": name} for path in places]
         files.append(_directory(f"{copies}/{name}", "0:0", "0755"))
-        trees.append({"name": f"{copies}/{name}", "expect": {"type": "directory"}})
+        trees.append({"name": f"{copies}/{name}", "account": name, "expect": {"type": "directory"}})
         about = {"account": name, "homes": site.homes, "paths": list(site.settings), "as": ids}
         reads.append({"name": f"{site.homes}/{name}", **about})
     mounted = [_mounted(place) for place in binds.places]

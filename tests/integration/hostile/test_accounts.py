@@ -64,10 +64,10 @@ class Bed:
     def clean(self) -> None:
         node = self.node
         node.run(f"pkill -9 -u {ZOE}; pkill -9 -u {YAN}; pkill -9 -u {ZOE + 10}; rm -rf /opt/victim")
-        node.run("rm -rf /home/gszoe/.ssh /home/gszoe/deep; userdel gsother")
+        node.run("rm -rf /home/gszoe/.ssh /home/gszoe/deep; userdel gsother; groupdel gsml")
         converge(self.lab)
         self.forget("gszoe", "gsyan")
-        node.run(f"rm -f /var/lib/gpustead/uid_match/gs*; getent passwd {ZOE} {YAN}")
+        node.run(f"rm -f /tmp/gszoe /var/lib/gpustead/uid_match/gs*; getent passwd {ZOE} {YAN}")
 
 
 def quoted(text: str) -> str:
@@ -107,6 +107,50 @@ def test_keys_that_are_none_of_the_accounts(bed: Bed, case: str) -> None:
     bed.as_zoe("cd; rm -rf ~/.ssh ~/second")
     bed.must(bed.zoe, yan)
     assert "zoe@desk" in bed.node.check_output("cat /home/gszoe/.ssh/authorized_keys")
+
+
+SSH = "/home/gszoe/.ssh"
+KEYS_FILE = f"{SSH}/authorized_keys"
+OWN: dict[str, str] = {
+    "another group of hers": f"chgrp gsml {KEYS_FILE}",
+    "by the directory": f"chgrp gsml {SSH}; chmod 2700 {SSH}; cp {KEYS_FILE} /tmp/gszoe;"
+    f" rm {KEYS_FILE}; cp /tmp/gszoe {KEYS_FILE}; chmod 600 {KEYS_FILE}; rm /tmp/gszoe",
+    "a comment of two lines, for some": f"printf '# x\\013junk\\n' >> {KEYS_FILE}",
+    "a second file that sshd reads": f"printf '%s\\n' '{KEY.replace('B', 'D').format('own')}' > {KEYS_FILE}2",
+}
+
+
+@pytest.mark.parametrize("case", OWN)
+def test_what_an_account_does_to_its_keys_is_put_right(bed: Bed, case: str) -> None:
+    zoe = {**bed.zoe, "groups": ["gsml"], "exclusive_keys": True}
+    bed.must(zoe, bed.yan)
+    bed.as_zoe(OWN[case])
+    bed.must(zoe, bed.yan)
+    assert bed.node.check_output(f"stat -c '%U:%G %a' {KEYS_FILE}") == "gszoe:gszoe 600"
+    assert "own@desk" not in bed.node.run(f"cat {KEYS_FILE} {KEYS_FILE}2").stdout
+    bed.must(zoe, bed.yan)
+
+
+LOOPS: dict[str, tuple[str, str]] = {
+    "permissions": (f"chmod 644 {KEYS_FILE}", "lines /home/gszoe/.ssh/authorized_keys: mode"),
+    "a line more": (f'echo "ssh-ed25519 x" >> {KEYS_FILE}', "lines /home/gszoe/.ssh/authorized_keys: others"),
+}
+
+
+@pytest.mark.parametrize("case", LOOPS)
+def test_what_an_account_undoes_all_the_time_stops_it_alone(bed: Bed, case: str) -> None:
+    """Put right by the role, and otherwise again when the receipt is to be written."""
+    command, words = LOOPS[case]
+    loop = f"while :; do {command}; sleep 0.05; done"
+    zoe = {**bed.zoe, "exclusive_keys": True}
+    bed.must(zoe, bed.yan)
+    bed.node.check_output(f"setsid runuser -u gszoe -- sh -c {quoted(loop)} >/dev/null 2>&1 </dev/null & sleep 0.5")
+    yan = {**bed.yan, "ssh_keys": [KEY.format("yan-again"), KEY.replace("B", "C").format("new")]}
+    bed.refused(zoe, yan, words=("accounts: gszoe:", words, "ps -fu gszoe"))
+    assert "new@desk" in bed.node.check_output("cat /home/gsyan/.ssh/authorized_keys")
+    bed.node.check_output("pkill -u gszoe; sleep 0.5")
+    bed.must(zoe, yan)
+    assert bed.node.check_output(f"stat -c %a {KEYS_FILE}") == "600"
 
 
 def test_one_name_that_cannot_be_had_keeps_nobody_after_it(bed: Bed) -> None:
@@ -153,6 +197,18 @@ def test_who_goes_is_locked_at_once_and_removed_when_nothing_runs(bed: Bed) -> N
     bed.must(bed.yan)
     assert bed.node.run("getent passwd gszoe").rc == 2
     assert bed.node.run("test -d /home/gszoe").rc == 0
+    bed.forget("gsnew")
+
+
+def test_a_number_is_handed_on_with_nothing_that_acts_as_its_owner(bed: Bed) -> None:
+    bed.as_zoe("cp /bin/true /var/tmp/gszoe; chmod 4755 /var/tmp/gszoe")
+    bed.must(bed.yan)
+    assert bed.node.run("id gszoe").rc == 1
+    new = {"name": "gsnew", "uid": ZOE}
+    bed.must(bed.yan, new)
+    assert bed.node.check_output("stat -c '%U %a' /var/tmp/gszoe") == "gsnew 755"
+    bed.node.check_output("rm /var/tmp/gszoe")
+    bed.must(bed.yan)
     bed.forget("gsnew")
 
 

@@ -45,11 +45,14 @@ PREVIOUS: list[Sequence[Any]] = [
 SERVICE = {"name": "gpustead", "uid": 941, "gid": "942"}
 KEYS_OF_ADA: dict[str, Any] = {
     "name": "/home/ada/.ssh/authorized_keys",
+    "account": "ada",
     "below": "/home/ada",
     "as": "1500:1500",
     "lines": [KEY],
     "exclusive": True,
     "keep": True,
+    "beside": ["/home/ada/.ssh/authorized_keys2"],
+    "expect": {"others": 0},
 }
 
 
@@ -71,6 +74,7 @@ def directory(name: str, uid: int, gid: int) -> dict[str, Any]:
 def subject(name: str, uid: Any, gid: Any, *fields: str, groups: Sequence[str] = ()) -> dict[str, Any]:
     return {
         "name": name,
+        "account": name,
         "groups": list(groups),
         "fields": ["uid", "gid", "groups", *fields],
         "expect": {"uid": uid, "gid": gid},
@@ -107,11 +111,21 @@ def test_directories_are_of_people_with_the_ids_that_are_known() -> None:
 def test_an_account_whose_directory_is_anothers_keeps_its_ids_and_no_key_is_matched() -> None:
     refused = [{"name": "users/bob", "what": "users/bob belongs to uid 7"}, {"name": "users", "what": "x"}]
     assert planned(refused=refused).users == [
-        {"name": "ada", "uid": 1500, "groups": ["ml"], "shell": "/bin/zsh", "password_hash": "$6$a$b", "hold": ""},
-        {**BOB, "hold": "users/bob belongs to uid 7"},
-        {**SVC, "hold": ""},
-        {"name": "eve", "path": "/mnt/nas/users/eve", "hold": ""},
+        {
+            **{"name": "ada", "uid": 1500, "groups": ["ml"], "shell": "/bin/zsh", "password_hash": "$6$a$b"},
+            **{"former_groups": [], "hold": ""},
+        },
+        {**BOB, "former_groups": [], "hold": "users/bob belongs to uid 7"},
+        {**SVC, "former_groups": [], "hold": ""},
+        {"name": "eve", "path": "/mnt/nas/users/eve", "former_groups": [], "hold": ""},
     ]
+
+
+def test_groups_that_are_declared_no_more_are_former_ones() -> None:
+    """Also where runs have left no receipt since."""
+    previous = [["user", {"name": "ada", "groups": groups}] for groups in (["docker", "ml"], ["gpu"])]
+    found = {user["name"]: user["former_groups"] for user in planned(previous=[*previous, *PREVIOUS]).users}
+    assert found == {"ada": ["docker", "gpu"], "bob": [], "svc": [], "eve": []}
 
 
 def test_who_is_declared_no_more_goes_and_the_service_account_stays() -> None:
@@ -156,8 +170,10 @@ def test_a_receipt_at_the_end() -> None:
     assert found["lines"] == [KEYS_OF_ADA]
     owners = {".cluster": "941:942", ".cluster/nodes": "941:942", "users": "941:942", "shared": "1501:1600"}
     people = {"users/ada": 1500, "users/bob": 1501, "users/eve": 1502}
+    accounts = {"shared": "bob", "users/ada": "ada", "users/bob": "bob", "users/eve": "eve"}
     assert found["file"] == [
-        {"name": f"/mnt/nas/{path}", "as": owner, "keep": True} for path, owner in {**owners, **people}.items()
+        {"name": f"/mnt/nas/{path}", "as": owner, "keep": True, "account": accounts.get(path, "")}
+        for path, owner in {**owners, **people}.items()
     ]
 
 

@@ -26,8 +26,11 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.authoriz
 )
 from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.authorized_keys_file import (
     apply_as_account,
+    as_the_account,
+    keep,
     refuse_insecure_way,
     retire_as_account,
+    take_back,
 )
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
 from ansible_collections.gpustead.cluster.plugins.module_utils.receipts.probes import Host, observe
@@ -165,6 +168,47 @@ def test_permissions_are_put_right_and_said(home: Path) -> None:
     apply_as_account(desired_keys(home), check_only=False)
     assert (seen(file)[2], seen(home / ".ssh")[2]) == ("0600", "0700")
     assert not apply_as_account(desired_keys(home), check_only=True).changed
+
+
+@ROOT_ONLY
+def test_what_an_account_can_do_to_its_file_is_put_right(home: Path) -> None:
+    """Another group of its own, by the directory as well."""
+    file = write(home / ".ssh/authorized_keys", f"{A}\n", (UID, OTHER))
+    os.chown(home / ".ssh", UID, OTHER)
+    (home / ".ssh").chmod(0o2700)
+    outcome = apply_as_account(desired_keys(home), check_only=False)
+    assert f"{file}: group {UID}" in outcome.notes
+    assert (seen(file), seen(home / ".ssh")[2]) == ((UID, UID, "0600"), "0700")
+    assert not apply_as_account(desired_keys(home), check_only=False).changed
+
+
+@ROOT_ONLY
+def test_the_second_file_that_sshd_reads_has_no_other_keys_either(home: Path) -> None:
+    second = write(home / ".ssh/authorized_keys2", f"# mine\n{A}\n{B}\n")
+    assert apply_as_account(desired_keys(home), check_only=False).added == (A,)
+    assert second.read_text() == f"# mine\n{A}\n{B}\n"
+    alone = desired_keys(home, exclusive=True)
+    assert apply_as_account(alone, check_only=True).removed == (A, B)
+    assert apply_as_account(alone, check_only=False).removed == (A, B)
+    assert (second.read_text(), (home / ".ssh/authorized_keys").read_text()) == ("# mine\n", f"{A}\n")
+    assert not apply_as_account(alone, check_only=False).changed
+    second.unlink()
+    second.symlink_to("authorized_keys")
+    with pytest.raises(GpusteadError, match=r"authorized_keys2 is a symbolic link"):
+        apply_as_account(alone, check_only=False)
+    assert not apply_as_account(desired_keys(home), check_only=False).changed
+
+
+@ROOT_ONLY
+def test_keys_on_trial_are_those_of_both_files(home: Path) -> None:
+    write(home / ".ssh/authorized_keys", B)
+    second = write(home / ".ssh/authorized_keys2", f"{C}\n")
+    alone = desired_keys(home, exclusive=True)
+    as_the_account(keep, alone)
+    apply_as_account(alone, check_only=False)
+    assert second.read_text() == ""
+    as_the_account(take_back, alone)
+    assert (home / ".ssh/authorized_keys").read_text() == f"{B}\n{C}\n"
 
 
 def _link_file(home: Path, victim: Path) -> None:

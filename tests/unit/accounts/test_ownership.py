@@ -191,6 +191,53 @@ def test_mounts_below_are_not_crossed(home: Path) -> None:
         subprocess.run(["umount", str(home / "file")], check=True)
 
 
+def test_a_file_system_of_another_accounts_on_a_file_is_passed_by(home: Path) -> None:
+    """It answers not even root (FUSE)."""
+    put(home / "mine")
+    theirs = put(home / "theirs", (OTHER, OTHER))
+    try:
+        fuse = os.open("/dev/fuse", os.O_RDWR)
+    except OSError:
+        pytest.skip("no FUSE here")
+    options = f"fd={fuse},rootmode=100000,user_id={OTHER},group_id={OTHER}"
+    try:
+        if LIBC.mount(b"theirs", os.fsencode(theirs), b"fuse.theirs", 2 | 4, options.encode()):
+            pytest.skip("no mounts here")
+        with pytest.raises(OSError, match="denied"):
+            theirs.stat()
+        rechown(str(home), RENUMBERING)
+    finally:
+        subprocess.run(["umount", "-l", str(theirs)], capture_output=True, check=False)
+        os.close(fuse)
+    assert seen(home / "mine")[:2] == (NEW, NEW)
+
+
+@pytest.mark.parametrize(("owner", "stops"), [(OTHER, False), (OLD, True)])
+def test_directories_that_others_move_stop_nobody(
+    home: Path, monkeypatch: pytest.MonkeyPatch, owner: int, stops: bool
+) -> None:
+    monkeypatch.setattr(accounts_files, "_MOST", 0)  # beyond the levels whose descriptors are kept
+    top = home / "a"
+    top.joinpath(*["0"] * 80, "last").mkdir(parents=True)
+    for directory, _, _ in os.walk(top):
+        os.chown(directory, owner, owner)
+    put(home / "mine")
+    carried, taken = top.joinpath(*["0"] * 70), home / "taken"
+    genuine = accounts_files._Renumber.visit
+
+    def visit(walk: accounts_files._Renumber, place: int, info: os.stat_result, name: str) -> None:
+        if walk.stack[-1].name == "last":
+            carried.rename(taken)
+        elif len(walk.stack) == 1 and taken.exists():
+            taken.rename(carried)
+        genuine(walk, place, info, name)
+
+    monkeypatch.setattr(accounts_files._Renumber, "visit", visit)
+    with pytest.raises(GpusteadError, match="are moved") if stops else contextlib.nullcontext():
+        rechown(str(home), RENUMBERING)
+    assert seen(home / "mine")[:2] == (NEW, NEW)
+
+
 def test_what_cannot_be_changed_is_named(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (home / "way").mkdir()
     put(home / "way" / "stuck\x1b[2J")

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible_collections.gpustead.cluster.plugins.module_utils.accounts import left_behind
 from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.apply_accounts import (
     apply,
     remove,
@@ -24,7 +25,9 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.host_acc
     StateBeforeLock,
     parse_group,
     parse_passwd,
+    processes_of,
 )
+from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.left_behind import Ids
 from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.observe_accounts import (
     login_uid,
     observe,
@@ -61,6 +64,25 @@ ROOT_ONLY = pytest.mark.skipif(os.geteuid() != 0, reason="only root may give fil
 
 def desired(name: str = "ada", uid: int = 1500, **others: Any) -> DesiredAccount:
     return DesiredAccount(**{"name": name, "uid": uid, "gid": uid, "group": name, **others})
+
+
+@pytest.fixture(autouse=True)
+def cleared(monkeypatch: pytest.MonkeyPatch) -> list[Ids | str]:
+    """The ids that were looked for on the host, and the names of those whose jobs were; nothing is looked at here."""
+    asked: list[Ids | str] = []
+
+    def clear(ids: Ids) -> list[str]:
+        asked.append(ids)
+        if 4711 in ids.uids:
+            raise GpusteadError("/x cannot be looked at", "it to be", "See.")
+        return [f"looked for {sorted(ids.uids)}"]
+
+    def remove_jobs(name: str, uid: int) -> None:
+        asked.append(name)
+
+    monkeypatch.setattr(left_behind, "clear", clear)
+    monkeypatch.setattr(left_behind, "remove_jobs", remove_jobs)
+    return asked
 
 
 CORE: dict[str, tuple[DesiredAccount, list[str]]] = {
@@ -171,7 +193,7 @@ def test_a_system_account_goes_when_it_is_named_as_one() -> None:
     ],
 )
 def test_the_group_goes_with_the_account_if_it_is_its_own(
-    group: Group, others: tuple[Account, ...], goes: bool, tmp_path: Path
+    group: Group, others: tuple[Account, ...], goes: bool, tmp_path: Path, cleared: list[Ids | str]
 ) -> None:
     done: list[str] = []
 
@@ -181,6 +203,7 @@ def test_the_group_goes_with_the_account_if_it_is_its_own(
 
     host = Host(accounts=(ADA, *others), groups=(group,))
     (left,) = remove(run, host, [ADA], tmp_path, proc=tmp_path)
+    assert cleared == ["ada"]
     assert left.removed and left.texts()[1] == "files of 1001:1001 stay, /home/ada too\n"
     assert [line for line in done if "del " in line] == ["userdel ada", "groupdel ada"][: 1 + goes]
 
@@ -192,6 +215,67 @@ def test_supplementary_groups(case: str) -> None:
     assert account
     (change,) = plan(HOST, [desired(name, account.uid, groups=groups)])
     assert [" ".join(argv) for argv in change.extras] == expected
+
+
+def test_a_membership_that_was_given_is_taken_back() -> None:
+    """Nobody else's, none that is declared, and none that it does not have."""
+    (change,) = plan(
+        replace(HOST, groups=(*HOST.groups, Group("docker", 998, ("bob",)), Group("sudo", 27, ("bob",)))),
+        [desired("bob", 1002, groups=("ml",), former_groups=("ml", "docker", "gone", "staffers", "ada"))],
+    )
+    assert [" ".join(argv) for argv in change.extras] == ["gpasswd --delete bob docker"]
+    host = replace(HOST, groups=(Group("sudo", 27, ("bob",)),), login=1002)
+    with pytest.raises(GpusteadError, match=r"'sudo' of 'bob', as which Ansible logs in, is not declared any more"):
+        plan(host, [desired("bob", 1002, former_groups=("sudo",))])
+
+
+RANGES = {"ada": ((100_000, 65_536), (1_000_000, 65_536)), "lxd": ((400_000, 65_536),)}
+
+
+def test_nobody_becomes_another_by_subordinate_ids() -> None:
+    zoe, yan = desired("zoe", 100_500), desired("yan", 400_001)
+    host = replace(HOST, subuids=RANGES, subgids={"ada": ((100_000, 65_536),)})
+    refused: list[Refusal] = []
+    ada, new = plan(host, [desired(uid=1001), zoe, yan], refused)
+    taken = ["usermod --del-subuids 100000-165535 ada", "usermod --del-subgids 100000-165535 ada"]
+    assert [" ".join(argv) for argv in ada.core] == taken
+    assert [" ".join(argv) for argv in new.core][:3] == ["groupadd -g 100500 zoe", *taken]
+    assert new.core[-1][:6] == ("useradd", "-m", "-K", "SUB_UID_COUNT=0", "-K", "SUB_GID_COUNT=0")
+    (refusal,) = refused
+    assert refusal.name == "yan" and "id 400001 of 'yan' is among the subordinate ids of 'lxd'" in refusal.what
+    (change,) = plan(host, [desired(uid=1001)])  # no id is within them
+    assert change.core == ()
+
+
+def test_ids_are_handed_on_once_nothing_is_left_under_them(tmp_path: Path, cleared: list[Ids | str]) -> None:
+    def run(argv: Sequence[str], data: str) -> tuple[int, str, str]:
+        return 0, "", ""
+
+    quiet = replace(HOST, processes=())
+    told: list[str] = []
+    users = [desired(uid=1500), desired("bob", 1001), desired("zoe", 1601), desired("svc", 960, system=True)]
+    users += [desired("yan", 1602, gid=1900, group="ml")]
+    apply(run, plan(quiet, users), tmp_path, [], told)
+    free = Ids(frozenset([1500, 1601, 1602]), frozenset([1500, 1601]))
+    assert cleared == [free, Ids(frozenset([1001]), frozenset([1001]))]
+    assert told == ["looked for [1500, 1601, 1602]", "looked for [1001]"]
+    cleared.clear()
+    refused: list[Refusal] = []
+    users = [desired(uid=1001, groups=("ml",)), desired("zoe", 4711), desired("yan", 1602)]
+    done = apply(run, plan(quiet, users), tmp_path, refused)
+    assert [change.desired.name for change in done] == ["ada"]
+    assert [one.name for one in refused] == ["zoe", "yan"] and len(cleared) == 1
+
+
+def test_what_runs_under_subordinate_ids_is_an_accounts_too() -> None:
+    ranges = ((100_000, 65_536),)
+    others = [Process(8, "sleep", (165_536,)), Process(9, "sleep", (99_999,)), Process(7, "sh", (100_000, 165_535))]
+    assert processes_of(ADA, others, ranges) == "7 sh"
+    assert processes_of(ADA, others) == ""
+    host = replace(HOST, processes=tuple(others), subuids={"ada": ranges})
+    refused: list[Refusal] = []
+    (left,) = plan_removals(host, [ADA], refused)
+    assert not left.removed and "7 sh" in refused[0].what
 
 
 @pytest.mark.parametrize(("given", "changed"), [(None, False), ("$6$a$b", False), ("$6$a$c", True)])
@@ -303,6 +387,7 @@ def test_observe(tmp_path: Path) -> None:
     (tmp_path / "etc" / "passwd").write_text("ada:x:1001:1001::/home/ada:/bin/sh\n+::::::\n")
     (tmp_path / "etc" / "group").write_text("ada:x:1001:\nml:x:1900:ada,bob\n")
     (tmp_path / "etc" / "shadow").write_text("ada:$6$a$b:1::::::\n")
+    (tmp_path / "etc" / "subuid").write_text("ada:100000:65536\nx\nada:400000:2\n")
     (tmp_path / "proc" / "77").mkdir(parents=True)
     (tmp_path / "proc" / "77" / "status").write_text("Name:\tsleep\nUid:\t1001\t1001\t0\t1001\n")
     asked = []
@@ -319,6 +404,7 @@ def test_observe(tmp_path: Path) -> None:
     assert host.hashes == {"ada": "$6$a$b"}
     assert host.processes == (Process(77, "sleep", (0, 1001)),)
     assert len(asked) == 2  # however many accounts
+    assert (host.subuids, host.subgids) == ({"ada": ((100000, 65536), (400000, 2))}, {})
 
 
 @pytest.mark.parametrize(
@@ -465,6 +551,7 @@ def test_a_name_with_ends_of_line_hides_no_process(tmp_path: Path) -> None:
 
 def test_one_that_still_runs_is_locked_and_named_and_the_others_go(tmp_path: Path) -> None:
     status(tmp_path / "proc", 77, 1, "sleep", 1002)
+    status(tmp_path / "proc", 78, 1, "slirp", 100_001)
     ran: list[str] = []
 
     def run(argv: Sequence[str], data: str) -> tuple[int, str, str]:
@@ -477,7 +564,8 @@ def test_one_that_still_runs_is_locked_and_named_and_the_others_go(tmp_path: Pat
         aside.append(keys.name)
         return [f"{keys.home}/.ssh/authorized_keys.retired"]
 
-    host = replace(HOST, hashes={"bob": "$6$x"}, lingering=frozenset({"bob"}))
+    ranges: dict[str, tuple[tuple[int, int], ...]] = {"bob": ((100_000, 65_536),)}
+    host = replace(HOST, hashes={"bob": "$6$x"}, lingering=frozenset({"bob"}), subuids=ranges)
     refused: list[Refusal] = []
     gone = removable(host, ["bob", "ada"], [], (), refused)
     left = remove(run, host, gone, tmp_path, refused, proc=tmp_path / "proc", retire_keys=retire_keys)
@@ -491,7 +579,9 @@ def test_one_that_still_runs_is_locked_and_named_and_the_others_go(tmp_path: Pat
     assert [(one.account.name, one.removed, one.changed) for one in left] == [("bob", False, True), ("ada", True, True)]
     (told,) = refused
     assert (
-        "77 sleep" in told.what and "/home/bob/.ssh/authorized_keys.retired" in told.what and "End them" in told.remedy
+        "77 sleep, 78 slirp" in told.what
+        and "/home/bob/.ssh/authorized_keys.retired" in told.what
+        and "End them" in told.remedy
     )
     assert read_record(tmp_path / "bob.locked") == StateBeforeLock("/bin/sh", "", True, ("ml",), True)
     assert read_record(tmp_path / "ada.locked") is None
@@ -543,6 +633,5 @@ def test_who_is_declared_again_gets_all_of_it_back() -> None:
     assert [" ".join(argv) for argv in change.core] == [
         "usermod --expiredate 20000 --shell /bin/zsh ada",
         "usermod --unlock ada",
-        "usermod --append --groups ml ada",
         "loginctl enable-linger ada",
     ]

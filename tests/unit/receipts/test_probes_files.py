@@ -68,7 +68,7 @@ def test_file(ask: Ask, tmp_path: Path) -> None:
         ("tree", {}),
         ("block", {"marker": "m"}),
         ("json_keys", {"keys": ["a"]}),
-        ("lines", {"exclusive": True}),
+        ("lines", {"lines": ["hunter2"]}),
     ],
 )
 def test_a_secret_without_salt_is_refused(kind: str, options: dict[str, Any], tmp_path: Path) -> None:
@@ -196,10 +196,28 @@ def test_lines(ask: Ask, tmp_path: Path) -> None:
     about = {"mode": "0600", "owner": f"{os.getuid()}:{os.getgid()}"}
     present = {"ssh-ed25519 A": False, "ssh-ed25519 A a@b": True, "ssh-rsa B": True}
     assert ask("lines", "/f", lines=list(present)) == {**about, "present": present}
-    assert ask("lines", "/f", exclusive=True) == {**about, "sha256": sha("ssh-ed25519 A a@b\nssh-rsa B\n")}
+    assert ask("lines", "/f", lines=["ssh-rsa B"], exclusive=True)["others"] == 1
     secret = ask("lines", "/f", lines=["ssh-rsa B"], exclusive=True, secret=True)
     assert "ssh-rsa" not in json.dumps(secret)
     assert secret["present"] == {salted("ssh-rsa B"): True}
+
+
+def test_lines_that_are_alone(ask: Ask, tmp_path: Path) -> None:
+    """The order is whoever's; a comment is none, whatever is in it; sshd reads a second file."""
+
+    def others(*lines: str, beside: str = "/g") -> int:
+        found: int = ask("lines", "/f", lines=lines, exclusive=True, beside=[beside])["others"]
+        return found
+
+    assert ask("lines", "/f", exclusive=True, beside=["/g"]) == {"others": 0}
+    assert ask("lines", "/f", lines=["B"], exclusive=True) is None
+    write(tmp_path / "f", "B\n\n# x\x0bjunk\n# y\x85junk\rjunk\nA\t\r\n")
+    assert ask("lines", "/f", exclusive=True) == {"others": 2}
+    assert (others("A", "B"), others("B", "A"), others("A")) == (0, 0, 1)
+    write(tmp_path / "g", "# mine\nA\n")
+    assert others("A", "B") == 1
+    (tmp_path / "link").symlink_to("g")
+    assert "is a link" in ask("lines", "/f", lines=["A", "B"], exclusive=True, beside=["/link"])["error"]
 
 
 def test_contains(ask: Ask, tmp_path: Path) -> None:

@@ -132,6 +132,18 @@ def test_a_role_that_has_ended_is_fresh_until_a_variable_changes(site: Site) -> 
     assert "base_packages of one: expected a value" in done.stdout
 
 
+def test_what_an_account_has_done_to_its_own_fails_no_role(site: Site) -> None:
+    end = {"gpustead.cluster.receipt_write": {"checked": CHECKED}, "register": "__left"}
+    later = {"ansible.builtin.copy": {"content": "{{ __left.refused | first }}", "dest": "{{ state }}/later"}}
+    own = [{"name": "{{ state }}/gone", "account": "zoe"}]
+    site.role([BEGIN, MAKE, end, later], ["{{ state }}/made", own])
+    done = site.play()
+    assert done.returncode == 0, done.stdout
+    assert (site.state / "later").read_text().startswith(f"base: zoe: file {site.state}/gone: it is not there")
+    assert not (site.state / "receipts/base.json").exists()
+    assert site.stale() == ["zoe"]
+
+
 REFUSED = [{"name": "zoe", "what": "uid 1 is bob's\x1b[2J", "expected": "nobody's", "remedy": "Choose another."}]
 TOLD = "zoe: uid 1 is bob's\\x1b[2J: expected nobody's. Choose another."
 

@@ -150,7 +150,7 @@ def test_lists_are_compared_by_what_came_and_went() -> None:
 def test_nothing_is_vouched_for_that_is_not_as_it_should_be(changes: dict[str, Any], complaint: str | None) -> None:
     receipt = make()
     found = list(receipts.unmet(receipt.outputs, {**receipt.seen, **changes}))
-    assert [line.partition(": ")[2] for line in found] == ([complaint] if complaint else [])
+    assert [problem.text.partition(": ")[2] for problem in found] == ([complaint] if complaint else [])
 
 
 @pytest.mark.parametrize(
@@ -167,13 +167,14 @@ def test_nothing_is_vouched_for_that_is_not_as_it_should_be(changes: dict[str, A
 )
 def test_what_serves_nobody_is_not_vouched_for(kind: str, value: dict[str, Any], complaint: str | None) -> None:
     found = list(receipts.unmet([(kind, {"name": "x"})], {f"{kind} x": value}))
-    assert found == ([f"{kind} x: {complaint}"] if complaint else [])
+    assert [problem.text for problem in found] == ([f"{kind} x: {complaint}"] if complaint else [])
 
 
 def test_a_wanted_value_is_compared_with_what_is_there() -> None:
     user = ("user", {"name": "ada", "expect": {"uid": 1500}})
     assert list(receipts.unmet([user], {"user ada": {"uid": 1500}})) == []
-    assert list(receipts.unmet([user], {"user ada": {"uid": 1600}})) == ["user ada: uid should be 1500, is 1600"]
+    (problem,) = receipts.unmet([user], {"user ada": {"uid": 1600}})
+    assert problem == ("user ada: uid should be 1500, is 1600", "")
 
 
 class TestNotRestored:
@@ -181,8 +182,8 @@ class TestNotRestored:
 
     def test_the_same_inputs_must_give_the_same_outputs(self) -> None:
         last, new = make(), make(seen={**make().seen, **self.changed})
-        (line,) = receipts.not_restored(last, new, {})
-        assert line.startswith("file /etc/docker/daemon.json: mode was 0644, is 0666")
+        (problem,) = receipts.not_restored(last, new, {})
+        assert problem.text.startswith("file /etc/docker/daemon.json: mode was 0644, is 0666")
 
     def test_other_inputs_may_give_others(self) -> None:
         new = make(seen={**make().seen, **self.changed}, inputs={})
@@ -192,8 +193,8 @@ class TestNotRestored:
         inputs = receipts.salted({**INPUTS, "its file tasks/main.yml": "zz"}, SALT)
         new = make(seen={**make().seen, **self.changed}, inputs=inputs)
         assert list(receipts.not_restored(make(), new, make().seen)) == []
-        (line,) = receipts.not_restored(make(), new, {**make().seen, **self.changed})
-        assert line.endswith("the role did not put it back")
+        (problem,) = receipts.not_restored(make(), new, {**make().seen, **self.changed})
+        assert problem.text.endswith("the role did not put it back")
 
     @pytest.mark.parametrize(
         ("value", "problems"),
@@ -212,6 +213,17 @@ class TestNotRestored:
     def test_what_the_role_reads_may_have_changed(self) -> None:
         new = make(seen={**make().seen, **self.changed, "file /etc/gpustead/image": {"sha256": "j"}})
         assert list(receipts.not_restored(make(), new, {})) == []
+
+    def test_what_an_account_changes_of_what_is_read_explains_nothing_of_others(self) -> None:
+        settings = ("settings", {"name": "/home/ada", "account": "ada"})
+        copies = ("tree", {"name": "/copies/ada", "account": "ada"})
+        last = make(reads=[settings], outputs=[*make().outputs, copies])
+        before = {**make().seen, "settings /home/ada": {"sha256": "s"}, "tree /copies/ada": {"sha256": "t"}}
+        now = {**before, "settings /home/ada": {"sha256": "u"}, "tree /copies/ada": {"sha256": "v"}}
+        last, new = last._replace(seen=before), last._replace(seen=now)
+        assert list(receipts.not_restored(last, new, {})) == []
+        (problem,) = receipts.not_restored(last, new._replace(seen={**now, **self.changed}), {})
+        assert problem.text.startswith("file /etc/docker/daemon.json: mode was 0644, is 0666")
 
     def test_what_is_made_anew_varies(self) -> None:
         outputs = [("file", {"name": "/etc/docker/daemon.json", "varies": True})]
@@ -301,7 +313,7 @@ class TestAgent:
     def test_a_role_that_ended_is_fresh(self, tmp_path: Path, output: Path) -> None:
         assert "has not run here" in self.check(tmp_path)["reasons"][0][1]
         assert self.ask(tmp_path, "begin") == {"previous": [], "seen": {}, "unfinished": False}
-        assert self.write(tmp_path, output) == {"changed": True, "problems": []}
+        assert self.write(tmp_path, output) == {"changed": True, "problems": [], "refused": []}
         assert self.check(tmp_path) == {"reasons": [], "drifted": []}
 
     def test_what_must_be_as_the_inventory_has_it_now(self, tmp_path: Path, output: Path) -> None:
@@ -326,7 +338,7 @@ class TestAgent:
     def test_a_second_run_without_changes_changes_nothing(self, tmp_path: Path, output: Path) -> None:
         for changed in (True, False):
             self.ask(tmp_path, "begin")
-            assert self.write(tmp_path, output) == {"changed": changed, "problems": []}
+            assert self.write(tmp_path, output) == {"changed": changed, "problems": [], "refused": []}
 
     def test_a_run_that_died_leaves_none(self, tmp_path: Path, output: Path) -> None:
         self.ask(tmp_path, "begin")
@@ -355,6 +367,47 @@ class TestAgent:
         self.write(tmp_path, output)
         assert self.check(tmp_path)["reasons"] == []
         assert agent.undone(str(tmp_path)) == []
+
+    def test_what_an_account_makes_of_its_own_is_its_refusal_and_no_failure(self, tmp_path: Path, output: Path) -> None:
+        mine = tmp_path / "mine"
+        mine.write_text("as the role wrote it")
+        outputs = [["file", {"name": str(output)}], ["file", {"name": str(mine), "account": "zoe"}]]
+        self.ask(tmp_path, "begin")
+        assert self.write(tmp_path, output, outputs=outputs)["refused"] == []
+        mine.chmod(0o600)
+        assert self.ask(tmp_path, "check", roles={"docker": INPUTS})["refused"] == ["docker"]
+        self.ask(tmp_path, "begin")
+        answer = self.write(tmp_path, output, outputs=outputs)
+        assert answer["problems"] == []
+        ((name, what),) = answer["refused"]
+        assert name == "zoe" and f"file {mine}: mode was 0644, is 0600" in what and "ps -fu zoe" in what
+        assert self.check(tmp_path)["reasons"] == [[name, what]]
+        assert agent.undone(str(tmp_path)) == [("docker", name, what)]
+        # Beside what is the host's it fails all the same, and says all.
+        output.unlink()
+        self.ask(tmp_path, "begin")
+        answer = self.write(tmp_path, output, outputs=outputs)
+        assert [line.partition(":")[0] for line in answer["problems"]][:1] == [f"file {output}"]
+        assert f"file {mine}" in " ".join(answer["problems"]) and answer["refused"] == []
+        assert "did not come to its end" in self.check(tmp_path)["reasons"][0][1]
+        assert self.ask(tmp_path, "check", roles={"docker": INPUTS})["refused"] == []
+
+    def test_only_what_is_accounts_own_is_their_doing(self, tmp_path: Path, output: Path) -> None:
+        def refused(**changes: Any) -> list[str]:
+            found: list[str] = self.ask(tmp_path, "check", **{"roles": {"docker": INPUTS}, **changes})["refused"]
+            return found
+
+        mine = tmp_path / "mine"
+        mine.write_text("read by the role")
+        reads = [["file", {"name": str(mine), "account": "zoe"}]]
+        self.ask(tmp_path, "begin")
+        self.write(tmp_path, output, reads=reads)
+        assert refused() == []
+        mine.write_text("edited meanwhile")
+        assert refused() == ["docker"]
+        assert refused(roles={"docker": {**INPUTS, "variable more": "c"}}) == []
+        output.write_text("edited by hand")
+        assert refused() == []
 
     @pytest.mark.parametrize("operation", ["begin", "previous"])
     def test_a_role_is_told_that_its_last_run_died(self, tmp_path: Path, output: Path, operation: str) -> None:

@@ -81,6 +81,12 @@ def test_receipts_look_at_the_share_as_who_owns_it() -> None:
     found = planned(vouches=True).receipt
     assert [subject["as"] for subject in found["shared"]] == [1500] * 4 + [1501] * 4
     assert all(subject["keep"] for subject in found["shared"])
+    assert [subject["account"] for subject in found["shared"]] == ["ada"] * 4 + ["bob"] * 4
+    assert [subject["account"] for subject in found["container"]] == [
+        owner for owner in ("ada", "bob") for _service in declared.SERVICES
+    ]
+    own = {subject["name"].split("/")[5]: subject["account"] for subject in found["file"] if "account" in subject}
+    assert own == {"ada": "ada", "bob": "bob"}
     assert [subject["as"] for subject in planned().receipt["shared"]] == [1501] * 4
     elsewhere = [subject["name"] for kind in ("file", "tree", "bind") for subject in found[kind]]
     assert not [name for name in elsewhere if name.startswith(("/mnt/nas", "/home"))]

@@ -378,21 +378,29 @@ def _json_keys(subject: Subject, host: Host) -> Value:
 
 
 def _lines(subject: Subject, host: Host) -> Value:
-    """Which of the declared lines are there; with `exclusive` also what all lines together are."""
-    read = _read(subject, host)
-    if read is None:
+    """Which of the declared lines are there; with `exclusive` also how many others, in files `beside` it, too.
+
+    Comments are none. Where no line may be there at all, the file may be missing, and of any permissions.
+    """
+    exclusive, secret = subject.get("exclusive"), subject.get("secret")
+    declared = {str(line).strip() for line in subject.get("lines") or ()}
+    files = [_read({**subject, "path": path}, host) for path in [path_of(subject), *subject.get("beside", ())]]
+    if files[0] is None and (declared or not exclusive):
         return None
-    secret = subject.get("secret")
-    lines = [line.strip() for line in read[0].decode(errors="surrogateescape").splitlines()]
-    value: dict[str, Any] = dict(read[1])
-    if subject.get("lines"):
-        declared = {str(line).strip() for line in subject["lines"]}
-        present = {host.digest(line.encode(), secret) if secret else line: line in lines for line in declared}
+    lines = [_bare_lines(found[0]) if found else [] for found in files]
+    value: dict[str, Any] = dict(files[0][1]) if files[0] and (declared or not exclusive) else {}
+    if declared:
+        present = {host.digest(line.encode(), secret) if secret else line: line in lines[0] for line in declared}
         value["present"] = dict(sorted(present.items()))
-    if subject.get("exclusive"):
-        kept = "".join(f"{line}\n" for line in lines if line and not line.startswith("#"))
-        value["sha256"] = host.digest(kept.encode(errors="surrogateescape"), secret)
+    if exclusive:
+        others = [line for line in lines[0] if line not in declared] + [line for more in lines[1:] for line in more]
+        value["others"] = sum(bool(line) and not line.startswith("#") for line in others)
     return value
+
+
+def _bare_lines(data: bytes) -> list[str]:
+    """Lines without blanks around them. Who wrote them may have put into one what only Python takes for its end."""
+    return [line.strip(" \t\r") for line in data.decode(errors="surrogateescape").split("\n")]
 
 
 def _contains(subject: Subject, host: Host) -> Value:

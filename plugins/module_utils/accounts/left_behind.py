@@ -1,0 +1,214 @@
+# Copyright: gpustead developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""What an account has left under its number that would act as whoever gets that number next.
+
+Programs that are setuid or setgid for it, and jobs of `at`, which run as the owner of their file. They are looked for
+before an id is handed on, as root and through descriptors, wherever a program may be setuid and others can come.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import stat
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from ansible_collections.gpustead.cluster.plugins.module_utils import as_account
+from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.ownership import (
+    LIST,
+    Walk,
+    descriptors,
+    mount_of,
+)
+from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
+from ansible_collections.gpustead.cluster.plugins.module_utils.terminal import shown
+
+# Where jobs lie, each a file of its account's; of crontabs its name counts, too. Debian's, then those of others.
+AT = ("var/spool/cron/atjobs", "var/spool/at")
+CRON = ("var/spool/cron/crontabs", "var/spool/cron")
+
+_SECONDS = 600
+_MEMORY = 1 << 30
+_ACL = "system.posix_acl_access"
+_TOLD = 20  # of what was done on one mount
+_PASSES = 3  # of a tree that is deeper than there are descriptors, and in which directories are moved meanwhile
+_PLACE = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
+# File systems of this host alone; others are nosuid, or hold the ids of the cluster.
+_KINDS = ("ext", "xfs", "btrfs", "zfs", "f2fs", "tmpfs", "overlay", "jfs", "reiserfs", "bcachefs", "ramfs")
+
+
+@dataclass(frozen=True)
+class Ids:
+    """Numbers that are handed on, and so must be nobody's any more."""
+
+    uids: frozenset[int] = frozenset()
+    gids: frozenset[int] = frozenset()
+
+    def __bool__(self) -> bool:
+        return bool(self.uids or self.gids)
+
+    @classmethod
+    def together(cls, several: Iterable[Ids]) -> Ids:
+        all_of = list(several)
+        empty: frozenset[int] = frozenset()
+        return cls(empty.union(*(ids.uids for ids in all_of)), empty.union(*(ids.gids for ids in all_of)))
+
+    def bits(self, info: os.stat_result) -> int:
+        """Which of its bits would make a program run as one of them."""
+        if not stat.S_ISREG(info.st_mode):
+            return 0
+        own = stat.S_ISUID if info.st_uid in self.uids else 0
+        return info.st_mode & (own | (stat.S_ISGID if info.st_gid in self.gids else 0))
+
+
+def clear(ids: Ids, root: str = "/") -> list[str]:
+    """Take the bits from such programs, and remove such jobs.
+
+    Returns:
+        What was done, in words.
+
+    Raises:
+        GpusteadError: it cannot be done, or not all of the host could be looked at in time.
+    """
+    if not ids:
+        return []
+
+    def work() -> list[str]:
+        return [*_clear_jobs(ids, root), *_search(ids, root)]
+
+    said: list[str] = as_account.run(
+        work,
+        as_account.Identity(os.geteuid(), os.getegid()),
+        timeout=_SECONDS,
+        size=4 << 20,
+        memory=_MEMORY,
+        place="all of the host where programs may be setuid",
+    )
+    return said
+
+
+def remove_jobs(name: str, uid: int, root: str = "/") -> list[str]:
+    """Remove the jobs of an account that goes: its crontab, and those of `at`; in words."""
+    done = _clear_jobs(Ids(frozenset([uid])), root)
+    for folder in CRON:
+        path = os.path.join(root, folder, name)
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError, IsADirectoryError):
+            os.unlink(path)
+            done.append(f"{path}: removed")
+    return done
+
+
+def _clear_jobs(ids: Ids, root: str) -> list[str]:
+    """In directories that only root and the program itself can change."""
+    done = []
+    for folder in (*AT, *CRON):
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError), os.scandir(os.path.join(root, folder)) as jobs:
+            for job in jobs:
+                info = job.stat(follow_symlinks=False)
+                if stat.S_ISREG(info.st_mode) and info.st_uid in ids.uids:
+                    os.unlink(job.path)
+                    done.append(f"{shown(job.path)}: a job of uid {info.st_uid}, removed")
+    return done
+
+
+@dataclass(frozen=True)
+class _Mount:
+    """A mount on which programs can be setuid, of a kind that answers."""
+
+    number: int
+    path: str
+
+
+def _mounts() -> list[_Mount]:
+    found = []
+    # Accounts mount, too, and choose the path: only one byte ends a line.
+    for line in os.fsdecode(Path("/proc/self/mountinfo").read_bytes()).split("\n"):
+        before, _separator, after = line.partition(" - ")
+        number, _parent, _device, _top, path, options = [*before.split(" "), *[""] * 6][:6]
+        if number and "nosuid" not in options.split(",") and after.startswith(_KINDS):
+            path = re.sub(r"\\([0-7]{3})", lambda code: chr(int(code.group(1), 8)), path)  # blanks are \040
+            found += [] if _is_apart(path) else [_Mount(int(number), path)]
+    return found
+
+
+def _search(ids: Ids, root: str) -> list[str]:
+    done: list[str] = []
+    with descriptors() as held:
+        for mount in [_Mount(-1, root)] if root != "/" else _mounts():
+            done += _search_mount(ids, mount, held)
+    return done
+
+
+def _search_mount(ids: Ids, mount: _Mount, held: int) -> list[str]:
+    done: list[str] = []
+    try:
+        place = os.open(mount.path, _PLACE)
+    except OSError:  # beneath another one, or in a place that was unmounted meanwhile
+        return done
+    try:
+        covered = mount.number not in (-1, mount_of(place))
+        if covered or not stat.S_ISDIR(os.fstat(place).st_mode):
+            return done
+        for _pass in range(_PASSES):
+            search = _Search(mount.path, os.open(".", LIST, dir_fd=place), held, ids)
+            search.go()
+            done += search.done
+            if search.complete:
+                return done[:_TOLD] + [f"{len(done) - _TOLD} more below {shown(mount.path)}"] * (len(done) > _TOLD)
+    finally:
+        os.close(place)
+    movers = ", ".join(f"uid {owner}" for owner in sorted(search.lost))
+    what = f"directories of {movers} below {shown(mount.path)} are moved while what is setuid there is looked for"
+    raise GpusteadError(what, "nobody to move them", "End what does, then run again.")
+
+
+def _is_apart(path: str) -> bool:
+    """Whether the way there is root's alone."""
+    parts = path.split("/")
+    try:
+        way = ["/".join(parts[:length]) or "/" for length in range(1, len(parts))]
+        return any(_is_roots(os.lstat(above), above) for above in way)
+    except OSError:  # beneath another mount
+        return True
+
+
+def _is_roots(info: os.stat_result, where: str | int) -> bool:
+    """Whether only root comes into a directory: nobody can start what is in there."""
+    if not stat.S_ISDIR(info.st_mode) or info.st_uid != 0 or info.st_mode & stat.S_IXOTH:
+        return False
+    # What an ACL allows at most stands in the place of the group's permissions.
+    return not info.st_mode & stat.S_IXGRP or (info.st_gid == 0 and _ACL not in os.listxattr(where))
+
+
+class _Search(Walk):
+    def __init__(self, root: str, top: int, held: int, ids: Ids) -> None:
+        super().__init__(root, top, held)
+        self.ids, self.done = ids, list[str]()
+
+    def passes_by(self, info: os.stat_result) -> bool:
+        return _is_roots(info, self.stack[-1].directory)
+
+    def worth(self, directory: int, name: str) -> bool:
+        try:
+            return bool(self.ids.bits(os.stat(name, dir_fd=directory, follow_symlinks=False)))
+        except OSError:  # gone, or an account's own file system, on which nothing is setuid
+            return False
+
+    def visit(self, place: int, info: os.stat_result, name: str) -> None:
+        bits = self.ids.bits(info)
+        if not bits:
+            return
+        try:
+            os.chmod(f"/proc/self/fd/{place}", stat.S_IMODE(info.st_mode) & ~bits)
+        except OSError as error:
+            raise self.failed(error, name) from error
+        ids = f"{info.st_uid}:{info.st_gid}"
+        self.done.append(f"{self.path(name)}: a program of {ids}, mode was {stat.S_IMODE(info.st_mode):04o}")
+
+    def failed(self, error: OSError, name: str) -> GpusteadError:
+        what = f"{self.path(name)} cannot be looked at, or kept from being setuid: {error.strerror}"
+        remedy = "Remove what is setuid for an id that is handed on (find / -perm /6000 -uid ID), then run again."
+        return GpusteadError(what, "nothing of who had the id before", remedy)
