@@ -21,6 +21,11 @@ options:
     description: File with the GPUs that role nvidia found for containers.
     type: path
     default: /etc/gpustead/gpus.json
+  projects:
+    description: Compose projects, of whose containers is asked whether Docker answers for them.
+    type: list
+    elements: str
+    default: []
 attributes:
   check_mode:
     support: full
@@ -58,6 +63,18 @@ machine_id:
   description: The id of the machine; empty where it has none.
   returned: success
   type: str
+silent:
+  description:
+    - Those of O(projects) with a container for which Docker does not answer. Every command of Docker's for it would
+      wait for ever. There is none where Docker does not run.
+  returned: success
+  type: list
+  elements: dict
+  contains:
+    name: {description: The project., type: str}
+    what: {description: "The container, and what is wrong.", type: str}
+    expected: {description: What should be., type: str}
+    remedy: {description: What to do., type: str}
 """
 
 from dataclasses import asdict
@@ -65,10 +82,13 @@ from dataclasses import asdict
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.gpustead.cluster.plugins.module_utils.docker.node_offer import observe
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
+from ansible_collections.gpustead.cluster.plugins.module_utils.receipts.probes import Host
+from ansible_collections.gpustead.cluster.plugins.module_utils.verify.silent import silent
 
 ARGUMENTS = {
     "image_file": {"type": "path", "default": "/etc/gpustead/image"},
     "gpus_file": {"type": "path", "default": "/etc/gpustead/gpus.json"},
+    "projects": {"type": "list", "elements": "str", "default": []},
 }
 
 
@@ -76,9 +96,10 @@ def main() -> None:
     module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
     try:
         found = observe(module.params["image_file"], module.params["gpus_file"])
+        refused = silent(module.params["projects"], Host())
     except GpusteadError as error:
         module.fail_json(msg=str(error))
-    module.exit_json(changed=False, **asdict(found))
+    module.exit_json(changed=False, **asdict(found), silent=[asdict(one) for one in refused])
 
 
 if __name__ == "__main__":

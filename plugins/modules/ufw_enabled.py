@@ -81,7 +81,7 @@ def main() -> None:
 
     run = within(120, environment={"LC_ALL": "C", "LANGUAGE": "C"})
     try:
-        ufw_lock.close_to_accounts()
+        ufw_lock.close_to_accounts(module.warn)
     except GpusteadError as error:
         module.fail_json(msg=str(error))
     status = run(["ufw", "status"])[1]

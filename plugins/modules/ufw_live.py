@@ -96,7 +96,7 @@ def main() -> None:
         return code, out, err
 
     try:
-        ufw_lock.close_to_accounts()
+        ufw_lock.close_to_accounts(module.warn)
         stale = ufw_live.observe(run, read, input_accepts)
         changed = bool(stale) or (module.params["reload"] and ufw_live.is_enabled(read))
         if changed and not module.check_mode:

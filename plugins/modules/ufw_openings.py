@@ -83,7 +83,7 @@ def main() -> None:
     module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
     policy = {"name": "ports", **module.params["policy"]}
     try:
-        ufw_lock.close_to_accounts()
+        ufw_lock.close_to_accounts(module.warn)
         before, closed = found, _second = find_openings(policy, Host())
         theirs = [one for one in before if one.argv] if module.params["exclusive"] else []
         if theirs and not module.check_mode:

@@ -160,7 +160,7 @@ def main() -> None:
         return code, out, err
 
     try:
-        ufw_lock.close_to_accounts()
+        ufw_lock.close_to_accounts(module.warn)
         session = ufw.find_session(os.environ, os.getppid(), read)
         numbers = ufw.ssh_ports(run, session, module.params["ssh_port"])
         # In a check of a host on which ufw is not installed yet, there are no rules yet.

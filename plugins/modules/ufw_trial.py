@@ -73,7 +73,7 @@ def main() -> None:
     if module.check_mode:
         module.exit_json(**result)
     try:
-        ufw_lock.close_to_accounts()
+        ufw_lock.close_to_accounts(module.warn)
         if state == "noted":
             result["changed"] = ufw_trial.note(run)
             if result["changed"]:

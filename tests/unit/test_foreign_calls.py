@@ -112,7 +112,7 @@ ALLOWED: dict[str, dict[str, str]] = {
     },
     "module_utils/receipts/probes/gpu.py": {"_on_bus": SYSTEM},
     "module_utils/receipts/probes/mounts.py": {"_gluster": SYSTEM, "_mountpoint": MOUNTPOINT},
-    "module_utils/receipts/probes/network.py": {"_chains": SYSTEM},
+    "module_utils/receipts/probes/network.py": all_of(SYSTEM, "_chains", "_leads_out", "strangers"),
     "module_utils/receipts/probes/system.py": {"_kernel_module": SYSTEM},
     "module_utils/receipts/agent.py": {
         **all_of(OURS, "Store.prepare", "Store.read", "Store.remove", "Store.roles", "Store.salt", "Store._noted"),
@@ -120,7 +120,7 @@ ALLOWED: dict[str, dict[str, str]] = {
         "machine_id": SYSTEM,
     },
     "module_utils/mesh/mesh_certificate.py": all_of(CONTROLLER, "ensure_authority", "sign"),
-    "module_utils/firewall/ufw_lock.py": {"close_to_accounts": SYSTEM},
+    "module_utils/files/locks.py": all_of(SYSTEM, "_holders", "_process", "_replace", "_status", "close_directory"),
     "module_utils/firewall/ufw_openings.py": all_of(SYSTEM, "_write", "close"),
     "module_utils/firewall/ufw_trial.py": all_of(OURS, "arm", "is_armed", "note", "release"),
     "module_utils/registry/plan.py": {"_collect": "nothing that the container prints is read"},

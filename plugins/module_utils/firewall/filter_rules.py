@@ -27,6 +27,12 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.firewall.spans im
 _NUMBERS = {"6": "tcp", "17": "udp", "tcp": "tcp", "udp": "udp"}
 _KNOWN_MATCHES = ("tcp", "udp", "multiport", "conntrack", "state", "addrtype", "comment", "iprange")
 _STATES = {"NEW", "ESTABLISHED", "RELATED", "INVALID", "UNTRACKED", "SNAT", "DNAT"}
+# Protocols by which nobody calls a service: a rule for one of these opens none.
+_WITHOUT_PORTS = {"icmp", "ipv6-icmp", "icmpv6", "igmp", "1", "58", "2"}
+OTHERS = "others"  # all but TCP and UDP
+# What the first packet may be for conntrack. The tables that decide it are not read: `raw` can have it not tracked, and
+# `nat` can send to one of our ports what was called elsewhere.
+NEW, UNTRACKED, TRANSLATED = ("NEW",), ("UNTRACKED",), ("NEW", "DNAT")
 
 
 @dataclass(frozen=True)
@@ -36,9 +42,14 @@ class Packet:
     family: str
     proto: str
     way: str = "INPUT"
-    translated: bool = False  # by DNAT
+    states: tuple[str, ...] = NEW
     out: str = ""  # interfaces by which it leaves, as iptables matches them; "": any
     bridges: tuple[str, ...] = ()  # those of containers: it does not come in by them
+
+    @property
+    def published(self) -> bool:
+        """Whether Docker has translated it: the port that it has now is the container's."""
+        return self.way == "FORWARD" and self.states == TRANSLATED
 
 
 @dataclass(frozen=True)
@@ -118,7 +129,7 @@ def _holds(word: str, values: Sequence[str], packet: Packet) -> bool | None:
     value = values[0] if values else ""
     if word in ("--ctstate", "--state"):
         states = set(value.split(","))
-        return None if states - _STATES else bool(states & ({"NEW", "DNAT"} if packet.translated else {"NEW"}))
+        return None if states - _STATES else bool(states & set(packet.states))
     if word == "--tcp-flags" and len(values) == 2:
         mask, wanted = (set(flags.split(",")) - {"NONE"} for flags in values)
         return wanted == ({"SYN"} if mask & {"SYN", "ALL"} else set())
@@ -127,7 +138,11 @@ def _holds(word: str, values: Sequence[str], packet: Packet) -> bool | None:
 
 
 def _protocol(value: str, packet: Packet) -> bool | None:
-    return value in ("all", "0") or _NUMBERS.get(value) == packet.proto
+    if value in ("all", "0"):
+        return True
+    if packet.proto == OTHERS:
+        return False if value in _NUMBERS or value in _WITHOUT_PORTS else None
+    return _NUMBERS.get(value) == packet.proto
 
 
 def _comes_in(value: str, packet: Packet) -> bool | None:

@@ -14,7 +14,15 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from ansible_collections.gpustead.cluster.plugins.module_utils.firewall.filter_rules import Packet, Rule, read_rule
+from ansible_collections.gpustead.cluster.plugins.module_utils.firewall.filter_rules import (
+    NEW,
+    OTHERS,
+    TRANSLATED,
+    UNTRACKED,
+    Packet,
+    Rule,
+    read_rule,
+)
 from ansible_collections.gpustead.cluster.plugins.module_utils.firewall.spans import (
     EVERY,
     PORTS,
@@ -113,6 +121,26 @@ class Origin:
 
 
 @dataclass(frozen=True)
+class Stranger:
+    """A bridge that is taken for one of Docker's, by which others come in: what it sends passes as a container's."""
+
+    name: str
+    why: str
+    argv: tuple[str, ...] = ()
+    file: str = ""
+    line: str = ""
+    kept: str = ""
+
+    @property
+    def remedy(self) -> str:
+        return "list Docker's own bridges in firewall_docker_bridges, or give it another name"
+
+    def __str__(self) -> str:
+        who = f"who comes in by the bridge {self.name}"
+        return f"containers are open to {who}: it passes for one of Docker's, and {self.why}"
+
+
+@dataclass(frozen=True)
 class Closing:
     """Declared, and surely not let in."""
 
@@ -174,9 +202,12 @@ def incoming(
         for entry in policy:
             # Who may come in by any port makes none of them ours.
             ours = union(ours, entry.ports if entry.proto == proto and entry.ports != PORTS else ())
-        filter_, found = _Filter(chains, Packet(family, proto)), _Found()
-        for span in filter_.segments(ours, [entry.ports for entry in policy]):
-            found.judge(filter_, span, policy, common(allowed(policy, family, proto, span[0]), protected), span[0])
+        found = _Found()
+        for states in (NEW, UNTRACKED, TRANSLATED):
+            filter_ = _Filter(chains, Packet(family, proto, states=states))
+            for span in filter_.segments(ours, [entry.ports for entry in policy]):
+                must = common(allowed(policy, family, proto, span[0]), protected) if states == NEW else ()
+                found.judge(filter_, span, policy, must, span[0])
         openings += found.openings.values()
         closings += found.closings.values()
     return openings, closings
@@ -191,14 +222,19 @@ def forwarded(chains: Chains, family: str, policy: Sequence[Declared], bridges: 
     """
     if "DOCKER" not in chains:  # Docker filters nothing here: it is not there, or IPv6 before version 27
         return []
-    packet = Packet(family, "tcp", "FORWARD", bridges=tuple(bridges))
-    filter_, published = _Filter(chains, replace(packet, translated=True)), _Found()
-    for span in filter_.segments(PORTS, [entry.ports for entry in policy]):
-        published.judge(filter_, span, policy, (), span[0])
-    direct = _Found()
-    for bridge in bridges:
-        direct.judge(_Filter(chains, replace(packet, out=bridge)), PORTS[0], (), (), None)
-    return list({**direct.openings, **published.openings}.values())
+    openings: dict[tuple[str, str], Opening] = {}
+    for proto in ("tcp", "udp", OTHERS):
+        packet = Packet(family, proto, "FORWARD", bridges=tuple(bridges))
+        filter_, published = _Filter(chains, replace(packet, states=TRANSLATED)), _Found()
+        for span in filter_.segments(PORTS, [entry.ports for entry in policy]) if proto != OTHERS else PORTS:
+            published.judge(filter_, span, policy, (), span[0] if proto != OTHERS else None)
+        direct = _Found()
+        for bridge in bridges:
+            for states in (NEW, UNTRACKED):
+                direct.judge(_Filter(chains, replace(packet, out=bridge, states=states)), PORTS[0], (), (), None)
+        # One rule is one opening, whatever else it lets in.
+        openings = {**direct.openings, **published.openings, **openings}
+    return list(openings.values())
 
 
 _Accepted = tuple[Spans, str, str, str]  # sources, chain, rule, the interface that was asked for
@@ -305,16 +341,21 @@ class _Filter:
     def _hit(self, rule: Rule, sources: Spans, port: int | None) -> tuple[Spans, bool]:
         """Of `sources` those that the rule may mean, and whether it surely does."""
         sure = rule.sure
-        # What was translated has kept the port that was called in `original` alone.
-        called = (rule.original,) if self.packet.translated else (rule.original, rule.ports)
-        for spans in called:
+        known: tuple[Spans, ...] = (rule.original, rule.ports)
+        unknown = PORTS
+        if self.packet.published:
+            # What was translated has kept the port that was called in `original` alone.
+            known, unknown = (rule.original,), rule.ports
+        elif self.packet.states != NEW:
+            # What was sent to this port was called elsewhere, and of what is not tracked nothing is kept.
+            known, unknown = (rule.ports,), rule.original
+        for spans in known:
             if spans != PORTS:
                 if port is None:
                     sure = False
                 elif not any(first <= port <= last for first, last in spans):
                     return (), False
-        if self.packet.translated and rule.ports != PORTS:
-            sure = False
+        sure = sure and unknown == PORTS
         return (sources if rule.sources == self.every else common(sources, rule.sources)), sure
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
-from ansible_collections.gpustead.cluster.plugins.module_utils.firewall.openings import Origin
+from ansible_collections.gpustead.cluster.plugins.module_utils.firewall.openings import Origin, Stranger
 from ansible_collections.gpustead.cluster.plugins.module_utils.run import Run
 
 
@@ -20,7 +20,7 @@ def without(text: str, lines: Iterable[str]) -> str:
     return "".join(line for line in text.splitlines(keepends=True) if line.rstrip("\n") not in gone)
 
 
-def close(run: Run, found: Sequence[Origin], root: str = "/") -> None:
+def close(run: Run, found: Sequence[Origin | Stranger], root: str = "/") -> None:
     """Take all of them out: what is in a file first, so that no reload brings it back.
 
     Raises:
@@ -49,7 +49,7 @@ def _write(path: Path, text: str) -> None:
     os.replace(name, path)
 
 
-def complaint(found: Sequence[Origin], closed: Sequence[object]) -> str:
+def complaint(found: Sequence[Origin | Stranger], closed: Sequence[object]) -> str:
     """What is wrong, each with what to do; empty where nothing is."""
     if not found and not closed:
         return ""

@@ -21,6 +21,7 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.verify.findings i
     Project,
 )
 from ansible_collections.gpustead.cluster.plugins.module_utils.verify.host import last_line, read
+from ansible_collections.gpustead.cluster.plugins.module_utils.verify.silent import REMEDY, inspect_all
 
 MESH = (MESH_PROJECT, "mesh")
 # What a node asks of others at the same time: each sshd has all nodes as guests, and refuses a crowd.
@@ -47,11 +48,14 @@ def examine_containers(
     for project in desired.projects:
         for service in project.services:
             container = containers.get((project.name, service))
+            if isinstance(container, str):
+                findings.add(f"service {project.name}/{service}", f"cannot be asked: {container}", REMEDY)
+                continue
             findings.problems.extend(judge(container, project, service, image, desired))
             if uuids.get(project.name) and container and container.state == "running":
                 findings.problems.extend(_proof(container, project, uuids[project.name], desired, run))
     mesh = containers.get(MESH)
-    if mesh and mesh.state == "running":
+    if isinstance(mesh, Container) and mesh.state == "running":
         findings.seen["peers"] = _peers(desired, mesh.id, run, findings)
 
 
@@ -66,20 +70,21 @@ class Container:
     ports: tuple[int, ...]
 
 
-def _containers(desired: Desired, host: Host) -> dict[tuple[str, str], Container]:
-    """The first container of each service.
+def _containers(desired: Desired, host: Host) -> dict[tuple[str, str], Container | str]:
+    """The first container of each service, or why Docker does not answer for it.
 
     Raises:
-        Unreadable: Docker does not answer.
+        Unreadable: Docker does not answer at all.
     """
     ids = docker.compose_services(host)
-    found = {}
-    for project in desired.projects:
-        for service in project.services:
-            names = ids.get(f"{project.name}/{service}")
-            inspected = docker.inspect(names[0], host) if names else None
-            if inspected:
-                found[project.name, service] = parse_container(inspected, project.name, service)
+    wanted = [(project.name, service) for project in desired.projects for service in project.services]
+    first = {each: ids["/".join(each)][0] for each in wanted if ids.get("/".join(each))}
+    said = inspect_all(list(first.values()), host)
+    found: dict[tuple[str, str], Container | str] = {}
+    for each, container in first.items():
+        inspected = said[container]
+        if inspected:
+            found[each] = inspected if isinstance(inspected, str) else parse_container(inspected, *each)
     return found
 
 

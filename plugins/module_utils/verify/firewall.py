@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from ansible_collections.gpustead.cluster.plugins.module_utils.firewall.openings import Stranger
 from ansible_collections.gpustead.cluster.plugins.module_utils.receipts.probes import Host, observe
 from ansible_collections.gpustead.cluster.plugins.module_utils.receipts.probes.network import find_openings
 from ansible_collections.gpustead.cluster.plugins.module_utils.verify.findings import Desired, Findings, Problem
@@ -58,7 +59,9 @@ def examine_firewall(desired: Desired, host: Host, findings: Findings) -> None:
         return
     for one in found:
         remedy = desired.again
-        if one.remedy:
+        if isinstance(one, Stranger):
+            remedy = one.remedy.capitalize() + "."
+        elif one.remedy:
             remedy = f"Undo it ({one.remedy}), declare it in firewall_extra_rules, or set firewall_exclusive: true."
         findings.add("firewall", str(one), remedy)
     for shut in closed:

@@ -12,7 +12,7 @@ from typing import Any
 
 from ansible_collections.gpustead.cluster.plugins.module_utils.docker.containers import ContainerBind, to_recreate
 from ansible_collections.gpustead.cluster.plugins.module_utils.docker.node_offer import NO_GPUS
-from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
+from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError, Refusal
 from ansible_collections.gpustead.cluster.plugins.module_utils.gpus.gpu_offer import share
 from ansible_collections.gpustead.cluster.plugins.module_utils.images.torch_wheel import torch_wheel
 from ansible_collections.gpustead.cluster.plugins.module_utils.workspaces.workspace_binds import (
@@ -93,6 +93,7 @@ class Observed:
         gpus: the content of gpus.json; None where there is no such file.
         mounted, placed: what modules binds and local_place returned.
         drifted: what was found to have drifted, as a receipt names it.
+        silent: compose projects that must be left alone, as module node_offer_info returned them.
         check: whether it is a check, in which other roles have left nothing yet on a fresh host.
     """
 
@@ -100,6 +101,7 @@ class Observed:
     mounted: Mapping[str, Any] = field(default_factory=dict)
     placed: Mapping[str, Any] = field(default_factory=dict)
     drifted: Sequence[str] = ()
+    silent: Sequence[Mapping[str, str]] = ()
     check: bool = False
 
 
@@ -108,7 +110,7 @@ class Containers:
     """Of one workspace, what its containers are made of.
 
     Attributes:
-        refused: why there can be no workspace, as a module has said; or empty.
+        refused: why it is left as it is, as a module has said, or empty; in a check not for what is not mounted.
         problem: why its containers cannot be made, or empty.
         binds: in both profiles.
         local_binds: in profile local besides.
@@ -325,8 +327,9 @@ def _containers(workspace: Workspace, binds: Binds, settings: Settings, observed
     bound = [bind.name for bind in (*left.binds, *local)]
     replaced = observed.mounted.get("replaced") or ()
     secret = _secret(workspace, settings).content
+    hangs = " ".join(str(Refusal(**one)) for one in observed.silent if one["name"] == workspace.project)
     return Containers(
-        refused=left.refused,
+        refused=hangs or ("" if observed.check else left.refused),
         problem=problem,
         binds=left.binds,
         local_binds=(*local, copies),

@@ -33,6 +33,23 @@ OPENED = [
     ("iptables -I ufw-before-input -i eth0 -j ACCEPT", "tcp ports 10022,", "-A ufw-before-input -i eth0 -j ACCEPT"),
     ("iptables -I DOCKER-USER -j ACCEPT", "containers (v4)", "-A DOCKER-USER -j ACCEPT"),
     ("iptables -I FORWARD -o br-+ -j ACCEPT", "containers (v4)", "-A FORWARD -o br-+ -j ACCEPT"),
+    (
+        "iptables -N lab-mine; iptables -A lab-mine -j ACCEPT; iptables -I FORWARD -p udp -j lab-mine",
+        "containers (v4)",
+        "-A FORWARD -p udp -j lab-mine",
+    ),
+    (
+        "iptables -t raw -I PREROUTING -p tcp --dport 2222 -j CT --notrack;"
+        " iptables -I INPUT -m conntrack --ctstate UNTRACKED -j ACCEPT",
+        "tcp ports 10022,",
+        "--ctstate UNTRACKED -j ACCEPT",
+    ),
+    (
+        "iptables -t nat -I PREROUTING -p tcp --dport 2223 -j REDIRECT --to-ports 2222;"
+        " iptables -I INPUT -m conntrack --ctstate DNAT -j ACCEPT",
+        "tcp ports 10022,",
+        "--ctstate DNAT -j ACCEPT",
+    ),
 ]
 
 
@@ -42,7 +59,12 @@ def node(lab: Lab) -> Iterator[Host]:
     host = lab.nodes[1]
     site(lab, "--limit", host.name)
     yield host
+    # What role firewall does not look at: by itself it opens nothing.
+    host.run("iptables -t raw -D PREROUTING -p tcp --dport 2222 -j CT --notrack")
+    host.run("iptables -t nat -D PREROUTING -p tcp --dport 2223 -j REDIRECT --to-ports 2222")
+    host.run("ip link del br-lan")
     site(lab, "--limit", host.name, "-e", "firewall_exclusive=true")
+    host.run("iptables -F lab-mine && iptables -X lab-mine")
     site(lab, "--limit", host.name)
 
 
@@ -107,6 +129,21 @@ class TestOpened:
         assert "203.0.113.9" not in node.check_output("ufw status; iptables -S")
         code, said = verify(lab, node, tmp_path)
         assert code == 0, said
+
+    def test_a_bridge_that_comes_later_and_passes_for_one_of_dockers(
+        self, lab: Lab, node: Host, tmp_path: Path
+    ) -> None:
+        node.check_output("ip link add br-lan type bridge")
+        try:
+            code, said = verify(lab, node, tmp_path)
+            assert code != 0
+            assert "containers are open to who comes in by the bridge br-lan" in said
+            assert "firewall_docker_bridges" in said
+            code, found = drift(lab, node, tmp_path)
+            assert code == 2
+            assert "the bridge br-lan" in found["openings ports"]
+        finally:
+            node.check_output("ip link del br-lan")
 
     def test_an_open_default_and_a_firewall_that_is_off(self, lab: Lab, node: Host, tmp_path: Path) -> None:
         for command, word in (("ufw default allow", "lets in by default"), ("ufw disable", "is not active")):

@@ -13,7 +13,11 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.firewall import o
 from ansible_collections.gpustead.cluster.plugins.module_utils.firewall import spans
 from ansible_collections.gpustead.cluster.plugins.module_utils.firewall.saved_rules import delete_argv, parse_save
 from ansible_collections.gpustead.cluster.plugins.module_utils.receipts.probes import Host, observe
-from ansible_collections.gpustead.cluster.plugins.module_utils.receipts.probes.network import heard_at, listeners
+from ansible_collections.gpustead.cluster.plugins.module_utils.receipts.probes.network import (
+    heard_at,
+    listeners,
+    strangers,
+)
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
 # A converged node of the lab with Docker 26, as captured; with the line that role firewall has put there since.
@@ -140,7 +144,28 @@ FOREIGN: dict[str, tuple[dict[str, str], str, list[str]]] = {
         "-A DOCKER-USER -p tcp -m conntrack --ctorigdstport 18888 -j ACCEPT",
         ["what Docker publishes on tcp port 18888 "],
     ),
+    "what is not tracked": (INPUT, "-A INPUT -m conntrack --ctstate UNTRACKED -j ACCEPT", ["tcp ports 2222,"]),
+    "what is not new, as what is not tracked": (
+        INPUT,
+        "-A INPUT -p tcp -m tcp --dport 2222 -m conntrack ! --ctstate NEW -j ACCEPT",
+        [MESH],
+    ),
+    "what was sent to our port": (INPUT, "-A INPUT -m conntrack --ctstate DNAT -j ACCEPT", ["tcp ports 2222,"]),
+    "what was called elsewhere": (
+        INPUT,
+        "-A INPUT -p tcp -m conntrack --ctorigdstport 443 -j ACCEPT",
+        ["tcp ports 2222,"],
+    ),
+    "containers, by UDP": (FORWARD, "-A FORWARD -p udp -j MINE\n-A MINE -j ACCEPT", [CONTAINERS]),
+    "what Docker publishes by UDP": (
+        GOVERNED,
+        "-A DOCKER-USER -p udp -m conntrack --ctorigdstport 53 -j ACCEPT",
+        ["what Docker publishes on udp port 53 "],
+    ),
+    "containers, by another protocol": (FORWARD, "-A FORWARD -p sctp -j ACCEPT", [CONTAINERS]),
+    "containers, not tracked": (FORWARD, "-A FORWARD -m conntrack --ctstate UNTRACKED -j ACCEPT", [CONTAINERS]),
     # Not ours, or no opening.
+    "ICMP to containers": (FORWARD, "-A FORWARD -p icmp -j ACCEPT", []),
     "another port": (INPUT, "-A INPUT -p tcp -m tcp --dport 443 -j ACCEPT", []),
     "another protocol": (INPUT, "-A INPUT -p udp -m udp --dport 2222 -j ACCEPT", []),
     "ICMP": (INPUT, "-A INPUT -p icmp -j ACCEPT", []),
@@ -204,6 +229,14 @@ def test_sources_are_named_and_those_that_were_declared_are_none(tmp_path: Path)
     assert opened("10.9.0.4/31") == ["tcp port 2222 (v4) is open to 10.9.0.4"]
 
 
+def test_a_denial_of_what_is_tracked_is_not_relied_upon(tmp_path: Path) -> None:
+    rules = "-A INPUT -p tcp -m state --state NEW -j DROP\n-A INPUT -p tcp -m tcp --dport 2222 -j ACCEPT\n"
+    saves = {**NODE, "v4": NODE["v4"].replace(INPUT["v4"], rules + INPUT["v4"], 1)}
+    value = look(POLICY, tmp_path, saves, FIXTURES / "probes")
+    assert [line.partition(" is open")[0] for line in value["open"]] == ["tcp port 2222 (v4)"]
+    assert value["closed"] != []
+
+
 @pytest.mark.parametrize(
     ("rule", "closed"),
     [
@@ -245,6 +278,37 @@ def test_what_is_missing(old: str, new: str, said: str, tmp_path: Path) -> None:
     saves = {**NODE, "v4": NODE["v4"].replace(old, new, 1)}
     (line,) = look({**POLICY, **DOCKER}, tmp_path, saves, FIXTURES / "probes")["open"]
     assert said in line
+
+
+def test_a_bridge_that_passes_for_one_of_dockers_is_named(tmp_path: Path) -> None:
+    def bridge(name: str, *ports: str) -> None:
+        for folder in ("bridge", *(f"brif/{port}" for port in ports)):
+            (tmp_path / "sys/class/net" / name / folder).mkdir(parents=True)
+        (tmp_path / "sys/class/net" / name / "brif").mkdir(exist_ok=True)
+
+    for name, kind in (("eth0", "device"), ("veth1", "")):
+        (tmp_path / "sys/class/net" / name / kind).mkdir(parents=True, exist_ok=True)
+        (tmp_path / "sys/class/net" / name / "uevent").write_text(f"INTERFACE={name}\n")
+    (tmp_path / "sys/class/net/vlan5").mkdir()
+    (tmp_path / "sys/class/net/vlan5/uevent").write_text("DEVTYPE=vlan\nINTERFACE=vlan5\n")
+    (tmp_path / "sys/class/net/br-nobridge").mkdir()
+    bridge("docker0", "veth1")
+    bridge("br-0123456789ab", "veth1")
+    bridge("lan", "eth0")
+    policy = {**POLICY, **DOCKER}
+    assert look(policy, tmp_path, NODE, FIXTURES / "probes")["open"] == []
+    bridge("br-lan", "veth1")
+    bridge("br-0123456789ac", "veth1", "vlan5")
+    start = "containers are open to who comes in by the bridge "
+    remedy = "(list Docker's own bridges in firewall_docker_bridges, or give it another name)"
+    found = look(policy, tmp_path, NODE, FIXTURES / "probes")["open"]
+    assert found == [
+        f"{start}br-0123456789ac: it passes for one of Docker's, and vlan5 is in it {remedy}",
+        f"{start}br-lan: it passes for one of Docker's, and its name is not one that Docker gives {remedy}",
+    ]
+    # One that the site itself names is its own affair, but for what comes in by it.
+    assert strangers(["docker0", "br-lan", "br-0123456789ab"], Host(str(tmp_path))) == []
+    assert look(POLICY, tmp_path, NODE, FIXTURES / "probes")["open"] == []
 
 
 def test_dockers_rules_for_a_bridge_of_any_name_are_nobodys_to_remove(tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ PLAYBOOK = """
   gather_facts: false
   vars:
     ansible_python_interpreter: "{{ ansible_playbook_python }}"
+    __workspace_receipt: {previous: [], drifted: []}
   tasks:
     - ansible.builtin.include_role:
         name: "gpustead.cluster.{{ item }}"

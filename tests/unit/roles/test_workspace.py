@@ -62,7 +62,6 @@ PLAYBOOK = """
         dest: "{{ workspace_config_dir }}/receipt.json"
         mode: "0600"
       vars:
-        __workspace_receipt: {previous: "{{ test_previous | default([]) }}", drifted: []}
         __workspace_receipt_parts:
           containers: "{{ __workspace_plan.receipt.container }}"
           files: "{{ __workspace_host_files + __workspace_host_keys }}"
@@ -99,6 +98,7 @@ def write(tmp_path: Path, **settings: Any) -> Path:
         "workspace_config_dir": str(tmp_path / "workspace"),
         "test_templates": str(ROOT / "roles/workspace/templates"),
         "workspace_gpus_file": str(tmp_path / "gpus.json"),
+        "__workspace_receipt": {"previous": settings.get("test_previous", []), "drifted": []},
         **settings,
     }
     (tmp_path / "play.yml").write_text(PLAYBOOK)

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.gpustead.cluster.plugins.module_utils.as_account import Identity
+from ansible_collections.gpustead.cluster.plugins.module_utils.receipts.probes import docker
 from ansible_collections.gpustead.cluster.plugins.module_utils.verify.findings import (
     DeclaredAccount,
     Desired,
@@ -151,7 +152,8 @@ SHARE = ObservedShare(
 )
 
 
-# What is changed on the sound host: a command's answer, a file (None: it is not there), or its "containers".
+# What is changed on the sound host: a command's answer, a file (None: it is not there), its "containers", or which of
+# these are "silent".
 Changes = dict[str, Any]
 
 
@@ -172,6 +174,7 @@ def look(changes: Changes, desired: Desired = DESIRED, seen: ObservedShare = SHA
     found = changes.get("containers", SOUND_CONTAINERS)
     listed = [{"Id": one["Id"], "Labels": one["Config"]["Labels"]} for one in found]
     documents = {"/containers/json?all=1": listed, **{f"/containers/{one['Id']}/json": one for one in found}}
+    documents.update({f"/containers/{one}/json": docker_engine.SILENT for one in changes.get("silent", ())})
     with tempfile.TemporaryDirectory() as root:
         for name, text in files.items():
             if text is not None:
@@ -358,6 +361,16 @@ def test_what_is_broken_is_named(case: str) -> None:
     lines = [f"{problem.subject} {problem.what}" for problem in look(changes).problems]
     assert len(lines) == len(expected), lines
     assert [text for line, text in zip(lines, expected) if text not in line] == [], lines
+
+
+def test_a_container_for_which_docker_does_not_answer_hides_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(docker, "_TIMEOUT", 0.5)
+    found = look({**instead(status="exited"), "silent": ["id-ssh"]}).problems
+    assert [f"{problem.subject} {problem.what}" for problem in found] == [
+        "service gpustead-workspace/jupyter is exited",
+        "service gpustead-workspace/ssh cannot be asked: Docker does not answer: timed out",
+    ]
+    assert "FIFO" in found[1].remedy
 
 
 GPU1 = {"uuid": "GPU-1", "health": "ok", "problems": [], "mig": {"current": None, "instances": []}}

@@ -38,6 +38,15 @@ def test_guests_whose_home_is_missing_do_not_come_in() -> None:
     assert "GPUSTEAD_ACCOUNTS" not in planned(lost).of["bob"].environment
 
 
+def test_a_workspace_that_docker_does_not_answer_for_is_left_alone_in_a_check_too() -> None:
+    hangs = {"name": "gpustead-workspace", "what": "container 01", "expected": "an answer", "remedy": "End it."}
+    lost = {"missing": ["home-bob"], "refused": [{**hangs, "name": "home-bob"}]}
+    for check, bob in ((False, "container 01: expected an answer. End it."), (True, "")):
+        found = planned(Observed(silent=[hangs], mounted=lost, check=check)).of
+        assert found["ada"].refused == "container 01: expected an answer. End it."
+        assert found["bob"].refused == bob
+
+
 def test_keys_that_the_site_adds_are_the_owners_alone() -> None:
     found = planned(authorized_keys=["d", "a"]).authorized_keys
     assert found == {"ada": {"ada": ["a", "b", "d"]}, "bob": {"bob": ["c"], "ada": ["a", "b", "d"]}}

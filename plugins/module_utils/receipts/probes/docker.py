@@ -37,15 +37,20 @@ class _Silent(Unreadable):
 
 
 def _runs(host: Host) -> bool:
-    """Whether there is a daemon: where systemd holds the socket, to connect would start it."""
+    """Not asked of the socket: where systemd holds it, to connect would start a daemon."""
     pid = (host.text("/run/docker.pid") or "").strip()
     pids = [pid] if pid.isdecimal() else [entry for entry in os.listdir(host.path("/proc")) if entry.isdecimal()]
     return any((host.text(f"/proc/{number}/comm") or "").strip() == "dockerd" for number in pids)
 
 
+def runs(host: Host) -> bool:
+    """Whether there is a daemon."""
+    return host.once("dockerd", _runs)
+
+
 def _get(path: str, host: Host) -> Any:
     """The JSON of an answer; None for 404. With HTTP/1.0 it is never chunked and ends with the connection."""
-    if not host.once("dockerd", _runs):
+    if not runs(host):
         raise _Silent("Docker does not run")
     deadline = time.monotonic() + _TIMEOUT
     data = b""

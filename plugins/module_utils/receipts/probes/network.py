@@ -9,7 +9,7 @@ import os
 import re
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, Union
 
 from ansible_collections.gpustead.cluster.plugins.module_utils.firewall import openings as filtered
 from ansible_collections.gpustead.cluster.plugins.module_utils.firewall import spans
@@ -182,7 +182,10 @@ def _chain(subject: Subject, host: Host) -> Value:
     return value if any(rules.values()) else None
 
 
-def find_openings(subject: Subject, host: Host) -> tuple[list[filtered.Origin], list[filtered.Closing]]:
+Found = Union[filtered.Origin, filtered.Stranger]
+
+
+def find_openings(subject: Subject, host: Host) -> tuple[list[Found], list[filtered.Closing]]:
     """What the kernel lets in of the cluster's ports beyond what is declared, and what it keeps out of it.
 
     The subject has `rules` (as the module ufw_rules takes them), `ssh_sources`, `protected` (sources that nobody may
@@ -216,7 +219,37 @@ def find_openings(subject: Subject, host: Host) -> tuple[list[filtered.Origin], 
             found = [opening for opening in judge(chains)[0] if opening.rule]
             open_ += found
     origins = [origin(opening, host) for opening in open_]
-    return [one for one in origins if not one.kept or not _is_declared(one.kept, narrow)], closed
+    kept = [one for one in origins if not one.kept or not _is_declared(one.kept, narrow)]
+    return [*kept, *(strangers(subject.get("bridges", []), host) if "published" in subject else ())], closed
+
+
+def strangers(patterns: Sequence[str], host: Host) -> list[filtered.Stranger]:
+    """The bridges that these names, as iptables matches them, take for Docker's, and by which others come in.
+
+    Docker names its own by an id, and puts nothing but its containers' ends into them.
+    """
+    found = []
+    devices = host.path("/sys/class/net")
+    for name in sorted(os.listdir(devices)) if patterns and os.path.isdir(devices) else ():
+        matching = [pattern for pattern in patterns if name == pattern or _starts(name, pattern)]
+        if not matching or not os.path.isdir(host.path(f"/sys/class/net/{name}/bridge")):
+            continue
+        ports = sorted(port for port in os.listdir(host.path(f"/sys/class/net/{name}/brif")) if _leads_out(port, host))
+        if ports:
+            found.append(filtered.Stranger(name, f"{', '.join(ports)} is in it"))
+        elif name not in matching and name.startswith("br-") and not re.fullmatch("br-[0-9a-f]{12}", name):
+            found.append(filtered.Stranger(name, "its name is not one that Docker gives"))
+    return found
+
+
+def _starts(name: str, pattern: str) -> bool:
+    return pattern.endswith("+") and name.startswith(pattern[:-1])
+
+
+def _leads_out(port: str, host: Host) -> bool:
+    """Whether an interface is a device of the machine, or what is made of one: a VLAN, a bond."""
+    place = f"/sys/class/net/{port}"
+    return os.path.exists(host.path(f"{place}/device")) or "DEVTYPE=" in (host.text(f"{place}/uevent") or "")
 
 
 def _narrowed(rule: Mapping[str, Any]) -> tuple[str, str]:
