@@ -34,11 +34,6 @@ options:
     type: list
     elements: list
     default: []
-  mounted:
-    description: What is mounted, C(filesystems) of M(gpustead.cluster.nas_info).
-    type: list
-    elements: dict
-    default: []
   volume:
     description: Lines of C(gluster volume info). Default there is no volume.
     type: list
@@ -63,9 +58,9 @@ EXAMPLES = r"""
 RETURN = r"""
 _value:
   description:
-    - C(mounts), C(packages) and C(to_remount) of a client; C(server_packages), C(layout_owner), C(layout) and
-      C(volume_options) of a server; C(former) (C(main), C(mounts), C(mounted),
-      C(automounted), C(bound), C(files), C(volumes)) that is to be taken back; and C(receipt), its subjects by kind.
+    - C(mounts) and C(packages) of a client; C(server_packages), C(layout_owner), C(layout) and C(volume_options) of a
+      server; C(former) (C(main), C(mounts), C(bound), C(files), C(volumes)) that is to be taken back; and C(receipt),
+      its subjects by kind.
   type: dict
 """
 

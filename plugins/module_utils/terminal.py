@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 
 def shown(text: object, limit: int = 400) -> str:
     """One line of printable characters.
@@ -16,6 +18,15 @@ def shown(text: object, limit: int = 400) -> str:
     """
     plain = "".join(one if one.isprintable() else _escaped(one) for one in str(text)[: limit + 1])
     return plain if len(plain) <= limit else plain[: limit - 1] + "…"
+
+
+def shown_in(value: Any, limit: int = 4000) -> Any:
+    """The same of every text in a value of JSON, of its keys as well."""
+    if isinstance(value, str):
+        return shown(value, limit)
+    if isinstance(value, dict):
+        return {shown_in(key, limit): shown_in(inner, limit) for key, inner in value.items()}
+    return [shown_in(inner, limit) for inner in value] if isinstance(value, (list, tuple)) else value
 
 
 def _escaped(character: str) -> str:

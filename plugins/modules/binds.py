@@ -162,7 +162,7 @@ def main() -> None:
     name, check = module.params["set"], module.check_mode
     try:
         if module.params["state"] == "released":
-            gone = binds.release(paths=module.params["paths"], check=check)
+            gone = [shown(path) for path in binds.release(paths=module.params["paths"], check=check)]
             module.exit_json(changed=bool(gone), released=gone, diff={"before": "\n".join(gone), "after": ""})
         places = [binds.parse(raw) for raw in module.params["binds"]]
         declared = binds.write(name, places, check)

@@ -119,7 +119,8 @@ def main() -> None:
             changes += found.changes
     except (GpusteadError, OSError) as error:
         module.fail_json(msg=shown(error))
-    before, after = ("".join(f"{c[0]}: {c[side]}\n" for c in changes if c[side]) for side in (1, 2))
+    # The names of what is copied are an account's.
+    before, after = ("".join(f"{shown(c[0])}: {c[side]}\n" for c in changes if c[side]) for side in (1, 2))
     module.exit_json(
         changed=bool(changes),
         diff={"before": before, "after": after},

@@ -209,6 +209,7 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.as_account import
 from ansible_collections.gpustead.cluster.plugins.module_utils.firewall.port_holders import SERVICES, holders
 from ansible_collections.gpustead.cluster.plugins.module_utils.receipts.agent import undone
 from ansible_collections.gpustead.cluster.plugins.module_utils.run import within
+from ansible_collections.gpustead.cluster.plugins.module_utils.terminal import shown_in
 from ansible_collections.gpustead.cluster.plugins.module_utils.verify.expiry import endings
 from ansible_collections.gpustead.cluster.plugins.module_utils.verify.findings import (
     DeclaredAccount,
@@ -284,7 +285,7 @@ def main() -> None:
     for one in endings(params["host"], posixpath.dirname(params["image_file"]), time.time()):
         (findings.problems if one.over else notices).append(Problem(one.subject, one.what, one.remedy))
     problems, soon = ([asdict(each) for each in found] for found in (findings.problems, notices))
-    module.exit_json(changed=False, seen=findings.seen, problems=problems, notices=soon)
+    module.exit_json(changed=False, **shown_in({"seen": findings.seen, "problems": problems, "notices": soon}))
 
 
 if __name__ == "__main__":

@@ -90,7 +90,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError, of_system
 from ansible_collections.gpustead.cluster.plugins.module_utils.registry.registry_api import Registry, asker, login
 from ansible_collections.gpustead.cluster.plugins.module_utils.registry.registry_prune import Removal, prune
-from ansible_collections.gpustead.cluster.plugins.module_utils.terminal import shown
+from ansible_collections.gpustead.cluster.plugins.module_utils.terminal import shown, shown_in
 
 ARGUMENTS = {
     "registry": {"type": "str", "required": True},
@@ -103,7 +103,7 @@ ARGUMENTS = {
 
 
 def line(removal: Removal) -> str:
-    return f"{removal.repository}@{removal.digest} {' '.join(removal.tags)}".rstrip() + "\n"
+    return shown(f"{removal.repository}@{removal.digest} {' '.join(removal.tags)}".rstrip(), 4000) + "\n"
 
 
 def main() -> None:
@@ -125,9 +125,9 @@ def main() -> None:
         module.warn(f"{name} keeps images that nobody asked it to keep: {shown(found.refused)}")
     module.exit_json(
         changed=bool(found.removed),
-        removed=[asdict(removal) for removal in found.removed],
-        refused=found.refused,
-        unread=list(found.unread),
+        removed=[shown_in(asdict(removal)) for removal in found.removed],
+        refused=shown(found.refused),
+        unread=[shown(reason) for reason in found.unread],
         diff={"before": "".join(map(line, found.removed)), "after": ""},
     )
 

@@ -60,6 +60,7 @@ ALLOWED: dict[str, dict[str, str]] = {
         **all_of(DESCRIPTOR, "_step", "open_place"),
         **all_of(OURS, "_Set.drop_undeclared", "_locked", "_mount_place", "_still_its_own"),
         **all_of(OURS, "apply", "read", "write"),
+        "_file_system": MOUNTPOINT,
         "_identities": "ids of directories that no container may see; nothing is opened",
         "_sees": "what a process holds, as a place: nothing of it is read",
         **all_of(SYSTEM, "_inside", "_mount_of", "_uids"),
@@ -86,6 +87,7 @@ ALLOWED: dict[str, dict[str, str]] = {
         WORK, "_held", "_look", "_make_directories", "_names_of_a_file", "finish", "check_root", "make"
     ),
     "module_utils/nas/nas_mountpoint.py": all_of(MOUNTPOINT, "Mountpoint.observe", "Mountpoint.protect"),
+    "module_utils/nas/share_mounts.py": {"settle": MOUNTPOINT},
     "module_utils/nas/node_records.py": {"_names": WORK},
     "module_utils/verify/containers.py": all_of(CAPPED, "_peers", "_proof"),
     "module_utils/verify/share.py": {"examine_mount": MOUNTPOINT},
@@ -132,6 +134,7 @@ ALLOWED: dict[str, dict[str, str]] = {
     "modules/image_stack.py": {**all_of(OURS, "alone", "reporter"), "private": PRIVATE},
     "modules/mesh_certificate.py": all_of(PRIVATE, "askpass", "main"),
     "modules/nas_files.py": {"main": MOUNTPOINT},
+    "modules/nas_mounts.py": all_of(SYSTEM, "main", "read", "write"),
     "modules/nvidia_containers_info.py": all_of(SYSTEM, "observe", "read"),
     "modules/pinned_file.py": {"main": SYSTEM},
     "modules/registry_prune.py": {"main": SYSTEM},

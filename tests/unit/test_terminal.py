@@ -14,7 +14,7 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.host_acc
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
 from ansible_collections.gpustead.cluster.plugins.module_utils.gpus.gpu_proof import prove, refusal
 from ansible_collections.gpustead.cluster.plugins.module_utils.receipts import drift_report
-from ansible_collections.gpustead.cluster.plugins.module_utils.terminal import shown
+from ansible_collections.gpustead.cluster.plugins.module_utils.terminal import shown, shown_in
 from ansible_collections.gpustead.cluster.plugins.module_utils.verify import verify_report
 from ansible_collections.gpustead.cluster.plugins.module_utils.verify.findings import Desired
 from ansible_collections.gpustead.cluster.plugins.module_utils.verify.host import host_of
@@ -116,3 +116,7 @@ def test_whatever_is_shown_is_one_printable_line(text: str) -> None:
 
 def test_plain_text_is_shown_as_it_is() -> None:
     assert shown("Ürün 漢字 'x' \\n 100%") == "Ürün 漢字 'x' \\n 100%"
+
+
+def test_what_is_shown_of_a_value_keeps_all_but_its_texts() -> None:
+    assert shown_in({"a\x1b": ["b\udcff", 1, None, ("c",)]}) == {"a\\x1b": ["b\\udcff", 1, None, ["c"]]}

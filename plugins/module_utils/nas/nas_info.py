@@ -1,17 +1,15 @@
 # Copyright: gpustead developers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""What is mounted on a host, and what its systemd is and knows."""
+"""What systemd there is on a host, and whether it knows Docker's unit as it is now."""
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import dataclass
 
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
 from ansible_collections.gpustead.cluster.plugins.module_utils.run import Run
 
-_FINDMNT = ("findmnt", "--kernel", "--list", "--json", "--output", "TARGET,SOURCE,FSTYPE,OPTIONS")
 _UNIT = ("systemctl", "show", "--property", "NeedDaemonReload", "--value", "docker.service")
 
 
@@ -20,12 +18,10 @@ class Found:
     """What is there.
 
     Attributes:
-        filesystems: `target`, `source`, `fstype` and `options` of what is mounted; the topmost last.
         systemd: the version of systemd.
         needs_reload: whether systemd has not read the unit of Docker as it is now.
     """
 
-    filesystems: list[dict[str, str]]
     systemd: int
     needs_reload: bool
 
@@ -35,8 +31,7 @@ def look(run: Run) -> Found:
     version = re.match(r"systemd (\d+)", _ask(run, ("systemctl", "--version")))
     if not version:
         raise GpusteadError("systemctl --version says no version", "one", "See what systemctl is there.")
-    mounted = json.loads(_ask(run, _FINDMNT)).get("filesystems", [])
-    return Found(mounted, int(version[1]), _ask(run, _UNIT).strip() == "yes")
+    return Found(int(version[1]), _ask(run, _UNIT).strip() == "yes")
 
 
 def _ask(run: Run, argv: tuple[str, ...]) -> str:

@@ -13,28 +13,17 @@ from typing import Any
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
 from ansible_collections.gpustead.cluster.plugins.module_utils.nas import layout
 from ansible_collections.gpustead.cluster.plugins.module_utils.nas.layout import Owner
+from ansible_collections.gpustead.cluster.plugins.module_utils.nas.share_mounts import Mount, bare, harmless
 
 NFS, GLUSTER = "nfs4", "glusterfs"
 SERVER_PACKAGES = {GLUSTER: ("glusterfs-server", "glusterfs-client"), NFS: ("nfs-kernel-server",)}
 SERVER_UNITS = {GLUSTER: "glusterd.service", NFS: "nfs-kernel-server.service"}
 # chattr is in it.
 CLIENT_PACKAGES = ("e2fsprogs",)
+# Root in a container can give any file on the share to anybody; on the host none must act as them.
+_HARMLESS = {"nosuid": True, "nodev": True}
 # Who comes from another port than root's could say that they are anybody.
 PORT_OPTIONS = {"client.bind-insecure": "off", "server.allow-insecure": "off"}
-
-
-@dataclass(frozen=True)
-class Mount:
-    """A mount as it is declared, with its kind and its options."""
-
-    path: str
-    source: str
-    fstype: str
-    options: str
-
-    @property
-    def is_read_only(self) -> bool:
-        return "ro" in self.options.split(",")
 
 
 @dataclass(frozen=True)
@@ -81,16 +70,12 @@ class Former:
     Attributes:
         main: where the main share was mounted, if it is among it; else empty.
         mounts: mountpoints.
-        mounted: those on which something is mounted now, in the order in which it can be unmounted.
-        automounted: those with an automount now.
         bound: what running containers bind of the main share.
         files, volumes: files, and GlusterFS volumes.
     """
 
     main: str
     mounts: list[str]
-    mounted: list[str]
-    automounted: list[str]
     bound: list[str]
     files: list[str]
     volumes: list[str]
@@ -103,7 +88,6 @@ class Plan:
     Attributes:
         mounts: the mounts of a client.
         packages: packages of a client; `server_packages` those of a server.
-        to_remount: mounts that are read-only and must not be: `path`, and `command`, which mounts it to be written.
         layout_owner: uid and gid of the account that the layout of the share belongs to.
         layout: what of the layout is the server's to put right, where the nodes have made it, as module nas_files takes
             it.
@@ -115,7 +99,6 @@ class Plan:
     mounts: list[Mount]
     packages: list[str]
     server_packages: list[str]
-    to_remount: list[dict[str, Any]]
     layout_owner: Owner
     layout: list[dict[str, Any]]
     volume_options: list[dict[str, str]]
@@ -127,7 +110,6 @@ def plan(
     declared: Declared,
     *,
     previous: Sequence[Sequence[Any]] = (),
-    mounted: Sequence[Mapping[str, str]] = (),
     volume: Sequence[str] | None = None,
     bound: str = "",
     released: Sequence[str] = (),
@@ -137,7 +119,6 @@ def plan(
     Args:
         declared: the settings.
         previous: what the role left last time, as (kind, subject) (`previous` of module receipt_write).
-        mounted: what is mounted, as findmnt says in JSON: `target`, `source`, `fstype`, `options`; the topmost last.
         volume: lines of `gluster volume info`; None where there is no such volume.
         bound: the sources of the mounts of running containers, as `docker ps` says.
         released: where places below the mounts that are taken back are mounted for containers (`released` of module
@@ -154,11 +135,10 @@ def plan(
         mounts=mounts,
         packages=packages,
         server_packages=list(SERVER_PACKAGES.get(declared.backend, ())),
-        to_remount=[_remount(one, mounted) for one in mounts if _must_be_writable(one, mounted)],
         layout_owner=Owner.of(declared.service_account),
         layout=_layout(declared),
         volume_options=_missing_options(declared, volume),
-        former=_former(declared, previous, mounted, bound, released),
+        former=_former(declared, previous, bound, released),
         receipt=_receipt(declared, mounts, packages),
     )
 
@@ -166,7 +146,7 @@ def plan(
 def _mount(given: Mapping[str, Any], declared: Declared) -> Mount:
     fstype = str(given.get("fstype") or declared.mounts[0]["fstype"])
     options = given.get("options", declared.options.get(fstype, declared.other_options))
-    return Mount(str(given["path"]), str(given.get("source") or ""), fstype, str(options))
+    return Mount(str(given["path"]), str(given.get("source") or ""), fstype, harmless(str(options)))
 
 
 def _refuse_without_source(mounts: Sequence[Mount]) -> None:
@@ -181,57 +161,6 @@ def _refuse_without_source(mounts: Sequence[Mount]) -> None:
             "something like nas.example.org:/export",
             "Set it in your inventory.",
         )
-
-
-def mismatched(mounts: Sequence[Mount], mounted: Sequence[Mapping[str, str]]) -> list[str]:
-    """The mounts of which something else is mounted, in words; `mounted` as of `plan`."""
-    return [_mismatch(one, mounted) for one in mounts if not _matches(one, _on(one.path, mounted))]
-
-
-def _on(path: str, mounted: Sequence[Mapping[str, str]]) -> list[Mapping[str, str]]:
-    return [one for one in mounted if one["target"] == _bare(path)]
-
-
-def _bare(path: str) -> str:
-    return path.rstrip("/") or "/"
-
-
-def _matches(mount: Mount, found: Sequence[Mapping[str, str]]) -> bool:
-    """Whether the topmost mount is of the same kind and, where the source is on another host, of the same source."""
-    shown = [one for one in found if one["fstype"] != "autofs"]
-    return (
-        bool(shown)
-        and _kind(shown[-1]["fstype"]) == _kind(mount.fstype)
-        and (":" not in mount.source or _source(shown[-1]["source"]) == _source(mount.source))
-    )
-
-
-def _kind(fstype: str) -> str:
-    return re.sub(r"^fuse\.|\d$", "", fstype)
-
-
-def _source(text: str) -> str:
-    return re.sub(r"/$", "", re.sub(r":/?", ":", text))
-
-
-def _mismatch(mount: Mount, mounted: Sequence[Mapping[str, str]]) -> str:
-    found = [one for one in _on(mount.path, mounted) if one["fstype"] != "autofs"]
-    seen = ", ".join(f"{one['source']} ({one['fstype']})" for one in found) or "nothing"
-    return (
-        f"{mount.path}: expected {mount.source} ({mount.fstype}), found {seen}. Unmount what is there (umount"
-        f" {mount.path}) and run again."
-    )
-
-
-def _must_be_writable(mount: Mount, mounted: Sequence[Mapping[str, str]]) -> bool:
-    top = _on(mount.path, mounted)[-1:]
-    return not mount.is_read_only and any("ro" in one["options"].split(",") for one in top)
-
-
-def _remount(mount: Mount, mounted: Sequence[Mapping[str, str]]) -> dict[str, Any]:
-    # Without the helper: that of GlusterFS knows no remount.
-    internal = ["-i"] if "gluster" in _on(mount.path, mounted)[-1]["fstype"] else []
-    return {"path": mount.path, "command": ["mount", "-o", "remount,rw", *internal, mount.path]}
 
 
 def _layout(declared: Declared) -> list[dict[str, Any]]:
@@ -268,7 +197,6 @@ def _missing_options(declared: Declared, volume: Sequence[str] | None) -> list[d
 def _former(
     declared: Declared,
     previous: Sequence[Sequence[Any]],
-    mounted: Sequence[Mapping[str, str]],
     bound: str,
     released: Sequence[str],
 ) -> Former:
@@ -276,18 +204,14 @@ def _former(
     for kind, subject in previous:
         if kind in left:
             left[kind].append(str(subject["name"]))
-    before = [_bare(path) for path in left["mount"]]
-    mounts = sorted(set(before) - ({_bare(one["path"]) for one in declared.mounts} if declared.is_client else set()))
+    before = [bare(path) for path in left["mount"]]
+    mounts = sorted(set(before) - ({bare(one["path"]) for one in declared.mounts} if declared.is_client else set()))
     main = before[0] if before and before[0] in mounts else ""
     unused = [] if declared.is_client else list(declared.drop_ins)
     unused += [] if declared.backend == NFS else [declared.exports]
-    live = [one for one in mounted if one["target"] in mounts]
-    automounts = {one["target"] for one in live if one["fstype"] == "autofs"}
     return Former(
         main=main,
         mounts=mounts,
-        mounted=sorted({one["target"] for one in live if one["fstype"] != "autofs"}, reverse=True),
-        automounted=sorted(automounts),
         bound=_bound(main, bound, released) if main else [],
         files=[path for path in unused if path in left["file"]],
         volumes=sorted(set(left["gluster"]) - ({declared.volume} if declared.backend == GLUSTER else set())),
@@ -305,7 +229,9 @@ def _receipt(declared: Declared, mounts: Sequence[Mount], packages: Sequence[str
     return {
         "package": [*(packages if client else ()), *SERVER_PACKAGES.get(declared.backend, ())],
         "mount": [
-            {"name": one.path, "expect": {} if one.is_read_only else {"read_only": False}} for one in mounts if client
+            {"name": one.path, "expect": {**_HARMLESS, **({} if one.is_read_only else {"read_only": False})}}
+            for one in mounts
+            if client
         ],
         "mountpoint": [one.path for one in mounts if client],
         "file": [

@@ -71,6 +71,9 @@ def parse_record(text: str, host: str) -> NodeRecord:
     gpus = data.get("gpus")
     if not isinstance(gpus, list) or not all(isinstance(uuid, str) for uuid in gpus):
         raise wrong(f"gpus is {_short(gpus)}", "a list of UUIDs")
+    odd = next((text for text in (host, *(data[key] for key in kinds), *gpus) if not str(text).isprintable()), None)
+    if odd is not None:  # in a hostfile, in an answer of Ansible's, on a terminal
+        raise wrong(f"it holds {_short(odd)}", "printable text")
     if data["host"] != host:
         raise wrong(f"host is {_short(data['host'])}", f"the record of {host}")
     if not 1 <= data["slots"] < 1 << 31:

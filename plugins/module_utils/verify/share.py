@@ -131,6 +131,9 @@ def examine_mount(desired: Desired, run: Run, host: Host, findings: Findings) ->
         findings.add(f"NAS {path}", f"is of type {fstype}, declared is {desired.nas_fstype}", desired.again)
     if ":" in desired.nas_source and _place(source) != _place(desired.nas_source):
         findings.add(f"NAS {path}", f"is {source}, declared is {desired.nas_source}", desired.again)
+    lacking = [flag for flag in ("nosuid", "nodev") if not value[flag]]
+    if lacking:
+        findings.add(f"NAS {path}", f"is mounted without {','.join(lacking)}", desired.again)
     return True
 
 

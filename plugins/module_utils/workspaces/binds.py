@@ -19,6 +19,7 @@ import pwd
 import re
 import stat
 import sys
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
@@ -31,6 +32,7 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.workspaces import
 DIRECTORY = "/run/gpustead/binds"
 DECLARED = "/etc/gpustead/binds.d"
 VERSION = 1
+WAIT = 60  # seconds for another run to end
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,100}\Z")
 _PEOPLE = range(1000, 65534)  # below are the system's own, above is nobody
 _ROOT = as_account.Identity(0, 0)
@@ -198,6 +200,7 @@ def open_place(bind: Bind) -> int:
         GpusteadError: it is not what it must be.
     """
     never = dict(_identities(bind.never))
+    _refuse_an_accounts_mount(bind)
     try:
         # As a directory: that mounts what is only mounted when it is asked for.
         at = os.open(bind.root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -223,6 +226,16 @@ def open_place(bind: Bind) -> int:
     except BaseException:
         os.close(at)
         raise
+
+
+def _refuse_an_accounts_mount(bind: Bind) -> None:
+    """Raise where an account has mounted something on the way: it need not answer, and no signal ends the waiting."""
+    seen, at = mounts.mounted(), bind.root.rstrip("/")
+    for name in as_account.steps(bind.path):
+        at = f"{at}/{name}"
+        if at in seen and seen[at].holder:
+            what = f"on {at} is a mount that uid {seen[at].holder} has made ({seen[at].fstype})"
+            raise GpusteadError(what, "nothing of an account's mounted there", f"Unmount it (umount -l {at}).")
 
 
 def _step(at: int, name: str, seen: str, is_last: bool) -> int:
@@ -312,6 +325,8 @@ def _mount_place(bind: Bind, target: str, check: bool) -> str:
 
 def _still_its_own(bind: Bind, target: str) -> bool:
     """Work of a child: whether what is mounted may stay although its place is refused."""
+    if mounts.mounted()[target].holder:
+        return False
     status = os.stat(target, follow_symlinks=False)
     try:
         _owned(bind, status)
@@ -320,17 +335,23 @@ def _still_its_own(bind: Bind, target: str) -> bool:
     return bind.owner is not None
 
 
+def _file_system(root: str) -> bool:
+    """Work of a child."""
+    return os.statvfs(root).f_bsize > 0
+
+
 # All places of a set
 
 
 @dataclass
 class _Set:
-    """A set while it is mounted; `silent`: roots that did not answer."""
+    """A set while it is mounted; `silent`: roots that did not answer; `slow`: those of which a place did not."""
 
     folder: str
     check: bool
     timeout: float
     silent: set[str] = field(default_factory=set)
+    slow: set[str] = field(default_factory=set)
     outcome: Outcome = field(default_factory=Outcome)
 
     def target(self, name: str) -> str:
@@ -353,7 +374,9 @@ class _Set:
             if bind.root in self.silent:
                 raise GpusteadError(f"{bind.root} did not answer", "an answer", "Look at the NAS and its mount.")
             work = partial(_mount_place, bind, target, self.check)
-            state = as_account.run(work, _ROOT, timeout=self.timeout, place=bind.source)
+            # Who keeps us waiting must not take the time of all others.
+            timeout = self.timeout / 4 if bind.root in self.slow else self.timeout
+            state = as_account.run(work, _ROOT, timeout=timeout, place=bind.source)
         except PermissionError as denied:
             remedy = "Let root pass through the directories above it, or put back what was there."
             self.refuse(bind, GpusteadError(f"{bind.source} cannot be reached: {denied.strerror}", "it to be", remedy))
@@ -369,11 +392,21 @@ class _Set:
         target = self.target(bind.name)
         self.outcome.refused.append(vars(Refusal.of(bind.name, error)))
         if "did not answer" in error.what:
-            self.silent.add(bind.root)
+            self.slow.add(bind.root)
+            if bind.root not in self.silent and not self.answers(bind.root):
+                self.silent.add(bind.root)
         elif target in mounts.mounted() and not self.may_stay(bind, target):
             self.outcome.changes.append((bind.name, "what is no longer its owner's", ""))
             if not self.check:
                 mounts.detach(target)
+
+    def answers(self, root: str) -> bool:
+        """Whether it is the place alone that does not; this asks the server, and nothing of what it has said before."""
+        try:
+            work = partial(_file_system, root)
+            return bool(as_account.run(work, _ROOT, timeout=self.timeout / 4, place=root))
+        except (GpusteadError, PermissionError):
+            return False
 
     def may_stay(self, bind: Bind, target: str) -> bool:
         try:
@@ -393,7 +426,8 @@ def apply(
         binds: its places.
         check: whether to only look.
         directory: root's, on a file system of its own in memory; made where it is not there.
-        timeout: seconds for each place. On a share that did not answer no more is tried.
+        timeout: seconds for each place; a quarter for those that follow one that did not answer, and none where the
+            root of them does not answer either.
     """
     if not _NAME.match(name):
         raise GpusteadError(f"set {name!r} of binds", "letters, digits, '.', '_' and '-'", "Correct it.")
@@ -419,7 +453,7 @@ def _locked(directory: str, check: bool = False) -> Iterator[None]:
     os.makedirs(above, 0o755, exist_ok=True)
     lock = os.open(f"{directory}.lock", os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+        _take(lock, f"{directory}.lock")
         if not check:
             os.makedirs(directory, 0o700, exist_ok=True)
             if directory not in mounts.mounted():
@@ -427,6 +461,22 @@ def _locked(directory: str, check: bool = False) -> Iterator[None]:
         yield
     finally:
         os.close(lock)
+
+
+def _take(lock: int, name: str) -> None:
+    """Take the lock, within a time. It is the process's alone: a child that hangs in the kernel does not keep it."""
+    end = time.monotonic() + WAIT
+    while True:
+        try:
+            fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except OSError as error:
+            if error.errno not in (errno.EACCES, errno.EAGAIN):
+                raise
+        if time.monotonic() > end:
+            remedy = f"See who has it (fuser -v {name}) and what that waits for, then run again."
+            raise GpusteadError(f"{name} was held by another run for {WAIT} s", "it to end", remedy)
+        time.sleep(0.1)
 
 
 def release(directory: str = DIRECTORY, paths: Sequence[str] = (), check: bool = False) -> list[str]:

@@ -16,7 +16,7 @@ PROPAGATIONS = ("private", "slave", "shared")
 
 # The same numbers on all machines: linux/mount.h, linux/fcntl.h, asm-generic/unistd.h
 _OPEN_TREE, _MOVE_MOUNT, _MOUNT_SETATTR = 428, 429, 442
-_OPEN_TREE_CLONE, _AT_RECURSIVE, _AT_EMPTY_PATH = 1, 0x8000, 0x1000
+_OPEN_TREE_CLONE, _AT_RECURSIVE, _AT_EMPTY_PATH, _AT_NO_AUTOMOUNT = 1, 0x8000, 0x1000, 0x800
 _FROM_DESCRIPTOR, _ONTO_DESCRIPTOR = 0x4, 0x40
 _RDONLY, _NOSUID, _NODEV = 1, 2, 4
 _MS_NOSUID, _MS_NODEV, _MS_NOEXEC = 2, 4, 8
@@ -28,7 +28,8 @@ _LIBC = ctypes.CDLL(None, use_errno=True)
 
 @dataclass(frozen=True)
 class Mounted:
-    """A line of the kernel's list: the device, the directory of it that is seen, and how."""
+    """A line of the kernel's list: the device, the directory of it that is seen, and how; `of_all` are the options of
+    all mounts of the file system."""
 
     path: str
     device: str
@@ -37,6 +38,18 @@ class Mounted:
     tags: tuple[str, ...]
     fstype: str
     source: str
+    of_all: tuple[str, ...] = ()
+
+    @property
+    def holder(self) -> int:
+        """The uid that answers for what is there: an account's, which need not answer, where that has mounted it by
+        `fusermount`; else 0."""
+        uid = next((one for one in self.of_all if one.startswith("user_id=")), "")[len("user_id=") :]
+        return int(uid) if self.fstype.startswith("fuse") and uid.isdecimal() else 0
+
+    @property
+    def is_read_only(self) -> bool:
+        return "ro" in (*self.options, *self.of_all)
 
 
 def mounted(text: str | None = None) -> dict[str, Mounted]:
@@ -49,9 +62,10 @@ def mounted(text: str | None = None) -> dict[str, Mounted]:
     for line in filter(None, text.split("\n")):
         before, _separator, after = line.partition(" - ")
         number, above, device, subtree, path, options, *tags = before.split(" ")
-        fstype, source, *_rest = [*after.split(" "), "", ""]
-        path = _unescape(path)
-        seen = Mounted(path, device, _unescape(subtree), tuple(options.split(",")), tuple(tags), fstype, source)
+        fstype, source, of_all = [*after.split(" "), "", ""][:3]
+        path, subtree, source = _unescape(path), _unescape(subtree), _unescape(source)
+        flags, of_all = options.split(","), of_all.split(",")
+        seen = Mounted(path, device, subtree, tuple(flags), tuple(tags), fstype, source, tuple(of_all))
         stacks.setdefault(path, {})[number] = (above, seen)
     found = {}
     for path, stack in stacks.items():
@@ -123,6 +137,13 @@ def cover(place: int) -> None:
         _system(_MOVE_MOUNT, "move_mount", tree, b"", place, b"", how)
     finally:
         os.close(tree)
+
+
+def make_harmless(target: str) -> None:
+    """Take setuid programs and devices from what is mounted, and leave all its other options."""
+    given = _Attributes(_NOSUID | _NODEV, 0, 0, 0)
+    place = (_AT_FDCWD, os.fsencode(target), _AT_NO_AUTOMOUNT)
+    _system(_MOUNT_SETATTR, "mount_setattr", *place, ctypes.byref(given), ctypes.sizeof(given))
 
 
 def detach(target: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -158,6 +159,22 @@ def test_settings_are_copies_of_what_the_account_may_read(node: Node) -> None:
     finally:
         node.as_ada(f"cd {home} && rm -f .vimrc .gitconfig .config/nvim .tmux.conf")
     assert node.site()[0] == 0
+
+
+def test_a_name_that_is_no_text_stops_nothing(node: Node) -> None:
+    home = f"/home/{node.ada}"
+    date = rb"""cd ~/.config/nvim && date > "$(printf '\377 \033]0;owned\n x')" """
+    packed = base64.b64encode(date).decode()
+    assert node.as_ada(f"mkdir -p {home}/.config/nvim && echo {packed} | base64 -d | HOME={home} sh").rc == 0
+    try:
+        code, said = node.site()
+        assert code == 0, said
+        assert "\x1b]0;owned" not in said
+        assert "owned" in node.inside("ls /etc/gpustead/settings/.config/nvim", node.ada).stdout
+    finally:
+        node.as_ada(f"rm -rf {home}/.config/nvim")
+    code, said = node.site()  # the name of the copy that goes
+    assert code == 0, said
 
 
 def test_a_dollar_is_a_dollar(node: Node) -> None:

@@ -10,13 +10,8 @@ from typing import Any
 import pytest
 import yaml
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
-from ansible_collections.gpustead.cluster.plugins.module_utils.nas.nas_plan import (
-    Declared,
-    Mount,
-    Plan,
-    mismatched,
-    plan,
-)
+from ansible_collections.gpustead.cluster.plugins.module_utils.nas.nas_plan import Declared, Plan, plan
+from ansible_collections.gpustead.cluster.plugins.module_utils.nas.share_mounts import Mount
 from ansible_collections.gpustead.cluster.tests.unit.role_variables import ROOT, render
 
 VARIABLES = yaml.safe_load((ROOT / "roles/nas/vars/main.yml").read_text())
@@ -65,24 +60,10 @@ PREVIOUS = subjects(
 )
 
 
-def seen(target: str, source: str, fstype: str, options: str = "rw,nosuid") -> dict[str, str]:
-    return {"target": target, "source": source, "fstype": fstype, "options": options}
-
-
-MOUNTED = [
-    seen("/", "overlay", "overlay"),
-    seen("/mnt/nas", "10.0.0.5:/nas", "fuse.glusterfs"),
-    seen("/dataset", "systemd-1", "autofs"),
-    seen("/dataset", "x:d/", "glusterfs", "ro,nosuid"),
-    seen("/cold", "//elsewhere/e", "cifs"),
-    seen("/scratch", "systemd-1", "autofs"),
-]
-
-
 def test_a_mount_has_the_kind_of_the_share_and_the_options_of_its_kind() -> None:
     assert plan(CLIENT).mounts == [
         Mount("/mnt/nas", "10.0.0.5:/nas", "glusterfs", OPTIONS["glusterfs"]),
-        Mount("/dataset", "x:/d", "glusterfs", "ro,nosuid"),
+        Mount("/dataset", "x:/d", "glusterfs", "ro,nosuid,nodev"),
         Mount("/cold/", "//c/d", "cifs", OTHER_OPTIONS),
     ]
     assert plan(CLIENT).packages == ["e2fsprogs", "glusterfs-client", "cifs-utils"]
@@ -93,44 +74,6 @@ def test_a_mount_without_a_source_is_refused() -> None:
     with pytest.raises(GpusteadError, match=r"/mnt/nas \(nas_source\), /dataset \(nas_extra_mounts\) is empty"):
         plan(replace(CLIENT, mounts=mounts))
     assert plan(replace(SERVER, mounts=mounts)).packages  # who mounts nothing needs none
-
-
-MISMATCHED: dict[str, tuple[list[dict[str, str]], str]] = {
-    "nothing": ([], "/mnt/nas: expected 10.0.0.5:/nas (glusterfs), found nothing. Unmount what is there"),
-    "an automount alone": ([seen("/mnt/nas", "systemd-1", "autofs")], "found nothing"),
-    "another source": ([seen("/mnt/nas", "10.0.0.6:/nas", "fuse.glusterfs")], "found 10.0.0.6:/nas (fuse.glusterfs)"),
-    "another kind": ([seen("/mnt/nas", "10.0.0.5:/nas", "nfs4")], "found 10.0.0.5:/nas (nfs4)"),
-    "another one on top": ([MOUNTED[1], seen("/mnt/nas", "y:/z", "nfs4")], "(fuse.glusterfs), y:/z (nfs4)"),
-}
-
-
-@pytest.mark.parametrize("case", MISMATCHED)
-def test_another_mount_than_the_declared_one_is_named(case: str) -> None:
-    mounted, words = MISMATCHED[case]
-    (found,) = mismatched([Mount(**SHARE)], mounted)
-    assert words in found
-
-
-def test_what_is_mounted_as_declared_is_not() -> None:
-    assert mismatched(plan(CLIENT).mounts, MOUNTED) == []
-    assert mismatched([Mount(**{**SHARE, "fstype": "nfs"})], [seen("/mnt/nas", "10.0.0.5:/nas/", "nfs4")]) == []
-
-
-@pytest.mark.parametrize(
-    ("mounts", "mounted", "command"),
-    [
-        ([SHARE], seen("/mnt/nas", "s", "fuse.glusterfs", "ro,nosuid"), "mount -o remount,rw -i /mnt/nas"),
-        ([SHARE], seen("/mnt/nas", "s", "nfs4", "nosuid,ro"), "mount -o remount,rw /mnt/nas"),
-        ([SHARE], seen("/mnt/nas", "s", "nfs4", "rw,errors=remount-ro"), None),
-        ([{**SHARE, "options": "hard,ro"}], seen("/mnt/nas", "s", "nfs4", "ro"), None),
-        ([SHARE], seen("/other", "s", "nfs4", "ro"), None),
-    ],
-)
-def test_what_became_read_only_is_remounted(
-    mounts: list[dict[str, Any]], mounted: dict[str, str], command: str | None
-) -> None:
-    found = plan(replace(CLIENT, mounts=mounts), mounted=[mounted]).to_remount
-    assert [" ".join(one["command"]) for one in found] == [command][: command is not None]
 
 
 def test_the_layout_is_taken_from_the_accounts() -> None:
@@ -195,14 +138,6 @@ def test_what_is_no_longer_declared_is_taken_back_and_no_directory(case: str) ->
     assert plan(declared).former.mounts == []
 
 
-def test_the_topmost_is_unmounted_first_and_automounts_are_stopped() -> None:
-    inner = seen("/mnt/nas/inner", "y:/z", "nfs4")
-    previous = [*PREVIOUS, *subjects("mount /mnt/nas/inner")]
-    found = plan(NOTHING, previous=previous, mounted=[*MOUNTED, inner]).former
-    assert found.mounted == ["/mnt/nas/inner", "/mnt/nas", "/dataset"]
-    assert found.automounted == ["/dataset", "/scratch"]
-
-
 def test_what_containers_bind_of_the_main_share() -> None:
     bound = "/mnt/nas/users/ada,/run/gpustead/binds/workspace/x\n/mnt/nas2,volume,/mnt/nas,/mnt/nas\n"
     released = ["/run/gpustead/binds/workspace/x", "/run/gpustead/binds/workspace/y"]
@@ -223,12 +158,13 @@ VOLUME_SUBJECT = {
         "storage.owner-uid",
     ],
 }
+HARMLESS = {"nosuid": True, "nodev": True}
 OF_CLIENT: dict[str, list[Any]] = {
     "package": ["e2fsprogs", "glusterfs-client", "cifs-utils"],
     "mount": [
-        {"name": "/mnt/nas", "expect": {"read_only": False}},
-        {"name": "/dataset", "expect": {}},
-        {"name": "/cold/", "expect": {"read_only": False}},
+        {"name": "/mnt/nas", "expect": {**HARMLESS, "read_only": False}},
+        {"name": "/dataset", "expect": HARMLESS},
+        {"name": "/cold/", "expect": {**HARMLESS, "read_only": False}},
     ],
     "mountpoint": ["/mnt/nas", "/dataset", "/cold/"],
     "file": DROP_INS,
@@ -272,7 +208,6 @@ def test_the_role_gives_its_settings_and_what_it_has_found(tmp_path: Path) -> No
         "nas_extra_mounts": [DATASET, COLD],
         "nas_server_address": "10.0.0.5",
         "__nas_receipt": {"previous": PREVIOUS},
-        "__nas_seen": {"filesystems": MOUNTED},
         "__nas_server_volume": {"rc": 0, "stdout_lines": ["auth.allow: x"]},
         "__nas_bound": {"stdout": "/mnt/nas/x"},
         "__nas_places": {"released": []},
@@ -286,7 +221,5 @@ def test_the_role_gives_its_settings_and_what_it_has_found(tmp_path: Path) -> No
         drop_ins=VARIABLES["__nas_drop_in_paths"],
         exports=VARIABLES["__nas_exports_path"],
     )
-    expected: Plan = plan(
-        declared, previous=PREVIOUS, mounted=MOUNTED, volume=["auth.allow: x"], bound="/mnt/nas/x", released=[]
-    )
+    expected: Plan = plan(declared, previous=PREVIOUS, volume=["auth.allow: x"], bound="/mnt/nas/x", released=[])
     assert found == asdict(expected)

@@ -200,6 +200,8 @@ def test_mounts(lab: Lab) -> None:
             "source": "10.214.10.5:/nas",
             "fstype": "fuse.glusterfs",
             "read_only": False,
+            "nosuid": False,
+            "nodev": False,
             "fstab_source": "10.214.10.5:/nas",
             "fstab_fstype": "glusterfs",
             "fstab_options": options,
@@ -208,6 +210,8 @@ def test_mounts(lab: Lab) -> None:
             "source": None,
             "fstype": None,
             "read_only": None,
+            "nosuid": None,
+            "nodev": None,
             "fstab_source": "UUID=1",
             "fstab_fstype": "ext4",
             "fstab_options": None,
@@ -216,6 +220,8 @@ def test_mounts(lab: Lab) -> None:
             "source": "nas:/top",
             "fstype": "nfs4",
             "read_only": False,
+            "nosuid": False,
+            "nodev": False,
             "fstab_source": None,
             "fstab_fstype": None,
             "fstab_options": None,
@@ -225,6 +231,8 @@ def test_mounts(lab: Lab) -> None:
             "source": "tmpfs",
             "fstype": "tmpfs",
             "read_only": True,
+            "nosuid": False,
+            "nodev": False,
             "fstab_source": None,
             "fstab_fstype": None,
             "fstab_options": None,
@@ -249,6 +257,23 @@ def test_an_accounts_mount_hides_no_other(end: str, lab: Lab) -> None:
 def test_a_mount_that_nobody_can_write_to(here: str, everywhere: str, read_only: bool, lab: Lab) -> None:
     lab.has({"/proc/self/mountinfo": f"10 1 0:10 / /mnt/nas {here} - nfs4 nas:/ {everywhere}\n"})
     assert lab.ask("mount", "/mnt/nas")["read_only"] is read_only
+
+
+@pytest.mark.parametrize(
+    ("options", "fstype", "nosuid", "nodev"),
+    [
+        ("rw,nosuid,nodev", "nfs4", True, True),
+        ("rw,nosuid", "nfs4", True, False),
+        ("rw,nodev", "fuse.glusterfs", False, True),
+        ("rw", "autofs", True, True),
+    ],
+)
+def test_what_a_mount_lets_setuid_programs_and_devices_do(
+    options: str, fstype: str, nosuid: bool, nodev: bool, lab: Lab
+) -> None:
+    lab.has({"/proc/self/mountinfo": f"10 1 0:10 / /mnt/nas {options} - {fstype} nas:/ rw,nosuid,nodev\n"})
+    value = lab.ask("mount", "/mnt/nas")
+    assert (value["nosuid"], value["nodev"]) == (nosuid, nodev)
 
 
 @pytest.mark.skipif(

@@ -60,7 +60,7 @@ DESIRED = Desired(
 NO_GPUS = {"schema": 1, "state": "none", "driver": None, "uuids": []}
 PROBED = Path(__file__).parents[1] / "fixtures" / "probes"
 RULES = {command: (PROBED / f"{command}.txt").read_text() for command in ("iptables-save", "ip6tables-save")}
-MOUNT = "40 30 0:60 / /mnt/nas rw,relatime shared:1 - fuse.glusterfs 10.0.0.5:/nas rw"
+MOUNT = "40 30 0:60 / /mnt/nas rw,nosuid,nodev,relatime shared:1 - fuse.glusterfs 10.0.0.5:/nas rw"
 PASSWD = "ada:x:1500:1500:::/bin/bash\ngrace:x:1501:1501:::/bin/bash\n"
 UNIT = "\n".join(
     f"{name}={value}"
@@ -216,13 +216,21 @@ BROKEN: dict[str, tuple[Changes, list[str]]] = {
             "account grace cannot be looked at (getent: no answer within 30 s)",
         ],
     ),
+    "with setuid programs": (
+        mounted(MOUNT.replace("nosuid,nodev,", "nodev,")),
+        ["NAS /mnt/nas is mounted without nosuid"],
+    ),
+    "with setuid programs and devices": (
+        mounted(MOUNT.replace("nosuid,nodev,", "")),
+        ["NAS /mnt/nas is mounted without nosuid,nodev"],
+    ),
     "nothing mounted": (mounted(""), ["NAS /mnt/nas nothing is mounted there"]),
     "an automount that does not mount": (
         mounted("40 30 0:60 / /mnt/nas rw - autofs systemd-1 rw"),
         ["NAS /mnt/nas nothing is mounted there"],
     ),
     "something over the share": (
-        mounted(f"{MOUNT}\n41 40 0:61 / /mnt/nas rw - tmpfs tmpfs rw"),
+        mounted(f"{MOUNT}\n41 40 0:61 / /mnt/nas rw,nosuid,nodev - tmpfs tmpfs rw"),
         ["NAS /mnt/nas is of type tmpfs", "NAS /mnt/nas is tmpfs, declared is 10.0.0.5:/nas"],
     ),
     "another share": (

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import json
 import os
+import signal
+import struct
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -22,27 +26,11 @@ from ansible_collections.gpustead.cluster.tests.unit.role_variables import rende
 
 ROLE = Path(__file__).parents[3] / "roles/binds"
 ADA, BOB = 61500, 61501
-_NEWNS = 0x20000
-pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="mounts")
+pytestmark = [pytest.mark.skipif(os.geteuid() != 0, reason="mounts"), pytest.mark.usefixtures("namespace")]
 
 
 def mount(*arguments: Any) -> None:
     subprocess.run(["mount", *map(str, arguments)], check=True)
-
-
-@pytest.fixture(autouse=True)
-def namespace() -> Iterator[None]:
-    """The mounts of a test are seen by no other process, and go with it; / is shared, as on a host."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    here, ours = os.getcwd(), os.open("/proc/self/ns/mnt", os.O_RDONLY)
-    if libc.unshare(_NEWNS) != 0:
-        pytest.skip(f"no mount namespace: {os.strerror(ctypes.get_errno())}")
-    mount("--make-rprivate", "/")
-    mount("--make-rshared", "/")
-    yield
-    assert libc.setns(ours, _NEWNS) == 0
-    os.close(ours)
-    os.chdir(here)
 
 
 @pytest.fixture
@@ -223,6 +211,78 @@ def test_later_mounts_are_seen_as_declared_and_never_go_back(
     assert apply(run, [place]).changes == []
     apply(run, [])
     assert str(share / "shared/sub") in mounts.mounted()
+
+
+@contextlib.contextmanager
+def silent(place: Path, uid: int) -> Iterator[None]:
+    """A FUSE mount of `uid` there that takes what it is asked and never answers; no signal ends who waits for it."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    device, (mounted, tell) = os.open("/dev/fuse", os.O_RDWR), os.pipe()
+    daemon = os.fork()
+    if daemon == 0:
+        options = f"fd={device},rootmode=40000,user_id={uid},group_id={uid},allow_other"
+        if libc.mount(b"own", os.fsencode(place), b"fuse.own", 2 | 4, options.encode()):
+            os._exit(1)
+        os.write(tell, b"x")
+        while True:
+            _length, code, unique = struct.unpack_from("<IIQ", os.read(device, 1 << 17))
+            if code == 26:  # FUSE_INIT
+                about = struct.pack("<IIIIHHIIHHI28x", 7, 31, 0, 0, 12, 9, 4096, 1, 1, 0, 0)
+                os.write(device, struct.pack("<IiQ", 16 + len(about), 0, unique) + about)
+    os.close(device)
+    os.close(tell)
+    try:
+        if not os.read(mounted, 1):
+            pytest.skip("no FUSE")
+        yield
+    finally:
+        os.close(mounted)
+        os.kill(daemon, signal.SIGKILL)
+        os.waitpid(daemon, 0)
+        subprocess.run(["umount", "-l", place], check=False)
+
+
+def test_an_accounts_own_mount_in_a_place_is_refused_before_it_is_asked(share: Path, run: Path) -> None:
+    apply(run, homes(share))
+    began = time.monotonic()
+    with silent(share / "users/ada", ADA):
+        outcome = apply(run, homes(share), timeout=20)
+    assert time.monotonic() - began < 5
+    assert outcome.mounted == ["bob"]
+    assert f"users/ada is a mount that uid {ADA} has made (fuse.own)" in outcome.refused[0]["what"]
+    assert "umount -l" in outcome.refused[0]["remedy"]
+    assert apply(run, homes(share)).mounted == ["ada", "bob"]
+
+
+def test_a_place_that_does_not_answer_stops_no_other_and_no_other_run(
+    share: Path, run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(binds, "WAIT", 3)
+    with silent(share / "users/ada", 0):
+        for _again in range(2):  # the first one's child still waits
+            outcome = apply(run, homes(share), timeout=4)
+            assert outcome.mounted == ["bob"]
+            assert "did not answer" in outcome.refused[0]["what"]
+
+
+def test_a_share_that_does_not_answer_is_not_asked_for_each_place(share: Path, run: Path) -> None:
+    with silent(share, 0):
+        outcome = apply(run, homes(share), timeout=1)
+    assert outcome.mounted == []
+    assert f"{share} did not answer" in outcome.refused[1]["what"]
+
+
+def test_another_run_is_not_waited_for_without_end(share: Path, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(binds, "WAIT", 0.2)
+    run.parent.mkdir()
+    hold = "import fcntl, sys; file = open(sys.argv[1], 'w'); fcntl.lockf(file, 2); print(flush=True); sys.stdin.read()"
+    command = [sys.executable, "-c", hold, f"{run}.lock"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdin and other.stdout and other.stdout.readline()
+        with pytest.raises(GpusteadError, match=r"lock was held by another run.*fuser -v"):
+            apply(run, homes(share))
+        other.stdin.close()
+    assert apply(run, homes(share)).mounted == ["ada", "bob"]
 
 
 def test_nothing_is_bound_from_a_share_that_is_not_mounted(tmp_path: Path, run: Path) -> None:

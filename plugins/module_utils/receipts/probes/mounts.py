@@ -37,6 +37,8 @@ def _mount(subject: Subject, host: Host) -> Value:
         "source": mount.source if mount else None,
         "fstype": mount.fstype if mount else None,
         "read_only": mount.read_only if mount else None,
+        # An automount that waits holds nothing.
+        **{flag: mount and (flag in mount.options or mount.fstype == "autofs") for flag in ("nosuid", "nodev")},
         "fstab_source": fields[0],
         "fstab_fstype": fields[2],
         "fstab_options": fields[3],

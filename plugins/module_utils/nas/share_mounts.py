@@ -1,0 +1,238 @@
+# Copyright: gpustead developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""The shares that a host mounts: their lines of fstab, and the mounts themselves.
+
+What is mounted is read from the kernel's own list: accounts mount, too (FUSE), and choose names in it that are no
+text, or look like another line to others who read it. A NAS that hangs is asked by commands alone, within a time.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Callable
+
+from ansible_collections.gpustead.cluster.plugins.module_utils import as_account
+from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
+from ansible_collections.gpustead.cluster.plugins.module_utils.run import Run
+from ansible_collections.gpustead.cluster.plugins.module_utils.terminal import shown
+from ansible_collections.gpustead.cluster.plugins.module_utils.workspaces import mounts as kernel
+from ansible_collections.gpustead.cluster.plugins.module_utils.workspaces.mounts import Mounted
+
+_HARMLESS = ("nosuid", "nodev")
+_ROOT = as_account.Identity(0, 0)
+_MOST = 10  # mounts on top of each other
+
+Look = Callable[[], Mapping[str, Mounted]]
+
+
+@dataclass(frozen=True)
+class Mount:
+    """A mount as it is declared, with its kind and its options."""
+
+    path: str
+    source: str
+    fstype: str
+    options: str
+
+    @property
+    def is_read_only(self) -> bool:
+        return "ro" in self.options.split(",")
+
+    @property
+    def place(self) -> str:
+        return bare(self.path)
+
+
+def bare(path: str) -> str:
+    return path.rstrip("/") or "/"
+
+
+def harmless(options: str) -> str:
+    """The options, and that setuid programs and devices do nothing: whoever is root elsewhere makes them there."""
+    kept = [one for one in options.split(",") if one and one not in ("suid", "dev")]
+    return ",".join([*kept, *(one for one in _HARMLESS if one not in kept)])
+
+
+# fstab
+
+
+def with_lines(text: str, mounts: Iterable[Mount]) -> str:
+    """The text of fstab with exactly one line for each of the mounts; other lines stay as they are."""
+    for mount in mounts:
+        fields = [_escaped(mount.source), _escaped(mount.path), mount.fstype, mount.options, "0", "0"]
+        lines: list[str] = []
+        found = False
+        for line in _lines(text):
+            if _place_of(line) != mount.place:
+                lines.append(line)
+            elif not found:
+                found = True
+                lines.append(line if [*line.split(), "0", "0"][:6] == fields else f"{' '.join(fields)}\n")
+        text = "".join(lines)
+        if not found:
+            text = f"{text}\n" if text and not text.endswith("\n") else text
+            text += f"{' '.join(fields)}\n"
+    return text
+
+
+def without_lines(text: str, paths: Collection[str]) -> str:
+    places = {bare(path) for path in paths}
+    return "".join(line for line in _lines(text) if _place_of(line) not in places)
+
+
+def difference(text: str, other: str) -> str:
+    """The lines of a text that another does not have, as they may be shown: passwords of others can stand in fstab."""
+    there = _lines(other)
+    return "".join(f"{shown(line.rstrip())}\n" for line in _lines(text) if line not in there)
+
+
+def _lines(text: str) -> list[str]:
+    return [line for line in re.split(r"(?<=\n)", text) if line]
+
+
+def _place_of(line: str) -> str:
+    """The mountpoint of a line; empty for what is none."""
+    fields = line.split()
+    return bare(re.sub(r"\\([0-7]{3})", lambda one: chr(int(one[1], 8)), fields[1])) if _is_entry(fields) else ""
+
+
+def _is_entry(fields: Sequence[str]) -> bool:
+    return 4 <= len(fields) <= 6 and not fields[0].startswith("#")
+
+
+def _escaped(text: str) -> str:
+    return re.sub(r"[ \t\n\\]", lambda one: f"\\{ord(one[0]):03o}", text)
+
+
+# What is mounted
+
+
+def mismatch(mount: Mount, seen: Mapping[str, Mounted]) -> GpusteadError | None:
+    """What is wrong where something else is seen on the mountpoint than a mount of this kind and, where the source is
+    on another host, of this source."""
+    found = _shown(mount, seen)
+    of_kind = bool(found) and _kind(found.fstype) == _kind(mount.fstype)
+    if found and of_kind and (":" not in mount.source or _source(found.source) == _source(mount.source)):
+        return None
+    there = f"{found.source} ({found.fstype})" if found else "nothing"
+    return GpusteadError(
+        f"on {mount.path} is {there}",
+        f"{mount.source} ({mount.fstype})",
+        f"Unmount what is there (umount {mount.path}) and run again.",
+    )
+
+
+def _shown(mount: Mount, seen: Mapping[str, Mounted]) -> Mounted | None:
+    found = seen.get(mount.place)
+    return None if found is None or found.fstype == "autofs" else found
+
+
+def _kind(fstype: str) -> str:
+    return re.sub(r"^fuse\.|\d$", "", fstype)
+
+
+def _source(text: str) -> str:
+    return re.sub(r"/$", "", re.sub(r":/?", ":", text))
+
+
+def how_to_mount(mount: Mount, new_line: bool, seen: Mapping[str, Mounted]) -> str:
+    """What makes it as its line in fstab says: `mount`, `anew` (what is there is unmounted first) or `remount`; empty
+    for nothing. `new_line`: whether that is another line than before."""
+    if mount.place not in seen:
+        return "mount"
+    if not new_line:
+        return ""
+    return "anew" if _shown(mount, seen) and mismatch(mount, seen) else "remount"
+
+
+def settle(
+    mounts: Sequence[Mount], new_lines: Collection[str], run: Run, check: bool, look: Look = kernel.mounted
+) -> list[str]:
+    """Mount what is declared, to be written where it is, and without setuid programs and devices.
+
+    Args:
+        mounts: all of them, with their lines in fstab.
+        new_lines: the paths of those whose line is new.
+        run: runs commands, within a time.
+        check: whether to only look.
+        look: what is mounted.
+
+    Returns:
+        What was done, in words.
+
+    Raises:
+        GpusteadError: one cannot be mounted, or something else is mounted there.
+    """
+    done = []
+    for mount in mounts:
+        how = how_to_mount(mount, mount.path in new_lines, look())
+        done += [f"{mount.path}: mounted"] if how else []
+        if not check:
+            _mount(mount, how, run)
+            run(["stat", "--", f"{mount.place}/."])  # an automount mounts when it is asked for
+        done += _right(mount, run, check, look)
+    return done
+
+
+def _mount(mount: Mount, how: str, run: Run) -> None:
+    if how == "remount" and run(["mount", "-o", "remount", mount.place])[0] == 0:
+        return
+    if how in ("remount", "anew"):  # not every kind can be remounted
+        _must(["umount", mount.place], run)
+    if how:
+        _must(["mount", mount.place], run)
+
+
+def _right(mount: Mount, run: Run, check: bool, look: Look) -> list[str]:
+    done = []
+    wrong = mismatch(mount, look())
+    if wrong and not check:
+        raise wrong
+    found = _shown(mount, look())
+    if found is None or wrong:
+        return []
+    if found.is_read_only and not mount.is_read_only:
+        done.append(f"{mount.path}: mounted to be written")
+        # Without the helper: that of GlusterFS knows no remount.
+        internal = ["-i"] if "gluster" in found.fstype else []
+        if not check:
+            _must(["mount", "-o", "remount,rw", *internal, mount.place], run)
+            found = look()[mount.place]
+    if not set(_HARMLESS) <= set(found.options):
+        done.append(f"{mount.path}: mounted {','.join(_HARMLESS)}")
+        if not check:
+            as_account.run(partial(kernel.make_harmless, mount.place), _ROOT, timeout=30, place=mount.place)
+    return done
+
+
+def retire(paths: Sequence[str], run: Run, check: bool, look: Look = kernel.mounted) -> list[str]:
+    """Unmount what is not declared any more, inner ones first, and stop its automounts; one in use is an error."""
+    done = []
+    for path in sorted({bare(path) for path in paths}, reverse=True):
+        done += [f"{path}: unmounted"] if path in look() else []
+        for _again in range(0 if check else _MOST):
+            found = look().get(path)
+            if found is None:
+                break
+            if found.fstype == "autofs" and _stop_automount(path, run):
+                continue
+            _must(["umount", path], run, f"End what uses it (fuser -vm {path}), then run again.")
+    return done
+
+
+def _stop_automount(path: str, run: Run) -> bool:
+    code, unit, _err = run(["systemd-escape", "--path", "--suffix=automount", path])
+    if code or run(["systemctl", "is-active", "--quiet", unit.strip()])[0]:
+        return False
+    _must(["systemctl", "stop", unit.strip()], run)
+    return True
+
+
+def _must(argv: Sequence[str], run: Run, remedy: str = "See what the NAS says, and run it there by hand.") -> None:
+    code, out, err = run(argv)
+    if code:
+        said = " ".join((err or out).split())
+        raise GpusteadError(f"{' '.join(argv)} ended with {code} ({said})", "it to end with 0", remedy)

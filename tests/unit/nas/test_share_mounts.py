@@ -1,0 +1,265 @@
+"""share_mounts: lines of fstab, and real mounts in a namespace of the test's own, among those of accounts."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible.module_utils.testing import patch_module_args
+from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
+from ansible_collections.gpustead.cluster.plugins.module_utils.nas import share_mounts
+from ansible_collections.gpustead.cluster.plugins.module_utils.nas.share_mounts import (
+    Mount,
+    harmless,
+    mismatch,
+    retire,
+    settle,
+    with_lines,
+    without_lines,
+)
+from ansible_collections.gpustead.cluster.plugins.module_utils.run import Run
+from ansible_collections.gpustead.cluster.plugins.module_utils.workspaces.mounts import Mounted, mounted
+from ansible_collections.gpustead.cluster.plugins.modules import nas_mounts
+
+SHARE = Mount("/mnt/nas", "10.0.0.5:/nas", "glusterfs", "_netdev,nosuid,nodev")
+LINE = "10.0.0.5:/nas /mnt/nas glusterfs _netdev,nosuid,nodev 0 0\n"
+OTHERS = "# /mnt/nas\nUUID=1 / ext4 defaults 0 1\n\nnone none swap sw 0 0\n"
+
+
+@pytest.mark.parametrize(
+    ("options", "result"),
+    [
+        ("hard,noatime,nosuid,nodev,_netdev", "hard,noatime,nosuid,nodev,_netdev"),
+        ("hard", "hard,nosuid,nodev"),
+        ("defaults,suid,dev,exec", "defaults,exec,nosuid,nodev"),
+        ("nodev,suid", "nodev,nosuid"),
+        ("", "nosuid,nodev"),
+    ],
+)
+def test_setuid_programs_and_devices_do_nothing_whatever_the_options_say(options: str, result: str) -> None:
+    assert harmless(options) == result
+
+
+FSTAB: dict[str, tuple[str, str]] = {
+    "nothing": ("", LINE),
+    "others": (OTHERS, OTHERS + LINE),
+    "no end of line": (OTHERS.rstrip(), OTHERS + LINE),
+    "there": (LINE + OTHERS, LINE + OTHERS),
+    "with other blanks, and without the last fields": (LINE.replace(" ", "\t").replace("\t0\t0", ""),) * 2,
+    "with other options": (LINE.replace(",nosuid", "") + OTHERS, LINE + OTHERS),
+    "twice": (LINE.replace("nas ", "old ", 1) + OTHERS + LINE, LINE + OTHERS),
+    "with a slash at its end": (LINE.replace("/mnt/nas ", "/mnt/nas/ "), LINE),
+    "no text": ("\udcff /\udcff ext4 ro\n", "\udcff /\udcff ext4 ro\n" + LINE),
+}
+
+
+@pytest.mark.parametrize("case", FSTAB)
+def test_one_line_for_each_mount_and_the_others_stay(case: str) -> None:
+    before, after = FSTAB[case]
+    assert with_lines(before, [SHARE]) == after
+    assert with_lines(after, [SHARE]) == after
+    assert "mnt/nas" not in without_lines(after, ["/mnt/nas/"]).replace("# /mnt/nas", "")
+
+
+def test_a_blank_in_a_path_is_escaped() -> None:
+    odd = Mount("/mnt/a b", "//x/c d", "cifs", "ro")
+    text = with_lines("", [odd])
+    assert text == "//x/c\\040d /mnt/a\\040b cifs ro 0 0\n"
+    assert with_lines(text, [odd]) == text
+    assert without_lines(text, ["/mnt/a b"]) == ""
+
+
+def on(source: str, fstype: str, path: str = "/mnt/nas") -> dict[str, Mounted]:
+    return {path: Mounted(path, "0:9", "/", ("rw",), (), fstype, source)}
+
+
+MISMATCHED: dict[str, tuple[dict[str, Mounted], str]] = {
+    "nothing": ({}, "on /mnt/nas is nothing: expected 10.0.0.5:/nas (glusterfs). Unmount what is there"),
+    "an automount alone": (on("systemd-1", "autofs"), "is nothing"),
+    "another source": (on("10.0.0.6:/nas", "fuse.glusterfs"), "is 10.0.0.6:/nas (fuse.glusterfs)"),
+    "another kind": (on("10.0.0.5:/nas", "nfs4"), "is 10.0.0.5:/nas (nfs4)"),
+}
+
+
+@pytest.mark.parametrize("case", MISMATCHED)
+def test_another_mount_than_the_declared_one_is_named(case: str) -> None:
+    seen, words = MISMATCHED[case]
+    assert words in str(mismatch(SHARE, seen))
+
+
+@pytest.mark.parametrize(
+    ("mount", "seen"),
+    [
+        (SHARE, on("10.0.0.5:nas/", "fuse.glusterfs")),
+        (Mount("/mnt/nas/", "10.0.0.5:/nas", "nfs", ""), on("10.0.0.5:/nas/", "nfs4")),
+        (Mount("/mnt/nas", "LABEL=data", "ext4", ""), on("/dev/sda1", "ext4")),
+    ],
+)
+def test_what_is_mounted_as_declared_is_none(mount: Mount, seen: dict[str, Mounted]) -> None:
+    assert mismatch(mount, seen) is None
+
+
+class Commands:
+    """Commands that are noted, and what is mounted after each."""
+
+    def __init__(self, seen: dict[str, Mounted], failing: Sequence[str] = ()) -> None:
+        self.seen, self.failing, self.said = seen, failing, list[str]()
+
+    def run(self, argv: Sequence[str]) -> tuple[int, str, str]:
+        line = " ".join(argv)
+        self.said += [line] if argv[0] != "stat" else []
+        if line in self.failing:
+            return 32, "", "target is busy"
+        if argv[0] == "umount":
+            self.seen = {}
+        if argv[0] == "mount":
+            flags = ("rw", "nosuid", "nodev")
+            self.seen = {"/mnt/nas": Mounted("/mnt/nas", "0:9", "/", flags, (), "fuse.glusterfs", "10.0.0.5:/nas")}
+        return 0, "", ""
+
+    def look(self) -> dict[str, Mounted]:
+        return self.seen
+
+
+MOUNTING: dict[str, tuple[dict[str, Mounted], bool, list[str], list[str]]] = {
+    "nothing": ({}, False, [], ["mount /mnt/nas"]),
+    "another line": (on("10.0.0.5:/nas", "fuse.glusterfs"), True, [], ["mount -o remount /mnt/nas"]),
+    "one that cannot be remounted": (
+        on("10.0.0.5:/nas", "fuse.glusterfs"),
+        True,
+        ["mount -o remount /mnt/nas"],
+        ["mount -o remount /mnt/nas", "umount /mnt/nas", "mount /mnt/nas"],
+    ),
+    "another source": (on("old:/nas", "nfs4"), True, [], ["umount /mnt/nas", "mount /mnt/nas"]),
+}
+
+
+@pytest.mark.parametrize("case", MOUNTING)
+def test_what_mounts_it_as_its_line_says(case: str) -> None:
+    seen, new, failing, expected = MOUNTING[case]
+    commands = Commands(seen, failing)
+    assert settle([SHARE], ["/mnt/nas"] if new else [], commands.run, True, commands.look)[0] == "/mnt/nas: mounted"
+    assert commands.said == []
+    assert settle([SHARE], ["/mnt/nas"] if new else [], commands.run, False, commands.look) == ["/mnt/nas: mounted"]
+    assert commands.said == expected
+    assert settle([SHARE], [], commands.run, False, commands.look) == []
+
+
+def test_what_is_in_use_or_another_is_an_error() -> None:
+    busy = Commands(on("old:/nas", "nfs4"), ["umount /mnt/nas"])
+    with pytest.raises(GpusteadError, match=r"umount /mnt/nas ended with 32 \(target is busy\)"):
+        settle([SHARE], ["/mnt/nas"], busy.run, False, busy.look)
+    other = Commands(on("old:/nas", "nfs4"))
+    with pytest.raises(GpusteadError, match="old:/nas"):
+        settle([SHARE], [], other.run, False, other.look)
+    with pytest.raises(GpusteadError, match="fuser -vm /mnt/nas"):
+        retire(["/mnt/nas"], busy.run, False, busy.look)
+
+
+@pytest.mark.parametrize(
+    ("mount", "fstype", "options", "of_all", "command"),
+    [
+        (SHARE, "fuse.glusterfs", "ro", "rw", "mount -o remount,rw -i /mnt/nas"),
+        (SHARE, "fuse.glusterfs", "rw", "ro", "mount -o remount,rw -i /mnt/nas"),
+        (Mount("/mnt/nas", "10.0.0.5:/nas", "nfs4", ""), "nfs4", "ro", "ro", "mount -o remount,rw /mnt/nas"),
+        (SHARE, "fuse.glusterfs", "rw", "rw,errors=remount-ro", None),
+        (Mount("/mnt/nas", "10.0.0.5:/nas", "nfs4", "hard,ro"), "nfs4", "ro", "ro", None),
+    ],
+)
+def test_what_became_read_only_is_remounted(
+    mount: Mount, fstype: str, options: str, of_all: str, command: str | None
+) -> None:
+    flags = (options, "nosuid", "nodev")
+    commands = Commands({"/mnt/nas": Mounted("/mnt/nas", "0", "/", flags, (), fstype, mount.source, (of_all,))})
+    settle([mount], [], commands.run, False, commands.look)
+    assert commands.said == ([command] if command else [])
+
+
+real = pytest.mark.skipif(os.geteuid() != 0, reason="mounts")
+
+
+@pytest.fixture
+def tools(namespace: None, tmp_path: Path) -> Run:
+    """mount(8) with a table of the test's own."""
+
+    def run(argv: Sequence[str]) -> tuple[int, str, str]:
+        table = ["-T", str(tmp_path / "fstab")] if argv[0] == "mount" else []
+        done = subprocess.run([argv[0], *table, *argv[1:]], capture_output=True, text=True, check=False)
+        return done.returncode, done.stdout, done.stderr
+
+    return run
+
+
+NAMES = [os.fsdecode(b"\xff"), "a\rb", "a\x0b1 1 0:1 / /mnt/nas rw - nfs4 x:/ rw", "a\x85b"]
+
+
+@real
+def test_what_accounts_have_mounted_is_no_obstacle(tools: Run, tmp_path: Path) -> None:
+    for name in NAMES:
+        (tmp_path / "home" / name.replace("/", "_")).mkdir(parents=True)
+        subprocess.run(["mount", "-t", "tmpfs", "own", tmp_path / "home" / name.replace("/", "_")], check=True)
+    (tmp_path / "nas").mkdir()
+    share = Mount(str(tmp_path / "nas"), "share", "tmpfs", "size=1m,nosuid,nodev")
+    (tmp_path / "fstab").write_text(with_lines("", [share]))
+    assert settle([share], [share.path], tools, False) == [f"{share.path}: mounted"]
+    assert settle([share], [], tools, False) == []
+    assert retire([share.path], tools, True) == retire([share.path], tools, False) == [f"{share.path}: unmounted"]
+    assert share.path not in mounted()
+    assert retire([share.path], tools, False) == []
+
+
+@real
+def test_the_module_keeps_fstab_where_a_share_cannot_be_mounted(
+    tools: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(nas_mounts, "FSTAB", str(tmp_path / "fstab"))
+    monkeypatch.setattr(nas_mounts, "within", lambda *_arguments, **_more: tools)
+    (tmp_path / "nas").mkdir()
+    (tmp_path / "fstab").write_text(OTHERS)
+
+    def run(**arguments: Any) -> dict[str, Any]:
+        capsys.readouterr()
+        with patch_module_args(arguments), pytest.raises(SystemExit):
+            nas_mounts.main()
+        answer: dict[str, Any] = json.loads(capsys.readouterr().out)
+        return answer
+
+    share = {"path": str(tmp_path / "nas"), "source": "share", "fstype": "tmpfs", "options": "size=1m,nosuid,nodev"}
+    broken = {**share, "fstype": "nosuchfs"}
+    assert "nosuchfs" in run(mounts=[broken])["msg"]
+    assert (tmp_path / "fstab").read_text() == OTHERS
+    planned = run(mounts=[share], _ansible_check_mode=True)
+    assert (planned["changed"], (tmp_path / "fstab").read_text()) == (True, OTHERS)
+    line = f"share {tmp_path}/nas tmpfs size=1m,nosuid,nodev 0 0\n"
+    done = run(mounts=[share])
+    assert done["diff"]["after"] == f"{line}{tmp_path}/nas: mounted\n"
+    assert Path(done["backup_file"]).read_text() == OTHERS
+    assert (tmp_path / "fstab").read_text() == OTHERS + line
+    assert not run(mounts=[share])["changed"]
+    gone = run(state="absent", paths=[share["path"]])
+    assert (gone["done"], (tmp_path / "fstab").read_text()) == ([f"{tmp_path}/nas: unmounted"], OTHERS)
+    assert not run(state="absent", paths=[share["path"]])["changed"]
+
+
+@real
+@pytest.mark.parametrize("flags", ["suid,nodev", "dev,nosuid", "suid,dev,noexec,noatime"])
+def test_setuid_programs_that_work_again_are_taken_away(tools: Run, tmp_path: Path, flags: str) -> None:
+    share = Mount(str(tmp_path), "share", "tmpfs", harmless("size=1m"))
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "nosuid,nodev", "share", tmp_path], check=True)
+    subprocess.run(["mount", "-o", f"remount,bind,{flags}", tmp_path], check=True)
+    kept = {"noexec", "noatime"} & set(flags.split(","))
+    expected = [f"{tmp_path}: mounted nosuid,nodev"]
+    assert settle([share], [], tools, True) == settle([share], [], tools, False) == expected
+    assert {"nosuid", "nodev", *kept} <= set(mounted()[share.path].options)
+    assert settle([share], [], tools, False) == []
+
+
+def test_what_is_shown_of_fstab_is_what_changes() -> None:
+    before = "//x/y /z cifs password=secret 0 0\n"
+    after = with_lines(before, [SHARE])
+    assert (share_mounts.difference(before, after), share_mounts.difference(after, before)) == ("", LINE)
