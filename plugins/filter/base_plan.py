@@ -1,6 +1,6 @@
 # Copyright: gpustead developers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Filter over module_utils/files/base_plan: what role base writes on a host."""
+"""Filter over module_utils/base/base_plan: what role base writes on a host."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from ansible.errors import AnsibleFilterError
+from ansible_collections.gpustead.cluster.plugins.module_utils.base.base_plan import plan
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
-from ansible_collections.gpustead.cluster.plugins.module_utils.files.base_plan import plan
 
 DOCUMENTATION = r"""
 name: base_plan

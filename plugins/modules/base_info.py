@@ -66,8 +66,8 @@ missing:
 """
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.gpustead.cluster.plugins.module_utils.base.base_info import look
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError, of_system
-from ansible_collections.gpustead.cluster.plugins.module_utils.files.base_info import look
 from ansible_collections.gpustead.cluster.plugins.module_utils.receipts.probes import Host
 
 ARGUMENTS = {

@@ -46,8 +46,8 @@ EXAMPLES = r"""
 RETURN = r""" # """
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.gpustead.cluster.plugins.module_utils.base import trust_store
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError, of_system
-from ansible_collections.gpustead.cluster.plugins.module_utils.files import trust_store
 from ansible_collections.gpustead.cluster.plugins.module_utils.receipts.probes import Host
 
 ARGUMENTS = {

@@ -71,7 +71,7 @@ ALLOWED: dict[str, dict[str, str]] = {
     "module_utils/images/image_builder.py": {"_write_bake": PRIVATE},
     "module_utils/images/image_stack.py": all_of(BUILDER, "_check_sources", "digest_of_tree", "dockerfile"),
     "module_utils/accounts/keys_trial.py": {"apply": "run by systemd as the account"},
-    "module_utils/files/base_info.py": {"_lists_age": SYSTEM},
+    "module_utils/base/base_info.py": {"_lists_age": SYSTEM},
     "module_utils/files/host_files_apply.py": {
         **all_of(DESCRIPTOR, "_apply", "_enter", "_keep", "_link", "_look", "_observe", "_parent", "_refuse_others"),
         "_validate": PRIVATE,
@@ -99,7 +99,7 @@ ALLOWED: dict[str, dict[str, str]] = {
     "module_utils/gpus/pci.py": all_of(SYSTEM, "_driver", "_gone", "_names", "_read", "gpus", "rdma"),
     "module_utils/site/preflight/accounts.py": {"check_login": CONTROLLER},
     "module_utils/files/pinned_file.py": all_of(PRIVATE, "fetch", "has"),
-    "module_utils/files/trust_store.py": {"apply": SYSTEM},
+    "module_utils/base/trust_store.py": {"apply": SYSTEM},
     "module_utils/firewall/port_holders.py": all_of(SYSTEM, "_bound", "_command", "_processes", "_uid", "holders"),
     "module_utils/receipts/probes/__init__.py": {
         "_Child._work": "the pipe to who asked",

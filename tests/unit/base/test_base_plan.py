@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible_collections.gpustead.cluster.plugins.module_utils.base.base_plan import DIRECTORY, plan
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
-from ansible_collections.gpustead.cluster.plugins.module_utils.files.base_plan import DIRECTORY, plan
 from ansible_collections.gpustead.cluster.plugins.module_utils.files.host_files import parse
 from ansible_collections.gpustead.cluster.tests.unit.role_variables import render
 

@@ -6,8 +6,8 @@ import os
 from pathlib import Path
 
 import pytest
+from ansible_collections.gpustead.cluster.plugins.module_utils.base.base_info import Found, look
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
-from ansible_collections.gpustead.cluster.plugins.module_utils.files.base_info import Found, look
 from ansible_collections.gpustead.cluster.plugins.module_utils.receipts.probes import Host
 
 NOW = 1_800_000_000.0
