@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from ansible.errors import AnsibleFilterError
 from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.accounts_plan import plan
 
 DOCUMENTATION = r"""
@@ -16,6 +17,7 @@ version_added: "0.1.0"
 author: gpustead developers
 description:
   - Makes of the declared accounts what the tasks of the role take, and what its receipt holds.
+  - Fails where two accounts are given one name or one uid, or there is no owner.
   - An account whose directory on the share could not be as declared keeps its ids.
 positional: owner, service_account, share
 options:
@@ -62,15 +64,18 @@ EXAMPLES = r"""
 RETURN = r"""
 _value:
   description:
-    - C(problems) of the declarations, in words; without any, what modules take, C(layout_owner) (C(uid), C(gid)),
-      C(service_account), C(users), C(former) (names), C(authorized_keys), C(layout), C(declared_directories),
-      C(directories), and C(receipt) with the subjects of kinds C(user), C(lines) and C(file).
+    - What modules take, C(layout_owner) (C(uid), C(gid)), C(service_account), C(users), C(former) (names),
+      C(authorized_keys), C(layout), C(declared_directories), C(directories), and C(receipt) with the subjects of kinds
+      C(user), C(lines) and C(file).
   type: dict
 """
 
 
 def accounts_plan(*declared: Any, **answers: Any) -> dict[str, Any]:
-    return vars(plan(*declared, **answers))
+    found = plan(*declared, **answers)
+    if found.problems:
+        raise AnsibleFilterError("\n".join(found.problems))
+    return {name: value for name, value in vars(found).items() if name != "problems"}
 
 
 class FilterModule:

@@ -8,6 +8,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Any
 
+from ansible.errors import AnsibleFilterError
+from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
 from ansible_collections.gpustead.cluster.plugins.module_utils.nas.nas_plan import Declared, plan
 
 DOCUMENTATION = r"""
@@ -17,6 +19,7 @@ version_added: "0.1.0"
 author: gpustead developers
 description:
   - Makes of the settings of the role, and of what was found on the host, what its tasks take and its receipt holds.
+  - Fails where a mount has no source.
 options:
   _input:
     description:
@@ -55,15 +58,18 @@ EXAMPLES = r"""
 RETURN = r"""
 _value:
   description:
-    - C(problems) of the declared mounts, in words; C(mounts) and C(packages) of a client; C(layout_owner), C(layout),
-      C(volume_options) and C(cover) of a server; C(former) (C(main), C(mounts), C(bound), C(files), C(volumes)) that is
-      to be taken back; and C(receipt), its subjects by kind.
+    - C(mounts) and C(packages) of a client; C(server_packages), C(layout_owner), C(layout), C(volume_options) and
+      C(cover) of a server; C(former) (C(main), C(mounts), C(bound), C(files), C(volumes)) that is to be taken back; and
+      C(receipt), its subjects by kind.
   type: dict
 """
 
 
 def nas_plan(declared: Mapping[str, Any], **found: Any) -> dict[str, Any]:
-    return asdict(plan(Declared(**declared), **found))
+    try:
+        return asdict(plan(Declared(**declared), **found))
+    except GpusteadError as error:
+        raise AnsibleFilterError(str(error)) from None
 
 
 class FilterModule:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: receipt_write
-short_description: Begin a role's run, or leave its receipt on the host
+short_description: Begin a role's run, or that of several roles, or leave a role's receipt on the host
 version_added: 0.1.0
 description:
   - Stands in a role, as its first task with O(state=begun) and as its last one without. What the role reads and leaves
@@ -17,6 +17,8 @@ description:
     Where all of these are an account's own to change (C(account) of a subject), it returns them in RV(refused) instead.
   - What runs without a receipt may have left is remembered until one is written, so that it is taken back when it is
     not declared any more.
+  - In front of several roles, with O(state=begun) and O(roles), it begins them in one exchange. Their own first tasks
+    are skipped then, but in a role whose last run did not come to its end, where it has to notify.
   - Changes nothing in check mode. Leaves no receipt in a run of some tasks only, or where nothing was checked before.
 options:
   state:
@@ -24,6 +26,13 @@ options:
     type: str
     choices: [begun, ended]
     default: ended
+  roles:
+    description:
+      - With O(state=begun), roles of this collection in the order in which they run. Those that O(checked) holds stale
+        begin; in a run of some tasks only none does.
+    type: list
+    elements: str
+    default: []
   checked:
     description: What M(gpustead.cluster.receipt_check) returned for this host; empty in playbooks that do not check.
     type: dict
@@ -60,14 +69,27 @@ EXAMPLES = r"""
     checked: "{{ __receipts | default({}) }}"
   register: __docker_receipt
 
+- name: Begin the receipts of two roles
+  gpustead.cluster.receipt_write:
+    state: begun
+    roles: [docker, firewall]
+    checked: "{{ __receipts }}"
+  register: __receipts
+
 - name: Leave a receipt
   gpustead.cluster.receipt_write:
     checked: "{{ __receipts | default({}) }}"
 """
 
 RETURN = r"""
+begun:
+  description:
+    - With O(roles), of each role that was begun what O(state=begun) returns in it. All that O(checked) has is returned
+      as well, so that the result can take its place.
+  returned: with O(roles)
+  type: dict
 refused:
-  description: What was refused, and what accounts have made of what is theirs, a line each.
+  description: With O(state=ended), what was refused, and what accounts have made of what is theirs, a line each.
   returned: success
   type: list
   elements: str

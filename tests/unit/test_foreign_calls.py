@@ -32,6 +32,7 @@ def all_of(why: str, *functions: str) -> dict[str, str]:
 
 
 ALLOWED: dict[str, dict[str, str]] = {
+    "filter/base_plan.py": {"base_plan": CONTROLLER},
     "filter/preflight_problems.py": {"preflight_problems": CONTROLLER},
     "lookup/context_paths.py": {"LookupModule.run": CONTROLLER},
     "module_utils/accounts/apply_accounts.py": {
@@ -70,6 +71,12 @@ ALLOWED: dict[str, dict[str, str]] = {
     "module_utils/images/image_builder.py": {"_write_bake": PRIVATE},
     "module_utils/images/image_stack.py": all_of(BUILDER, "_check_sources", "digest_of_tree", "dockerfile"),
     "module_utils/accounts/keys_trial.py": {"apply": "run by systemd as the account"},
+    "module_utils/base/base_info.py": {"_lists_age": SYSTEM},
+    "module_utils/files/host_files_apply.py": {
+        **all_of(DESCRIPTOR, "_apply", "_enter", "_keep", "_link", "_look", "_observe", "_parent", "_refuse_others"),
+        "_validate": PRIVATE,
+        "with_directories_above": SYSTEM,
+    },
     "module_utils/files/leftovers.py": all_of(SYSTEM, "_entries", "remove"),
     "module_utils/workspaces/local_place.py": {
         **all_of(WORK, "_make_inner", "_take"),
@@ -92,6 +99,7 @@ ALLOWED: dict[str, dict[str, str]] = {
     "module_utils/gpus/pci.py": all_of(SYSTEM, "_driver", "_gone", "_names", "_read", "gpus", "rdma"),
     "module_utils/site/preflight/accounts.py": {"check_login": CONTROLLER},
     "module_utils/files/pinned_file.py": all_of(PRIVATE, "fetch", "has"),
+    "module_utils/base/trust_store.py": {"apply": SYSTEM},
     "module_utils/firewall/port_holders.py": all_of(SYSTEM, "_bound", "_command", "_processes", "_uid", "holders"),
     "module_utils/receipts/probes/__init__.py": {
         "_Child._work": "the pipe to who asked",
@@ -109,8 +117,8 @@ ALLOWED: dict[str, dict[str, str]] = {
     "module_utils/receipts/probes/network.py": all_of(SYSTEM, "_chains", "_leads_out", "strangers"),
     "module_utils/receipts/probes/system.py": {"_kernel_module": SYSTEM},
     "module_utils/receipts/agent.py": {
-        **all_of(OURS, "Store.prepare", "Store.read", "Store.remove", "Store.roles", "Store.run", "Store.salt"),
-        **all_of(OURS, "Store.write", "previous", "undone", "write"),
+        **all_of(OURS, "Store.prepare", "Store.read", "Store.remove", "Store.roles", "Store.salt", "Store._noted"),
+        **all_of(OURS, "Store.write", "undone", "write"),
         "machine_id": SYSTEM,
     },
     "module_utils/mesh/mesh_certificate.py": all_of(CONTROLLER, "ensure_authority", "sign"),

@@ -1,3 +1,3 @@
 # Copyright: gpustead developers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Single files of a host, whatever they are for."""
+"""Files of a host that are root's, whatever they are for."""

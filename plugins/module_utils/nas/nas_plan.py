@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
 from ansible_collections.gpustead.cluster.plugins.module_utils.nas import layout
 from ansible_collections.gpustead.cluster.plugins.module_utils.nas.layout import Owner
 from ansible_collections.gpustead.cluster.plugins.module_utils.nas.share_mounts import Mount, bare, harmless
@@ -85,9 +86,8 @@ class Plan:
     """What the tasks of the role take, and what its receipt holds.
 
     Attributes:
-        problems: what is wrong with the declared mounts, in words.
         mounts: the mounts of a client.
-        packages: packages of a client.
+        packages: packages of a client; `server_packages` those of a server.
         cover: the export, as module binds takes a place, where accounts reach it; else none.
         layout_owner: uid and gid of the account that the layout of the share belongs to.
         layout: what of the layout is the server's to put right, where the nodes have made it, as module nas_files takes
@@ -97,9 +97,9 @@ class Plan:
         receipt: subjects by kind.
     """
 
-    problems: list[str]
     mounts: list[Mount]
     packages: list[str]
+    server_packages: list[str]
     cover: list[dict[str, Any]]
     layout_owner: Owner
     layout: list[dict[str, Any]]
@@ -125,13 +125,18 @@ def plan(
         bound: the sources of the mounts of running containers, as `docker ps` says.
         released: where places below the mounts that are taken back are mounted for containers (`released` of module
             binds).
+
+    Raises:
+        GpusteadError: a client's mount has no source.
     """
     mounts = [_mount(one, declared) for one in declared.mounts]
+    if declared.is_client:
+        _refuse_without_source(mounts)
     packages = [*CLIENT_PACKAGES, *declared.packages]
     return Plan(
-        problems=[_no_source(one, first=one is mounts[0]) for one in mounts if not one.source],
         mounts=mounts,
         packages=packages,
+        server_packages=list(SERVER_PACKAGES.get(declared.backend, ())),
         cover=_cover(declared),
         layout_owner=Owner.of(declared.service_account),
         layout=_layout(declared),
@@ -147,11 +152,18 @@ def _mount(given: Mapping[str, Any], declared: Declared) -> Mount:
     return Mount(str(given["path"]), str(given.get("source") or ""), fstype, harmless(str(options)))
 
 
-def _no_source(mount: Mount, *, first: bool) -> str:
-    return (
-        f"The source of the mount on {mount.path} ({'nas_source' if first else 'nas_extra_mounts'}) is empty. Expected"
-        " something like nas.example.org:/export. Set it in your inventory."
-    )
+def _refuse_without_source(mounts: Sequence[Mount]) -> None:
+    missing = [
+        f"{one.path} ({'nas_extra_mounts' if number else 'nas_source'})"
+        for number, one in enumerate(mounts)
+        if not one.source
+    ]
+    if missing:
+        raise GpusteadError(
+            f"the source of the mount on {', '.join(missing)} is empty",
+            "something like nas.example.org:/export",
+            "Set it in your inventory.",
+        )
 
 
 def _cover(declared: Declared) -> list[dict[str, Any]]:

@@ -78,22 +78,45 @@ class Store:
         """The run that began last, if it left no receipt.
 
         `nonce`; `inputs`: what the role is run with (salted); `found`: what was there of its outputs; `outputs`: what
-        runs may have left since the last receipt; `ended`: whether it came to its end; `refused`: what it had to leave
-        undone, as reasons.
+        runs may have left since the last receipt; `unfinished`: whether one of them has not come to its end; `refused`:
+        what it had to leave undone, as reasons.
+        """
+        noted = self._noted(role)
+        if noted["ended"]:
+            return {**noted, "unfinished": False}
+        # One that came no further than to a role before this one has left what there was before it.
+        return {**noted, "unfinished": True} if self._has_come_to(noted) else {**noted, "outputs": noted["earlier"]}
+
+    def _noted(self, role: str) -> dict[str, Any]:
+        """That run as it was noted; nothing where there is none.
+
+        `ended`: whether it came to its end; `goes_on`: whether the roles after it ran then; `before`: the roles that
+        began with it and run before it; `earlier`: the outputs of those before it.
         """
         nothing: dict[str, Any] = {
             "nonce": None,
             "inputs": {},
             "found": {},
             "outputs": [],
+            "earlier": [],
+            "before": [],
+            "unfinished": False,
             "ended": False,
+            "goes_on": False,
             "refused": [],
         }
         try:
             with open(self.path(role, "run"), encoding="utf-8") as file:
                 return {**nothing, **json.load(file)}
-        except (FileNotFoundError, ValueError, TypeError):
+        except FileNotFoundError:
+            return {**nothing, "ended": True}
+        except (ValueError, TypeError):
             return nothing
+
+    def _has_come_to(self, noted: Mapping[str, Any]) -> bool:
+        """Whether a run that was noted has begun with the role itself: those before it have ended."""
+        others = map(self._noted, noted["before"])
+        return all(other["goes_on"] or other["nonce"] != noted["nonce"] for other in others)
 
     def last(self, role: str) -> receipts.Receipt | None:
         try:
@@ -199,16 +222,21 @@ def undone(state_dir: str) -> list[tuple[str, str, str]]:
 
 
 def previous(request: Mapping[str, Any]) -> dict[str, Any]:
-    """What the role may have left, and whether its last run did not come to its end. Changes nothing.
+    """What roles may have left, and whether their last runs did not come to their end. Changes nothing.
 
-    Returns {"previous": [[kind, subject], ...], "seen": {id: value}, "unfinished": ...}. `seen` is of the last receipt.
+    Returns {"roles": {role: {"previous": [[kind, subject], ...], "seen": {id: value}, "unfinished": ...}}}.
+    `seen` is of the last receipt.
     """
-    store, role = Store(request["state_dir"]), request["role"]
+    store = Store(request["state_dir"])
+    return {"roles": {one["role"]: _left(store, one["role"]) for one in request["roles"]}}
+
+
+def _left(store: Store, role: str) -> dict[str, Any]:
     last, run = store.newest(role), store.run(role)
     return {
         "previous": _together(last.outputs if last else [], run["outputs"]),
         "seen": last.seen if last else {},
-        "unfinished": os.path.exists(store.path(role, "run")) and not run["ended"],
+        "unfinished": run["unfinished"],
     }
 
 
@@ -217,23 +245,42 @@ def _together(specs: Sequence[Any], more: Sequence[Any]) -> list[Any]:
 
 
 def begin(request: Mapping[str, Any]) -> dict[str, Any]:
-    """The run `nonce` of `role` begins: its receipt vouches no longer. Returns what `previous` does.
+    """The run `nonce` of `roles`, [{role, inputs, outputs}, ...], begins: their receipts vouch no longer.
 
-    `outputs` are those that are known already. Should the run die, the next one takes them back where they are not
-    declared any more; but not what was there before: that is not the role's.
+    They run in this order. `outputs` are those that are known already. Should the run die, the next one takes them back
+    where they are not declared any more; but not what was there before: that is not the role's. Returns what `previous`
+    does.
     """
-    store, role = Store(request["state_dir"]), request["role"]
+    store, roles = Store(request["state_dir"]), request["roles"]
     host = Host(salt=store.prepare())
-    left, last = previous(request), store.newest(role)
-    new = [spec for spec in request["outputs"] if spec not in left["previous"]]
-    coming = [[kind, subject] for kind, subject in receipts.to_come(new, observe(new, host))]
-    run = {
-        "nonce": request["nonce"],
-        "inputs": receipts.salted(request["inputs"], host.salt),
-        "found": observe(last.outputs if last else [], host),
-        "outputs": _together(store.run(role)["outputs"], coming),
-        "ended": False,
+    # Before any of them is noted: whether a run has come to a role is told by the notes of those before it.
+    left, runs = previous(request), {one["role"]: store.run(one["role"]) for one in roles}
+    last = {role: store.newest(role) for role in runs}
+    new = {
+        one["role"]: [spec for spec in one["outputs"] if spec not in left["roles"][one["role"]]["previous"]]
+        for one in roles
     }
+    seen = observe(list(chain.from_iterable(new.values())), host)
+    found = observe([spec for receipt in last.values() if receipt for spec in receipt.outputs], host)
+    for number, one in enumerate(roles):
+        role, earlier = one["role"], runs[one["role"]]["outputs"]
+        coming = [[kind, subject] for kind, subject in receipts.to_come(new[role], seen)]
+        had = last[role]
+        run = {
+            "nonce": request["nonce"],
+            "inputs": receipts.salted(one["inputs"], host.salt),
+            "found": {name: found[name] for name in map(receipts.identify, had.outputs if had else [])},
+            "outputs": _together(earlier, coming),
+            "earlier": earlier,
+            "before": list(runs)[:number],
+            "unfinished": runs[role]["unfinished"],
+            "ended": False,
+        }
+        _begin(store, role, run)
+    return left
+
+
+def _begin(store: Store, role: str, run: Mapping[str, Any]) -> None:
     store.note(role, run)
     try:
         receipt = store.read(role)
@@ -241,19 +288,20 @@ def begin(request: Mapping[str, Any]) -> dict[str, Any]:
     except GpusteadError:
         pass  # none, or one that nothing can be learned from
     store.remove(role)
-    return left
 
 
 def end(request: Mapping[str, Any]) -> dict[str, Any]:
     """The run `nonce` of `role` has ended and may leave no receipt: keep in mind what it left, `outputs`.
 
     `refused`: what it had to leave undone, as reasons. The next checks tell them, until a run leaves a receipt.
+    `failed`: whether nothing runs after it.
     """
     store, role = Store(request["state_dir"]), request["role"]
     run = store.run(role)
     if run["nonce"] == request["nonce"]:
         outputs = _together(run["outputs"], request["outputs"])
-        store.note(role, {**run, "outputs": outputs, "ended": True, "refused": request.get("refused", [])})
+        ended = {"ended": True, "goes_on": not request.get("failed"), "refused": request.get("refused", [])}
+        store.note(role, {**run, "outputs": outputs, **ended})
     return {}
 
 
@@ -298,7 +346,7 @@ def write(request: Mapping[str, Any]) -> dict[str, Any]:
     of_host = [problem.text for problem in (*problems, *changed) if not problem.account]
     of_accounts = [problem.reason() for problem in (*problems, *changed) if problem.account]
     if of_host or of_accounts:
-        end({**request, "refused": [] if of_host else of_accounts})
+        end({**request, "refused": [] if of_host else of_accounts, "failed": bool(of_host)})
         return {
             "changed": False,
             "problems": [problem.text for problem in (*problems, *changed)] if of_host else [],

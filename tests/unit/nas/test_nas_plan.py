@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import yaml
+from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
 from ansible_collections.gpustead.cluster.plugins.module_utils.nas.nas_plan import Declared, Plan, plan
 from ansible_collections.gpustead.cluster.plugins.module_utils.nas.share_mounts import Mount
 from ansible_collections.gpustead.cluster.tests.unit.role_variables import ROOT, render
@@ -68,13 +69,11 @@ def test_a_mount_has_the_kind_of_the_share_and_the_options_of_its_kind() -> None
     assert plan(CLIENT).packages == ["e2fsprogs", "glusterfs-client", "cifs-utils"]
 
 
-def test_a_mount_without_a_source_is_a_problem() -> None:
-    found = plan(replace(CLIENT, mounts=[{**SHARE, "source": ""}, {**DATASET, "source": None}, COLD])).problems
-    assert [text.split(" is empty")[0] for text in found] == [
-        "The source of the mount on /mnt/nas (nas_source)",
-        "The source of the mount on /dataset (nas_extra_mounts)",
-    ]
-    assert plan(CLIENT).problems == []
+def test_a_mount_without_a_source_is_refused() -> None:
+    mounts = [{**SHARE, "source": ""}, {**DATASET, "source": None}, COLD]
+    with pytest.raises(GpusteadError, match=r"/mnt/nas \(nas_source\), /dataset \(nas_extra_mounts\) is empty"):
+        plan(replace(CLIENT, mounts=mounts))
+    assert plan(replace(SERVER, mounts=mounts)).packages  # who mounts nothing needs none
 
 
 def test_the_layout_is_taken_from_the_accounts() -> None:

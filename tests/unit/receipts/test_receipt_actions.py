@@ -47,7 +47,7 @@ class Site:
         self.put("roles/base/meta/receipt.yml", {"groups": ["gpu_nodes"], "outputs": {"file": outputs}})
 
     def play(
-        self, *args: str, check: bool = True, run: bool = True, **variables: Any
+        self, *args: str, check: bool = True, run: bool = True, before: list[Any] | None = None, **variables: Any
     ) -> subprocess.CompletedProcess[str]:
         self.put(
             "hosts.yml",
@@ -59,7 +59,7 @@ class Site:
         )
         plays = [{"hosts": "gpu_nodes", "gather_facts": False, "tasks": CHECK}] * check
         ours = {"ansible.builtin.import_role": {"name": "base"}}
-        plays += [{"hosts": "gpu_nodes", "gather_facts": False, "tasks": [ours]}] * run
+        plays += [{"hosts": "gpu_nodes", "gather_facts": False, "tasks": [*(before or []), ours]}] * run
         self.put("plays.yml", plays)
         if not (self.folder / "site.yml").exists():
             self.put("site.yml", [{"ansible.builtin.import_playbook": "plays.yml"}])
@@ -161,3 +161,41 @@ def test_what_a_role_had_to_leave_undone_stands_in_the_place_of_a_receipt(site: 
     assert done.returncode == 2 and "Role base has left undone" in done.stdout
     assert site.play(refused=[]).returncode == 2  # `later` has nothing to say
     assert site.stale(refused=[]) == []
+
+
+AT_ONCE = {
+    "gpustead.cluster.receipt_write": {"state": "begun", "roles": ["base", "binds"], "checked": "{{ __checked }}"},
+    "register": "__checked",
+}
+# As role base has it, and what was found when it began.
+BEGIN_ALONE = {**BEGIN, "when": "(__checked.begun.base | default({})).unfinished | default(true)"}
+TELL = {
+    "ansible.builtin.copy": {
+        "content": "{{ [__begun is skipped, (__checked.begun.base | default(__begun)).unfinished] }}",
+        "dest": "{{ state }}/told",
+    }
+}
+
+
+def test_roles_begin_at_once_and_not_again(site: Site) -> None:
+    site.role([BEGIN_ALONE, TELL, MAKE, {"ansible.builtin.fail": None, "when": "dies"}, END], ["{{ state }}/made"])
+
+    def play(number: int, dies: bool = False) -> Any:
+        done = site.play(before=[AT_ONCE], dies=dies, base_proxy_env={"no_proxy": str(number)})
+        assert done.returncode == (2 if dies else 0), done.stdout
+        return yaml.safe_load((site.state / "told").read_text())
+
+    assert play(1) == [True, False]
+    assert site.stale(dies=False, base_proxy_env={"no_proxy": "1"}) == []
+    assert not (site.state / "receipts/base.run").exists() and (site.state / "receipts/binds.run").exists()
+    assert play(2, dies=True) == [True, False]
+    # What the role had notified is notified again, by its own task.
+    assert play(2) == [False, True]
+    assert play(3) == [True, False]
+
+
+def test_a_run_of_some_tasks_begins_no_role_that_it_does_not_run(site: Site) -> None:
+    site.role([BEGIN_ALONE, TELL, MAKE, END], ["{{ state }}/made"])
+    assert site.play("--skip-tags", "x", before=[AT_ONCE]).returncode == 0
+    assert yaml.safe_load((site.state / "told").read_text()) == [False, False]
+    assert site.run()["ended"] and not (site.state / "receipts/binds.run").exists()

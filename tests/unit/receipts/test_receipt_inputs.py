@@ -350,7 +350,10 @@ def test_a_role_begins_and_ends_with_its_receipt(name: str) -> None:
     tasks = yaml.safe_load((ROOT / "roles" / name / "tasks/main.yml").read_text())
     module = "gpustead.cluster.receipt_write"
     assert tasks[0][module]["state"] == "begun"
-    assert tasks[0]["register"] == f"__{name}_receipt"
+    assert tasks[0]["register"] == f"__{name}_begun"
+    # Where site.yml has begun it with the others, what was found then counts.
+    assert f"__receipts.begun.{name}" in tasks[0]["when"]
+    assert ROLES[name].variables[f"__{name}_receipt"] == f"{{{{ __receipts.begun.{name} | default(__{name}_begun) }}}}"
     assert module in tasks[-1]
     assert tasks[-2]["ansible.builtin.meta"] == "flush_handlers"
 
@@ -425,12 +428,9 @@ def test_groups_that_the_site_makes_for_itself_are_known() -> None:
 
 
 def test_the_order_of_dependents_is_that_of_the_site() -> None:
-    order = [task["name"] for task in yaml.safe_load((ROOT / "playbooks/tasks/roles.yml").read_text())]
-    includes = [
-        task["ansible.builtin.include_role"]["name"].rpartition(".")[2]
-        for task in yaml.safe_load((ROOT / "playbooks/tasks/roles.yml").read_text())
-    ]
-    assert len(order) == len(includes) == len(ROLES)
+    begin, *tasks = yaml.safe_load((ROOT / "playbooks/tasks/roles.yml").read_text())
+    includes = [task["ansible.builtin.include_role"]["name"].rpartition(".")[2] for task in tasks]
+    assert begin["gpustead.cluster.receipt_write"]["roles"] == includes and sorted(includes) == sorted(ROLES)
     for name, given in ROLES.items():
         assert all(includes.index(before) < includes.index(name) for before in given.after)
 

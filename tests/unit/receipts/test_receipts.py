@@ -270,7 +270,7 @@ class TestAgent:
     """The agent as it runs on a host, on a state directory of its own."""
 
     def ask(self, state: Path, operation: str, **request: Any) -> dict[str, Any]:
-        given = {
+        given: dict[str, Any] = {
             "state_dir": str(state),
             "role": "docker",
             "host": "gpu01",
@@ -279,7 +279,20 @@ class TestAgent:
             "outputs": [],
         }
         given.update(request)
+        if operation in ("previous", "begin"):
+            given = {**given, "roles": [given]}
         answer: dict[str, Any] = json.loads(agent.answer(json.dumps({"operation": operation, **given})))
+        begun: dict[str, Any] = answer["roles"]["docker"] if operation in ("previous", "begin") else answer
+        return begun
+
+    def begin(self, state: Path, nonce: str, *outputs: Path) -> dict[str, Any]:
+        """Three roles at once, of which docker and images leave a file."""
+        roles = [
+            {"role": role, "inputs": INPUTS, "outputs": [["file", {"name": str(path)}] for path in paths]}
+            for role, paths in (("base", []), ("docker", outputs[:1]), ("images", outputs[1:]))
+        ]
+        request = {"operation": "begin", "state_dir": str(state), "nonce": nonce, "roles": roles}
+        answer: dict[str, Any] = json.loads(agent.answer(json.dumps(request)))["roles"]
         return answer
 
     def write(self, state: Path, path: Path, **request: Any) -> dict[str, Any]:
@@ -403,6 +416,54 @@ class TestAgent:
         self.ask(tmp_path, "begin")
         self.write(tmp_path, output)
         assert not self.ask(tmp_path, operation)["unfinished"]
+
+    def test_roles_that_begin_at_once_vouch_no_longer(self, tmp_path: Path, output: Path) -> None:
+        self.ask(tmp_path, "begin")
+        self.write(tmp_path, output)
+        begun = self.begin(tmp_path, "n2")
+        assert list(begun) == ["base", "docker", "images"]
+        assert begun["docker"]["previous"] == [["file", {"name": str(output)}]]
+        assert "did not come to its end" in self.check(tmp_path)["reasons"][0][1]
+        # Each of them ends by itself.
+        assert self.write(tmp_path, output, nonce="n2")["problems"] == []
+        assert self.check(tmp_path)["reasons"] == []
+        assert not (tmp_path / "receipts/images.json").exists()
+
+    def test_a_role_that_a_dead_run_had_not_come_to_is_not_unfinished(self, tmp_path: Path, output: Path) -> None:
+        """Else its handlers would restart what nobody has touched, and it would take back what others have made."""
+        more = tmp_path / "more"
+        self.begin(tmp_path, "n1", tmp_path / "first", more)
+        begun = self.begin(tmp_path, "n2", tmp_path / "first", more)
+        assert {role: one["unfinished"] for role, one in begun.items()} == {
+            "base": True,
+            "docker": False,
+            "images": False,
+        }
+        assert begun["images"]["previous"] == []
+        # It comes to docker, dies there, and the next one dies before it comes there again.
+        self.write(tmp_path, output, role="base", nonce="n2")
+        self.begin(tmp_path, "n3", tmp_path / "first", more)
+        begun = self.begin(tmp_path, "n4", tmp_path / "first", more)
+        assert {role: one["unfinished"] for role, one in begun.items()} == {
+            "base": True,
+            "docker": True,
+            "images": False,
+        }
+        assert begun["docker"]["previous"] == [["file", {"name": str(tmp_path / "first")}]]
+        assert begun["images"]["previous"] == []
+
+    @pytest.mark.parametrize(("refused", "unfinished"), [(True, True), (False, False)])
+    def test_after_a_role_that_left_something_undone_the_others_run(
+        self, refused: bool, unfinished: bool, tmp_path: Path
+    ) -> None:
+        """After one that could leave no receipt they do not."""
+        self.begin(tmp_path, "n1")
+        if refused:
+            self.ask(tmp_path, "end", role="base", refused=[["zoe", "x"]])
+        else:
+            assert self.write(tmp_path, tmp_path / "not there", role="base")["problems"]
+        begun = self.begin(tmp_path, "n2")
+        assert (begun["base"]["unfinished"], begun["docker"]["unfinished"]) == (False, unfinished)
 
     def test_only_the_run_that_began_may_write(self, tmp_path: Path, output: Path) -> None:
         self.ask(tmp_path, "begin")

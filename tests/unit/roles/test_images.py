@@ -423,7 +423,7 @@ OWN = """
   vars:
     ansible_python_interpreter: "{{ ansible_playbook_python }}"
     ansible_connection: local
-    __images_receipt: {previous: "{{ left }}"}
+    __images_begun: {previous: "{{ left }}"}
   tasks:
     - ansible.builtin.include_role: {name: gpustead.cluster.images, tasks_from: "{{ item }}"}
       loop: [own.yml, contexts.yml]

@@ -88,9 +88,9 @@ def registered(found: dict[str, Any]) -> dict[str, Any]:
     offer = {"image": "", "gpus": None, "infiniband": False, "machine_id": "0123456789abcdef", **found.get("offer", {})}
     mounted: dict[str, Any] = {"refused": [], "missing": [], "replaced": []}
     return {
-        **{"__workspace_receipt": receipt, "__workspace_offer": offer, "__workspace_placed": found.get("placed", {})},
+        **{"__workspace_begun": receipt, "__workspace_offer": offer, "__workspace_placed": found.get("placed", {})},
         "__workspace_mounted": {**mounted, **found.get("mounted", {})},
-        **{"__ssh_mesh_receipt": receipt, "__ssh_mesh_offer": offer},
+        **{"__ssh_mesh_begun": receipt, "__ssh_mesh_offer": offer},
         "__ssh_mesh_mounted": {**mounted, **found.get("mesh_mounted", {})},
         "__ssh_mesh_route": {"stdout": found.get("route", "")},
         "__ssh_mesh_user_key_made": {"public": "ssh-ed25519 AAAAMESH bob@mesh"},

@@ -20,11 +20,14 @@ from typing import Any
 import pytest
 import yaml
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
+from ansible_collections.gpustead.cluster.plugins.module_utils.files.host_files import parse
 from ansible_collections.gpustead.cluster.plugins.module_utils.kernel import mounts
 from ansible_collections.gpustead.cluster.plugins.module_utils.receipts.probes import Host, observe
 from ansible_collections.gpustead.cluster.plugins.module_utils.workspaces import binds
 from ansible_collections.gpustead.cluster.plugins.module_utils.workspaces.binds import Bind
+from ansible_collections.gpustead.cluster.tests.unit.role_variables import render
 
+ROLE = Path(__file__).parents[3] / "roles/binds"
 ADA, BOB = 61500, 61501
 pytestmark = [pytest.mark.skipif(os.geteuid() != 0, reason="mounts"), pytest.mark.usefixtures("namespace")]
 
@@ -638,11 +641,28 @@ def test_what_cannot_be_meant_is_an_error(wrong: str) -> None:
         binds.parse({"name": "a", "root": "/mnt", "path": "x", **changed})
 
 
+def test_the_role_writes_what_its_receipt_vouches_for(tmp_path: Path) -> None:
+    (tmp_path / "templates").symlink_to(ROLE / "templates")
+    receipt = yaml.safe_load((ROLE / "meta/receipt.yml").read_text())["outputs"]["file"]
+    settings = {"vouched": receipt}
+    found = render(tmp_path, "binds", ["__binds_entries", "vouched"], {"gpu_nodes": ["a"]}, settings)
+    entries = {parse({"state": "file", **entry}) for entry in found["__binds_entries"]}
+    vouched = [path for one in found["vouched"] for path in ([one] if isinstance(one, str) else one)]
+    assert sorted(entry.path for entry in entries) == sorted(vouched)
+    library = Path(binds.__file__).parents[1]
+    written = {entry.path: entry for entry in entries}
+    program = written["/usr/local/lib/gpustead/gpustead-binds"]
+    assert program.mode == 0o755 and (program.content or b"").startswith(b"#!/usr/bin/python3 -IB\n# Ansible managed\n")
+    (copied,) = [entry for path, entry in written.items() if path.endswith("module_utils/workspaces/binds.py")]
+    assert copied.mode == 0o644 and copied.content == (library / "workspaces/binds.py").read_bytes()
+    assert written["/etc/gpustead/binds.d"].mode == 0o700
+
+
 def test_the_program_needs_nothing_but_its_own_files(tmp_path: Path) -> None:
     """What the role copies is all that it imports."""
     source = Path(binds.__file__).parents[1]
     target = tmp_path / "ansible_collections/gpustead/cluster/plugins/module_utils"
-    role = yaml.safe_load((Path(__file__).parents[3] / "roles/binds/vars/main.yml").read_text())
+    role = yaml.safe_load((ROLE / "vars/main.yml").read_text())
     for name in role["__binds_library_files"]:
         (target / name).parent.mkdir(parents=True, exist_ok=True)
         (target / name).write_bytes((source / name).read_bytes())

@@ -1,0 +1,289 @@
+# Copyright: gpustead developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Makes directories and files of root's on a host, where nobody else can exchange what lies on the way to them.
+
+All is planned, and what has a checker is checked, before anything is changed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import grp
+import os
+import pwd
+import stat
+import tempfile
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
+from typing import Any, Callable
+
+from ansible_collections.gpustead.cluster.plugins.module_utils import as_account
+from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
+from ansible_collections.gpustead.cluster.plugins.module_utils.files import leftovers
+from ansible_collections.gpustead.cluster.plugins.module_utils.files.host_files import Entry, Found, Plan, plan
+from ansible_collections.gpustead.cluster.plugins.module_utils.run import Run
+
+_KINDS = {stat.S_IFDIR: "directory", stat.S_IFREG: "file", stat.S_IFLNK: "link"}
+_HELD = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
+_STEP = _HELD | os.O_DIRECTORY
+_LINKS = 40  # on the way of one path, as the kernel has it
+_SHOWN = 1000  # characters of what a checker says
+
+
+def plan_all(entries: Iterable[Entry]) -> list[Plan]:
+    """What is to be done about entries, each as those before it will have left the host; changes nothing.
+
+    Raises:
+        GpusteadError: one cannot be done, or somebody else than root may change what lies on the way to it.
+    """
+    plans: dict[str, Plan] = {}
+    result = []
+    for entry in entries:
+        uid, gid = _ids(entry)
+        plans[entry.path] = plan(entry, uid, gid, _before(entry, plans))
+        result.append(plans[entry.path])
+    return result
+
+
+def validate_all(plans: Iterable[Plan], run: Run) -> None:
+    """Have the new content of each file accepted by its checker.
+
+    Raises:
+        GpusteadError: it is refused; with what the checker says, but for secrets.
+    """
+    plans = list(plans)
+    for one in plans:
+        if one.written and one.entry.validate:
+            place = os.path.dirname(one.entry.path)
+            beside = {
+                os.path.basename(other.entry.path): other.after.content
+                for other in plans
+                if os.path.dirname(other.entry.path) == place and other.after.content is not None
+            }
+            _validate(one.entry, beside, run)
+
+
+def apply_all(plans: Iterable[Plan]) -> None:
+    """Carry the plans out, in their order. Raises GpusteadError, or OSError."""
+    for one in plans:
+        if not one.changed:
+            continue
+        try:
+            with _parent(one.entry) as (directory, name):
+                _apply(one, directory, name)
+        except FileNotFoundError as error:
+            remedy = "Make it by an entry before this one."
+            raise GpusteadError(f"the directory of {one.entry.path} is not there", "it to be", remedy) from error
+
+
+def _before(entry: Entry, plans: dict[str, Plan]) -> Found:
+    """What this entry comes upon: what is there, or what those before it will have made of that."""
+    found = plans[entry.path].after if entry.path in plans else _observe(entry, plans)
+    # Their plan had no use for a content that they leave.
+    is_unread = found.kind == "file" and found.content is None and entry.path in plans
+    return replace(found, content=_observe(entry, plans).content) if is_unread else found
+
+
+def _observe(entry: Entry, planned: dict[str, Plan]) -> Found:
+    """What is there, without what is planned to go."""
+    try:
+        with _parent(entry) as (directory, name):
+            held = os.open(name, _HELD, dir_fd=directory)
+            try:
+                found = _look(held, entry, directory, name)
+            finally:
+                os.close(held)
+    except FileNotFoundError:
+        return Found()
+    gone = {path for path, one in planned.items() if not one.after.kind}
+    names = tuple(name for name in found.names if os.path.join(entry.path, name) not in gone)
+    return Found(found.kind, found.uid, found.gid, found.mode, found.content, found.target, names)
+
+
+def _look(held: int, entry: Entry, directory: int, name: str) -> Found:
+    status = os.fstat(held)
+    kind = _KINDS.get(stat.S_IFMT(status.st_mode), "special file")
+    content, target = None, ""
+    names: tuple[str, ...] = ()
+    if kind == "file" and not entry.once and (entry.state == "block" or entry.content is not None):
+        with open(_through(held), "rb") as file:
+            content = file.read()
+    elif kind == "link":
+        target = os.readlink(name, dir_fd=directory)
+    elif kind == "directory" and entry.state == "absent":
+        names = tuple(sorted(os.listdir(_through(held))))
+    return Found(kind, status.st_uid, status.st_gid, stat.S_IMODE(status.st_mode), content, target, names)
+
+
+def _through(held: int) -> str:
+    """The path by which the kernel reaches what such a descriptor holds, and nothing else."""
+    return f"/proc/self/fd/{held}"
+
+
+def _apply(one: Plan, directory: int, name: str) -> None:
+    before, after = one.before, one.after
+    if not after.kind:
+        os.rmdir(name, dir_fd=directory) if before.kind == "directory" else os.unlink(name, dir_fd=directory)
+    elif one.written:
+        if one.entry.backup and before.content is not None:
+            _keep(before, directory, name)
+        owner = (after.uid, after.gid)
+        as_account.put(directory, name, after.content or b"", after.mode, owner=owner)
+    else:
+        if not before.kind:
+            os.mkdir(name, 0o700, dir_fd=directory)
+        held = os.open(name, _HELD, dir_fd=directory)
+        try:
+            os.chown(_through(held), after.uid, after.gid)
+            os.chmod(_through(held), after.mode)
+        finally:
+            os.close(held)
+
+
+def _keep(found: Found, directory: int, name: str) -> None:
+    """Keep a copy of what is replaced, and no more copies than of other files."""
+    now = time.time()
+    copy = f"{name}.{time.strftime('%Y-%m-%d@%H:%M:%S', time.localtime(now))}.bak"
+    as_account.put(directory, copy, found.content or b"", found.mode, owner=(found.uid, found.gid))
+    above = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=directory)
+    try:
+        beside = [leftovers.Entry(other, now) for other in os.listdir(above)]
+    finally:
+        os.close(above)
+    for old in leftovers.superfluous(name, beside, leftovers.KEEP, now):
+        with contextlib.suppress(OSError):
+            os.unlink(old, dir_fd=directory)
+
+
+def _validate(entry: Entry, contents: Mapping[str, bytes], run: Run) -> None:
+    """Have a file checked among those that will lie beside it, `contents` by name."""
+    with tempfile.TemporaryDirectory(prefix="gpustead-") as folder:
+        for name, content in contents.items():
+            path = os.path.join(folder, name)
+            with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as out:
+                out.write(content)
+        # Some checkers go by the name.
+        file = os.path.join(folder, os.path.basename(entry.path))
+        argv = [word.replace("%s", file).replace("%d", folder) for word in entry.validate]
+        code, out_text, err = run(argv)
+    if code:
+        said = "not shown, as the file has a secret" if entry.secret else (err or out_text).strip()[:_SHOWN]
+        remedy = "Correct what is written there; the file was left as it is."
+        raise GpusteadError(f"{argv[0]} does not accept {entry.path}: {said}", "that it does", remedy)
+
+
+def _ids(entry: Entry) -> tuple[int, int]:
+    def number(name: str, find: Callable[[str], Any]) -> int:
+        if name.isdigit():
+            return int(name)
+        try:
+            return int(find(name)[2])
+        except KeyError:
+            remedy = "Make the account first, or name another."
+            raise GpusteadError(f"{name!r}, whose {entry.path} is to be", "an account of this host", remedy) from None
+
+    return number(entry.owner, pwd.getpwnam), number(entry.group, grp.getgrnam)
+
+
+@contextlib.contextmanager
+def _parent(entry: Entry) -> Iterator[tuple[int, str]]:
+    """The open directory in which an entry lies, and its name there.
+
+    A link is followed where only root can have made it, as /var/run and /lib are; in the place of the entry itself only
+    where the entry says so.
+
+    Raises:
+        GpusteadError: somebody else can change a directory on the way.
+        FileNotFoundError: a directory on the way is not there.
+    """
+    ahead = entry.path.strip("/").split("/")[::-1]
+    at = os.open("/", _STEP)
+    links = 0
+    try:
+        while True:
+            name, last = ahead.pop(), not ahead
+            _refuse_others(at, entry.path, last)
+            target = "" if last and not entry.follows else _link(at, name, entry.path)
+            if target:
+                links += 1
+                ahead += [step for step in target.split("/") if step not in ("", ".")][::-1]
+                if links > _LINKS or not ahead:
+                    raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), entry.path)
+                at = _enter(at, "/" if target.startswith("/") else ".")
+            elif last:
+                yield at, name
+                return
+            else:
+                at = _enter(at, name)
+    finally:
+        os.close(at)
+
+
+def _enter(at: int, name: str) -> int:
+    """The directory of that name in an open one, which is closed."""
+    inner = os.open(name, _STEP, dir_fd=at)
+    os.close(at)
+    return inner
+
+
+def _link(at: int, name: str, path: str) -> str:
+    """Where a link of that name leads; empty where there is none."""
+    try:
+        status = os.stat(name, dir_fd=at, follow_symlinks=False)
+    except FileNotFoundError:
+        return ""
+    if not stat.S_ISLNK(status.st_mode):
+        return ""
+    if status.st_uid not in _trusted():
+        place = os.path.join(os.readlink(_through(at)), name)
+        what = f"{place}, on the way to {path}, is a link of uid {status.st_uid}"
+        raise GpusteadError(what, "no link, or one of root's", "Move it out of the way.")
+    return os.readlink(name, dir_fd=at)
+
+
+def _trusted() -> tuple[int, ...]:
+    """Who may change what lies on the way: root, and who we are."""
+    return 0, os.geteuid()
+
+
+def _refuse_others(at: int, path: str, last: bool) -> None:
+    """Refuse a directory in which others can exchange what is there, or, where it is the last, make something."""
+    status = os.fstat(at)
+    open_to_others = status.st_mode & stat.S_IWOTH or (status.st_mode & stat.S_IWGRP and _has_others(status.st_gid))
+    # In a sticky one nobody exchanges what is root's; who owns what is entered next is looked at there.
+    is_sticky = status.st_mode & stat.S_ISVTX and not last
+    if status.st_uid in _trusted() and (not open_to_others or is_sticky):
+        return
+    place = os.readlink(_through(at))
+    what = f"{place}, where {path} lies, can be changed by others (owner {status.st_uid}, group {status.st_gid}, mode"
+    raise GpusteadError(
+        f"{what} {stat.S_IMODE(status.st_mode):04o})",
+        "a directory that only root can change",
+        f"See who needs that, then: chown root:root {place} && chmod go-w {place}",
+    )
+
+
+def _has_others(gid: int) -> bool:
+    """Whether others than root are in a group. Debian's staff, which may write below /usr/local, has nobody in it."""
+    if gid == 0:
+        return False
+    try:
+        members = {pwd.getpwnam(name).pw_uid for name in grp.getgrgid(gid).gr_mem}
+    except KeyError:  # it has no name, or a member that is not there: who could become one is not known
+        members = {-1}
+    return bool((members | {user.pw_uid for user in pwd.getpwall() if user.pw_gid == gid}) - set(_trusted()))
+
+
+def with_directories_above(entries: Iterable[Entry]) -> Iterator[Entry]:
+    """Entries, and before a directory those above it that are missing: anybody can enter them."""
+    known = set()
+    for entry in entries:
+        above = [os.path.dirname(entry.path)] if entry.state == "directory" else []
+        while above and above[-1] not in known and not os.path.lexists(above[-1]):
+            above.append(os.path.dirname(above[-1]))
+        for path in above[:-1][::-1]:
+            yield Entry(path, "directory", str(os.geteuid()), str(os.getegid()), 0o755, once=True)
+        known |= {entry.path, *above}
+        yield entry

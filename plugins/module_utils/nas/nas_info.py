@@ -1,0 +1,41 @@
+# Copyright: gpustead developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""What systemd there is on a host, and whether it knows Docker's unit as it is now."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
+from ansible_collections.gpustead.cluster.plugins.module_utils.run import Run
+
+_UNIT = ("systemctl", "show", "--property", "NeedDaemonReload", "--value", "docker.service")
+
+
+@dataclass(frozen=True)
+class Found:
+    """What is there.
+
+    Attributes:
+        systemd: the version of systemd.
+        needs_reload: whether systemd has not read the unit of Docker as it is now.
+    """
+
+    systemd: int
+    needs_reload: bool
+
+
+def look(run: Run) -> Found:
+    """Look at a host; raises GpusteadError where a program does not answer."""
+    version = re.match(r"systemd (\d+)", _ask(run, ("systemctl", "--version")))
+    if not version:
+        raise GpusteadError("systemctl --version says no version", "one", "See what systemctl is there.")
+    return Found(int(version[1]), _ask(run, _UNIT).strip() == "yes")
+
+
+def _ask(run: Run, argv: tuple[str, ...]) -> str:
+    code, out, err = run(argv)
+    if code:
+        raise GpusteadError(f"{argv[0]} ended with {code}: {err.strip()}", "it to end with 0", "Run it there by hand.")
+    return out

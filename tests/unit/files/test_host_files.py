@@ -1,0 +1,349 @@
+"""Files of root's: each state, twice, in a check; what is refused; and what nobody may read in what is said."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible.module_utils.testing import patch_module_args
+from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
+from ansible_collections.gpustead.cluster.plugins.module_utils.files.host_files import merged, parse
+from ansible_collections.gpustead.cluster.plugins.module_utils.files.host_files_apply import plan_all
+from ansible_collections.gpustead.cluster.plugins.modules import host_files as module
+
+US = {"owner": str(os.getuid()), "group": str(os.getgid())}
+needs_root = pytest.mark.skipif(os.getuid() != 0, reason="gives files to others")
+Run = Callable[..., dict[str, Any]]
+
+
+@pytest.fixture
+def run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Run:
+    """The module over entries below tmp_path; what it answered."""
+    tmp_path.chmod(0o755)
+
+    def call(*entries: dict[str, Any], **options: Any) -> dict[str, Any]:
+        full = [{**US, **entry, "path": str(tmp_path / entry["path"])} for entry in entries]
+        arguments = {"entries": full, "_ansible_inject_invocation": True, **options}
+        with patch_module_args(arguments), pytest.raises(SystemExit):
+            module.main()
+        answer = capsys.readouterr().out
+        result: dict[str, Any] = json.loads(answer)
+        result["words"] = answer
+        result["paths"] = [path.removeprefix(f"{tmp_path}/") for path in result.get("changed_paths", [])]
+        return result
+
+    return call
+
+
+def look(path: Path) -> dict[str, Any]:
+    """All that is there: modes, and what files and links hold."""
+    return {
+        str(one.relative_to(path)): (
+            os.readlink(one) if one.is_symlink() else f"{one.stat().st_mode & 0o7777:o}",
+            one.read_bytes() if one.is_file() and not one.is_symlink() else b"",
+        )
+        for one in sorted(path.rglob("*"))
+    }
+
+
+def before(path: Path) -> None:
+    """What each case begins with."""
+    (path / "there").mkdir(mode=0o700)
+    (path / "there/file").write_bytes(b"old \xff\n")
+    (path / "there/file").chmod(0o600)
+    (path / "there/empty").mkdir(mode=0o755)
+    (path / "there/link").symlink_to("file")
+    (path / "linked").symlink_to("there")
+    (path / "environment").write_bytes(b"A=\xe4\nno end")
+    (path / "environment").chmod(0o644)
+
+
+BLOCK = {"state": "block", "marker": "gpustead: proxies", "mode": "0644"}
+WRITTEN = b"A=\xe4\nno end\n# BEGIN gpustead: proxies\nhttp_proxy=x\n# END gpustead: proxies\n"
+# What is asked for, and what is different afterwards.
+CASES: dict[str, tuple[list[dict[str, Any]], dict[str, Any]]] = {
+    "a directory and a file in it": (
+        [
+            {"path": "new", "state": "directory", "mode": "0750"},
+            {"path": "new/file", "content": "x\n", "mode": "0640"},
+        ],
+        {"new": ("750", b""), "new/file": ("640", b"x\n")},
+    ),
+    "a directory with those above it": (
+        [{"path": "new/a/b", "state": "directory", "mode": "0700"}],
+        {"new": ("755", b""), "new/a": ("755", b""), "new/a/b": ("700", b"")},
+    ),
+    "another mode of a directory": (
+        [{"path": "there", "state": "directory", "mode": "1755"}],
+        {"there": ("1755", b"")},
+    ),
+    "another content": (
+        [{"path": "there/file", "content": "é\n", "mode": "0600"}],
+        {"there/file": ("600", "é\n".encode())},
+    ),
+    "another mode of a file": ([{"path": "there/file", "mode": "0644"}], {"there/file": ("644", b"old \xff\n")}),
+    "once, there": (
+        [{"path": "there/file", "content": "new", "once": True, "mode": "0640"}],
+        {"there/file": ("640", b"old \xff\n")},
+    ),
+    "once, not there": ([{"path": "new", "content": "new", "once": True, "mode": "0640"}], {"new": ("640", b"new")}),
+    "a directory once": (
+        [
+            {"path": "there", "state": "directory", "mode": "0755", "once": True},
+            {"path": "new", "state": "directory", "mode": "0755", "once": True},
+        ],
+        {"new": ("755", b"")},
+    ),
+    "a block of a file that must be there": (
+        [{"path": "environment", "mode": "0644"}, {"path": "environment", "content": "http_proxy=x", **BLOCK}],
+        {"environment": ("644", WRITTEN)},
+    ),
+    "existing, there": (
+        [
+            {"path": "there/file", "state": "existing", "mode": "0644"},
+            {"path": "there/empty", "state": "existing", "mode": "0700"},
+        ],
+        {"there/file": ("644", b"old \xff\n"), "there/empty": ("700", b"")},
+    ),
+    "existing, not there": ([{"path": "new/file", "state": "existing", "mode": "0644"}], {}),
+    "a link is replaced": (
+        [{"path": "there/link", "content": "new", "mode": "0644"}],
+        {"there/link": ("644", b"new")},
+    ),
+    "a link is followed": (
+        [{"path": "there/link", "mode": "0644"}, {"path": "linked", "state": "directory", "mode": "0755"}],
+        {"there": ("755", b""), "there/file": ("644", b"old \xff\n")},
+    ),
+    "root's link on the way": (
+        [{"path": "linked/new", "content": "", "mode": "0644"}],
+        {"there/new": ("644", b"")},
+    ),
+    "absent": (
+        [{"path": "there/link", "state": "absent"}, {"path": "there/no/such", "state": "absent"}],
+        {"there/link": None},
+    ),
+    "a directory that the entries before have emptied": (
+        [{"path": path, "state": "absent"} for path in ("there/link", "there/file", "there/empty", "there")],
+        dict.fromkeys(("there/link", "there/file", "there/empty", "there")),
+    ),
+    "a block": (
+        [{"path": "environment", "content": "http_proxy=x", **BLOCK}],
+        {"environment": ("644", WRITTEN)},
+    ),
+    "two blocks, one in a new file": (
+        [
+            {"path": "new", **BLOCK, "content": "x=1\n"},
+            {"path": "environment", **BLOCK, "content": "http_proxy=x\n"},
+            {"path": "environment", **BLOCK, "marker": "other", "content": "y=2\n"},
+        ],
+        {
+            "new": ("644", b"# BEGIN gpustead: proxies\nx=1\n# END gpustead: proxies\n"),
+            "environment": ("644", WRITTEN + b"# BEGIN other\ny=2\n# END other\n"),
+        },
+    ),
+    "no block in no file": ([{"path": "new", "content": "", **BLOCK}], {}),
+    "what does not count": ([{"path": "new", "content": "x", "mode": "0644", "when": False}], {}),
+}
+
+
+@pytest.mark.parametrize(("entries", "expected"), CASES.values(), ids=CASES)
+def test_states(entries: list[dict[str, Any]], expected: dict[str, Any], run: Run, tmp_path: Path) -> None:
+    before(tmp_path)
+    old = look(tmp_path)
+    checked = run(*entries, _ansible_check_mode=True)
+    assert look(tmp_path) == old
+    done = run(*entries)
+    assert look(tmp_path) == {name: value for name, value in {**old, **expected}.items() if value is not None}
+    assert (checked["changed"], checked["diff"]) == (done["changed"], done["diff"])
+    assert done["changed"] is bool(expected) and len(done["paths"]) == len(done["diff"])
+    again = run(*entries)
+    assert (again["changed"], again["diff"], again["changed_paths"]) == (False, [], [])
+
+
+def test_the_diff_is_complete(run: Run, tmp_path: Path) -> None:
+    before(tmp_path)
+    changed = run({"path": "there/file", "content": "new\n", "mode": "0644"})
+    ids, (diff,) = f"{os.getuid()}:{os.getgid()}", changed["diff"]
+    assert diff["before"] == f"{tmp_path}/there/file: file {ids} 0600\nold \\xff\n"
+    assert diff["after"] == f"{tmp_path}/there/file: file {ids} 0644\nnew\n"
+
+
+# As blockinfile does it, to the byte.
+BLOCKS = [
+    (b"", "x", b"# BEGIN m\nx\n# END m\n"),
+    (b"a", "x\n", b"a\n# BEGIN m\nx\n# END m\n"),
+    (b"# BEGIN m\nold\n# END m\nb\n", "x", b"# BEGIN m\nx\n# END m\nb\n"),
+    (b"a\n# BEGIN m\nold\n# END m\nb", "", b"a\nb"),
+    (b"a\n# BEGIN other\n# END other\n", "", b"a\n# BEGIN other\n# END other\n"),
+    (b"# BEGIN m\nno end\n", "x", b"# BEGIN m\nno end\n# BEGIN m\nx\n# END m\n"),
+    (b"# END m\nturned\n# BEGIN m\nb\n", "x", b"# BEGIN m\nx\n# END m\nb\n"),
+]
+
+
+@pytest.mark.parametrize(("content", "block", "expected"), BLOCKS)
+def test_a_block_is_as_blockinfile_has_it(content: bytes, block: str, expected: bytes) -> None:
+    assert merged(content, "m", block.encode()) == expected
+    assert merged(expected, "m", block.encode()) == expected
+
+
+def test_a_block_whose_end_ends_the_file_is_not_doubled() -> None:
+    assert merged(b"# BEGIN m\nold\n# END m", "m", b"x") == b"# BEGIN m\nx\n# END m\n"
+
+
+BAD: dict[str, tuple[dict[str, Any], str]] = {
+    "no mode": ({"path": "/x", "state": "file", "content": ""}, "octal mode"),
+    "not absolute": ({"path": "x", "state": "absent"}, "absolute"),
+    "elsewhere": ({"path": "/x/../y", "state": "absent"}, "absolute"),
+    "the root": ({"path": "/", "state": "directory", "mode": "0755"}, "absolute"),
+    "a directory with content": ({"path": "/x", "state": "directory", "mode": "0755", "content": "x"}, "Leave content"),
+    "a block without a marker": ({"path": "/x", "state": "block", "mode": "0644", "content": "x"}, "a marker"),
+    "a checker of nothing": (
+        {"path": "/x", "state": "file", "mode": "0644", "content": "", "validate": ["true"]},
+        "%s in it",
+    ),
+}
+
+
+@pytest.mark.parametrize(("raw", "words"), BAD.values(), ids=BAD)
+def test_entries_that_cannot_be_meant(raw: dict[str, Any], words: str) -> None:
+    with pytest.raises(GpusteadError, match=words):
+        parse(raw)
+
+
+REFUSED: dict[str, tuple[dict[str, Any], str]] = {
+    "a directory in the place of a file": ({"path": "there", "content": "", "mode": "0644"}, "is a directory"),
+    "a file in the place of a directory": (
+        {"path": "there/file", "state": "directory", "mode": "0755"},
+        "is a file: expected a directory",
+    ),
+    "a directory that holds something": ({"path": "there", "state": "absent"}, "holds empty, file, link"),
+    "a file that must be there": ({"path": "new", "mode": "0644"}, "is not there"),
+    "no such account": ({"path": "new", "content": "", "mode": "0644", "owner": "n0b0dy"}, "an account of this host"),
+    "a way that is not there": ({"path": "new/file", "content": "", "mode": "0644"}, "directory of .* is not there"),
+}
+
+
+@pytest.mark.parametrize(("entry", "words"), REFUSED.values(), ids=REFUSED)
+def test_what_cannot_be_done(entry: dict[str, Any], words: str, run: Run, tmp_path: Path) -> None:
+    before(tmp_path)
+    old = look(tmp_path)
+    result = run(entry)
+    assert result["failed"] and look(tmp_path) == old
+    with pytest.raises(AssertionError, match=words):
+        raise AssertionError(result["msg"])
+
+
+def test_nothing_is_changed_where_a_later_entry_is_refused(run: Run, tmp_path: Path) -> None:
+    before(tmp_path)
+    result = run({"path": "new", "content": "x", "mode": "0644"}, {"path": "there", "state": "absent"})
+    assert result["failed"] and not (tmp_path / "new").exists()
+
+
+def test_a_way_that_others_can_change_is_refused(run: Run, tmp_path: Path) -> None:
+    before(tmp_path)
+    entry = {"path": "there/file", "content": "new", "mode": "0644"}
+    (tmp_path / "there").chmod(0o757)
+    assert "can be changed by others" in run(entry)["msg"]
+    (tmp_path / "there").chmod(0o1757)  # nobody could exchange it there, but make it before we do
+    assert "can be changed by others" in run(entry)["msg"]
+    (tmp_path / "there").chmod(0o755)
+    tmp_path.chmod(0o1777)
+    assert run(entry)["changed"]
+
+
+@needs_root
+@pytest.mark.parametrize("last", [False, True])
+def test_a_directory_of_an_account_is_refused(last: bool, run: Run, tmp_path: Path) -> None:
+    before(tmp_path)
+    os.chown(tmp_path / "there", 1500, 0)
+    path = "there/file" if last else "there/empty/new"
+    assert "owner 1500" in run({"path": path, "content": "x", "mode": "0644"})["msg"]
+    os.chown(tmp_path / "there", 0, 54321)
+    (tmp_path / "there").chmod(0o775)
+    assert "group 54321" in run({"path": path, "content": "x", "mode": "0644"})["msg"]
+
+
+@needs_root
+def test_a_link_of_an_account_on_the_way_is_refused(run: Run, tmp_path: Path) -> None:
+    before(tmp_path)
+    tmp_path.chmod(0o1777)
+    os.chown(tmp_path / "linked", 1500, 0, follow_symlinks=False)
+    assert "is a link of uid 1500" in run({"path": "linked/file", "content": "x", "mode": "0644"})["msg"]
+
+
+@needs_root
+def test_owner_and_group(run: Run, tmp_path: Path) -> None:
+    before(tmp_path)
+    run(
+        {"path": "there/file", "content": "x", "mode": "0640", "owner": "1500", "group": "daemon"},
+        {"path": "there/empty", "state": "directory", "mode": "2775", "owner": "1500", "group": "1501"},
+    )
+    file, directory = (tmp_path / "there" / name for name in ("file", "empty"))
+    assert (file.stat().st_uid, file.group(), file.stat().st_mode & 0o7777) == (1500, "daemon", 0o640)
+    assert (directory.stat().st_uid, directory.stat().st_gid, directory.stat().st_mode & 0o7777) == (1500, 1501, 0o2775)
+
+
+def test_links_that_lead_in_a_circle(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "a").symlink_to("b")
+    (tmp_path / "b").symlink_to("a")
+    assert "a" in run({"path": "a/file", "content": "x", "mode": "0644"})["msg"]
+
+
+def test_what_its_checker_refuses_is_left_as_it_is(run: Run, tmp_path: Path) -> None:
+    before(tmp_path)
+    old = look(tmp_path)
+    first = {"path": "new", "content": "x", "mode": "0644"}
+    entry = {"path": "there/file", "content": "bad\n", "mode": "0600", "validate": ["grep", "-v", "bad", "%s"]}
+    result = run(first, entry)
+    assert "does not accept" in result["msg"] and look(tmp_path) == old
+    assert run(first, {**entry, "content": "good\n"})["paths"] == ["new", "there/file"]
+
+
+def test_a_checker_sees_what_will_lie_beside_the_file(run: Run, tmp_path: Path) -> None:
+    first = {"path": "first", "content": "one\n", "mode": "0600"}
+    second = {"path": "second", "content": "two\n", "mode": "0600", "validate": ["diff", "%d/first", "%s"]}
+    assert "does not accept" in run(first, second)["msg"] and not (tmp_path / "second").exists()
+    assert run(first, {**second, "content": "one\n"})["paths"] == ["first", "second"]
+    # Also where that one stays as it is.
+    assert run(first, {**second, "content": "one\n", "validate": ["false", "%s"]})["paths"] == []
+    assert "does not accept" in run(first, second)["msg"]
+
+
+def test_a_secret_is_told_nowhere(run: Run, tmp_path: Path) -> None:
+    before(tmp_path)
+    secret = "hunter2 'is'\nnot to be told\n"
+    entry = {"path": "there/file", "content": secret, "mode": "0600", "secret": True}
+    refusing = {**entry, "validate": ["sh", "-c", "cat $0; exit 1", "%s"]}
+    for result in (run(refusing), run(entry), run({**entry, "content": "another\nsecret\n"}), run({**entry, "x": 1})):
+        assert "hunter2" not in result["words"] and "old \\" not in str(result.get("diff"))
+    assert (tmp_path / "there/file").read_text() == "another\nsecret\n"
+
+
+def test_a_secret_does_not_reach_the_log_of_the_system(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    logged: list[str] = []
+    monkeypatch.setattr(module.Module, "log", lambda self, text, log_args: logged.append(f"{text}{log_args}"))
+    run(
+        {"path": "one", "content": "hunter2\n'two'\n", "mode": "0600", "secret": True},
+        {"path": "two", "content": "plain", "mode": "0644"},
+    )
+    assert len(logged) == 1 and "plain" in logged[0] and "hunter2" not in logged[0]
+
+
+def test_copies_of_what_is_replaced(run: Run, tmp_path: Path) -> None:
+    before(tmp_path)
+    for day in range(1, 8):
+        (tmp_path / f"there/file.2026-01-0{day}@00:00:00.bak").write_text("")
+    entry = {"path": "there/file", "content": "new", "mode": "0644", "backup": True}
+    run(entry)
+    run(entry)
+    copies = sorted((tmp_path / "there").glob("file.*"))
+    assert len(copies) == 5 and copies[-1].read_bytes() == b"old \xff\n" and copies[-1].stat().st_mode & 0o777 == 0o600
+
+
+def test_roots_links_of_this_very_host_are_followed() -> None:
+    """/var/run, or /bin where it is one: they lead to a directory that only root can change."""
+    assert [one.changed for one in plan_all([parse({"path": "/var/run/no/such", "state": "absent"})])] == [False]
