@@ -82,6 +82,7 @@ ALLOWED: dict[str, dict[str, str]] = {
     "module_utils/nas/node_records.py": {"_names": WORK},
     "module_utils/verify/containers.py": all_of(CAPPED, "_peers", "_proof"),
     "module_utils/verify/share.py": {"examine_mount": MOUNTPOINT},
+    "module_utils/docker/dockerd.py": all_of(SYSTEM, "exposed", "read"),
     "module_utils/docker/node_offer.py": {"_read": SYSTEM, "observe": SYSTEM},
     "module_utils/docker/other_dockers.py": {
         "_places": "ids alone, of names in a directory of root's",
@@ -119,7 +120,8 @@ ALLOWED: dict[str, dict[str, str]] = {
     "modules/authorized_keys.py": {"main": SYSTEM},
     "modules/cdi_spec.py": {"read": SYSTEM},
     "modules/container_command.py": {"main": CAPPED},
-    "modules/docker_daemon_config.py": all_of(SYSTEM, "main", "read"),
+    "modules/docker_daemon_config.py": {"main": SYSTEM},
+    "modules/docker_setup_info.py": {"check_daemon_json": PRIVATE},
     "modules/gpu_proof.py": {"main": CAPPED},
     "modules/image_stack.py": {**all_of(OURS, "alone", "reporter"), "private": PRIVATE},
     "modules/mesh_certificate.py": all_of(PRIVATE, "askpass", "main"),
