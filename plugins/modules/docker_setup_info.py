@@ -101,21 +101,18 @@ rootless:
       sample: 28.2.2
 """
 
-import tempfile
 from dataclasses import asdict
-from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.gpustead.cluster.plugins.module_utils.docker import docker_setup, dockerd, other_dockers
-from ansible_collections.gpustead.cluster.plugins.module_utils.docker.docker_daemon_config import (
-    DAEMON_JSON,
-    check_flags,
-    merge,
-    plan,
+from ansible_collections.gpustead.cluster.plugins.module_utils.docker import (
+    daemon_json_check,
+    docker_setup,
+    other_dockers,
 )
+from ansible_collections.gpustead.cluster.plugins.module_utils.docker.docker_daemon_config import merge
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError, of_system
 from ansible_collections.gpustead.cluster.plugins.module_utils.packages.dpkg import installed
-from ansible_collections.gpustead.cluster.plugins.module_utils.run import Run, within
+from ansible_collections.gpustead.cluster.plugins.module_utils.run import within
 
 ARGUMENTS = {
     "source": {"type": "str", "choices": list(docker_setup.ENGINES), "required": True},
@@ -127,17 +124,6 @@ ARGUMENTS = {
 }
 
 
-def check_daemon_json(run: Run, params: dict[str, Any], program: str | None, work: str) -> None:
-    settings = merge(params["settings"], params["secret"])
-    todo = plan(dockerd.read(DAEMON_JSON), settings, params["absent"], DAEMON_JSON)
-    check_flags(list(settings), dockerd.observe_flags(run, dockerd.read), DAEMON_JSON)
-    if todo.changed and program:
-        with tempfile.NamedTemporaryFile(dir=work, suffix=".json") as candidate:
-            candidate.write(todo.after.encode())
-            candidate.flush()
-            dockerd.validate(run, program, candidate.name, DAEMON_JSON)
-
-
 def main() -> None:
     module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
     given, run = module.params, within(60, environment={"LC_ALL": "C"})
@@ -145,7 +131,8 @@ def main() -> None:
         there = installed(run, {*docker_setup.ENGINES.values(), *given["packages"]})
         others = other_dockers.observe()
         docker_setup.check(given["source"], given["release"], there, others.snap)
-        check_daemon_json(run, given, module.get_bin_path("dockerd"), module.tmpdir)
+        settings = merge(given["settings"], given["secret"])
+        daemon_json_check.check(run, settings, given["absent"], module.get_bin_path("dockerd"), module.tmpdir)
     except GpusteadError as error:
         module.fail_json(msg=str(error))
     except OSError as error:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from ansible.module_utils.testing import patch_module_args
+from ansible_collections.gpustead.cluster.plugins.module_utils.docker import daemon_json_check
 from ansible_collections.gpustead.cluster.plugins.module_utils.docker.docker_setup import check
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
 from ansible_collections.gpustead.cluster.plugins.modules import docker_setup_info
@@ -44,7 +45,7 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for program in (dockerd, query):
         program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    monkeypatch.setattr(docker_setup_info, "DAEMON_JSON", str(tmp_path / "daemon.json"))
+    monkeypatch.setattr(daemon_json_check, "DAEMON_JSON", str(tmp_path / "daemon.json"))
     return tmp_path
 
 
