@@ -60,7 +60,9 @@ options:
         type: bool
         default: false
       once:
-        description: Whether O(entries[].content) is only for a file that is not there yet.
+        description:
+          - Whether O(entries[].content) is only for a file that is not there yet.
+          - A directory that is there keeps its owner and permissions.
         type: bool
         default: false
       backup:

@@ -28,7 +28,7 @@ class Entry:
         content: what a file holds, or the lines of a block; None leaves the content of a file that must be there.
         marker: what the lines around a block name.
         secret: whether the content must stay out of diffs and messages.
-        once: whether the content is only for a file that is not there yet.
+        once: whether the content is only for a file that is not there yet, or a directory that is there stays as it is.
         backup: whether a copy is kept of what is replaced.
         validate: command that must accept a file before it is put in its place; `%s` is the file.
     """
@@ -160,6 +160,8 @@ def plan(entry: Entry, uid: int, gid: int, found: Found) -> Plan:
     if found.kind and found.kind not in kinds:
         raise GpusteadError(f"{entry.path} is a {found.kind}", f"a {kinds[0]}", "Move it out of the way.")
     content = _content(entry, found)
+    if entry.once and found.kind == "directory":
+        return Plan(entry, found, found)
     if not found.kind and (entry.state == "existing" or (entry.state == "block" and content == b"")):
         return Plan(entry, found, found)
     if not found.kind and entry.state == "file" and content is None:

@@ -16,6 +16,7 @@ import stat
 import tempfile
 import time
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from typing import Any, Callable
 
 from ansible_collections.gpustead.cluster.plugins.module_utils import as_account
@@ -41,8 +42,7 @@ def plan_all(entries: Iterable[Entry]) -> list[Plan]:
     result = []
     for entry in entries:
         uid, gid = _ids(entry)
-        before = plans[entry.path].after if entry.path in plans else _observe(entry, plans)
-        plans[entry.path] = plan(entry, uid, gid, before)
+        plans[entry.path] = plan(entry, uid, gid, _before(entry, plans))
         result.append(plans[entry.path])
     return result
 
@@ -69,6 +69,14 @@ def apply_all(plans: Iterable[Plan]) -> None:
         except FileNotFoundError as error:
             remedy = "Make it by an entry before this one."
             raise GpusteadError(f"the directory of {one.entry.path} is not there", "it to be", remedy) from error
+
+
+def _before(entry: Entry, plans: dict[str, Plan]) -> Found:
+    """What this entry comes upon: what is there, or what those before it will have made of that."""
+    found = plans[entry.path].after if entry.path in plans else _observe(entry, plans)
+    # Their plan had no use for a content that they leave.
+    is_unread = found.kind == "file" and found.content is None and entry.path in plans
+    return replace(found, content=_observe(entry, plans).content) if is_unread else found
 
 
 def _observe(entry: Entry, planned: dict[str, Plan]) -> Found:

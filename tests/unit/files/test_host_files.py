@@ -87,6 +87,17 @@ CASES: dict[str, tuple[list[dict[str, Any]], dict[str, Any]]] = {
         {"there/file": ("640", b"old \xff\n")},
     ),
     "once, not there": ([{"path": "new", "content": "new", "once": True, "mode": "0640"}], {"new": ("640", b"new")}),
+    "a directory once": (
+        [
+            {"path": "there", "state": "directory", "mode": "0755", "once": True},
+            {"path": "new", "state": "directory", "mode": "0755", "once": True},
+        ],
+        {"new": ("755", b"")},
+    ),
+    "a block of a file that must be there": (
+        [{"path": "environment", "mode": "0644"}, {"path": "environment", "content": "http_proxy=x", **BLOCK}],
+        {"environment": ("644", WRITTEN)},
+    ),
     "existing, there": (
         [
             {"path": "there/file", "state": "existing", "mode": "0644"},
