@@ -41,7 +41,7 @@ def observe(run: Run, root: Path = Path("/")) -> Found:
     Raises:
         GpusteadError: a command that should tell it fails.
     """
-    docker = {}
+    docker: dict[str, Any] = {}
     if (root / "run/docker.sock").exists():
         said = _told(run, ["docker", "info", "--format", "{{json .}}"])
         docker = json.loads(said) if said.startswith("{") else {}
