@@ -56,11 +56,6 @@ options:
     description: C(LoadState) of the toolkit's own unit for the CDI specification.
     type: str
     default: ""
-  installed:
-    description: Which packages of the toolkit were there when the run began, as lines of C(dpkg-query).
-    type: list
-    elements: str
-    default: []
 """
 
 EXAMPLES = r"""

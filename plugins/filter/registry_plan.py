@@ -43,12 +43,15 @@ _value:
     alternative_names: {description: Names in the host's certificate., type: list, elements: str}
     cache_ports: {description: Ports of the caches on the host., type: list, elements: int}
     directories: {description: "Directories, each with C(path), C(owner) and C(mode).", type: list, elements: dict}
-    cached_here: {description: Registries that Docker asks its cache for., type: list, elements: dict}
     logins: {description: Where Docker logs in., type: list, elements: str}
     server_files: {description: Files of a registry., type: list, elements: str}
     cache_files: {description: Files of caches., type: list, elements: str}
     client_files: {description: Certificates by which Docker trusts registries., type: list, elements: str}
     mirror_files: {description: Files by which Docker finds caches., type: list, elements: str}
+    client_entries:
+      description: Both, and who may read the logins, as M(gpustead.cluster.host_files) takes it.
+      type: list
+      elements: dict
     files: {description: All of these that the host has., type: list, elements: str}
     former_service: {description: Whether the host ran the registry as a service and no longer does., type: bool}
     former_container: {description: The same as a container., type: bool}

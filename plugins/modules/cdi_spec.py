@@ -15,7 +15,8 @@ description:
     there, and the driver that C(/var/run/cdi/nvidia.yaml) was made for with the one that runs.
   - Where they differ it restarts C(nvidia-cdi-refresh.service), and where that is not there or passes over the host,
     lets C(nvidia-ctk cdi generate) write the file.
-  - Changed means that the file is another one afterwards.
+  - The file is root's, and all may read it (mode 0644).
+  - Changed means that the file is another one afterwards, or others may read it.
 options:
   uuids:
     description: UUIDs of what the driver shows, GPUs without MIG and MIG devices.
@@ -109,7 +110,12 @@ def main() -> None:
 
     wanted = cdi_spec.Wanted(params["uuids"], params["needed"], params["driver_version"], params["divided"])
     outcome = cdi_spec.settle(run, read, ctk, wanted, module.check_mode)
-    module.exit_json(changed=outcome.changed, devices=outcome.devices, reason=outcome.reason, problem=outcome.problem)
+    changed = outcome.changed
+    if Path(cdi_spec.PATH).exists():  # where no GPU answers, none is made
+        changed = module.set_owner_if_different(cdi_spec.PATH, "root", changed)
+        changed = module.set_group_if_different(cdi_spec.PATH, "root", changed)
+        changed = module.set_mode_if_different(cdi_spec.PATH, "0644", changed)
+    module.exit_json(changed=changed, devices=outcome.devices, reason=outcome.reason, problem=outcome.problem)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,8 @@ description:
   - Refuses a setting that the systemd unit of Docker or one of its drop-ins also gives as an option, since dockerd
     does not start then, and names the file.
   - Lets C(dockerd --validate) judge the result where dockerd is installed, before anything is written. The file that
-    was there is kept as C(daemon.json.<time>.bak). Both are written with mode 0600.
+    was there is kept as C(daemon.json.<time>.bak). Passwords may stand in them, so the file and all of its copies are
+    made root's alone (mode 0600), also where nothing else changes.
   - Neither reloads nor restarts Docker; it tells which of the two is needed. Also where the file is right and Docker
     runs with other settings, as far as C(docker info) tells (C(log-driver), C(live-restore), C(registry-mirrors),
     C(insecure-registries)); this counts as a change.
@@ -91,29 +92,24 @@ backup_file:
   type: str
 """
 
+import os
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.gpustead.cluster.plugins.module_utils.docker import daemon_json_editor, dockerd
 from ansible_collections.gpustead.cluster.plugins.module_utils.docker import docker_daemon_config as daemon_json
+from ansible_collections.gpustead.cluster.plugins.module_utils.docker import dockerd
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError, of_system
 from ansible_collections.gpustead.cluster.plugins.module_utils.files import leftovers
 
-DAEMON_JSON = "/etc/docker/daemon.json"  # that the daemon itself reads
 ARGUMENTS = {
     "settings": {"type": "dict", "default": {}},
     "secret": {"type": "dict", "default": {}, "no_log": True},
     "absent": {"type": "list", "elements": "str", "default": []},
-    "path": {"type": "path", "default": DAEMON_JSON},
+    "path": {"type": "path", "default": daemon_json.DAEMON_JSON},
 }
-
-
-def read(path: str) -> str:
-    file = Path(path)
-    return daemon_json_editor.decode(file.read_bytes(), path) if file.exists() else ""
 
 
 def main() -> None:
@@ -127,14 +123,15 @@ def main() -> None:
 
     try:
         settings = daemon_json.merge(module.params["settings"], module.params["secret"])
-        plan = daemon_json.plan(read(path), settings, module.params["absent"], path)
+        plan = daemon_json.plan(dockerd.read(path), settings, module.params["absent"], path)
         systemctl, program = module.get_bin_path("systemctl"), module.get_bin_path("dockerd")
         untaken: tuple[str, ...] = ()
         if systemctl:
-            given = dockerd.observe_flags(run, read)
+            given = dockerd.observe_flags(run, dockerd.read)
             daemon_json.check_flags(list(settings), given, path)
-            info = dockerd.observe_info(run) if path == DAEMON_JSON else {}
+            info = dockerd.observe_info(run) if path == daemon_json.DAEMON_JSON else {}
             untaken = daemon_json.not_taken_over(plan, info, given)
+        exposed = dockerd.exposed(path)
         validated = False
         if plan.changed:
             with tempfile.NamedTemporaryFile(dir=module.tmpdir, suffix=".json", delete=False) as candidate:
@@ -144,32 +141,34 @@ def main() -> None:
                 target = Path(path).resolve()  # a link stays a link
                 target.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
                 there = target.exists()
-                # It and its backup may hold passwords; both get this mode of it.
-                target.touch(mode=0o600)
+                target.touch(mode=0o600)  # which its copy gets, too
                 target.chmod(0o600)
                 if there:
                     result["backup_file"] = f"{target}.{time.strftime('%Y-%m-%d@%H:%M:%S')}.bak"
                     module.preserved_copy(str(target), result["backup_file"])
                 module.atomic_move(candidate.name, str(target))
                 leftovers.remove(leftovers.find([str(target)], leftovers.KEEP, time.time()))
+        for name in [] if module.check_mode else dockerd.exposed(path):
+            os.chown(name, 0, 0)
+            os.chmod(name, 0o600)
     except GpusteadError as error:
         module.fail_json(msg=str(error))
     except OSError as error:
         module.fail_json(msg=str(of_system(error, path)))
     reloads = daemon_json.reloadable(plan, untaken)
+    shown = {"before": dockerd.shown(plan.before), "after": dockerd.shown(plan.after)}
+    access = [[f"{name} {text}\n" for text in (was, dockerd.ROOT_ALONE)] for name, was in exposed.items()]
     module.exit_json(
-        changed=plan.changed or bool(untaken),
+        changed=plan.changed or bool(untaken) or bool(exposed),
         changed_keys=list(plan.changed_keys),
         not_taken_over=list(untaken),
         reload_required=plan.reload_required or bool(reloads),
         restart_required=plan.restart_required or len(reloads) < len(untaken),
         validated=validated,
-        diff={
-            "before": dockerd.shown(plan.before),
-            "after": dockerd.shown(plan.after),
-            "before_header": path,
-            "after_header": path,
-        },
+        diff=[
+            {**shown, "before_header": path, "after_header": path},
+            *({"before": before, "after": after} for before, after in access),
+        ],
         **result,
     )
 

@@ -14,6 +14,8 @@ description:
   - Asks the running daemon and reads C(daemon.json) and the configuration of NVIDIA's container toolkit.
   - A Docker from Snap, a daemon that runs rootless, C(no-cgroups), a mode of NVIDIA's runtime that does not go with
     Docker's way, a switched-off CDI and specification directories elsewhere are obstacles, each with its remedy.
+  - Fails where nothing else is in the way, and C(daemon.json) could not take what it must hold for GPUs, judged as by
+    M(gpustead.cluster.docker_daemon_config).
 options:
   mode:
     description: V(cdi), V(runtime) (NVIDIA's runtime and its hook), or V(auto), CDI where Docker reads what
@@ -29,6 +31,16 @@ options:
     description: Whether Docker has given GPUs by NVIDIA's hook before, so that a newer hook needs no restart.
     type: bool
     default: false
+  former_keys:
+    description: Keys of C(daemon.json), as V(runtimes.nvidia), that were set for GPUs before.
+    type: list
+    elements: str
+    default: []
+  packages:
+    description: Packages of which to tell whether they are installed.
+    type: list
+    elements: str
+    default: []
 attributes:
   check_mode:
     support: full
@@ -79,6 +91,12 @@ not_in_force:
   returned: success
   type: list
   elements: str
+installed:
+  description: Those of O(packages) that are installed, with their versions.
+  returned: success
+  type: list
+  elements: str
+  sample: [nvidia-container-toolkit=1.20.1-1]
 """
 
 import time
@@ -86,17 +104,24 @@ from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.gpustead.cluster.plugins.module_utils.docker import daemon_json_editor, dockerd
+from ansible_collections.gpustead.cluster.plugins.module_utils.docker import (
+    daemon_json_check,
+    daemon_json_editor,
+    dockerd,
+)
+from ansible_collections.gpustead.cluster.plugins.module_utils.docker.docker_daemon_config import DAEMON_JSON
 from ansible_collections.gpustead.cluster.plugins.module_utils.docker.other_dockers import SNAP
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError, of_system
 from ansible_collections.gpustead.cluster.plugins.module_utils.gpus import nvidia_containers as containers
+from ansible_collections.gpustead.cluster.plugins.module_utils.packages.dpkg import installed
 from ansible_collections.gpustead.cluster.plugins.module_utils.run import within
 
-DAEMON_JSON = "/etc/docker/daemon.json"
 ARGUMENTS = {
     "mode": {"type": "str", "choices": ["auto", "cdi", "runtime"], "default": "auto"},
     "configured": {"type": "bool", "default": False},
     "hook_known": {"type": "bool", "default": False},
+    "former_keys": {"type": "list", "elements": "str", "default": []},
+    "packages": {"type": "list", "elements": "str", "default": []},
 }
 
 
@@ -144,15 +169,18 @@ def observe(run: Any, params: dict[str, Any], hook: str | None) -> dict[str, Any
 
 def main() -> None:
     module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
+    params, run = module.params, within(60, environment={"LC_ALL": "C"})
     try:
-        found = observe(
-            within(60, environment={"LC_ALL": "C"}), module.params, module.get_bin_path("nvidia-container-runtime-hook")
-        )
+        packages = installed(run, params["packages"]) if params["packages"] else {}
+        found = observe(run, params, module.get_bin_path("nvidia-container-runtime-hook"))
+        if not (found["obstacles"] or params["configured"]):
+            absent = [key for key in params["former_keys"] if key not in found["dotted_keys"]]
+            daemon_json_check.check(run, found["settings"], absent, module.get_bin_path("dockerd"), module.tmpdir)
     except GpusteadError as error:
         module.fail_json(msg=str(error))
     except OSError as error:
         module.fail_json(msg=str(of_system(error, "what Docker says of GPUs")))
-    module.exit_json(changed=False, **found)
+    module.exit_json(changed=False, installed=[f"{name}={version}" for name, version in packages.items()], **found)
 
 
 if __name__ == "__main__":

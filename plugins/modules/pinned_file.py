@@ -25,7 +25,7 @@ options:
     type: str
     required: true
   dest:
-    description: The file.
+    description: The file. Its directory is made (mode 0755) where it is not there.
     type: path
     required: true
   mode:
@@ -81,6 +81,9 @@ def main() -> None:
         if lacks and not module.check_mode:
             with tempfile.TemporaryDirectory(dir=module.tmpdir) as work:
                 pinned_file.fetch(run, url, checksum, os.path.join(work, "file"))
+                if not os.path.isdir(os.path.dirname(dest)):
+                    os.mkdir(os.path.dirname(dest))
+                    os.chmod(os.path.dirname(dest), 0o755)  # whatever the umask: apt reads keys as another account
                 module.atomic_move(os.path.join(work, "file"), dest)
         other_mode = os.path.exists(dest) and module.set_mode_if_different(dest, module.params["mode"], False)
     except (GpusteadError, OSError) as error:

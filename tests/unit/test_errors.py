@@ -51,7 +51,8 @@ def full(tmp_path: Path) -> Iterator[Path]:
 
 
 def begin(state: Path) -> str:
-    request = {"operation": "begin", "state_dir": str(state), "role": "nas", "nonce": "1", "inputs": {}, "outputs": []}
+    roles = [{"role": "nas", "inputs": {}, "outputs": []}]
+    request = {"operation": "begin", "state_dir": str(state), "nonce": "1", "roles": roles}
     return str(json.loads(receipt_agent.answer(json.dumps(request)))["error"])
 
 

@@ -238,11 +238,14 @@ ROOTS = "all that it returns is root's, or declared"
 CHECKED = "what accounts could choose of it is matched by a regular expression before"
 NO_ANSWER = "an action of the controller, whose findings are shown: test_receipt_check"
 OTHERS: dict[str, str] = {
+    **dict.fromkeys(
+        ("apt_conflicts", "base_info", "firewall_setup_info", "host_files", "nas_info", "trust_store"), ROOTS
+    ),
     **dict.fromkeys(("cdi_spec", "docker_daemon_config", "gpu_info", "image_stack", "leftovers"), ROOTS),
     **dict.fromkeys(("mesh_certificate", "mig_layout", "nas_mountpoint", "nas_mounts", "node_offer_info"), ROOTS),
     **dict.fromkeys(("nvidia_containers_info", "nvidia_settings", "pinned_file"), ROOTS),
     **dict.fromkeys(("ufw_enabled", "ufw_live", "ufw_openings", "ufw_rules", "ufw_trial"), ROOTS),
-    **dict.fromkeys(("closed_directories", "mesh_user_key", "other_dockers_info"), CHECKED),
+    **dict.fromkeys(("closed_directories", "docker_setup_info", "mesh_user_key"), CHECKED),
     **dict.fromkeys(("receipt_check", "receipt_survey", "receipt_write"), NO_ANSWER),
 }
 

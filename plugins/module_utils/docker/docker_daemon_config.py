@@ -19,6 +19,8 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.docker.daemon_jso
 from ansible_collections.gpustead.cluster.plugins.module_utils.docker.dockerd import Flag, shown
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
 
+DAEMON_JSON = "/etc/docker/daemon.json"  # that the daemon itself reads
+
 # What dockerd takes over on SIGHUP (https://docs.docker.com/reference/cli/dockerd/#configuration-reload-behavior).
 RELOADED = frozenset(
     {

@@ -9,13 +9,16 @@ import re
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Callable
 
 from ansible_collections.gpustead.cluster.plugins.module_utils.credentials.secret_settings import SECRET_NAME, masked
+from ansible_collections.gpustead.cluster.plugins.module_utils.docker.daemon_json_editor import decode
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
 from ansible_collections.gpustead.cluster.plugins.module_utils.run import Run
 
 Read = Callable[[str], str]
+ROOT_ALONE = "0600 0:0"
 
 # Flags whose key in daemon.json is not simply their name.
 FLAG_KEYS = {
@@ -115,6 +118,24 @@ _NAMED = re.compile(rf'("[^"]*(?:{SECRET_NAME})[^"]*"\s*:\s*)"(?:[^"\\]|\\.)*"',
 def shown(text: str) -> str:
     """The text without its passwords and tokens, as those of proxies and log drivers: for a diff."""
     return masked(_NAMED.sub(r'\1"***"', text))
+
+
+def read(path: str) -> str:
+    """A file with settings or options of dockerd; nothing where there is none."""
+    file = Path(path)
+    return decode(file.read_bytes(), path) if file.exists() else ""
+
+
+def exposed(path: str) -> dict[str, str]:
+    """The file and its earlier copies where they are not root's alone, each with its mode and ids.
+
+    A proxy's password may stand in them.
+    """
+    file = Path(path).resolve()  # a link stays a link
+    copies = sorted(copy for copy in file.parent.glob(f"{file.name}.*.bak") if not copy.is_symlink())
+    found = {str(each): each.stat() for each in (file, *copies) if each.is_file()}
+    access = {name: f"{status.st_mode & 0o7777:04o} {status.st_uid}:{status.st_gid}" for name, status in found.items()}
+    return {name: text for name, text in access.items() if text != ROOT_ALONE}
 
 
 def observe_flags(run: Run, read: Read) -> tuple[Flag, ...]:

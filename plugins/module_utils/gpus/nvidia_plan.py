@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,7 +15,6 @@ REFRESH_UNIT = "nvidia-cdi-refresh.path"
 DAEMON_JSON = "/etc/docker/daemon.json"
 KINDS = ("package", "file", "json_keys", "unit", "gpu_settings")
 HOOK = ["runtimes", "nvidia"]
-_HAS_TOOLKIT = re.compile(f"ii +{TOOLKIT}=")
 
 
 @dataclass(frozen=True)
@@ -55,12 +53,11 @@ class Found:
     Attributes:
         state: of the GPUs, as gpu_info has it.
         previous: what the role left before, as [kind, subject].
-        containers: what nvidia_containers_info returned before anything was set up.
+        containers: what nvidia_containers_info returned before anything was set up, the toolkit's packages among it.
         obstacles: what it says is in the way of containers after that; None where it was not asked again.
         cdi_problem: why the CDI specification does not serve.
         boot_commands: the commands of nvidia_settings at boot.
         refresh_unit: LoadState of the toolkit's own unit for the CDI specification.
-        installed: the toolkit's packages when this run began, as lines such as ``ii nvidia-container-toolkit=1.2``.
     """
 
     state: str
@@ -70,7 +67,6 @@ class Found:
     cdi_problem: str = ""
     boot_commands: Sequence[Sequence[str]] = ()
     refresh_unit: str = ""
-    installed: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -117,6 +113,7 @@ def plan(declared: Declared, found: Found) -> Plan:
     mode = found.containers["mode"] if used and not obstacles else None
     former = [key for subject in before["json_keys"] for key in subject["keys"]]
     keys = found.containers.get("dotted_keys") or () if used else ()
+    toolkit = found.containers.get("installed") or ()
     refreshes = found.containers.get("mode") == "cdi" and found.refresh_unit == "loaded"
     if found.state == "none":
         receipt: dict[str, list[Any]] = {kind: [] for kind in KINDS}
@@ -134,7 +131,7 @@ def plan(declared: Declared, found: Found) -> Plan:
         sets_up_containers=used,
         mode=mode,
         obstacles=obstacles,
-        hook_is_known=HOOK in former and any(map(_HAS_TOOLKIT.match, found.installed)),
+        hook_is_known=HOOK in former and any(line.startswith(f"{TOOLKIT}=") for line in toolkit),
         refreshes_cdi=refreshes,
         former_keys=_without(map(".".join, former), keys),
         former_files=_without((subject["name"] for subject in before["file"]), [declared.gpus_file]),

@@ -9,7 +9,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-CERTIFICATES = "/etc/docker/certs.d"
+_DOCKER = "/etc/docker"
+CERTIFICATES = f"{_DOCKER}/certs.d"
+LOGINS = "/root/.docker/config.json"
 _ADDRESS = re.compile("[0-9.]+")
 _COLLECT = (
     "systemd-run",
@@ -32,7 +34,7 @@ class Settings:
         has_registry: whether the registry is the cluster's own.
         cache_address: of the cache that this node uses, or empty.
         cache_beside_registry: whether that one is on the registry's host.
-        has_authority: whether the controller has the authority's certificate.
+        certificate: the authority's, or empty where the controller has none yet.
         cached: registries that the caches cache, each with a name, a URL and a port.
         cache_port: of the cache of the cluster's registry.
         previous: what the role left last time, as its receipt says: kind and subject.
@@ -47,7 +49,7 @@ class Settings:
     has_registry: bool
     cache_address: str
     cache_beside_registry: bool
-    has_authority: bool
+    certificate: str
     backend: str
     image: str
     config_dir: str
@@ -72,11 +74,11 @@ class Plan:
         alternative_names: of the host's certificate.
         cache_ports: of the caches on the host.
         directories: each with path, owner and mode.
-        cached_here: the registries that Docker on the host asks its cache for.
         logins: where Docker on the host logs in.
         server_files, cache_files: of the registry and of caches.
         client_files: the authority's certificate, for each place with one of its certificates.
         mirror_files: what names the cache of each registry.
+        client_entries: both with their content and directories, and who may read the logins, as host_files takes it.
         files: all of these that the host has.
         former_service, former_container, former_caches: whether it was one and no longer is.
         former_files, former_logins: what it had and is no longer to have.
@@ -91,12 +93,12 @@ class Plan:
     alternative_names: Sequence[str]
     cache_ports: Sequence[Any]
     directories: Sequence[Mapping[str, str]]
-    cached_here: Sequence[Mapping[str, Any]]
     logins: Sequence[str]
     server_files: Sequence[str]
     cache_files: Sequence[str]
     client_files: Sequence[str]
     mirror_files: Sequence[str]
+    client_entries: Sequence[Mapping[str, Any]]
     files: Sequence[str]
     former_service: bool
     former_container: bool
@@ -113,14 +115,14 @@ def plan(site: Settings) -> Plan:
     # A cache beside the registry itself would keep all of it twice.
     caches_cluster = site.is_cache and not site.is_server and site.has_registry
     group = "docker-registry" if has_service else "root"
-    cached_here = [*site.cached] if site.cache_address and site.has_authority else []
+    cached_here = [*site.cached] if site.cache_address and site.certificate else []
     logins = _logins(site) if is_client else []
     trusted = [*(logins if site.has_registry else []), *(f"{site.cache_address}:{one['port']}" for one in cached_here)]
     server_files = [f"{site.config_dir}/{name}" for name in ("config.yml", "registry.key", "registry.crt", "htpasswd")]
     cache_names = ["cache.conf", *(["cache.htpasswd", "cache-ca.crt"] if caches_cluster else [])]
     cache_files = [*(f"{site.config_dir}/{name}" for name in cache_names), site.cache_unit]
     # A registry of somebody else has a certificate that the host trusts, or one of cluster_ca_certificates.
-    client_files = [f"{CERTIFICATES}/{place}/ca.crt" for place in trusted] if is_client and site.has_authority else []
+    client_files = [f"{CERTIFICATES}/{place}/ca.crt" for place in trusted] if is_client and site.certificate else []
     # Docker with containerd's image store reads these, for any registry; others read registry-mirrors, for Docker Hub.
     mirror_files = [f"{CERTIFICATES}/{one['name']}/hosts.toml" for one in cached_here]
     files = [
@@ -140,12 +142,12 @@ def plan(site: Settings) -> Plan:
         alternative_names=_alternative_names(site),
         cache_ports=[*(one["port"] for one in site.cached), *([site.cache_port] if caches_cluster else [])],
         directories=_directories(site, group),
-        cached_here=cached_here,
         logins=logins,
         server_files=server_files,
         cache_files=cache_files,
         client_files=client_files,
         mirror_files=mirror_files,
+        client_entries=_client_entries(site, client_files, dict(zip(mirror_files, cached_here)), logins),
         files=files,
         former_service=not has_service and "docker-registry.service" in units,
         former_container=not has_container and bool(_subjects(site, "container")),
@@ -189,6 +191,38 @@ def _directories(site: Settings, group: str) -> list[dict[str, str]]:
     if site.is_cache:
         found.append({"path": site.cache_path, "owner": "www-data", "mode": "0700"})
     return found
+
+
+def _client_entries(
+    site: Settings, certificates: Sequence[str], mirrors: Mapping[str, Mapping[str, Any]], logins: Sequence[str]
+) -> list[dict[str, Any]]:
+    files = {
+        **dict.fromkeys(certificates, site.certificate),
+        **{path: _mirror(site.cache_address, one) for path, one in mirrors.items()},
+    }
+    # Those above are Docker's own: where they are there, they stay as they are.
+    own = [_DOCKER, CERTIFICATES] if files else []
+    places = dict.fromkeys(path.rpartition("/")[0] for path in files)
+    return [
+        *({"path": path, "state": "directory", "mode": "0755", "once": True} for path in own),
+        *({"path": path, "state": "directory", "mode": "0755"} for path in places),
+        *({"path": path, "mode": "0644", "content": content} for path, content in files.items()),
+        # A login leaves the mode of a file that was there.
+        *([{"path": LOGINS, "state": "existing", "mode": "0600"}] if logins else []),
+    ]
+
+
+def _mirror(address: str, cached: Mapping[str, Any]) -> str:
+    """What tells containerd where a registry is cached."""
+    place = f"{address}:{cached['port']}"
+    return f"""\
+# Written by role registry: change the variable cluster_cached_registries, not this file.
+server = "{cached["url"]}"
+
+[host."https://{place}"]
+  capabilities = ["pull", "resolve"]
+  ca = "{CERTIFICATES}/{place}/ca.crt"
+"""
 
 
 def _logins(site: Settings) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -257,6 +258,32 @@ def test_the_module_keeps_the_file_and_its_backup_to_root_and_shows_no_password(
     assert json.loads(path.read_text()) == {"debug": True, "proxies": {"http-proxy": "http://u:hunter2@proxy"}}
     assert {oct(file.stat().st_mode & 0o777) for file in tmp_path.iterdir()} == {"0o600"}
     assert len(list(tmp_path.iterdir())) == 2
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="gives files to root")
+def test_the_module_takes_the_file_and_its_copies_from_others(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, copy, other = (tmp_path / name for name in ("daemon.json", "daemon.json.1.bak", "other.json"))
+    for file in (path, copy, other):
+        file.write_text("{}\n")
+        file.chmod(0o644)
+    os.chown(copy, 0, 1)
+    (tmp_path / "daemon.json.2.bak").symlink_to(other)
+
+    def asked(check: bool) -> dict[str, Any]:
+        with patch_module_args({"path": str(path), "_ansible_check_mode": check}), pytest.raises(SystemExit):
+            docker_daemon_config.main()
+        answer: dict[str, Any] = json.loads(capsys.readouterr().out)
+        return answer
+
+    foreseen = asked(True)
+    assert [each["before"] for each in foreseen["diff"][1:]] == [f"{path} 0644 0:0\n", f"{copy} 0644 0:1\n"]
+    assert path.stat().st_mode & 0o777 == 0o644
+    assert asked(False) == foreseen
+    assert not asked(False)["changed"]
+    assert [file.stat().st_mode & 0o777 for file in (path, copy, other)] == [0o600, 0o600, 0o644]
+    assert (copy.stat().st_gid, foreseen["restart_required"], foreseen["changed_keys"]) == (0, False, [])
 
 
 def test_a_key_in_an_object_can_be_taken_away() -> None:

@@ -50,7 +50,7 @@ def test_what_is_another_file_is_not_taken(tmp_path: Path) -> None:
 @needs_apt
 def test_the_module(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "source").write_text("key\n")
-    target = tmp_path / "target"
+    target = tmp_path / "keyrings/target"
 
     def run(check: bool = False) -> dict[str, object]:
         options = {"url": f"file://{tmp_path}/source", "checksum": SUM, "dest": str(target)}
@@ -59,9 +59,9 @@ def test_the_module(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         result: dict[str, object] = json.loads(capsys.readouterr().out)
         return result
 
-    assert run(check=True)["changed"] is True and not target.exists()
+    assert run(check=True)["changed"] is True and not target.parent.exists()
     assert run()["changed"] is True and target.read_text() == "key\n" and not target.is_symlink()
-    assert target.stat().st_mode & 0o777 == 0o644
+    assert [path.stat().st_mode & 0o777 for path in (target, target.parent)] == [0o644, 0o755]
     assert run()["changed"] is False
     target.chmod(0o600)
     assert run()["changed"] is True and target.stat().st_mode & 0o777 == 0o644

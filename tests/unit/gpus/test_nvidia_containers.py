@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import json
+import os
+from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible.module_utils.testing import patch_module_args
+from ansible_collections.gpustead.cluster.plugins.module_utils.docker import daemon_json_check
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
 from ansible_collections.gpustead.cluster.plugins.module_utils.gpus import nvidia_containers as containers
+from ansible_collections.gpustead.cluster.plugins.modules import nvidia_containers_info
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -193,3 +199,33 @@ def test_another_docker_alone() -> None:
     (sentence,) = containers.other_dockers(None, snap=True)
     assert "snap remove" in sentence
     assert containers.other_dockers(None, snap=False) == []
+
+
+FOUND: dict[str, Any] = {"obstacles": [], "settings": {"features": {"cdi": True}}, "dotted_keys": ["features.cdi"]}
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({}, "daemon.json line 1 column 16"),
+        ({"obstacles": ["Docker does not answer."]}, ""),
+        ({"configured": True}, ""),
+    ],
+    ids=["broken", "something else is in the way", "configured by now"],
+)
+def test_a_daemon_json_that_could_not_take_the_settings(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], given: Any, words: str
+) -> None:
+    (tmp_path / "daemon.json").write_text('{"debug": true "a": 1}')
+    query = tmp_path / "dpkg-query"
+    query.write_text("#!/bin/sh\necho 'ii  nvidia-container-toolkit 1.20.1-1'\n")
+    query.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setattr(daemon_json_check, "DAEMON_JSON", str(tmp_path / "daemon.json"))
+    monkeypatch.setattr(nvidia_containers_info, "observe", lambda *_: {**FOUND, "obstacles": given.get("obstacles")})
+    arguments = {"packages": ["nvidia-container-toolkit"], "former_keys": ["features.cdi", "runtimes.nvidia"]}
+    with patch_module_args({**arguments, "configured": "configured" in given}), pytest.raises(SystemExit):
+        nvidia_containers_info.main()
+    answer = json.loads(capsys.readouterr().out)
+    assert (answer.get("failed", False), words in answer.get("msg", "")) == (bool(words), True), answer
+    assert words or answer["installed"] == ["nvidia-container-toolkit=1.20.1-1"]

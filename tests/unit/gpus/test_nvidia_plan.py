@@ -70,11 +70,14 @@ STAYS: dict[str, list[Any]] = {
     "gpu_settings": [],
 }
 NOTHING: dict[str, list[Any]] = {kind: [] for kind in KINDS}
-CDI = {"docker_version": "28.1", "mode": "cdi", "obstacles": [], "dotted_keys": ["features.cdi"]}
+INSTALLED = ["libnvidia-container1=1.20.1-1", "nvidia-container-toolkit=1.20.1-1"]
+CDI = {
+    **{"docker_version": "28.1", "mode": "cdi", "obstacles": [], "dotted_keys": ["features.cdi"]},
+    "installed": INSTALLED,
+}
 HOOK = {"docker_version": "24.0", "mode": "runtime", "obstacles": [], "dotted_keys": ["runtimes.nvidia", "exec-opts"]}
 NO_DOCKER = {"docker_version": "", "mode": "cdi", "obstacles": ["Docker is not there."], "dotted_keys": []}
 BOOT = [["-pm", "1"], ["-i", "GPU-1", "-pl", "500"], ["-i", "GPU-2", "-pl", "300"]]
-INSTALLED = ["ii nvidia-container-toolkit=1.20.1-1", "rc libnvidia-container1=1"]
 BY_CDI: dict[str, list[Any]] = {
     "package": TOOLKIT,
     "file": [*FILES, {"name": SPEC, "content": False}],
@@ -82,7 +85,7 @@ BY_CDI: dict[str, list[Any]] = {
     "unit": [UNIT],
     "gpu_settings": [settings()],
 }
-READY = Found("ready", containers=CDI, obstacles=[], boot_commands=BOOT, refresh_unit="loaded", installed=INSTALLED)
+READY = Found("ready", containers=CDI, obstacles=[], boot_commands=BOOT, refresh_unit="loaded")
 KEYS_BEFORE = ["features.cdi", "runtimes.nvidia"]
 FILES_BEFORE = [*FILES, SPEC, DRIVER_FILES[0]]
 
@@ -90,8 +93,8 @@ FILES_BEFORE = [*FILES, SPEC, DRIVER_FILES[0]]
 CASES: dict[str, tuple[Declared, Found, Plan]] = {
     "no GPU": (
         replace(DECLARED, driver="present"),
-        Found("none", PREVIOUS, installed=INSTALLED),
-        Plan(False, False, False, None, [], True, False, KEYS_BEFORE, FILES_BEFORE, NOTHING),
+        Found("none", PREVIOUS),
+        Plan(False, False, False, None, [], False, False, KEYS_BEFORE, FILES_BEFORE, NOTHING),
     ),
     "CDI on a fresh host": (
         DECLARED,
@@ -113,13 +116,13 @@ CASES: dict[str, tuple[Declared, Found, Plan]] = {
         DECLARED,
         Found("ready", PREVIOUS, CDI, obstacles=["Docker says no."], cdi_problem="It names no GPU."),
         Plan(
-            *(True, False, True, None, ["Docker says no.", "It names no GPU."], False, False),
+            *(True, False, True, None, ["Docker says no.", "It names no GPU."], True, False),
             *(["runtimes.nvidia"], FILES_BEFORE, {**BY_CDI, "file": FILES}),
         ),
     ),
     "the hook, MIG and a driver of ours on a host with a GPU that is ill": (
         replace(DECLARED, driver="present", driver_packages=["nvidia-open-kernel-dkms"], smi="/opt/smi"),
-        Found("degraded", (), HOOK, [], boot_commands=BOOT, installed=INSTALLED),
+        Found("degraded", (), HOOK, [], boot_commands=BOOT),
         Plan(
             *(True, True, True, "runtime", [], False, False, [], []),
             {
@@ -138,7 +141,7 @@ CASES: dict[str, tuple[Declared, Found, Plan]] = {
     ),
     "something in the way": (
         DECLARED,
-        Found("ready", PREVIOUS, {**CDI, "obstacles": ["Docker is rootless."]}, installed=INSTALLED),
+        Found("ready", PREVIOUS, {**CDI, "obstacles": ["Docker is rootless."]}),
         Plan(
             *(True, False, False, None, ["Docker is rootless."], True, False, KEYS_BEFORE, FILES_BEFORE),
             STAYS,
@@ -146,8 +149,8 @@ CASES: dict[str, tuple[Declared, Found, Plan]] = {
     ),
     "no GPU answers": (
         replace(DECLARED, driver="absent"),
-        Found("unusable", PREVIOUS, installed=INSTALLED),
-        Plan(False, False, False, None, [], True, False, KEYS_BEFORE, FILES_BEFORE, STAYS),
+        Found("unusable", PREVIOUS),
+        Plan(False, False, False, None, [], False, False, KEYS_BEFORE, FILES_BEFORE, STAYS),
     ),
     "nobody has looked at Docker yet": (
         DECLARED,
@@ -161,7 +164,7 @@ CASES: dict[str, tuple[Declared, Found, Plan]] = {
     ),
     "a check of a host with Docker": (
         replace(DECLARED, check_mode=True),
-        Found("ready", PREVIOUS, CDI, boot_commands=BOOT[:1], installed=INSTALLED),
+        Found("ready", PREVIOUS, CDI, boot_commands=BOOT[:1]),
         Plan(True, False, True, "cdi", [], True, False, ["runtimes.nvidia"], FILES_BEFORE, BY_CDI),
     ),
 }
@@ -183,7 +186,6 @@ def test_the_role_hands_over_what_its_tasks_have_found(tmp_path: Path) -> None:
         "__nvidia_cdi": {"skipped": True},
         "__nvidia_settings": {"at_boot": BOOT},
         "__nvidia_refresh": {"stdout": "loaded"},
-        "__nvidia_installed": {"stdout_lines": INSTALLED},
     }
     found = render(tmp_path, "nvidia", ["__nvidia_plan"], {"gpu_nodes": ["a"]}, registered)
     assert found["__nvidia_plan"] == vars(plan(DECLARED, replace(READY, previous=PREVIOUS)))

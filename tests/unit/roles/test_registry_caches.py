@@ -22,7 +22,7 @@ CACHES: dict[str, tuple[dict[str, list[str]], str]] = {
 def values(tmp_path: Path, role: str, names: list[str], groups: dict[str, list[str]], **more: Any) -> dict[str, Any]:
     secrets = tmp_path / "secrets"
     secrets.mkdir(exist_ok=True)
-    (secrets / "registry_ca.crt").touch()
+    (secrets / "registry_ca.crt").write_text("certificate\n")
     return render(tmp_path, role, names, groups, {"cluster_secrets_dir": str(secrets), **more})
 
 

@@ -57,7 +57,7 @@ def test_nothing_of_what_is_declared(tmp_path: Path) -> None:
     left = [name for name in REGISTRY if not name.startswith("container ")]
     secrets = tmp_path / "secrets"
     secrets.mkdir()
-    (secrets / "registry_ca.crt").touch()
+    (secrets / "registry_ca.crt").write_text("certificate\n")
     assert former(tmp_path, "registry", left, groups, registry_secrets_dir=str(secrets)) == {
         "service": False,
         "container": False,
@@ -105,7 +105,7 @@ def test_a_cache_that_is_a_registry_alone_now(tmp_path: Path) -> None:
 def test_a_registry_that_is_not_cached_any_more(tmp_path: Path) -> None:
     secrets = tmp_path / "secrets"
     secrets.mkdir()
-    (secrets / "registry_ca.crt").touch()
+    (secrets / "registry_ca.crt").write_text("certificate\n")
     groups = {"gpu_nodes": ["a"], "registry": ["b"], "registry_caches": ["a"]}
     found = former(tmp_path, "registry", CACHE, groups, registry_secrets_dir=str(secrets))
     assert not found["caches"]

@@ -1,0 +1,31 @@
+# Copyright: gpustead developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""What dpkg has: asked once, where apt would take its time to find nothing to do."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
+from ansible_collections.gpustead.cluster.plugins.module_utils.run import Run
+
+_FORMAT = "${db:Status-Abbrev} ${Package} ${Version}\n"
+# Wanted in whatever way, installed, and without an error: `ii` and `hi`.
+_INSTALLED = re.compile(r"^.i +(\S+) (\S+)$", re.MULTILINE)
+
+
+def installed(run: Run, names: Iterable[str]) -> dict[str, str]:
+    """Those of these packages that are installed, with their versions.
+
+    Raises:
+        GpusteadError: dpkg does not say.
+    """
+    code, out, err = run(["dpkg-query", "--show", "--showformat", _FORMAT, *names])
+    if code > 1:  # 1: one of them is not known to it
+        raise GpusteadError(
+            f"dpkg-query exited with {code} ({' '.join(err.split())})",
+            "the state of the packages",
+            "Repair dpkg (dpkg --audit), and run again.",
+        )
+    return dict(_INSTALLED.findall(out))

@@ -1,0 +1,91 @@
+#!/usr/bin/python
+# Copyright: gpustead developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Ansible shell over module_utils/firewall_setup."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: firewall_setup_info
+short_description: Tell whether a firewall can govern a host, and which packages it lacks
+version_added: "0.1.0"
+author: The gpustead developers (@gpustead)
+description:
+  - Fails where no network of the nodes is named, Docker filters with its nftables backend, the chain C(DOCKER-USER)
+    holds rules of others, or a bridge that is not Docker's would be taken for one of its.
+  - Changes nothing.
+extends_documentation_fragment:
+  - ansible.builtin.action_common_attributes
+attributes:
+  check_mode:
+    support: full
+    description: Changes nothing, in check mode or not.
+  diff_mode:
+    support: none
+    description: There is no diff.
+  platform:
+    platforms: linux
+options:
+  networks:
+    description: Networks (CIDR) in which the nodes live.
+    type: list
+    elements: str
+    required: true
+  bridges:
+    description: Names of Docker's bridges, as iptables matches them. Without them no bridge is looked at.
+    type: list
+    elements: str
+    default: []
+  packages:
+    description: The packages that the firewall needs.
+    type: list
+    elements: str
+    default: []
+"""
+
+EXAMPLES = r"""
+- name: See whether the firewall can govern this host
+  gpustead.cluster.firewall_setup_info:
+    networks: [10.1.0.0/24]
+    bridges: [docker0, br-+]
+    packages: [ufw, iptables]
+  register: setup
+"""
+
+RETURN = r"""
+missing:
+  description: Those of the packages that are not installed.
+  type: list
+  elements: str
+  returned: success
+  sample: [ufw]
+"""
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError, of_system
+from ansible_collections.gpustead.cluster.plugins.module_utils.firewall.firewall_setup import check, observe
+from ansible_collections.gpustead.cluster.plugins.module_utils.packages.dpkg import installed
+from ansible_collections.gpustead.cluster.plugins.module_utils.run import within
+
+ARGUMENTS = {
+    "networks": {"type": "list", "elements": "str", "required": True},
+    "bridges": {"type": "list", "elements": "str", "default": []},
+    "packages": {"type": "list", "elements": "str", "default": []},
+}
+
+
+def main() -> None:
+    module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
+    run, packages = within(60, environment={"LC_ALL": "C"}), module.params["packages"]
+    try:
+        there = installed(run, packages) if packages else {}
+        check(observe(run), module.params["networks"], module.params["bridges"])
+    except GpusteadError as error:
+        module.fail_json(msg=str(error))
+    except OSError as error:
+        module.fail_json(msg=str(of_system(error, "what the firewall depends on")))
+    module.exit_json(changed=False, missing=[name for name in packages if name not in there])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,82 @@
+"""What is there before Docker is set up: packages, and hosts on which it cannot be."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from ansible.module_utils.testing import patch_module_args
+from ansible_collections.gpustead.cluster.plugins.module_utils.docker import daemon_json_check
+from ansible_collections.gpustead.cluster.plugins.module_utils.docker.docker_setup import check
+from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
+from ansible_collections.gpustead.cluster.plugins.modules import docker_setup_info
+
+REFUSED = {
+    "Debian 12": ("distribution", "bookworm", [], False, "Debian 12 has Docker 20.10: expected one with compose v2"),
+    "another engine": ("docker", "trixie", ["docker.io"], False, "docker.io is installed.*Set docker_source: distrib"),
+    "the distribution's": ("distribution", "noble", ["docker-ce"], False, "docker-ce is .* or remove docker-ce first"),
+    "Snap": ("docker", "noble", ["docker-ce"], True, "/snap/bin/docker belongs to .* snap remove docker"),
+}
+
+
+@pytest.mark.parametrize(("source", "release", "packages", "snap", "words"), REFUSED.values(), ids=list(REFUSED))
+def test_what_would_be_in_the_way(source: str, release: str, packages: list[str], snap: bool, words: str) -> None:
+    with pytest.raises(GpusteadError, match=words):
+        check(source, release, packages, snap)
+
+
+@pytest.mark.parametrize("packages", [[], ["docker-ce", "iptables"]])
+def test_an_empty_host_and_one_with_this_engine_will_do(packages: list[str]) -> None:
+    check("docker", "bookworm", packages, False)
+
+
+@pytest.fixture
+def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A host with dpkg and dockerd of its own, and a daemon.json to write."""
+    dockerd = tmp_path / "dockerd"
+    dockerd.write_text(
+        '#!/bin/sh\nshift 2\ngrep -q storge "$1" || exit 0\necho "no such option: storge-driver" >&2\nexit 1\n'
+    )
+    query = tmp_path / "dpkg-query"
+    query.write_text("#!/bin/sh\nprintf 'ii  docker.io 26.1.5\\nii  docker-cli 26.1.5\\n'\nexit 1\n")
+    for program in (dockerd, query):
+        program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setattr(daemon_json_check, "DAEMON_JSON", str(tmp_path / "daemon.json"))
+    return tmp_path
+
+
+def asked(capsys: pytest.CaptureFixture[str], packages: Sequence[str] = (), **options: object) -> dict[str, object]:
+    arguments = {"source": "distribution", "release": "trixie", "packages": list(packages), **options}
+    with patch_module_args(arguments), pytest.raises(SystemExit):
+        docker_setup_info.main()
+    answer: dict[str, object] = json.loads(capsys.readouterr().out)
+    return answer
+
+
+def test_the_module_says_what_is_missing(host: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    answer = asked(capsys, ["docker.io", "docker-buildx"], settings={"debug": True})
+    assert (answer["changed"], answer["has_engine"], answer["missing"]) == (False, True, ["docker-buildx"])
+    assert not (host / "daemon.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "settings", "words"),
+    [
+        ('{"debug": true,}', {}, "line 1 column 16"),
+        ("{}", {"storge-driver": "overlay2"}, "no such option: storge-driver"),
+        ('{"storge-driver": "overlay2"}', {}, None),
+    ],
+    ids=["broken", "refused by dockerd", "nothing to write"],
+)
+def test_the_module_judges_daemon_json_as_it_would_be(
+    host: Path, capsys: pytest.CaptureFixture[str], text: str, settings: dict[str, str], words: str | None
+) -> None:
+    (host / "daemon.json").write_text(text)
+    answer = asked(capsys, settings=settings)
+    assert answer.get("failed", False) == (words is not None)
+    assert (words or "") in str(answer.get("msg", ""))
+    assert (host / "daemon.json").read_text() == text
