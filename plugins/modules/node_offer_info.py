@@ -11,7 +11,8 @@ short_description: What a node has for containers
 version_added: "0.1.0"
 author: The gpustead developers (@gpustead)
 description:
-  - Reads the files that roles images and nvidia leave on a node for whoever starts containers there.
+  - Reads the files that roles images and nvidia leave on a node for whoever starts containers there, and looks whether
+    anything is in the way of these.
 options:
   image_file:
     description: File with the image that role images pulled.
@@ -21,6 +22,15 @@ options:
     description: File with the GPUs that role nvidia found for containers.
     type: path
     default: /etc/gpustead/gpus.json
+  peer:
+    description: Address of another node, to which the route is asked for. Empty where none is.
+    type: str
+    default: ""
+  ports:
+    description: Ports (TCP) on which the containers are to listen. A port 0 is none.
+    type: list
+    elements: int
+    default: []
 attributes:
   check_mode:
     support: full
@@ -58,6 +68,23 @@ machine_id:
   description: The id of the machine; empty where it has none.
   returned: success
   type: str
+route:
+  description: What C(ip -j route get) prints for O(peer); empty without one.
+  returned: success
+  type: str
+held:
+  description:
+    - Processes of accounts that listen on one of O(ports), on any address, or keep others from listening there by a
+      socket that is bound to it.
+    - What listens as root is not among them. It is Docker's for a container that runs, or an administrator's.
+  returned: success
+  type: list
+  elements: dict
+  contains:
+    port: {description: The port., type: int}
+    account: {description: Name of the account., type: str}
+    pid: {description: The process; 0 where it has ended meanwhile., type: int}
+    command: {description: Its name., type: str}
 """
 
 from dataclasses import asdict
@@ -65,17 +92,21 @@ from dataclasses import asdict
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.gpustead.cluster.plugins.module_utils.docker.node_offer import observe
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
+from ansible_collections.gpustead.cluster.plugins.module_utils.run import within
 
 ARGUMENTS = {
     "image_file": {"type": "path", "default": "/etc/gpustead/image"},
     "gpus_file": {"type": "path", "default": "/etc/gpustead/gpus.json"},
+    "peer": {"type": "str", "default": ""},
+    "ports": {"type": "list", "elements": "int", "default": []},
 }
 
 
 def main() -> None:
     module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
+    asked, ports = module.params, [port for port in module.params["ports"] if port]
     try:
-        found = observe(module.params["image_file"], module.params["gpus_file"])
+        found = observe(asked["image_file"], asked["gpus_file"], within(30), peer=asked["peer"], ports=ports)
     except GpusteadError as error:
         module.fail_json(msg=str(error))
     module.exit_json(changed=False, **asdict(found))

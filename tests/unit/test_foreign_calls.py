@@ -78,9 +78,10 @@ ALLOWED: dict[str, dict[str, str]] = {
         **all_of(OURS, "_copy", "_described", "_make_place", "_present", "_put", "forget_others", "make_top"),
     },
     "module_utils/mesh/mesh_user_key.py": {"generate": PRIVATE},
-    "module_utils/nas/nas_files_apply.py": all_of(
-        WORK, "_held", "_look", "_make_directories", "_names_of_a_file", "finish", "check_root", "make"
-    ),
+    "module_utils/nas/nas_files_apply.py": {
+        **all_of(WORK, "_held", "_look", "_make_directories", "_names_of_a_file", "finish", "check_root", "make"),
+        "is_mounted": MOUNTPOINT,
+    },
     "module_utils/nas/nas_mountpoint.py": all_of(MOUNTPOINT, "Mountpoint.observe", "Mountpoint.protect"),
     "module_utils/nas/node_records.py": {"_names": WORK},
     "module_utils/verify/containers.py": all_of(CAPPED, "_peers", "_proof"),
@@ -127,7 +128,6 @@ ALLOWED: dict[str, dict[str, str]] = {
     "modules/gpu_proof.py": {"main": CAPPED},
     "modules/image_stack.py": {**all_of(OURS, "alone", "reporter"), "private": PRIVATE},
     "modules/mesh_certificate.py": all_of(PRIVATE, "askpass", "main"),
-    "modules/nas_files.py": {"main": MOUNTPOINT},
     "modules/nvidia_containers_info.py": all_of(SYSTEM, "observe", "read"),
     "modules/pinned_file.py": {"main": SYSTEM},
     "modules/registry_prune.py": {"main": SYSTEM},
