@@ -44,6 +44,7 @@ _value:
   description: The plan.
   type: dict
   contains:
+    problem: {description: "What of the settings cannot be met, or empty.", type: str}
     layers: {description: What M(gpustead.cluster.image_stack) builds., type: list, elements: dict}
     contexts:
       description: "Directories that the builder is given, each with C(name), C(source) and C(destination)."

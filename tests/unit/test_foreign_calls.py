@@ -86,6 +86,7 @@ ALLOWED: dict[str, dict[str, str]] = {
     "module_utils/nas/node_records.py": {"_names": WORK},
     "module_utils/verify/containers.py": all_of(CAPPED, "_peers", "_proof"),
     "module_utils/verify/share.py": {"examine_mount": MOUNTPOINT},
+    "module_utils/docker/node_images.py": {"_free": SYSTEM, "_lines": OURS},
     "module_utils/docker/node_offer.py": {"_read": SYSTEM, "observe": SYSTEM},
     "module_utils/docker/other_dockers.py": {
         "_places": "ids alone, of names in a directory of root's",

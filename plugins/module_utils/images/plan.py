@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
 from ansible_collections.gpustead.cluster.plugins.module_utils.images import image_record
 from ansible_collections.gpustead.cluster.plugins.module_utils.images.image_stack import is_git
 
@@ -20,6 +21,8 @@ MARK = ".gpustead-images"
 # A tag that is a key, or none at all: any other is somebody's own.
 _OF_STACK = re.compile(r".*:([0-9a-f]{12}|<none>)")
 _REGISTRY = re.compile("^[^/]+")
+_PLACE = re.compile("[^:]+:[0-9]+")
+_CAPABILITY = re.compile(r"[0-9]+[.][0-9]([+]PTX)?")
 
 
 @dataclass(frozen=True)
@@ -28,6 +31,7 @@ class Settings:
 
     Attributes:
         files: the role's own directory with contexts.
+        python_lock, lock_found: the lock of the Python packages, and whether that is a file on the controller.
     """
 
     files: str
@@ -39,6 +43,8 @@ class Settings:
     bake_users: Sequence[Mapping[str, Any]] = ()
     ca_certificates: Sequence[str] = ()
     python_lock: str = ""
+    lock_found: bool = True
+    cuda_architectures: Sequence[Any] = ()
     tag: Any = ""
     keep: Any = 3
     extra: Sequence[str] = ()
@@ -96,6 +102,7 @@ class Plan:
     """What the role does on a node.
 
     Attributes:
+        problem: what of the settings cannot be met; or empty.
         layers: for module image_stack.
         contexts: what is copied to the builder.
         sources: directories of the controller that Dockerfiles take from.
@@ -118,6 +125,7 @@ class Plan:
         registry_kept: what stays in the registry, beside what the nodes run.
     """
 
+    problem: str
     layers: Sequence[Mapping[str, Any]]
     contexts: Sequence[Context]
     sources: Sequence[str]
@@ -153,6 +161,7 @@ def plan(settings: Settings, found: Observed) -> Plan:
     stack = _stack(settings)
     sources = [*_sources(settings, stack)]
     return Plan(
+        problem=_problem(settings, found.registry),
         layers=[_on_builder(settings, layer) for layer in stack],
         contexts=[*(Context(layer["name"], _context(settings, layer), _directory(settings, layer)) for layer in stack),
                   *sources],
@@ -185,6 +194,36 @@ def plan(settings: Settings, found: Observed) -> Plan:
             *(layer for image in record["history"] for layer in image["layers"]),
         }),
     )  # fmt: skip
+
+
+def _problem(settings: Settings, registry: str) -> str:
+    """The first of the settings that cannot be met."""
+    try:
+        _refuse(settings, registry)
+    except GpusteadError as error:
+        return str(error)
+    return ""
+
+
+def _refuse(settings: Settings, registry: str) -> None:
+    if not _PLACE.fullmatch(registry):
+        remedy = "Put a host into group registry, or set cluster_registry."
+        raise GpusteadError(f"images_registry is {registry!r}", "host:port", remedy)
+    if not isinstance(settings.tag, str):
+        remedy = "Put it in quotes, since digits may be lost otherwise."
+        raise GpusteadError(f"images_tag is {settings.tag}", "a text", remedy)
+    wrong = [str(one) for one in settings.cuda_architectures if not _CAPABILITY.fullmatch(str(one))]
+    if wrong:
+        what, expected = f"images_cuda_architectures has {', '.join(wrong)}", 'compute capabilities such as "8.0"'
+        raise GpusteadError(what, expected, "Write them in quotes; the GPUs' are in gpus.json of each node.")
+    accounts = [(user.get("name", ""), user.get("uid", 0)) for user in settings.bake_users]
+    if any(len({*filter(None, values)}) < len(accounts) for values in zip(*accounts)):
+        named = ", ".join(f"{name or '?'} {uid or '?'}" for name, uid in accounts)
+        what = f"images_bake_users has {named} (name and uid)"
+        raise GpusteadError(what, "a name and a uid of each, and none of them twice", "Correct them.")
+    if settings.python_lock and not settings.lock_found:
+        what = f"images_python_lock is {settings.python_lock!r}, no file on the controller"
+        raise GpusteadError(what, "the lock of the Python packages", "Correct it, or empty it.")
 
 
 def _unique(values: Iterable[str]) -> list[str]:
