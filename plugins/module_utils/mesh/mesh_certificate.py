@@ -6,12 +6,15 @@ from __future__ import annotations
 
 import base64
 import binascii
+import contextlib
 import struct
+import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
-from ansible_collections.gpustead.cluster.plugins.module_utils.run import Run
+from ansible_collections.gpustead.cluster.plugins.module_utils.run import Run, within
 
 DAY = 86400
 _CERTIFICATE_TYPE = "ssh-ed25519-cert-v01@openssh.com"
@@ -141,6 +144,20 @@ def _must(answer: tuple[int, str, str], what: str, remedy: str) -> str:
         said = " ".join((err or out).split())
         raise GpusteadError(f"{what}: ssh-keygen said {said!r}", "success", remedy)
     return out
+
+
+@contextlib.contextmanager
+def unlocked(passphrase: str) -> Iterator[tuple[Run, Path]]:
+    """Commands whose questions are answered with the passphrase, and a private directory to work in.
+
+    The answers come from a script that does not contain it.
+    """
+    with tempfile.TemporaryDirectory(prefix="gpustead-") as work:
+        script = Path(work, "askpass")
+        script.write_text("#!/bin/sh\nprintf '%s\\n' \"$GPUSTEAD_PASSPHRASE\"\n")
+        script.chmod(0o700)
+        answers = {"SSH_ASKPASS": str(script), "SSH_ASKPASS_REQUIRE": "force", "GPUSTEAD_PASSPHRASE": passphrase}
+        yield within(60, environment=answers), Path(work)
 
 
 def ensure_authority(run: Run, key: Path, passphrase: str, check_mode: bool) -> tuple[str, bool]:
