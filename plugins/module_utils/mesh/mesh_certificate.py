@@ -167,7 +167,7 @@ def ensure_authority(run: Run, key: Path, passphrase: str, check_mode: bool) -> 
     """
     if len(passphrase) < 12 or not passphrase.isprintable():
         raise GpusteadError(
-            f"the passphrase of {key}", "at least 12 printable characters", "Set a longer one, in a vault."
+            f"the passphrase of {key}", "at least 12 printable characters", "Set a longer one in cluster_ca_passphrase, in a vault."
         )
     if key.exists():
         remedy = f"Set the passphrase that {key} was made with, or restore the file from a backup."

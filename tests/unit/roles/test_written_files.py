@@ -31,12 +31,15 @@ PLAYBOOK = """
 - hosts: all
   connection: local
   gather_facts: false
+  vars_files:
+    - "{{ test_roles }}/workspace/defaults/main.yml"
+    - "{{ test_roles }}/workspace/vars/main.yml"
+    - "{{ test_roles }}/ssh_mesh/defaults/main.yml"
+    - "{{ test_roles }}/ssh_mesh/vars/main.yml"
   vars:
     ansible_python_interpreter: "{{ ansible_playbook_python }}"
     test_workspace: "{{ test_roles }}/workspace/templates"
   tasks:
-    - ansible.builtin.include_role: {name: "gpustead.cluster.{{ item }}", tasks_from: preflight.yml, public: true}
-      loop: [workspace, ssh_mesh]
     - ansible.builtin.include_vars: {file: "{{ test_roles }}/{{ item }}/meta/receipt.yml", name: "test_of_{{ item }}"}
       loop: [workspace, ssh_mesh]
     - ansible.builtin.include_tasks: one.yml
