@@ -45,7 +45,7 @@ PLAYBOOK = """
     ansible_python_interpreter: "{{ ansible_playbook_python }}"
     __workspace_placed: {settings: {ada: [.gitconfig], bob: []}, refused: []}
     __workspace_mounted: "{{ test_mounted | default({'refused': [], 'missing': [], 'replaced': []}) }}"
-    __workspace_receipt: {previous: "{{ test_previous | default([]) }}", drifted: []}
+    __workspace_begun: {previous: "{{ test_previous | default([]) }}", drifted: []}
   tasks:
     - gpustead.cluster.node_offer_info:
         image_file: "{{ workspace_image_file }}"
