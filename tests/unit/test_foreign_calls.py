@@ -34,7 +34,7 @@ def all_of(why: str, *functions: str) -> dict[str, str]:
 ALLOWED: dict[str, dict[str, str]] = {
     "filter/base_plan.py": {"base_plan": CONTROLLER},
     "filter/preflight_problems.py": {"preflight_problems": CONTROLLER},
-    "lookup/context_paths.py": {"LookupModule.run": CONTROLLER},
+    "action/image_contexts.py": all_of(CONTROLLER, "ActionModule._collect", "ActionModule._send", "_digest", "_pack"),
     "module_utils/accounts/apply_accounts.py": {
         **all_of(OURS, "_apply_core", "remove", "write_whole"),
         "_lock": SYSTEM,
@@ -63,6 +63,7 @@ ALLOWED: dict[str, dict[str, str]] = {
     "module_utils/workspaces/mounts.py": {"detach": OURS, "mounted": SYSTEM},
     "module_utils/verify/expiry.py": {"endings": SYSTEM},
     "module_utils/gpus/gpu_info.py": {"_read": SYSTEM},
+    "module_utils/images/contexts.py": all_of(BUILDER, "_digest", "_kind", "_strays", "apply", "observe", "plans"),
     "module_utils/images/image_builder.py": {"_write_bake": PRIVATE},
     "module_utils/images/image_stack.py": all_of(BUILDER, "_check_sources", "digest_of_tree", "dockerfile"),
     "module_utils/accounts/keys_trial.py": {"apply": "run by systemd as the account"},
@@ -131,6 +132,7 @@ ALLOWED: dict[str, dict[str, str]] = {
     "modules/container_command.py": {"main": CAPPED},
     "modules/docker_daemon_config.py": all_of(SYSTEM, "main", "read"),
     "modules/gpu_proof.py": {"main": CAPPED},
+    "modules/image_contexts.py": {"contents": "what Ansible has brought for this run"},
     "modules/image_stack.py": {**all_of(OURS, "alone", "reporter"), "private": PRIVATE},
     "modules/nvidia_containers_info.py": all_of(SYSTEM, "observe", "read"),
     "modules/pinned_file.py": {"main": SYSTEM},

@@ -12,11 +12,8 @@ from typing import Any
 
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
 from ansible_collections.gpustead.cluster.plugins.module_utils.images import image_record
+from ansible_collections.gpustead.cluster.plugins.module_utils.images.contexts import MARK, OWN
 from ansible_collections.gpustead.cluster.plugins.module_utils.images.image_stack import is_git
-
-# What the role has in the builder's directory, and the file that says so.
-OWN = ("stack", "sources", "wheelhouse")
-MARK = ".gpustead-images"
 
 # A tag that is a key, or none at all: any other is somebody's own.
 _OF_STACK = re.compile(r".*:([0-9a-f]{12}|<none>)")
@@ -58,7 +55,6 @@ class Observed:
         registry, pull_from: host and port that the builder pushes to, and that this node pulls from.
         caches: host and port of all caches of the registry.
         previous: what the role left last time, as its receipt says: kind and subject.
-        builder_names: what lies in the builder's directory.
         record: the text of root's own record on the builder.
         former: the text of the record on the share, as the builder found it.
         built: what module image_stack returned.
@@ -75,7 +71,6 @@ class Observed:
     pull_from: str = ""
     caches: Sequence[str] = ()
     previous: Sequence[tuple[str, Mapping[str, Any]]] = ()
-    builder_names: Sequence[str] = ()
     record: str = ""
     former: str = ""
     built: Mapping[str, Any] = field(default_factory=dict)
@@ -106,10 +101,9 @@ class Plan:
         layers: for module image_stack.
         contexts: what is copied to the builder.
         sources: directories of the controller that Dockerfiles take from.
-        own_directories: those of the builder in which only what the role brought may lie.
-        own_mark: the file that says so.
-        foreign: those of them that somebody else made.
-        paths: what belongs there, beside what the contexts have.
+        files: single files that are copied beside them.
+        known: whether the receipt says that the role made its directories on the builder.
+        own_mark: the file that says the same.
         recorded: whether the builder has a record of its own.
         former: what was in use before this run.
         selected: the earlier images that the setting `tag` names.
@@ -129,10 +123,9 @@ class Plan:
     layers: Sequence[Mapping[str, Any]]
     contexts: Sequence[Context]
     sources: Sequence[str]
-    own_directories: Sequence[str]
+    files: Sequence[Mapping[str, str]]
+    known: bool
     own_mark: str
-    foreign: Sequence[str]
-    paths: Sequence[str]
     recorded: bool
     former: Mapping[str, Any]
     selected: Sequence[Mapping[str, Any]]
@@ -166,10 +159,9 @@ def plan(settings: Settings, found: Observed) -> Plan:
         contexts=[*(Context(layer["name"], _context(settings, layer), _directory(settings, layer)) for layer in stack),
                   *sources],
         sources=[source.source for source in sources],
-        own_directories=_own_directories(settings),
+        files=[*_files(settings)],
+        known={f"{settings.build_dir}/{name}" for name in OWN} <= {*_subjects(found, "tree")},
         own_mark=f"{settings.build_dir}/{MARK}",
-        foreign=_foreign(settings, found),
-        paths=_paths(settings, stack, sources),
         recorded=recorded,
         former=former,
         selected=selected,
@@ -277,30 +269,16 @@ def _on_builder(settings: Settings, layer: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _own_directories(settings: Settings) -> list[str]:
-    return [f"{settings.build_dir}/{name}" for name in OWN]
-
-
 def _subjects(found: Observed, kind: str) -> list[str]:
     return [subject["name"] for one, subject in found.previous if one == kind]
 
 
-def _foreign(settings: Settings, found: Observed) -> list[str]:
-    """Directories by the names of the role's own, where neither the mark nor the receipt says that it made them."""
-    if MARK in found.builder_names or {*_own_directories(settings)} <= {*_subjects(found, "tree")}:
-        return []
-    return [f"{settings.build_dir}/{name}" for name in sorted({*OWN} & {*found.builder_names})]
-
-
-def _paths(settings: Settings, stack: Sequence[Mapping[str, Any]], sources: Sequence[Context]) -> list[str]:
-    paths = [_directory(settings, layer) for layer in stack]
-    paths += [path for source in sources for path in (os.path.dirname(source.destination), source.destination)]
-    if settings.ca_certificates:
-        place = f"{_directory(settings, settings.stack[0])}/ca"
-        paths += [place, *(f"{place}/{os.path.basename(path)}" for path in settings.ca_certificates)]
+def _files(settings: Settings) -> Iterator[dict[str, str]]:
+    for path in settings.ca_certificates:
+        place = f"{_directory(settings, settings.stack[0])}/ca/{os.path.basename(path)}"
+        yield {"source": path, "destination": place}
     if settings.python_lock:
-        paths.append(f"{settings.build_dir}/wheelhouse/python.lock")
-    return _unique(paths)
+        yield {"source": settings.python_lock, "destination": f"{settings.build_dir}/wheelhouse/python.lock"}
 
 
 def _announcement(

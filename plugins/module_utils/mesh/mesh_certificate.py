@@ -166,9 +166,8 @@ def ensure_authority(run: Run, key: Path, passphrase: str, check_mode: bool) -> 
     The public key is taken from the private one each time: that checks the passphrase before any signing.
     """
     if len(passphrase) < 12 or not passphrase.isprintable():
-        raise GpusteadError(
-            f"the passphrase of {key}", "at least 12 printable characters", "Set a longer one in cluster_ca_passphrase, in a vault."
-        )
+        remedy = "Set a longer one in cluster_ca_passphrase, in a vault."
+        raise GpusteadError(f"the passphrase of {key}", "at least 12 printable characters", remedy)
     if key.exists():
         remedy = f"Set the passphrase that {key} was made with, or restore the file from a backup."
         return _must(run(["ssh-keygen", "-y", "-f", str(key)]), f"authority {key}", remedy).strip(), False

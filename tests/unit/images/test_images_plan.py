@@ -39,10 +39,10 @@ def test_what_belongs_on_the_builder() -> None:
         {"name": "ours", "source": "/role/files/stack/project", "destination": "/b/stack/ours"},
         {"name": "ours source", "source": "/srv/ours", "destination": "/b/sources/ours/source"},
     ]
-    assert found.paths == [
-        "/b/stack/base", "/b/stack/ours", "/b/sources/ours", "/b/sources/ours/source",
-        "/b/stack/base/ca", "/b/stack/base/ca/site.pem", "/b/wheelhouse/python.lock",
-    ]  # fmt: skip
+    assert found.files == [
+        {"source": "/srv/site.pem", "destination": "/b/stack/base/ca/site.pem"},
+        {"source": "/srv/lock", "destination": "/b/wheelhouse/python.lock"},
+    ]
 
 
 def test_before_anything_is_known() -> None:
