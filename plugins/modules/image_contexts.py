@@ -87,15 +87,21 @@ strays:
 """
 
 import tarfile
+from collections.abc import Mapping
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError, of_system
+from ansible_collections.gpustead.cluster.plugins.module_utils.files.host_files import Entry, Plan
+from ansible_collections.gpustead.cluster.plugins.module_utils.files.host_files_apply import apply_all, plan_all
 from ansible_collections.gpustead.cluster.plugins.module_utils.images.contexts import (
     Desired,
     File,
-    apply,
+    Found,
+    entries,
+    link,
     observe,
-    plans,
+    remove,
+    verify,
 )
 
 ARGUMENTS = {
@@ -117,6 +123,20 @@ def contents(archive: str, missing: tuple[str, ...]) -> dict[str, bytes]:
         return {path: part.read() for path, part in zip(missing, parts) if part}
 
 
+def planned(desired: Desired, brought: Mapping[str, bytes]) -> list[Plan]:
+    return plan_all(Entry(**entry) for entry in entries(desired, brought))
+
+
+def apply(desired: Desired, found: Found, brought: Mapping[str, bytes]) -> bool:
+    """Bring it about; returns whether any file, directory or mode was changed."""
+    verify(desired, found, brought)
+    remove(found)
+    made = planned(desired, brought)
+    apply_all(made)
+    link(desired)
+    return any(one.changed for one in made)
+
+
 def main() -> None:
     module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
     asked = module.params
@@ -127,9 +147,9 @@ def main() -> None:
         changed = bool(found.missing or found.strays)
         brought = contents(asked["archive"], found.missing) if asked["archive"] else {}
         if module.check_mode:
-            changed = changed or any(plan.changed for plan in plans(desired, {}))
+            changed = changed or any(one.changed for one in planned(desired, {}))
         elif not found.missing or brought:
-            changed = any(plan.changed for plan in apply(desired, found, brought)) or changed
+            changed = apply(desired, found, brought) or changed
     except GpusteadError as error:
         module.fail_json(msg=str(error))
     except OSError as error:

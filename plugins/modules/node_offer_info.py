@@ -31,6 +31,11 @@ options:
     type: list
     elements: int
     default: []
+  packages:
+    description: Names of packages that whoever works with the containers needs.
+    type: list
+    elements: str
+    default: []
 attributes:
   check_mode:
     support: full
@@ -85,6 +90,11 @@ held:
     account: {description: Name of the account., type: str}
     pid: {description: The process; 0 where it has ended meanwhile., type: int}
     command: {description: Its name., type: str}
+missing:
+  description: Those of O(packages) that are not installed, or only because others need them.
+  returned: success
+  type: list
+  elements: str
 """
 
 from dataclasses import asdict
@@ -99,6 +109,7 @@ ARGUMENTS = {
     "gpus_file": {"type": "path", "default": "/etc/gpustead/gpus.json"},
     "peer": {"type": "str", "default": ""},
     "ports": {"type": "list", "elements": "int", "default": []},
+    "packages": {"type": "list", "elements": "str", "default": []},
 }
 
 
@@ -106,7 +117,7 @@ def main() -> None:
     module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
     asked, ports = module.params, [port for port in module.params["ports"] if port]
     try:
-        found = observe(asked["image_file"], asked["gpus_file"], within(30), peer=asked["peer"], ports=ports)
+        found = observe(**{**asked, "ports": ports}, run=within(30))
     except GpusteadError as error:
         module.fail_json(msg=str(error))
     module.exit_json(changed=False, **asdict(found))

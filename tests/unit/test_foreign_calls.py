@@ -63,7 +63,9 @@ ALLOWED: dict[str, dict[str, str]] = {
     "module_utils/workspaces/mounts.py": {"detach": OURS, "mounted": SYSTEM},
     "module_utils/verify/expiry.py": {"endings": SYSTEM},
     "module_utils/gpus/gpu_info.py": {"_read": SYSTEM},
-    "module_utils/images/contexts.py": all_of(BUILDER, "_digest", "_kind", "_strays", "apply", "observe", "plans"),
+    "module_utils/images/contexts.py": all_of(
+        BUILDER, "_digest", "_kind", "_strays", "entries", "link", "observe", "remove"
+    ),
     "module_utils/images/image_builder.py": {"_write_bake": PRIVATE},
     "module_utils/images/image_stack.py": all_of(BUILDER, "_check_sources", "digest_of_tree", "dockerfile"),
     "module_utils/accounts/keys_trial.py": {"apply": "run by systemd as the account"},

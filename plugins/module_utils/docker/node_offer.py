@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,6 +32,7 @@ class Offer:
         machine_id: of the node.
         route: what `ip -j route get` prints for the address that was asked for; empty for none.
         held: which of the ports that were asked for an account has.
+        missing: those of the packages that were asked for that are not installed, or only because others need them.
     """
 
     image: str
@@ -40,18 +41,27 @@ class Offer:
     machine_id: str
     route: str = ""
     held: tuple[Holder, ...] = ()
+    missing: tuple[str, ...] = ()
 
 
 def observe(
-    image_file: str, gpus_file: str, run: Run, *, peer: str = "", ports: Iterable[int] = (), system: str = "/"
+    image_file: str,
+    gpus_file: str,
+    run: Run,
+    *,
+    peer: str = "",
+    ports: Iterable[int] = (),
+    packages: Sequence[str] = (),
+    system: str = "/",
 ) -> Offer:
     """Look at a node.
 
     Args:
         image_file, gpus_file: what roles images and nvidia left.
-        run: runs `ip`.
+        run: runs `ip` and `apt-mark`.
         peer: address to which the route is asked for; empty: none is.
         ports: those of the containers.
+        packages: names of packages.
         system: the node's root directory.
 
     Raises:
@@ -65,6 +75,7 @@ def observe(
         machine_id=(_read(os.path.join(system, "etc/machine-id")) or "").strip(),
         route=_route(peer, run) if peer else "",
         held=tuple(_held(ports)),
+        missing=tuple(_missing(packages, run)) if packages else (),
     )
 
 
@@ -106,6 +117,11 @@ def _route(peer: str, run: Run) -> str:
         what = f"the route to {peer}: ip said {' '.join((err or out).split())!r}"
         raise GpusteadError(what, "one", "See the node's network, and the addresses of the inventory.")
     return out
+
+
+def _missing(packages: Sequence[str], run: Run) -> list[str]:
+    _code, out, _err = run(["apt-mark", "showmanual", *packages])
+    return [name for name in packages if name not in out.split()]
 
 
 def _held(ports: Iterable[int]) -> list[Holder]:

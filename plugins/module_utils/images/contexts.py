@@ -13,10 +13,9 @@ import shutil
 import stat
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
-from ansible_collections.gpustead.cluster.plugins.module_utils.files.host_files import Entry, Plan
-from ansible_collections.gpustead.cluster.plugins.module_utils.files.host_files_apply import apply_all, plan_all
 
 # What the role has in the builder's directory, and the file that says so.
 OWN = ("stack", "sources", "wheelhouse")
@@ -90,41 +89,43 @@ def observe(desired: Desired) -> Found:
     return Found(missing, tuple(_strays(desired)))
 
 
-def plans(desired: Desired, contents: Mapping[str, bytes]) -> list[Plan]:
-    """What is to be made, of files for which there are contents, and which are as they should be but for their mode."""
-    entries = [Entry(desired.directory, "directory", mode=0o755)]
-    # Before the others: a run may be killed.
-    entries.append(Entry(os.path.join(desired.directory, MARK), "file", mode=0o644, content=_mark().encode()))
-    entries += [Entry(path, "directory", mode=0o755) for path in desired.own]
-    entries += [Entry(path, "directory", mode=0o755, once=True) for path in desired.folders]
-    entries += [
-        Entry(path, "file", mode=file.mode, content=contents.get(path))
-        for path, file in desired.files.items()
-        if path in contents or os.path.isfile(path)
-    ]
-    return plan_all(entries)
+def entries(desired: Desired, contents: Mapping[str, bytes]) -> list[dict[str, Any]]:
+    """What is to be made, as fields of entries of module host_files.
 
-
-def apply(desired: Desired, found: Found, contents: Mapping[str, bytes]) -> list[Plan]:
-    """Bring it about; returns what was planned.
-
-    Args:
-        contents: of all that is missing.
-
-    Raises:
-        GpusteadError: a content is not the one that was asked for.
+    Of the files those for which there are contents, and those that are there and may only have another mode.
     """
+    mark = {"path": os.path.join(desired.directory, MARK), "state": "file", "mode": 0o644, "content": _mark().encode()}
+    return [
+        {"path": desired.directory, "state": "directory", "mode": 0o755},
+        mark,  # before the others: a run may be killed
+        *({"path": path, "state": "directory", "mode": 0o755} for path in desired.own),
+        *({"path": path, "state": "directory", "mode": 0o755, "once": True} for path in desired.folders),
+        *(
+            {"path": path, "state": "file", "mode": file.mode, "content": contents.get(path)}
+            for path, file in desired.files.items()
+            if path in contents or os.path.isfile(path)
+        ),
+    ]
+
+
+def verify(desired: Desired, found: Found, contents: Mapping[str, bytes]) -> None:
+    """Raise GpusteadError where a content that was brought is not the one that was asked for."""
     for path in found.missing:
         if hashlib.sha256(contents.get(path, b"")).hexdigest() != desired.files[path].digest:
             raise GpusteadError(f"{path} was changed while it was copied", "it to stay", "Run again.")
+
+
+def remove(found: Found) -> None:
+    """Remove what should not be there."""
     for path in found.strays:
         shutil.rmtree(path) if _kind(path) == "directory" else os.unlink(path)
-    made = plans(desired, contents)
-    apply_all(made)
+
+
+def link(desired: Desired) -> None:
+    """Make the links that are not there."""
     for path, target in desired.links.items():
         if not os.path.lexists(path):
             os.symlink(target, path)
-    return made
 
 
 def _mark() -> str:

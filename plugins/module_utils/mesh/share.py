@@ -66,7 +66,8 @@ def apply(root: str, layout: Identity, desired: Desired, run: Run, *, check: boo
     Raises:
         GpusteadError: something there cannot be made or used, or nothing is mounted.
     """
-    entries, public, damaged = [*desired.entries], "", ()
+    entries, public = [*desired.entries], ""
+    damaged: Sequence[tuple[str, str]] = ()
     if not is_mounted(root, check):
         entries += filter(None, (desired.key, desired.hostfile))
         return Outcome(entries, [foreseen(entry) for entry in entries])

@@ -25,7 +25,8 @@ class Here(ActionModule):
         given = {"project": "gpustead-mesh", "directory": "/d", "services": ["mesh"], "user": "ada", **arguments}
         self._task = SimpleNamespace(args=given, check_mode=check, async_val=0)
         self._connection = SimpleNamespace(_shell=SimpleNamespace(tmpdir="/tmp"))
-        self.answers, self.asked = answers, []
+        self.answers = answers
+        self.asked: list[tuple[Any, ...]] = []
 
     def _execute_module(self, module_name: str, module_args: Answer, task_vars: Any) -> Answer:
         what = ["recreate"] * ("recreate" in module_args) + ["orphans"] * ("remove_orphans" in module_args)

@@ -12,7 +12,9 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.errors import Gpu
 
 
 def run(argv: Sequence[str]) -> tuple[int, str, str]:
-    """As ip answers on a node with one network."""
+    """As ip answers on a node with one network, and apt-mark where make was installed."""
+    if argv[:2] == ["apt-mark", "showmanual"]:
+        return 0, "make\n", ""
     assert argv[:4] == ["ip", "-j", "route", "get"]
     return (0, '[{"dev": "eth0"}]', "") if argv[4].startswith("10.") else (2, "", "Network is unreachable\n")
 
@@ -51,3 +53,10 @@ def test_the_route_to_another_node(tmp_path: Path) -> None:
     assert observe(*files, run).route == ""
     with pytest.raises(GpusteadError, match=r"route to fd00::2: ip said 'Network is unreachable'"):
         observe(*files, run, peer="fd00::2")
+
+
+def test_packages_that_are_missing(tmp_path: Path) -> None:
+    files = f"{tmp_path}/image", f"{tmp_path}/gpus.json"
+    assert observe(*files, run, packages=["make", "git"]).missing == ("git",)
+    assert observe(*files, lambda _argv: (127, "", "apt-mark: No such file"), packages=["make"]).missing == ("make",)
+    assert observe(*files, run).missing == ()

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from ansible_collections.gpustead.cluster.plugins.action import image_contexts as action
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
-from ansible_collections.gpustead.cluster.plugins.module_utils.images.contexts import Desired, File, apply, observe
+from ansible_collections.gpustead.cluster.plugins.module_utils.images.contexts import Desired, File, observe
 from ansible_collections.gpustead.cluster.plugins.modules import image_contexts as module
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="gives files to root")
@@ -38,7 +38,7 @@ def bring(build: Path, *sources: Path, known: bool = False, **more: Any) -> tupl
     found = observe(desired)
     archive = build.parent / "archive.tar"
     action._pack(str(archive), [brought.files[path][0] for path in found.missing])
-    apply(desired, found, module.contents(str(archive), found.missing))
+    module.apply(desired, found, module.contents(str(archive), found.missing))
     names = [[os.path.relpath(path, build) for path in paths] for paths in (found.missing, found.strays)]
     again = observe(desired)
     assert (again.missing, again.strays) == ((), ())
@@ -122,5 +122,5 @@ def test_a_file_that_changes_while_it_is_copied_is_not_taken(tmp_path: Path) -> 
     path = f"{tmp_path}/build/stack/base/Dockerfile"
     desired = Desired(f"{tmp_path}/build", False, {path: File("0" * 64, 0o644)})
     with pytest.raises(GpusteadError, match="was changed while it was copied"):
-        apply(desired, observe(desired), {path: b"other"})
+        module.apply(desired, observe(desired), {path: b"other"})
     assert not (tmp_path / "build").exists()

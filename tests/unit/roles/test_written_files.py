@@ -85,7 +85,13 @@ ONE = """
 def registered(found: dict[str, Any]) -> dict[str, Any]:
     """What tasks of the roles would have registered."""
     receipt = {"previous": found.get("previous", []), "drifted": found.get("stale", [])}
-    there = {"image": "", "gpus": None, "infiniband": False, "machine_id": "0123456789abcdef", "held": []}
+    there: dict[str, Any] = {
+        "image": "",
+        "gpus": None,
+        "infiniband": False,
+        "machine_id": "0123456789abcdef",
+        "held": [],
+    }
     offer = {**there, "route": found.get("route", ""), **found.get("offer", {})}
     mounted: dict[str, Any] = {"refused": [], "missing": [], "replaced": []}
     return {
