@@ -1,7 +1,7 @@
 #!/usr/bin/python
 # Copyright: gpustead developers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Ansible shell over module_utils/images/contexts; the action plugin of the same name brings what is missing."""
+"""Ansible shell over module_utils/images/image_contexts; the action plugin of the same name brings what is missing."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError, of_system
 from ansible_collections.gpustead.cluster.plugins.module_utils.files.host_files import Entry, Plan
 from ansible_collections.gpustead.cluster.plugins.module_utils.files.host_files_apply import apply_all, plan_all
-from ansible_collections.gpustead.cluster.plugins.module_utils.images.contexts import (
+from ansible_collections.gpustead.cluster.plugins.module_utils.images.image_contexts import (
     Desired,
     File,
     Found,

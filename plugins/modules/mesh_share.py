@@ -1,7 +1,7 @@
 #!/usr/bin/python
 # Copyright: gpustead developers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Ansible shell over module_utils/mesh/share and mesh_user_key."""
+"""Ansible shell over module_utils/mesh/mesh_share and mesh_user_key."""
 
 from __future__ import annotations
 
@@ -124,7 +124,7 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.gpustead.cluster.plugins.module_utils.as_account import Identity
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
-from ansible_collections.gpustead.cluster.plugins.module_utils.mesh.share import Desired, apply
+from ansible_collections.gpustead.cluster.plugins.module_utils.mesh.mesh_share import Desired, apply
 from ansible_collections.gpustead.cluster.plugins.module_utils.nas.nas_files import Entry, diff, parse
 from ansible_collections.gpustead.cluster.plugins.module_utils.terminal import shown
 

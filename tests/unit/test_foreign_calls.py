@@ -63,7 +63,7 @@ ALLOWED: dict[str, dict[str, str]] = {
     "module_utils/workspaces/mounts.py": {"detach": OURS, "mounted": SYSTEM},
     "module_utils/verify/expiry.py": {"endings": SYSTEM},
     "module_utils/gpus/gpu_info.py": {"_read": SYSTEM},
-    "module_utils/images/contexts.py": all_of(
+    "module_utils/images/image_contexts.py": all_of(
         BUILDER, "_digest", "_kind", "_strays", "entries", "link", "observe", "remove"
     ),
     "module_utils/images/image_builder.py": {"_write_bake": PRIVATE},

@@ -12,7 +12,7 @@ from typing import Any
 
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
 from ansible_collections.gpustead.cluster.plugins.module_utils.images import image_record
-from ansible_collections.gpustead.cluster.plugins.module_utils.images.contexts import MARK, OWN
+from ansible_collections.gpustead.cluster.plugins.module_utils.images.image_contexts import MARK, OWN
 from ansible_collections.gpustead.cluster.plugins.module_utils.images.image_stack import is_git
 
 # A tag that is a key, or none at all: any other is somebody's own.

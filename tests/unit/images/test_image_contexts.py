@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from ansible_collections.gpustead.cluster.plugins.action import image_contexts as action
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
-from ansible_collections.gpustead.cluster.plugins.module_utils.images.contexts import Desired, File, observe
+from ansible_collections.gpustead.cluster.plugins.module_utils.images.image_contexts import Desired, File, observe
 from ansible_collections.gpustead.cluster.plugins.modules import image_contexts as module
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="gives files to root")

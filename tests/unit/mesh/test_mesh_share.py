@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 from ansible_collections.gpustead.cluster.plugins.module_utils.as_account import Identity
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
-from ansible_collections.gpustead.cluster.plugins.module_utils.mesh import share as library
-from ansible_collections.gpustead.cluster.plugins.module_utils.mesh.share import Desired, Outcome
+from ansible_collections.gpustead.cluster.plugins.module_utils.mesh import mesh_share as library
+from ansible_collections.gpustead.cluster.plugins.module_utils.mesh.mesh_share import Desired, Outcome
 from ansible_collections.gpustead.cluster.plugins.module_utils.nas.nas_files import Entry
 
 ADA, SERVICE = 61500, 61941
