@@ -44,16 +44,19 @@ _value:
   description: The plan.
   type: dict
   contains:
+    problem: {description: "What of the settings cannot be met, or empty.", type: str}
     layers: {description: What M(gpustead.cluster.image_stack) builds., type: list, elements: dict}
     contexts:
       description: "Directories that the builder is given, each with C(name), C(source) and C(destination)."
       type: list
       elements: dict
     sources: {description: Directories of the controller that Dockerfiles take from., type: list, elements: str}
-    own_directories: {description: The directories of the builder that are the role's own., type: list, elements: str}
-    own_mark: {description: The file that says so., type: str}
-    foreign: {description: Those of them that somebody else made., type: list, elements: str}
-    paths: {description: "What belongs in them, beside what the contexts have.", type: list, elements: str}
+    files:
+      description: "Single files beside these, each with C(source) and C(destination)."
+      type: list
+      elements: dict
+    known: {description: Whether a receipt says that the role made its directories on the builder., type: bool}
+    own_mark: {description: The file that says the same., type: str}
     recorded: {description: Whether the builder has a record of its own., type: bool}
     former: {description: The record before this run., type: dict}
     selected: {description: Earlier images that C(images_tag) names., type: list, elements: dict}

@@ -19,6 +19,7 @@ version_added: "0.1.0"
 author: The gpustead developers (@gpustead)
 description:
   - Gives what the role writes on the share and mounts on a node, and what the container of the mesh is made of.
+  - Where the mesh cannot be on the node, it is an error that says why.
 positional: observed
 options:
   _input:
@@ -27,9 +28,9 @@ options:
     required: true
   observed:
     description:
-      - What was found on the node. C(gpus), C(infiniband) and C(machine_id), as M(gpustead.cluster.node_offer_info)
-        returned them; C(route), what C(ip -j route get) printed for another node; C(replaced), as
-        M(gpustead.cluster.binds) returned it; C(drifted), as M(gpustead.cluster.receipt_write) returned it.
+      - What was found on the node. C(offer), what M(gpustead.cluster.node_offer_info) returned; C(replaced), as
+        M(gpustead.cluster.binds) returned it; C(drifted), as M(gpustead.cluster.receipt_write) returned it; C(check),
+        whether it is a check.
       - What is left out is not known yet.
     type: dict
     default: {}
@@ -45,6 +46,7 @@ EXAMPLES = r"""
   vars:
     settings:
       host: gpu01
+      members: {gpu01: true}
       user: ada
       account: {uid: 1500}
       former: []
@@ -68,6 +70,7 @@ _value:
       elements: dict
     node_env: {description: Settings of this node for all programs in the container., type: dict}
     environment: {description: That of the container., type: dict}
+    image: {description: The image; empty where it is not known yet., type: str}
     gpus: {description: "C(driver), C(device_ids) and C(uuids) of the GPUs, as compose takes them.", type: dict}
     devices: {description: Devices of the container., type: list, elements: str}
     places: {description: What M(gpustead.cluster.binds) mounts., type: list, elements: dict}

@@ -35,7 +35,7 @@ options:
     required: true
   observed:
     description:
-      - What was found on the node. C(gpus), the content of C(gpus.json); C(mounted) and C(placed), what
+      - What was found on the node. C(offer), C(mounted) and C(placed), what M(gpustead.cluster.node_offer_info),
         M(gpustead.cluster.binds) and M(gpustead.cluster.local_place) returned; C(drifted), as
         M(gpustead.cluster.receipt_write) returned it; C(silent), as M(gpustead.cluster.node_offer_info) returned it;
         C(check), whether it is a check.
@@ -69,6 +69,13 @@ _value:
       description: What M(gpustead.cluster.binds) mounts.
       type: list
       elements: dict
+    image:
+      description: The image of all containers.
+      type: str
+    ports:
+      description: All ports on which they listen on the node.
+      type: list
+      elements: int
     of:
       description:
         - By owner, with C(binds) and C(environment) of its containers, and C(local_binds) and C(local_environment) of
@@ -76,8 +83,10 @@ _value:
           C(recreate), the services that run otherwise than they were left.
         - C(refused), why there can be no workspace, and C(problem), why its containers cannot be made, or empty.
       type: dict
-    authorized_keys:
-      description: By owner and account, the public keys with which the account logs in.
+    host_files:
+      description:
+        - By owner, the directories of root's and the keys with which each account logs in, as
+          M(gpustead.cluster.host_files) makes them.
       type: dict
     nas_files:
       description: By owner, what M(gpustead.cluster.nas_files) makes. A secret may be in it.

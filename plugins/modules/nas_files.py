@@ -178,14 +178,17 @@ refused:
       type: str
 """
 
-import os
 from dataclasses import asdict
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.gpustead.cluster.plugins.module_utils.as_account import Identity
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError, Refusal
 from ansible_collections.gpustead.cluster.plugins.module_utils.nas import nas_files as nas
-from ansible_collections.gpustead.cluster.plugins.module_utils.nas.nas_files_apply import apply_all, check_root
+from ansible_collections.gpustead.cluster.plugins.module_utils.nas.nas_files_apply import (
+    apply_all,
+    check_root,
+    is_mounted,
+)
 from ansible_collections.gpustead.cluster.plugins.module_utils.terminal import shown
 
 ENTRY = {
@@ -228,7 +231,7 @@ def main() -> None:
     refused: list[Refusal] = []
     try:
         entries = [nas.parse(raw) for raw in module.params["entries"]]
-        if os.path.ismount(root) or not module.params["require_mount"]:
+        if not module.params["require_mount"] or is_mounted(root, module.check_mode):
             if module.params["check_root"]:
                 refused += check_root(root, Identity(**ids), module.params["timeout"])
             changes = apply_all(
@@ -239,21 +242,15 @@ def main() -> None:
                 refused=refused if module.params["keep_going"] else None,
                 trusted=tuple(ids.values()),
             )
-        elif module.check_mode:
-            changes = [nas.Change("", nas.describe(entry, entry.content)) for entry in entries]
         else:
-            raise GpusteadError(f"nothing is mounted on {root}", "the share", "Run role nas first, or mount it.")
+            changes = [nas.foreseen(entry) for entry in entries]
     except GpusteadError as error:
         module.fail_json(msg=shown(error, 2000))
     module.exit_json(
         changed=any(change.changed for change in changes),
         entries=[{"path": entry.path, "changed": change.changed} for entry, change in zip(entries, changes)],
         refused=[{name: shown(text) for name, text in asdict(one).items()} for one in refused],
-        diff=[
-            {**asdict(change.visible()), "before_header": entry.path, "after_header": entry.path}
-            for entry, change in zip(entries, changes)
-            if change.changed
-        ],
+        diff=nas.diff(entries, changes),
     )
 
 

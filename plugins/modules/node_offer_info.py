@@ -11,7 +11,8 @@ short_description: What a node has for containers
 version_added: "0.1.0"
 author: The gpustead developers (@gpustead)
 description:
-  - Reads the files that roles images and nvidia leave on a node for whoever starts containers there.
+  - Reads the files that roles images and nvidia leave on a node for whoever starts containers there, and looks whether
+    anything is in the way of these.
 options:
   image_file:
     description: File with the image that role images pulled.
@@ -23,6 +24,20 @@ options:
     default: /etc/gpustead/gpus.json
   projects:
     description: Compose projects, of whose containers is asked whether Docker answers for them.
+    type: list
+    elements: str
+    default: []
+  peer:
+    description: Address of another node, to which the route is asked for. Empty where none is.
+    type: str
+    default: ""
+  ports:
+    description: Ports (TCP) on which the containers are to listen. A port 0 is none.
+    type: list
+    elements: int
+    default: []
+  packages:
+    description: Names of packages that whoever works with the containers needs.
     type: list
     elements: str
     default: []
@@ -75,6 +90,28 @@ silent:
     what: {description: "The container, and what is wrong.", type: str}
     expected: {description: What should be., type: str}
     remedy: {description: What to do., type: str}
+route:
+  description: What C(ip -j route get) prints for O(peer); empty without one.
+  returned: success
+  type: str
+held:
+  description:
+    - Processes of accounts that listen on one of O(ports), on any address, or keep others from listening there by a
+      socket that is bound to it.
+    - What listens as root is not among them. It is Docker's for a container that runs, or an administrator's.
+  returned: success
+  type: list
+  elements: dict
+  contains:
+    port: {description: The port., type: int}
+    account: {description: Name of the account., type: str}
+    pid: {description: The process; 0 where it has ended meanwhile., type: int}
+    command: {description: Its name., type: str}
+missing:
+  description: Those of O(packages) that are not installed, or only because others need them.
+  returned: success
+  type: list
+  elements: str
 """
 
 from dataclasses import asdict
@@ -83,20 +120,26 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.gpustead.cluster.plugins.module_utils.docker.node_offer import observe
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
 from ansible_collections.gpustead.cluster.plugins.module_utils.receipts.probes import Host
+from ansible_collections.gpustead.cluster.plugins.module_utils.run import within
 from ansible_collections.gpustead.cluster.plugins.module_utils.verify.silent import silent
 
 ARGUMENTS = {
     "image_file": {"type": "path", "default": "/etc/gpustead/image"},
     "gpus_file": {"type": "path", "default": "/etc/gpustead/gpus.json"},
     "projects": {"type": "list", "elements": "str", "default": []},
+    "peer": {"type": "str", "default": ""},
+    "ports": {"type": "list", "elements": "int", "default": []},
+    "packages": {"type": "list", "elements": "str", "default": []},
 }
 
 
 def main() -> None:
     module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
+    asked, ports = dict(module.params), [port for port in module.params["ports"] if port]
+    projects = asked.pop("projects")
     try:
-        found = observe(module.params["image_file"], module.params["gpus_file"])
-        refused = silent(module.params["projects"], Host())
+        found = observe(**{**asked, "ports": ports}, run=within(30))
+        refused = silent(projects, Host())
     except GpusteadError as error:
         module.fail_json(msg=str(error))
     module.exit_json(changed=False, **asdict(found), silent=[asdict(one) for one in refused])

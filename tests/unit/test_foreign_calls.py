@@ -34,7 +34,7 @@ def all_of(why: str, *functions: str) -> dict[str, str]:
 ALLOWED: dict[str, dict[str, str]] = {
     "filter/base_plan.py": {"base_plan": CONTROLLER},
     "filter/preflight_problems.py": {"preflight_problems": CONTROLLER},
-    "lookup/context_paths.py": {"LookupModule.run": CONTROLLER},
+    "action/image_contexts.py": all_of(CONTROLLER, "ActionModule._collect", "ActionModule._send", "_digest", "_pack"),
     "module_utils/accounts/apply_accounts.py": {
         **all_of(OURS, "_apply_core", "former_ids", "remove", "write_whole"),
         "_lock": SYSTEM,
@@ -68,6 +68,9 @@ ALLOWED: dict[str, dict[str, str]] = {
     },
     "module_utils/verify/expiry.py": {"endings": SYSTEM},
     "module_utils/gpus/gpu_info.py": {"_read": SYSTEM},
+    "module_utils/images/image_contexts.py": all_of(
+        BUILDER, "_digest", "_kind", "_strays", "entries", "link", "observe", "remove"
+    ),
     "module_utils/images/image_builder.py": {"_write_bake": PRIVATE},
     "module_utils/images/image_stack.py": all_of(BUILDER, "_check_sources", "digest_of_tree", "dockerfile"),
     "module_utils/accounts/keys_trial.py": {"apply": "run by systemd as the account"},
@@ -83,9 +86,10 @@ ALLOWED: dict[str, dict[str, str]] = {
         **all_of(OURS, "_copy", "_described", "_make_place", "_present", "_put", "forget_others", "make_top"),
     },
     "module_utils/mesh/mesh_user_key.py": {"generate": PRIVATE},
-    "module_utils/nas/nas_files_apply.py": all_of(
-        WORK, "_held", "_look", "_make_directories", "_names_of_a_file", "finish", "check_root", "make"
-    ),
+    "module_utils/nas/nas_files_apply.py": {
+        **all_of(WORK, "_held", "_look", "_make_directories", "_names_of_a_file", "finish", "check_root", "make"),
+        "is_mounted": MOUNTPOINT,
+    },
     "module_utils/nas/nas_mountpoint.py": all_of(MOUNTPOINT, "Mountpoint.observe", "Mountpoint.protect"),
     "module_utils/nas/share_mounts.py": {"settle": MOUNTPOINT},
     "module_utils/nas/node_records.py": {"_names": WORK},
@@ -93,6 +97,7 @@ ALLOWED: dict[str, dict[str, str]] = {
     "module_utils/verify/share.py": {"examine_mount": MOUNTPOINT},
     "module_utils/docker/daemon_json_check.py": {"check": PRIVATE},
     "module_utils/docker/dockerd.py": all_of(SYSTEM, "exposed", "read"),
+    "module_utils/docker/node_images.py": {"_free": SYSTEM, "_lines": OURS},
     "module_utils/docker/node_offer.py": {"_read": SYSTEM, "observe": SYSTEM},
     "module_utils/docker/other_dockers.py": {
         "_places": "ids alone, of names in a directory of root's",
@@ -125,8 +130,12 @@ ALLOWED: dict[str, dict[str, str]] = {
         **all_of(OURS, "Store.write", "undone", "write"),
         "machine_id": SYSTEM,
     },
-    "module_utils/mesh/mesh_certificate.py": all_of(CONTROLLER, "ensure_authority", "sign"),
     "module_utils/files/locks.py": all_of(SYSTEM, "_holders", "_process", "_replace", "_status", "close_directory"),
+    "module_utils/files/ssh_host_key.py": {"_read": OURS},
+    "module_utils/mesh/mesh_certificate.py": {
+        **all_of(CONTROLLER, "ensure_authority", "sign"),
+        "unlocked": PRIVATE,
+    },
     "module_utils/firewall/ufw_openings.py": all_of(SYSTEM, "_write", "close"),
     "module_utils/firewall/ufw_trial.py": all_of(OURS, "arm", "is_armed", "note", "release"),
     "module_utils/registry/plan.py": {"_collect": "nothing that the container prints is read"},
@@ -136,9 +145,8 @@ ALLOWED: dict[str, dict[str, str]] = {
     "modules/container_command.py": {"main": CAPPED},
     "modules/docker_daemon_config.py": {"main": SYSTEM},
     "modules/gpu_proof.py": {"main": CAPPED},
+    "modules/image_contexts.py": {"contents": "what Ansible has brought for this run"},
     "modules/image_stack.py": {**all_of(OURS, "alone", "reporter"), "private": PRIVATE},
-    "modules/mesh_certificate.py": all_of(PRIVATE, "askpass", "main"),
-    "modules/nas_files.py": {"main": MOUNTPOINT},
     "modules/nas_mounts.py": all_of(SYSTEM, "main", "read", "write"),
     "modules/nvidia_containers_info.py": all_of(SYSTEM, "observe", "read"),
     "modules/pinned_file.py": {"main": SYSTEM},

@@ -89,6 +89,10 @@ def given(path: Path) -> Path:
     return path
 
 
+def all_there(_root: str, _check: bool) -> bool:
+    return True
+
+
 Case = Callable[[Answer, Path, Path, pytest.MonkeyPatch], dict[str, Any]]
 CASES: dict[str, Case] = {}
 
@@ -156,15 +160,23 @@ def nas_files(answer: Answer, place: Path, tmp_path: Path, monkeypatch: pytest.M
 
 
 @case
-def node_records_info(answer: Answer, place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    nodes = place / "nodes"
-    nodes.mkdir()
+def mesh_share(answer: Answer, place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    monkeypatch.setattr(
+        "ansible_collections.gpustead.cluster.plugins.module_utils.mesh.mesh_share.is_mounted", all_there
+    )
+    nodes = place / ".cluster/nodes"
+    nodes.mkdir(parents=True)
+    (place / ".cluster/mesh").mkdir()
+    (place / ".cluster/mesh/hostfile").write_bytes(BYTES)
     record = {"schema": 1, "address": "10.0.0.1", "slots": 1, "interface": HOSTILE, "ssh_mesh_port": 2222}
     record |= {"machine_id": "", "gpus": [HOSTILE]}
-    for name in (HOSTILE, "a"):
-        (nodes / f"{name}.json".replace("/", "")).write_text(json.dumps({**record, "host": name}))
-    given(nodes)
-    found = answer("node_records_info", root=str(place), dir="nodes", uid=UID, gid=UID)
+    for name in ("a", "b"):
+        (nodes / f"{name}.json").write_text(json.dumps({**record, "host": HOSTILE}))
+    given(place)
+    ids = {"owner": UID, "group": UID, "mode": "0644", "state": "file"}
+    layout = {"uid": UID, "gid": UID}
+    hostfile = {"path": ".cluster/mesh/hostfile", **ids}
+    found = answer("mesh_share", root=str(place), layout_owner=layout, hostfile=hostfile, hosts=["a", "b"])
     assert len(found["damaged"]) == 2
     return found
 
@@ -241,11 +253,13 @@ OTHERS: dict[str, str] = {
     **dict.fromkeys(
         ("apt_conflicts", "base_info", "firewall_setup_info", "host_files", "nas_info", "trust_store"), ROOTS
     ),
+    **dict.fromkeys(("image_contexts", "mesh_authority", "node_images_info", "ssh_host_key"), ROOTS),
     **dict.fromkeys(("cdi_spec", "docker_daemon_config", "gpu_info", "image_stack", "leftovers"), ROOTS),
     **dict.fromkeys(("mesh_certificate", "mig_layout", "nas_mountpoint", "nas_mounts", "node_offer_info"), ROOTS),
     **dict.fromkeys(("nvidia_containers_info", "nvidia_settings", "pinned_file"), ROOTS),
     **dict.fromkeys(("ufw_enabled", "ufw_live", "ufw_openings", "ufw_rules", "ufw_trial"), ROOTS),
-    **dict.fromkeys(("closed_directories", "docker_setup_info", "mesh_user_key"), CHECKED),
+    **dict.fromkeys(("closed_directories", "docker_setup_info"), CHECKED),
+    "compose_project": "an action of the controller: what it returns is docker_compose_v2's and gpu_proof's",
     **dict.fromkeys(("receipt_check", "receipt_survey", "receipt_write"), NO_ANSWER),
 }
 

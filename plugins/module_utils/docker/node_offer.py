@@ -6,11 +6,13 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError, of_system
+from ansible_collections.gpustead.cluster.plugins.module_utils.firewall.port_holders import Holder, holders, refuse
+from ansible_collections.gpustead.cluster.plugins.module_utils.run import Run
 
 # Without gpus.json there is no GPU for containers, and whether there is InfiniBand is not known.
 NO_GPUS: Mapping[str, Any] = {
@@ -28,19 +30,42 @@ class Offer:
         gpus: the content of gpus.json, which role nvidia leaves; None where there is no such file.
         infiniband: whether the devices of InfiniBand are there.
         machine_id: of the node.
+        route: what `ip -j route get` prints for the address that was asked for; empty for none.
+        held: which of the ports that were asked for an account has.
+        missing: those of the packages that were asked for that are not installed, or only because others need them.
     """
 
     image: str
     gpus: Mapping[str, Any] | None
     infiniband: bool
     machine_id: str
+    route: str = ""
+    held: tuple[Holder, ...] = ()
+    missing: tuple[str, ...] = ()
 
 
-def observe(image_file: str, gpus_file: str, system: str = "/") -> Offer:
-    """Look at a node, whose root directory `system` is.
+def observe(
+    image_file: str,
+    gpus_file: str,
+    run: Run,
+    *,
+    peer: str = "",
+    ports: Iterable[int] = (),
+    packages: Sequence[str] = (),
+    system: str = "/",
+) -> Offer:
+    """Look at a node.
+
+    Args:
+        image_file, gpus_file: what roles images and nvidia left.
+        run: runs `ip` and `apt-mark`.
+        peer: address to which the route is asked for; empty: none is.
+        ports: those of the containers.
+        packages: names of packages.
+        system: the node's root directory.
 
     Raises:
-        GpusteadError: a file cannot be read, or is damaged.
+        GpusteadError: a file cannot be read, or is damaged; there is no route; it cannot be told who has the ports.
     """
     gpus = _read(gpus_file)
     return Offer(
@@ -48,7 +73,62 @@ def observe(image_file: str, gpus_file: str, system: str = "/") -> Offer:
         gpus=None if gpus is None else _parse(gpus, gpus_file),
         infiniband=os.path.exists(os.path.join(system, "dev/infiniband")),
         machine_id=(_read(os.path.join(system, "etc/machine-id")) or "").strip(),
+        route=_route(peer, run) if peer else "",
+        held=tuple(_held(ports)),
+        missing=tuple(_missing(packages, run)) if packages else (),
     )
+
+
+def offered_image(chosen: str, image_file: str, found: Mapping[str, Any], setting: str, *, check: bool) -> str:
+    """The image that containers run; empty where it is not known yet.
+
+    Args:
+        chosen: the one that the site has set; empty: what role images left.
+        image_file: where that stands.
+        found: what module node_offer_info returned; empty before that.
+        setting: the variable with which another one is chosen.
+        check: whether it is a check, in which no image was pulled yet on a fresh host.
+
+    Raises:
+        GpusteadError: there is none.
+    """
+    image = chosen or str(found.get("image", ""))
+    if found and not image and not check:
+        remedy = f"Run role images first, or set {setting}."
+        raise GpusteadError(f"{image_file} is missing or empty", "the image to run", remedy)
+    return image
+
+
+def refuse_held(ports: Mapping[str, int], found: Mapping[str, Any], remedy: str) -> None:
+    """Raise GpusteadError where an account has one of the ports.
+
+    Args:
+        ports: port by what is to listen there.
+        found: what module node_offer_info returned; empty before that.
+        remedy: how another port is chosen, as of `port_holders.refuse`.
+    """
+    held = [Holder(**one) for one in found.get("held", ())]
+    refuse(ports, [one for one in held if one.port in ports.values()], remedy)
+
+
+def _route(peer: str, run: Run) -> str:
+    code, out, err = run(["ip", "-j", "route", "get", peer])
+    if code:
+        what = f"the route to {peer}: ip said {' '.join((err or out).split())!r}"
+        raise GpusteadError(what, "one", "See the node's network, and the addresses of the inventory.")
+    return out
+
+
+def _missing(packages: Sequence[str], run: Run) -> list[str]:
+    _code, out, _err = run(["apt-mark", "showmanual", *packages])
+    return [name for name in packages if name not in out.split()]
+
+
+def _held(ports: Iterable[int]) -> list[Holder]:
+    try:
+        return holders(ports)
+    except OSError as error:
+        raise of_system(error, "who listens on which port") from error
 
 
 def _read(path: str) -> str | None:

@@ -10,16 +10,16 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
 from ansible_collections.gpustead.cluster.plugins.module_utils.images import image_record
+from ansible_collections.gpustead.cluster.plugins.module_utils.images.image_contexts import MARK, OWN
 from ansible_collections.gpustead.cluster.plugins.module_utils.images.image_stack import is_git
-
-# What the role has in the builder's directory, and the file that says so.
-OWN = ("stack", "sources", "wheelhouse")
-MARK = ".gpustead-images"
 
 # A tag that is a key, or none at all: any other is somebody's own.
 _OF_STACK = re.compile(r".*:([0-9a-f]{12}|<none>)")
 _REGISTRY = re.compile("^[^/]+")
+_PLACE = re.compile("[^:]+:[0-9]+")
+_CAPABILITY = re.compile(r"[0-9]+[.][0-9]([+]PTX)?")
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,7 @@ class Settings:
 
     Attributes:
         files: the role's own directory with contexts.
+        python_lock, lock_found: the lock of the Python packages, and whether that is a file on the controller.
     """
 
     files: str
@@ -39,6 +40,8 @@ class Settings:
     bake_users: Sequence[Mapping[str, Any]] = ()
     ca_certificates: Sequence[str] = ()
     python_lock: str = ""
+    lock_found: bool = True
+    cuda_architectures: Sequence[Any] = ()
     tag: Any = ""
     keep: Any = 3
     extra: Sequence[str] = ()
@@ -52,7 +55,6 @@ class Observed:
         registry, pull_from: host and port that the builder pushes to, and that this node pulls from.
         caches: host and port of all caches of the registry.
         previous: what the role left last time, as its receipt says: kind and subject.
-        builder_names: what lies in the builder's directory.
         record: the text of root's own record on the builder.
         former: the text of the record on the share, as the builder found it.
         built: what module image_stack returned.
@@ -69,7 +71,6 @@ class Observed:
     pull_from: str = ""
     caches: Sequence[str] = ()
     previous: Sequence[tuple[str, Mapping[str, Any]]] = ()
-    builder_names: Sequence[str] = ()
     record: str = ""
     former: str = ""
     built: Mapping[str, Any] = field(default_factory=dict)
@@ -96,13 +97,13 @@ class Plan:
     """What the role does on a node.
 
     Attributes:
+        problem: what of the settings cannot be met; or empty.
         layers: for module image_stack.
         contexts: what is copied to the builder.
         sources: directories of the controller that Dockerfiles take from.
-        own_directories: those of the builder in which only what the role brought may lie.
-        own_mark: the file that says so.
-        foreign: those of them that somebody else made.
-        paths: what belongs there, beside what the contexts have.
+        files: single files that are copied beside them.
+        known: whether the receipt says that the role made its directories on the builder.
+        own_mark: the file that says the same.
         recorded: whether the builder has a record of its own.
         former: what was in use before this run.
         selected: the earlier images that the setting `tag` names.
@@ -118,13 +119,13 @@ class Plan:
         registry_kept: what stays in the registry, beside what the nodes run.
     """
 
+    problem: str
     layers: Sequence[Mapping[str, Any]]
     contexts: Sequence[Context]
     sources: Sequence[str]
-    own_directories: Sequence[str]
+    files: Sequence[Mapping[str, str]]
+    known: bool
     own_mark: str
-    foreign: Sequence[str]
-    paths: Sequence[str]
     recorded: bool
     former: Mapping[str, Any]
     selected: Sequence[Mapping[str, Any]]
@@ -153,14 +154,14 @@ def plan(settings: Settings, found: Observed) -> Plan:
     stack = _stack(settings)
     sources = [*_sources(settings, stack)]
     return Plan(
+        problem=_problem(settings, found.registry),
         layers=[_on_builder(settings, layer) for layer in stack],
         contexts=[*(Context(layer["name"], _context(settings, layer), _directory(settings, layer)) for layer in stack),
                   *sources],
         sources=[source.source for source in sources],
-        own_directories=_own_directories(settings),
+        files=[*_files(settings)],
+        known={f"{settings.build_dir}/{name}" for name in OWN} <= {*_subjects(found, "tree")},
         own_mark=f"{settings.build_dir}/{MARK}",
-        foreign=_foreign(settings, found),
-        paths=_paths(settings, stack, sources),
         recorded=recorded,
         former=former,
         selected=selected,
@@ -185,6 +186,36 @@ def plan(settings: Settings, found: Observed) -> Plan:
             *(layer for image in record["history"] for layer in image["layers"]),
         }),
     )  # fmt: skip
+
+
+def _problem(settings: Settings, registry: str) -> str:
+    """The first of the settings that cannot be met."""
+    try:
+        _refuse(settings, registry)
+    except GpusteadError as error:
+        return str(error)
+    return ""
+
+
+def _refuse(settings: Settings, registry: str) -> None:
+    if not _PLACE.fullmatch(registry):
+        remedy = "Put a host into group registry, or set cluster_registry."
+        raise GpusteadError(f"images_registry is {registry!r}", "host:port", remedy)
+    if not isinstance(settings.tag, str):
+        remedy = "Put it in quotes, since digits may be lost otherwise."
+        raise GpusteadError(f"images_tag is {settings.tag}", "a text", remedy)
+    wrong = [str(one) for one in settings.cuda_architectures if not _CAPABILITY.fullmatch(str(one))]
+    if wrong:
+        what, expected = f"images_cuda_architectures has {', '.join(wrong)}", 'compute capabilities such as "8.0"'
+        raise GpusteadError(what, expected, "Write them in quotes; the GPUs' are in gpus.json of each node.")
+    accounts = [(user.get("name", ""), user.get("uid", 0)) for user in settings.bake_users]
+    if any(len({*filter(None, values)}) < len(accounts) for values in zip(*accounts)):
+        named = ", ".join(f"{name or '?'} {uid or '?'}" for name, uid in accounts)
+        what = f"images_bake_users has {named} (name and uid)"
+        raise GpusteadError(what, "a name and a uid of each, and none of them twice", "Correct them.")
+    if settings.python_lock and not settings.lock_found:
+        what = f"images_python_lock is {settings.python_lock!r}, no file on the controller"
+        raise GpusteadError(what, "the lock of the Python packages", "Correct it, or empty it.")
 
 
 def _unique(values: Iterable[str]) -> list[str]:
@@ -238,30 +269,16 @@ def _on_builder(settings: Settings, layer: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _own_directories(settings: Settings) -> list[str]:
-    return [f"{settings.build_dir}/{name}" for name in OWN]
-
-
 def _subjects(found: Observed, kind: str) -> list[str]:
     return [subject["name"] for one, subject in found.previous if one == kind]
 
 
-def _foreign(settings: Settings, found: Observed) -> list[str]:
-    """Directories by the names of the role's own, where neither the mark nor the receipt says that it made them."""
-    if MARK in found.builder_names or {*_own_directories(settings)} <= {*_subjects(found, "tree")}:
-        return []
-    return [f"{settings.build_dir}/{name}" for name in sorted({*OWN} & {*found.builder_names})]
-
-
-def _paths(settings: Settings, stack: Sequence[Mapping[str, Any]], sources: Sequence[Context]) -> list[str]:
-    paths = [_directory(settings, layer) for layer in stack]
-    paths += [path for source in sources for path in (os.path.dirname(source.destination), source.destination)]
-    if settings.ca_certificates:
-        place = f"{_directory(settings, settings.stack[0])}/ca"
-        paths += [place, *(f"{place}/{os.path.basename(path)}" for path in settings.ca_certificates)]
+def _files(settings: Settings) -> Iterator[dict[str, str]]:
+    for path in settings.ca_certificates:
+        place = f"{_directory(settings, settings.stack[0])}/ca/{os.path.basename(path)}"
+        yield {"source": path, "destination": place}
     if settings.python_lock:
-        paths.append(f"{settings.build_dir}/wheelhouse/python.lock")
-    return _unique(paths)
+        yield {"source": settings.python_lock, "destination": f"{settings.build_dir}/wheelhouse/python.lock"}
 
 
 def _announcement(

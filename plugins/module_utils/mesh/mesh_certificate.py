@@ -6,12 +6,15 @@ from __future__ import annotations
 
 import base64
 import binascii
+import contextlib
 import struct
+import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
-from ansible_collections.gpustead.cluster.plugins.module_utils.run import Run
+from ansible_collections.gpustead.cluster.plugins.module_utils.run import Run, within
 
 DAY = 86400
 _CERTIFICATE_TYPE = "ssh-ed25519-cert-v01@openssh.com"
@@ -143,15 +146,28 @@ def _must(answer: tuple[int, str, str], what: str, remedy: str) -> str:
     return out
 
 
+@contextlib.contextmanager
+def unlocked(passphrase: str) -> Iterator[tuple[Run, Path]]:
+    """Commands whose questions are answered with the passphrase, and a private directory to work in.
+
+    The answers come from a script that does not contain it.
+    """
+    with tempfile.TemporaryDirectory(prefix="gpustead-") as work:
+        script = Path(work, "askpass")
+        script.write_text("#!/bin/sh\nprintf '%s\\n' \"$GPUSTEAD_PASSPHRASE\"\n")
+        script.chmod(0o700)
+        answers = {"SSH_ASKPASS": str(script), "SSH_ASKPASS_REQUIRE": "force", "GPUSTEAD_PASSPHRASE": passphrase}
+        yield within(60, environment=answers), Path(work)
+
+
 def ensure_authority(run: Run, key: Path, passphrase: str, check_mode: bool) -> tuple[str, bool]:
     """Public key of the authority, and whether it is new. `run` answers questions with the passphrase.
 
     The public key is taken from the private one each time: that checks the passphrase before any signing.
     """
     if len(passphrase) < 12 or not passphrase.isprintable():
-        raise GpusteadError(
-            f"the passphrase of {key}", "at least 12 printable characters", "Set a longer one, in a vault."
-        )
+        remedy = "Set a longer one in cluster_ca_passphrase, in a vault."
+        raise GpusteadError(f"the passphrase of {key}", "at least 12 printable characters", remedy)
     if key.exists():
         remedy = f"Set the passphrase that {key} was made with, or restore the file from a backup."
         return _must(run(["ssh-keygen", "-y", "-f", str(key)]), f"authority {key}", remedy).strip(), False

@@ -17,7 +17,7 @@ from pathlib import Path
 from ansible_collections.gpustead.cluster.plugins.module_utils import as_account
 from ansible_collections.gpustead.cluster.plugins.module_utils.as_account import Identity
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
-from ansible_collections.gpustead.cluster.plugins.module_utils.nas.nas_files import Entry, how_to_move_away
+from ansible_collections.gpustead.cluster.plugins.module_utils.nas.nas_files import Change, Entry, how_to_move_away
 from ansible_collections.gpustead.cluster.plugins.module_utils.nas.nas_files_apply import apply_all
 from ansible_collections.gpustead.cluster.plugins.module_utils.run import Run
 
@@ -86,8 +86,8 @@ def generate(comment: str, run: Run) -> str:
         return path.read_text(encoding="ascii")
 
 
-def ensure_key(root: str, entry: Entry, layout: Identity, comment: str, run: Run, *, check: bool) -> tuple[bool, str]:
-    """Make the key where none is, and keep it to its owner; returns whether that is a change, and the public key.
+def ensure_key(root: str, entry: Entry, layout: Identity, comment: str, run: Run, *, check: bool) -> tuple[Change, str]:
+    """Make the key where none is, and keep it to its owner; returns what changes, and the public key.
 
     Args:
         entry: the file, without content.
@@ -102,4 +102,4 @@ def ensure_key(root: str, entry: Entry, layout: Identity, comment: str, run: Run
     content = "" if public or check else generate(comment, run)
     wanted = Entry(**{**vars(entry), "state": "file", "content": content, "once": True, "secret": True})
     (change,) = apply_all(root, [wanted], check, trusted=(layout.uid, layout.gid))
-    return change.changed, public or ("" if check else read(root, entry, layout) or "")
+    return change, public or ("" if check else read(root, entry, layout) or "")

@@ -11,7 +11,11 @@ from typing import Any
 
 from ansible_collections.gpustead.cluster.plugins.module_utils.credentials.secret_settings import refuse_secrets
 from ansible_collections.gpustead.cluster.plugins.module_utils.docker.containers import ContainerBind, to_recreate
-from ansible_collections.gpustead.cluster.plugins.module_utils.docker.node_offer import NO_GPUS
+from ansible_collections.gpustead.cluster.plugins.module_utils.docker.node_offer import (
+    NO_GPUS,
+    offered_image,
+    refuse_held,
+)
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
 from ansible_collections.gpustead.cluster.plugins.module_utils.gpus.nccl_env import nccl_env
 from ansible_collections.gpustead.cluster.plugins.module_utils.nas.node_records import SCHEMA, NodeRecord
@@ -41,19 +45,26 @@ class Settings:
 
     Attributes:
         host: name of the node in the inventory.
+        members: the nodes of the mesh, as a table of them.
         user, account: name of the mesh's user, and its `uid` and `gid`.
+        user_names: all accounts, for messages.
+        image, image_file: the image to run, and where it stands where that is empty.
         former: ids of the accounts that may have something of the layout of the share.
         kex: how keys are exchanged, as OpenSSH names it.
         env, node_env: variables for programs in all containers of the mesh, and in this node's.
     """
 
     host: str
+    members: Mapping[str, Any]
     user: str
     account: Mapping[str, Any]
     former: Sequence[int]
     service_account: Mapping[str, Any]
     address: str
     port: int
+    user_names: str = ""
+    image: str = ""
+    image_file: str = "/etc/gpustead/image"
     kex: str = ""
     nas_path: str = "/mnt/nas"
     config_dir: str = "/etc/gpustead/ssh_mesh"
@@ -69,20 +80,16 @@ class Observed:
     """What was found on the node; nothing, before it was looked at.
 
     Attributes:
-        gpus: the content of gpus.json; None where there is no such file.
-        infiniband: whether the devices of InfiniBand are there.
-        machine_id: of the node.
-        route: what `ip -j route get` printed for another node; empty where it was not asked.
+        offer: what module node_offer_info returned; empty before that.
         replaced: names of the mounts that stand for another place than before.
         drifted: what was found to have drifted, as a receipt names it.
+        check: whether it is a check, in which other roles have left nothing yet on a fresh host.
     """
 
-    gpus: Mapping[str, Any] | None = None
-    infiniband: bool = False
-    machine_id: str = ""
-    route: str = ""
+    offer: Mapping[str, Any] = field(default_factory=dict)
     replaced: Sequence[str] = ()
     drifted: Sequence[str] = ()
+    check: bool = False
 
 
 @dataclass(frozen=True)
@@ -96,6 +103,7 @@ class Plan:
         nas_layout: for module nas_files, the directories of the mesh and the record of this node.
         node_env: settings of this node for all programs in the container.
         environment: of the container.
+        image: what the container is made of; empty where it is not known yet.
         gpus: `driver`, `device_ids` and `uuids` of the node's, as compose takes them.
         devices: to give to the container.
         places: for module binds.
@@ -110,6 +118,7 @@ class Plan:
     nas_layout: Sequence[Mapping[str, Any]]
     node_env: Mapping[str, Any]
     environment: Mapping[str, Any]
+    image: str
     gpus: Mapping[str, Any]
     devices: Sequence[str]
     places: Sequence[Mapping[str, Any]]
@@ -121,17 +130,24 @@ def plan(settings: Settings, observed: Observed) -> Plan:
     """All that the role makes on one node.
 
     Raises:
-        GpusteadError: the mesh's user has no account; the route is not what ip prints; or a variable is secret.
+        GpusteadError: the mesh cannot be on this node: its user has no account, the node is none of the mesh, there is
+            no image, an account has the port; the route is not what ip prints; or a variable is secret.
     """
     for name, variables in (("ssh_mesh_env", settings.env), ("ssh_mesh_node_env", settings.node_env)):
         refuse_secrets(name, variables, SECRETS)
     uid, gid = _ids(settings)
+    if settings.host not in settings.members:
+        what = f"{settings.host} is not in ssh_mesh_nodes {[*settings.members]}"
+        raise GpusteadError(what, "each node of the mesh in there", "Add it to group gpu_nodes.")
+    found = observed.offer
+    image = offered_image(settings.image, settings.image_file, found, "ssh_mesh_image", check=observed.check)
+    refuse_held({"the mesh's sshd": int(settings.port)}, found, "choose another one with ssh_mesh_port")
     owner, group = int(settings.service_account["uid"]), int(settings.service_account["gid"])
     # Everything on the share is written as its owner: under root_squash, root is nobody there. Of the layout that is an
     # account that nobody logs in as; it takes what accounts had of it.
     owned = {"owner": owner, "group": group, "former": [int(one) for one in settings.former]}
-    offered = observed.gpus or NO_GPUS
-    nccl = nccl_env(offered, observed.route, settings.interface)
+    offered = found.get("gpus") or NO_GPUS
+    nccl = nccl_env(offered, found.get("route", ""), settings.interface)
     node_env = {"GPUSTEAD_NODE": settings.host, **nccl, **settings.node_env}
     places = _places(settings, uid)
     return Plan(
@@ -150,8 +166,9 @@ def plan(settings: Settings, observed: Observed) -> Plan:
             "GPUSTEAD_SSH_PORT": str(settings.port),
             "GPUSTEAD_SSH_KEX": settings.kex,
         },
+        image=image,
         gpus={"driver": offered["driver"], **{key: list(offered[key]) for key in ("device_ids", "uuids")}},
-        devices=[*(["/dev/infiniband"] if observed.infiniband else []), *offered["device_nodes"]],
+        devices=[*(["/dev/infiniband"] if found.get("infiniband") else []), *offered["device_nodes"]],
         places=places,
         binds=_binds(settings),
         recreate=to_recreate(
@@ -163,14 +180,15 @@ def plan(settings: Settings, observed: Observed) -> Plan:
 def _ids(settings: Settings) -> tuple[int, int]:
     if "uid" not in settings.account:
         what = f"ssh_mesh_user {settings.user!r} is not an account with a uid"
-        raise GpusteadError(what, "one of cluster_users", "Add it there with its uid, or set cluster_owner.")
+        expected = f"one of cluster_users ({settings.user_names or 'none'})"
+        raise GpusteadError(what, expected, "Add it there with its uid, or set cluster_owner.")
     return int(settings.account["uid"]), int(settings.account.get("gid", settings.account["uid"]))
 
 
 def _nas_layout(
     settings: Settings, observed: Observed, interface: str, owned: Mapping[str, Any]
 ) -> list[dict[str, Any]]:
-    offered = observed.gpus or NO_GPUS
+    offered = observed.offer.get("gpus") or NO_GPUS
     record = NodeRecord(
         host=settings.host,
         address=settings.address,
@@ -178,7 +196,7 @@ def _nas_layout(
         gpus=tuple(offered["uuids"]),
         interface=interface,
         ssh_mesh_port=int(settings.port),
-        machine_id=observed.machine_id,
+        machine_id=observed.offer.get("machine_id", ""),
     )
     text = json.dumps({"schema": SCHEMA, **asdict(record)}, indent=4) + "\n"
     directories = [{"path": path, "mode": mode, **owned, "state": "directory"} for path, mode in _DIRECTORIES.items()]

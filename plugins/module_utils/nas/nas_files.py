@@ -6,8 +6,8 @@ from __future__ import annotations
 
 import re
 import stat
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from ansible_collections.gpustead.cluster.plugins.module_utils.as_account import Identity, steps
@@ -158,6 +158,20 @@ def plan(entry: Entry, found: Found) -> Change:
     if found.kind and entry.first:
         return Change(before, describe(entry, None))
     return Change(before, describe(entry, "" if entry.generate else entry.content))
+
+
+def foreseen(entry: Entry) -> Change:
+    """What a check says where no share is mounted yet: all would be made."""
+    return Change("", describe(entry, entry.content))
+
+
+def diff(entries: Iterable[Entry], changes: Iterable[Change]) -> list[dict[str, str]]:
+    """What changes, as Ansible shows it."""
+    return [
+        {**asdict(change.visible()), "before_header": entry.path, "after_header": entry.path}
+        for entry, change in zip(entries, changes)
+        if change.changed
+    ]
 
 
 def must_be_written(entry: Entry, found: Found) -> bool:

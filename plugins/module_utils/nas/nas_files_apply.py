@@ -204,6 +204,14 @@ def apply_as_root(root: str, entry: Entry, check: bool, trusted: Collection[int]
 # From outside.
 
 
+def is_mounted(root: str, check: bool) -> bool:
+    """Whether the share is there; in a check it need not be yet. Raises GpusteadError where it must be."""
+    mounted = os.path.ismount(root)
+    if mounted or check:
+        return mounted
+    raise GpusteadError(f"nothing is mounted on {root}", "the share", "Run role nas first, or mount it.")
+
+
 def apply_all(
     root: str,
     entries: Iterable[Entry],

@@ -11,7 +11,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ansible_collections.gpustead.cluster.plugins.module_utils.docker.containers import ContainerBind, to_recreate
-from ansible_collections.gpustead.cluster.plugins.module_utils.docker.node_offer import NO_GPUS
+from ansible_collections.gpustead.cluster.plugins.module_utils.docker.node_offer import (
+    NO_GPUS,
+    offered_image,
+    refuse_held,
+)
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError, Refusal
 from ansible_collections.gpustead.cluster.plugins.module_utils.gpus.gpu_offer import share
 from ansible_collections.gpustead.cluster.plugins.module_utils.images.torch_wheel import torch_wheel
@@ -29,6 +33,8 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.workspaces.worksp
 CACHES = ("cache", "vscode-server")
 LOCAL = "/local"
 SETTINGS = "/etc/gpustead/settings"
+# What compose files of a check say on a fresh host.
+NO_IMAGE = "not-pulled-yet"
 # In the owner's home on the share, with their modes.
 _DIRECTORIES = {"runs": "0755", ".config": "0700", ".config/gpustead": "0700"}
 _NAMED = re.compile(r"(?!.*\.\.)[^/\s]\S*")
@@ -42,13 +48,18 @@ class Settings:
 
     Attributes:
         owner, owner_uid: of the cluster.
+        user_names: all accounts, for messages.
+        image, image_file: the image to run, and where it stands where that is empty.
         config_dir: the directory above that of the workspaces, where root's files for containers lie.
         proxy_env, environment: more variables for the containers.
         vouches: whether this node vouches for what the cluster's owner has on the share.
     """
 
     owner: str
-    owner_uid: int | None = None
+    owner_uid: int | None
+    user_names: str = ""
+    image: str = ""
+    image_file: str = "/etc/gpustead/image"
     nas_path: str = "/mnt/nas"
     config_dir: str = "/etc/gpustead"
     local_dir: str = "/var/lib/gpustead/workspace"
@@ -90,14 +101,14 @@ class Observed:
     """What was found on the node, and what was done there before containers are started; nothing, before that.
 
     Attributes:
-        gpus: the content of gpus.json; None where there is no such file.
+        offer: what module node_offer_info returned; empty before that.
         mounted, placed: what modules binds and local_place returned.
         drifted: what was found to have drifted, as a receipt names it.
         silent: compose projects that must be left alone, as module node_offer_info returned them.
         check: whether it is a check, in which other roles have left nothing yet on a fresh host.
     """
 
-    gpus: Mapping[str, Any] | None = None
+    offer: Mapping[str, Any] = field(default_factory=dict)
     mounted: Mapping[str, Any] = field(default_factory=dict)
     placed: Mapping[str, Any] = field(default_factory=dict)
     drifted: Sequence[str] = ()
@@ -141,8 +152,10 @@ class Plan:
     Attributes:
         places: for module local_place.
         binds: for module binds.
+        image: what all containers are made of.
+        ports: all on which they listen on the node.
         of: by owner, what its containers are made of.
-        authorized_keys: by owner and account, the public keys with which the account logs in.
+        host_files: by owner, root's directories and the keys with which each account logs in, for module host_files.
         nas_files, nas_links: by owner, entries for module nas_files; of the files, one may hold a secret.
         receipt: subjects of what only this plan knows: settings that it `reads`; outputs of the kinds `bind`, `file`,
             `tree` and `container`; `shared`, files on the share.
@@ -150,8 +163,10 @@ class Plan:
 
     places: Sequence[Mapping[str, Any]]
     binds: Sequence[Mapping[str, Any]]
+    image: str
+    ports: Sequence[int]
     of: Mapping[str, Containers]
-    authorized_keys: Mapping[str, Mapping[str, Sequence[str]]]
+    host_files: Mapping[str, Sequence[Mapping[str, Any]]]
     nas_files: Mapping[str, Sequence[Mapping[str, Any]]] = field(repr=False)
     nas_links: Mapping[str, Sequence[Mapping[str, Any]]]
     receipt: Mapping[str, Sequence[Any]]
@@ -173,8 +188,14 @@ def plan(workspaces: Sequence[Workspace], settings: Settings, observed: Observed
     """All that the role makes for the workspaces of a node.
 
     Raises:
-        GpusteadError: a setting cannot be meant.
+        GpusteadError: a setting cannot be meant, or there is no image.
     """
+    if settings.owner_uid is None:
+        what = f"workspace_owner {settings.owner!r} is not an account with a uid"
+        expected = f"one of cluster_users ({settings.user_names or 'none'})"
+        raise GpusteadError(what, expected, "Add it there with its uid, or set cluster_owner.")
+    offer, check = observed.offer, observed.check
+    image = offered_image(settings.image, settings.image_file, offer, "workspace_image", check=check)
     binds = plan_binds(workspaces, settings.mounts, settings.site)
     for workspace in workspaces:
         _check_paths(workspace, binds)
@@ -184,8 +205,10 @@ def plan(workspaces: Sequence[Workspace], settings: Settings, observed: Observed
     return Plan(
         places=[_place(workspace, settings) for workspace in workspaces],
         binds=binds.places,
+        image=image or NO_IMAGE,
+        ports=[port for workspace in workspaces for port in workspace.ports.values()],
         of={workspace.owner: _containers(workspace, binds, settings, observed) for workspace in workspaces},
-        authorized_keys={workspace.owner: _keys(workspace, settings) for workspace in workspaces},
+        host_files={workspace.owner: _host_files(workspace, settings) for workspace in workspaces},
         nas_files={workspace.owner: _nas_files(workspace, settings) for workspace in workspaces},
         nas_links={
             workspace.owner: _links(workspace, (observed.placed.get("settings") or {}).get(workspace.owner) or ())
@@ -305,21 +328,28 @@ def _place(workspace: Workspace, settings: Settings) -> dict[str, Any]:
     }
 
 
-def _keys(workspace: Workspace, settings: Settings) -> dict[str, list[str]]:
+def _host_files(workspace: Workspace, settings: Settings) -> list[dict[str, Any]]:
+    """Of the keys the directory is bound, not the files: the running container sees a changed list."""
     more = {settings.owner: settings.authorized_keys}
-    return {
-        account.name: list(dict.fromkeys([*account.ssh_keys, *more.get(account.name, ())]))
-        for account in workspace.accounts
-    }
+    directories = [{"path": path, "state": "directory", "mode": "0755"} for path in workspace.directories]
+    files = []
+    for account in workspace.accounts:
+        keys = dict.fromkeys([*account.ssh_keys, *more.get(account.name, ())])
+        content = "".join(f"{line}\n" for line in ("# Written by role workspace.", *keys))
+        path = f"{workspace.directories[-1]}/{account.name}"
+        files.append({"path": path, "state": "file", "mode": "0644", "content": content})
+    return [*directories, *files]
 
 
 def _containers(workspace: Workspace, binds: Binds, settings: Settings, observed: Observed) -> Containers:
     left = available(workspace, binds, observed.mounted, observed.placed.get("refused") or ())
-    offered, problem, index = observed.gpus or NO_GPUS, "", ""
+    found = observed.offer.get("gpus")
+    offered, problem, index = found or NO_GPUS, "", ""
     gpus = share(NO_GPUS, [])
     try:
-        gpus = share(offered, [] if observed.check and observed.gpus is None else workspace.gpus)
+        gpus = share(offered, [] if observed.check and found is None else workspace.gpus)
         index = _torch_index(offered, settings)
+        refuse_held(workspace.ports, observed.offer, "choose other ports in workspace_ports or workspace_instances")
     except GpusteadError as error:
         problem = str(error)
     copies = ContainerBind("", f"{settings.local_dir}/.settings/{workspace.owner}", SETTINGS, read_only=True)

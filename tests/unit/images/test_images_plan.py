@@ -39,13 +39,56 @@ def test_what_belongs_on_the_builder() -> None:
         {"name": "ours", "source": "/role/files/stack/project", "destination": "/b/stack/ours"},
         {"name": "ours source", "source": "/srv/ours", "destination": "/b/sources/ours/source"},
     ]
-    assert found.paths == [
-        "/b/stack/base", "/b/stack/ours", "/b/sources/ours", "/b/sources/ours/source",
-        "/b/stack/base/ca", "/b/stack/base/ca/site.pem", "/b/wheelhouse/python.lock",
-    ]  # fmt: skip
+    assert found.files == [
+        {"source": "/srv/site.pem", "destination": "/b/stack/base/ca/site.pem"},
+        {"source": "/srv/lock", "destination": "/b/wheelhouse/python.lock"},
+    ]
 
 
 def test_before_anything_is_known() -> None:
     found = plan(Settings(**ROLE, extra=["alpine:3"]), Observed())
     assert (found.announcement, found.ref, found.wanted, found.superfluous) == ({}, "", ["alpine:3"], [])
     assert plan(Settings(**ROLE, tag="abc"), Observed()).announcement == {}
+
+
+REFUSED: dict[str, tuple[dict[str, Any], str, str]] = {
+    "no registry": ({}, ":5000", "images_registry is ':5000': expected host:port."),
+    "a tag that is a number": ({"tag": 123}, "r:5000", "images_tag is 123: expected a text."),
+    "a capability that is none": (
+        {"cuda_architectures": ["8.0", "9.0+PTX", "sm_90"]},
+        "r:5000",
+        "images_cuda_architectures has sm_90: expected",
+    ),
+    "a uid twice": (
+        {"bake_users": [{"name": "bob", "uid": 1001}, {"name": "eve", "uid": 1001}]},
+        "r:5000",
+        "images_bake_users has bob 1001, eve 1001 (name and uid)",
+    ),
+    "a name twice": (
+        {"bake_users": [{"name": "bob", "uid": 1001}, {"name": "bob", "uid": 1002}]},
+        "r:5000",
+        "images_bake_users has bob 1001, bob 1002",
+    ),
+    "an account without a uid": (
+        {"bake_users": [{"name": "bob"}]},
+        "r:5000",
+        "images_bake_users has bob ? (name and uid)",
+    ),
+    "a lock that is not there": (
+        {"python_lock": "/no/lock", "lock_found": False},
+        "r:5000",
+        "images_python_lock is '/no/lock', no file",
+    ),
+    "nothing": (
+        {"cuda_architectures": ["8.0"], "bake_users": [{"name": "bob", "uid": 1001}], "python_lock": "/lock"},
+        "r:5000",
+        "",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_settings_that_cannot_be_met(case: str) -> None:
+    settings, registry, words = REFUSED[case]
+    problem = plan(Settings(**{**ROLE, **settings}), Observed(registry=registry)).problem
+    assert problem.startswith(words) and bool(problem) is bool(words)

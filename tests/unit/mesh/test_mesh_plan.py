@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -17,7 +18,12 @@ GPUS = {
     **{"driver": "nvidia", "device_ids": ["GPU-0", "GPU-1"], "uuids": ["GPU-0", "GPU-1"], "slots": 2},
     **{"device_nodes": ["/dev/nvidia0", "/dev/nvidiactl"], "nics": ["mlx5_0"], "infiniband": True},
 }
-NODE = {"service_account": {"uid": 941, "gid": 942}, "address": "10.1.0.1", "port": 2222}
+NODE = {
+    "members": {"gpu01": True, "gpu02": True},
+    "service_account": {"uid": 941, "gid": 942},
+    "address": "10.1.0.1",
+    "port": 2222,
+}
 ROUTE = '[{"dst": "10.1.0.2", "dev": "eth1"}]'
 NOTHING = Observed()
 
@@ -27,8 +33,12 @@ def planned(observed: Observed = NOTHING, **settings: Any) -> Plan:
     return plan(Settings(**{**given, **NODE, **settings}), observed)
 
 
+def offered(**found: Any) -> Observed:
+    return Observed({"image": "an/image", "held": [], **found})
+
+
 def test_the_record_is_one_that_other_nodes_read() -> None:
-    found = planned(Observed(gpus=GPUS, machine_id="0123", route=ROUTE)).nas_layout[-1]
+    found = planned(offered(gpus=GPUS, machine_id="0123", route=ROUTE)).nas_layout[-1]
     assert (found["path"], found["owner"], found["group"]) == (".cluster/nodes/gpu01.json", 941, 942)
     record = parse_record(found["content"], "gpu01")
     assert (record.slots, record.gpus, record.interface) == (2, ("GPU-0", "GPU-1"), "eth1")
@@ -46,7 +56,7 @@ def test_what_accounts_had_of_the_layout_is_taken_from_them() -> None:
 
 
 def test_the_site_wins_over_what_was_found_and_the_role_over_both() -> None:
-    found = planned(Observed(gpus=GPUS, route=ROUTE), node_env={"NCCL_IB_HCA": "=x", "GPUSTEAD_SUDO": "1"})
+    found = planned(offered(gpus=GPUS, route=ROUTE), node_env={"NCCL_IB_HCA": "=x", "GPUSTEAD_SUDO": "1"})
     assert found.node_env == {
         **{"GPUSTEAD_NODE": "gpu01", "NCCL_SOCKET_IFNAME": "=eth1", "GLOO_SOCKET_IFNAME": "eth1"},
         **{"NCCL_IB_HCA": "=x", "GPUSTEAD_SUDO": "1"},
@@ -76,7 +86,7 @@ def test_an_interface_that_is_set_needs_no_route() -> None:
     ],
 )
 def test_devices_of_the_container(infiniband: bool, gpus: dict[str, Any] | None, expected: list[str]) -> None:
-    assert planned(Observed(gpus=gpus, infiniband=infiniband)).devices == expected
+    assert planned(offered(gpus=gpus, infiniband=infiniband)).devices == expected
 
 
 def test_the_container_binds_what_is_mounted_for_it() -> None:
@@ -100,9 +110,30 @@ def test_a_container_that_runs_otherwise_is_recreated(observed: Observed, expect
     assert planned(observed).recreate == expected
 
 
-def test_a_mesh_whose_user_has_no_uid_is_refused() -> None:
-    with pytest.raises(GpusteadError, match=r"ssh_mesh_user 'ada' is not an account with a uid"):
-        planned(account={})
+SQUATTER = {"port": 2222, "account": "bob", "pid": 7, "command": "python3"}
+
+
+@pytest.mark.parametrize(
+    ("settings", "observed", "words"),
+    [
+        ({"account": {}, "user_names": "bob"}, NOTHING, r"'ada' is not an account .* one of cluster_users \(bob\)"),
+        ({"host": "gpu03"}, NOTHING, r"gpu03 is not in ssh_mesh_nodes \['gpu01', 'gpu02'\]"),
+        ({"image_file": "/x"}, offered(image=""), "/x is missing .* Run role images first, or set ssh_mesh_image"),
+        ({}, offered(held=[SQUATTER]), r"port 2222 \(the mesh's sshd\) is taken by process 7 \(python3\) of .*'bob'"),
+    ],
+)
+def test_a_mesh_that_cannot_be_is_refused(settings: dict[str, Any], observed: Observed, words: str) -> None:
+    with pytest.raises(GpusteadError, match=words):
+        planned(observed, **settings)
+
+
+def test_the_image_of_the_site_wins_and_in_a_check_there_may_be_none_yet() -> None:
+    assert planned(offered(), image="my/image").image == "my/image"
+    assert planned(replace(offered(image=""), check=True)).image == planned().image == ""
+
+
+def test_another_port_may_be_taken() -> None:
+    assert planned(offered(held=[SQUATTER]), port=2223).image == "an/image"
 
 
 def test_the_group_of_an_account_is_its_uid_where_none_is_declared() -> None:

@@ -75,17 +75,23 @@ def test_what_is_no_key_is_refused(text: str) -> None:
         public_of(text, "id_ed25519")
 
 
+def ensured(share: Path, check: bool = False) -> tuple[bool, str]:
+    change, public = ensure_key(str(share), ENTRY, LAYOUT, "ada@mesh", run, check=check)
+    assert "PRIVATE" not in change.before + change.after
+    return change.changed, public
+
+
 @needs_root
 def test_the_key_is_made_once_for_its_owner_alone(share: Path) -> None:
-    assert ensure_key(str(share), ENTRY, LAYOUT, "ada@mesh", run, check=True) == (True, "")
-    changed, public = ensure_key(str(share), ENTRY, LAYOUT, "ada@mesh", run, check=False)
+    assert ensured(share, check=True) == (True, "")
+    changed, public = ensured(share)
     assert changed and public.startswith("ssh-ed25519 ")
-    assert ensure_key(str(share), ENTRY, LAYOUT, "ada@mesh", run, check=False) == (False, public)
+    assert ensured(share) == (False, public)
     status = (share / "mesh/id").stat()
     assert (status.st_uid, status.st_gid, status.st_mode & 0o7777, status.st_nlink) == (ADA, ADA, 0o600, 1)
     assert os.listdir(share / "mesh") == ["id"]
     (share / "mesh/id").chmod(0o644)
-    assert ensure_key(str(share), ENTRY, LAYOUT, "ada@mesh", run, check=False) == (True, public)
+    assert ensured(share) == (True, public)
     assert (share / "mesh/id").stat().st_mode & 0o777 == 0o600
 
 
@@ -109,7 +115,7 @@ def test_a_trap_is_refused_at_once(share: Path, case: str) -> None:
     os.lchown(share / "mesh/id", ADA, ADA)
     began = time.monotonic()
     with pytest.raises(GpusteadError, match=reason):
-        ensure_key(str(share), ENTRY, LAYOUT, "ada@mesh", run, check=False)
+        ensured(share)
     assert time.monotonic() - began < 10
 
 
@@ -118,4 +124,4 @@ def test_a_key_of_another_is_refused(share: Path) -> None:
     (share / "mesh/id").write_text(key("ed25519"))
     (share / "mesh/id").chmod(0o644)
     with pytest.raises(GpusteadError, match="belongs to uid 0"):
-        ensure_key(str(share), ENTRY, LAYOUT, "ada@mesh", run, check=False)
+        ensured(share)

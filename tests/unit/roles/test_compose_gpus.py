@@ -24,13 +24,14 @@ PLAYBOOK = """
     ansible_python_interpreter: "{{ ansible_playbook_python }}"
     __workspace_receipt: {previous: [], drifted: []}
   tasks:
-    - ansible.builtin.include_role:
-        name: "gpustead.cluster.{{ item }}"
-        tasks_from: observe.yml
-        public: true
-      loop: [workspace, ssh_mesh]
+    - {ansible.builtin.import_role: {name: gpustead.cluster.workspace}, tags: [never]}  # for its variables
+    - {ansible.builtin.import_role: {name: gpustead.cluster.ssh_mesh}, tags: [never]}
+    - gpustead.cluster.node_offer_info:
+        image_file: "{{ workspace_image_file }}"
+        gpus_file: "{{ workspace_gpus_file }}"
+      register: __workspace_offer
     - ansible.builtin.set_fact:
-        __ssh_mesh_offer: "{{ __ssh_mesh_offer | combine({'infiniband': test_infiniband}) }}"
+        __ssh_mesh_offer: "{{ __workspace_offer | combine({'infiniband': test_infiniband}) }}"
     - ansible.builtin.template:
         src: "{{ test_roles }}/{{ item }}/templates/compose.yml.j2"
         dest: "{{ cluster_config_dir }}/{{ item }}.yml"
@@ -115,7 +116,7 @@ def rendered(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         "ssh_mesh_interface": "eth7",
         "test_roles": str(ROOT / "roles"),
     }
-    (root / "hosts.json").write_text(json.dumps({"all": {"hosts": hosts, "vars": variables}}))
+    (root / "hosts.json").write_text(json.dumps({"all": {"vars": variables}, "gpu_nodes": {"hosts": hosts}}))
     (root / "play.yml").write_text(PLAYBOOK)
     ansible = Path(sys.executable).with_name("ansible-playbook")
     done = subprocess.run(

@@ -34,6 +34,7 @@ def waits(task: dict[str, Any]) -> bool:
         argv[:1] == ["docker"]
         or str(argv).startswith("{{ ['docker'")
         or "community.docker.docker_compose_v2" in task
+        or "gpustead.cluster.compose_project" in task
         or (unit.get("name") == "docker.service" and "state" in unit)
     )
 

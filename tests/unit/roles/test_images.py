@@ -179,7 +179,7 @@ def test_a_node_runs_what_the_builder_says_or_what_the_share_may_say(
     tmp_path: Path, told: Any, share: Any, digit: str
 ) -> None:
     settings = {
-        "__images_announcement_content": content(told) if told else {},
+        **({"__images_handed": json.dumps(told)} if told else {}),
         "__images_shared_content": content(share),
         "images_registry": HOST,
         "images_pull_from": "cache:5010",
@@ -247,7 +247,7 @@ def keys(tmp_path: Path, layers: list[dict[str, Any]]) -> dict[str, str]:
 
 CUDA = {"images_deepspeed_ops": ["FUSED_ADAM", "CPU_ADAM"], "images_cuda_architectures": ["8.0", "9.0"]}
 CARDS = {"gpus": [{"compute_capability": one} for one in ("9.0", "8.0", "9.0", None)]}
-MIXED = {"images_deepspeed_ops": ["FUSED_ADAM"], "__images_gpus_content": content(CARDS)}
+MIXED = {"images_deepspeed_ops": ["FUSED_ADAM"], "__images_offer": {"gpus": CARDS}}
 USERS = [
     {"name": "bob", "uid": 1001, "groups": ["docker", "ml"], "ssh_keys": ["k"]},
     {"name": "eve", "uid": 1002, "gid": 7},
@@ -271,7 +271,7 @@ ABOVE_DEEPSPEED = {"deepspeed", "workspace"}
         ),
         # Where nothing is compiled, GPUs do not matter.
         ({"images_cuda_architectures": ["8.0"]}, "deepspeed", {"cuda_architectures": ""}, set()),
-        ({"__images_gpus_content": content(CARDS)}, "deepspeed", {"cuda_architectures": ""}, set()),
+        ({"__images_offer": {"gpus": CARDS}}, "deepspeed", {"cuda_architectures": ""}, set()),
         ({"images_gradio_version": "6.0.0"}, "workspace", {"gradio_version": "6.0.0"}, {"workspace"}),
         ({"images_bake_users": USERS}, "users", {"accounts": "bob:1001:1001:docker,ml eve:1002:7:"}, {"users"}),
         ({"images_tools": ["zsh"]}, "tools", {"tools": "zsh"}, {"tools"}),
@@ -310,72 +310,30 @@ def test_each_layer_stands_on_its_parent_and_copies_what_it_has(layer: str) -> N
     assert all((STACK / layer / file).exists() for files in copied for file in files.split())
 
 
-def test_the_lock_lies_beside_the_wheels(tmp_path: Path) -> None:
-    settings = {"images_stack": [{"name": "base"}], "images_python_lock": "/srv/lock.txt", "images_build_dir": "/b"}
-    declared = render(tmp_path, "images", ["__images_declared"], GROUPS, settings)["__images_declared"]
-    assert "/b/wheelhouse/python.lock" in declared
-
-
 PLAYBOOK = """
 - hosts: a
   gather_facts: false
   vars: {ansible_python_interpreter: "{{ ansible_playbook_python }}", ansible_connection: local}
   tasks:
-    - ansible.builtin.include_role: {name: gpustead.cluster.images, tasks_from: "{{ item }}"}
-      loop: [preflight.yml, architectures.yml]
+    - ansible.builtin.include_role: {name: gpustead.cluster.images, tasks_from: architectures.yml}
 """
-REFUSED: dict[str, tuple[dict[str, Any], str]] = {
-    "a capability that is none": (
-        {"images_cuda_architectures": ["8.0", "sm_90"]},
-        "images_cuda_architectures has sm_90: expected",
-    ),
-    "a uid twice": (
-        {"images_bake_users": [{"name": "bob", "uid": 1001}, {"name": "eve", "uid": 1001}]},
-        "images_bake_users has bob 1001, eve 1001 (name and uid)",
-    ),
-    "an account without a uid": (
-        {"images_bake_users": [{"name": "bob"}]},
-        "images_bake_users has bob ? (name and uid)",
-    ),
-    "a lock that is not there": ({"images_python_lock": "/no/lock"}, "images_python_lock is '/no/lock', no file"),
-    "no GPU to compile for": ({"images_deepspeed_ops": ["CPU_ADAM"]}, "gpus.json on a names no GPU to compile for"),
-}
 
 
-@pytest.mark.parametrize("case", REFUSED)
-def test_refused(tmp_path: Path, case: str) -> None:
-    settings, words = REFUSED[case]
-    variables = {
-        "images_users": [{"name": "ada", "uid": 1500}],
-        "images_registry": "10.1.0.5:5000",
-        "images_gpus_file": str(tmp_path / "gpus.json"),
-        **settings,
-    }
+def test_without_a_gpu_to_compile_for_nothing_is_compiled(tmp_path: Path) -> None:
+    variables = {"images_deepspeed_ops": ["CPU_ADAM"], "images_gpus_file": str(tmp_path / "gpus.json")}
     (tmp_path / "play.yml").write_text(PLAYBOOK)
     ansible = Path(sys.executable).with_name("ansible-playbook")
     command = [str(ansible), "-i", "a,", "-e", json.dumps(variables), f"{tmp_path}/play.yml"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 2
-    assert words in " ".join(done.stderr.split()) + " ".join(done.stdout.split())
+    words = " ".join(done.stderr.split()) + " ".join(done.stdout.split())
+    assert "gpus.json on a names no GPU to compile for" in words
 
 
-def test_files_of_all_layers_and_sources_are_declared(tmp_path: Path) -> None:
-    (tmp_path / "ours/package").mkdir(parents=True)
-    (tmp_path / "ours/package/__init__.py").touch()
-    settings = {
-        "images_stack": [{"name": "base"}],
-        "images_projects": [{"name": "ours", "source": str(tmp_path / "ours")}],
-        "images_build_dir": "/b",
-    }
-    declared = render(tmp_path, "images", ["__images_declared"], GROUPS, settings)["__images_declared"]
-    assert {"/b/stack/base/Dockerfile", "/b/stack/ours/Dockerfile", "/b/sources/ours/source/package/__init__.py"} <= {
-        *declared
-    }
-    # And the directories: one that is left behind counts, too.
-    assert {"/b/stack/base", "/b/sources/ours", "/b/sources/ours/source", "/b/sources/ours/source/package"} <= {
-        *declared
-    }
-    assert (ROOT / "roles/images/files/stack/project/Dockerfile").is_file()
+def test_settings_that_cannot_be_met_are_a_problem_of_the_plan(tmp_path: Path) -> None:
+    settings = {"images_registry": HOST, "images_python_lock": "/no/lock", "images_cuda_architectures": ["8.0"]}
+    found = render(tmp_path, "images", ["__images_plan.problem"], GROUPS, settings)["__images_plan.problem"]
+    assert found.startswith("images_python_lock is '/no/lock', no file")
 
 
 def test_only_what_is_neither_kept_nor_run_is_superfluous(tmp_path: Path) -> None:
@@ -425,8 +383,7 @@ OWN = """
     ansible_connection: local
     __images_begun: {previous: "{{ left }}"}
   tasks:
-    - ansible.builtin.include_role: {name: gpustead.cluster.images, tasks_from: "{{ item }}"}
-      loop: [own.yml, contexts.yml]
+    - ansible.builtin.include_role: {name: gpustead.cluster.images, tasks_from: contexts.yml}
 """
 
 
@@ -434,10 +391,12 @@ def bring(tmp_path: Path, left: list[str]) -> tuple[int, str]:
     """Has the builder's directory made and filled, after a receipt with these trees."""
     (tmp_path / "layer").mkdir(exist_ok=True)
     (tmp_path / "layer/Dockerfile").write_text("FROM parent\n")
+    (tmp_path / "lock").write_text("torch==2.13.0\n")
     variables = {
         "images_build_dir": str(tmp_path / "build"),
         "images_stack": [{"name": "base", "context": str(tmp_path / "layer")}],
         "images_ca_certificates": [],
+        "images_python_lock": str(tmp_path / "lock"),
         "left": [["tree", {"name": name}] for name in left],
     }
     (tmp_path / "play.yml").write_text(OWN)
@@ -454,7 +413,7 @@ def test_what_somebody_else_has_in_the_builders_directory_is_refused_and_stays(t
         (build / name / "data").write_text("theirs")
     code, text = bring(tmp_path, [])
     assert code == 2
-    assert f"a has {build}/sources, which role images did not make" in text
+    assert f"{build}/sources, which role images did not make" in text
     assert sorted(path.name for path in build.rglob("*")) == ["data", "data", "other", "sources", "theirs"]
     # That it made another directory says nothing of this one.
     assert bring(tmp_path, [f"/elsewhere/{name}" for name in ("stack", "sources", "wheelhouse")])[0] == 2
@@ -464,11 +423,15 @@ def test_what_no_layer_has_any_more_is_removed_from_the_roles_own_directories(tm
     build = tmp_path / "build"
     (build / "other").mkdir(parents=True)
     (build / "other/data").touch()
-    assert bring(tmp_path, [])[0] == 0
-    (build / "stack/base/stray").touch()
+    code, text = bring(tmp_path, [])
+    assert code == 0 and "changed=1" in text, text
+    (build / "stack/base/stray").mkdir()
+    (build / "stack/base/stray/file").touch()
+    (build / "stack/base/Dockerfile").write_text("changed")
     assert bring(tmp_path, [])[0] == 0
     assert not (build / "stack/base/stray").exists()
-    assert (build / "stack/base/Dockerfile").exists() and (build / "other/data").exists()
+    assert (build / "stack/base/Dockerfile").read_text() == "FROM parent\n" and (build / "other/data").exists()
+    assert "changed=0" in bring(tmp_path, [])[1]
 
 
 def test_directories_of_an_earlier_version_are_known_by_the_receipt(tmp_path: Path) -> None:
@@ -485,7 +448,7 @@ def test_only_images_that_the_role_pulled_and_could_pull_again_are_taken_back(tm
     here = {"again:1": ["again@sha256:1"], "built:1": [], "theirs:1": ["theirs@sha256:2"]}
     settings = {
         "images_extra": ["kept:1", "new:1", "was:1"],
-        "__images_pulled_content": {"content": base64.b64encode(b"again:1\nbuilt:1\ngone:1\nkept:1\n").decode()},
+        "__images_here": {"pulled": ["again:1", "built:1", "gone:1", "kept:1"], "missing": [], "free_gb": 9},
         "__images_pulled": {
             "results": [{"item": f"{REPOSITORY}@sha256:1", "changed": True}, {"item": "new:1", "changed": True},
                         {"item": "was:1", "changed": False}],

@@ -66,7 +66,8 @@ def test_ssh_audit_warns_of_nothing_that_the_mesh_takes() -> None:
 def test_the_mesh_tells_its_sshd_how_keys_are_exchanged() -> None:
     variables = yaml.safe_load((ROLES / "ssh_mesh/vars/main.yml").read_text())
     assert variables["__ssh_mesh_settings"]["kex"] == "{{ __ssh_mesh_kex }}"
-    settings = Settings("a", "ada", {"uid": 1}, [], {"uid": 2, "gid": 2}, "10.1.0.1", 2222, MESH_KEX)
+    ids: dict[str, Any] = {"account": {"uid": 1}, "former": [], "service_account": {"uid": 2, "gid": 2}}
+    settings = Settings("a", {"a": True}, "ada", **ids, address="10.1.0.1", port=2222, kex=MESH_KEX)
     assert plan(settings, Observed()).environment["GPUSTEAD_SSH_KEX"] == MESH_KEX
     # An argument counts before what any file says.
     service = (SSHD_CONF.parent / "services/sshd").read_text()

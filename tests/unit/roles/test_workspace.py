@@ -35,28 +35,26 @@ GPUS = {
     ],
 }  # fmt: skip
 
-# The tasks of the role that need no root, no NAS and no Docker.
+# What the role does without NAS and Docker.
 PLAYBOOK = """
 - hosts: localhost
   connection: local
   gather_facts: false
+  vars_files: ["{{ test_role }}/defaults/main.yml", "{{ test_role }}/vars/main.yml"]
   vars:
     ansible_python_interpreter: "{{ ansible_playbook_python }}"
     __workspace_placed: {settings: {ada: [.gitconfig], bob: []}, refused: []}
     __workspace_mounted: "{{ test_mounted | default({'refused': [], 'missing': [], 'replaced': []}) }}"
+    __workspace_begun: {previous: "{{ test_previous | default([]) }}", drifted: []}
   tasks:
-    - ansible.builtin.include_role:
-        name: gpustead.cluster.workspace
-        tasks_from: "{{ item }}"
-        public: true
-      loop: [preflight.yml, observe.yml]
+    - gpustead.cluster.node_offer_info:
+        image_file: "{{ workspace_image_file }}"
+        gpus_file: "{{ workspace_gpus_file }}"
+        ports: "{{ [] if __workspace_plan.ports else omit }}"
+      register: __workspace_offer
     - ansible.builtin.include_tasks: one.yml
       loop: "{{ __workspace_all }}"
       loop_control: {loop_var: __workspace_instance}
-    - ansible.builtin.template:
-        src: "{{ test_templates }}/Makefile.j2"
-        dest: "{{ workspace_config_dir }}/Makefile"
-        mode: "0600"
     - ansible.builtin.copy:
         content: "{{ __workspace_receipt_parts | to_json }}"
         dest: "{{ workspace_config_dir }}/receipt.json"
@@ -71,14 +69,13 @@ PLAYBOOK = """
           former_files: "{{ __workspace_former_files }}"
 """
 ONE = """
-- ansible.builtin.include_role:
-    name: gpustead.cluster.workspace
-    tasks_from: ssh.yml
-- ansible.builtin.template:
-    src: "{{ test_templates }}/{{ item }}.j2"
-    dest: "{{ __workspace_instance.directory }}/{{ item }}"
-    mode: "0600"
-  loop: [compose.yml, compose.local.yml]
+- gpustead.cluster.host_files:
+    entries: "{{ __workspace_common_files + __workspace_plan.host_files[__workspace_instance.owner] + compose }}"
+  vars:
+    compose: "{{ __workspace_compose_files | map('combine', {'validate': []}) }}"
+- gpustead.cluster.ssh_host_key:
+    path: "{{ __workspace_instance.host_key }}"
+    comment: workspace
 - ansible.builtin.copy:
     content: "{{ __workspace_plan.nas_links[__workspace_instance.owner] | to_json }}"
     dest: "{{ __workspace_instance.directory }}/links.json"
@@ -96,11 +93,12 @@ def write(tmp_path: Path, **settings: Any) -> Path:
         "cluster_users": USERS,
         "workspace_image": IMAGE,
         "workspace_config_dir": str(tmp_path / "workspace"),
-        "test_templates": str(ROOT / "roles/workspace/templates"),
+        "test_role": str(ROOT / "roles/workspace"),
         "workspace_gpus_file": str(tmp_path / "gpus.json"),
         "__workspace_receipt": {"previous": settings.get("test_previous", []), "drifted": []},
         **settings,
     }
+    (tmp_path / "templates").symlink_to(ROOT / "roles/workspace/templates")
     (tmp_path / "play.yml").write_text(PLAYBOOK)
     (tmp_path / "one.yml").write_text(ONE)
     (tmp_path / "vars.json").write_text(json.dumps(variables))
@@ -388,7 +386,7 @@ def test_make_alone_lists_the_verbs(several: Path) -> None:
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "a port published twice": (
         {"workspace_ports": {**ports(), "tensorboard": 18888}},
-        "published once",
+        "port 18888 is published twice",
     ),
     "a short token": ({"workspace_jupyter_token": "abc"}, "at least 16"),
     "a token with an end of line": ({"workspace_jupyter_token": TOKEN + "\n"}, "at least 16"),
@@ -397,7 +395,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         "not both",
     ),
     "a password that is not hashed": ({"workspace_jupyter_password_hash": "correct horse"}, "argon2"),
-    "an owner without an account": ({"workspace_owner": "dan"}, "'dan' is not an account"),
+    "an owner without an account": ({"workspace_owner": "dan"}, "'dan' is no account"),
     "a path bound twice": ({"workspace_mounts": [{"host": "/x", "path": "/shared/"}]}, "are taken"),
     "the path of the settings": ({"workspace_mounts": [{"host": "/x", "path": "/etc/gpustead/settings"}]}, "are taken"),
     "the path of another account": (

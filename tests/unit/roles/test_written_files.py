@@ -35,8 +35,8 @@ PLAYBOOK = """
     ansible_python_interpreter: "{{ ansible_playbook_python }}"
     test_workspace: "{{ test_roles }}/workspace/templates"
   tasks:
-    - ansible.builtin.include_role: {name: "gpustead.cluster.{{ item }}", tasks_from: preflight.yml, public: true}
-      loop: [workspace, ssh_mesh]
+    - {ansible.builtin.import_role: {name: gpustead.cluster.workspace}, tags: [never]}  # for its variables
+    - {ansible.builtin.import_role: {name: gpustead.cluster.ssh_mesh}, tags: [never]}
     - ansible.builtin.include_vars: {file: "{{ test_roles }}/{{ item }}/meta/receipt.yml", name: "test_of_{{ item }}"}
       loop: [workspace, ssh_mesh]
     - ansible.builtin.include_tasks: one.yml
@@ -58,7 +58,7 @@ PLAYBOOK = """
             authorized_keys: "{{ lookup('ansible.builtin.template', 'authorized_keys.j2') }}"
             record: "{{ __ssh_mesh_plan.nas_layout[-1].content }}"
             first entries: "{{ __ssh_mesh_plan.nas_layout[:-1] }}"
-            shared entries: "{{ __ssh_mesh_shared_entries }}"
+            shared entries: "{{ __ssh_mesh_shared_entries + [__ssh_mesh_hostfile] }}"
             binds: "{{ __ssh_mesh_plan.places }}"
             drifted: "{{ __ssh_mesh_plan.recreate }}"
             receipt: {reads: "{{ test_of_ssh_mesh.reads }}", outputs: "{{ test_of_ssh_mesh.outputs }}"}
@@ -85,17 +85,22 @@ ONE = """
 def registered(found: dict[str, Any]) -> dict[str, Any]:
     """What tasks of the roles would have registered."""
     receipt = {"previous": found.get("previous", []), "drifted": found.get("stale", [])}
-    offer = {"image": "", "gpus": None, "infiniband": False, "machine_id": "0123456789abcdef", **found.get("offer", {})}
+    there: dict[str, Any] = {
+        "image": "",
+        "gpus": None,
+        "infiniband": False,
+        "machine_id": "0123456789abcdef",
+        "held": [],
+    }
+    offer = {**there, "route": found.get("route", ""), **found.get("offer", {})}
     mounted: dict[str, Any] = {"refused": [], "missing": [], "replaced": []}
     return {
         **{"__workspace_begun": receipt, "__workspace_offer": offer, "__workspace_placed": found.get("placed", {})},
         "__workspace_mounted": {**mounted, **found.get("mounted", {})},
         **{"__ssh_mesh_begun": receipt, "__ssh_mesh_offer": offer},
         "__ssh_mesh_mounted": {**mounted, **found.get("mesh_mounted", {})},
-        "__ssh_mesh_route": {"stdout": found.get("route", "")},
         "__ssh_mesh_user_key_made": {"public": "ssh-ed25519 AAAAMESH bob@mesh"},
-        "__ssh_mesh_authority": {"authority": "ssh-ed25519 AAAACA ca"},
-        "__ssh_mesh_records": {"records": {"several": {"slots": 8}}, "damaged": []},
+        "__ssh_mesh_authority": {"public": "ssh-ed25519 AAAACA ca"},
     }
 
 

@@ -22,8 +22,12 @@ NOTHING = Observed()
 
 def planned(observed: Observed = NOTHING, instances: list[dict[str, Any]] = ALL, **settings: Any) -> Plan:
     defaults = declared.Defaults(USERS, "ada", declared.PORTS, declared.PORT_RANGE)
-    given = {"torch_index": "https://index", **settings}
-    return plan(declared.plan(instances, defaults), Settings("ada", 1500, **given), observed)
+    given = {"owner": "ada", "owner_uid": 1500, "torch_index": "https://index", **settings}
+    return plan(declared.plan(instances, defaults), Settings(**given), observed)
+
+
+def offered(gpus: dict[str, Any] | None, **found: Any) -> Observed:
+    return Observed({"image": "an/image", "gpus": gpus, "held": [], **found})
 
 
 def test_a_workspace_is_the_same_after_it_went_through_yaml() -> None:
@@ -48,8 +52,39 @@ def test_a_workspace_that_docker_does_not_answer_for_is_left_alone_in_a_check_to
 
 
 def test_keys_that_the_site_adds_are_the_owners_alone() -> None:
-    found = planned(authorized_keys=["d", "a"]).authorized_keys
-    assert found == {"ada": {"ada": ["a", "b", "d"]}, "bob": {"bob": ["c"], "ada": ["a", "b", "d"]}}
+    found = planned(authorized_keys=["d", "a"]).host_files
+    keys = {
+        (owner, entry["path"].rpartition("/")[2]): entry["content"].splitlines()[1:]
+        for owner, entries in found.items()
+        for entry in entries
+        if entry["state"] == "file"
+    }
+    assert keys == {("ada", "ada"): ["a", "b", "d"], ("bob", "bob"): ["c"], ("bob", "ada"): ["a", "b", "d"]}
+
+
+def test_an_account_whose_port_is_taken_keeps_no_other_from_theirs() -> None:
+    squatter = {"port": declared.PORTS["jupyter"], "account": "eve", "pid": 7, "command": "python3"}
+    found = planned(offered(None, held=[squatter]))
+    assert "(jupyter) is taken by process 7 (python3) of account 'eve'" in found.of["ada"].problem
+    assert found.of["bob"].problem == ""
+    assert squatter["port"] in found.ports
+
+
+@pytest.mark.parametrize(
+    ("settings", "observed", "words"),
+    [
+        ({"owner_uid": None, "user_names": "bob"}, NOTHING, r"workspace_owner 'ada' is not an account .*\(bob\)"),
+        ({}, offered(None, image=""), "/etc/gpustead/image is missing .* set workspace_image"),
+    ],
+)
+def test_what_no_workspace_can_be_without(settings: dict[str, Any], observed: Observed, words: str) -> None:
+    with pytest.raises(GpusteadError, match=words):
+        planned(observed, **settings)
+
+
+def test_the_image_of_the_site_wins_and_in_a_check_there_may_be_none_yet() -> None:
+    assert planned(offered(None), image="my/image").image == "my/image"
+    assert planned(replace(offered(None, image=""), check=True)).image == planned().image == "not-pulled-yet"
 
 
 def test_a_secret_that_is_set_is_the_owners_alone_and_shown_nowhere() -> None:
@@ -63,7 +98,7 @@ def test_a_secret_that_is_set_is_the_owners_alone_and_shown_nowhere() -> None:
 
 def test_what_the_node_lacks_is_said_of_each_workspace() -> None:
     instances: list[dict[str, Any]] = [{"owner": "ada", "gpus": [3]}, {"owner": "bob", "gpus": []}]
-    found = planned(Observed(gpus={**NO_GPUS, "uuids": ["GPU-0"], "device_ids": ["GPU-0"]}), instances)
+    found = planned(offered({**NO_GPUS, "uuids": ["GPU-0"], "device_ids": ["GPU-0"]}), instances)
     assert found.of["ada"].problem.startswith("GPU 3: expected one that this host has for containers")
     assert found.of["bob"].problem == ""
 
@@ -80,9 +115,9 @@ def test_a_driver_that_is_too_old_for_every_wheel_is_a_problem_of_the_node() -> 
         "driver_version": "470.57.02",
         "gpus": [{"compute_capability": "9.0", "devices": [], "node": ""}],
     }
-    assert "torch 2.13" in planned(Observed(gpus=gpus), torch_version="2.13.0").of["ada"].problem
+    assert "torch 2.13" in planned(offered(gpus), torch_version="2.13.0").of["ada"].problem
     fits = {**gpus, "driver_version": "590.48.01"}
-    environment = planned(Observed(gpus=fits), torch_version="2.13.0").of["ada"].environment
+    environment = planned(offered(fits), torch_version="2.13.0").of["ada"].environment
     assert environment["GPUSTEAD_TORCH_INDEX"] == "https://index/cu130"
 
 
@@ -137,6 +172,6 @@ def test_what_cannot_be_meant_is_refused(case: str) -> None:
 
 
 def test_the_settings_never_show_a_secret() -> None:
-    shown = repr(replace(Settings("ada"), jupyter_token=TOKEN, jupyter_password_hash="argon2:x"))
+    shown = repr(replace(Settings("ada", 1500), jupyter_token=TOKEN, jupyter_password_hash="argon2:x"))
     assert TOKEN not in shown
     assert "argon2" not in shown

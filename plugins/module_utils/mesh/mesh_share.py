@@ -1,0 +1,83 @@
+# Copyright: gpustead developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""What the mesh has on the share: its layout, the records of the nodes, the user key, and the hostfile."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from ansible_collections.gpustead.cluster.plugins.module_utils.as_account import Identity
+from ansible_collections.gpustead.cluster.plugins.module_utils.mesh.mesh_user_key import ensure_key
+from ansible_collections.gpustead.cluster.plugins.module_utils.nas.nas_files import Change, Entry, foreseen
+from ansible_collections.gpustead.cluster.plugins.module_utils.nas.nas_files_apply import apply_all, is_mounted
+from ansible_collections.gpustead.cluster.plugins.module_utils.nas.node_records import NodeRecord, read_records
+from ansible_collections.gpustead.cluster.plugins.module_utils.run import Run
+
+
+@dataclass(frozen=True)
+class Desired:
+    """What is to be there.
+
+    Attributes:
+        entries: directories and files.
+        key, comment: the private key, without content, and what it is called; None: none is made or read.
+        hostfile: without content; None: none is written.
+        hosts: the nodes, in the order of its lines.
+    """
+
+    entries: Sequence[Entry]
+    key: Entry | None = None
+    comment: str = ""
+    hostfile: Entry | None = None
+    hosts: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What was done, or would be.
+
+    Attributes:
+        entries, changes: all that was looked at.
+        public: the public key with its comment; empty without a key.
+        damaged: (file, reason) of records that are none.
+    """
+
+    entries: Sequence[Entry]
+    changes: Sequence[Change]
+    public: str = ""
+    damaged: Sequence[tuple[str, str]] = ()
+
+
+def hostfile(records: Mapping[str, NodeRecord], hosts: Iterable[str]) -> str:
+    """A line for each of these hosts that has a record."""
+    return "".join(f"{host} slots={records[host].slots}\n" for host in hosts if host in records)
+
+
+def apply(root: str, layout: Identity, desired: Desired, run: Run, *, check: bool) -> Outcome:
+    """Bring it about.
+
+    Args:
+        root: where the share is mounted.
+        layout: the account, which nobody logs in as, that the layout and the records belong to.
+        run: runs ssh-keygen.
+        check: change nothing.
+
+    Raises:
+        GpusteadError: something there cannot be made or used, or nothing is mounted.
+    """
+    entries, public = [*desired.entries], ""
+    damaged: Sequence[tuple[str, str]] = ()
+    if not is_mounted(root, check):
+        entries += filter(None, (desired.key, desired.hostfile))
+        return Outcome(entries, [foreseen(entry) for entry in entries])
+    if desired.hostfile:
+        found = read_records(root, layout, hosts=desired.hosts, owner=layout.uid)
+        entries.append(replace(desired.hostfile, content=hostfile(found.records, desired.hosts)))
+        damaged = found.damaged
+    changes = apply_all(root, entries, check, trusted=(layout.uid, layout.gid))
+    if desired.key:
+        change, public = ensure_key(root, desired.key, layout, desired.comment, run, check=check)
+        entries.append(desired.key)
+        changes.append(change)
+    return Outcome(entries, changes, f"{public} {desired.comment}" if public else "", damaged)

@@ -1,0 +1,89 @@
+#!/usr/bin/python
+# Copyright: gpustead developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Ansible shell over module_utils/mesh/mesh_certificate: the authority."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: mesh_authority
+short_description: SSH certificate authority of the mesh
+description:
+  - Makes the authority's key pair when it is not there yet, and opens the private key each time, which checks the
+    passphrase before anything is to be signed.
+  - Runs where that key lies, usually on the controller with C(delegate_to).
+  - The passphrase reaches C(ssh-keygen) through C(SSH_ASKPASS), never through a command line.
+version_added: 0.1.0
+author: The gpustead developers (@gpustead)
+requirements:
+  - OpenSSH 8.4 or newer
+extends_documentation_fragment:
+  - ansible.builtin.action_common_attributes
+attributes:
+  check_mode:
+    support: full
+    description: Tells what would change.
+  diff_mode:
+    support: none
+    description: There is no diff.
+  platform:
+    platforms: posix
+options:
+  key:
+    description: Path of the private key. Its directory is made with mode 0700 when it is missing.
+    type: path
+    required: true
+  passphrase:
+    description: Passphrase of the private key, at least 12 characters.
+    type: str
+    required: true
+seealso:
+  - module: gpustead.cluster.mesh_certificate
+"""
+
+EXAMPLES = r"""
+- name: Make or open the authority
+  gpustead.cluster.mesh_authority:
+    key: secrets/ssh_mesh_ca
+    passphrase: "{{ ca_passphrase }}"
+  delegate_to: localhost
+  become: false
+  run_once: true
+  register: authority
+"""
+
+RETURN = r"""
+public:
+  description: Public key of the authority. Empty in check mode when it has to be made first.
+  type: str
+  returned: always
+  sample: ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAA… ssh_mesh_ca
+"""
+
+from pathlib import Path
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError, of_system
+from ansible_collections.gpustead.cluster.plugins.module_utils.mesh.mesh_certificate import ensure_authority, unlocked
+
+ARGUMENTS = {
+    "key": {"type": "path", "required": True, "no_log": False},
+    "passphrase": {"type": "str", "required": True, "no_log": True},
+}
+
+
+def main() -> None:
+    module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
+    key, passphrase = module.params["key"], module.params["passphrase"]
+    try:
+        with unlocked(passphrase) as (run, _work):
+            public, changed = ensure_authority(run, Path(key), passphrase, module.check_mode)
+    except GpusteadError as error:
+        module.fail_json(msg=str(error))
+    except OSError as error:
+        module.fail_json(msg=str(of_system(error, f"authority {key}")))
+    module.exit_json(changed=changed, public=public)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,86 @@
+#!/usr/bin/python
+# Copyright: gpustead developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Ansible shell over module_utils/docker/node_images."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: node_images_info
+short_description: Which images a node has, and how much space there is for others
+version_added: "0.1.0"
+author: The gpustead developers (@gpustead)
+description:
+  - Asks Docker which of some images are there, and looks at the free space where it keeps them.
+options:
+  images:
+    description: Names of the images.
+    type: list
+    elements: str
+    required: true
+  directory:
+    description: Where Docker keeps images.
+    type: path
+    default: /var/lib/docker
+  pulled_file:
+    description: File with a name on each line of the images that role images has pulled beside the stack.
+    type: path
+    default: /etc/gpustead/images_pulled
+attributes:
+  check_mode:
+    support: full
+    description: Changes nothing.
+  diff_mode:
+    support: none
+    description: Changes nothing.
+"""
+
+EXAMPLES = r"""
+- name: Look whether the image is there
+  gpustead.cluster.node_images_info:
+    images: ["10.1.0.5:5000/gpustead/workspace@sha256:0123"]
+  register: found
+"""
+
+RETURN = r"""
+missing:
+  description: Those of O(images) that are not there; all where there is no Docker.
+  returned: success
+  type: list
+  elements: str
+free_gb:
+  description: Free space in O(directory) in GiB, rounded up; null where there is no such directory yet.
+  returned: success
+  type: int
+pulled:
+  description: The lines of O(pulled_file).
+  returned: success
+  type: list
+  elements: str
+"""
+
+from dataclasses import asdict
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.gpustead.cluster.plugins.module_utils.docker.node_images import observe
+from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
+from ansible_collections.gpustead.cluster.plugins.module_utils.run import within
+
+ARGUMENTS = {
+    "images": {"type": "list", "elements": "str", "required": True},
+    "directory": {"type": "path", "default": "/var/lib/docker"},
+    "pulled_file": {"type": "path", "default": "/etc/gpustead/images_pulled"},
+}
+
+
+def main() -> None:
+    module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
+    try:
+        found = observe(**module.params, run=within(120))
+    except GpusteadError as error:
+        module.fail_json(msg=str(error))
+    module.exit_json(changed=False, **asdict(found))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,126 @@
+# Copyright: gpustead developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""What Dockerfiles take from, brought to a directory of this machine by the action and the library together."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from ansible_collections.gpustead.cluster.plugins.action import image_contexts as action
+from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
+from ansible_collections.gpustead.cluster.plugins.module_utils.images.image_contexts import Desired, File, observe
+from ansible_collections.gpustead.cluster.plugins.modules import image_contexts as module
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="gives files to root")
+
+
+class Here(action.ActionModule):
+    """Collects as on a controller; what it brings stays on this machine."""
+
+    def __init__(self) -> None:
+        self._loader = SimpleNamespace(get_real_file=lambda path: path)
+
+    def _find_needle(self, dirname: str, needle: str) -> str:
+        return needle
+
+
+def bring(build: Path, *sources: Path, known: bool = False, **more: Any) -> tuple[list[str], list[str]]:
+    """What was missing and what was a stray, by their names below the builder's directory."""
+    brought = action.Brought()
+    for source in sources:
+        Here()._collect(str(source), f"{build}/stack/{source.name}", brought)
+    files = {path: File(action._digest(source), mode) for path, (source, mode) in brought.files.items()}
+    desired = Desired(str(build), known, files, brought.links, brought.directories, **more)
+    found = observe(desired)
+    archive = build.parent / "archive.tar"
+    action._pack(str(archive), [brought.files[path][0] for path in found.missing])
+    module.apply(desired, found, module.contents(str(archive), found.missing))
+    names = [[os.path.relpath(path, build) for path in paths] for paths in (found.missing, found.strays)]
+    again = observe(desired)
+    assert (again.missing, again.strays) == ((), ())
+    return names[0], names[1]
+
+
+@pytest.fixture
+def base(tmp_path: Path) -> Path:
+    """A context with all that one may have."""
+    folder = tmp_path / "base"
+    (folder / "sub").mkdir(parents=True)
+    (folder / "empty").mkdir()
+    (folder / "Dockerfile").write_text("FROM parent\n")
+    (folder / "sub/run").write_text("#!/bin/sh\n")
+    (folder / "sub/run").chmod(0o755)
+    (folder / "Dockerfile").chmod(0o640)
+    (folder / "to_file").symlink_to("sub/run")
+    (folder / "to_folder").symlink_to("sub")
+    (folder / "to_nothing").symlink_to("/no/such")
+    return folder
+
+
+def look(folder: Path) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for path in sorted(folder.rglob("*")):
+        name = str(path.relative_to(folder))
+        if path.is_symlink():
+            found[name] = os.readlink(path)
+        else:
+            found[name] = oct(path.stat().st_mode & 0o7777), path.read_text() if path.is_file() else None
+    return found
+
+
+def test_a_context_is_brought_as_it_is(tmp_path: Path, base: Path) -> None:
+    build = tmp_path / "build"
+    missing, strays = bring(build, base)
+    assert (sorted(missing), strays) == (["stack/base/Dockerfile", "stack/base/sub/run", "stack/base/to_file"], [])
+    assert look(build / "stack/base") == {
+        "Dockerfile": ("0o640", "FROM parent\n"),
+        "empty": ("0o755", None),
+        "sub": ("0o755", None),
+        "sub/run": ("0o755", "#!/bin/sh\n"),
+        "to_file": ("0o755", "#!/bin/sh\n"),
+        "to_folder": "sub",
+        "to_nothing": "/no/such",
+    }
+    assert {path.name for path in build.iterdir()} == {"stack", "sources", "wheelhouse", ".gpustead-images"}
+    assert bring(build, base) == ([], [])
+
+
+def test_what_differs_is_put_right_and_what_nobody_declares_goes(tmp_path: Path, base: Path) -> None:
+    build = tmp_path / "build"
+    bring(build, base)
+    before = look(build / "stack/base")
+    (build / "stack/base/sub/run").write_text("other")
+    (build / "stack/base/Dockerfile").chmod(0o600)
+    (build / "stack/base/to_folder").unlink()
+    (build / "stack/base/to_folder").symlink_to("/etc")
+    (build / "stack/gone/deep").mkdir(parents=True)
+    (build / "wheelhouse/kept.whl").touch()
+    (build / "wheelhouse/old.whl").touch()
+    (build / "stack/base/empty").rmdir()
+    (build / "stack/base/empty").touch()
+    missing, strays = bring(build, base, keep=[f"{build}/wheelhouse/kept.whl"])
+    assert missing == ["stack/base/sub/run"]
+    assert sorted(strays) == ["stack/base/empty", "stack/base/to_folder", "stack/gone", "wheelhouse/old.whl"]
+    assert look(build / "stack/base") == before
+    assert [path.name for path in (build / "wheelhouse").iterdir()] == ["kept.whl"]
+
+
+def test_directories_that_somebody_else_made_are_refused(tmp_path: Path, base: Path) -> None:
+    build = tmp_path / "build"
+    (build / "sources").mkdir(parents=True)
+    with pytest.raises(GpusteadError, match=f"{build}/sources, which role images did not make"):
+        bring(build, base)
+    assert [path.name for path in build.iterdir()] == ["sources"]
+    bring(build, base, known=True)
+
+
+def test_a_file_that_changes_while_it_is_copied_is_not_taken(tmp_path: Path) -> None:
+    path = f"{tmp_path}/build/stack/base/Dockerfile"
+    desired = Desired(f"{tmp_path}/build", False, {path: File("0" * 64, 0o644)})
+    with pytest.raises(GpusteadError, match="was changed while it was copied"):
+        module.apply(desired, observe(desired), {path: b"other"})
+    assert not (tmp_path / "build").exists()
