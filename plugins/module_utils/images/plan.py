@@ -8,10 +8,12 @@ import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from typing import Any
 
+from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
 from ansible_collections.gpustead.cluster.plugins.module_utils.images import image_record
-from ansible_collections.gpustead.cluster.plugins.module_utils.images.image_stack import is_git
+from ansible_collections.gpustead.cluster.plugins.module_utils.images.image_stack import declared, is_git
 
 # What the role has in the builder's directory, and the file that says so.
 OWN = ("stack", "sources", "wheelhouse")
@@ -151,6 +153,7 @@ def plan(settings: Settings, found: Observed) -> Plan:
     ref = _REGISTRY.sub(lambda _ignored: found.pull_from, record["workspace"].get("ref", ""))
     places = _unique([found.registry, found.pull_from, *found.caches])
     stack = _stack(settings)
+    _check_stack(settings, stack)
     sources = [*_sources(settings, stack)]
     return Plan(
         layers=[_on_builder(settings, layer) for layer in stack],
@@ -206,6 +209,20 @@ def _stack(settings: Settings) -> list[Mapping[str, Any]]:
     if settings.bake_users:
         layers.append({"name": "users", "args": {"accounts": " ".join(map(_account, settings.bake_users))}})
     return layers
+
+
+def _check_stack(settings: Settings, stack: Sequence[Mapping[str, Any]]) -> None:
+    """Refuse layers that cannot be built; whether their directories are whole is seen where they are copied."""
+    ours = sorted(os.listdir(f"{settings.files}/stack")) if os.path.isdir(f"{settings.files}/stack") else []
+    for layer in stack:
+        if ours and not layer.get("context") and layer["name"] not in ours:
+            meant = get_close_matches(str(layer["name"]), ours, 1)
+            raise GpusteadError(
+                f"images_stack: layer {str(layer['name'])!r} has no context and is none of ours",
+                f"one of {', '.join(ours)}",
+                f"Did you mean {meant[0]}?" if meant else "Correct its name, or give it a context.",
+            )
+    declared([{**layer, "context": _context(settings, layer)} for layer in stack])
 
 
 def _account(user: Mapping[str, Any]) -> str:
