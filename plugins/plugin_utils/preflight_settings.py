@@ -20,7 +20,12 @@ from ansible.parsing.vault import AnsibleVaultError
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
 from ansible_collections.gpustead.cluster.plugins.module_utils.site.preflight import names
 from ansible_collections.gpustead.cluster.plugins.module_utils.site.preflight.check import GROUPS, VARIABLES
-from ansible_collections.gpustead.cluster.plugins.module_utils.site.preflight.inventory import Broken, Found, Problem
+from ansible_collections.gpustead.cluster.plugins.module_utils.site.preflight.inventory import (
+    Broken,
+    Found,
+    Made,
+    Problem,
+)
 from ansible_collections.gpustead.cluster.plugins.plugin_utils import preflight_specs, receipt_inputs
 from ansible_collections.gpustead.cluster.plugins.plugin_utils.preflight_places import is_vaulted, place
 from ansible_collections.gpustead.cluster.plugins.plugin_utils.receipt_host import GROUPS as RUN_GROUPS
@@ -33,6 +38,7 @@ IDENTITY = receipt_inputs.CONNECTION | {"cluster_address", "inventory_hostname",
 MAKES = re.compile(r"(?:lookup|query|q)\(\s*['\"](?:ansible\.(?:builtin|legacy)\.)?password['\"]")
 # A setting of a role ("" is of none), or one of its variables that a filter of ours makes: a plan, which may refuse.
 Item = tuple[str, str]
+_OF_ANSIBLE = re.compile(r"^The filter plugin '[\w.]+' failed: ")
 _PLAN = re.compile(r"\|\s*gpustead\.cluster\.\w+")
 
 
@@ -63,17 +69,18 @@ class Looked:
             self.values[item[1]] = other.values[item[1]]
 
     def found(self, more: Sequence[Problem] = ()) -> Found:
-        """The problems of settings that are given, those of what is made from sound ones, and what plans refuse."""
-        told: set[str] = set()
+        """The problems of settings that are given, those of what is made from them, and what plans refuse."""
         problems: list[Problem] = [*more]
-        refusals: list[tuple[Problem, Collection[str]]] = []
-        for item, found in sorted(self.problems.items(), key=lambda one: (one[0][1] not in self.given, one[0])):
-            if item[1].startswith("__"):
-                refusals += [(one, self.reached[item]) for one in found]
-            elif item[1] in self.given or not told & set(self.reached[item]):
-                told |= {item[1]} if item[1] in self.given else {item[1], *self.reached[item]}
+        made: list[Made] = []
+        for item, found in sorted(self.problems.items(), key=lambda one: (one[0][1].startswith("__"), one[0])):
+            reached = self.reached[item]
+            if item[1] in self.given:
                 problems += found
-        return Found(problems, refusals)
+            elif item[1].startswith("__"):  # a plan
+                made += [Made(one, reached, (one.where,)) for one in found]
+            else:
+                made += [Made(one, reached, (item[1], *reached)) for one in found]
+        return Found(problems, made)
 
 
 class Settings:
@@ -92,7 +99,6 @@ class Settings:
         self.kept = receipt_inputs.Kept()
         self.roles = {"": receipt_inputs.Role("", GROUPS), **ROLES}
         self._first: dict[tuple[str, ...], Looked] = {}
-        self._again: dict[Any, list[Item]] = {}
 
     @cached_property
     def specs(self) -> dict[str, dict[str, preflight_specs.Spec]]:
@@ -111,18 +117,18 @@ class Settings:
         """Look at a host."""
         given = self.raw(host)
         groups = tuple(sorted(RUN_GROUPS & set(given["group_names"])))
-        looked, like = Looked(given), self._first.get(groups)
+        looked = Looked(given)
+        like = self._first.get(groups) or next(iter(self._first.values()), None)
+        items = self._items(groups)
         if like:
-            items = self._differing(like, given, groups)
-        else:
-            like = next(iter(self._first.values()), looked)
-            same = set(like.depends) - set(self._differing(like, given, groups))
-            same = {item for item in same if "group_names" not in like.depends[item]}
-            items = [item for item in self._items(groups) if item not in same]
-            self._first[groups] = looked
-        skipped = set(items) | (set(like.depends) - set(self._items(groups)))
-        for item in like.depends.keys() - skipped:
-            looked.take(item, like)
+            again = set(self._differing(like, given))
+            if groups not in self._first:
+                again |= {item for item, seen in like.depends.items() if "group_names" in seen}
+            for item in items:
+                if item in like.depends and item not in again:
+                    looked.take(item, like)
+            items = [item for item in items if item not in looked.depends]
+        self._first.setdefault(groups, looked)
         self._look(looked, items)
         self._own(looked)
         return looked
@@ -131,12 +137,12 @@ class Settings:
         """The settings of roles that run on hosts of these groups, and the plans of those roles."""
 
         def make() -> list[Item]:
-            names = [name for name, role in self.roles.items() if not name or set(role.groups) & set(groups)]
-            return [(name, one) for name in names for one in (*self.specs[name], *_plans(self.roles[name]))]
+            run = [name for name, role in self.roles.items() if not name or set(role.groups) & set(groups)]
+            return [(name, one) for name in run for one in (*self.specs[name], *_plans(self.roles[name]))]
 
         return self.kept.once(("items", groups), make)
 
-    def _differing(self, first: Looked, given: Mapping[str, Any], groups: tuple[str, ...]) -> list[Item]:
+    def _differing(self, first: Looked, given: Mapping[str, Any]) -> list[Item]:
         """The settings to look at for a host because of what it has otherwise than one that was looked at."""
         other = frozenset(
             name
@@ -145,7 +151,6 @@ class Settings:
         )
         items = self.kept.once(("of one", id(first)), lambda: [*self._of_one_host(first)])
         if other:
-            # Which settings there are at all depends on which variables are given.
             key = ("differs", id(first), other)
             items = items + self.kept.once(key, lambda: [one for one, seen in first.depends.items() if seen & other])
         return list(dict.fromkeys(items))
@@ -168,7 +173,8 @@ class Settings:
                 continue  # its default, which is sound
             if role.name not in known:
                 known[role.name] = self._known(role, looked.given)
-            found = self._judge(item, role, looked, known[role.name])
+            judge = self._plan if item[1] in role.variables else self._judge
+            found = judge(item, role, looked, known[role.name])
             if found:
                 looked.problems[item] = found
 
@@ -191,11 +197,8 @@ class Settings:
 
     def _judge(self, item: Item, role: receipt_inputs.Role, looked: Looked, known: Mapping[str, Any]) -> list[Problem]:
         name = item[1]
-        if any(MAKES.search(text) for one in looked.depends[item] for text in receipt_inputs.texts(role.own(one))):
-            return []
-        if name in role.variables:
-            return self._plan(item, looked, known)
-        if receipt_inputs.only_in_a_run(role, [name], looked.given, self.kept):
+        makes = any(MAKES.search(text) for one in looked.depends[item] for text in receipt_inputs.texts(role.own(one)))
+        if makes or receipt_inputs.only_in_a_run(role, [name], looked.given, self.kept):
             return []
         spec, secret = self.specs[item[0]][name], self._is_secret(looked, item)
         try:
@@ -203,6 +206,8 @@ class Settings:
         except KeyError:  # of no default; what leads to it is not set
             return []
         except Exception as error:
+            if name not in looked.given and _refusal(error):
+                return self._refusals(item, looked, error)
             looked.values[name] = Broken()
             return [self._problem(looked, item, f"cannot be rendered ({reason(error, secret)})", _remedy(error))]
         found = [*preflight_specs.findings(name, spec, value, secret)]
@@ -210,22 +215,25 @@ class Settings:
             looked.values[name] = Broken() if any(one.unusable for one in found) else value
         return [self._problem(looked, item, one.what, one.remedy, one.spot) for one in found]
 
-    def _plan(self, item: Item, looked: Looked, known: Mapping[str, Any]) -> list[Problem]:
+    def _plan(self, item: Item, _role: receipt_inputs.Role, looked: Looked, known: Mapping[str, Any]) -> list[Problem]:
         """What a role's own plan refuses. What it cannot know yet is no fault of the inventory's."""
         try:
             value = self._render(known, known[item[1]])
         except Exception as error:
-            refused = next((one for one in _causes(error) if isinstance(one, GpusteadError)), None)
-            if refused is None:
-                return []
-            # A filter may say of which variable it is.
-            said = next(
-                text for text in (str(getattr(one, "message", one)) for one in _causes(error)) if str(refused) in text
-            )
-            what = said.rpartition(refused.remedy)[0] if refused.remedy else said
-            return [self._refused(looked, item, what.strip().rstrip("."), refused.remedy)]
+            return self._refusals(item, looked, error)
         told = value.get("problems") if isinstance(value, Mapping) else None
         return [self._refused(looked, item, str(one), "") for one in told or () if isinstance(one, str)]
+
+    def _refusals(self, item: Item, looked: Looked, error: Exception) -> list[Problem]:
+        """What the library refuses, if it is that."""
+        refused = _refusal(error)
+        if refused is None:
+            return []
+        # A filter may say of which variable it is, in front; Ansible says which filter, in front of that.
+        texts = [str(getattr(one, "message", one)) for one in _causes(error)]
+        said = _OF_ANSIBLE.sub("", next(text for text in texts if str(refused) in text))
+        what = said.removesuffix(refused.remedy)
+        return [self._refused(looked, item, what.strip().rstrip("."), refused.remedy)]
 
     def _refused(self, looked: Looked, item: Item, what: str, remedy: str) -> Problem:
         """A refusal names the setting itself, as a rule."""
@@ -309,6 +317,10 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
     while error is not None:
         yield error
         error = error.__cause__ or error.__context__
+
+
+def _refusal(error: BaseException) -> GpusteadError | None:
+    return next((one for one in _causes(error) if isinstance(one, GpusteadError)), None)
 
 
 def reason(error: BaseException, secret: bool) -> str:

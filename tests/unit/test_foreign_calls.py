@@ -32,7 +32,6 @@ def all_of(why: str, *functions: str) -> dict[str, str]:
 
 
 ALLOWED: dict[str, dict[str, str]] = {
-    "filter/preflight_problems.py": {"preflight_problems": CONTROLLER},
     "lookup/context_paths.py": {"LookupModule.run": CONTROLLER},
     "module_utils/accounts/apply_accounts.py": {
         **all_of(OURS, "_apply_core", "remove", "write_whole"),
@@ -64,6 +63,7 @@ ALLOWED: dict[str, dict[str, str]] = {
     "module_utils/gpus/gpu_info.py": {"_read": SYSTEM},
     "module_utils/images/image_builder.py": {"_write_bake": PRIVATE},
     "module_utils/images/image_stack.py": all_of(BUILDER, "_check_sources", "digest_of_tree", "dockerfile"),
+    "module_utils/images/plan.py": {"_check_stack": CONTROLLER},
     "module_utils/accounts/keys_trial.py": {"apply": "run by systemd as the account"},
     "module_utils/files/host_files_apply.py": {
         **all_of(DESCRIPTOR, "_apply", "_enter", "_keep", "_link", "_look", "_observe", "_parent", "_refuse_others"),
@@ -133,6 +133,12 @@ ALLOWED: dict[str, dict[str, str]] = {
     "modules/uid_match.py": {
         "desired_account": "the owner of a name alone, which the site declares; nothing is opened"
     },
+    "plugin_utils/preflight_files.py": all_of(
+        CONTROLLER, "_hosts", "_variables", "clusters", "place_of_group", "unread"
+    ),
+    "plugin_utils/preflight_places.py": {"_is_vault": CONTROLLER},
+    "plugin_utils/preflight_run.py": all_of(CONTROLLER, "_is_ours", "of_inventory", "tags_of"),
+    "plugin_utils/preflight_specs.py": {"load": CONTROLLER},
     "plugin_utils/receipt_exchange.py": {"library": CONTROLLER},
     "plugin_utils/receipt_inputs.py": all_of(
         CONTROLLER, "-", "collection_version", "file_digest", "plugins_digest", "read_role", "site_roles"

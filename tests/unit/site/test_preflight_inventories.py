@@ -195,7 +195,7 @@ BAD: dict[str, tuple[dict[str, Any], list[str]]] = {
     ),
     "an address in brackets": (
         site({"gpu_nodes": {"gpu01": {"ansible_host": "[fd20::11]"}}}),
-        ["ansible_host", "hosts.yml:3", "'[fd20::11]'", "Write fd20::11"],
+        ["ansible_host", "hosts.yml:", "'[fd20::11]'", "Write fd20::11"],
     ),
     "an address with a port": (
         site({"gpu_nodes": {"gpu01": {"ansible_host": "10.1.0.11:2222"}}}),

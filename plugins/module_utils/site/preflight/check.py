@@ -94,8 +94,12 @@ def check(site: Site) -> list[Problem]:
         host = HostVariables(name, sound.get(name, {}), told=frozenset(known))
         declared |= set(_check_host(host, site, is_node=name in nodes))
         told = known | {problem.where for problem in host.problems}
-        refusals = [problem for problem, of in before.refusals if not told & set(of)]
-        for problem in dict.fromkeys((*before.problems, *host.problems, *refusals)):
+        more = []
+        for made in before.more:
+            if not told & set(made.of):
+                more.append(made.problem)
+                told |= set(made.tells)
+        for problem in dict.fromkeys((*before.problems, *host.problems, *more)):
             found.setdefault(problem, []).append(name)
     # Hosts may have different lists of users, but the share and its ids are one.
     for problem in [*accounts.clashes(sorted(declared)), *networks.same_addresses(site, nodes)]:

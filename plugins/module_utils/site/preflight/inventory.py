@@ -33,17 +33,30 @@ class Broken:
 
 
 @dataclass(frozen=True)
+class Made:
+    """A problem of something that is made from variables. Where one of these has a problem, it only follows from that.
+
+    Attributes:
+        of: the variables.
+        tells: those of which nothing more needs to be said.
+    """
+
+    problem: Problem
+    of: Collection[str]
+    tells: Collection[str]
+
+
+@dataclass(frozen=True)
 class Found:
     """What was found out about a host before, from the specs of its variables.
 
     Attributes:
         problems: of these.
-        refusals: of plans, with the variables that a plan is made from: where one of them has a problem, the refusal
-            only follows from it.
+        more: of what is made from them.
     """
 
     problems: Sequence[Problem] = ()
-    refusals: Sequence[tuple[Problem, Collection[str]]] = ()
+    more: Sequence[Made] = ()
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from difflib import SequenceMatcher, get_close_matches
 from ansible_collections.gpustead.cluster.plugins.module_utils.site.preflight.inventory import Problem
 
 # Prefixes of ours that other collections have too: only a name that is close to one of ours is refused.
-SHARED = ("base_", "client_", "docker_", "lab_", "nas_")
+SHARED = ("base_", "client_", "docker_", "lab_", "nas_", "site_")
 CLOSE = 0.8
 FOREIGN = "cluster_foreign_variables"
 
