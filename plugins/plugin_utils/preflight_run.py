@@ -5,10 +5,12 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from ansible.parsing.dataloader import DataLoader
+from ansible_collections.gpustead.cluster.plugins.module_utils.site.credentials import without
 from ansible_collections.gpustead.cluster.plugins.module_utils.site.preflight import names
 from ansible_collections.gpustead.cluster.plugins.module_utils.site.preflight.check import GROUPS, check
 from ansible_collections.gpustead.cluster.plugins.module_utils.site.preflight.inventory import Problem, Site
@@ -91,4 +93,6 @@ def of_inventory(
 
     plain = {str(group): [str(host) for host in hosts] for group, hosts in groups.items()}
     values = {host: one.values for host, one in looked.items()}
-    return check(Site(plain, values, lambda path: Path(path).read_text(encoding="utf-8"), found, where))
+    problems = check(Site(plain, values, lambda path: Path(path).read_text(encoding="utf-8"), found, where))
+    secrets = [*settings.secrets(looked.values())] if problems else []
+    return [replace(one, what=without(one.what, secrets), remedy=without(one.remedy, secrets)) for one in problems]

@@ -10,7 +10,7 @@ looked at again that depend on what differs.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -18,6 +18,7 @@ from typing import Any
 from ansible.errors import AnsibleError
 from ansible.parsing.vault import AnsibleVaultError
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
+from ansible_collections.gpustead.cluster.plugins.module_utils.site.credentials import texts
 from ansible_collections.gpustead.cluster.plugins.module_utils.site.preflight import names
 from ansible_collections.gpustead.cluster.plugins.module_utils.site.preflight.check import GROUPS, VARIABLES
 from ansible_collections.gpustead.cluster.plugins.module_utils.site.preflight.inventory import (
@@ -121,7 +122,7 @@ class Settings:
         like = self._first.get(groups) or next(iter(self._first.values()), None)
         items = self._items(groups)
         if like:
-            again = set(self._differing(like, given))
+            again = {*self._differing(like, given), ("", "cluster_address")}
             if groups not in self._first:
                 again |= {item for item, seen in like.depends.items() if "group_names" in seen}
             for item in items:
@@ -230,8 +231,10 @@ class Settings:
         if refused is None:
             return []
         # A filter may say of which variable it is, in front; Ansible says which filter, in front of that.
-        texts = [str(getattr(one, "message", one)) for one in _causes(error)]
-        said = _OF_ANSIBLE.sub("", next(text for text in texts if str(refused) in text))
+        said = next(
+            text for text in (str(getattr(one, "message", one)) for one in _causes(error)) if str(refused) in text
+        )
+        said = _OF_ANSIBLE.sub("", said)
         what = said.removesuffix(refused.remedy)
         return [self._refused(looked, item, what.strip().rstrip("."), refused.remedy)]
 
@@ -267,7 +270,7 @@ class Settings:
         return any(self._vaulted(looked.given[name]) for name in looked.reached[item])
 
     def _vaulted(self, value: Any) -> bool:
-        return self.kept.once(("vaulted", self.kept.digest(value)), lambda: is_vaulted(value))
+        return self.kept.once(("vaulted", id(value)), lambda: is_vaulted(value))
 
     def _problem(self, looked: Looked, item: Item, what: str, remedy: str, spot: Any = None) -> Problem:
         name = item[1]
@@ -276,6 +279,15 @@ class Settings:
         made = looked.reached[item]
         what = f"{what}, made from {' and '.join(made)}"
         return Problem(name, what, remedy, place(spot, *(one for of in made for one in written(looked.given, of))))
+
+    def secrets(self, looked: Iterable[Looked]) -> Iterator[str]:
+        """The texts in all values of hosts that come out of a vault."""
+        values = {id(value): (one, value) for one in looked for value in one.given.values() if self._vaulted(value)}
+        for one, value in values.values():
+            try:
+                yield from texts(self._render({**one.given, "hostvars": self.hostvars}, value))
+            except AnsibleError:
+                continue  # there is nothing to show
 
     def unknown(self, looked: Looked) -> list[Problem]:
         """Variables that look like ours and are none."""
@@ -309,8 +321,11 @@ def _same(one: Any, other: Any) -> bool:
 
 
 def written(given: Mapping[str, Any], name: str) -> list[Any]:
-    """What tells where a variable stands: its key, and what it has."""
-    return [*(key for key in given if key == name), given.get(name)]
+    """What tells where a variable stands: what it has; of what Ansible cannot mark (true, nothing) its key.
+
+    The key is that of the first file that has it, which another may overrule.
+    """
+    return [given.get(name), *(key for key in given if key == name)]
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:
