@@ -306,3 +306,67 @@ def test_many_hosts_cost_little() -> None:
     few, all_of_them = json.loads(done.stdout)
     assert few["problems"] == all_of_them["problems"] == []
     assert (all_of_them["seconds"] - few["seconds"]) / 190 < 0.015
+
+
+class Cluster:
+    """An inventory on which the playbook itself is run."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def write(self, **files: str) -> None:
+        for name, text in files.items():
+            path = self.folder / "mine" / name.replace("__", "/").replace("_yml", ".yml")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+
+    def run(self, *args: str, program: str = "ansible-playbook") -> subprocess.CompletedProcess[str]:
+        environment = {**os.environ, "ANSIBLE_COLLECTIONS_PATH": str(ROOT / ".dev"), "ANSIBLE_NOCOLOR": "1"}
+        executable = Path(sys.executable).with_name(program)
+        command = [str(executable), *args]
+        return subprocess.run(command, cwd=self.folder, env=environment, capture_output=True, text=True, check=False)
+
+    def preflight(self, *args: str) -> subprocess.CompletedProcess[str]:
+        return self.run("-i", "mine", *args, str(ROOT / "playbooks" / "preflight.yml"))
+
+
+@pytest.fixture
+def cluster(tmp_path: Path) -> Cluster:
+    made = Cluster(tmp_path)
+    groups = {name: {"hosts": members} for name, members in GROUPS.items()}
+    made.write(hosts_yml=yaml.safe_dump(groups), group_vars__all_yml=yaml.safe_dump(GOOD))
+    return made
+
+
+def test_what_comes_out_of_a_vault_is_never_shown(cluster: Cluster) -> None:
+    (cluster.folder / "password").write_text("a password\n")
+    files = {"group_vars__gpu_nodes__file_yml": "nas_source: /hunter2hunter2\nour_choice: hunter2choice\n"}
+    cluster.write(**files, group_vars__registry_yml="workspace_profile: '{{ our_choice }}'\n")
+    vault = ["--vault-password-file", "password"]
+    cluster.run("encrypt", *vault, "mine/group_vars/gpu_nodes/file.yml", program="ansible-vault")
+    inline = cluster.run("encrypt_string", *vault, "hunter2owner", "--name", "cluster_owner", program="ansible-vault")
+    cluster.write(group_vars__gpu_nodes__inline_yml=inline.stdout)
+    done = cluster.preflight(*vault)
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert "hunter2" not in done.stdout + done.stderr
+    for words in (
+        "3 to correct, nothing changed:",
+        "nas_source (mine/group_vars/gpu_nodes/file.yml:1): ",
+        "workspace_profile (mine/group_vars/gpu_nodes/file.yml:2): is a text (not shown), none of server, local.",
+        "cluster_owner (mine/group_vars/gpu_nodes/inline.yml:1): ",
+    ):
+        assert words in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("gpu_nodes:\n  hosts:\n\tgpu01:\n", "mine/hosts.yml:3: it was not read"),
+        ("gpu_nodes:\n", "inventory: there is no host in it. Give the directory of your cluster"),
+    ],
+)
+def test_a_limit_hides_no_inventory_that_was_not_read(cluster: Cluster, text: str, words: str) -> None:
+    cluster.write(hosts_yml=text)
+    done = cluster.preflight("--limit", "gpu09")
+    assert done.returncode != 0
+    assert words in done.stdout + done.stderr
