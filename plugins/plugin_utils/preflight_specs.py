@@ -50,17 +50,27 @@ class Finding:
 
 
 def load(loader: DataLoader | None = None, root: Path = COLLECTION) -> dict[str, dict[str, Spec]]:
-    """The options of each role, and below "" those that are of no role."""
+    """The options of each role, and below "" those that are of no role.
+
+    No role refuses an account for a key that another reads: all keys stand in the spec of cluster_users, and hold for
+    every list of accounts.
+    """
     loader = loader or DataLoader()
 
     def options(path: Path, *entries: str) -> dict[str, Spec]:
         specs = loader.load_from_file(str(path))["argument_specs"]
         return {name: spec for entry in entries for name, spec in specs[entry].get("options", {}).items()}
 
+    shared = options(root / "meta" / "argument_specs.yml", "main", "run")
+    accounts = shared["cluster_users"]
+
+    def whole(name: str, spec: Spec) -> Spec:
+        return {**accounts, **spec} if name.endswith("_users") and spec.get("elements") == "dict" else spec
+
     roles = {
         path.parents[1].name: options(path, "main") for path in sorted(root.glob("roles/*/meta/argument_specs.yml"))
     }
-    return {"": options(root / "meta" / "argument_specs.yml", "main", "run"), **roles}
+    return {"": shared, **{role: {name: whole(name, of[name]) for name in of} for role, of in roles.items()}}
 
 
 def findings(name: str, spec: Spec, value: Any, secret: bool = False) -> Iterator[Finding]:

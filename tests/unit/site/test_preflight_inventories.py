@@ -79,6 +79,10 @@ BAD: dict[str, tuple[dict[str, Any], list[str]]] = {
         site(cluster_users=[{"name": "ada", "uid": 1500, "sshkeys": [KEY]}]),
         [f"cluster_users ({FILE}:", "ada has the key 'sshkeys'", "Did you mean ssh_keys?"],
     ),
+    "a key of an account of one role": (
+        site(accounts_users=[{**ADA, "shel": "/bin/zsh"}]),
+        ["accounts_users (", "ada has the key 'shel'", "Did you mean shell?"],
+    ),
     "a key of the layout's account": (
         site(cluster_service_account={"user": "keeper", "uid": 950, "gid": 950}),
         ["cluster_service_account (", "has the key 'user', known are name, uid, gid"],
