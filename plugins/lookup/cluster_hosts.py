@@ -11,7 +11,7 @@ version_added: "0.2.0"
 author: The gpustead developers (@gpustead)
 description:
   - Gives the names of all hosts. It fails where a file of the inventory could not be read, with the file, the line and
-    what to do, where there is no host at all, and where a directory of several clusters was given.
+    what to do, and where there is no host at all.
   - It stands in the C(hosts) of a play, since Ansible looks at that before it reads any variable of a host, and also
     where C(--limit) leaves no host.
 options: {}

@@ -84,7 +84,8 @@ def of_inventory(
     merged = clusters(sources, {str(settings.raw(host).get("inventory_dir") or "") for host in members})
     if merged:
         what = f"one -i takes the hosts of {' and '.join(merged)} as one cluster"
-        return [Problem("inventory", what, f"Give the directory of one cluster, such as -i {merged[-1]}.")]
+        remedy = f"Give the directory of one, such as -i {merged[-1]}; parts of one cluster each by an -i of their own."
+        return [Problem("inventory", what, remedy)]
     looked = {host: settings.look(host) for host in members}
     found = {host: one.found(settings.unknown(one)) for host, one in looked.items()}
 
