@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from ansible.module_utils.common.yaml import yaml_load
 from ansible.parsing.dataloader import DataLoader
 from ansible_collections.gpustead.cluster.plugins.module_utils.site.credentials import without
 from ansible_collections.gpustead.cluster.plugins.module_utils.site.preflight import names
@@ -47,9 +48,8 @@ def of_run(
 
 def tags_of(root: Path) -> frozenset[str]:
     """The tags of all tasks of the collection."""
-    loader = DataLoader()
     files = [*root.glob("playbooks/**/*.yml"), *root.glob("roles/*/tasks/*.yml"), *root.glob("roles/*/handlers/*.yml")]
-    return frozenset(tag for path in files for tag in _tags(loader.load_from_file(str(path)))) - ALWAYS_THERE
+    return frozenset(tag for path in files for tag in _tags(yaml_load(path.read_text(encoding="utf-8")))) - ALWAYS_THERE
 
 
 def _tags(content: Any) -> Iterator[str]:

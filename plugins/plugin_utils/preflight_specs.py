@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
-from ansible.parsing.dataloader import DataLoader
+from ansible.module_utils.common.yaml import yaml_load
 from ansible_collections.gpustead.cluster.plugins.module_utils.site.credentials import is_secret, masked
 from ansible_collections.gpustead.cluster.plugins.module_utils.site.preflight.names import did_you_mean
 from ansible_collections.gpustead.cluster.plugins.plugin_utils.preflight_places import is_vaulted
@@ -49,16 +49,15 @@ class Finding:
     unusable: bool = False
 
 
-def load(loader: DataLoader | None = None, root: Path = COLLECTION) -> dict[str, dict[str, Spec]]:
+def load(root: Path = COLLECTION) -> dict[str, dict[str, Spec]]:
     """The options of each role, and below "" those that are of no role.
 
     No role refuses an account for a key that another reads: all keys stand in the spec of cluster_users, and hold for
     every list of accounts.
     """
-    loader = loader or DataLoader()
 
     def options(path: Path, *entries: str) -> dict[str, Spec]:
-        specs = loader.load_from_file(str(path))["argument_specs"]
+        specs = yaml_load(path.read_text(encoding="utf-8"))["argument_specs"]
         return {name: spec for entry in entries for name, spec in specs[entry].get("options", {}).items()}
 
     shared = options(root / "meta" / "argument_specs.yml", "main", "run")
