@@ -99,6 +99,7 @@ class Settings:
         self.templar = templar.copy_with_new_env(available_variables={})
         self.kept = receipt_inputs.Kept()
         self.roles = {"": receipt_inputs.Role("", GROUPS), **ROLES}
+        self._raw: dict[str, Mapping[str, Any]] = {}
         self._first: dict[tuple[str, ...], Looked] = {}
 
     @cached_property
@@ -112,7 +113,10 @@ class Settings:
         return frozenset(own | {name for options in self.specs.values() for name in options} - {"role_path"})
 
     def raw(self, host: str) -> Mapping[str, Any]:
-        return receipt_inputs.without_facts(self.hostvars.raw_get(host))
+        """The variables of a host as they are written, without its facts."""
+        if host not in self._raw:
+            self._raw[host] = receipt_inputs.without_facts(self.hostvars.raw_get(host))
+        return self._raw[host]
 
     def look(self, host: str) -> Looked:
         """Look at a host."""

@@ -19,7 +19,7 @@ FOREIGN = "cluster_foreign_variables"
 def did_you_mean(name: str, known: Collection[str], otherwise: str = "") -> str:
     """A question for the name that was meant, or `otherwise` where none is like it."""
     folded = {one.lower(): one for one in sorted(known)}
-    found = get_close_matches(name.lower(), folded, 1)
+    found = get_close_matches(name.lower(), folded, 1, 0.7)
     return f"Did you mean {folded[found[0]]}?" if found else otherwise
 
 
