@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
-from ansible.errors import AnsibleError
+from ansible.errors import AnsibleError, AnsibleFilterError
 from ansible.parsing.vault import AnsibleVaultError
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
 from ansible_collections.gpustead.cluster.plugins.module_utils.site.credentials import texts
@@ -39,7 +39,7 @@ IDENTITY = receipt_inputs.CONNECTION | {"cluster_address", "inventory_hostname",
 MAKES = re.compile(r"(?:lookup|query|q)\(\s*['\"](?:ansible\.(?:builtin|legacy)\.)?password['\"]")
 # A setting of a role ("" is of none), or one of its variables that a filter of ours makes: a plan, which may refuse.
 Item = tuple[str, str]
-_OF_ANSIBLE = re.compile(r"^The filter plugin '[\w.]+' failed: ")
+_OF_ANSIBLE = re.compile(r"^The filter plugin 'gpustead\.cluster\.\w+' failed[:.] ?")
 _PLAN = re.compile(r"\|\s*gpustead\.cluster\.\w+")
 
 
@@ -226,24 +226,23 @@ class Settings:
             value = self._render(known, known[item[1]])
         except Exception as error:
             return self._refusals(item, looked, error)
-        told = value.get("problems") if isinstance(value, Mapping) else None
-        return [self._refused(looked, item, str(one), "") for one in told or () if isinstance(one, str)]
+        told = [value.get("problem"), *(value.get("problems") or ())] if isinstance(value, Mapping) else []
+        return [self._refused(looked, item, one, "") for one in told if isinstance(one, str) and one]
 
     def _refusals(self, item: Item, looked: Looked, error: Exception) -> list[Problem]:
-        """What the library refuses, if it is that."""
+        """What the library, or a filter of ours, refuses, if it is that."""
         refused = _refusal(error)
-        if refused is None:
-            return []
-        # A filter may say of which variable it is, in front; Ansible says which filter, in front of that.
-        said = next(
-            text for text in (str(getattr(one, "message", one)) for one in _causes(error)) if str(refused) in text
-        )
-        said = _OF_ANSIBLE.sub("", said)
-        what = said.removesuffix(refused.remedy)
-        return [self._refused(looked, item, what.strip().rstrip("."), refused.remedy)]
+        if isinstance(refused, GpusteadError):
+            # A filter may say of which variable it is, in front; Ansible says which filter, in front of that.
+            texts = (_message(one) for one in _causes(error))
+            said = _OF_ANSIBLE.sub("", next(text for text in texts if str(refused) in text))
+            what = said.removesuffix(refused.remedy)
+            return [self._refused(looked, item, what.strip(), refused.remedy)]
+        return [self._refused(looked, item, line, "") for line in _message(refused).splitlines()] if refused else []
 
     def _refused(self, looked: Looked, item: Item, what: str, remedy: str) -> Problem:
         """A refusal names the setting itself, as a rule."""
+        what = what.rstrip(".")
         first, _colon, rest = what.partition(": ")
         named = [name for name in looked.reached[item] if re.search(rf"\b{name}\b", what)]
         where = place(*(one for name in named for one in written(looked.given, name)))
@@ -338,8 +337,16 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
         error = error.__cause__ or error.__context__
 
 
-def _refusal(error: BaseException) -> GpusteadError | None:
-    return next((one for one in _causes(error) if isinstance(one, GpusteadError)), None)
+def _message(error: BaseException) -> str:
+    return str(getattr(error, "message", error))
+
+
+def _refusal(error: BaseException) -> BaseException | None:
+    """The library's error that is behind this one, or a filter's of ours."""
+    causes = [*_causes(error)]
+    ours = [one for before, one in zip(causes, causes[1:]) if _OF_ANSIBLE.match(_message(before))]
+    of_library = (one for one in causes if isinstance(one, GpusteadError))
+    return next(of_library, next((one for one in ours if isinstance(one, AnsibleFilterError)), None))
 
 
 def reason(error: BaseException, secret: bool) -> str:
