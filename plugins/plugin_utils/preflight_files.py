@@ -100,7 +100,7 @@ def _yaml(loader: DataLoader, path: str) -> Iterator[Problem]:
     except AnsibleError as error:
         yield _broken(path, error)
         return
-    if isinstance(content, Mapping) and content.get("plugin"):
+    if content is None or (isinstance(content, Mapping) and content.get("plugin")):
         return
     if not isinstance(content, Mapping):
         yield Problem(relative(path), "it holds no groups", "Write group names, below each hosts, children or vars.")

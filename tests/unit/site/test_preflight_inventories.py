@@ -180,6 +180,10 @@ BAD: dict[str, tuple[dict[str, Any], list[str]]] = {
         hosts("gpu_nodes:\n  hosts: {gpu01: }\n  cluster_name: a\n"),
         ["hosts.yml:3: group gpu_nodes has the key 'cluster_name'", "below vars"],
     ),
+    "a file of INI": (
+        site(files={"more.ini": "[gpu_nodes]\ngpu02 nvidia_required\n"}),
+        ["more.ini: it was not read", "nvidia_required"],
+    ),
     "no groups": (hosts("- gpu01\n"), ["hosts.yml: it holds no groups"]),
     "variables that were not read": (
         site(files={"group_vars/gpu_nodes.yml": "cluster_network: [10.1.0.0/24\nx: 1\n"}),
@@ -230,6 +234,7 @@ FINE: dict[str, dict[str, Any]] = {
     "tags of Molecule": site(arguments={"skip_tags": ["molecule-notest", "notest"]}),
     "a tag of their own playbook": site(arguments={"tags": ["web"], "args": ["/srv/their.yml"]}),
     "patterns": site(arguments={"subset": "gpu*:!nas,~gpu0."}),
+    "a file with nothing": site(files={"notes.yml": "# nothing\n"}),
     "own layers": site(images_stack=[{"name": "base"}, {"name": "ours", "context": "/srv/ours"}]),
 }
 
