@@ -33,7 +33,6 @@ def all_of(why: str, *functions: str) -> dict[str, str]:
 
 ALLOWED: dict[str, dict[str, str]] = {
     "filter/base_plan.py": {"base_plan": CONTROLLER},
-    "filter/preflight_problems.py": {"preflight_problems": CONTROLLER},
     "action/image_contexts.py": all_of(CONTROLLER, "ActionModule._collect", "ActionModule._send", "_digest", "_pack"),
     "module_utils/accounts/apply_accounts.py": {
         **all_of(OURS, "_apply_core", "former_ids", "remove", "write_whole"),
@@ -73,6 +72,7 @@ ALLOWED: dict[str, dict[str, str]] = {
     ),
     "module_utils/images/image_builder.py": {"_write_bake": PRIVATE},
     "module_utils/images/image_stack.py": all_of(BUILDER, "_check_sources", "digest_of_tree", "dockerfile"),
+    "module_utils/images/plan.py": {"_check_stack": CONTROLLER},
     "module_utils/accounts/keys_trial.py": {"apply": "run by systemd as the account"},
     "module_utils/base/base_info.py": {"_lists_age": SYSTEM},
     "module_utils/files/host_files_apply.py": {
@@ -157,6 +157,12 @@ ALLOWED: dict[str, dict[str, str]] = {
     "modules/uid_match.py": {
         "desired_account": "the owner of a name alone, which the site declares; nothing is opened"
     },
+    "plugin_utils/preflight_files.py": all_of(
+        CONTROLLER, "_hosts", "_variables", "clusters", "place_of_group", "unread"
+    ),
+    "plugin_utils/preflight_places.py": {"_is_vault": CONTROLLER},
+    "plugin_utils/preflight_run.py": all_of(CONTROLLER, "_is_ours", "of_inventory", "tags_of"),
+    "plugin_utils/preflight_specs.py": {"load": CONTROLLER},
     "plugin_utils/receipt_exchange.py": {"library": CONTROLLER},
     "plugin_utils/receipt_inputs.py": all_of(
         CONTROLLER, "-", "collection_version", "file_digest", "plugins_digest", "read_role", "site_roles"

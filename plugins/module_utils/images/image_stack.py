@@ -75,8 +75,20 @@ def parse(raw: Sequence[Mapping[str, Any]]) -> list[Layer]:
     """Make layers of a module's argument, parents first; each stands on the one before unless it names its parent.
 
     Raises:
-        GpusteadError: a bad name or tag, a name used twice, a parent that is not there, a cycle, no Dockerfile, a
-            git source without its commit, a password in the URL of an argument or source.
+        GpusteadError: as `declared`, and where there is no Dockerfile or source.
+    """
+    layers = declared(raw)
+    for layer in layers:
+        _check_sources(layer)
+    return layers
+
+
+def declared(raw: Sequence[Mapping[str, Any]]) -> list[Layer]:
+    """The same without a look at the directories.
+
+    Raises:
+        GpusteadError: a bad name or tag, a name used twice, a parent that is not there, a cycle, a git source without
+            its commit, a password in the URL of an argument or source.
     """
     layers: list[Layer] = []
     for item in raw:
@@ -97,7 +109,7 @@ def parse(raw: Sequence[Mapping[str, Any]]) -> list[Layer]:
     _check_names(layers)
     for layer in layers:
         _check_open(layer)
-        _check_sources(layer)
+        _check_commits(layer)
     return _parents_first(layers)
 
 
@@ -129,11 +141,7 @@ def _check_open(layer: Layer) -> None:
                 )
 
 
-def _check_sources(layer: Layer) -> None:
-    if not os.path.isfile(os.path.join(layer.context, "Dockerfile")):
-        raise GpusteadError(
-            f"layer {layer.name!r}: {layer.context}/Dockerfile", "a file", "Correct the layer's context."
-        )
+def _check_commits(layer: Layer) -> None:
     for name, source in layer.contexts.items():
         if is_git(source) and not re.search("#[0-9a-f]{40}$", source):
             raise GpusteadError(
@@ -141,6 +149,14 @@ def _check_sources(layer: Layer) -> None:
                 "a git URL that ends in # and the 40 hex digits of a commit",
                 "Name the commit: a branch would build something else tomorrow under the same key.",
             )
+
+
+def _check_sources(layer: Layer) -> None:
+    if not os.path.isfile(os.path.join(layer.context, "Dockerfile")):
+        raise GpusteadError(
+            f"layer {layer.name!r}: {layer.context}/Dockerfile", "a file", "Correct the layer's context."
+        )
+    for name, source in layer.contexts.items():
         if not is_git(source) and not os.path.isdir(source):
             raise GpusteadError(
                 f"layer {layer.name!r}: {name} is {source!r}", "a directory", "Correct the path, or bring it there."

@@ -8,12 +8,13 @@ import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from typing import Any
 
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
 from ansible_collections.gpustead.cluster.plugins.module_utils.images import image_record
 from ansible_collections.gpustead.cluster.plugins.module_utils.images.image_contexts import MARK, OWN
-from ansible_collections.gpustead.cluster.plugins.module_utils.images.image_stack import is_git
+from ansible_collections.gpustead.cluster.plugins.module_utils.images.image_stack import declared, is_git
 
 # A tag that is a key, or none at all: any other is somebody's own.
 _OF_STACK = re.compile(r".*:([0-9a-f]{12}|<none>)")
@@ -152,6 +153,7 @@ def plan(settings: Settings, found: Observed) -> Plan:
     ref = _REGISTRY.sub(lambda _ignored: found.pull_from, record["workspace"].get("ref", ""))
     places = _unique([found.registry, found.pull_from, *found.caches])
     stack = _stack(settings)
+    _check_stack(settings, stack)
     sources = [*_sources(settings, stack)]
     return Plan(
         problem=_problem(settings, found.registry),
@@ -237,6 +239,20 @@ def _stack(settings: Settings) -> list[Mapping[str, Any]]:
     if settings.bake_users:
         layers.append({"name": "users", "args": {"accounts": " ".join(map(_account, settings.bake_users))}})
     return layers
+
+
+def _check_stack(settings: Settings, stack: Sequence[Mapping[str, Any]]) -> None:
+    """Refuse layers that cannot be built; whether their directories are whole is seen where they are copied."""
+    ours = sorted(os.listdir(f"{settings.files}/stack")) if os.path.isdir(f"{settings.files}/stack") else []
+    for layer in stack:
+        if ours and not layer.get("context") and layer["name"] not in ours:
+            meant = get_close_matches(str(layer["name"]), ours, 1)
+            raise GpusteadError(
+                f"images_stack: layer {str(layer['name'])!r} has no context and is none of ours",
+                f"one of {', '.join(ours)}",
+                f"Did you mean {meant[0]}?" if meant else "Correct its name, or give it a context.",
+            )
+    declared([{**layer, "context": _context(settings, layer)} for layer in stack])
 
 
 def _account(user: Mapping[str, Any]) -> str:

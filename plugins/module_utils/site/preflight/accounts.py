@@ -40,7 +40,7 @@ def check_users(host: HostVariables, required: bool) -> list[Ids]:
     if required and not users and host.ok("cluster_users"):
         host.refuse("cluster_users", "is empty", "Declare at least the account that owns the workspace: name and uid.")
     owner = host.get("cluster_owner", str, "")
-    if owner and owner not in names:
+    if owner and owner not in names and "cluster_users" not in host.told:
         host.refuse(
             "cluster_owner",
             f"{owner!r} is no account of cluster_users ({', '.join(names) or 'which is empty'})",
@@ -54,8 +54,6 @@ def _check_service_account(host: HostVariables, users: Sequence[Mapping[str, Any
     where = "cluster_service_account"
     service = {**SERVICE_ACCOUNT, **host.get(where, dict, {})}
     name, uid, gid = service["name"], whole_number(service["uid"]), whole_number(service["gid"])
-    if set(service) != set(SERVICE_ACCOUNT):
-        host.refuse(where, f"has {', '.join(map(str, service))}", "Name name, uid and gid alone.")
     if not isinstance(name, str) or not _ACCOUNT.match(name) or name == "root":
         host.refuse(where, f"{name!r} cannot be the name of an account", "Use a-z, 0-9, _ and -, and not root.")
     for key, number in (("uid", uid), ("gid", gid)):
@@ -139,10 +137,10 @@ def _check_user(host: HostVariables, user: Mapping[str, Any]) -> Ids | None:
             f"{name} has the uid {uid}, below 1000, where the system keeps its own accounts",
             "Choose one from 1000 up, or set system: true for this account.",
         )
-    for group in _texts(user, "groups", refuse):
+    for group in user.get("groups") or []:
         if not _ACCOUNT.match(group):
             refuse(f"{group!r}, a group of {name}, cannot be the name of a group", "Use a-z, 0-9, _ and -.")
-    for number, key in enumerate(_texts(user, "ssh_keys", refuse), 1):
+    for number, key in enumerate(user.get("ssh_keys") or [], 1):
         if not is_public_key(key):
             # It may be a private one, or a password: not shown.
             refuse(
@@ -156,14 +154,6 @@ def _check_user(host: HostVariables, user: Mapping[str, Any]) -> Ids | None:
             "Make one with mkpasswd or the filter password_hash and a fixed salt; it begins with $6$ or $y$.",
         )
     return name, uid, gid
-
-
-def _texts(user: Mapping[str, Any], key: str, refuse: Callable[[str, str], None]) -> list[str]:
-    values = user.get(key) or []
-    if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
-        refuse(f"{key} of {user['name']} is not a list of texts", f"Write {key}: [...].")
-        return []
-    return values
 
 
 def clashes(accounts: Sequence[Ids]) -> Iterator[Problem]:

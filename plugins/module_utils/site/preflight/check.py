@@ -6,17 +6,21 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 
 from ansible_collections.gpustead.cluster.plugins.module_utils.site.preflight import (
     accounts,
     authorities,
     mounts,
+    names,
     networks,
     ports,
     registries,
     secrets,
 )
 from ansible_collections.gpustead.cluster.plugins.module_utils.site.preflight.inventory import (
+    Broken,
+    Found,
     HostVariables,
     Problem,
     Site,
@@ -49,6 +53,7 @@ VARIABLES = (
     "firewall_published_ports",
     "firewall_registry_port",
     "nas_extra_mounts",
+    "nas_fstype",
     "nas_options",
     "nas_source",
     "ssh_mesh_port",
@@ -67,24 +72,46 @@ def check(site: Site) -> list[Problem]:
     """All problems of an inventory. What several hosts share is reported once."""
     nodes, members = site.members("gpu_nodes"), site.members(*GROUPS)
     found: dict[Problem, list[str]] = {}
+    broken = {name: {one for one, value in of.items() if isinstance(value, Broken)} for name, of in site.hosts.items()}
+    sound = {name: {one: of[one] for one in of if one not in broken[name]} for name, of in site.hosts.items()}
+    site = replace(site, hosts=sound)
+    near = names.near_groups(site.groups, GROUPS)
+    for group, meant in near.items():
+        found[
+            Problem(
+                group,
+                f"no role runs on a group of this name, with {shorten(site.groups[group])}",
+                f"Did you mean {meant}?",
+                site.place("", group),
+            )
+        ] = []
     declared: set[accounts.Ids] = set()
-    if not nodes:
+    if not nodes and "gpu_nodes" not in near.values():
         found[Problem("gpu_nodes", "the inventory has no host in this group", "Put the GPU servers into it.")] = []
     for name in members:
-        host = HostVariables(name, site.hosts.get(name, {}))
+        before = site.found.get(name, Found())
+        known = {problem.where for problem in before.problems} | broken.get(name, set())
+        host = HostVariables(name, sound.get(name, {}), told=frozenset(known))
         declared |= set(_check_host(host, site, is_node=name in nodes))
-        for problem in dict.fromkeys(host.problems):
+        told = known | {problem.where for problem in host.problems}
+        more = []
+        for made in before.more:
+            if not told & set(made.of):
+                more.append(made.problem)
+                told |= set(made.tells)
+        for problem in dict.fromkeys((*before.problems, *host.problems, *more)):
             found.setdefault(problem, []).append(name)
     # Hosts may have different lists of users, but the share and its ids are one.
     for problem in [*accounts.clashes(sorted(declared)), *networks.same_addresses(site, nodes)]:
         found.setdefault(problem, [])
-    return [_placed(problem, hosts, nodes, members) for problem, hosts in found.items()]
+    return [_placed(problem, site, hosts, nodes, members) for problem, hosts in found.items()]
 
 
 def _check_host(host: HostVariables, site: Site, is_node: bool) -> list[accounts.Ids]:
     """Add what is wrong with a host to its problems. Returns the accounts that are sound, with their ids."""
     found = accounts.check_users(host, required=is_node)
     accounts.check_login(host, site.read)
+    networks.check_way(host)
     networks.check_networks(host)
     authorities.check_certificates(host, site.read)
     secrets.check_secrets(host)
@@ -111,11 +138,15 @@ def _check_name(host: HostVariables) -> None:
         )
 
 
-def _placed(problem: Problem, hosts: Sequence[str], *everyone: Sequence[str]) -> Problem:
-    """The problem with the hosts that have it, unless all of a kind have it or it names them itself."""
-    if not hosts or any(set(hosts) == set(names) for names in everyone) or set(hosts) & set(problem.what.split()):
-        return problem
-    return Problem(f"{problem.where} on {shorten(hosts)}", problem.what, problem.remedy)
+def _placed(problem: Problem, site: Site, hosts: Sequence[str], *everyone: Sequence[str]) -> Problem:
+    """The problem with its place, and with the hosts that have it, unless all of a kind have it or it names them."""
+    of_all = any(set(hosts) == set(all_hosts) for all_hosts in everyone)
+    where = f"{problem.where} on {shorten(hosts)}"
+    if not hosts or of_all or set(hosts) & set(problem.what.split()):
+        where = problem.where
+    asked = [*hosts[:1], *(everyone[-1] if not hosts else ())]
+    places = (site.place(host, problem.where) for host in asked)
+    return replace(problem, where=where, place=problem.place or next(filter(None, places), ""))
 
 
 def shorten(names: Sequence[str], limit: int = 6) -> str:

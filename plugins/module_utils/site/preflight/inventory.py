@@ -1,87 +1,113 @@
 # Copyright: gpustead developers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""An inventory as preflight reads it: variables with their types, and what is wrong with them."""
+"""An inventory as preflight reads it: variables that are as their specs want them, and what is wrong with them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
-
-from ansible_collections.gpustead.cluster.plugins.module_utils.credentials.secret_settings import masked
-
-# What may hold a password is never shown.
-SECRET = ("cluster_ca_passphrase", "cluster_proxy_env", "cluster_users")
-_KINDS: dict[type, str] = {str: "a text", list: "a list", dict: "a dictionary"}
 
 
 @dataclass(frozen=True)
 class Problem:
-    """The place (a variable, a group, a host), the value that is wrong there, and what to do."""
+    """What has the problem (a variable, a group, a host), the value that is wrong there, and what to do.
+
+    Attributes:
+        place: file and line, where that is known; the same problem at two places is one.
+    """
 
     where: str
     what: str
     remedy: str
+    place: str = field(default="", compare=False)
 
     def __str__(self) -> str:
-        return " ".join(f"{self.where}: {self.what}. {self.remedy}".split())
+        where = f"{self.where} ({self.place})" if self.place else self.where
+        return " ".join(f"{where}: {self.what}. {self.remedy}".split())
 
 
 @dataclass(frozen=True)
 class Broken:
-    """A value that could not be rendered."""
+    """A value that could not be rendered, or that is not of its kind: there is a problem about it already."""
 
-    reason: str
+
+@dataclass(frozen=True)
+class Made:
+    """A problem of something that is made from variables. Where one of these has a problem, it only follows from that.
+
+    Attributes:
+        of: the variables.
+        tells: those of which nothing more needs to be said.
+    """
+
+    problem: Problem
+    of: Collection[str]
+    tells: Collection[str]
+
+
+@dataclass(frozen=True)
+class Found:
+    """What was found out about a host before, from the specs of its variables.
+
+    Attributes:
+        problems: of these.
+        more: of what is made from them.
+    """
+
+    problems: Sequence[Problem] = ()
+    more: Sequence[Made] = ()
 
 
 @dataclass(frozen=True)
 class Site:
-    """An inventory: groups, and of each host those of VARIABLES that are set; `read` opens files of the controller."""
+    """An inventory.
+
+    Attributes:
+        groups: their hosts.
+        hosts: of each host the variables that are set, rendered.
+        read: opens files of the controller.
+        found: what is known to be wrong with a host.
+        place: file and line of a host's variable.
+    """
 
     groups: Mapping[str, Sequence[str]]
     hosts: Mapping[str, Mapping[str, Any]]
     read: Callable[[str], str]
+    found: Mapping[str, Found] = field(default_factory=dict)
+    place: Callable[[str, str], str] = lambda _host, _variable: ""
 
     def members(self, *groups: str) -> list[str]:
         return list(dict.fromkeys(host for group in groups for host in self.groups.get(group, ())))
 
 
-def _shown(name: str, value: Any) -> str:
-    return f"of type {type(value).__name__} (not shown)" if name in SECRET else masked(repr(value))
-
-
 @dataclass
 class HostVariables:
-    """One host's variables, taken with their types, and what was wrong with them."""
+    """One host's variables, without those that are Broken, and what is wrong with them.
+
+    Attributes:
+        told: variables of which a problem is known already.
+    """
 
     name: str
     values: Mapping[str, Any]
     problems: list[Problem] = field(default_factory=list)
+    told: frozenset[str] = frozenset()
 
     def refuse(self, where: str, what: str, remedy: str) -> None:
         self.problems.append(Problem(where, what, remedy))
 
     def get(self, name: str, kind: type, default: Any) -> Any:
+        """The value, where it is of its kind. Where it is not, its spec has it."""
         value = self.values.get(name)
-        if isinstance(value, Broken):
-            self.refuse(name, f"cannot be rendered ({value.reason})", "Correct it in the inventory.")
-        elif value is not None and not isinstance(value, kind):
-            self.refuse(name, f"is {_shown(name, value)}, not {_KINDS[kind]}", f"Write it as {_KINDS[kind]}.")
-        elif value is not None:
-            return value
-        return default
+        return value if isinstance(value, kind) else default
 
     def ok(self, name: str) -> bool:
-        """Whether the value is none of those that `get` complains about."""
-        return all(problem.where != name for problem in self.problems)
+        """Whether nothing is known to be wrong with a variable."""
+        return name not in self.told and all(problem.where != name for problem in self.problems)
 
     def dicts(self, name: str) -> list[Mapping[str, Any]]:
-        entries = self.get(name, list, [])
-        for entry in entries:
-            if not isinstance(entry, Mapping):
-                shown = masked(repr(entry)) if isinstance(entry, str) else _shown(name, entry)
-                self.refuse(name, f"the entry {shown} is not a dictionary", "Write each entry as {key: value}.")
-        return [entry for entry in entries if isinstance(entry, Mapping)]
+        return [entry for entry in self.get(name, list, []) if isinstance(entry, Mapping)]
 
 
 def whole_number(value: Any) -> int | None:

@@ -16,6 +16,9 @@ SYSTEM_TREES = frozenset(
     ("bin", "boot", "dev", "etc", "lib", "lib32", "lib64", "libx32", "proc", "root", "run", "sbin", "sys", "tmp", "usr")
 )
 SYSTEM_DIRECTORIES = frozenset((*SYSTEM_TREES, "home", "lost+found", "media", "mnt", "opt", "srv", "var"))
+# What is mounted of each kind: a server, by name or address, and what it exports.
+_SERVER = r"(\[[0-9A-Fa-f:.%\w]+\]|[^:/\s\[\]]+):"
+_SOURCES = {"nfs": rf"{_SERVER}/", "nfs4": rf"{_SERVER}/", "glusterfs": rf"{_SERVER}\S"}
 
 
 def check_nas_path(host: HostVariables) -> None:
@@ -27,6 +30,16 @@ def check_nas_path(host: HostVariables) -> None:
 def check_nas_source(host: HostVariables) -> None:
     if not host.get("nas_source", str, "").strip() and host.ok("nas_source"):
         host.refuse("nas_source", "is empty", "Say what to mount, such as nas.example.org:/export/cluster.")
+    fstype = host.get("nas_fstype", str, DEFAULTS["nas_fstype"])
+    sources = [("nas_source", "", host.get("nas_source", str, ""), fstype)]
+    for entry in host.dicts("nas_extra_mounts"):
+        kind = str(entry.get("fstype") or "")
+        sources.append(("nas_extra_mounts", f"of {entry.get('path')} ", str(entry.get("source") or ""), kind))
+    for name, whose, source, kind in sources:
+        form = _SOURCES.get(kind)
+        if source.strip() and form and not re.match(form, source):
+            remedy = "Write server and path, such as nas.example.org:/export/cluster."
+            host.refuse(name, f"the source {whose}is {source!r}, which names no server of {kind}", remedy)
 
 
 def check_mounts(host: HostVariables) -> None:

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Iterable, Iterator
 from typing import Union
 
@@ -36,6 +37,23 @@ def check_networks(host: HostVariables) -> None:
             "cluster_network", "is missing", 'List the networks in which the nodes live, such as ["10.20.0.0/24"].'
         )
     networks_of(host, "cluster_clients")
+
+
+def check_way(host: HostVariables) -> None:
+    """Addresses are written as ssh and the mesh take them: without a port, a login or a prefix."""
+    for name in ("ansible_host", "cluster_address"):
+        written = host.get(name, str, "")
+        bare = re.sub(r"^\[(.*)\]$", r"\1", written)
+        if bare != written:
+            host.refuse(name, f"is {written!r}, in brackets", f"Write {bare}.")
+        elif "@" in written:
+            host.refuse(
+                name, f"is {written!r}, with a login", "Write the address alone, and the login as ansible_user."
+            )
+        elif re.search(r"^[^:]+:\d+$|\]:\d+$", written):
+            host.refuse(name, f"is {written!r}, with a port", "Write the address alone, and the port as ansible_port.")
+        elif re.search(r"[/\s]", written):
+            host.refuse(name, f"is {written!r}, which is no address", "Write one such as 10.20.0.11, or a name.")
 
 
 def check_address(host: HostVariables) -> None:

@@ -24,7 +24,7 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.workspaces.worksp
 
 
 def check_workspaces(host: HostVariables) -> None:
-    for error in _survey(host).errors:
+    for error in _survey(host).errors if host.ok("workspace_instances") else ():
         host.refuse("workspace_instances", f"{error.what}, expected {error.expected}", error.remedy)
 
 
@@ -65,7 +65,7 @@ def check_ports(host: HostVariables, site: Site) -> None:
 
 def check_firewall(host: HostVariables, site: Site) -> None:
     """A port that is changed for a service alone would be closed."""
-    if host.values.get("firewall_enabled") is False or host.problems:
+    if host.values.get("firewall_enabled") is False or host.problems or host.told:
         return
     shared = host.get("cluster_workspace_port_range", str, "")
     published = host.get("firewall_published_ports", list, services.opened(shared))
