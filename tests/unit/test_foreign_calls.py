@@ -35,7 +35,7 @@ ALLOWED: dict[str, dict[str, str]] = {
     "filter/preflight_problems.py": {"preflight_problems": CONTROLLER},
     "lookup/context_paths.py": {"LookupModule.run": CONTROLLER},
     "module_utils/accounts/apply_accounts.py": {
-        **all_of(OURS, "_apply_core", "former_ids", "remove", "write_whole"),
+        **all_of(OURS, "_apply_core", "apply", "former_ids", "remove", "write_whole"),
         "_lock": SYSTEM,
     },
     "module_utils/accounts/left_behind.py": {
