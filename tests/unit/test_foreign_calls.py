@@ -35,7 +35,7 @@ ALLOWED: dict[str, dict[str, str]] = {
     "filter/base_plan.py": {"base_plan": CONTROLLER},
     "action/image_contexts.py": all_of(CONTROLLER, "ActionModule._collect", "ActionModule._send", "_digest", "_pack"),
     "module_utils/accounts/apply_accounts.py": {
-        **all_of(OURS, "_apply_core", "former_ids", "remove", "write_whole"),
+        **all_of(OURS, "_apply_core", "apply", "former_ids", "remove", "write_whole"),
         "_lock": SYSTEM,
     },
     "module_utils/accounts/left_behind.py": {

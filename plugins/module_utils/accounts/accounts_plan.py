@@ -230,16 +230,20 @@ def _key_subjects(named: Mapping[str, User], accounts: Sequence[Mapping[str, Any
         if not (lines or exclusive) or account.get("uid") is None:
             continue
         home = account.get("home") or f"/home/{account['name']}"
+        ids = f"{account['uid']}:{_gid(account)}"
+        # Said, not only compared with what was: the account can undo it before the first look.
+        expect = {**({"mode": "0600", "owner": ids} if lines else {}), **({"others": 0} if exclusive else {})}
         result.append(
             {
                 "name": path_of(home),
                 "account": account["name"],
                 "below": home,
-                "as": f"{account['uid']}:{_gid(account)}",
+                "as": ids,
                 "lines": lines,
                 "exclusive": exclusive,
                 "keep": True,
-                **({"beside": [path_of(home, SECOND)], "expect": {"others": 0}} if exclusive else {}),
+                "expect": expect,
+                **({"beside": [path_of(home, SECOND)]} if exclusive else {}),
             }
         )
     return result

@@ -71,7 +71,9 @@ def apply(
     for change in changes:
         try:
             _refuse_taken(change, stuck)
-            clearing.before(change)
+            # What a run that was killed has renumbered by then has the new ids, and is the account's own.
+            if not journal_path(state_dir, change.desired.name).exists():
+                clearing.before(change)
             _apply_core(run, change, state_dir)
         except (GpusteadError, OSError) as error:
             if refused is None:

@@ -36,6 +36,7 @@ DECLARED = "/etc/gpustead/binds.d"
 VERSION = 1
 WAIT = 60  # seconds for another run to end
 _LOOKING = 900  # seconds to look through a place that is covered for the first time
+_IN_SOCKET = "open files on their way in a socket"
 _COVERED = "covered"  # root's list of places that containers have written
 _REMOTE = ("nfs", "fuse", "glusterfs", "ceph", "cifs", "smb", "9p", "lustre", "beegfs", "gpfs", "afs")
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,100}\Z")
@@ -158,6 +159,11 @@ def _refuse_who_is_inside(place: str, sockets: bool = False) -> None:
         sockets: whether a process that has not yet taken files out of a socket counts, whatever these are.
     """
     found = sorted(_inside(os.fsencode(place), sockets))
+    for _again in range(5 if sockets else 0):
+        if not found or any(path != _IN_SOCKET for _pid, _uid, path in found):
+            break
+        time.sleep(0.5)  # who only passes files on, soon has none left
+        found = sorted(_inside(os.fsencode(place), sockets))
     if found:
         some = ", ".join(f"{pid} of uid {uid} ({path})" for pid, uid, path in found[:5])
         what = f"processes have been in {place} since before containers were to write there: {some}"
@@ -198,7 +204,7 @@ def _sees(task: str, place: bytes, ours: set[int], sockets: bool) -> str:
         with contextlib.suppress(OSError):
             path = os.readlink(os.fsencode(link))
             if sockets and path.startswith(b"socket:") and _holds_files(link.replace("/fd/", "/fdinfo/")):
-                return "open files on their way in a socket"
+                return _IN_SOCKET
             if path == place or path.startswith(place + b"/"):
                 held = os.open(link, os.O_PATH | os.O_CLOEXEC)
                 try:

@@ -52,7 +52,7 @@ KEYS_OF_ADA: dict[str, Any] = {
     "exclusive": True,
     "keep": True,
     "beside": ["/home/ada/.ssh/authorized_keys2"],
-    "expect": {"others": 0},
+    "expect": {"mode": "0600", "owner": "1500:1500", "others": 0},
 }
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.gpustead.cluster.plugins.module_utils.accounts import left_behind
+from ansible_collections.gpustead.cluster.plugins.module_utils.accounts import apply_accounts, left_behind
 from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.apply_accounts import (
     apply,
     former_ids,
@@ -269,6 +269,21 @@ def test_ids_are_handed_on_once_nothing_is_left_under_them(tmp_path: Path, clear
     done = apply(run, plan(quiet, users), tmp_path, refused)
     assert [change.desired.name for change in done] == ["ada"]
     assert [one.name for one in refused] == ["zoe", "yan"] and len(cleared) == 1
+
+
+def test_a_renumbering_that_was_cut_short_takes_nothing_from_the_account(
+    tmp_path: Path, cleared: list[Ids | str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Part of its files have the new ids by then, setuid programs of its own among them."""
+    monkeypatch.setattr(apply_accounts, "rechown", lambda _root, _renumbering: None)
+    remember_ids(tmp_path, replace(ADA, uid=1500, gid=1500))
+    changes = plan(replace(HOST, processes=()), [desired(uid=1500)])
+    assert changes[0].renumbering is not None
+    write_journal(tmp_path / "ada.json", changes[0].renumbering)
+    apply(lambda _argv, _data: (0, "", ""), changes, tmp_path)
+    assert cleared == []
+    apply(lambda _argv, _data: (0, "", ""), changes, tmp_path)
+    assert cleared != []
 
 
 def test_the_host_is_walked_for_no_id_that_nobody_had(tmp_path: Path, cleared: list[Ids | str]) -> None:
