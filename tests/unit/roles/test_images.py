@@ -206,7 +206,10 @@ def test_projects_and_tools_are_layers_on_top(tmp_path: Path) -> None:
     found = render(
         tmp_path, "images", ["__images_plan.layers", "__images_sources"], GROUPS,
         {
-            "images_stack": [{"name": "base"}, {"name": "docs", "contexts": {"pages": "/srv/pages"}}],
+            "images_stack": [
+                {"name": "base"},
+                {"name": "docs", "context": "/srv/docs", "contexts": {"pages": "/srv/pages"}},
+            ],
             "images_tools": ["zsh", "ffmpeg"],
             "images_projects": [{"name": "ours", "source": "/srv/ours"}, {"name": "theirs", "source": git}],
             "images_build_dir": "/b",
