@@ -1,7 +1,7 @@
 #!/usr/bin/python
 # Copyright: gpustead developers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Ansible shell over module_utils/files/ssh_host_key."""
+"""Ansible shell over module_utils/mesh/ssh_host_key."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ certificate:
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError, of_system
-from ansible_collections.gpustead.cluster.plugins.module_utils.files.ssh_host_key import ensure
+from ansible_collections.gpustead.cluster.plugins.module_utils.mesh.ssh_host_key import ensure
 
 ARGUMENTS = {
     "path": {"type": "path", "required": True},

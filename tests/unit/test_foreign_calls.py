@@ -131,7 +131,7 @@ ALLOWED: dict[str, dict[str, str]] = {
         "machine_id": SYSTEM,
     },
     "module_utils/files/locks.py": all_of(SYSTEM, "_holders", "_process", "_replace", "_status", "close_directory"),
-    "module_utils/files/ssh_host_key.py": {"_read": OURS},
+    "module_utils/mesh/ssh_host_key.py": {"_read": OURS},
     "module_utils/mesh/mesh_certificate.py": {
         **all_of(CONTROLLER, "ensure_authority", "sign"),
         "unlocked": PRIVATE,

@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 from ansible.errors import AnsibleActionFail
 from ansible_collections.gpustead.cluster.plugins.action.mesh_certificate import ActionModule
-from ansible_collections.gpustead.cluster.plugins.module_utils.files.ssh_host_key import ensure
 from ansible_collections.gpustead.cluster.plugins.module_utils.mesh.mesh_certificate import ensure_authority, unlocked
+from ansible_collections.gpustead.cluster.plugins.module_utils.mesh.ssh_host_key import ensure
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="gives files to root")
 PASSPHRASE = "correct horse"
