@@ -151,7 +151,7 @@ def main() -> None:
         else:
             new = [one.path for one in mounts if shares.with_lines(before, [one]) != before]
             with lines(module, before, after):
-                done = shares.settle(mounts, new, run, check)
+                done = shares.mount_all(mounts, new, run, check)
     except GpusteadError as error:
         module.fail_json(msg=shown(error, 2000))
     except OSError as error:

@@ -17,6 +17,7 @@ import errno
 import os
 import resource
 import stat
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -87,7 +88,7 @@ def descriptors() -> Iterator[int]:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
-class Walk:
+class Walk(ABC):
     """One pass through a tree, on one mount and through no link; `top` is closed by it.
 
     Attributes:
@@ -105,9 +106,9 @@ class Walk:
     def complete(self) -> bool:
         return not self.lost
 
+    @abstractmethod
     def visit(self, place: int, info: os.stat_result, name: str) -> None:
         """What is done with an entry of this mount, open as a place; `name` is empty for the directory itself."""
-        raise NotImplementedError
 
     def passes_by(self, info: os.stat_result) -> bool:
         """Whether what is in a directory is of no interest."""
@@ -117,9 +118,9 @@ class Walk:
         """Whether an entry that is no directory is to be opened."""
         return True
 
+    @abstractmethod
     def failed(self, error: OSError, name: str) -> GpusteadError:
         """What it means that an entry cannot be looked at."""
-        raise NotImplementedError
 
     def go(self) -> None:
         """Go through all of it."""

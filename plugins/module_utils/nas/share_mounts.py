@@ -151,7 +151,7 @@ def how_to_mount(mount: Mount, new_line: bool, seen: Mapping[str, Mounted]) -> s
     return "anew" if _shown(mount, seen) and mismatch(mount, seen) else "remount"
 
 
-def settle(
+def mount_all(
     mounts: Sequence[Mount], new_lines: Collection[str], run: Run, check: bool, look: Look = kernel.mounted
 ) -> list[str]:
     """Mount what is declared, to be written where it is, and without setuid programs and devices.

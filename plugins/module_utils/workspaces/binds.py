@@ -617,7 +617,9 @@ def apply(
         new = {bind.source for bind in binds if bind.cover and bind.name not in refused} - places.covered
         if new and not check:
             _write_covered(places.covered | new, declared)
-        others = [bind for other, several in read(declared).items() if other != name for bind in several]
+        # One that is damaged is written anew by its own role; what it covers stays covered meanwhile.
+        sets = read(declared, damaged=True)
+        others = [bind for other, several in sets.items() if other != name for bind in several]
         left = kept([*binds, *others], declared)
         places.outcome.kept = [bind.source for bind in left]
         if not check:
@@ -763,8 +765,8 @@ def uncover(path: str, declared: str = DECLARED) -> None:
     _write_covered(there - {path}, declared)
 
 
-def read(declared: str = DECLARED) -> dict[str, list[Bind]]:
-    """All sets that are declared; raises GpusteadError for a damaged file."""
+def read(declared: str = DECLARED, damaged: bool = False) -> dict[str, list[Bind]]:
+    """All sets that are declared; raises GpusteadError for a damaged file, unless these are to be left out."""
     found: dict[str, list[Bind]] = {}
     for entry in sorted(os.listdir(declared)) if os.path.isdir(declared) else []:
         if not entry.endswith(".json"):
@@ -777,6 +779,8 @@ def read(declared: str = DECLARED) -> dict[str, list[Bind]]:
                 raise ValueError(f"version {document['version']!r}")
             found[entry[: -len(".json")]] = [parse(raw) for raw in document["binds"]]
         except (ValueError, KeyError, TypeError, AttributeError) as error:
+            if damaged:
+                continue
             raise GpusteadError(f"{path} is damaged ({error})", "what its role wrote", "Run site.yml.") from error
     return found
 

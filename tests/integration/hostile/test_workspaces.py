@@ -173,7 +173,7 @@ def test_a_name_that_is_no_text_stops_nothing(node: Node) -> None:
         code, said = node.site()
         assert code == 0, said
         assert "\x1b]0;owned" not in said
-        assert "owned" in node.inside("ls /etc/gpustead/settings/.config/nvim", node.ada).stdout
+        assert "owned" in node.inside("ls -b /etc/gpustead/settings/.config/nvim", node.ada).stdout
     finally:
         node.as_ada(f"rm -rf {home}/.config/nvim")
     code, said = node.site()  # the name of the copy that goes

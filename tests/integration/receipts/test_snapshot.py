@@ -73,6 +73,7 @@ EXCLUSIONS: Sequence[tuple[str, str]] = (
     (r"(file|content) /etc/docker/daemon.json\.\S+\.bak$", "copies that the module keeps of what it replaced"),
     (r"file /etc/cni(/net.d)?$", "containerd's own"),
     (r"file /var/lib/gpustead/uid_match$", "where a renumbering that was cut short is noted"),
+    (r"(file|content) /var/lib/gpustead/uid_match/former.ids$", "the numbers that accounts had, which only grow"),
     (r"mount /sys/fs/cgroup(/\S+)?$", "the machine's, which the lab's hosts get as they are when they start"),
     (r"mount /export$", "a volume of the lab's host"),
     (r"(file|content) /var/lib/docker-registry/\S+$", "the registry's data: it can be made again"),

@@ -196,7 +196,7 @@ def test_receipts(declared: Declared, expected: dict[str, list[Any]]) -> None:
 def test_the_receipt_of_a_client_that_serves_too() -> None:
     found = plan(replace(CLIENT, backend="glusterfs")).receipt
     both = {kind: [*OF_CLIENT.get(kind, []), *OF_SERVER.get(kind, [])] for kind in KINDS}
-    assert found == {**both, "cover": [{"name": "/export/brick", "expect": {"covered": True}}]}
+    assert found == {**both, "cover": [{"name": "/export/brick", "keep": True, "expect": {"covered": True}}]}
 
 
 @pytest.mark.parametrize("backend", ["glusterfs", "nfs4"])

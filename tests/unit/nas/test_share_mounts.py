@@ -18,8 +18,8 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.nas.share_mounts 
     Mount,
     harmless,
     mismatch,
+    mount_all,
     retire,
-    settle,
     with_lines,
     without_lines,
 )
@@ -143,20 +143,20 @@ MOUNTING: dict[str, tuple[dict[str, Mounted], bool, list[str], list[str]]] = {
 def test_what_mounts_it_as_its_line_says(case: str) -> None:
     seen, new, failing, expected = MOUNTING[case]
     commands = Commands(seen, failing)
-    assert settle([SHARE], ["/mnt/nas"] if new else [], commands.run, True, commands.look)[0] == "/mnt/nas: mounted"
+    assert mount_all([SHARE], ["/mnt/nas"] if new else [], commands.run, True, commands.look)[0] == "/mnt/nas: mounted"
     assert commands.said == []
-    assert settle([SHARE], ["/mnt/nas"] if new else [], commands.run, False, commands.look) == ["/mnt/nas: mounted"]
+    assert mount_all([SHARE], ["/mnt/nas"] if new else [], commands.run, False, commands.look) == ["/mnt/nas: mounted"]
     assert commands.said == expected
-    assert settle([SHARE], [], commands.run, False, commands.look) == []
+    assert mount_all([SHARE], [], commands.run, False, commands.look) == []
 
 
 def test_what_is_in_use_or_another_is_an_error() -> None:
     busy = Commands(on("old:/nas", "nfs4"), ["umount /mnt/nas"])
     with pytest.raises(GpusteadError, match=r"umount /mnt/nas ended with 32 \(target is busy\)"):
-        settle([SHARE], ["/mnt/nas"], busy.run, False, busy.look)
+        mount_all([SHARE], ["/mnt/nas"], busy.run, False, busy.look)
     other = Commands(on("old:/nas", "nfs4"))
     with pytest.raises(GpusteadError, match="old:/nas"):
-        settle([SHARE], [], other.run, False, other.look)
+        mount_all([SHARE], [], other.run, False, other.look)
     with pytest.raises(GpusteadError, match="fuser -vm /mnt/nas"):
         retire(["/mnt/nas"], busy.run, False, busy.look)
 
@@ -176,7 +176,7 @@ def test_what_became_read_only_is_remounted(
 ) -> None:
     flags = (options, "nosuid", "nodev")
     commands = Commands({"/mnt/nas": Mounted("/mnt/nas", "0", "/", flags, (), fstype, mount.source, (of_all,))})
-    settle([mount], [], commands.run, False, commands.look)
+    mount_all([mount], [], commands.run, False, commands.look)
     assert commands.said == ([command] if command else [])
 
 
@@ -206,8 +206,8 @@ def test_what_accounts_have_mounted_is_no_obstacle(tools: Run, tmp_path: Path) -
     (tmp_path / "nas").mkdir()
     share = Mount(str(tmp_path / "nas"), "share", "tmpfs", "size=1m,nosuid,nodev")
     (tmp_path / "fstab").write_text(with_lines("", [share]))
-    assert settle([share], [share.path], tools, False) == [f"{share.path}: mounted"]
-    assert settle([share], [], tools, False) == []
+    assert mount_all([share], [share.path], tools, False) == [f"{share.path}: mounted"]
+    assert mount_all([share], [], tools, False) == []
     assert retire([share.path], tools, True) == retire([share.path], tools, False) == [f"{share.path}: unmounted"]
     assert share.path not in mounted()
     assert retire([share.path], tools, False) == []
@@ -254,9 +254,9 @@ def test_setuid_programs_that_work_again_are_taken_away(tools: Run, tmp_path: Pa
     subprocess.run(["mount", "-o", f"remount,bind,{flags}", tmp_path], check=True)
     kept = {"noexec", "noatime"} & set(flags.split(","))
     expected = [f"{tmp_path}: mounted nosuid,nodev"]
-    assert settle([share], [], tools, True) == settle([share], [], tools, False) == expected
+    assert mount_all([share], [], tools, True) == mount_all([share], [], tools, False) == expected
     assert {"nosuid", "nodev", *kept} <= set(mounted()[share.path].options)
-    assert settle([share], [], tools, False) == []
+    assert mount_all([share], [], tools, False) == []
 
 
 def test_what_is_shown_of_fstab_is_what_changes() -> None:

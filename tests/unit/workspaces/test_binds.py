@@ -671,3 +671,15 @@ def test_the_program_needs_nothing_but_its_own_files(tmp_path: Path) -> None:
         "from ansible_collections.gpustead.cluster.plugins.module_utils.workspaces import binds"
     )
     subprocess.run([sys.executable, "-I", "-S", "-B", "-c", text, str(tmp_path)], check=True)
+
+
+def test_a_set_that_is_damaged_keeps_no_other_from_its_places(share: Path, run: Path) -> None:
+    apply(run, homes(share))
+    declared = Path(f"{run}.d")
+    binds.write("w", homes(share), declared=str(declared))
+    (declared / "w.json").write_text("{} damaged")
+    (declared / "other.json").write_text("{} damaged")
+    assert apply(run, homes(share)).refused == []
+    assert binds.write("w", homes(share), declared=str(declared))
+    with pytest.raises(GpusteadError, match=r"other\.json is damaged"):
+        binds.read(str(declared))
