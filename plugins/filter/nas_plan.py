@@ -25,8 +25,8 @@ options:
     description:
       - The settings. C(is_client) and C(backend) (V(nfs4), V(glusterfs) or empty) say what the host is to the share,
         C(mounts), C(options) by kind, C(other_options) and C(packages) what a client mounts, C(export), C(volume),
-        C(address), C(networks) and C(root_squash) what a server serves, C(drop_ins) and C(exports) which files are the
-        role's, C(service_account), C(users) and C(nodes) whose the layout of the share is and was.
+        C(address), C(networks) and C(root_squash) what a server serves, C(client_files) and C(exports) which files are
+        the role's, C(service_account), C(users) and C(nodes) whose the layout of the share is and was.
     type: dict
     required: true
   previous:

@@ -36,7 +36,8 @@ class Declared:
         mounts: the main share and further mounts, each with `path` and `source`, and `fstype` and `options` if given.
         options: options of mounts without any, by kind; `other_options` those of other kinds.
         packages: packages of the kinds that are mounted.
-        drop_ins, exports: files of the role's: those that order Docker after the mounts, and the one of exports.
+        client_files, exports: files of the role's: those of a client (what orders Docker after the mounts, what closes
+            the table of mounts at boot), and the one of exports.
         export: the directory that is served.
         volume, address, networks, root_squash: of the GlusterFS volume: name, address of the server, networks that
             may mount it, whether root is nobody there.
@@ -51,7 +52,7 @@ class Declared:
     options: Mapping[str, str]
     other_options: str
     packages: Sequence[str]
-    drop_ins: Sequence[str]
+    client_files: Sequence[str]
     exports: str
     export: str
     volume: str
@@ -219,7 +220,7 @@ def _former(
     before = [bare(path) for path in left["mount"]]
     mounts = sorted(set(before) - ({bare(one["path"]) for one in declared.mounts} if declared.is_client else set()))
     main = before[0] if before and before[0] in mounts else ""
-    unused = [] if declared.is_client else list(declared.drop_ins)
+    unused = [] if declared.is_client else list(declared.client_files)
     unused += [] if declared.backend == NFS else [declared.exports]
     return Former(
         main=main,
@@ -247,7 +248,7 @@ def _receipt(declared: Declared, mounts: Sequence[Mount], packages: Sequence[str
         ],
         "mountpoint": [one.path for one in mounts if client],
         "file": [
-            *(declared.drop_ins if client else ()),
+            *(declared.client_files if client else ()),
             *([posixpath.dirname(declared.export)] if gluster else ()),
             *([declared.export] if declared.backend else ()),
             *([declared.exports] if nfs else ()),

@@ -16,7 +16,7 @@ from ansible_collections.gpustead.cluster.tests.unit.role_variables import ROOT,
 
 VARIABLES = yaml.safe_load((ROOT / "roles/nas/vars/main.yml").read_text())
 OPTIONS, OTHER_OPTIONS = VARIABLES["__nas_options"], VARIABLES["__nas_other_options"]
-DROP_INS = ["/etc/systemd/system/docker.service.d/nas.conf", "/etc/systemd/system/binds.service.d/nas.conf"]
+CLIENT_FILES = ["/etc/systemd/system/docker.service.d/nas.conf", "/etc/systemd/system/binds.service.d/nas.conf"]
 EXPORTS = "/etc/exports.d/nas.exports"
 SHARE = {"path": "/mnt/nas", "source": "10.0.0.5:/nas", "fstype": "glusterfs", "options": OPTIONS["glusterfs"]}
 DATASET = {"path": "/dataset", "source": "x:/d", "options": "ro,nosuid"}
@@ -28,7 +28,7 @@ CLIENT = Declared(
     options=OPTIONS,
     other_options=OTHER_OPTIONS,
     packages=["glusterfs-client", "cifs-utils"],
-    drop_ins=DROP_INS,
+    client_files=CLIENT_FILES,
     exports=EXPORTS,
     export="/export/brick",
     volume="nas",
@@ -52,7 +52,7 @@ PREVIOUS = subjects(
     "mount /mnt/nas",
     "mount /dataset/",
     "mount /scratch",
-    f"file {DROP_INS[0]}",
+    f"file {CLIENT_FILES[0]}",
     f"file {EXPORTS}",
     "file /export/brick",
     "gluster nas",
@@ -123,9 +123,9 @@ FORMER: dict[str, tuple[Declared, list[str], list[str], list[str]]] = {
     "a client": (CLIENT, ["/scratch"], [EXPORTS], ["nas"]),
     "a client of fewer mounts": (replace(CLIENT, mounts=[SHARE]), ["/dataset", "/scratch"], [EXPORTS], ["nas"]),
     "a client that serves too": (replace(CLIENT, backend="glusterfs"), ["/scratch"], [EXPORTS], []),
-    "an NFS server": (NFS_SERVER, MOUNTS, [DROP_INS[0]], ["nas"]),
-    "nothing any more": (NOTHING, MOUNTS, [DROP_INS[0], EXPORTS], ["nas"]),
-    "another volume": (replace(SERVER, volume="new"), MOUNTS, [DROP_INS[0], EXPORTS], ["nas"]),
+    "an NFS server": (NFS_SERVER, MOUNTS, [CLIENT_FILES[0]], ["nas"]),
+    "nothing any more": (NOTHING, MOUNTS, [CLIENT_FILES[0], EXPORTS], ["nas"]),
+    "another volume": (replace(SERVER, volume="new"), MOUNTS, [CLIENT_FILES[0], EXPORTS], ["nas"]),
 }
 
 
@@ -167,7 +167,7 @@ OF_CLIENT: dict[str, list[Any]] = {
         {"name": "/cold/", "expect": {**HARMLESS, "read_only": False}},
     ],
     "mountpoint": ["/mnt/nas", "/dataset", "/cold/"],
-    "file": DROP_INS,
+    "file": CLIENT_FILES,
 }
 OF_SERVER: dict[str, list[Any]] = {
     "package": ["glusterfs-server", "glusterfs-client"],
@@ -226,7 +226,7 @@ def test_the_role_gives_its_settings_and_what_it_has_found(tmp_path: Path) -> No
         CLIENT,
         backend="glusterfs",
         nodes=["a", "b"],
-        drop_ins=VARIABLES["__nas_drop_in_paths"],
+        client_files=[*VARIABLES["__nas_drop_in_paths"], VARIABLES["__nas_boot_path"]],
         exports=VARIABLES["__nas_exports_path"],
     )
     expected: Plan = plan(declared, previous=PREVIOUS, volume=["auth.allow: x"], bound="/mnt/nas/x", released=[])
