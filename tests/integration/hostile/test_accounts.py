@@ -29,8 +29,7 @@ class Bed:
         self.yan = {"name": "gsyan", "uid": YAN, "ssh_keys": [KEY.format("yan")]}
 
     def site(self, *accounts: dict[str, Any], check: bool = False) -> subprocess.CompletedProcess[str]:
-        """A whole run on the node, with these accounts after its own. A later role has something to put right, too."""
-        self.node.check_output(f"rm -f {MAKEFILE}")
+        """A whole run on the node, with these accounts after its own."""
         variables = self.folder / "users.json"
         variables.write_text(json.dumps({"cluster_users": [*self.users, *accounts]}))
         options = ["--check"] if check else []
@@ -41,7 +40,8 @@ class Bed:
         assert done.returncode == 0, done.stdout + done.stderr
 
     def refused(self, *accounts: dict[str, Any], words: tuple[str, ...]) -> str:
-        """A run that ends with these words, and has done all else; a second check says them again."""
+        """A run that ends with these words, and has done all else: a later role has something to put right, too."""
+        self.node.check_output(f"rm -f {MAKEFILE}")
         done = self.site(*accounts)
         text = " ".join((done.stdout + done.stderr).split())
         assert done.returncode != 0, text
@@ -62,25 +62,36 @@ class Bed:
             forget_share(self.node, name)
 
     def clean(self) -> None:
+        """Take away what a test left, its failure included, that a run does not put right."""
         node = self.node
-        node.run(f"pkill -9 -u {ZOE}; pkill -9 -u {YAN}; pkill -9 -u {ZOE + 10}; rm -rf /opt/victim")
-        node.run("rm -rf /home/gszoe/.ssh /home/gszoe/deep; userdel gsother; groupdel gsml")
-        converge(self.lab)
-        self.forget("gszoe", "gsyan")
-        node.run(f"rm -f /tmp/gszoe /var/lib/gpustead/uid_match/gs*; getent passwd {ZOE} {YAN}")
+        for uid in (ZOE, YAN, ZOE + 10):
+            node.run(f"pkill -9 -u {uid}")
+        node.run("rm -rf /opt/victim /home/gszoe/.ssh /home/gszoe/deep /tmp/gszoe /var/tmp/gszoe")
+        node.run("userdel gsother; groupdel gsml")
+        self.forget("gsnew", "gslast")
+        if node.run("id -u gszoe").stdout.strip() != str(ZOE):
+            forget_share(node, "gszoe")
 
 
 def quoted(text: str) -> str:
     return "'" + text.replace("'", "'\\''") + "'"
 
 
-@pytest.fixture
-def bed(lab: Lab, tmp_path: Path) -> Iterator[Bed]:
-    found = Bed(lab, tmp_path)
-    found.must(found.zoe, found.yan)
-    found.node.check_output("mkdir -p /opt/victim && cp -p /etc/shadow /opt/victim/authorized_keys")
+@pytest.fixture(scope="module")
+def accounts(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bed]:
+    found = Bed(lab, tmp_path_factory.mktemp("accounts"))
     yield found
-    found.clean()
+    converge(lab)
+    found.forget("gszoe", "gsyan")
+    found.node.run(f"rm -f /var/lib/gpustead/uid_match/gs*; getent passwd {ZOE} {YAN}")
+
+
+@pytest.fixture
+def bed(accounts: Bed) -> Iterator[Bed]:
+    accounts.must(accounts.zoe, accounts.yan)
+    accounts.node.check_output("mkdir -p /opt/victim && cp -p /etc/shadow /opt/victim/authorized_keys")
+    yield accounts
+    accounts.clean()
 
 
 LINKS: dict[str, tuple[str, str]] = {
