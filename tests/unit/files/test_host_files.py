@@ -6,11 +6,13 @@ import json
 import os
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from ansible.module_utils.testing import patch_module_args
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
+from ansible_collections.gpustead.cluster.plugins.module_utils.files import host_files_apply
 from ansible_collections.gpustead.cluster.plugins.module_utils.files.host_files import merged, parse
 from ansible_collections.gpustead.cluster.plugins.module_utils.files.host_files_apply import plan_all
 from ansible_collections.gpustead.cluster.plugins.modules import host_files as module
@@ -253,6 +255,27 @@ def test_a_way_that_others_can_change_is_refused(run: Run, tmp_path: Path) -> No
     (tmp_path / "there").chmod(0o755)
     tmp_path.chmod(0o1777)
     assert run(entry)["changed"]
+
+
+@needs_root
+@pytest.mark.parametrize(("members", "refused"), [([], False), (["ada"], True)])
+def test_who_is_in_the_group_of_a_directory_is_asked_once(
+    members: list[str], refused: bool, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a directory service each question takes its time, and below /usr/local/lib there are many files."""
+    asked: list[int] = []
+    ada = SimpleNamespace(pw_name="ada", pw_uid=1500, pw_gid=1500)
+    monkeypatch.setattr(host_files_apply.pwd, "getpwall", lambda: [asked.append(1), [ada]][1])
+    monkeypatch.setattr(host_files_apply.pwd, "getpwnam", lambda _name: ada)
+    monkeypatch.setattr(host_files_apply.grp, "getgrgid", lambda _gid: SimpleNamespace(gr_mem=members))
+    (tmp_path / "staff").mkdir()
+    os.chown(tmp_path / "staff", 0, 4711)
+    (tmp_path / "staff").chmod(0o2775)
+    host_files_apply._has_others.cache_clear()
+    found = run(*({"path": f"staff/{number}", "content": "x", "mode": "0644"} for number in range(20)))
+    host_files_apply._has_others.cache_clear()
+    assert ("can be changed by others" in found.get("msg", "")) is refused
+    assert len(asked) == 1
 
 
 @needs_root
