@@ -149,6 +149,13 @@ class Module(AnsibleModule):
         super()._load_params()
         self.no_log_values.update(host_files.secrets(self.params.get("entries")))
 
+    def _log_invocation(self) -> None:
+        """To the journal, which others read than a file that is root's alone: without contents."""
+        asked = self.params
+        self.params = {"entries": [{**entry, "content": None} for entry in asked["entries"]]}
+        super()._log_invocation()
+        self.params = asked
+
 
 def main() -> None:
     module = Module(argument_spec=ARGUMENTS, supports_check_mode=True)
