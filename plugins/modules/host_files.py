@@ -145,6 +145,8 @@ ARGUMENTS = {"entries": {"type": "list", "elements": "dict", "required": True, "
 class Module(AnsibleModule):
     """Ansible's options are secret always or never: here the contents of some entries are."""
 
+    params: dict[str, Any]
+
     def _load_params(self) -> None:
         super()._load_params()
         self.no_log_values.update(host_files.secrets(self.params.get("entries")))

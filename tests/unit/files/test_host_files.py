@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import grp
 import json
 import os
+import pwd
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -270,9 +272,9 @@ def test_who_is_in_the_group_of_a_directory_is_asked_once(
         asked.append(1)
         return [ada]
 
-    monkeypatch.setattr(host_files_apply.pwd, "getpwall", everybody)
-    monkeypatch.setattr(host_files_apply.pwd, "getpwnam", lambda _name: ada)
-    monkeypatch.setattr(host_files_apply.grp, "getgrgid", lambda _gid: SimpleNamespace(gr_mem=members))
+    monkeypatch.setattr(pwd, "getpwall", everybody)
+    monkeypatch.setattr(pwd, "getpwnam", lambda _name: ada)
+    monkeypatch.setattr(grp, "getgrgid", lambda _gid: SimpleNamespace(gr_mem=members))
     (tmp_path / "staff").mkdir()
     os.chown(tmp_path / "staff", 0, 4711)
     (tmp_path / "staff").chmod(0o2775)
