@@ -73,4 +73,5 @@ class ActionModule(ActionBase):
         if not result["reason"] or self._task.check_mode:
             return ""
         with unlocked(args["passphrase"]) as (run, work):
-            return sign(run, Path(args["authority_key"]), desired, work)
+            # Where mesh_authority has made it, which Ansible runs in the directory of the playbook.
+            return sign(run, Path(self._loader.get_basedir(), args["authority_key"]), desired, work)

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from ansible import context
@@ -11,6 +12,7 @@ from ansible.plugins.action import ActionBase
 from ansible_collections.gpustead.cluster.plugins.plugin_utils.preflight_files import told
 from ansible_collections.gpustead.cluster.plugins.plugin_utils.preflight_run import of_inventory, of_run
 from ansible_collections.gpustead.cluster.plugins.plugin_utils.preflight_settings import Settings
+from ansible_collections.gpustead.cluster.plugins.plugin_utils.receipt_host import as_written
 
 # Of what Ansible adds to a host's variables in a task, what the settings may look at.
 MAGIC = ("ansible_check_mode", "ansible_play_hosts", "ansible_play_hosts_all", "ansible_version", "play_hosts")
@@ -25,7 +27,9 @@ class ActionModule(ActionBase):
         result: dict[str, Any] = super().run(tmp, given)
         groups, arguments = given["groups"], context.CLIARGS
         magic = {name: given[name] for name in MAGIC if name in given}
-        settings = Settings(self._templar, given["hostvars"], magic, self._loader.get_basedir())
+        hostvars = given["hostvars"]
+        written = partial(as_written, self, hostvars)
+        settings = Settings(self._templar, hostvars, magic, self._loader.get_basedir(), written)
         sources = [str(source) for source in arguments.get("inventory") or ()]
         found = [
             *of_run(arguments, groups, given["ansible_play_hosts_all"]),

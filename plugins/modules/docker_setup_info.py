@@ -73,7 +73,7 @@ has_engine:
   type: bool
   returned: success
 missing:
-  description: Those of the packages that are not installed.
+  description: Those of the packages that are not installed, or only because others need them.
   type: list
   elements: str
   returned: success
@@ -111,7 +111,7 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.docker import (
 )
 from ansible_collections.gpustead.cluster.plugins.module_utils.docker.docker_daemon_config import merge
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError, of_system
-from ansible_collections.gpustead.cluster.plugins.module_utils.packages.dpkg import installed
+from ansible_collections.gpustead.cluster.plugins.module_utils.packages.dpkg import installed, lacking
 from ansible_collections.gpustead.cluster.plugins.module_utils.run import within
 
 ARGUMENTS = {
@@ -129,6 +129,7 @@ def main() -> None:
     given, run = module.params, within(60, environment={"LC_ALL": "C"})
     try:
         there = installed(run, {*docker_setup.ENGINES.values(), *given["packages"]})
+        missing = lacking(run, given["packages"], there) if given["packages"] else []
         others = other_dockers.observe()
         docker_setup.check(given["source"], given["release"], there, others.snap)
         settings = merge(given["settings"], given["secret"])
@@ -142,7 +143,7 @@ def main() -> None:
     module.exit_json(
         changed=False,
         has_engine=not there.keys().isdisjoint(docker_setup.ENGINES.values()),
-        missing=[name for name in given["packages"] if name not in there],
+        missing=missing,
         rootless=[asdict(each) for each in others.rootless],
     )
 

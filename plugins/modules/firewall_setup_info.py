@@ -54,7 +54,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 missing:
-  description: Those of the packages that are not installed.
+  description: Those of the packages that are not installed, or only because others need them.
   type: list
   elements: str
   returned: success
@@ -64,7 +64,7 @@ missing:
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError, of_system
 from ansible_collections.gpustead.cluster.plugins.module_utils.firewall.firewall_setup import check, observe
-from ansible_collections.gpustead.cluster.plugins.module_utils.packages.dpkg import installed
+from ansible_collections.gpustead.cluster.plugins.module_utils.packages.dpkg import installed, lacking
 from ansible_collections.gpustead.cluster.plugins.module_utils.run import within
 
 ARGUMENTS = {
@@ -78,13 +78,13 @@ def main() -> None:
     module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
     run, packages = within(60, environment={"LC_ALL": "C"}), module.params["packages"]
     try:
-        there = installed(run, packages) if packages else {}
+        missing = lacking(run, packages, installed(run, packages)) if packages else []
         check(observe(run), module.params["networks"], module.params["bridges"])
     except GpusteadError as error:
         module.fail_json(msg=str(error))
     except OSError as error:
         module.fail_json(msg=str(of_system(error, "what the firewall depends on")))
-    module.exit_json(changed=False, missing=[name for name in packages if name not in there])
+    module.exit_json(changed=False, missing=missing)
 
 
 if __name__ == "__main__":

@@ -145,9 +145,18 @@ ARGUMENTS = {"entries": {"type": "list", "elements": "dict", "required": True, "
 class Module(AnsibleModule):
     """Ansible's options are secret always or never: here the contents of some entries are."""
 
+    params: dict[str, Any]
+
     def _load_params(self) -> None:
         super()._load_params()
         self.no_log_values.update(host_files.secrets(self.params.get("entries")))
+
+    def _log_invocation(self) -> None:
+        """To the journal, which others read than a file that is root's alone: without contents."""
+        asked = self.params
+        self.params = {"entries": [{**entry, "content": None} for entry in asked["entries"]]}
+        super()._log_invocation()
+        self.params = asked
 
 
 def main() -> None:

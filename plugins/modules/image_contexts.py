@@ -134,6 +134,7 @@ def planned(desired: Desired, brought: Mapping[str, bytes]) -> list[Plan]:
 def apply(desired: Desired, found: Found, brought: Mapping[str, bytes]) -> bool:
     """Bring it about; returns whether any file, directory or mode was changed."""
     verify(desired, found, brought)
+    plan_all([Entry(desired.directory, "directory", mode=0o755)])  # refused before anything there is removed
     remove(found)
     made = planned(desired, brought)
     apply_all(made)

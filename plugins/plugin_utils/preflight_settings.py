@@ -13,7 +13,7 @@ import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, Callable
 
 from ansible.errors import AnsibleError, AnsibleFilterError
 from ansible.parsing.vault import AnsibleVaultError
@@ -92,10 +92,19 @@ class Settings:
         hostvars: of all hosts.
         magic: what Ansible adds to a host's variables in a task.
         basedir: of the playbook.
+        as_written: gives a host's variables as they are written; else they are those of `hostvars`, without the play's.
     """
 
-    def __init__(self, templar: Any, hostvars: Any, magic: Mapping[str, Any], basedir: str) -> None:
+    def __init__(
+        self,
+        templar: Any,
+        hostvars: Any,
+        magic: Mapping[str, Any],
+        basedir: str,
+        as_written: Callable[[str], Mapping[str, Any]] | None = None,
+    ) -> None:
         self.hostvars, self.magic, self.basedir = hostvars, magic, basedir
+        self._as_written = as_written or hostvars.raw_get
         self.templar = templar.copy_with_new_env(available_variables={})
         self.kept = receipt_inputs.Kept()
         self.roles = {"": receipt_inputs.Role("", GROUPS), **ROLES}
@@ -115,7 +124,7 @@ class Settings:
     def raw(self, host: str) -> Mapping[str, Any]:
         """The variables of a host as they are written, without its facts."""
         if host not in self._raw:
-            self._raw[host] = receipt_inputs.without_facts(self.hostvars.raw_get(host))
+            self._raw[host] = receipt_inputs.without_facts(self._as_written(host))
         return self._raw[host]
 
     def look(self, host: str) -> Looked:

@@ -24,6 +24,19 @@ PASSING = frozenset({"site_unasked", "site_stale", "site_broken", "registry_unco
 PLACES = ("inventory_dir", "inventory_file", "playbook_dir")
 
 
+def as_written(action: ActionBase, hostvars: Any, name: str) -> Mapping[str, Any]:
+    """A host's variables as written: with those of the play, without those of the role and the task."""
+    play = action._task.get_play()
+    given: Mapping[str, Any]
+    if not (play.vars or play.vars_files):  # as a rule; it is cheaper
+        given = hostvars.raw_get(name)
+    else:
+        manager = action._task.get_variable_manager()
+        host = manager._inventory.get_host(name)
+        given = manager.get_vars(play=play, host=host, include_hostvars=False)
+    return given
+
+
 class HostInputs:
     """Digests of what one host alone runs roles with.
 
@@ -35,21 +48,9 @@ class HostInputs:
         self.templar, self.basedir = action._templar, action._loader.get_basedir()
         self.hostvars, self.host = task_vars["hostvars"], task_vars["inventory_hostname"]
         self.kept = kept or inputs.Kept()
-        self.given = self._given(action)
+        self.given = as_written(action, self.hostvars, self.host)
         self.variables = inputs.without_facts(self.given)
         self.group_names = [group for group in self.given["group_names"] if group not in PASSING]
-
-    def _given(self, action: ActionBase) -> Mapping[str, Any]:
-        """The host's variables as written: with those of the play, without those of the role and the task."""
-        play = action._task.get_play()
-        given: Mapping[str, Any]
-        if not (play.vars or play.vars_files):  # as a rule; it is cheaper
-            given = self.hostvars.raw_get(self.host)
-        else:
-            manager = action._task.get_variable_manager()
-            host = manager._inventory.get_host(self.host)
-            given = manager.get_vars(play=play, host=host, include_hostvars=False)
-        return given
 
     def value(self, name: str, default: Any) -> Any:
         """A variable as the host has it, rendered."""

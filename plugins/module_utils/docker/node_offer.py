@@ -12,6 +12,7 @@ from typing import Any
 
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError, of_system
 from ansible_collections.gpustead.cluster.plugins.module_utils.firewall.port_holders import Holder, holders, refuse
+from ansible_collections.gpustead.cluster.plugins.module_utils.packages.dpkg import lacking
 from ansible_collections.gpustead.cluster.plugins.module_utils.run import Run
 
 # Without gpus.json there is no GPU for containers, and whether there is InfiniBand is not known.
@@ -75,7 +76,7 @@ def observe(
         machine_id=(_read(os.path.join(system, "etc/machine-id")) or "").strip(),
         route=_route(peer, run) if peer else "",
         held=tuple(_held(ports)),
-        missing=tuple(_missing(packages, run)) if packages else (),
+        missing=tuple(lacking(run, packages, packages)) if packages else (),
     )
 
 
@@ -117,11 +118,6 @@ def _route(peer: str, run: Run) -> str:
         what = f"the route to {peer}: ip said {' '.join((err or out).split())!r}"
         raise GpusteadError(what, "one", "See the node's network, and the addresses of the inventory.")
     return out
-
-
-def _missing(packages: Sequence[str], run: Run) -> list[str]:
-    _code, out, _err = run(["apt-mark", "showmanual", *packages])
-    return [name for name in packages if name not in out.split()]
 
 
 def _held(ports: Iterable[int]) -> list[Holder]:

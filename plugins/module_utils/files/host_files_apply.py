@@ -17,6 +17,7 @@ import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
+from functools import cache
 from typing import Any, Callable
 
 from ansible_collections.gpustead.cluster.plugins.module_utils import as_account
@@ -265,6 +266,7 @@ def _refuse_others(at: int, path: str, last: bool) -> None:
     )
 
 
+@cache  # all accounts are looked at, of a directory service too, and many files lie in one place
 def _has_others(gid: int) -> bool:
     """Whether others than root are in a group. Debian's staff, which may write below /usr/local, has nobody in it."""
     if gid == 0:

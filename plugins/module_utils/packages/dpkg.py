@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
 from ansible_collections.gpustead.cluster.plugins.module_utils.run import Run
@@ -29,3 +29,15 @@ def installed(run: Run, names: Iterable[str]) -> dict[str, str]:
             "Repair dpkg (dpkg --audit), and run again.",
         )
     return dict(_INSTALLED.findall(out))
+
+
+def lacking(run: Run, names: Sequence[str], there: Iterable[str]) -> list[str]:
+    """Those of these packages that apt has to look at.
+
+    With those that are there only because others need them: apt may take them away with these.
+
+    Args:
+        there: those that are installed.
+    """
+    _code, out, _err = run(["apt-mark", "showmanual", *names])
+    return [name for name in names if name not in {*there} & {*out.split()}]

@@ -85,13 +85,15 @@ class Store:
         if noted["ended"]:
             return {**noted, "unfinished": False}
         # One that came no further than to a role before this one has left what there was before it.
-        return {**noted, "unfinished": True} if self._has_come_to(noted) else {**noted, "outputs": noted["earlier"]}
+        if self._has_come_to(noted):
+            return {**noted, "unfinished": True}
+        return {**noted, "outputs": noted["earlier"], "refused": noted["undone"]}
 
     def _noted(self, role: str) -> dict[str, Any]:
         """That run as it was noted; nothing where there is none.
 
         `ended`: whether it came to its end; `goes_on`: whether the roles after it ran then; `before`: the roles that
-        began with it and run before it; `earlier`: the outputs of those before it.
+        began with it and run before it; `earlier`, `undone`: `outputs` and `refused` of the runs before this one.
         """
         nothing: dict[str, Any] = {
             "nonce": None,
@@ -99,6 +101,7 @@ class Store:
             "found": {},
             "outputs": [],
             "earlier": [],
+            "undone": [],
             "before": [],
             "unfinished": False,
             "ended": False,
@@ -272,6 +275,7 @@ def begin(request: Mapping[str, Any]) -> dict[str, Any]:
             "found": {name: found[name] for name in map(receipts.identify, had.outputs if had else [])},
             "outputs": _together(earlier, coming),
             "earlier": earlier,
+            "undone": runs[role]["refused"],
             "before": list(runs)[:number],
             "unfinished": runs[role]["unfinished"],
             "ended": False,

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import grp
 import json
 import os
+import pwd
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from ansible.module_utils.testing import patch_module_args
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
+from ansible_collections.gpustead.cluster.plugins.module_utils.files import host_files_apply
 from ansible_collections.gpustead.cluster.plugins.module_utils.files.host_files import merged, parse
 from ansible_collections.gpustead.cluster.plugins.module_utils.files.host_files_apply import plan_all
 from ansible_collections.gpustead.cluster.plugins.modules import host_files as module
@@ -256,6 +260,32 @@ def test_a_way_that_others_can_change_is_refused(run: Run, tmp_path: Path) -> No
 
 
 @needs_root
+@pytest.mark.parametrize(("members", "refused"), [([], False), (["ada"], True)])
+def test_who_is_in_the_group_of_a_directory_is_asked_once(
+    members: list[str], refused: bool, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a directory service each question takes its time, and below /usr/local/lib there are many files."""
+    asked: list[int] = []
+    ada = SimpleNamespace(pw_name="ada", pw_uid=1500, pw_gid=1500)
+
+    def everybody() -> list[SimpleNamespace]:
+        asked.append(1)
+        return [ada]
+
+    monkeypatch.setattr(pwd, "getpwall", everybody)
+    monkeypatch.setattr(pwd, "getpwnam", lambda _name: ada)
+    monkeypatch.setattr(grp, "getgrgid", lambda _gid: SimpleNamespace(gr_mem=members))
+    (tmp_path / "staff").mkdir()
+    os.chown(tmp_path / "staff", 0, 4711)
+    (tmp_path / "staff").chmod(0o2775)
+    host_files_apply._has_others.cache_clear()
+    found = run(*({"path": f"staff/{number}", "content": "x", "mode": "0644"} for number in range(20)))
+    host_files_apply._has_others.cache_clear()
+    assert ("can be changed by others" in found.get("msg", "")) is refused
+    assert len(asked) == 1
+
+
+@needs_root
 @pytest.mark.parametrize("last", [False, True])
 def test_a_directory_of_an_account_is_refused(last: bool, run: Run, tmp_path: Path) -> None:
     before(tmp_path)
@@ -323,14 +353,19 @@ def test_a_secret_is_told_nowhere(run: Run, tmp_path: Path) -> None:
     assert (tmp_path / "there/file").read_text() == "another\nsecret\n"
 
 
-def test_a_secret_does_not_reach_the_log_of_the_system(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_log_of_the_system_is_told_of_paths_and_not_of_contents(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """More people read it than a file of mode 0600, and a library of a hundred files does not belong there."""
     logged: list[str] = []
     monkeypatch.setattr(module.Module, "log", lambda self, text, log_args: logged.append(f"{text}{log_args}"))
     run(
         {"path": "one", "content": "hunter2\n'two'\n", "mode": "0600", "secret": True},
-        {"path": "two", "content": "plain", "mode": "0644"},
+        {"path": "two", "content": "plain", "mode": "0600"},
     )
-    assert len(logged) == 1 and "plain" in logged[0] and "hunter2" not in logged[0]
+    assert (tmp_path / "two").read_text() == "plain"
+    assert len(logged) == 1 and f"{tmp_path}/two" in logged[0]
+    assert "plain" not in logged[0] and "hunter2" not in logged[0]
 
 
 def test_copies_of_what_is_replaced(run: Run, tmp_path: Path) -> None:

@@ -118,6 +118,17 @@ def test_directories_that_somebody_else_made_are_refused(tmp_path: Path, base: P
     bring(build, base, known=True)
 
 
+def test_a_directory_that_others_can_exchange_is_refused_before_anything_is_removed(tmp_path: Path, base: Path) -> None:
+    (tmp_path / "open").mkdir()
+    build = tmp_path / "open/build"
+    bring(build, base)
+    (build / "stack/theirs").touch()
+    build.parent.chmod(0o1777)
+    with pytest.raises(GpusteadError, match="can be changed by others"):
+        bring(build, base)
+    assert (build / "stack/theirs").exists()
+
+
 def test_a_file_that_changes_while_it_is_copied_is_not_taken(tmp_path: Path) -> None:
     path = f"{tmp_path}/build/stack/base/Dockerfile"
     desired = Desired(f"{tmp_path}/build", False, {path: File("0" * 64, 0o644)})

@@ -36,6 +36,7 @@ class Here(ActionModule):
             "principals": ["gpu01", "10.0.0.11"], "authority": "", **arguments,
         }  # fmt: skip
         self._task = SimpleNamespace(args=given, check_mode=check, async_val=0)
+        self._loader = SimpleNamespace(get_basedir=lambda: str(top))
         self._connection = SimpleNamespace(_shell=SimpleNamespace(tmpdir="/tmp"))
         self.told: list[dict[str, Any]] = []
 
@@ -98,6 +99,11 @@ def test_a_check_makes_nothing(top: Path, folder: bool) -> None:
     found = Here(top, True).run(task_vars={})
     assert (found["changed"], found["reason"]) == (True, "there is none")
     assert [*top.glob("node/*")] == []
+
+
+def test_an_authority_is_found_from_the_playbook_where_its_path_is_relative(top: Path, authority: str) -> None:
+    assert Here(top, False, authority=authority, authority_key="ca").run(task_vars={})["reason"] == "there is none"
+    assert (top / "node/key-cert.pub").exists()
 
 
 def test_a_wrong_passphrase_names_the_authority(top: Path, authority: str) -> None:

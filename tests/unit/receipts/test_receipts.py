@@ -465,6 +465,20 @@ class TestAgent:
         begun = self.begin(tmp_path, "n2")
         assert (begun["base"]["unfinished"], begun["docker"]["unfinished"]) == (False, unfinished)
 
+    def test_what_was_left_undone_is_told_until_a_run_comes_to_that_role(self, tmp_path: Path, output: Path) -> None:
+        """Else one that dies in an earlier role would have verify.yml say that no account has anything to mend."""
+        reason = ["zoe", "uid 1500 belongs to 'ada': expected nobody. Choose another."]
+        self.begin(tmp_path, "n1")
+        self.write(tmp_path, output, role="base")
+        self.ask(tmp_path, "end", refused=[reason])
+        for nonce in ("n2", "n3"):
+            self.begin(tmp_path, nonce)
+            assert agent.undone(str(tmp_path)) == [("docker", *reason)]
+            assert self.check(tmp_path)["reasons"] == [reason]
+        self.write(tmp_path, output, role="base", nonce="n3")
+        assert agent.undone(str(tmp_path)) == []
+        assert "did not come to its end" in self.check(tmp_path)["reasons"][0][1]
+
     def test_only_the_run_that_began_may_write(self, tmp_path: Path, output: Path) -> None:
         self.ask(tmp_path, "begin")
         self.ask(tmp_path, "begin", nonce="of another run")

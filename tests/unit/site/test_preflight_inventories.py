@@ -379,3 +379,17 @@ def test_a_limit_hides_no_inventory_that_was_not_read(cluster: Cluster, text: st
     done = cluster.preflight("--limit", "gpu09")
     assert done.returncode != 0
     assert words in done.stdout + done.stderr
+
+
+def test_what_a_play_gives_is_looked_at_as_well(cluster: Cluster) -> None:
+    """Roles of site.yml leave their specs to the preflight, whoever gives them their settings."""
+    play = {
+        "ansible.builtin.import_playbook": "gpustead.cluster.preflight",
+        "vars": {"docker_source": "distributon", "cluster_ca_passphrase": "one from the play"},
+    }
+    (cluster.folder / "mine.yml").write_text(yaml.safe_dump([play], sort_keys=False))
+    cluster.write(group_vars__all_yml=yaml.safe_dump({**GOOD, "cluster_ca_passphrase": ""}))
+    done = cluster.run("-i", "mine", "mine.yml")
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert "1 to correct, nothing changed:" in done.stdout
+    assert "docker_source (mine.yml:3): is 'distributon', none of docker, distribution." in done.stdout
