@@ -286,7 +286,7 @@ def test_what_is_roots_is_no_mount(lab: Lab) -> None:
     done = lab.playbook("playbooks/preflight.yml", "-e", json.dumps({"workspace_mounts": mounts}))
     assert done.returncode != 0
     said = " ".join((done.stdout + done.stderr).split())
-    assert [path for path in REFUSED if f"workspace_mounts: {path} " not in said] == []
+    assert [path for path in REFUSED if f"workspace_mounts (<CLI option '-e'>): {path} " not in said] == []
 
 
 def test_a_link_on_the_way_to_a_mount_is_refused_and_named(node: Node) -> None:
