@@ -41,13 +41,13 @@ OPENED = [
     (
         "iptables -t raw -I PREROUTING -p tcp --dport 2222 -j CT --notrack;"
         " iptables -I INPUT -m conntrack --ctstate UNTRACKED -j ACCEPT",
-        "tcp ports 10022,",
+        "tcp ports 2222,10022,",
         "--ctstate UNTRACKED -j ACCEPT",
     ),
     (
         "iptables -t nat -I PREROUTING -p tcp --dport 2223 -j REDIRECT --to-ports 2222;"
         " iptables -I INPUT -m conntrack --ctstate DNAT -j ACCEPT",
-        "tcp ports 10022,",
+        "tcp ports 2222,10022,",
         "--ctstate DNAT -j ACCEPT",
     ),
 ]
@@ -104,26 +104,27 @@ class TestOpened:
             node.check_output(command)
         assert banner(outsider, node.address, 2222).startswith("SSH-2.0")
 
-        code, said = verify(lab, node, tmp_path)
-        assert code != 0
-        for _, what, rule in OPENED:
-            assert any(what in line and rule in line for line in said.splitlines()), f"{rule}\n{said}"
-        assert "firewall_extra_rules" in said
-        code, found = drift(lab, node, tmp_path)
-        assert code == 2
-        for _, what, rule in OPENED:
-            assert what in found["openings ports"]
-            assert rule in found["openings ports"]
+        try:
+            code, said = verify(lab, node, tmp_path)
+            assert code != 0
+            for _, what, rule in OPENED:
+                assert any(what in line and rule in line for line in said.splitlines()), f"{rule}\n{said}"
+            assert "firewall_extra_rules" in said
+            code, found = drift(lab, node, tmp_path)
+            assert code == 2
+            for _, what, rule in OPENED:
+                assert what in found["openings ports"]
+                assert rule in found["openings ports"]
 
-        # What is ufw's is somebody's: without the option the run says so, and leaves it.
-        done = lab.playbook("site.yml", "--limit", node.name)
-        assert done.returncode != 0
-        assert "tcp port 2222 (v4) is open to any but" in flat(done.stdout + done.stderr)
-        assert "ufw delete allow in from any to any port 2222 proto tcp" in flat(done.stdout + done.stderr)
-        assert "2222/tcp" in node.check_output("ufw status")
-        assert "firewall" not in receipts(node)
-
-        site(lab, "--limit", node.name, "-e", "firewall_exclusive=true")
+            # What is ufw's is somebody's: without the option the run says so, and leaves it.
+            done = lab.playbook("site.yml", "--limit", node.name)
+            assert done.returncode != 0
+            assert "tcp port 2222 (v4) is open to any but" in flat(done.stdout + done.stderr)
+            assert "ufw delete allow in from any to any port 2222 proto tcp" in flat(done.stdout + done.stderr)
+            assert "2222/tcp" in node.check_output("ufw status")
+            assert "firewall" not in receipts(node)
+        finally:
+            site(lab, "--limit", node.name, "-e", "firewall_exclusive=true")
         assert banner(outsider, node.address, 2222) == ""
         assert banner(lab.nodes[0], node.address, 2222).startswith("SSH-2.0")
         assert "203.0.113.9" not in node.check_output("ufw status; iptables -S")
