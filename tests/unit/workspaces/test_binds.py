@@ -644,7 +644,7 @@ def test_what_cannot_be_meant_is_an_error(wrong: str) -> None:
 def test_the_role_writes_what_its_receipt_vouches_for(tmp_path: Path) -> None:
     (tmp_path / "templates").symlink_to(ROLE / "templates")
     receipt = yaml.safe_load((ROLE / "meta/receipt.yml").read_text())["outputs"]["file"]
-    settings = {"vouched": receipt}
+    settings = {"vouched": receipt, "__binds_begun": {"previous": []}}
     found = render(tmp_path, "binds", ["__binds_entries", "vouched"], {"gpu_nodes": ["a"]}, settings)
     entries = {parse({"state": "file", **entry}) for entry in found["__binds_entries"]}
     vouched = [path for one in found["vouched"] for path in ([one] if isinstance(one, str) else one)]
