@@ -51,6 +51,7 @@ ALLOWED: dict[str, dict[str, str]] = {
         "mount_of": SYSTEM,
     },
     "module_utils/kernel/mounts.py": {"detach": OURS, "is_harmless_everywhere": SYSTEM, "mounted": SYSTEM},
+    "module_utils/kernel/processes.py": all_of(SYSTEM, "_files", "_held", "numbers", "uids"),
     "module_utils/as_account.py": {"become": SYSTEM, **all_of(LIBRARY, "open_beneath", "parent", "put")},
     "module_utils/accounts/authorized_keys_file.py": {
         **all_of(WORK, "_apply_in", "_free", "forget", "is_kept", "retire", "take_back"),
@@ -62,8 +63,8 @@ ALLOWED: dict[str, dict[str, str]] = {
         **all_of(OURS, "_write_covered", "apply", "covered", "read", "write"),
         "_file_system": MOUNTPOINT,
         "_identities": "ids of directories that no container may see; nothing is opened",
-        "_sees": "what a process holds, as a place: nothing of it is read",
-        **all_of(SYSTEM, "_awaited", "_holds_files", "_inside", "_mount_of", "_uids"),
+        "_seen": "what a process holds, as a place: nothing of it is read",
+        **all_of(SYSTEM, "_awaited", "_holds_files", "_inside", "_mount_of"),
     },
     "module_utils/verify/expiry.py": {"endings": SYSTEM},
     "module_utils/gpus/gpu_info.py": {"_read": SYSTEM},
@@ -109,7 +110,7 @@ ALLOWED: dict[str, dict[str, str]] = {
     "module_utils/files/pinned_file.py": all_of(PRIVATE, "fetch", "has"),
     "module_utils/base/trust_store.py": {"apply": SYSTEM},
     "module_utils/firewall/firewall_setup.py": {"observe": SYSTEM},
-    "module_utils/firewall/port_holders.py": all_of(SYSTEM, "_bound", "_command", "_processes", "_uid", "holders"),
+    "module_utils/firewall/port_holders.py": all_of(SYSTEM, "_bound", "_command", "_inode", "_listening", "holders"),
     "module_utils/receipts/probes/__init__.py": {
         "_Child._work": "the pipe to who asked",
         "_apart": SYSTEM,
