@@ -127,7 +127,7 @@ def test_a_key_of_another_is_refused_and_never_handed_on(share: Path, mode: int)
     (share / "mesh/id").chmod(mode)
     os.chown(share / "mesh/id", ADA + 1, ADA + 1)
     for check in (True, False):
-        with pytest.raises(GpusteadError, match="belongs to uid|cannot be read by uid") as refused:
+        with pytest.raises(GpusteadError, match=r"belongs to uid|cannot be read by uid") as refused:
             ensured(share, check=check)
         assert f"mv {share}/mesh/id {share}/mesh/id.aside" in refused.value.remedy
         assert "the next run makes a new one" in refused.value.remedy

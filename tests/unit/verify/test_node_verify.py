@@ -578,6 +578,13 @@ def test_what_is_wrong_on_the_share_is_named(case: str) -> None:
     assert len(found) == len(lines)
 
 
+def test_the_key_of_a_former_user_of_the_mesh_is_not_to_be_handed_on() -> None:
+    files = {**SHARE.files, ".cluster/mesh/id_ed25519": entry("file", "1501:1501", "0600")}
+    (problem,) = look({}, seen=replace(SHARE, files=files)).problems
+    assert problem.what == "belongs to 1501:1501, declared is 1500:1500"
+    assert "chown" not in problem.remedy and "Do not hand it on" in problem.remedy
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="looks as another account")
 def test_a_real_share_is_looked_at_as_the_service_account() -> None:
     service = Identity(61941, 61941)
