@@ -24,7 +24,7 @@ FIRST_USER_ID = 1000
 
 @dataclass(frozen=True)
 class ExpectedFile:
-    """One file or directory: `mode` is None where its owner decides it; `theirs` is the remedy where it is another's."""
+    """One file or directory: `mode` is None where its owner decides it; `theirs` is the remedy for another's."""
 
     path: str
     kind: str
