@@ -39,8 +39,8 @@ ALLOWED: dict[str, dict[str, str]] = {
         "_lock": SYSTEM,
     },
     "module_utils/accounts/left_behind.py": {
-        **all_of(SYSTEM, "_clear_jobs", "_mounts", "remove_jobs"),
-        **all_of(DESCRIPTOR, "_Search.visit", "_Search.worth", "_has_acl", "_is_apart", "_search_mount"),
+        **all_of(SYSTEM, "_clear_jobs", "_clear_open", "_mounts", "remove_jobs"),
+        **all_of(DESCRIPTOR, "_Search.worth", "_clear_held", "_has_acl", "_is_apart", "_made_harmless", "_search_mount"),
     },
     "module_utils/accounts/observe_accounts.py": {
         **all_of(SYSTEM, "login_uid", "observe", "read_processes"),
@@ -51,7 +51,7 @@ ALLOWED: dict[str, dict[str, str]] = {
         "mount_of": SYSTEM,
     },
     "module_utils/kernel/mounts.py": {"detach": OURS, "is_harmless_everywhere": SYSTEM, "mounted": SYSTEM},
-    "module_utils/kernel/processes.py": all_of(SYSTEM, "_files", "_held", "numbers", "uids"),
+    "module_utils/kernel/processes.py": all_of(SYSTEM, "_files", "_held", "holds_files", "numbers", "uids"),
     "module_utils/as_account.py": {"become": SYSTEM, **all_of(LIBRARY, "open_beneath", "parent", "put")},
     "module_utils/accounts/authorized_keys_file.py": {
         **all_of(WORK, "_apply_in", "_free", "forget", "is_kept", "retire", "take_back"),
@@ -64,7 +64,7 @@ ALLOWED: dict[str, dict[str, str]] = {
         "_file_system": MOUNTPOINT,
         "_identities": "ids of directories that no container may see; nothing is opened",
         "_seen": "what a process holds, as a place: nothing of it is read",
-        **all_of(SYSTEM, "_awaited", "_holds_files", "_inside", "_mount_of"),
+        **all_of(SYSTEM, "_awaited", "_inside", "_mount_of"),
     },
     "module_utils/verify/expiry.py": {"endings": SYSTEM},
     "module_utils/gpus/gpu_info.py": {"_read": SYSTEM},

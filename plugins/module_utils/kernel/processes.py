@@ -65,6 +65,12 @@ def held(pid: int, patience: Patience) -> Iterator[str]:
     yield from _counted(pid, patience, _held(pid))
 
 
+def holds_files(link: str) -> bool:
+    """Whether files were sent to a socket and not taken: nobody can look at these. Raises OSError."""
+    with open(link.replace("/fd/", "/fdinfo/"), "rb") as about:
+        return any(line.startswith(b"scm_fds:") and int(line.split()[1]) > 0 for line in about)
+
+
 def _counted(pid: int, patience: Patience, links: Iterator[str]) -> Iterator[str]:
     number = 0
     patience.count(pid, number)

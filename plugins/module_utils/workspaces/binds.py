@@ -206,7 +206,7 @@ def _seen(link: str, place: bytes, ours: set[int], sockets: bool) -> str:
     """
     with contextlib.suppress(OSError):
         path = os.readlink(os.fsencode(link))
-        if sockets and path.startswith(b"socket:") and _holds_files(link.replace("/fd/", "/fdinfo/")):
+        if sockets and path.startswith(b"socket:") and processes.holds_files(link):
             return _IN_SOCKET
         if path == place or path.startswith(place + b"/"):
             held = os.open(link, os.O_PATH | os.O_CLOEXEC)
@@ -216,11 +216,6 @@ def _seen(link: str, place: bytes, ours: set[int], sockets: bool) -> str:
             finally:
                 os.close(held)
     return ""
-
-
-def _holds_files(socket: str) -> bool:
-    with open(socket, "rb") as info:
-        return any(line.startswith(b"scm_fds:") and int(line.split()[1]) > 0 for line in info)
 
 
 def _refuse_second_names(place: int, name: str) -> None:
