@@ -40,7 +40,9 @@ ALLOWED: dict[str, dict[str, str]] = {
     },
     "module_utils/accounts/left_behind.py": {
         **all_of(SYSTEM, "_clear_jobs", "_clear_open", "_mounts", "remove_jobs"),
-        **all_of(DESCRIPTOR, "_Search.worth", "_clear_held", "_has_acl", "_is_apart", "_made_harmless", "_search_mount"),
+        **all_of(
+            DESCRIPTOR, "_Search.worth", "_clear_held", "_has_acl", "_is_apart", "_made_harmless", "_search_mount"
+        ),
     },
     "module_utils/accounts/observe_accounts.py": {
         **all_of(SYSTEM, "login_uid", "observe", "read_processes"),
@@ -104,6 +106,7 @@ ALLOWED: dict[str, dict[str, str]] = {
         "_places": "ids alone, of names in a directory of root's",
         "observe": SYSTEM,
     },
+    "module_utils/gpus/gpu_users.py": all_of(SYSTEM, "_leads", "users"),
     "module_utils/gpus/pci.py": all_of(SYSTEM, "_driver", "_gone", "_names", "_read", "gpus", "rdma"),
     "module_utils/site/preflight/accounts.py": {"check_login": CONTROLLER},
     "module_utils/packages/apt_conflicts.py": all_of(SYSTEM, "_regular", "observe"),
