@@ -81,7 +81,7 @@ FILES: dict[str, str] = {
     GPUS_FILE: json.dumps(NO_GPUS),
     "/etc/systemd/system/docker.service.d/proxy.conf": "[Service]\n",
     "/run/docker.pid": "77",
-    "/proc/77/comm": "dockerd\n",
+    "/proc/77/status": "Name:\tdockerd\nUmask:\t0022\nUid:\t0\t0\t0\t0\n",
     "/proc/net/if_inet6": "",
     "/etc/ufw/ufw.conf": "ENABLED=yes\nLOGLEVEL=low\n",
     "/etc/default/ufw": 'IPV6=yes\nDEFAULT_INPUT_POLICY="DROP"\nDEFAULT_OUTPUT_POLICY="ACCEPT"\n',
@@ -255,7 +255,7 @@ BROKEN: dict[str, tuple[Changes, list[str]]] = {
         ["docker is not to be asked (systemctl: no bus)"],
     ),
     "a Docker that does not answer": (
-        {"/run/docker.pid": None, "/proc/77/comm": None},
+        {"/run/docker.pid": None, "/proc/77/status": None},
         ["docker does not tell about its containers: Docker does not run"],
     ),
     "no word of role nvidia": (
