@@ -315,8 +315,11 @@ def _link(path: str, expected: str) -> GpusteadError:
     return GpusteadError(f"{path} is a symbolic link or no {expected}", f"a {expected}", remedy)
 
 
-def regular(file: int, name: str, owner: int | None = None) -> os.stat_result:
+def regular(file: int, name: str, owner: int | None = None, another: str = "") -> os.stat_result:
     """The status of an open regular file; with `owner`, one that is this account's alone.
+
+    Args:
+        another: the remedy where it is another's.
 
     Raises:
         GpusteadError: a FIFO, a device, a directory …; somebody else's; or it has a second name somewhere.
@@ -325,7 +328,7 @@ def regular(file: int, name: str, owner: int | None = None) -> os.stat_result:
     if not stat.S_ISREG(status.st_mode):
         raise GpusteadError(f"{name} is no regular file", "a regular file", "Move it out of the way.")
     if owner is not None and status.st_uid != owner:
-        remedy = "Give it to its owner, or move it out of the way."
+        remedy = another or "Give it to its owner, or move it out of the way."
         raise GpusteadError(f"{name} belongs to uid {status.st_uid}", f"uid {owner}", remedy)
     if owner is not None and status.st_nlink != 1:
         raise GpusteadError(f"{name} has {status.st_nlink} names (hard links)", "one", "Remove the others, or it.")
@@ -385,7 +388,14 @@ def put(
 
 
 def read(
-    top: str, relative: str, who: Identity, *, size: int = 1 << 20, timeout: float = 20, owner: int | None = None
+    top: str,
+    relative: str,
+    who: Identity,
+    *,
+    size: int = 1 << 20,
+    timeout: float = 20,
+    owner: int | None = None,
+    another: str = "",
 ) -> bytes | None:
     """What a regular file below `top` holds, as `who` may see it; None where nothing is.
 
@@ -395,6 +405,7 @@ def read(
         size: longest content, in bytes.
         timeout: seconds.
         owner: uid that must own it, alone.
+        another: the remedy where it is another's, or closed to `who`.
 
     Raises:
         GpusteadError: all that can be wrong with it, an account that may not read it included.
@@ -407,7 +418,7 @@ def read(
         except FileNotFoundError:
             return None
         try:
-            regular(file, path, owner)
+            regular(file, path, owner, another)
             return base64.b64encode(contents(file, path, size)).decode()
         finally:
             os.close(file)
@@ -415,6 +426,6 @@ def read(
     try:
         said = run(work, who, timeout=timeout, size=2 * size + 4096, memory=(64 << 20) + 4 * size, place=path)
     except PermissionError as error:
-        remedy = f"Let uid {who.uid} read it."
+        remedy = another or f"Let uid {who.uid} read it."
         raise GpusteadError(f"{path} cannot be read by uid {who.uid}: {error.strerror}", "it to be", remedy) from error
     return None if said is None else base64.b64decode(said)

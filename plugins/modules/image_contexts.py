@@ -105,6 +105,7 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.images.image_cont
     link,
     observe,
     remove,
+    tops,
     verify,
 )
 
@@ -125,6 +126,13 @@ def contents(archive: str, missing: tuple[str, ...]) -> dict[str, bytes]:
     with tarfile.open(archive) as opened:
         parts = [opened.extractfile(str(number)) for number in range(len(missing))]
         return {path: part.read() for path, part in zip(missing, parts) if part}
+
+
+def look(desired: Desired) -> Found:
+    """Look at the builder. Where others than root can change the way, a mark and a link may be theirs: it is refused
+    before anything is believed, let alone removed."""
+    plan_all(with_directories_above(Entry(**entry) for entry in tops(desired)))
+    return observe(desired)
 
 
 def planned(desired: Desired, brought: Mapping[str, bytes]) -> list[Plan]:
@@ -148,7 +156,7 @@ def main() -> None:
     files = {one["path"]: File(one["digest"], int(one["mode"])) for one in asked["files"]}
     desired = Desired(asked["directory"], asked["known"], files, asked["links"], asked["directories"], asked["keep"])
     try:
-        found = observe(desired)
+        found = look(desired)
         changed = bool(found.missing or found.strays)
         brought = contents(asked["archive"], found.missing) if asked["archive"] else {}
         if module.check_mode:

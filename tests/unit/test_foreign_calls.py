@@ -39,8 +39,10 @@ ALLOWED: dict[str, dict[str, str]] = {
         "_lock": SYSTEM,
     },
     "module_utils/accounts/left_behind.py": {
-        **all_of(SYSTEM, "_clear_jobs", "_mounts", "remove_jobs"),
-        **all_of(DESCRIPTOR, "_Search.visit", "_Search.worth", "_has_acl", "_is_apart", "_search_mount"),
+        **all_of(SYSTEM, "_clear_jobs", "_clear_open", "_mounts", "remove_jobs"),
+        **all_of(
+            DESCRIPTOR, "_Search.worth", "_clear_held", "_has_acl", "_is_apart", "_made_harmless", "_search_mount"
+        ),
     },
     "module_utils/accounts/observe_accounts.py": {
         **all_of(SYSTEM, "login_uid", "observe", "read_processes"),
@@ -51,6 +53,7 @@ ALLOWED: dict[str, dict[str, str]] = {
         "mount_of": SYSTEM,
     },
     "module_utils/kernel/mounts.py": {"detach": OURS, "is_harmless_everywhere": SYSTEM, "mounted": SYSTEM},
+    "module_utils/kernel/processes.py": all_of(SYSTEM, "_files", "_held", "holds_files", "numbers", "uids"),
     "module_utils/as_account.py": {"become": SYSTEM, **all_of(LIBRARY, "open_beneath", "parent", "put")},
     "module_utils/accounts/authorized_keys_file.py": {
         **all_of(WORK, "_apply_in", "_free", "forget", "is_kept", "retire", "take_back"),
@@ -62,8 +65,8 @@ ALLOWED: dict[str, dict[str, str]] = {
         **all_of(OURS, "_write_covered", "apply", "covered", "read", "write"),
         "_file_system": MOUNTPOINT,
         "_identities": "ids of directories that no container may see; nothing is opened",
-        "_sees": "what a process holds, as a place: nothing of it is read",
-        **all_of(SYSTEM, "_awaited", "_holds_files", "_inside", "_mount_of", "_uids"),
+        "_seen": "what a process holds, as a place: nothing of it is read",
+        **all_of(SYSTEM, "_awaited", "_inside", "_mount_of"),
     },
     "module_utils/verify/expiry.py": {"endings": SYSTEM},
     "module_utils/gpus/gpu_info.py": {"_read": SYSTEM},
@@ -103,13 +106,14 @@ ALLOWED: dict[str, dict[str, str]] = {
         "_places": "ids alone, of names in a directory of root's",
         "observe": SYSTEM,
     },
+    "module_utils/gpus/gpu_users.py": all_of(SYSTEM, "_leads", "users"),
     "module_utils/gpus/pci.py": all_of(SYSTEM, "_driver", "_gone", "_names", "_read", "gpus", "rdma"),
     "module_utils/site/preflight/accounts.py": {"check_login": CONTROLLER},
     "module_utils/packages/apt_conflicts.py": all_of(SYSTEM, "_regular", "observe"),
     "module_utils/files/pinned_file.py": all_of(PRIVATE, "fetch", "has"),
     "module_utils/base/trust_store.py": {"apply": SYSTEM},
     "module_utils/firewall/firewall_setup.py": {"observe": SYSTEM},
-    "module_utils/firewall/port_holders.py": all_of(SYSTEM, "_bound", "_command", "_processes", "_uid", "holders"),
+    "module_utils/firewall/port_holders.py": all_of(SYSTEM, "_bound", "_command", "_inode", "_listening", "holders"),
     "module_utils/receipts/probes/__init__.py": {
         "_Child._work": "the pipe to who asked",
         "_apart": SYSTEM,

@@ -55,11 +55,8 @@ BY_ROOT: dict[tuple[str, str], str] = {
     ("roles/nas/tasks/retire.yml", "Remove the files no longer declared"): OWN,
     ("roles/nas/tasks/retire_mounts.yml", "Unmount the former mounts, and take them out of fstab"): MOUNTED,
     ("roles/nas/tasks/retire_volumes.yml", "Read the state of the former volumes"): VOLUME,
-    ("roles/nas/tasks/server_glusterfs.yml", "Create the directory of the brick"): EXPORT,
-    ("roles/nas/tasks/server_glusterfs.yml", "Create the brick"): EXPORT,
     ("roles/nas/tasks/server_glusterfs_volume.yml", "Create the volume"): EXPORT,
     ("roles/nas/tasks/server_glusterfs_volume.yml", "Set the options of the volume"): VOLUME,
-    ("roles/nas/tasks/server_nfs4.yml", "Create the exported directory"): EXPORT,
 }
 
 # Programs that a task runs in a container: what they print is not capped.

@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
@@ -22,6 +23,7 @@ from ansible.plugins.action import ActionBase
 from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.host_accounts import Account, Process
 from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.host_accounts import Host as Accounts
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError, Refusal
+from ansible_collections.gpustead.cluster.plugins.module_utils.gpus.gpu_users import users
 from ansible_collections.gpustead.cluster.plugins.module_utils.registry.registry_prune import Pruned, Removal
 from ansible_collections.gpustead.cluster.plugins.module_utils.verify.findings import Findings, Problem
 from ansible_collections.gpustead.cluster.plugins.module_utils.workspaces.binds import Outcome
@@ -226,6 +228,23 @@ def port_holders(answer: Answer, place: Path, tmp_path: Path, monkeypatch: pytes
         found = answer("port_holders", ports={"mesh": int(process.stdout.readline())}, remedy="move it")
         process.stdin.close()
     assert str(process.pid) in found["msg"]
+    return found
+
+
+@case
+def gpu_users_info(answer: Answer, place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    hold = (
+        "import os, sys; open('/proc/self/comm', 'wb').write(bytes.fromhex(sys.argv[1])[:15]);"
+        f"os.setuid({UID}); kept = open('/dev/full', 'rb'); print(flush=True); sys.stdin.read()"
+    )
+    monkeypatch.setattr(f"{MODULES}.gpu_users_info.users", partial(users, "/dev/full"))
+    command = [sys.executable, "-c", hold, BYTES.hex()]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as one:
+        assert one.stdin and one.stdout
+        one.stdout.readline()
+        found = answer("gpu_users_info")
+        one.stdin.close()
+    assert [user["pid"] for user in found["users"]] == [one.pid]
     return found
 
 

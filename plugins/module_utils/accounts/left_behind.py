@@ -12,7 +12,8 @@ import contextlib
 import os
 import re
 import stat
-from collections.abc import Iterable
+import time
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.ownershi
     mount_of,
 )
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
+from ansible_collections.gpustead.cluster.plugins.module_utils.kernel import mounts, processes
 from ansible_collections.gpustead.cluster.plugins.module_utils.terminal import shown
 
 # Where jobs lie, each a file of its account's; of crontabs its name counts, too. Debian's, then those of others.
@@ -31,6 +33,8 @@ AT = ("var/spool/cron/atjobs", "var/spool/at")
 CRON = ("var/spool/cron/crontabs", "var/spool/cron")
 
 _SECONDS = 600
+_OPEN = 60  # of them, to look through what is open
+_SENT = 5  # looks, until no files are on their way in sockets
 _MEMORY = 1 << 30
 _TOLD = 20  # of what was done on one mount
 _PASSES = 3  # of a tree that is deeper than there are descriptors, and in which directories are moved meanwhile
@@ -79,7 +83,11 @@ def clear(ids: Ids, root: str = "/") -> list[str]:
         return []
 
     def work() -> list[str]:
-        return [*_clear_jobs(ids, root), *_search(ids, root)]
+        known = {mount.number for mount in _mounts()}
+        mounts.look_beneath_accounts()
+        done = [*_clear_jobs(ids, root), *_clear_open(ids, known), *_search(ids, root)]
+        # What had a name until it was looked for may have lost it meanwhile.
+        return [*done, *_clear_open(ids, known)]
 
     said: list[str] = as_account.run(
         work,
@@ -114,6 +122,55 @@ def _clear_jobs(ids: Ids, root: str) -> list[str]:
                     os.unlink(job.path)
                     done.append(f"{shown(job.path)}: a job of uid {info.st_uid}, removed")
     return done
+
+
+def _clear_open(ids: Ids, known: Collection[int]) -> list[str]:
+    """Take the bits from what somebody has open: it can be started from there, also when it has no name.
+
+    `known`: the numbers of mounts on which programs can be setuid.
+    """
+    done: list[str] = []
+    for _again in range(_SENT):
+        carriers = set()
+        for pid, link in _held():
+            with contextlib.suppress(OSError):  # it was closed
+                if os.readlink(link).startswith("socket:") and processes.holds_files(link) and any(processes.uids(pid)):
+                    carriers.add(str(pid))
+                done += _clear_held(link, ids, known)
+        if not carriers:
+            return done
+        time.sleep(0.5)  # who only passes files on, soon has none left
+    what = f"open files are on their way in sockets of processes {', '.join(sorted(carriers)[:20])}"
+    remedy = f"End them (kill {' '.join(sorted(carriers)[:20])}), then run again."
+    raise GpusteadError(what, "none where an id is handed on: nobody can look at them", remedy)
+
+
+def _held() -> Iterator[tuple[int, str]]:
+    """(process, link to what it has open) of all."""
+    patience = processes.Patience(_OPEN)
+    try:
+        for pid in processes.numbers():
+            with contextlib.suppress(OSError):  # it has ended
+                yield from ((pid, link) for link in processes.held(pid, patience))
+    except processes.OutOfTime as error:
+        raise GpusteadError(str(error), "fewer, where an id is handed on", "End that, then run again.") from None
+
+
+def _clear_held(link: str, ids: Ids, known: Collection[int]) -> list[str]:
+    place = os.open(link, os.O_PATH | os.O_CLOEXEC)
+    try:
+        if mount_of(place) not in known:  # a share that is away would not answer
+            return []
+        info = os.fstat(place)
+        return [f"{shown(os.readlink(link), 200)}: {_made_harmless(place, info, ids)}"] if ids.bits(info) else []
+    finally:
+        os.close(place)
+
+
+def _made_harmless(place: int, info: os.stat_result, ids: Ids) -> str:
+    """Take the bits from a program that is open as a place; returns what it was. Raises OSError."""
+    os.chmod(f"/proc/self/fd/{place}", stat.S_IMODE(info.st_mode) & ~ids.bits(info))
+    return f"a program of {info.st_uid}:{info.st_gid}, mode was {stat.S_IMODE(info.st_mode):04o}"
 
 
 @dataclass(frozen=True)
@@ -207,15 +264,11 @@ class _Search(Walk):
             return False
 
     def visit(self, place: int, info: os.stat_result, name: str) -> None:
-        bits = self.ids.bits(info)
-        if not bits:
-            return
-        try:
-            os.chmod(f"/proc/self/fd/{place}", stat.S_IMODE(info.st_mode) & ~bits)
-        except OSError as error:
-            raise self.failed(error, name) from error
-        ids = f"{info.st_uid}:{info.st_gid}"
-        self.done.append(f"{self.path(name)}: a program of {ids}, mode was {stat.S_IMODE(info.st_mode):04o}")
+        if self.ids.bits(info):
+            try:
+                self.done.append(f"{self.path(name)}: {_made_harmless(place, info, self.ids)}")
+            except OSError as error:
+                raise self.failed(error, name) from error
 
     def failed(self, error: OSError, name: str) -> GpusteadError:
         what = f"{self.path(name)} cannot be looked at, or kept from being setuid: {error.strerror}"

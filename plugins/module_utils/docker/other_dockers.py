@@ -72,7 +72,10 @@ def _places(runtime: Path) -> Iterator[tuple[as_account.Identity, str]]:
     except OSError:
         return
     for entry in entries:
-        status = entry.stat(follow_symlinks=False)
+        try:
+            status = entry.stat(follow_symlinks=False)
+        except OSError:  # the account has logged out, or has mounted something of its own there
+            continue
         if entry.name.isdecimal() and stat.S_ISDIR(status.st_mode) and status.st_uid == int(entry.name) > 0:
             yield as_account.Identity(status.st_uid, status.st_gid), entry.path
 

@@ -15,16 +15,18 @@ import errno
 import os
 import re
 import socket
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.host_accounts import names as names_of
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
+from ansible_collections.gpustead.cluster.plugins.module_utils.kernel import processes
 from ansible_collections.gpustead.cluster.plugins.module_utils.terminal import shown
 
 # Accounts of packages, under which services of ours listen.
 SERVICES = ("docker-registry",)
+_TOLD = 10  # processes that have one port
 _LISTENING = "0A"  # states of TCP, include/net/tcp_states.h
 _SOCKET = re.compile(r"socket:\[(\d+)\]")
 _PIDFD_OPEN, _PIDFD_GETFD = 434, 438  # asm-generic/unistd.h
@@ -42,7 +44,8 @@ class Socket:
 
 @dataclass(frozen=True)
 class Holder:
-    """An account's process that has a port. `pid` is 0 where none was found: it has ended meanwhile."""
+    """An account's process that has a port. `pid` is 0 where none was found: it has ended meanwhile, or accounts have
+    too many files open."""
 
     port: int
     account: str
@@ -54,36 +57,42 @@ class Holder:
         return f"{process} of account '{self.account}'"
 
 
-def parse(table: str) -> Iterator[Socket]:
-    """The sockets that listen, in /proc/net/tcp or tcp6."""
-    for line in table.splitlines()[1:]:
+def parse(lines: Iterable[str]) -> Iterator[Socket]:
+    """The sockets that listen, of the lines of /proc/net/tcp or tcp6."""
+    for line in lines:
         fields = line.split()
         if len(fields) > 9 and fields[3] == _LISTENING:
             yield Socket(int(fields[1].rpartition(":")[2], 16), int(fields[7]), fields[9])
 
 
-def holders(ports: Iterable[int], allowed: Iterable[str] = (), root: Path = Path("/")) -> list[Holder]:
-    """The accounts that have these ports of this host, whatever the address.
+def holders(
+    ports: Iterable[int], allowed: Iterable[str] = (), root: Path = Path("/"), seconds: float = 10
+) -> list[Holder]:
+    """The accounts that have these ports of this host, whatever the address; of each port the first processes.
 
     Args:
         ports: that nobody but root may have.
         allowed: names of further accounts that may.
         root: stands before /proc and /etc/passwd.
+        seconds: for a look through what processes have open.
     """
     wanted, names = set(ports), names_of((root / "etc/passwd").read_text(errors="replace"))
-    tables = [root / "proc/net" / name for name in ("tcp", "tcp6")]
-    sockets = [one for table in tables if table.exists() for one in parse(table.read_text()) if one.port in wanted]
+    sockets = [one for name in ("tcp", "tcp6") for one in _listening(root / "proc/net" / name, wanted)]
     fine = {"root", *allowed}
     foreign = [one for one in sockets if one.uid != 0 and names.get(one.uid) not in fine]
-    processes = _processes({one.inode for one in foreign}, root / "proc") if foreign else {}
+    found_by = _processes({one.inode for one in foreign}, root / "proc", seconds) if foreign else {}
     found = {
-        Holder(one.port, names.get(one.uid, f"uid {one.uid}"), *processes.get(one.inode, (0, ""))) for one in foreign
+        Holder(one.port, names.get(one.uid, f"uid {one.uid}"), *found_by.get(one.inode, (0, ""))) for one in foreign
     }
     taken = {port for port in wanted - {one.port for one in sockets} if not _is_free(port)}
-    for port, uid, pid, command in _bound(taken, root / "proc") if taken else ():
-        if uid != 0 and names.get(uid) not in fine:
-            found.add(Holder(port, names.get(uid, f"uid {uid}"), pid, command))
-    return sorted(found, key=lambda holder: (holder.port, holder.account, holder.pid))
+    try:
+        for port, uid, pid, command in _bound(taken, root / "proc", seconds) if taken else ():
+            if uid != 0 and names.get(uid) not in fine:
+                found.add(Holder(port, names.get(uid, f"uid {uid}"), pid, command))
+    except processes.OutOfTime as error:
+        found |= {Holder(port, f"unknown ({error})", 0, "") for port in taken - {one.port for one in found}}
+    told = sorted(found, key=lambda holder: (holder.port, holder.account, holder.pid))
+    return [one for number, one in enumerate(told) if number < _TOLD or told[number - _TOLD].port != one.port]
 
 
 def refuse(ports: Mapping[str, int], found: Iterable[Holder], remedy: str) -> None:
@@ -116,18 +125,31 @@ def _is_free(port: int) -> bool:
     return True
 
 
-def _bound(ports: set[int], proc: Path) -> Iterator[tuple[int, int, int, str]]:
-    """(port, uid, process, its name) of those whose sockets are bound there: /proc/net does not tell of these."""
-    for pid in sorted(int(entry.name) for entry in os.scandir(proc) if entry.name.isdecimal()):
+def _listening(table: Path, ports: Collection[int]) -> list[Socket]:
+    """Those at these ports. Accounts may have hundreds of thousands of others."""
+    try:
+        with open(table, encoding="ascii", errors="replace") as lines:
+            return [one for one in parse(lines) if one.port in ports]
+    except FileNotFoundError:  # there is no IPv6
+        return []
+
+
+def _bound(ports: Collection[int], proc: Path, seconds: float) -> Iterator[tuple[int, int, int, str]]:
+    """(port, uid, process, its name) of those whose sockets are bound there: /proc/net does not tell of these.
+
+    Raises processes.OutOfTime where not all could be looked through.
+    """
+    patience = processes.Patience(seconds)
+    for pid in processes.numbers(proc):
         with contextlib.suppress(OSError):  # it has ended
             if os.readlink(proc / str(pid) / "ns/net") != os.readlink(proc / "self/ns/net"):
                 continue  # a container has ports of its own
             handle = _system(_PIDFD_OPEN, pid, 0)
             try:
-                for entry in os.scandir(proc / str(pid) / "fd"):
-                    port = _port(handle, int(entry.name)) if _SOCKET.fullmatch(os.readlink(entry.path)) else 0
+                for link in processes.files(pid, patience, proc):
+                    port = _port(handle, int(os.path.basename(link))) if _inode(link) else 0
                     if port in ports:
-                        yield port, _uid(proc / str(pid)), pid, _command(proc / str(pid))
+                        yield port, processes.uids(pid, proc)[1], pid, _command(proc / str(pid))
             finally:
                 os.close(handle)
 
@@ -150,22 +172,31 @@ def _system(number: int, *arguments: int) -> int:
     return result
 
 
-def _uid(process: Path) -> int:
-    lines = (process / "status").read_bytes().split(b"\n")
-    return next(int(line.split()[2]) for line in lines if line.startswith(b"Uid:"))  # the effective one
-
-
 def _command(process: Path) -> str:
     return shown((process / "comm").read_text(errors="replace").strip(), 40)
 
 
-def _processes(inodes: set[str], proc: Path) -> dict[str, tuple[int, str]]:
-    """Process and its name by the inode of a socket that it holds; the lowest number of several."""
+def _processes(inodes: set[str], proc: Path, seconds: float) -> dict[str, tuple[int, str]]:
+    """Process and its name by the inode of a socket that it holds, the lowest number of several; as far as the time
+    reaches."""
     found: dict[str, tuple[int, str]] = {}
-    for pid in sorted(int(entry.name) for entry in os.scandir(proc) if entry.name.isdecimal()):
-        with contextlib.suppress(OSError):  # it has ended
-            for entry in os.scandir(proc / str(pid) / "fd"):
-                held = _SOCKET.fullmatch(os.readlink(entry.path))
-                if held and held[1] in inodes and held[1] not in found:
-                    found[held[1]] = pid, _command(proc / str(pid))
+    patience = processes.Patience(seconds)
+    with contextlib.suppress(processes.OutOfTime):
+        for pid in processes.numbers(proc):
+            with contextlib.suppress(OSError):  # it has ended
+                for link in processes.files(pid, patience, proc):
+                    inode = _inode(link)
+                    if inode in inodes and inode not in found:
+                        found[inode] = pid, _command(proc / str(pid))
+            if len(found) == len(inodes):
+                break
     return found
+
+
+def _inode(link: str) -> str:
+    """Of the socket that a descriptor is; empty for another, and for one that was closed meanwhile."""
+    try:
+        held = _SOCKET.fullmatch(os.readlink(link))
+    except OSError:
+        return ""
+    return held[1] if held else ""

@@ -74,7 +74,7 @@ class Found:
 
 
 def observe(desired: Desired) -> Found:
-    """Look at the builder.
+    """Look at the builder, where only root can change the way to the directories (`tops`).
 
     Raises:
         GpusteadError: directories by these names are there that the role did not make.
@@ -89,16 +89,23 @@ def observe(desired: Desired) -> Found:
     return Found(missing, tuple(_strays(desired)))
 
 
-def entries(desired: Desired, contents: Mapping[str, bytes]) -> list[dict[str, Any]]:
-    """What is to be made, as fields of entries of module host_files.
-
-    Of the files those for which there are contents, and those that are there and may only have another mode.
-    """
+def tops(desired: Desired) -> list[dict[str, Any]]:
+    """The role's own directories and the mark, as fields of entries of module host_files."""
     mark = {"path": os.path.join(desired.directory, MARK), "state": "file", "mode": 0o644, "content": _mark().encode()}
     return [
         {"path": desired.directory, "state": "directory", "mode": 0o755},
         mark,  # before the others: a run may be killed
         *({"path": path, "state": "directory", "mode": 0o755} for path in desired.own),
+    ]
+
+
+def entries(desired: Desired, contents: Mapping[str, bytes]) -> list[dict[str, Any]]:
+    """What is to be made, as fields of entries of module host_files.
+
+    Of the files those for which there are contents, and those that are there and may only have another mode.
+    """
+    return [
+        *tops(desired),
         *({"path": path, "state": "directory", "mode": 0o755, "once": True} for path in desired.folders),
         *(
             {"path": path, "state": "file", "mode": file.mode, "content": contents.get(path)}

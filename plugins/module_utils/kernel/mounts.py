@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import os
 import re
 import stat
@@ -24,6 +25,7 @@ _MS_NOSUID, _MS_NODEV, _MS_NOEXEC = 2, 4, 8
 _PROPAGATION = {"shared": 1 << 20, "private": 1 << 18, "slave": 1 << 19}
 _MNT_DETACH, _UMOUNT_NOFOLLOW = 2, 8
 _AT_FDCWD = -100
+_CLONE_NEWNS, _MS_REC = 0x20000, 0x4000
 _LIST = "/proc/self/mountinfo"
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
@@ -179,6 +181,23 @@ def detach(target: str) -> None:
     with contextlib.suppress(FileNotFoundError):
         status = os.lstat(target)
         os.rmdir(target) if stat.S_ISDIR(status.st_mode) else os.unlink(target)
+
+
+def look_beneath_accounts() -> None:
+    """Have nothing of what accounts have mounted, nor of what anybody mounts from now on, in this process and what it
+    starts: what an account has put beneath is seen. For a forked child alone, as root. Raises OSError."""
+    private = ctypes.c_ulong(_MS_REC | _PROPAGATION["private"])
+    if _LIBC.unshare(_CLONE_NEWNS) or _LIBC.mount(None, b"/", None, private, None):
+        code = ctypes.get_errno()
+        raise OSError(code, f"no mounts of our own: {os.strerror(code)}")
+    beneath: set[str] = set()
+    # The shortest first: what lies in one is reached, or gone, without it.
+    while theirs := sorted((path for path, one in mounted().items() if one.holder and path not in beneath), key=len):
+        if _LIBC.umount2(os.fsencode(theirs[0]), _MNT_DETACH | _UMOUNT_NOFOLLOW) != 0:
+            code = ctypes.get_errno()
+            if code not in (errno.ENOENT, errno.ENOTDIR, errno.EINVAL):  # beneath a mount of somebody else's
+                raise OSError(code, f"what accounts have mounted stays: {os.strerror(code)}", theirs[0])
+            beneath.add(theirs[0])
 
 
 def mount_memory(directory: str) -> None:

@@ -66,13 +66,14 @@ def _string(data: bytes) -> tuple[bytes, bytes]:
 def read(root: str, entry: Entry, layout: Identity, timeout: float = 30) -> str | None:
     """The public key, read as its owner; None where there is no key yet. Raises GpusteadError for any damage."""
     who, place = Identity(entry.owner, entry.group), os.path.join(root, entry.path)
-    data = as_account.read(root, entry.path, who, size=SIZE, timeout=timeout, owner=entry.owner)
+    # Whoever had the mesh before has a copy of it: it is not to be handed on.
+    remedy = f"{how_to_move_away(place, layout.uid, layout.gid)}; the next run makes a new one."
+    data = as_account.read(root, entry.path, who, size=SIZE, timeout=timeout, owner=entry.owner, another=remedy)
     if data is None:
         return None
     try:
         return public_of(data.decode("ascii", "replace"), place)
     except GpusteadError as error:
-        remedy = f"{how_to_move_away(place, layout.uid, layout.gid)}; the next run makes a new one."
         raise GpusteadError(error.what, error.expected, remedy) from error
 
 

@@ -73,7 +73,7 @@ class Plan:
         collect: the command that gives back the space of deleted images.
         alternative_names: of the host's certificate.
         cache_ports: of the caches on the host.
-        directories: each with path, owner and mode.
+        directories: as module host_files takes them.
         logins: where Docker on the host logs in.
         server_files, cache_files: of the registry and of caches.
         client_files: the authority's certificate, for each place with one of its certificates.
@@ -185,12 +185,15 @@ def _alternative_names(site: Settings) -> list[str]:
 
 
 def _directories(site: Settings, group: str) -> list[dict[str, str]]:
-    found = [{"path": site.config_dir, "owner": "root", "mode": "0755"}]
+    found = [(site.config_dir, "root", "0755")]
     if site.is_server:
-        found.append({"path": site.storage_path, "owner": group, "mode": "0750"})
+        found.append((site.storage_path, group, "0750"))
     if site.is_cache:
-        found.append({"path": site.cache_path, "owner": "www-data", "mode": "0700"})
-    return found
+        found.append((site.cache_path, "www-data", "0700"))
+    return [
+        {"path": re.sub("(?<=.)/+$", "", path), "state": "directory", "owner": owner, "group": owner, "mode": mode}
+        for path, owner, mode in found
+    ]
 
 
 def _client_entries(

@@ -29,12 +29,13 @@ from typing import Any
 
 from ansible_collections.gpustead.cluster.plugins.module_utils import as_account
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError, Refusal
-from ansible_collections.gpustead.cluster.plugins.module_utils.kernel import mounts
+from ansible_collections.gpustead.cluster.plugins.module_utils.kernel import mounts, processes
 
 DIRECTORY = "/run/gpustead/binds"
 DECLARED = "/etc/gpustead/binds.d"
 VERSION = 1
 WAIT = 60  # seconds for another run to end
+_SEARCH = 10  # seconds to look through what processes have open
 _LOOKING = 900  # seconds to look through a place that is covered for the first time
 _IN_SOCKET = "open files on their way in a socket"
 _COVERED = "covered"  # root's list of places that containers have written
@@ -158,12 +159,12 @@ def _refuse_who_is_inside(place: str, sockets: bool = False) -> None:
         place: its path.
         sockets: whether a process that has not yet taken files out of a socket counts, whatever these are.
     """
-    found = sorted(_inside(os.fsencode(place), sockets))
+    found = _who_is_inside(place, sockets)
     for _again in range(5 if sockets else 0):
         if not found or any(path != _IN_SOCKET for _pid, _uid, path in found):
             break
         time.sleep(0.5)  # who only passes files on, soon has none left
-        found = sorted(_inside(os.fsencode(place), sockets))
+        found = _who_is_inside(place, sockets)
     if found:
         some = ", ".join(f"{pid} of uid {uid} ({path})" for pid, uid, path in found[:5])
         what = f"processes have been in {place} since before containers were to write there: {some}"
@@ -171,53 +172,50 @@ def _refuse_who_is_inside(place: str, sockets: bool = False) -> None:
         raise GpusteadError(what, "nobody to be in there", remedy)
 
 
+def _who_is_inside(place: str, sockets: bool) -> list[tuple[int, int, str]]:
+    try:
+        return sorted(_inside(os.fsencode(place), sockets))
+    except processes.OutOfTime as error:
+        remedy = "End that process, then run again."
+        raise GpusteadError(f"{error}, for who is in {place} from before", "fewer", remedy) from None
+
+
 def _inside(place: bytes, sockets: bool) -> Iterator[tuple[int, int, str]]:
     """(process, uid, path) of each that is not root's of the host."""
     host = os.stat("/proc/self/ns/mnt").st_ino
     with open("/proc/self/mountinfo", "rb") as file:
         ours = {int(line.split(b" ", 1)[0]) for line in file}  # in other namespaces the host's programs are nobody's
-    for pid in (int(name) for name in os.listdir("/proc") if name.isdecimal()):
+    patience = processes.Patience(_SEARCH)
+    for pid in processes.numbers():
         with contextlib.suppress(OSError):  # it has ended
-            uids = _uids(pid)
-            counts = any(uids) or os.stat(f"/proc/{pid}/ns/mnt").st_ino != host
+            uids = processes.uids(pid)
+            if not any(uids) and os.stat(f"/proc/{pid}/ns/mnt").st_ino == host:
+                continue
             # Threads may have directories and files of their own.
-            tasks = [f"/proc/{pid}/task/{task}" for task in os.listdir(f"/proc/{pid}/task")] if counts else []
-            path = next(filter(None, (_sees(task, place, ours, sockets) for task in tasks)), "")
+            links = processes.held(pid, patience)
+            path = next(filter(None, (_seen(link, place, ours, sockets) for link in links)), "")
             if path:
                 yield pid, max(uids), path
 
 
-def _uids(pid: int) -> list[int]:
-    with open(f"/proc/{pid}/status", "rb") as file:
-        lines = file.read().split(b"\n")
-    return [int(uid) for line in lines if line.startswith(b"Uid:") for uid in line.split()[1:]]
-
-
-def _sees(task: str, place: bytes, ours: set[int], sockets: bool) -> str:
-    """What a thread has of a place without the cover; empty where it has nothing.
+def _seen(link: str, place: bytes, ours: set[int], sockets: bool) -> str:
+    """What a thread has of a place without the cover, by one of its links; empty where it has nothing.
 
     Its program counts as well: it can be started once more. What a socket holds that was sent and not taken, nobody can
     look at.
     """
-    files = [f"{task}/fd/{number}" for number in os.listdir(f"{task}/fd")]
-    for link in (f"{task}/cwd", f"{task}/root", f"{task}/exe", *files):
-        with contextlib.suppress(OSError):
-            path = os.readlink(os.fsencode(link))
-            if sockets and path.startswith(b"socket:") and _holds_files(link.replace("/fd/", "/fdinfo/")):
-                return _IN_SOCKET
-            if path == place or path.startswith(place + b"/"):
-                held = os.open(link, os.O_PATH | os.O_CLOEXEC)
-                try:
-                    if _mount_of(held) in ours and not mounts.is_harmless(os.fstatvfs(held).f_flag):
-                        return os.fsdecode(path)
-                finally:
-                    os.close(held)
+    with contextlib.suppress(OSError):
+        path = os.readlink(os.fsencode(link))
+        if sockets and path.startswith(b"socket:") and processes.holds_files(link):
+            return _IN_SOCKET
+        if path == place or path.startswith(place + b"/"):
+            held = os.open(link, os.O_PATH | os.O_CLOEXEC)
+            try:
+                if _mount_of(held) in ours and not mounts.is_harmless(os.fstatvfs(held).f_flag):
+                    return os.fsdecode(path)
+            finally:
+                os.close(held)
     return ""
-
-
-def _holds_files(socket: str) -> bool:
-    with open(socket, "rb") as info:
-        return any(line.startswith(b"scm_fds:") and int(line.split()[1]) > 0 for line in info)
 
 
 def _refuse_second_names(place: int, name: str) -> None:

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import os
 import stat
 import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -36,6 +41,16 @@ def host(tmp_path: Path) -> Path:
     (top / "var/tmp").mkdir(parents=True)
     (top / "var/tmp").chmod(0o1777)
     return top
+
+
+@pytest.fixture
+def reached() -> Iterator[Path]:
+    """A directory that accounts can enter, where programs may be setuid."""
+    with tempfile.TemporaryDirectory(dir="/var/tmp") as top:
+        os.chmod(top, 0o755)
+        if os.statvfs(top).f_flag & os.ST_NOSUID:
+            pytest.skip("nothing is setuid there")
+        yield Path(top)
 
 
 # ids, mode before, mode after
@@ -92,6 +107,91 @@ def test_links_are_not_followed_and_depth_hides_nothing(host: Path) -> None:
     assert mode(elsewhere) == "4755"
     os.close(at)
     subprocess.run(["rm", "-rf", str(host)], check=True)
+
+
+@pytest.fixture
+def fuse() -> Iterator[Callable[[Path], None]]:
+    """Mounts an account's own file system, as fusermount does; it never answers."""
+    libc, mounted, opened = ctypes.CDLL(None), list[Path](), list[int]()
+
+    def mount(path: Path) -> None:
+        try:
+            opened.append(os.open("/dev/fuse", os.O_RDWR))
+        except OSError:
+            pytest.skip("no FUSE here")
+        options = f"fd={opened[-1]},rootmode=40000,user_id={OTHER},group_id={OTHER}"
+        if libc.mount(b"own", os.fsencode(path), b"fuse.own", 2 | 4, options.encode()):
+            pytest.skip("no mounts here")
+        mounted.append(path)
+
+    yield mount
+    for path in reversed(mounted):
+        libc.umount2(os.fsencode(path), 2)
+    for file in opened:
+        os.close(file)
+
+
+def test_what_an_account_has_mounted_hides_nothing(host: Path, fuse: Callable[[Path], None]) -> None:
+    """Who helped the former holder takes it away afterwards, and starts what lies beneath."""
+    hidden = program(host / "home/carol/hidden/tool", (FORMER, FORMER), 0o4755)
+    beneath = os.open(hidden, os.O_PATH)
+    fuse(hidden.parent)
+    fuse(hidden.parent.parent)
+    assert len(clear(IDS, str(host))) == 1
+    assert stat.S_IMODE(os.fstat(beneath).st_mode) == 0o755
+    os.close(beneath)
+    with pytest.raises(PermissionError):
+        hidden.stat()  # the account's mounts are there as before
+
+
+KEEP = """
+import array, os, socket, sys
+os.setgid({uid}); os.setuid({uid})
+file = os.open({path!r}, os.O_RDONLY)
+one, other = socket.socketpair()
+if {sent}:
+    socket.send_fds(one, [b"x"], [file])
+    os.close(file)
+print(flush=True)
+sys.stdin.readline()
+if {sent}:
+    socket.recv_fds(other, 1, 1)
+    print(flush=True)
+    sys.stdin.readline()
+"""
+
+
+@contextlib.contextmanager
+def keeper(path: Path, sent: bool) -> Iterator[subprocess.Popen[bytes]]:
+    """A process of another account that has the program open, without a name, or on its way in a socket."""
+    command = [sys.executable, "-c", KEEP.format(uid=OTHER, path=str(path), sent=sent)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0) as process:
+        assert process.stdin and process.stdout
+        process.stdout.readline()
+        path.unlink()
+        yield process
+        process.stdin.close()
+
+
+def test_a_program_without_a_name_that_somebody_has_open(host: Path, reached: Path) -> None:
+    path = program(reached / "tool", (FORMER, FORMER), 0o4755)
+    beneath = os.open(path, os.O_PATH)
+    with keeper(path, sent=False):
+        (said,) = clear(IDS, str(host))
+    assert f"(deleted): a program of {FORMER}:{FORMER}, mode was 4755" in said
+    assert stat.S_IMODE(os.fstat(beneath).st_mode) == 0o755
+    os.close(beneath)
+
+
+def test_files_on_their_way_in_a_socket_keep_an_id_from_being_handed_on(host: Path, reached: Path) -> None:
+    path = program(reached / "tool", (FORMER, FORMER), 0o4755)
+    with keeper(path, sent=True) as process:
+        with pytest.raises(GpusteadError, match=f"on their way in sockets of processes .*{process.pid}"):
+            clear(IDS, str(host))
+        assert process.stdin and process.stdout
+        process.stdin.write(b"\n")
+        process.stdout.readline()
+        assert len(clear(IDS, str(host))) == 1
 
 
 def test_of_many_some_are_named(host: Path) -> None:

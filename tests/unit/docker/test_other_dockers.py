@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import json
 import os
 import socket
@@ -161,6 +162,24 @@ def test_a_directory_that_is_not_the_accounts_is_left_alone(root: Path) -> None:
         server.bind(str(root / "run/user/64009/docker.sock"))
         server.listen()
         assert observe(root).rootless == ()
+
+
+def test_what_an_account_has_mounted_on_its_directory_hides_no_other(root: Path) -> None:
+    """A file system of an account's own (FUSE) answers not even root."""
+    theirs = root / f"run/user/{ADA}"
+    try:
+        fuse = os.open("/dev/fuse", os.O_RDWR)
+    except OSError:
+        pytest.skip("no FUSE here")
+    options = f"fd={fuse},rootmode=40000,user_id={ADA},group_id={ADA}"
+    try:
+        if ctypes.CDLL(None).mount(b"theirs", os.fsencode(theirs), b"fuse.theirs", 2 | 4, options.encode()):
+            pytest.skip("no mounts here")
+        with daemon(root, BOB, http(INFO)):
+            assert [one.uid for one in observe(root).rootless] == [BOB]
+    finally:
+        ctypes.CDLL(None).umount2(os.fsencode(theirs), 2)
+        os.close(fuse)
 
 
 def test_the_one_from_snap_is_seen(root: Path) -> None:

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -512,10 +513,25 @@ def test_who_hears_the_network(addresses: list[str], networks: list[str], heard:
 
 
 def test_the_probe_of_listeners(tmp_path: Path) -> None:
-    host = Host(str(tmp_path), b"", lambda argv, timeout: (0, SS, ""))
+    asked: list[Sequence[str]] = []
+
+    def run(argv: Sequence[str], _timeout: float) -> tuple[int, str, str]:
+        asked.append(argv)
+        return 0, SS, ""
+
+    host = Host(str(tmp_path), b"", run)
     specs = [("listener", {"name": port, "networks": ["10.1.0.0/24"]}) for port in ("2222", "3001", "9")]
     assert observe(specs, host) == {
         "listener 2222": {"at": ["172.17.0.1", "::1"], "heard": False},
         "listener 3001": {"at": ["*"], "heard": True},
         "listener 9": None,
     }
+    # An account that listens on all others must not have the last word.
+    assert asked == [["ss", "-Hltn", "sport = :2222 or sport = :3001 or sport = :9"]]
+
+
+def test_one_port_is_told_from_another_by_ss_itself() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server, socket.create_server(("127.0.0.1", 0)) as other:
+        port, another = server.getsockname()[1], other.getsockname()[1]
+        seen = observe([("listener", {"name": str(one)}) for one in (port, another)], Host())
+        assert seen[f"listener {port}"] == seen[f"listener {another}"] == {"at": ["127.0.0.1"], "heard": False}

@@ -83,6 +83,45 @@ def test_who_keeps_a_port_without_listening_there_is_named(calls: bool) -> None:
     assert holders([port]) == []
 
 
+def test_where_accounts_have_too_many_files_open_the_port_is_refused_all_the_same() -> None:
+    command = [sys.executable, "-c", HOLD.format(uid=ADA, calls=False)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdin and process.stdout
+        port = int(process.stdout.readline())
+        (found,) = holders([port], seconds=-1)
+        assert (found.port, found.pid) == (port, 0)
+        assert "has too many files open to look through" in str(found)
+        process.stdin.close()
+    with listener(ADA) as (port, _pid):
+        assert holders([port], seconds=-1) == [Holder(port, f"uid {ADA}", 0, "")]
+
+
+SWARM = """
+import os, socket, sys
+os.setgid({uid}); os.setuid({uid})
+server = socket.create_server(("127.0.0.1", 0))
+port = server.getsockname()[1]
+for number in range(2, 15):
+    if os.fork() == 0:
+        server = socket.create_server((f"127.0.0.{{number}}", port))
+        os.write(1, f"{{port}}\\n".encode())
+        sys.stdin.read()
+        os._exit(0)
+sys.stdin.read()
+"""
+
+
+def test_of_many_processes_at_a_port_the_first_are_named() -> None:
+    command = [sys.executable, "-c", SWARM.format(uid=ADA)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdin and process.stdout
+        port = {int(process.stdout.readline()) for _each in range(2, 15)}.pop()
+        found = holders([port])
+        assert len(found) == 10
+        assert {one.port for one in found} == {port}
+        process.stdin.close()
+
+
 def test_the_refusal_names_port_account_process_and_remedy_without_escapes() -> None:
     with listener(ADA, name=b"\x1b[2J\xe2\x80\xaex") as (port, pid):
         found = holders([port])

@@ -10,6 +10,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from ansible.module_utils.testing import patch_module_args
 from ansible_collections.gpustead.cluster.plugins.action import image_contexts as action
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
 from ansible_collections.gpustead.cluster.plugins.module_utils.images.image_contexts import Desired, File, observe
@@ -135,3 +136,24 @@ def test_a_file_that_changes_while_it_is_copied_is_not_taken(tmp_path: Path) -> 
     with pytest.raises(GpusteadError, match="was changed while it was copied"):
         module.apply(desired, observe(desired), {path: b"other"})
     assert not (tmp_path / "build").exists()
+
+
+@pytest.mark.parametrize("whose", ["an account's", "everybody's"])
+def test_where_others_can_change_the_way_nothing_is_believed_and_nothing_removed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], whose: str
+) -> None:
+    """An account makes the mark, and a link where the role would tidy up."""
+    (tmp_path / "victim/deep").mkdir(parents=True)
+    (tmp_path / "victim/file").touch()
+    scratch = tmp_path / "scratch"
+    (scratch / "build").mkdir(parents=True)
+    (scratch / "build/.gpustead-images").touch()
+    (scratch / "build/stack").symlink_to(tmp_path / "victim")
+    os.chown(scratch / "build", 2001, 2001)
+    os.chown(scratch / "build/stack", 2001, 2001, follow_symlinks=False)
+    if whose == "everybody's":
+        scratch.chmod(0o1777)
+    with patch_module_args({"directory": f"{scratch}/build"}), pytest.raises(SystemExit):
+        module.main()
+    assert "can be changed by others" in capsys.readouterr().out
+    assert sorted(path.name for path in (tmp_path / "victim").iterdir()) == ["deep", "file"]

@@ -120,8 +120,15 @@ def test_a_trap_is_refused_at_once(share: Path, case: str) -> None:
 
 
 @needs_root
-def test_a_key_of_another_is_refused(share: Path) -> None:
+@pytest.mark.parametrize("mode", [0o600, 0o644])
+def test_a_key_of_another_is_refused_and_never_handed_on(share: Path, mode: int) -> None:
+    """Who had the mesh before has a copy of it, and would go on from node to node as who has it now."""
     (share / "mesh/id").write_text(key("ed25519"))
-    (share / "mesh/id").chmod(0o644)
-    with pytest.raises(GpusteadError, match="belongs to uid 0"):
-        ensured(share)
+    (share / "mesh/id").chmod(mode)
+    os.chown(share / "mesh/id", ADA + 1, ADA + 1)
+    for check in (True, False):
+        with pytest.raises(GpusteadError, match=r"belongs to uid|cannot be read by uid") as refused:
+            ensured(share, check=check)
+        assert f"mv {share}/mesh/id {share}/mesh/id.aside" in refused.value.remedy
+        assert "the next run makes a new one" in refused.value.remedy
+    assert (share / "mesh/id").stat().st_uid == ADA + 1

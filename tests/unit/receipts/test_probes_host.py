@@ -560,12 +560,14 @@ def test_what_does_not_pass_docker_user_first(lab: Lab, forward: list[str], expe
 
 # --- Docker
 
+DOCKERD = "Name:\tdockerd\nUmask:\t0022\nUid:\t0\t0\t0\t0\n"
+
 
 @pytest.fixture
 def engine(lab: Lab) -> Iterator[dict[str, Any]]:
     """Answers as Docker did: {path: document}, to be changed by the test."""
     answers: dict[str, Any] = json.loads(fixture("docker.json"))
-    lab.has({"/run/docker.pid": "77", "/proc/77/comm": "dockerd\n"})
+    lab.has({"/run/docker.pid": "77", "/proc/77/status": DOCKERD})
     with docker_engine.engine(lab.root / "docker.sock", answers):
         yield answers
 
@@ -653,13 +655,15 @@ def test_two_containers_of_one_service_and_those_beside_it(lab: Lab, engine: dic
 
 
 def test_docker_is_not_started_by_the_question(lab: Lab, engine: dict[str, Any]) -> None:
-    lab.has({"/proc/77/comm": "bash\n"})
+    lab.has({"/proc/77/status": DOCKERD.replace("dockerd", "bash")})
     assert lab.ask("docker", "daemon") == {"answers": False}
     assert lab.ask("image", "a") == {"error": "Docker does not run"}
     assert lab.ask("container", "a/b") == {"error": "Docker does not run"}
     (lab.root / "run/docker.pid").unlink()
     assert lab.ask("docker", "daemon") == {"answers": False}
-    lab.has({"/proc/78/comm": "dockerd\n"})
+    lab.has({"/proc/78/status": DOCKERD.replace("Uid:\t0\t0", "Uid:\t1500\t1500")})
+    assert lab.ask("docker", "daemon") == {"answers": False}, "an account's own, or what it calls so"
+    lab.has({"/proc/79/status": DOCKERD})
     assert lab.ask("docker", "daemon")["answers"], "a daemon with its pid file elsewhere"
 
 

@@ -81,7 +81,7 @@ FILES: dict[str, str] = {
     GPUS_FILE: json.dumps(NO_GPUS),
     "/etc/systemd/system/docker.service.d/proxy.conf": "[Service]\n",
     "/run/docker.pid": "77",
-    "/proc/77/comm": "dockerd\n",
+    "/proc/77/status": "Name:\tdockerd\nUmask:\t0022\nUid:\t0\t0\t0\t0\n",
     "/proc/net/if_inet6": "",
     "/etc/ufw/ufw.conf": "ENABLED=yes\nLOGLEVEL=low\n",
     "/etc/default/ufw": 'IPV6=yes\nDEFAULT_INPUT_POLICY="DROP"\nDEFAULT_OUTPUT_POLICY="ACCEPT"\n',
@@ -255,7 +255,7 @@ BROKEN: dict[str, tuple[Changes, list[str]]] = {
         ["docker is not to be asked (systemctl: no bus)"],
     ),
     "a Docker that does not answer": (
-        {"/run/docker.pid": None, "/proc/77/comm": None},
+        {"/run/docker.pid": None, "/proc/77/status": None},
         ["docker does not tell about its containers: Docker does not run"],
     ),
     "no word of role nvidia": (
@@ -576,6 +576,13 @@ def test_what_is_wrong_on_the_share_is_named(case: str) -> None:
     found = [f"{problem.subject} {problem.what}" for problem in look({}, seen=seen).problems]
     assert [text[: len(line)] for text, line in zip(found, lines)] == lines
     assert len(found) == len(lines)
+
+
+def test_the_key_of_a_former_user_of_the_mesh_is_not_to_be_handed_on() -> None:
+    files = {**SHARE.files, ".cluster/mesh/id_ed25519": entry("file", "1501:1501", "0600")}
+    (problem,) = look({}, seen=replace(SHARE, files=files)).problems
+    assert problem.what == "belongs to 1501:1501, declared is 1500:1500"
+    assert "chown" not in problem.remedy and "Do not hand it on" in problem.remedy
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="looks as another account")

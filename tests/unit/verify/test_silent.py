@@ -33,7 +33,7 @@ def answers() -> dict[str, Any]:
 def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answers: dict[str, Any]) -> Iterator[Host]:
     monkeypatch.setattr(docker, "_TIMEOUT", 0.5)
     (tmp_path / "proc/1").mkdir(parents=True)
-    (tmp_path / "proc/1/comm").write_text("dockerd\n")
+    (tmp_path / "proc/1/status").write_text("Name:\tdockerd\nUmask:\t0022\nUid:\t0\t0\t0\t0\n")
     with docker_engine.engine(tmp_path / "socket", answers):
         yield Host(str(tmp_path), docker=str(tmp_path / "socket"))
 

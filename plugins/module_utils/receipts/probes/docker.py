@@ -40,7 +40,16 @@ def _runs(host: Host) -> bool:
     """Not asked of the socket: where systemd holds it, to connect would start a daemon."""
     pid = (host.text("/run/docker.pid") or "").strip()
     pids = [pid] if pid.isdecimal() else [entry for entry in os.listdir(host.path("/proc")) if entry.isdecimal()]
-    return any((host.text(f"/proc/{number}/comm") or "").strip() == "dockerd" for number in pids)
+    return any(_is_daemon(number, host) for number in pids)
+
+
+def _is_daemon(number: str, host: Host) -> bool:
+    """Root's: an account may run one of its own (rootless), or call any program so."""
+    try:
+        status = host.text(f"/proc/{number}/status") or ""
+    except OSError:  # it has ended
+        return False
+    return status.startswith("Name:\tdockerd\n") and "\nUid:\t0\t" in status
 
 
 def runs(host: Host) -> bool:

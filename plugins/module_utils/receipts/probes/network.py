@@ -378,17 +378,20 @@ def heard_at(addresses: Sequence[str], networks: Sequence[str]) -> bool:
     return False
 
 
-def _listener(subject: Subject, host: Host) -> Value:
-    """What listens on a TCP port (`name`), and whether the `networks` reach it."""
-    ports: Mapping[int, list[str]] = host.once("listeners", lambda host: listeners(host.must(["ss", "-Hltn"])))
-    addresses = ports.get(int(subject["name"]))
-    if addresses is None:
-        return None
-    return {"at": addresses, "heard": heard_at(addresses, subject.get("networks", []))}
+def listener(subjects: Sequence[Subject], host: Host) -> dict[str, Value]:
+    """What listens on TCP ports (`name`), and whether the `networks` reach it."""
+    # Of these alone: accounts may listen on more than one list can say.
+    asked = " or ".join(f"sport = :{int(subject['name'])}" for subject in subjects)
+    ports = listeners(host.must(["ss", "-Hltn", asked]))
+
+    def one(subject: Subject, _host: Host) -> Value:
+        at = ports.get(int(subject["name"]))
+        return None if at is None else {"at": at, "heard": heard_at(at, subject.get("networks", []))}
+
+    return each(one)(subjects, host)
 
 
 ufw = each(_ufw)
 ufw_rules = each(_ufw_rules)
 chain = each(_chain)
 openings = each(_openings)
-listener = each(_listener)
