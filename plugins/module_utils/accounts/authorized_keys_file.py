@@ -235,8 +235,10 @@ def _put(folder: int, name: str, text: str, desired: DesiredKeys) -> None:
 def keep(desired: DesiredKeys) -> None:
     """Keep a copy of what is there, as whoever we are now; of both files, where keys may go from both."""
     with home(desired) as top, _folder(top) as folder:
-        names = FILES if desired.exclusive else (FILE,)
-        _put(folder, FORMER, "\n".join(_contents(folder, name, desired)[0] for name in names), desired)
+        texts = [_contents(folder, name, desired)[0] for name in (FILES if desired.exclusive else (FILE,))]
+        # Without an end of its last line the first key of the next would be a part of it.
+        texts = [text if text.endswith("\n") or not text else f"{text}\n" for text in texts]
+        _put(folder, FORMER, "".join(texts), desired)
 
 
 def is_kept(desired: DesiredKeys) -> bool:

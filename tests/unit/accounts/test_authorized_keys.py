@@ -209,6 +209,10 @@ def test_keys_on_trial_are_those_of_both_files(home: Path) -> None:
     assert second.read_text() == ""
     as_the_account(take_back, alone)
     assert (home / ".ssh/authorized_keys").read_text() == f"{B}\n{C}\n"
+    second.unlink()
+    as_the_account(keep, alone)
+    as_the_account(take_back, alone)
+    assert (home / ".ssh/authorized_keys").read_text() == f"{B}\n{C}\n"  # as it was, to the byte
 
 
 def _link_file(home: Path, victim: Path) -> None:
