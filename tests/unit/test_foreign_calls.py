@@ -56,15 +56,22 @@ ALLOWED: dict[str, dict[str, str]] = {
         **all_of(WORK, "_apply_in", "_free", "forget", "is_kept", "retire", "take_back"),
         **all_of(DESCRIPTOR, "_open_way", "_step", "refuse_insecure_way"),
     },
-    "module_utils/workspaces/binds.py": {
-        **all_of(DESCRIPTOR, "_refuse_second_names", "_step", "open_place"),
-        **all_of(OURS, "_Set.drop_undeclared", "_locked", "_mount_place", "_still_its_own"),
-        **all_of(OURS, "_write_covered", "apply", "covered", "read", "write"),
-        "_file_system": MOUNTPOINT,
+    "module_utils/binds/declared.py": all_of(OURS, "covered", "read", "write", "write_covered"),
+    "module_utils/binds/fstab.py": {"awaited": SYSTEM},
+    "module_utils/binds/observe_place.py": {
+        **all_of(DESCRIPTOR, "_step", "open_place"),
         "_identities": "ids of directories that no container may see; nothing is opened",
-        "_sees": "what a process holds, as a place: nothing of it is read",
-        **all_of(SYSTEM, "_awaited", "_holds_files", "_inside", "_mount_of", "_uids"),
     },
+    "module_utils/binds/observe_processes.py": {
+        "_sees": "what a process holds, as a place: nothing of it is read",
+        **all_of(SYSTEM, "_holds_files", "_inside", "_mount_of", "_uids"),
+    },
+    "module_utils/binds/mount_place.py": {
+        "_refuse_second_names": DESCRIPTOR,
+        **all_of(OURS, "is_still_its_owners", "mount_place"),
+        "size_of_block": MOUNTPOINT,
+    },
+    "module_utils/binds/apply_binds.py": all_of(OURS, "_Set.drop_undeclared", "_locked", "apply"),
     "module_utils/verify/expiry.py": {"endings": SYSTEM},
     "module_utils/gpus/gpu_info.py": {"_read": SYSTEM},
     "module_utils/images/image_contexts.py": all_of(

@@ -21,10 +21,10 @@ from ansible.module_utils.testing import patch_module_args
 from ansible.plugins.action import ActionBase
 from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.host_accounts import Account, Process
 from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.host_accounts import Host as Accounts
+from ansible_collections.gpustead.cluster.plugins.module_utils.binds.apply_binds import Outcome
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError, Refusal
 from ansible_collections.gpustead.cluster.plugins.module_utils.registry.registry_prune import Pruned, Removal
 from ansible_collections.gpustead.cluster.plugins.module_utils.verify.findings import Findings, Problem
-from ansible_collections.gpustead.cluster.plugins.module_utils.workspaces.binds import Outcome
 
 ROOT = Path(__file__).parents[2]
 MODULES = "ansible_collections.gpustead.cluster.plugins.modules"
@@ -136,10 +136,10 @@ def authorized_keys(answer: Answer, place: Path, tmp_path: Path, monkeypatch: py
 
 @case
 def binds(answer: Answer, place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    library = "ansible_collections.gpustead.cluster.plugins.module_utils.workspaces.binds"
+    library = "ansible_collections.gpustead.cluster.plugins.module_utils.binds.apply_binds"
     refused = vars(Refusal.of("a", GpusteadError(HOSTILE, HOSTILE, HOSTILE)))
     outcome = Outcome([("a", HOSTILE, HOSTILE)], [refused], ["a"], ["a"])
-    monkeypatch.setattr(f"{library}.write", lambda *_arguments: False)
+    monkeypatch.setattr(f"{MODULES}.binds.write", lambda *_arguments: False)
     monkeypatch.setattr(f"{library}.apply", lambda *_arguments: outcome)
     monkeypatch.setattr(f"{library}.release", lambda **_arguments: [f"/run/gpustead/binds/x/{HOSTILE}"])
     found = {"present": answer("binds", set="x", binds=[])}

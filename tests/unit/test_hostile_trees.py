@@ -26,10 +26,12 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.accounts import o
 from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.authorized_keys import DesiredKeys
 from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.host_accounts import Renumbering
 from ansible_collections.gpustead.cluster.plugins.module_utils.as_account import Identity
+from ansible_collections.gpustead.cluster.plugins.module_utils.binds.bind import Bind
+from ansible_collections.gpustead.cluster.plugins.module_utils.binds.observe_place import open_place
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
 from ansible_collections.gpustead.cluster.plugins.module_utils.nas import nas_files, nas_files_apply, node_records
 from ansible_collections.gpustead.cluster.plugins.module_utils.receipts import probes
-from ansible_collections.gpustead.cluster.plugins.module_utils.workspaces import binds, local_place
+from ansible_collections.gpustead.cluster.plugins.module_utils.workspaces import local_place
 from ansible_collections.gpustead.cluster.tests.unit.hostile_trees import (
     ADA,
     ADAS_NEXT,
@@ -120,7 +122,7 @@ def open_for_a_container(top: Path) -> None:
     """What is opened is mounted: it must be ada's, and in the tree."""
 
     def work() -> list[Any]:
-        place = binds.open_place(binds.Bind("home-ada", str(top), "users/ada", ADA))
+        place = open_place(Bind("home-ada", str(top), "users/ada", ADA))
         return [os.fstat(place).st_uid, os.readlink(f"/proc/self/fd/{place}")]
 
     uid, path = as_account.run(work, Identity(0, 0), timeout=10)

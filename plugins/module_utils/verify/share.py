@@ -11,12 +11,12 @@ from typing import Any, Callable
 
 from ansible_collections.gpustead.cluster.plugins.module_utils import as_account
 from ansible_collections.gpustead.cluster.plugins.module_utils.as_account import Identity
+from ansible_collections.gpustead.cluster.plugins.module_utils.binds.declared import DECLARED, kept, read
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
 from ansible_collections.gpustead.cluster.plugins.module_utils.nas.nas_files import root_problems
 from ansible_collections.gpustead.cluster.plugins.module_utils.receipts.probes import Host, observe
 from ansible_collections.gpustead.cluster.plugins.module_utils.run import Run
 from ansible_collections.gpustead.cluster.plugins.module_utils.verify.findings import Desired, Findings
-from ansible_collections.gpustead.cluster.plugins.module_utils.workspaces import binds
 
 HOSTFILE = ".cluster/mesh/hostfile"
 FIRST_USER_ID = 1000
@@ -140,10 +140,10 @@ def examine_mount(desired: Desired, run: Run, host: Host, findings: Findings) ->
 
 def examine_covers(desired: Desired, host: Host, findings: Findings) -> None:
     """Whether setuid programs and devices do nothing where containers of this host write."""
-    declared = host.path(binds.DECLARED)
+    declared = host.path(DECLARED)
     try:
-        everything = [bind for several in binds.read(declared).values() for bind in several]
-        places = {bind.source for bind in (*everything, *binds.kept(everything, declared)) if bind.cover}
+        everything = [bind for several in read(declared).values() for bind in several]
+        places = {bind.source for bind in (*everything, *kept(everything, declared)) if bind.cover}
     except (GpusteadError, OSError) as error:
         findings.add("places that containers write", f"cannot be looked at ({error})", desired.again)
         return

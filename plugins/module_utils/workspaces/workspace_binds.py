@@ -11,9 +11,9 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ansible_collections.gpustead.cluster.plugins.module_utils.binds.bind import DIRECTORY
 from ansible_collections.gpustead.cluster.plugins.module_utils.docker.containers import ContainerBind
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError, Refusal
-from ansible_collections.gpustead.cluster.plugins.module_utils.workspaces.binds import DIRECTORY
 from ansible_collections.gpustead.cluster.plugins.module_utils.workspaces.workspaces import Account, Workspace
 
 SET = "workspace"

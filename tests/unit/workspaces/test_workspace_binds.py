@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.gpustead.cluster.plugins.filter.compose_value import compose_value
-from ansible_collections.gpustead.cluster.plugins.module_utils.workspaces import binds
+from ansible_collections.gpustead.cluster.plugins.module_utils.binds.bind import DIRECTORY, parse
 from ansible_collections.gpustead.cluster.plugins.module_utils.workspaces.workspace_binds import (
     Available,
     Binds,
@@ -64,14 +64,14 @@ def planned(mounts: Sequence[Mapping[str, Any]] = (), display: bool = False) -> 
 
 def test_every_place_is_one_that_the_library_takes_and_is_named_once() -> None:
     found = planned([{"host": "/data", "path": "/d"}, {"host": "/data", "path": "/r", "read_only": True}], display=True)
-    places = [binds.parse(one) for one in found.places]
+    places = [parse(one) for one in found.places]
     assert len({one.name for one in places}) == len(places) == 8
     by_name = {one.name: one for one in places}
     assert by_name["home-ada"].owner == 1500
     assert by_name["shared"].only_account == 1500
     written = [one for one in places if one.source == "/data" and not one.read_only]
     assert [(one.cover, "/etc" in one.never) for one in written] == [(True, True)]
-    assert {one.host for one in found.common["bob"]} <= {f"{binds.DIRECTORY}/workspace/{name}" for name in by_name}
+    assert {one.host for one in found.common["bob"]} <= {f"{DIRECTORY}/workspace/{name}" for name in by_name}
 
 
 def test_a_receipt_vouches_for_the_cover_of_what_is_written() -> None:
