@@ -64,12 +64,11 @@ options:
     type: str
     choices: [present, proved, asked]
     default: present
+extends_documentation_fragment: [gpustead.cluster.attributes]
 attributes:
   check_mode:
-    support: full
     description: Tells what would change, and refuses what a real run would refuse.
   diff_mode:
-    support: full
     description: Shows the lines that go and those that come.
 """
 

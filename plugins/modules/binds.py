@@ -88,12 +88,9 @@ options:
     type: list
     elements: path
     default: []
+extends_documentation_fragment: [gpustead.cluster.attributes]
 attributes:
-  check_mode:
-    support: full
-    description: Tells what would change.
   diff_mode:
-    support: full
     description: Shows each place with what is mounted.
 """
 

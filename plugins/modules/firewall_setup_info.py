@@ -14,17 +14,7 @@ description:
   - Fails where no network of the nodes is named, Docker filters with its nftables backend, the chain C(DOCKER-USER)
     holds rules of others, or a bridge that is not Docker's would be taken for one of its.
   - Changes nothing.
-extends_documentation_fragment:
-  - ansible.builtin.action_common_attributes
-attributes:
-  check_mode:
-    support: full
-    description: Changes nothing, in check mode or not.
-  diff_mode:
-    support: none
-    description: There is no diff.
-  platform:
-    platforms: linux
+extends_documentation_fragment: [gpustead.cluster.attributes.info]
 options:
   networks:
     description: Networks (CIDR) in which the nodes live.

@@ -16,17 +16,7 @@ description:
   - A container can lose its GPUs while it runs, after C(systemctl daemon-reload) for example. It gets them back only
     when it is created anew.
   - Changes nothing.
-extends_documentation_fragment:
-  - ansible.builtin.action_common_attributes
-attributes:
-  check_mode:
-    support: full
-    description: Tells what would change.
-  diff_mode:
-    support: none
-    description: There is no diff.
-  platform:
-    platforms: linux
+extends_documentation_fragment: [gpustead.cluster.attributes.no_diff]
 options:
   project:
     description: Name of the compose project.

@@ -81,12 +81,11 @@ options:
         description: Whether the entry counts.
         type: bool
         default: true
+extends_documentation_fragment: [gpustead.cluster.attributes]
 attributes:
   check_mode:
-    support: full
     description: Tells what would change. No checker is run.
   diff_mode:
-    support: full
     description: Shows the entries before and after, without secrets.
 """
 

@@ -56,12 +56,9 @@ options:
   archive:
     description: From the action to the host, an archive (tar) of the files that are missing, named by their numbers.
     type: path
+extends_documentation_fragment: [gpustead.cluster.attributes]
 attributes:
-  check_mode:
-    support: full
-    description: Tells what would change.
   diff_mode:
-    support: full
     description: Shows which files would be brought or removed, not what is in them.
 """
 

@@ -114,12 +114,11 @@ options:
     description:
       - File that gets a line of JSON for everything that is reached while it runs; the last one is of state C(ended).
     type: path
+extends_documentation_fragment: [gpustead.cluster.attributes]
 attributes:
   check_mode:
-    support: full
     description: Tells which layers would be built. Nothing is built, pulled or pushed.
   diff_mode:
-    support: full
     description: Shows the references that are new.
 """
 

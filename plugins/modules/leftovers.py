@@ -14,17 +14,7 @@ description:
   - Removes all but the newest of the copies that Ansible (C(backup=true)) and this collection make of a file.
   - Removes temporary files of Ansible's for that file which are older than a day; the run that made them was killed.
   - Nothing else beside the file is touched.
-extends_documentation_fragment:
-  - ansible.builtin.action_common_attributes
-attributes:
-  check_mode:
-    support: full
-    description: Tells what would change.
-  diff_mode:
-    support: full
-    description: Shows what is there before and after.
-  platform:
-    platforms: posix
+extends_documentation_fragment: [gpustead.cluster.attributes]
 options:
   files:
     description: Paths of the files, not of their copies. Only root may be able to write in their directories.

@@ -52,12 +52,9 @@ options:
         description: Files and directories of its home to copy. Where it is left out, the copies stay as they are.
         type: list
         elements: str
+extends_documentation_fragment: [gpustead.cluster.attributes]
 attributes:
-  check_mode:
-    support: full
-    description: Tells what would change.
   diff_mode:
-    support: full
     description: Shows owners and modes; of the copies which ones change, not what is in them.
 """
 

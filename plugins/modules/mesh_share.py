@@ -70,12 +70,11 @@ options:
     type: list
     elements: str
     default: []
+extends_documentation_fragment: [gpustead.cluster.attributes]
 attributes:
   check_mode:
-    support: full
     description: Tells what would change. Where there is no key yet, RV(public) is empty.
   diff_mode:
-    support: full
     description: Shows the entries before and after, without the key.
 seealso:
   - module: gpustead.cluster.nas_files

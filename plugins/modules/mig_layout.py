@@ -34,12 +34,11 @@ options:
   nvidia_smi_path:
     description: The command. By default the one on the PATH.
     type: path
+extends_documentation_fragment: [gpustead.cluster.attributes]
 attributes:
   check_mode:
-    support: full
     description: Shows the plan. Processes on the GPUs do not matter to it.
   diff_mode:
-    support: full
     description: Shows the instances of each GPU before and after.
 """
 

@@ -117,12 +117,11 @@ options:
         type: list
         elements: int
         default: []
+extends_documentation_fragment: [gpustead.cluster.attributes]
 attributes:
   check_mode:
-    support: full
     description: Tells what would change. Where nothing is mounted yet, everything would.
   diff_mode:
-    support: full
     description: Shows the entries before and after, without secrets.
 """
 

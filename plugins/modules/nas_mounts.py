@@ -52,12 +52,9 @@ options:
     description: Seconds after which a command that does not end is killed.
     type: int
     default: 90
+extends_documentation_fragment: [gpustead.cluster.attributes]
 attributes:
-  check_mode:
-    support: full
-    description: Tells what would change.
   diff_mode:
-    support: full
     description: Shows the lines of C(/etc/fstab), and what would be mounted.
 """
 

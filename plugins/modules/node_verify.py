@@ -147,17 +147,7 @@ options:
     description: Seconds that each command has.
     type: int
     default: 30
-extends_documentation_fragment:
-  - ansible.builtin.action_common_attributes
-attributes:
-  check_mode:
-    support: full
-    description: Tells what would change.
-  diff_mode:
-    support: none
-    description: There is no diff.
-  platform:
-    platforms: posix
+extends_documentation_fragment: [gpustead.cluster.attributes.no_diff]
 """
 
 EXAMPLES = r"""

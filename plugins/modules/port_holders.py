@@ -15,17 +15,7 @@ description:
     there by a socket that it has bound to it. Names account and process.
   - What listens as root is not judged. It is Docker's for a container that runs, or an administrator's.
   - Changes nothing.
-extends_documentation_fragment:
-  - ansible.builtin.action_common_attributes
-attributes:
-  check_mode:
-    support: full
-    description: Tells what would change.
-  diff_mode:
-    support: none
-    description: There is no diff.
-  platform:
-    platforms: linux
+extends_documentation_fragment: [gpustead.cluster.attributes.no_diff]
 options:
   ports:
     description: Ports (TCP), by what is to listen there. A port 0 is none.

@@ -43,13 +43,7 @@ options:
     description: Seconds that the registry has for each answer.
     type: int
     default: 60
-attributes:
-  check_mode:
-    support: full
-    description: Tells what would change.
-  diff_mode:
-    support: full
-    description: Shows what is there before and after.
+extends_documentation_fragment: [gpustead.cluster.attributes]
 """
 
 EXAMPLES = r"""

@@ -30,13 +30,7 @@ options:
     type: str
     choices: ["off", low, medium, high, full]
     default: low
-attributes:
-  check_mode:
-    support: full
-    description: Tells what would change.
-  diff_mode:
-    support: full
-    description: Shows the state before and after.
+extends_documentation_fragment: [gpustead.cluster.attributes]
 """
 
 EXAMPLES = r"""

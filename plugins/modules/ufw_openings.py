@@ -29,12 +29,11 @@ options:
     description: Whether the rules that let in more are taken out.
     type: bool
     default: false
+extends_documentation_fragment: [gpustead.cluster.attributes]
 attributes:
   check_mode:
-    support: full
     description: Tells what would be taken out.
   diff_mode:
-    support: full
     description: Shows the openings.
 """
 

@@ -74,13 +74,7 @@ options:
     description: The SSH port, where neither the session nor sshd tells it.
     type: int
     default: 22
-attributes:
-  check_mode:
-    support: full
-    description: Tells what would change.
-  diff_mode:
-    support: full
-    description: Shows the rules before and after.
+extends_documentation_fragment: [gpustead.cluster.attributes]
 """
 
 EXAMPLES = r"""

@@ -26,13 +26,10 @@ options:
     type: str
     choices: [noted, proved, asked, released]
     required: true
+extends_documentation_fragment: [gpustead.cluster.attributes.no_diff]
 attributes:
   check_mode:
-    support: full
     description: Does nothing.
-  diff_mode:
-    support: none
-    description: There is no diff.
 """
 
 EXAMPLES = r"""
