@@ -1,6 +1,6 @@
 # Copyright: gpustead developers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Filter over module_utils/drift_report: results of receipt_check to a report."""
+"""Filter over module_utils/receipts/drift_report: results of receipt_check to a report."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 # Copyright: gpustead developers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Filter over module_utils/gpu_offer: why containers cannot use a GPU that is there."""
+"""Filter over module_utils/gpus/gpu_offer: why containers cannot use a GPU that is there."""
 
 from __future__ import annotations
 

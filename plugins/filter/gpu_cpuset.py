@@ -1,6 +1,6 @@
 # Copyright: gpustead developers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Filter over module_utils/gpu_cpuset: GPUs to the CPUs and memory nodes near them."""
+"""Filter over module_utils/gpus/gpu_cpuset: GPUs to the CPUs and memory nodes near them."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 # Copyright: gpustead developers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Filter over module_utils/gpu_offer: the UUIDs of all that the driver shows."""
+"""Filter over module_utils/gpus/gpu_offer: the UUIDs of all that the driver shows."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 # Copyright: gpustead developers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Filter over module_utils/nccl_env: a node's networks to what NCCL and gloo must be told."""
+"""Filter over module_utils/gpus/nccl_env: a node's networks to what NCCL and gloo must be told."""
 
 from __future__ import annotations
 

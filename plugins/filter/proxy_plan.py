@@ -1,6 +1,6 @@
 # Copyright: gpustead developers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Filter over module_utils/proxies: the proxies of a site to what each program is told of them."""
+"""Filter over module_utils/credentials/proxies: the proxies of a site to what each program is told of them."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 # Copyright: gpustead developers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Filter over module_utils/torch_wheel: drivers and GPUs to the index of PyTorch's wheels."""
+"""Filter over module_utils/images/torch_wheel: drivers and GPUs to the index of PyTorch's wheels."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 # Copyright: gpustead developers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Filter over module_utils/verify_report: results of node_verify to a report."""
+"""Filter over module_utils/verify/verify_report: results of node_verify to a report."""
 
 from __future__ import annotations
 

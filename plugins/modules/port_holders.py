@@ -1,7 +1,7 @@
 #!/usr/bin/python
 # Copyright: gpustead developers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Ansible shell over module_utils/port_holders."""
+"""Ansible shell over module_utils/firewall/port_holders."""
 
 from __future__ import annotations
 
