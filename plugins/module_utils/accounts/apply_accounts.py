@@ -38,9 +38,10 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.removal 
 )
 from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.uid_match import Change
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError, Refusal, of_system
-from ansible_collections.gpustead.cluster.plugins.module_utils.run import TIMED_OUT
 from ansible_collections.gpustead.cluster.plugins.module_utils.run import RunWith as Run
-from ansible_collections.gpustead.cluster.plugins.module_utils.terminal import shown
+from ansible_collections.gpustead.cluster.plugins.module_utils.run import must
+
+_REMEDY = "Remove the cause (a directory service or a home that is away, where it did not end), and run again."
 
 # Retires the keys of an account and returns where they lie.
 RetireKeys = Callable[[DesiredKeys], "list[str]"]
@@ -164,7 +165,7 @@ def _apply_core(run: Run, change: Change, state_dir: Path) -> None:
         for root in change.renumbering.roots:
             rechown(root, change.renumbering)
     for argv in change.core:
-        must(run, argv)
+        must(run, argv, "", remedy=_REMEDY)
     if change.renumbering:
         journal.unlink()
     if change.unlock:
@@ -173,10 +174,10 @@ def _apply_core(run: Run, change: Change, state_dir: Path) -> None:
 
 def _apply_extras(run: Run, change: Change) -> None:
     for argv in change.extras:
-        must(run, argv)
+        must(run, argv, "", remedy=_REMEDY)
     if change.password:
         # On the command line it would be in every process list.
-        must(run, ["chpasswd", "-e"], f"{change.desired.name}:{change.desired.password_hash}\n")
+        must(run, ["chpasswd", "-e"], f"{change.desired.name}:{change.desired.password_hash}\n", remedy=_REMEDY)
 
 
 def write_journal(path: Path, renumbering: Renumbering) -> None:
@@ -256,15 +257,15 @@ def _lock(run: Run, host: Host, account: Account, state_dir: Path) -> tuple[tupl
         if argv[0] == "loginctl" and run(argv, "")[0] == 0:
             continue
         # Where logind does not answer, it finds at its next start that the file is gone.
-        must(run, ["rm", "-f", f"{LINGER}/{account.name}"] if argv[0] == "loginctl" else argv)
+        must(run, ["rm", "-f", f"{LINGER}/{account.name}"] if argv[0] == "loginctl" else argv, "", remedy=_REMEDY)
     return steps
 
 
 def _remove(run: Run, host: Host, account: Account) -> None:
-    must(run, ["userdel", account.name])
+    must(run, ["userdel", account.name], "", remedy=_REMEDY)
     if own_group(host, account):
         # Where login.defs has USERGROUPS_ENAB, userdel has done that: 6 says that there is none.
-        must(run, ["groupdel", account.name], fine=(0, 6))
+        must(run, ["groupdel", account.name], "", good=(0, 6), remedy=_REMEDY)
 
 
 def _retire_keys(host: Host, account: Account, retire_keys: RetireKeys) -> tuple[tuple[str, ...], str]:
@@ -276,20 +277,6 @@ def _retire_keys(host: Host, account: Account, retire_keys: RetireKeys) -> tuple
     except GpusteadError as error:
         return (), f"nobody can log in as it; its keys stay where they are ({error.what})"
     return moved, "nobody can log in as it" + (f", its keys are in {' and '.join(moved)}" if moved else "")
-
-
-# What both need
-
-
-def must(run: Run, argv: Sequence[str], data: str = "", fine: Sequence[int] = (0,)) -> None:
-    """Run a command; raises GpusteadError where it fails, with what it said."""
-    code, out, err = run(argv, data)
-    if code == TIMED_OUT:
-        what = f"{' '.join(argv)} did not end in time"
-        raise GpusteadError(what, "it to end", "See what it waits for: a directory service, a home that is away.")
-    if code not in fine:
-        said = shown(" ".join((err or out).split()))
-        raise GpusteadError(f"{' '.join(argv)} exited with {code} ({said})", "0", "Remove the cause and run again.")
 
 
 def write_whole(path: Path, text: str) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError, of_system
 from ansible_collections.gpustead.cluster.plugins.module_utils.firewall.port_holders import Holder, holders, refuse
-from ansible_collections.gpustead.cluster.plugins.module_utils.run import Run
+from ansible_collections.gpustead.cluster.plugins.module_utils.run import Run, must
 
 # Without gpus.json there is no GPU for containers, and whether there is InfiniBand is not known.
 NO_GPUS: Mapping[str, Any] = {
@@ -112,11 +112,8 @@ def refuse_held(ports: Mapping[str, int], found: Mapping[str, Any], remedy: str)
 
 
 def _route(peer: str, run: Run) -> str:
-    code, out, err = run(["ip", "-j", "route", "get", peer])
-    if code:
-        what = f"the route to {peer}: ip said {' '.join((err or out).split())!r}"
-        raise GpusteadError(what, "one", "See the node's network, and the addresses of the inventory.")
-    return out
+    remedy = "See the node's network, and the addresses of the inventory."
+    return must(run, ["ip", "-j", "route", "get", peer], remedy=remedy)
 
 
 def _missing(packages: Sequence[str], run: Run) -> list[str]:

@@ -7,9 +7,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
 from ansible_collections.gpustead.cluster.plugins.module_utils.firewall.ufw_live import setting
-from ansible_collections.gpustead.cluster.plugins.module_utils.run import Run
+from ansible_collections.gpustead.cluster.plugins.module_utils.run import Run, must
 
 POLICIES = {"allow": "ACCEPT", "deny": "DROP", "reject": "REJECT"}
 LEVELS = ("off", "low", "medium", "high", "full")
@@ -58,6 +57,4 @@ def plan(before: State, after: State) -> list[list[str]]:
 
 def apply(run: Run, todo: Sequence[Sequence[str]]) -> None:
     for argv in todo:
-        code, out, err = run(argv)
-        if code:
-            raise GpusteadError(" ".join(argv), "success", " ".join((err or out).split()) or f"It ended with {code}.")
+        must(run, argv)

@@ -13,7 +13,7 @@ from typing import Callable
 
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
 from ansible_collections.gpustead.cluster.plugins.module_utils.firewall.sshd_ports import sshd_ports
-from ansible_collections.gpustead.cluster.plugins.module_utils.run import Run
+from ansible_collections.gpustead.cluster.plugins.module_utils.run import Run, must
 
 TAG = "gpustead: "
 ACTIONS = ("allow", "deny", "reject", "limit")
@@ -258,19 +258,12 @@ def guard_ipv6(defaults: str, session: Session | None) -> None:
 
 
 def show_added(run: Run) -> list[Rule]:
-    return parse_added(_ufw(run, ["ufw", "show", "added"]))
+    return parse_added(must(run, ["ufw", "show", "added"]))
 
 
 def apply(run: Run, todo: Plan) -> None:
     """Carry the plan out: first what is allowed, then what goes."""
     for rule in todo.add:
-        _ufw(run, rule.argv(*(("prepend",) if rule.action in ("deny", "reject") else ())))
+        must(run, rule.argv(*(("prepend",) if rule.action in ("deny", "reject") else ())))
     for rule in todo.remove:
-        _ufw(run, rule.argv("delete"))
-
-
-def _ufw(run: Run, argv: Sequence[str]) -> str:
-    code, out, err = run(argv)
-    if code:
-        raise GpusteadError(shlex.join(argv), "success", (err or out).strip() or f"It ended with {code}.")
-    return out
+        must(run, rule.argv("delete"))

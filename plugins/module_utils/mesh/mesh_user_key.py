@@ -19,7 +19,7 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.as_account import
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
 from ansible_collections.gpustead.cluster.plugins.module_utils.nas.nas_files import Change, Entry, how_to_move_away
 from ansible_collections.gpustead.cluster.plugins.module_utils.nas.nas_files_apply import apply_all
-from ansible_collections.gpustead.cluster.plugins.module_utils.run import Run
+from ansible_collections.gpustead.cluster.plugins.module_utils.run import Run, must
 
 SIZE = 1 << 14
 _MAGIC = b"openssh-key-v1\0"
@@ -80,9 +80,8 @@ def generate(comment: str, run: Run) -> str:
     """A new private key, which has lain where root alone could see it. Raises GpusteadError where ssh-keygen fails."""
     with tempfile.TemporaryDirectory(prefix="gpustead-") as private:
         path = Path(private, "key")
-        code, _out, err = run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", comment, "-f", str(path)])
-        if code:
-            raise GpusteadError(f"ssh-keygen failed ({err.strip()[:200]})", "a key", "Install openssh-client.")
+        argv = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", comment, "-f", str(path)]
+        must(run, argv, remedy="Install openssh-client.")
         return path.read_text(encoding="ascii")
 
 

@@ -18,13 +18,14 @@ from ansible_collections.gpustead.cluster.plugins.module_utils import as_account
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
 from ansible_collections.gpustead.cluster.plugins.module_utils.kernel import mounts as kernel
 from ansible_collections.gpustead.cluster.plugins.module_utils.kernel.mounts import Mounted
-from ansible_collections.gpustead.cluster.plugins.module_utils.run import Run
+from ansible_collections.gpustead.cluster.plugins.module_utils.run import Run, must
 from ansible_collections.gpustead.cluster.plugins.module_utils.terminal import shown
 
 _HARMLESS = ("nosuid", "nodev")
 _ROOT = as_account.Identity(0, 0)
 _MOST = 10  # mounts on top of each other
 
+_BY_HAND = "See what the NAS says, and run it there by hand."
 Look = Callable[[], Mapping[str, Mounted]]
 
 
@@ -184,9 +185,9 @@ def _mount(mount: Mount, how: str, run: Run) -> None:
     if how == "remount" and run(["mount", "-o", "remount", mount.place])[0] == 0:
         return
     if how in ("remount", "anew"):  # not every kind can be remounted
-        _must(["umount", mount.place], run)
+        must(run, ["umount", mount.place], remedy=_BY_HAND)
     if how:
-        _must(["mount", mount.place], run)
+        must(run, ["mount", mount.place], remedy=_BY_HAND)
 
 
 def _right(mount: Mount, run: Run, check: bool, look: Look) -> list[str]:
@@ -202,7 +203,7 @@ def _right(mount: Mount, run: Run, check: bool, look: Look) -> list[str]:
         # Without the helper: that of GlusterFS knows no remount.
         internal = ["-i"] if "gluster" in found.fstype else []
         if not check:
-            _must(["mount", "-o", "remount,rw", *internal, mount.place], run)
+            must(run, ["mount", "-o", "remount,rw", *internal, mount.place], remedy=_BY_HAND)
             found = look()[mount.place]
     if not set(_HARMLESS) <= set(found.options):
         done.append(f"{mount.path}: mounted {','.join(_HARMLESS)}")
@@ -222,7 +223,7 @@ def retire(paths: Sequence[str], run: Run, check: bool, look: Look = kernel.moun
                 break
             if found.fstype == "autofs" and _stop_automount(path, run):
                 continue
-            _must(["umount", path], run, f"End what uses it (fuser -vm {path}), then run again.")
+            must(run, ["umount", path], remedy=f"End what uses it (fuser -vm {path}), then run again.")
     return done
 
 
@@ -230,12 +231,5 @@ def _stop_automount(path: str, run: Run) -> bool:
     code, unit, _err = run(["systemd-escape", "--path", "--suffix=automount", path])
     if code or run(["systemctl", "is-active", "--quiet", unit.strip()])[0]:
         return False
-    _must(["systemctl", "stop", unit.strip()], run)
+    must(run, ["systemctl", "stop", unit.strip()])
     return True
-
-
-def _must(argv: Sequence[str], run: Run, remedy: str = "See what the NAS says, and run it there by hand.") -> None:
-    code, out, err = run(argv)
-    if code:
-        said = " ".join((err or out).split())
-        raise GpusteadError(f"{' '.join(argv)} ended with {code} ({said})", "it to end with 0", remedy)

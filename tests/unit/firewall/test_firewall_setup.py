@@ -93,5 +93,5 @@ def test_a_command_that_fails_is_told(tmp_path: Path, program: str) -> None:
     def run(argv: Sequence[str]) -> tuple[int, str, str]:
         return (4, "", "Another app is\nholding the lock") if argv[0] == program else (0, "{}", "")
 
-    with pytest.raises(GpusteadError, match=rf"{program} .* exited with 4 \(Another app is holding the lock\)"):
+    with pytest.raises(GpusteadError, match=rf"{program} .* ended with 4 \(Another app is holding the lock\)"):
         observe(run, host(tmp_path))

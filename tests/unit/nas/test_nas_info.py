@@ -26,7 +26,7 @@ def test_what_is_there() -> None:
 
 
 def test_what_does_not_answer_is_named() -> None:
-    with pytest.raises(GpusteadError, match="systemctl ended with 1: no bus"):
+    with pytest.raises(GpusteadError, match=r"systemctl .*ended with 1 \(no bus\)"):
         says(code=1)
     with pytest.raises(GpusteadError, match="says no version"):
         says(version="upstart")

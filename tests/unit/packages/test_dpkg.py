@@ -28,5 +28,5 @@ def test_what_is_installed_is_told_from_what_is_known_or_left_half_way() -> None
 
 
 def test_a_dpkg_that_fails_is_told() -> None:
-    with pytest.raises(GpusteadError, match=r"exited with 2 \(dpkg-query: error: .* status\).*dpkg --audit"):
+    with pytest.raises(GpusteadError, match=r"ended with 2 \(dpkg-query: error: .* status\).*dpkg --audit"):
         installed(said(2, "", "dpkg-query: error: failed to open package info\nfile status"), ["docker.io"])
