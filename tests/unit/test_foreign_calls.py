@@ -132,10 +132,10 @@ ALLOWED: dict[str, dict[str, str]] = {
     "module_utils/receipts/probes/mounts.py": {"_gluster": SYSTEM, "_mountpoint": MOUNTPOINT},
     "module_utils/receipts/probes/network.py": all_of(SYSTEM, "_chains", "_leads_out", "strangers"),
     "module_utils/receipts/probes/system.py": {"_kernel_module": SYSTEM},
-    "module_utils/receipts/agent.py": {
-        **all_of(OURS, "Store.prepare", "Store.read", "Store.remove", "Store.roles", "Store.salt", "Store._noted"),
-        **all_of(OURS, "Store.write", "undone", "write"),
-        "machine_id": SYSTEM,
+    "module_utils/receipts/agent.py": {"write": OURS, "machine_id": SYSTEM},
+    "module_utils/receipts/receipt_store.py": {
+        **all_of(OURS, "ReceiptStore._noted", "ReceiptStore.begun", "ReceiptStore.prepare", "ReceiptStore.read"),
+        **all_of(OURS, "ReceiptStore.remove", "ReceiptStore.roles", "ReceiptStore.salt", "ReceiptStore.write"),
     },
     "module_utils/files/locks.py": all_of(SYSTEM, "_holders", "_process", "_replace", "_status", "close_directory"),
     "module_utils/mesh/ssh_host_key.py": {"_read": OURS},

@@ -3,7 +3,7 @@
 """What a role that has converged leaves on the host: what it was run with, and what its outputs looked like.
 
 A receipt vouches for a role only while the role would be run with the same inputs, reads the same on the host, and
-every output looks as it did when the role ended. Everything here is a pure function over values; `agent`
+every output looks as it did when the role ended. Everything here is a pure function over values; `receipt_store`
 reads and writes the files.
 """
 
