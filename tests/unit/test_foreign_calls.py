@@ -39,7 +39,7 @@ ALLOWED: dict[str, dict[str, str]] = {
         "_lock": SYSTEM,
     },
     "module_utils/accounts/left_behind.py": {
-        **all_of(SYSTEM, "_clear_jobs", "_mounts", "remove_jobs"),
+        **all_of(SYSTEM, "_clear_jobs", "remove_jobs"),
         **all_of(DESCRIPTOR, "_Search.visit", "_Search.worth", "_has_acl", "_is_apart", "_search_mount"),
     },
     "module_utils/accounts/observe_accounts.py": {
@@ -50,7 +50,7 @@ ALLOWED: dict[str, dict[str, str]] = {
         **all_of(DESCRIPTOR, "Walk._again", "Walk._enter", "Walk._entry", "Walk._open", "keep_own_bits", "rechown"),
         "mount_of": SYSTEM,
     },
-    "module_utils/kernel/mounts.py": {"detach": OURS, "is_harmless_everywhere": SYSTEM, "mounted": SYSTEM},
+    "module_utils/kernel/mounts.py": {"detach": OURS, "listed": SYSTEM},
     "module_utils/as_account.py": {"become": SYSTEM, **all_of(LIBRARY, "open_beneath", "parent", "put")},
     "module_utils/accounts/authorized_keys_file.py": {
         **all_of(WORK, "_apply_in", "_free", "forget", "is_kept", "retire", "take_back"),

@@ -5,15 +5,13 @@
 from __future__ import annotations
 
 import contextlib
-import re
 import subprocess
 import time
 from collections.abc import Iterable, Sequence
 
 from ansible_collections.gpustead.cluster.plugins.module_utils.binds.bind import Bind
 from ansible_collections.gpustead.cluster.plugins.module_utils.kernel import mounts
-
-_REMOTE = ("nfs", "fuse", "glusterfs", "ceph", "cifs", "smb", "9p", "lustre", "beegfs", "gpfs", "afs")
+from ansible_collections.gpustead.cluster.plugins.module_utils.kernel.mountinfo import REMOTE, unescape
 
 
 def awaited(binds: Iterable[Bind], network: bool = True, table: str = "/etc/fstab") -> set[str]:
@@ -29,8 +27,7 @@ def awaited(binds: Iterable[Bind], network: bool = True, table: str = "/etc/fsta
     found = {}
     for fields in lines:
         if len(fields) > 3 and fields[0][:1] != "#" and "noauto" not in fields[3].split(","):
-            path = re.sub(r"\\([0-7]{3})", lambda one: chr(int(one[1], 8)), fields[1])
-            found[path.rstrip("/")] = fields[2].startswith(_REMOTE) or "_netdev" in fields[3].split(",")
+            found[unescape(fields[1]).rstrip("/")] = fields[2].startswith(REMOTE) or "_netdev" in fields[3].split(",")
     seen = mounts.mounted()
     wanted = {path for path, remote in found.items() if path.startswith("/") and path not in seen and network >= remote}
     ways = [f"{bind.source}/" for bind in binds if bind.root == "/"]

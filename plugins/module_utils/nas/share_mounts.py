@@ -17,7 +17,7 @@ from typing import Callable
 from ansible_collections.gpustead.cluster.plugins.module_utils import as_account
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
 from ansible_collections.gpustead.cluster.plugins.module_utils.kernel import mounts as kernel
-from ansible_collections.gpustead.cluster.plugins.module_utils.kernel.mounts import Mounted
+from ansible_collections.gpustead.cluster.plugins.module_utils.kernel.mountinfo import Mounted
 from ansible_collections.gpustead.cluster.plugins.module_utils.run import Run, must
 from ansible_collections.gpustead.cluster.plugins.module_utils.terminal import shown
 

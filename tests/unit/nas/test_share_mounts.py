@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 from ansible.module_utils.testing import patch_module_args
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
-from ansible_collections.gpustead.cluster.plugins.module_utils.kernel.mounts import Mounted, mounted
+from ansible_collections.gpustead.cluster.plugins.module_utils.kernel.mountinfo import Mounted
+from ansible_collections.gpustead.cluster.plugins.module_utils.kernel.mounts import mounted
 from ansible_collections.gpustead.cluster.plugins.module_utils.nas import share_mounts
 from ansible_collections.gpustead.cluster.plugins.module_utils.nas.share_mounts import (
     Mount,

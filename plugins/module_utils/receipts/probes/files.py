@@ -14,11 +14,13 @@ import stat
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
-from typing import Any, Callable, NamedTuple, Optional, TypeVar, cast
+from typing import Any, Callable, Optional, TypeVar, cast
 
 from ansible_collections.gpustead.cluster.plugins.module_utils import as_account
 from ansible_collections.gpustead.cluster.plugins.module_utils.credentials.secret_settings import is_secret
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
+from ansible_collections.gpustead.cluster.plugins.module_utils.kernel import mountinfo
+from ansible_collections.gpustead.cluster.plugins.module_utils.kernel.mountinfo import Mounted
 from ansible_collections.gpustead.cluster.plugins.module_utils.run import (
     NOT_FOUND,
     SIZE,
@@ -292,40 +294,9 @@ def lines_of(text: str | None) -> list[str]:
     return [line for line in (text or "").split("\n") if line]
 
 
-class Mount(NamedTuple):
-    """A mount as the kernel lists it; `device` is that of the file system, `root` the directory of it that is seen."""
-
-    source: str
-    fstype: str
-    read_only: bool  # this mount of it, or all
-    root: str
-    device: str
-    options: tuple[str, ...]
-    tags: str
-
-
-def mountpoints(host: Host) -> dict[str, Mount]:
+def mountpoints(host: Host) -> dict[str, Mounted]:
     """By mount point what the kernel's list has, of those on top."""
-    stacks: dict[str, dict[str, tuple[str, Mount]]] = {}
-    for line in lines_of(host.text("/proc/self/mountinfo")):
-        before, _separator, after = line.partition(" - ")
-        fstype, source, of_all = [*after.split(" "), "", ""][:3]
-        number, parent, device, root, path, here, *tags = before.split(" ")
-        options = tuple(here.split(","))
-        read_only = "ro" in (*options, *of_all.split(","))
-        mount = Mount(unescape(source), fstype, read_only, unescape(root), device, options, " ".join(tags))
-        stacks.setdefault(unescape(path), {})[number] = parent, mount
-    found = {}
-    for path, stack in stacks.items():
-        # Not the last one of the list: propagation also puts mounts beneath others.
-        covered = {parent for parent, _second in stack.values()}
-        found[path] = next(mount for number, (_first, mount) in reversed(list(stack.items())) if number not in covered)
-    return found
-
-
-def unescape(text: str) -> str:
-    """Blanks as the kernel and fstab write them: \\040."""
-    return re.sub(r"\\([0-7]{3})", lambda found: chr(int(found.group(1), 8)), text)
+    return mountinfo.parse(host.text(mountinfo.PATH) or "")
 
 
 def _block(subject: Subject, host: Host) -> Value:
