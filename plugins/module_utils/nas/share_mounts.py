@@ -115,7 +115,7 @@ def mismatch(mount: Mount, seen: Mapping[str, Mounted]) -> GpusteadError | None:
     """What is wrong where something else is seen on the mountpoint than a mount of this kind and, where the source is
     on another host, of this source."""
     found = _shown(mount, seen)
-    if found and _kind(found.fstype) == _kind(mount.fstype) and _is_of(mount, found.source):
+    if found and is_kind(found.fstype, mount.fstype) and is_source(found.source, mount.source):
         return None
     there = f"{found.source} ({found.fstype})" if found else "nothing"
     return GpusteadError(
@@ -125,21 +125,21 @@ def mismatch(mount: Mount, seen: Mapping[str, Mounted]) -> GpusteadError | None:
     )
 
 
-def _is_of(mount: Mount, source: str) -> bool:
-    return ":" not in mount.source or _source(source) == _source(mount.source)
-
-
 def _shown(mount: Mount, seen: Mapping[str, Mounted]) -> Mounted | None:
     found = seen.get(mount.place)
     return None if found is None or found.fstype == "autofs" else found
 
 
-def _kind(fstype: str) -> str:
-    return re.sub(r"^fuse\.|\d$", "", fstype)
+def is_kind(fstype: str, declared: str) -> bool:
+    """Whether it is a file system of this kind, of whatever version."""
+    seen, meant = (re.sub(r"^fuse\.|\d$", "", one) for one in (fstype, declared))
+    return seen == meant
 
 
-def _source(text: str) -> str:
-    return re.sub(r"/$", "", re.sub(r":/?", ":", text))
+def is_source(source: str, declared: str) -> bool:
+    """Whether it is this source; what is on no other host may be any."""
+    seen, meant = (re.sub(r":/?", ":", one).rstrip("/") for one in (source, declared))
+    return ":" not in declared or seen == meant
 
 
 def how_to_mount(mount: Mount, new_line: bool, seen: Mapping[str, Mounted]) -> str:

@@ -14,6 +14,7 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.as_account import
 from ansible_collections.gpustead.cluster.plugins.module_utils.binds.declared import DECLARED, kept, read
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
 from ansible_collections.gpustead.cluster.plugins.module_utils.nas.nas_files import root_problems
+from ansible_collections.gpustead.cluster.plugins.module_utils.nas.share_mounts import is_kind, is_source
 from ansible_collections.gpustead.cluster.plugins.module_utils.receipts.probes import Host, observe
 from ansible_collections.gpustead.cluster.plugins.module_utils.run import Run
 from ansible_collections.gpustead.cluster.plugins.module_utils.verify.findings import Desired, Findings
@@ -128,9 +129,9 @@ def examine_mount(desired: Desired, run: Run, host: Host, findings: Findings) ->
         findings.add(f"NAS {path}", "nothing is mounted there", f"mount {path}, and see systemctl status for its unit.")
         return False
     findings.seen["nas"] = {"source": source, "fstype": fstype}
-    if _kind(fstype) != _kind(desired.nas_fstype):
+    if not is_kind(fstype, desired.nas_fstype):
         findings.add(f"NAS {path}", f"is of type {fstype}, declared is {desired.nas_fstype}", desired.again)
-    if ":" in desired.nas_source and _place(source) != _place(desired.nas_source):
+    if not is_source(source, desired.nas_source):
         findings.add(f"NAS {path}", f"is {source}, declared is {desired.nas_source}", desired.again)
     lacking = [flag for flag in ("nosuid", "nodev") if not value[flag]]
     if lacking:
@@ -151,14 +152,6 @@ def examine_covers(desired: Desired, host: Host, findings: Findings) -> None:
     for place in sorted(places):
         if seen[f"cover {place}"] != {"covered": True}:
             findings.add(place, "lets setuid programs that containers leave there work on the host", desired.again)
-
-
-def _kind(fstype: str) -> str:
-    return re.sub(r"^fuse\.|\d$", "", fstype)
-
-
-def _place(source: str) -> str:
-    return re.sub(r":/?", ":", source).rstrip("/")
 
 
 def examine_share(desired: Desired, look: Observe, findings: Findings) -> None:
