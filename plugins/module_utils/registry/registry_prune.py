@@ -15,7 +15,7 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.registry.registry
     Manifest,
     Refused,
     Registry,
-    Unreadable,
+    UnreadableResponse,
 )
 
 # Any other tag is somebody's own.
@@ -153,7 +153,7 @@ def prune(registry: Registry, prefix: str, keep: Collection[str], check: bool) -
         for repository in registry.repositories(prefix):
             try:
                 found = _found(registry, repository, kept)
-            except Unreadable as reason:
+            except UnreadableResponse as reason:
                 # It may list anything of this repository.
                 unread.append(f"{repository} keeps all that it has, since {reason}")
                 continue
