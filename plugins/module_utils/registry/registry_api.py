@@ -154,7 +154,7 @@ class Registry:
         """What a tag or a digest stands for; None where that is nothing.
 
         Raises:
-            Unreadable: it is of a kind that is not known, damaged, or not to be had.
+            UnreadableResponse: it is of a kind that is not known, damaged, or not to be had.
         """
         path = f"/v2/{repository}/manifests/{reference}"
         answer = self._request("GET", path, {"Accept": ", ".join((*INDEXES, *IMAGES))})
@@ -176,7 +176,7 @@ class Registry:
         """The digests of what refers to a manifest (signatures, attestations); none where the registry does not tell.
 
         Raises:
-            Unreadable: the list is damaged, or not to be had.
+            UnreadableResponse: the list is damaged, or not to be had.
         """
         if not self._knows_referrers:
             return ()
@@ -191,7 +191,7 @@ class Registry:
         """The labels in an image's configuration.
 
         Raises:
-            Unreadable: it is damaged, or not to be had here.
+            UnreadableResponse: it is damaged, or not to be had here.
         """
         name = f"the configuration {repository}@{config}"
         found = _content(name, self._request("GET", f"/v2/{repository}/blobs/{config}", {}))

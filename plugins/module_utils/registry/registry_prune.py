@@ -177,7 +177,7 @@ def _shelf(registry: Registry, repository: str, tags: Sequence[str], kept: Colle
     """Read what the tags and the kept digests stand for, down to the leaves, and what refers to any of it.
 
     Raises:
-        Unreadable: something of it.
+        UnreadableResponse: something of it.
     """
     tagged: dict[str, str] = {}
     below: dict[str, Sequence[str]] = {}
