@@ -83,7 +83,7 @@ from pathlib import Path
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError, of_system
 from ansible_collections.gpustead.cluster.plugins.module_utils.registry.registry_api import Registry, asker, login
-from ansible_collections.gpustead.cluster.plugins.module_utils.registry.registry_prune import Removal, prune
+from ansible_collections.gpustead.cluster.plugins.module_utils.registry.registry_prune import Deletion, prune
 from ansible_collections.gpustead.cluster.plugins.module_utils.terminal import shown, shown_in
 
 ARGUMENTS = {
@@ -96,7 +96,7 @@ ARGUMENTS = {
 }
 
 
-def line(removal: Removal) -> str:
+def line(removal: Deletion) -> str:
     return shown(f"{removal.repository}@{removal.digest} {' '.join(removal.tags)}".rstrip(), 4000) + "\n"
 
 

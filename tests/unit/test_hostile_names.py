@@ -23,7 +23,7 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.host_acc
 from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.host_accounts import Host as Accounts
 from ansible_collections.gpustead.cluster.plugins.module_utils.binds.apply_binds import Outcome
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError, Refusal
-from ansible_collections.gpustead.cluster.plugins.module_utils.registry.registry_prune import Pruned, Removal
+from ansible_collections.gpustead.cluster.plugins.module_utils.registry.registry_prune import Deletion, Pruned
 from ansible_collections.gpustead.cluster.plugins.module_utils.verify.findings import Findings, Problem
 
 ROOT = Path(__file__).parents[2]
@@ -241,7 +241,7 @@ def node_verify(answer: Answer, place: Path, tmp_path: Path, monkeypatch: pytest
 
 @case
 def registry_prune(answer: Answer, place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    pruned = Pruned([Removal(HOSTILE, "sha256:0", [HOSTILE])], HOSTILE, [HOSTILE])
+    pruned = Pruned([Deletion(HOSTILE, "sha256:0", [HOSTILE])], HOSTILE, [HOSTILE])
     monkeypatch.setattr(f"{MODULES}.registry_prune.prune", lambda *_arguments: pruned)
     return answer("registry_prune", registry="r:5000", repository="a", keep=["a@sha256:0"])
 
