@@ -20,7 +20,7 @@ import pytest
 from ansible.module_utils.testing import patch_module_args
 from ansible.plugins.action import ActionBase
 from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.host_accounts import Account, Process
-from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.host_accounts import Host as Accounts
+from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.host_accounts import HostAccounts as Accounts
 from ansible_collections.gpustead.cluster.plugins.module_utils.binds.apply_binds import Outcome
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError, Refusal
 from ansible_collections.gpustead.cluster.plugins.module_utils.registry.registry_prune import Deletion, Pruned

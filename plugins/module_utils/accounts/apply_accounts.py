@@ -18,7 +18,7 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.authoriz
 from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.authorized_keys_file import retire_as_account
 from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.host_accounts import (
     Account,
-    Host,
+    HostAccounts,
     Renumbering,
     processes_of,
 )
@@ -187,7 +187,7 @@ def write_journal(path: Path, renumbering: Renumbering) -> None:
 
 def remove(
     run: Run,
-    host: Host,
+    host: HostAccounts,
     gone: Sequence[Account],
     state_dir: Path,
     refused: list[Refusal] | None = None,
@@ -248,7 +248,7 @@ def _former_path(state_dir: Path) -> Path:
     return state_dir / "former.ids"
 
 
-def _lock(run: Run, host: Host, account: Account, state_dir: Path) -> tuple[tuple[str, ...], ...]:
+def _lock(run: Run, host: HostAccounts, account: Account, state_dir: Path) -> tuple[tuple[str, ...], ...]:
     path = record_path(state_dir, account.name)
     if not path.exists():
         write_whole(path, json.dumps(asdict(state_before_lock(host, account))) + "\n")
@@ -261,14 +261,14 @@ def _lock(run: Run, host: Host, account: Account, state_dir: Path) -> tuple[tupl
     return steps
 
 
-def _remove(run: Run, host: Host, account: Account) -> None:
+def _remove(run: Run, host: HostAccounts, account: Account) -> None:
     must(run, ["userdel", account.name], "", remedy=_REMEDY)
     if own_group(host, account):
         # Where login.defs has USERGROUPS_ENAB, userdel has done that: 6 says that there is none.
         must(run, ["groupdel", account.name], "", good=(0, 6), remedy=_REMEDY)
 
 
-def _retire_keys(host: Host, account: Account, retire_keys: RetireKeys) -> tuple[tuple[str, ...], str]:
+def _retire_keys(host: HostAccounts, account: Account, retire_keys: RetireKeys) -> tuple[tuple[str, ...], str]:
     """Where its keys are now, and that in words. Should it be unlocked by hand, they would let somebody in."""
     groups = tuple(group.gid for group in host.groups if account.name in group.members)
     keys = DesiredKeys(account.name, account.uid, account.gid, account.home, groups=groups)

@@ -16,7 +16,7 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.host_acc
     FIRST_USER_ID,
     Account,
     Group,
-    Host,
+    HostAccounts,
     Renumbering,
     is_within,
     refuse_busy,
@@ -79,7 +79,7 @@ class Change:
         return before, "\n".join(after) + "\n"
 
 
-def plan(host: Host, declared: Sequence[DesiredAccount], refused: list[Refusal] | None = None) -> list[Change]:
+def plan(host: HostAccounts, declared: Sequence[DesiredAccount], refused: list[Refusal] | None = None) -> list[Change]:
     """Plans all accounts, each on the host as the former ones will leave it.
 
     `refused` takes those that cannot be as declared; without it the first one is an error.
@@ -103,7 +103,7 @@ def plan(host: Host, declared: Sequence[DesiredAccount], refused: list[Refusal] 
     return changes
 
 
-def refuse_foreign_ids(host: Host, desired: DesiredAccount) -> None:
+def refuse_foreign_ids(host: HostAccounts, desired: DesiredAccount) -> None:
     """The ids must be free, or the account's already."""
     if desired.uid == 0 or desired.gid == 0:
         raise GpusteadError(f"account '{desired.name}' with id 0", "ids above 0", "Root is no account of the cluster.")
@@ -123,7 +123,7 @@ def refuse_foreign_ids(host: Host, desired: DesiredAccount) -> None:
         raise GpusteadError(what, f"'{desired.group}' or nobody", remedy)
 
 
-def refuse_held(host: Host, before: Account, desired: DesiredAccount) -> None:
+def refuse_held(host: HostAccounts, before: Account, desired: DesiredAccount) -> None:
     """Files elsewhere would be another's; or it is the administrator's, who must get in with half of it done."""
     if desired.hold:
         what = f"account '{desired.name}' has {before.uid}:{before.gid}, and {desired.hold}"
@@ -135,7 +135,7 @@ def refuse_held(host: Host, before: Account, desired: DesiredAccount) -> None:
         raise GpusteadError(what, f"{desired.uid}:{desired.gid}", remedy)
 
 
-def refuse_lockout(host: Host, before: Account, after: Account) -> None:
+def refuse_lockout(host: HostAccounts, before: Account, after: Account) -> None:
     """Keys lie in the home, and nobody gets in without a shell."""
     if before.uid != host.login:
         return
@@ -164,7 +164,7 @@ def declared_ids(declared: Sequence[DesiredAccount]) -> Declared:
     return Declared(names, frozenset(one.uid for one in declared), frozenset(one.gid for one in declared))
 
 
-def plan_one(host: Host, desired: DesiredAccount, declared: Declared) -> Change:
+def plan_one(host: HostAccounts, desired: DesiredAccount, declared: Declared) -> Change:
     """Plans one account, or says why not."""
     if desired.name in host.unanswered:
         account = f"account '{desired.name}' (uid {desired.uid}, gid {desired.gid})"
@@ -220,7 +220,7 @@ def plan_one(host: Host, desired: DesiredAccount, declared: Declared) -> Change:
     return Change(desired, before, after, renumbering, tuple(steps), extras, password, locked is not None)
 
 
-def plan_group(host: Host, desired: DesiredAccount) -> tuple[list[tuple[str, ...]], int | None]:
+def plan_group(host: HostAccounts, desired: DesiredAccount) -> tuple[list[tuple[str, ...]], int | None]:
     """Steps for the primary group, and its former gid when it is renumbered."""
     remote = next((group for group in host.remote_groups if group.name == desired.group), None)
     local = host.group(desired.group)
@@ -239,7 +239,7 @@ def plan_group(host: Host, desired: DesiredAccount) -> tuple[list[tuple[str, ...
 
 
 def plan_renumbering(
-    host: Host, desired: DesiredAccount, before: Account | None, former_gid: int | None
+    host: HostAccounts, desired: DesiredAccount, before: Account | None, former_gid: int | None
 ) -> Renumbering | None:
     """Which files change, with those of a run that did not come to its end."""
     begun = host.journals.get(desired.name)
@@ -290,7 +290,7 @@ def modifying_commands(before: Account, after: Account) -> Iterator[tuple[str, .
         yield ("usermod", *words, after.name)
 
 
-def subordinate(host: Host, declared: Declared) -> bool:
+def subordinate(host: HostAccounts, declared: Declared) -> bool:
     """Whether useradd may give subordinate ids: it looks at no account's own, and one has an id where they begin."""
     ids = {number for account in (*host.accounts, *host.remote_accounts) for number in (account.uid, account.gid)}
     # nobody and nfsnobody are far beyond.
@@ -298,7 +298,7 @@ def subordinate(host: Host, declared: Declared) -> bool:
     return max({*ids, *declared.uids, *declared.gids} - nobodys, default=0) < FIRST_SUBORDINATE_ID
 
 
-def plan_subordinate(host: Host, desired: DesiredAccount, declared: Declared) -> list[tuple[str, ...]]:
+def plan_subordinate(host: HostAccounts, desired: DesiredAccount, declared: Declared) -> list[tuple[str, ...]]:
     """Steps that take subordinate ids back which are an account's: with them one becomes that account.
 
     From this account, those that are another's; and from whoever has them, those that are this one's. Raises
@@ -329,7 +329,7 @@ def creating_command(account: Account, system: bool, subordinate: bool = True) -
     return ("useradd", *kind, *ids, "-d", account.home, "-s", account.shell, "-c", account.comment, account.name)
 
 
-def plan_extras(host: Host, desired: DesiredAccount) -> Iterator[tuple[str, ...]]:
+def plan_extras(host: HostAccounts, desired: DesiredAccount) -> Iterator[tuple[str, ...]]:
     """Supplementary groups, added to those that the account has but for those that it was given formerly."""
     known = {group.name: group for group in (*host.remote_groups, *host.groups)}
     missing = [name for name in desired.groups if name not in known or desired.name not in known[name].members]
