@@ -137,7 +137,7 @@ def main() -> None:
         if params["state"] == "absent":
             after = shares.without_lines(before, params["paths"])
         else:
-            mounts = [shares.Mount(**given) for given in params["mounts"]]
+            mounts = [shares.DeclaredMount(**given) for given in params["mounts"]]
             after = shares.with_lines(before, mounts)
         if before != after and before and not check:
             result["backup_file"] = module.backup_local(FSTAB)

@@ -13,7 +13,7 @@ from typing import Any
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
 from ansible_collections.gpustead.cluster.plugins.module_utils.nas import layout
 from ansible_collections.gpustead.cluster.plugins.module_utils.nas.layout import Owner
-from ansible_collections.gpustead.cluster.plugins.module_utils.nas.share_mounts import Mount, bare, harmless
+from ansible_collections.gpustead.cluster.plugins.module_utils.nas.share_mounts import DeclaredMount, bare, harmless
 
 NFS, GLUSTER = "nfs4", "glusterfs"
 SERVER_PACKAGES = {GLUSTER: ("glusterfs-server", "glusterfs-client"), NFS: ("nfs-kernel-server",)}
@@ -97,7 +97,7 @@ class Plan:
         receipt: subjects by kind.
     """
 
-    mounts: list[Mount]
+    mounts: list[DeclaredMount]
     packages: list[str]
     server_packages: list[str]
     cover: list[dict[str, Any]]
@@ -146,13 +146,13 @@ def plan(
     )
 
 
-def _mount(given: Mapping[str, Any], declared: Declared) -> Mount:
+def _mount(given: Mapping[str, Any], declared: Declared) -> DeclaredMount:
     fstype = str(given.get("fstype") or declared.mounts[0]["fstype"])
     options = given.get("options", declared.options.get(fstype, declared.other_options))
-    return Mount(str(given["path"]), str(given.get("source") or ""), fstype, harmless(str(options)))
+    return DeclaredMount(str(given["path"]), str(given.get("source") or ""), fstype, harmless(str(options)))
 
 
-def _refuse_without_source(mounts: Sequence[Mount]) -> None:
+def _refuse_without_source(mounts: Sequence[DeclaredMount]) -> None:
     missing = [
         f"{one.path} ({'nas_extra_mounts' if number else 'nas_source'})"
         for number, one in enumerate(mounts)
@@ -236,7 +236,7 @@ def _bound(main: str, bound: str, released: Sequence[str]) -> list[str]:
     return sorted({path for path in found if path == main or path.startswith(f"{main}/") or path in released})
 
 
-def _receipt(declared: Declared, mounts: Sequence[Mount], packages: Sequence[str]) -> dict[str, list[Any]]:
+def _receipt(declared: Declared, mounts: Sequence[DeclaredMount], packages: Sequence[str]) -> dict[str, list[Any]]:
     client, nfs, gluster = declared.is_client, declared.backend == NFS, declared.backend == GLUSTER
     return {
         "package": [*(packages if client else ()), *SERVER_PACKAGES.get(declared.backend, ())],

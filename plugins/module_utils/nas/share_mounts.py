@@ -30,7 +30,7 @@ Look = Callable[[], Mapping[str, Mounted]]
 
 
 @dataclass(frozen=True)
-class Mount:
+class DeclaredMount:
     """A mount as it is declared, with its kind and its options."""
 
     path: str
@@ -60,7 +60,7 @@ def harmless(options: str) -> str:
 # fstab
 
 
-def with_lines(text: str, mounts: Iterable[Mount]) -> str:
+def with_lines(text: str, mounts: Iterable[DeclaredMount]) -> str:
     """The text of fstab with exactly one line for each of the mounts; other lines stay as they are."""
     for mount in mounts:
         fields = [_escaped(mount.source), _escaped(mount.path), mount.fstype, mount.options, "0", "0"]
@@ -111,7 +111,7 @@ def _escaped(text: str) -> str:
 # What is mounted
 
 
-def mismatch(mount: Mount, seen: Mapping[str, Mounted]) -> GpusteadError | None:
+def mismatch(mount: DeclaredMount, seen: Mapping[str, Mounted]) -> GpusteadError | None:
     """What is wrong where something else is seen on the mountpoint than a mount of this kind and, where the source is
     on another host, of this source."""
     found = _shown(mount, seen)
@@ -125,7 +125,7 @@ def mismatch(mount: Mount, seen: Mapping[str, Mounted]) -> GpusteadError | None:
     )
 
 
-def _shown(mount: Mount, seen: Mapping[str, Mounted]) -> Mounted | None:
+def _shown(mount: DeclaredMount, seen: Mapping[str, Mounted]) -> Mounted | None:
     found = seen.get(mount.place)
     return None if found is None or found.fstype == "autofs" else found
 
@@ -142,7 +142,7 @@ def is_source(source: str, declared: str) -> bool:
     return ":" not in declared or seen == meant
 
 
-def how_to_mount(mount: Mount, new_line: bool, seen: Mapping[str, Mounted]) -> str:
+def how_to_mount(mount: DeclaredMount, new_line: bool, seen: Mapping[str, Mounted]) -> str:
     """What makes it as its line in fstab says: `mount`, `anew` (what is there is unmounted first) or `remount`; empty
     for nothing. `new_line`: whether that is another line than before."""
     if mount.place not in seen:
@@ -153,7 +153,7 @@ def how_to_mount(mount: Mount, new_line: bool, seen: Mapping[str, Mounted]) -> s
 
 
 def mount_all(
-    mounts: Sequence[Mount], new_lines: Collection[str], run: Run, check: bool, look: Look = kernel.mounted
+    mounts: Sequence[DeclaredMount], new_lines: Collection[str], run: Run, check: bool, look: Look = kernel.mounted
 ) -> list[str]:
     """Mount what is declared, to be written where it is, and without setuid programs and devices.
 
@@ -181,7 +181,7 @@ def mount_all(
     return done
 
 
-def _mount(mount: Mount, how: str, run: Run) -> None:
+def _mount(mount: DeclaredMount, how: str, run: Run) -> None:
     if how == "remount" and run(["mount", "-o", "remount", mount.place])[0] == 0:
         return
     if how in ("remount", "anew"):  # not every kind can be remounted
@@ -190,7 +190,7 @@ def _mount(mount: Mount, how: str, run: Run) -> None:
         must(run, ["mount", mount.place], remedy=_BY_HAND)
 
 
-def _right(mount: Mount, run: Run, check: bool, look: Look) -> list[str]:
+def _right(mount: DeclaredMount, run: Run, check: bool, look: Look) -> list[str]:
     done = []
     wrong = mismatch(mount, look())
     if wrong and not check:

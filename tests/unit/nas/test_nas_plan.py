@@ -11,7 +11,7 @@ import pytest
 import yaml
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
 from ansible_collections.gpustead.cluster.plugins.module_utils.nas.nas_plan import Declared, Plan, plan
-from ansible_collections.gpustead.cluster.plugins.module_utils.nas.share_mounts import Mount
+from ansible_collections.gpustead.cluster.plugins.module_utils.nas.share_mounts import DeclaredMount
 from ansible_collections.gpustead.cluster.tests.unit.role_variables import ROOT, render
 
 VARIABLES = yaml.safe_load((ROOT / "roles/nas/vars/main.yml").read_text())
@@ -62,9 +62,9 @@ PREVIOUS = subjects(
 
 def test_a_mount_has_the_kind_of_the_share_and_the_options_of_its_kind() -> None:
     assert plan(CLIENT).mounts == [
-        Mount("/mnt/nas", "10.0.0.5:/nas", "glusterfs", OPTIONS["glusterfs"]),
-        Mount("/dataset", "x:/d", "glusterfs", "ro,nosuid,nodev"),
-        Mount("/cold/", "//c/d", "cifs", OTHER_OPTIONS),
+        DeclaredMount("/mnt/nas", "10.0.0.5:/nas", "glusterfs", OPTIONS["glusterfs"]),
+        DeclaredMount("/dataset", "x:/d", "glusterfs", "ro,nosuid,nodev"),
+        DeclaredMount("/cold/", "//c/d", "cifs", OTHER_OPTIONS),
     ]
     assert plan(CLIENT).packages == ["e2fsprogs", "glusterfs-client", "cifs-utils"]
 
