@@ -14,7 +14,7 @@ from typing import Any
 from ansible_collections.gpustead.cluster.plugins.module_utils.binds.bind import DIRECTORY
 from ansible_collections.gpustead.cluster.plugins.module_utils.docker.containers import ContainerBind
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError, Refusal
-from ansible_collections.gpustead.cluster.plugins.module_utils.workspaces.workspaces import Account, Workspace
+from ansible_collections.gpustead.cluster.plugins.module_utils.workspaces.workspaces import Workspace, WorkspaceAccount
 
 SET = "workspace"
 # Whoever is root in a container would read there what is root's on the host, or talk to what runs as root.
@@ -148,7 +148,7 @@ def _on_share(site: Site, name: str, path: str, **more: Any) -> dict[str, Any]:
     return {"name": name, "root": site.nas, "path": path, "mounted": True, "propagation": site.propagation, **more}
 
 
-def _home(site: Site, account: Account) -> dict[str, Any]:
+def _home(site: Site, account: WorkspaceAccount) -> dict[str, Any]:
     return _on_share(site, f"home-{account.name}", f"users/{account.name}", owner=account.uid)
 
 

@@ -17,7 +17,7 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.workspaces.worksp
     receipt,
     refusal,
 )
-from ansible_collections.gpustead.cluster.plugins.module_utils.workspaces.workspaces import Account, Workspace
+from ansible_collections.gpustead.cluster.plugins.module_utils.workspaces.workspaces import Workspace, WorkspaceAccount
 
 SITE = Site(nas="/mnt/nas")
 CLOSED = [
@@ -50,8 +50,8 @@ def test_data_is_bound(path: str) -> None:
     assert refusal(path, False, SITE) == ("", "")
 
 
-ADA = Account("ada", 1500, 1500)
-BOB = Account("bob", 1501, 1501)
+ADA = WorkspaceAccount("ada", 1500, 1500)
+BOB = WorkspaceAccount("bob", 1501, 1501)
 WORKSPACES = {
     "ada": Workspace("ada", (ADA,), "gpustead-workspace", "/etc/gpustead/workspace", "server", {}),
     "bob": Workspace("bob", (BOB, ADA), "gpustead-workspace-bob", "/etc/gpustead/workspace/users/bob", "local", {}),
