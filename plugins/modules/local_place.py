@@ -110,7 +110,7 @@ def main() -> None:
         changes = library.make_top(top, check)
         changes += library.forget_others(top, [place["name"] for place in module.params["places"]], check)
         for place in module.params["places"]:
-            account = library.Account(place["name"], place["uid"], place["gid"], place["homes"])
+            account = library.PlaceOwner(place["name"], place["uid"], place["gid"], place["homes"])
             found = library.apply(top, account, place["directories"], place["settings"], check)
             done[account.name] = found
             changes += found.changes

@@ -109,12 +109,14 @@ def retire(top: Path) -> object:
 
 def take_in(top: Path) -> object:
     """Settings, as they are copied."""
-    tree = local_place.collect(local_place.Account(top.name, ADA, ADA, str(top.parent)), [".ssh", "a/b/file", "file"])
+    tree = local_place.collect(
+        local_place.PlaceOwner(top.name, ADA, ADA, str(top.parent)), [".ssh", "a/b/file", "file"]
+    )
     return [base64.b64decode(one["data"] or "") for one in tree.values()]
 
 
 def keep_a_place(top: Path) -> object:
-    account = local_place.Account(top.name, ADA, ADA)
+    account = local_place.PlaceOwner(top.name, ADA, ADA)
     return local_place.apply(str(top.parent), account, ["cache", "vscode-server"], None, False)
 
 
