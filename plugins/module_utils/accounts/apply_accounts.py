@@ -36,7 +36,7 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.removal 
     state_before_lock,
     still_running,
 )
-from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.uid_match import Change
+from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.uid_match import AccountChange
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError, Refusal, of_system
 from ansible_collections.gpustead.cluster.plugins.module_utils.run import RunWith as Run
 from ansible_collections.gpustead.cluster.plugins.module_utils.run import must
@@ -49,11 +49,11 @@ RetireKeys = Callable[[DesiredKeys], "list[str]"]
 
 def apply(
     run: Run,
-    changes: Sequence[Change],
+    changes: Sequence[AccountChange],
     state_dir: Path,
     refused: list[Refusal] | None = None,
     cleared: list[str] | None = None,
-) -> list[Change]:
+) -> list[AccountChange]:
     """Makes the plan true. Supplementary groups come last, lest one takes an id that a later account needs.
 
     Before an id is handed on, what was left under it that would act as whoever has it is made harmless.
@@ -66,8 +66,8 @@ def apply(
     Returns:
         The changes that were made, and those that were none.
     """
-    done: list[Change] = []
-    stuck: list[Change] = []
+    done: list[AccountChange] = []
+    stuck: list[AccountChange] = []
     clearing = _Clearing(changes, [] if cleared is None else cleared, former_ids(state_dir))
     for change in changes:
         try:
@@ -102,7 +102,7 @@ class _Clearing:
     That is a walk over the whole host, so it is made for ids alone that the role has taken from somebody.
     """
 
-    def __init__(self, changes: Sequence[Change], told: list[str], had: left_behind.Ids) -> None:
+    def __init__(self, changes: Sequence[AccountChange], told: list[str], had: left_behind.Ids) -> None:
         former = [change.before for change in changes if change.before and change.renumbering]
         self.vacated = {account.uid for account in former} | {account.gid for account in former}
         self.free = had & left_behind.Ids.together(
@@ -111,7 +111,7 @@ class _Clearing:
         self.told, self.looked = told, False
         self.failure: GpusteadError | None = None
 
-    def before(self, change: Change) -> None:
+    def before(self, change: AccountChange) -> None:
         """Raises GpusteadError where it cannot be done."""
         ids = handed_on(change)
         if self.vacated & {*ids.uids, *ids.gids}:
@@ -129,7 +129,7 @@ class _Clearing:
             raise self.failure
 
 
-def handed_on(change: Change) -> left_behind.Ids:
+def handed_on(change: AccountChange) -> left_behind.Ids:
     """The ids that somebody gets who did not have them: of a group only where it is made or renumbered, too."""
     wanted = change.desired
     if wanted.system:
@@ -143,7 +143,7 @@ def plain(error: GpusteadError | OSError, name: str) -> GpusteadError:
     return error if isinstance(error, GpusteadError) else of_system(error, f"account '{name}'")
 
 
-def _refuse_taken(change: Change, stuck: Sequence[Change]) -> None:
+def _refuse_taken(change: AccountChange, stuck: Sequence[AccountChange]) -> None:
     """The files of one must not be given ids that another still has."""
     for other in stuck:
         if (
@@ -156,7 +156,7 @@ def _refuse_taken(change: Change, stuck: Sequence[Change]) -> None:
             raise GpusteadError(what, "them to be free", f"See why '{holder}' could not be renumbered.")
 
 
-def _apply_core(run: Run, change: Change, state_dir: Path) -> None:
+def _apply_core(run: Run, change: AccountChange, state_dir: Path) -> None:
     journal = journal_path(state_dir, change.desired.name)
     if change.renumbering and change.before:
         remember_ids(state_dir, change.before)
@@ -172,7 +172,7 @@ def _apply_core(run: Run, change: Change, state_dir: Path) -> None:
         record_path(state_dir, change.desired.name).unlink(missing_ok=True)
 
 
-def _apply_extras(run: Run, change: Change) -> None:
+def _apply_extras(run: Run, change: AccountChange) -> None:
     for argv in change.extras:
         must(run, argv, "", remedy=_REMEDY)
     if change.password:

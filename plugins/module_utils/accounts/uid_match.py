@@ -53,7 +53,7 @@ class DesiredAccount:
 
 
 @dataclass(frozen=True)
-class Change:
+class AccountChange:
     """All that is to be done for one account, in this order: core, then (after the others' core) extras."""
 
     desired: DesiredAccount
@@ -79,7 +79,9 @@ class Change:
         return before, "\n".join(after) + "\n"
 
 
-def plan(host: HostAccounts, declared: Sequence[DesiredAccount], refused: list[Refusal] | None = None) -> list[Change]:
+def plan(
+    host: HostAccounts, declared: Sequence[DesiredAccount], refused: list[Refusal] | None = None
+) -> list[AccountChange]:
     """Plans all accounts, each on the host as the former ones will leave it.
 
     `refused` takes those that cannot be as declared; without it the first one is an error.
@@ -151,7 +153,7 @@ def refuse_lockout(host: HostAccounts, before: Account, after: Account) -> None:
 
 
 @dataclass(frozen=True)
-class Declared:
+class DeclaredIds:
     """The names and ids of all accounts that are declared."""
 
     names: frozenset[str] = frozenset()
@@ -159,12 +161,12 @@ class Declared:
     gids: frozenset[int] = frozenset()
 
 
-def declared_ids(declared: Sequence[DesiredAccount]) -> Declared:
+def declared_ids(declared: Sequence[DesiredAccount]) -> DeclaredIds:
     names = frozenset(one.name for one in declared)
-    return Declared(names, frozenset(one.uid for one in declared), frozenset(one.gid for one in declared))
+    return DeclaredIds(names, frozenset(one.uid for one in declared), frozenset(one.gid for one in declared))
 
 
-def plan_one(host: HostAccounts, desired: DesiredAccount, declared: Declared) -> Change:
+def plan_one(host: HostAccounts, desired: DesiredAccount, declared: DeclaredIds) -> AccountChange:
     """Plans one account, or says why not."""
     if desired.name in host.unanswered:
         account = f"account '{desired.name}' (uid {desired.uid}, gid {desired.gid})"
@@ -174,7 +176,7 @@ def plan_one(host: HostAccounts, desired: DesiredAccount, declared: Declared) ->
     before = host.account(desired.name)
     if remote and not before:
         if (remote.uid, remote.gid) == (desired.uid, desired.gid):
-            return Change(desired, remote, remote)
+            return AccountChange(desired, remote, remote)
         raise GpusteadError(
             f"account '{desired.name}' of the directory service has {remote.uid}:{remote.gid}",
             f"{desired.uid}:{desired.gid}",
@@ -217,7 +219,7 @@ def plan_one(host: HostAccounts, desired: DesiredAccount, declared: Declared) ->
         steps = [*group_steps, creating_command(after, desired.system, subordinate(host, declared))]
     password = desired.password_hash is not None and host.hashes.get(desired.name) != desired.password_hash
     extras = tuple(plan_extras(host, desired))
-    return Change(desired, before, after, renumbering, tuple(steps), extras, password, locked is not None)
+    return AccountChange(desired, before, after, renumbering, tuple(steps), extras, password, locked is not None)
 
 
 def plan_group(host: HostAccounts, desired: DesiredAccount) -> tuple[list[tuple[str, ...]], int | None]:
@@ -290,7 +292,7 @@ def modifying_commands(before: Account, after: Account) -> Iterator[tuple[str, .
         yield ("usermod", *words, after.name)
 
 
-def subordinate(host: HostAccounts, declared: Declared) -> bool:
+def subordinate(host: HostAccounts, declared: DeclaredIds) -> bool:
     """Whether useradd may give subordinate ids: it looks at no account's own, and one has an id where they begin."""
     ids = {number for account in (*host.accounts, *host.remote_accounts) for number in (account.uid, account.gid)}
     # nobody and nfsnobody are far beyond.
@@ -298,7 +300,7 @@ def subordinate(host: HostAccounts, declared: Declared) -> bool:
     return max({*ids, *declared.uids, *declared.gids} - nobodys, default=0) < FIRST_SUBORDINATE_ID
 
 
-def plan_subordinate(host: HostAccounts, desired: DesiredAccount, declared: Declared) -> list[tuple[str, ...]]:
+def plan_subordinate(host: HostAccounts, desired: DesiredAccount, declared: DeclaredIds) -> list[tuple[str, ...]]:
     """Steps that take subordinate ids back which are an account's: with them one becomes that account.
 
     From this account, those that are another's; and from whoever has them, those that are this one's. Raises

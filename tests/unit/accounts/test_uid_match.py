@@ -41,7 +41,7 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.ownershi
 from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.removal import Removal, plan_removals, removable
 from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.uid_match import (
     NOWHERE,
-    Change,
+    AccountChange,
     DesiredAccount,
     plan,
 )
@@ -404,7 +404,9 @@ def test_apply_goes_in_order_and_keeps_the_hash_off_the_command_line(tmp_path: P
         calls.append((" ".join(argv), data))
         return 0, "", ""
 
-    changes: list[Change] = plan(HOST, [desired("zoe", groups=("gpu",), password_hash="$6$x$y"), desired("yan", 1501)])
+    changes: list[AccountChange] = plan(
+        HOST, [desired("zoe", groups=("gpu",), password_hash="$6$x$y"), desired("yan", 1501)]
+    )
     apply(run, changes, tmp_path)
     names = [argv.split()[0] for argv, _ in calls]
     assert names == ["groupadd", "useradd", "groupadd", "useradd", "groupadd", "usermod", "chpasswd"]
