@@ -48,7 +48,7 @@ _DEEP = 64  # chains within chains; the kernel allows fewer
 
 
 @dataclass(frozen=True)
-class Declared:
+class AllowedPorts:
     """Who may reach which ports of a protocol; with `interface` only by that."""
 
     proto: str
@@ -160,7 +160,7 @@ def ported(family: str, proto: str, ports: Spans) -> str:
     return f"{proto} {'port' if single else 'ports'} {port_words(ports)} ({family}) {'is' if single else 'are'}"
 
 
-def declared(rules: Iterable[Mapping[str, Any]]) -> list[Declared]:
+def declared(rules: Iterable[Mapping[str, Any]]) -> list[AllowedPorts]:
     """What rules in the words of the module ufw_rules let in, each for tcp and udp as it says."""
     found = []
     for rule in rules:
@@ -171,11 +171,11 @@ def declared(rules: Iterable[Mapping[str, Any]]) -> list[Declared]:
         proto = str(rule.get("proto") or "any")
         for kind in ("tcp", "udp") if proto == "any" else (proto,) * (proto in ("tcp", "udp")):
             ports = ports_of(str(rule.get("to_port") or ""))
-            found.append(Declared(kind, ports, sources_of(map(str, names)), str(rule.get("interface") or "")))
+            found.append(AllowedPorts(kind, ports, sources_of(map(str, names)), str(rule.get("interface") or "")))
     return found
 
 
-def allowed(policy: Sequence[Declared], family: str, proto: str, port: int, interface: str = "") -> Spans:
+def allowed(policy: Sequence[AllowedPorts], family: str, proto: str, port: int, interface: str = "") -> Spans:
     """The sources to whom a port is declared, by a rule that asks for this interface or does not ask for any."""
     spans: Spans = ()
     for entry in policy:
@@ -187,7 +187,7 @@ def allowed(policy: Sequence[Declared], family: str, proto: str, port: int, inte
 
 
 def incoming(
-    chains: Chains, family: str, policy: Sequence[Declared], protected: Spans
+    chains: Chains, family: str, policy: Sequence[AllowedPorts], protected: Spans
 ) -> tuple[list[Opening], list[Closing]]:
     """What INPUT lets in of the ports that are declared, beyond what is declared; and what it surely keeps out.
 
@@ -213,7 +213,7 @@ def incoming(
     return openings, closings
 
 
-def forwarded(chains: Chains, family: str, policy: Sequence[Declared], bridges: Sequence[str]) -> list[Opening]:
+def forwarded(chains: Chains, family: str, policy: Sequence[AllowedPorts], bridges: Sequence[str]) -> list[Opening]:
     """What is forwarded to containers beyond what is declared: by the ports that Docker publishes, and past them.
 
     Args:
@@ -248,7 +248,7 @@ class _Found:
     closings: dict[Spans, Closing] = field(default_factory=dict)
 
     def judge(
-        self, filter_: _Filter, span: tuple[int, int], policy: Sequence[Declared], must: Spans, port: int | None
+        self, filter_: _Filter, span: tuple[int, int], policy: Sequence[AllowedPorts], must: Spans, port: int | None
     ) -> None:
         """Ask for one port of `span`, in which all are alike (None: any), and compare with who may and who must."""
         packet, let_in = filter_.packet, ()  # type: tuple[Packet, Spans]

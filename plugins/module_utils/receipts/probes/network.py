@@ -282,8 +282,8 @@ def _without(chains: Chains, gone: set[tuple[str, str]]) -> Chains:
 
 
 def _ssh(
-    subject: Subject, policy: Sequence[filtered.Declared], host: Host
-) -> tuple[list[filtered.Declared], list[str]]:
+    subject: Subject, policy: Sequence[filtered.AllowedPorts], host: Host
+) -> tuple[list[filtered.AllowedPorts], list[str]]:
     """For SSH to the host itself, on the ports that the role found: what is declared, and controllers' addresses."""
     entries, controllers = [], []
     for family in _FAMILIES:
