@@ -10,7 +10,7 @@ from typing import Any
 
 from ansible.errors import AnsibleFilterError
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
-from ansible_collections.gpustead.cluster.plugins.module_utils.nas.nas_plan import Declared, plan
+from ansible_collections.gpustead.cluster.plugins.module_utils.nas.nas_plan import Settings, plan
 
 DOCUMENTATION = r"""
 name: nas_plan
@@ -67,7 +67,7 @@ _value:
 
 def nas_plan(declared: Mapping[str, Any], **found: Any) -> dict[str, Any]:
     try:
-        return asdict(plan(Declared(**declared), **found))
+        return asdict(plan(Settings(**declared), **found))
     except GpusteadError as error:
         raise AnsibleFilterError(str(error)) from None
 

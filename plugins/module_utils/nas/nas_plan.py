@@ -27,7 +27,7 @@ PORT_OPTIONS = {"client.bind-insecure": "off", "server.allow-insecure": "off"}
 
 
 @dataclass(frozen=True)
-class Declared:
+class Settings:
     """The settings of the role on a host.
 
     Attributes:
@@ -109,7 +109,7 @@ class Plan:
 
 
 def plan(
-    declared: Declared,
+    declared: Settings,
     *,
     previous: Sequence[Sequence[Any]] = (),
     volume: Sequence[str] | None = None,
@@ -146,7 +146,7 @@ def plan(
     )
 
 
-def _mount(given: Mapping[str, Any], declared: Declared) -> DeclaredMount:
+def _mount(given: Mapping[str, Any], declared: Settings) -> DeclaredMount:
     fstype = str(given.get("fstype") or declared.mounts[0]["fstype"])
     options = given.get("options", declared.options.get(fstype, declared.other_options))
     return DeclaredMount(str(given["path"]), str(given.get("source") or ""), fstype, harmless(str(options)))
@@ -166,7 +166,7 @@ def _refuse_without_source(mounts: Sequence[DeclaredMount]) -> None:
         )
 
 
-def _cover(declared: Declared) -> list[dict[str, Any]]:
+def _cover(declared: Settings) -> list[dict[str, Any]]:
     """Accounts log in to a client, and on one that is the server as well they could reach the export without the
     options of the mount: there what root leaves in a container would be root's on the host."""
     if not (declared.is_client and declared.backend):
@@ -175,7 +175,7 @@ def _cover(declared: Declared) -> list[dict[str, Any]]:
     return [{"name": "export", "root": "/", "path": path, "cover": True, "linked": True}]
 
 
-def _layout(declared: Declared) -> list[dict[str, Any]]:
+def _layout(declared: Settings) -> list[dict[str, Any]]:
     options = layout.entry_options(Owner.of(declared.service_account), declared.users)
     files = [layout.IMAGES, *(f"{layout.NODES}/{node}.json" for node in declared.nodes)]
     return [
@@ -187,7 +187,7 @@ def _layout(declared: Declared) -> list[dict[str, Any]]:
     ]
 
 
-def _options_of_volume(declared: Declared) -> dict[str, str]:
+def _options_of_volume(declared: Settings) -> dict[str, str]:
     # GlusterFS knows no networks of IPv6. Its own processes come from the first two addresses.
     clients = ["127.0.0.1", declared.address, *(network for network in declared.networks if "." in network)]
     return {
@@ -198,7 +198,7 @@ def _options_of_volume(declared: Declared) -> dict[str, str]:
     }
 
 
-def _missing_options(declared: Declared, volume: Sequence[str] | None) -> list[dict[str, str]]:
+def _missing_options(declared: Settings, volume: Sequence[str] | None) -> list[dict[str, str]]:
     wanted = _options_of_volume(declared)
     # A volume that clients have mounted without these would be lost to them: it stays as it is.
     if volume is None or "client.bind-insecure: off" in volume:
@@ -207,7 +207,7 @@ def _missing_options(declared: Declared, volume: Sequence[str] | None) -> list[d
 
 
 def _former(
-    declared: Declared,
+    declared: Settings,
     previous: Sequence[Sequence[Any]],
     bound: str,
     released: Sequence[str],
@@ -236,7 +236,7 @@ def _bound(main: str, bound: str, released: Sequence[str]) -> list[str]:
     return sorted({path for path in found if path == main or path.startswith(f"{main}/") or path in released})
 
 
-def _receipt(declared: Declared, mounts: Sequence[DeclaredMount], packages: Sequence[str]) -> dict[str, list[Any]]:
+def _receipt(declared: Settings, mounts: Sequence[DeclaredMount], packages: Sequence[str]) -> dict[str, list[Any]]:
     client, nfs, gluster = declared.is_client, declared.backend == NFS, declared.backend == GLUSTER
     return {
         "package": [*(packages if client else ()), *SERVER_PACKAGES.get(declared.backend, ())],
