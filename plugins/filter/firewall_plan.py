@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
-from ansible_collections.gpustead.cluster.plugins.module_utils.firewall.firewall_plan import Declared, plan
+from ansible_collections.gpustead.cluster.plugins.module_utils.firewall.firewall_plan import Settings, plan
 
 DOCUMENTATION = r"""
 name: firewall_plan
@@ -48,7 +48,7 @@ _value:
 
 
 def firewall_plan(declared: Mapping[str, Any], groups: Collection[str]) -> dict[str, Any]:
-    return dict(vars(plan(Declared(**declared), groups)))
+    return dict(vars(plan(Settings(**declared), groups)))
 
 
 class FilterModule:

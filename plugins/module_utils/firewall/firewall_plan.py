@@ -14,7 +14,7 @@ NODES = "gpu_nodes"
 
 
 @dataclass(frozen=True)
-class Declared:
+class Settings:
     """The settings of the role.
 
     Attributes:
@@ -56,7 +56,7 @@ class Plan:
 _NAMES = {NODES: "mesh", "nas_server": "nas", "registry": "registry", "registry_caches": "registry caches"}
 
 
-def plan(declared: Declared, groups: Collection[str]) -> Plan:
+def plan(declared: Settings, groups: Collection[str]) -> Plan:
     """The rules of a host that is in these groups of the inventory."""
     everyone = [*declared.network, *declared.clients]
     rules: list[Mapping[str, Any]] = []
