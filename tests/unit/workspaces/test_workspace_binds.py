@@ -11,7 +11,7 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.binds.bind import
 from ansible_collections.gpustead.cluster.plugins.module_utils.workspaces.workspace_binds import (
     Available,
     Binds,
-    Site,
+    HostLayout,
     available,
     plan,
     receipt,
@@ -19,7 +19,7 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.workspaces.worksp
 )
 from ansible_collections.gpustead.cluster.plugins.module_utils.workspaces.workspaces import Workspace, WorkspaceAccount
 
-SITE = Site(nas="/mnt/nas")
+SITE = HostLayout(nas="/mnt/nas")
 CLOSED = [
     *("/", "//", "/etc", "//etc/", "/data/../etc", "/etc/ssl", "/proc", "/sys/kernel", "/dev", "/dev/shm", "/run"),
     *("/run/docker.sock", "/var/run/docker.sock", "/var/lib", "/var/lib/docker", "/var/lib/docker/volumes/x"),
@@ -59,7 +59,7 @@ WORKSPACES = {
 
 
 def planned(mounts: Sequence[Mapping[str, Any]] = (), display: bool = False) -> Binds:
-    return plan(WORKSPACES.values(), mounts, Site(owner_uid=1500, display=display))
+    return plan(WORKSPACES.values(), mounts, HostLayout(owner_uid=1500, display=display))
 
 
 def test_every_place_is_one_that_the_library_takes_and_is_named_once() -> None:
@@ -76,7 +76,7 @@ def test_every_place_is_one_that_the_library_takes_and_is_named_once() -> None:
 
 def test_a_receipt_vouches_for_the_cover_of_what_is_written() -> None:
     found = planned([{"host": "/data", "path": "/d"}, {"host": "/data", "path": "/r", "read_only": True}])
-    subjects = receipt(WORKSPACES.values(), found, Site())["bind"]
+    subjects = receipt(WORKSPACES.values(), found, HostLayout())["bind"]
     written, read = (one for one in subjects if "/mount-data-" in one["name"])
     assert (written["cover"], written["expect"]) == ("/data", {"covered": True})
     assert ("cover" in read, read["expect"]) == (False, {"read_only": True})
