@@ -103,7 +103,7 @@ def image_id(run: Run, ref: str) -> str:
 
 
 @dataclass(frozen=True)
-class Store:
+class ImageStore:
     """What the image store of a Docker engine can do.
 
     Attributes:
@@ -128,7 +128,7 @@ class Store:
         }
 
 
-def store(run: Run) -> Store:
+def store(run: Run) -> ImageStore:
     """Look which image store the engine has.
 
     Raises:
@@ -137,7 +137,7 @@ def store(run: Run) -> Store:
     code, out, err = run(["docker", "info", "--format", "{{json .DriverStatus}}"])
     if code:
         raise GpusteadError(f"Docker does not answer: {last_words(err, 3)}", "a running engine", "Start Docker.")
-    return Store("io.containerd.snapshotter" in out)
+    return ImageStore("io.containerd.snapshotter" in out)
 
 
 def in_registry(run: Run, ref: str) -> bool:
@@ -316,7 +316,7 @@ def _row(item: Planned, here: Mapping[str, Image], seconds: Mapping[str, float])
 
 
 def _write_bake(
-    tools: Tools, planned: Sequence[Planned], names: Sequence[str], params: Mapping[str, Any], kind: Store
+    tools: Tools, planned: Sequence[Planned], names: Sequence[str], params: Mapping[str, Any], kind: ImageStore
 ) -> str:
     """Write the bake file and the secrets into the work directory; returns the path of the first."""
     secrets = {}
@@ -337,7 +337,7 @@ def _write_bake(
     return bake
 
 
-def _check_platforms(planned: Sequence[Planned], names: Sequence[str], kind: Store) -> None:
+def _check_platforms(planned: Sequence[Planned], names: Sequence[str], kind: ImageStore) -> None:
     for item in planned:
         if item.layer.name in names and len(item.layer.platforms) > 1 and not kind.containerd:
             raise GpusteadError(
