@@ -149,7 +149,7 @@ def _keep(found: Found, directory: int, name: str) -> None:
     as_account.put(directory, copy, found.content or b"", found.mode, owner=(found.uid, found.gid))
     above = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=directory)
     try:
-        beside = [leftovers.Entry(other, now) for other in os.listdir(above)]
+        beside = [leftovers.FileBeside(other, now) for other in os.listdir(above)]
     finally:
         os.close(above)
     for old in leftovers.superfluous(name, beside, leftovers.KEEP, now):
