@@ -67,7 +67,7 @@ RENUMBERING = Renumbering("ada", (ADA,), (ADA,), ADAS_NEXT, ADAS_NEXT, True, "/h
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ1fyk4lzHXzWnMPJLmtlhkbCbzFYVBbCYyUS3mTWfBm ada@laptop"
 
 
-def entry(path: str, state: str, owner: int = ADA, mode: str = "0640", **more: Any) -> nas_files.Entry:
+def entry(path: str, state: str, owner: int = ADA, mode: str = "0640", **more: Any) -> nas_files.ShareEntry:
     return nas_files.parse({"path": path, "state": state, "owner": owner, "group": owner, "mode": mode, **more})
 
 
@@ -84,7 +84,7 @@ REMOVED = [
 ]
 
 
-def make(entries: list[nas_files.Entry]) -> Callable[[Path], object]:
+def make(entries: list[nas_files.ShareEntry]) -> Callable[[Path], object]:
     """All entries, also after one was refused."""
     return lambda top: nas_files_apply.apply_all(str(top), entries, False, 10, refused=[], trusted=(SERVICE,))
 

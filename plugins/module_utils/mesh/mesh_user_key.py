@@ -17,7 +17,11 @@ from pathlib import Path
 from ansible_collections.gpustead.cluster.plugins.module_utils import as_account
 from ansible_collections.gpustead.cluster.plugins.module_utils.as_account import Identity
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
-from ansible_collections.gpustead.cluster.plugins.module_utils.nas.nas_files import Change, Entry, how_to_move_away
+from ansible_collections.gpustead.cluster.plugins.module_utils.nas.nas_files import (
+    EntryChange,
+    ShareEntry,
+    how_to_move_away,
+)
 from ansible_collections.gpustead.cluster.plugins.module_utils.nas.nas_files_apply import apply_all
 from ansible_collections.gpustead.cluster.plugins.module_utils.run import Run, must
 
@@ -63,7 +67,7 @@ def _string(data: bytes) -> tuple[bytes, bytes]:
     return data[4 : 4 + length], data[4 + length :]
 
 
-def read(root: str, entry: Entry, layout: Identity, timeout: float = 30) -> str | None:
+def read(root: str, entry: ShareEntry, layout: Identity, timeout: float = 30) -> str | None:
     """The public key, read as its owner; None where there is no key yet. Raises GpusteadError for any damage."""
     who, place = Identity(entry.owner, entry.group), os.path.join(root, entry.path)
     data = as_account.read(root, entry.path, who, size=SIZE, timeout=timeout, owner=entry.owner)
@@ -85,7 +89,9 @@ def generate(comment: str, run: Run) -> str:
         return path.read_text(encoding="ascii")
 
 
-def ensure_key(root: str, entry: Entry, layout: Identity, comment: str, run: Run, *, check: bool) -> tuple[Change, str]:
+def ensure_key(
+    root: str, entry: ShareEntry, layout: Identity, comment: str, run: Run, *, check: bool
+) -> tuple[EntryChange, str]:
     """Make the key where none is, and keep it to its owner; returns what changes, and the public key.
 
     Args:
@@ -99,6 +105,6 @@ def ensure_key(root: str, entry: Entry, layout: Identity, comment: str, run: Run
     """
     public = read(root, entry, layout)
     content = "" if public or check else generate(comment, run)
-    wanted = Entry(**{**vars(entry), "state": "file", "content": content, "once": True, "secret": True})
+    wanted = ShareEntry(**{**vars(entry), "state": "file", "content": content, "once": True, "secret": True})
     (change,) = apply_all(root, [wanted], check, trusted=(layout.uid, layout.gid))
     return change, public or ("" if check else read(root, entry, layout) or "")
