@@ -88,7 +88,7 @@ from collections.abc import Mapping
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError, of_system
-from ansible_collections.gpustead.cluster.plugins.module_utils.files.host_files import Entry, Plan
+from ansible_collections.gpustead.cluster.plugins.module_utils.files.host_files import HostEntry, Plan
 from ansible_collections.gpustead.cluster.plugins.module_utils.files.host_files_apply import (
     apply_all,
     plan_all,
@@ -125,7 +125,7 @@ def contents(archive: str, missing: tuple[str, ...]) -> dict[str, bytes]:
 
 
 def planned(desired: Desired, brought: Mapping[str, bytes]) -> list[Plan]:
-    return plan_all(with_directories_above(Entry(**entry) for entry in entries(desired, brought)))
+    return plan_all(with_directories_above(HostEntry(**entry) for entry in entries(desired, brought)))
 
 
 def apply(desired: Desired, found: Found, brought: Mapping[str, bytes]) -> bool:

@@ -16,7 +16,7 @@ _TRUE = ("true", "yes", "on", "1", "y", "t")
 
 
 @dataclass(frozen=True)
-class Entry:
+class HostEntry:
     """One directory or file.
 
     Attributes:
@@ -69,7 +69,7 @@ class Found:
 class Plan:
     """What is to be done about an entry, from `before` to `after`; equal when there is nothing to do."""
 
-    entry: Entry
+    entry: HostEntry
     before: Found
     after: Found
 
@@ -105,7 +105,7 @@ def _text(path: str, found: Found) -> str:
     return f"{path}: {found.kind} {found.uid}:{found.gid} {found.mode:04o}\n{content}"
 
 
-def parse(raw: Mapping[str, Any]) -> Entry:
+def parse(raw: Mapping[str, Any]) -> HostEntry:
     """Make an entry of a module's argument; raises GpusteadError for one that cannot be meant."""
     path, state, mode = str(raw["path"]), str(raw["state"]), str(raw.get("mode") or "")
     content, marker, validate = raw.get("content"), str(raw.get("marker") or ""), tuple(raw.get("validate") or ())
@@ -119,7 +119,7 @@ def parse(raw: Mapping[str, Any]) -> Entry:
         raise GpusteadError(f"{path}, {state}", "a marker and content for a block, and no marker else", "Correct it.")
     if validate and not any("%s" in word for word in validate):
         raise GpusteadError(f"validate {' '.join(validate)} of {path}", "%s in it, for the file", "Correct the entry.")
-    return Entry(
+    return HostEntry(
         path,
         state,
         str(raw.get("owner") or "root"),
@@ -143,7 +143,7 @@ def secrets(raw: Any) -> Iterator[str]:
             yield from {str(content), repr(str(content))[1:-1]}
 
 
-def plan(entry: Entry, uid: int, gid: int, found: Found) -> Plan:
+def plan(entry: HostEntry, uid: int, gid: int, found: Found) -> Plan:
     """What is to be done about one entry.
 
     Args:
@@ -171,7 +171,7 @@ def plan(entry: Entry, uid: int, gid: int, found: Found) -> Plan:
     return Plan(entry, found, Found(kind, uid, gid, entry.mode, content, names=found.names))
 
 
-def _content(entry: Entry, found: Found) -> bytes | None:
+def _content(entry: HostEntry, found: Found) -> bytes | None:
     """What the file is to hold."""
     if entry.state == "block":
         return merged(found.content or b"", entry.marker, entry.content or b"")
