@@ -24,7 +24,7 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.host_acc
 from ansible_collections.gpustead.cluster.plugins.module_utils.binds.apply_binds import Outcome
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError, Refusal
 from ansible_collections.gpustead.cluster.plugins.module_utils.registry.registry_prune import Deletion, Pruned
-from ansible_collections.gpustead.cluster.plugins.module_utils.verify.findings import Findings, Problem
+from ansible_collections.gpustead.cluster.plugins.module_utils.verify.findings import Finding, Findings
 
 ROOT = Path(__file__).parents[2]
 MODULES = "ansible_collections.gpustead.cluster.plugins.modules"
@@ -232,7 +232,7 @@ def port_holders(answer: Answer, place: Path, tmp_path: Path, monkeypatch: pytes
 @case
 def node_verify(answer: Answer, place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     seen = {"nas": {"source": HOSTILE}, "hostfile": {HOSTILE: 1}}
-    findings = Findings(seen, [Problem(HOSTILE, HOSTILE, HOSTILE)])
+    findings = Findings(seen, [Finding(HOSTILE, HOSTILE, HOSTILE)])
     monkeypatch.setattr(f"{MODULES}.node_verify.examine", lambda *_arguments: findings)
     found = answer("node_verify", host="gpu01", state_dir=str(place))
     assert "owned" in found["problems"][0]["what"]
