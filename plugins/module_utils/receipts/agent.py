@@ -48,12 +48,12 @@ def check(request: Mapping[str, Any]) -> dict[str, Any]:
     left = [spec for receipt in found.values() for spec in receipt.specs]
     specs = {receipts.identify(spec): (spec[0], spec[1]) for spec in [*left, *chain.from_iterable(current.values())]}
     seen = observe(list(specs.values()), Host(salt=salt))
-    verdicts = {role: receipts.Verdict(reasons, []) for role, reasons in missing.items()}
+    verdicts = {role: receipts.Judgement(reasons, []) for role, reasons in missing.items()}
     for role, receipt in found.items():
         inputs = receipts.salted(request["roles"][role], salt)
         verdict = receipts.judge(receipt, request["host"], machine, inputs, seen)
         reasons = [*verdict.reasons, *receipts.not_current(current.get(role, []), seen)]
-        verdicts[role] = receipts.Verdict(missing.get(role) or reasons, verdict.drifted)
+        verdicts[role] = receipts.Judgement(missing.get(role) or reasons, verdict.drifted)
     return {
         "roles": {role: verdict._asdict() for role, verdict in verdicts.items()},
         "left": [role for role in store.roles() if role not in request["roles"]],
@@ -192,7 +192,7 @@ def write(request: Mapping[str, Any]) -> dict[str, Any]:
     gone = receipts.undeclared(_together(last.outputs if last else [], run["outputs"]), outputs)
     still = observe(gone.values(), host)
     problems += [
-        receipts.Problem.of(spec, "it is not declared any more, and still there")
+        receipts.UnmetOutput.of(spec, "it is not declared any more, and still there")
         for name, spec in gone.items()
         if receipts.must_go(spec, still[name])
     ]
