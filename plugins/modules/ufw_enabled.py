@@ -71,7 +71,7 @@ def read(path: str) -> str:
 
 def main() -> None:
     module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
-    wanted = ufw_enabled.State(active=True, **module.params)
+    wanted = ufw_enabled.UfwState(active=True, **module.params)
 
     run = within(120, environment={"LC_ALL": "C", "LANGUAGE": "C"})
     try:

@@ -15,7 +15,7 @@ LEVELS = ("off", "low", "medium", "high", "full")
 
 
 @dataclass(frozen=True)
-class State:
+class UfwState:
     """Policies are ufw's words; `active`: the kernel filters by it now, and will at boot."""
 
     active: bool
@@ -28,7 +28,7 @@ class State:
         return f"{on}\ndefault {self.incoming} incoming\ndefault {self.outgoing} outgoing\nlogging {self.logging}\n"
 
 
-def observe(conf: str, defaults: str, status: str) -> State:
+def observe(conf: str, defaults: str, status: str) -> UfwState:
     """What is there.
 
     Args:
@@ -39,10 +39,10 @@ def observe(conf: str, defaults: str, status: str) -> State:
     words = {policy: word for word, policy in POLICIES.items()}
     incoming, outgoing = (setting(defaults, f"DEFAULT_{way}_POLICY") for way in ("INPUT", "OUTPUT"))
     on = setting(conf, "ENABLED").lower() == "yes" and status.startswith("Status: active")
-    return State(on, words.get(incoming, incoming), words.get(outgoing, outgoing), setting(conf, "LOGLEVEL"))
+    return UfwState(on, words.get(incoming, incoming), words.get(outgoing, outgoing), setting(conf, "LOGLEVEL"))
 
 
-def plan(before: State, after: State) -> list[list[str]]:
+def plan(before: UfwState, after: UfwState) -> list[list[str]]:
     """The commands from one to the other. First all is let out, and it is enabled at last."""
     todo: list[list[str]] = []
     for way in ("outgoing", "incoming"):
