@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError, of_system
-from ansible_collections.gpustead.cluster.plugins.module_utils.firewall.port_holders import Holder, holders, refuse
+from ansible_collections.gpustead.cluster.plugins.module_utils.firewall.port_holders import PortHolder, holders, refuse
 from ansible_collections.gpustead.cluster.plugins.module_utils.run import Run, must
 
 # Without gpus.json there is no GPU for containers, and whether there is InfiniBand is not known.
@@ -40,7 +40,7 @@ class Offer:
     infiniband: bool
     machine_id: str
     route: str = ""
-    held: tuple[Holder, ...] = ()
+    held: tuple[PortHolder, ...] = ()
     missing: tuple[str, ...] = ()
 
 
@@ -107,7 +107,7 @@ def refuse_held(ports: Mapping[str, int], found: Mapping[str, Any], remedy: str)
         found: what module node_offer_info returned; empty before that.
         remedy: how another port is chosen, as of `port_holders.refuse`.
     """
-    held = [Holder(**one) for one in found.get("held", ())]
+    held = [PortHolder(**one) for one in found.get("held", ())]
     refuse(ports, [one for one in held if one.port in ports.values()], remedy)
 
 
@@ -121,7 +121,7 @@ def _missing(packages: Sequence[str], run: Run) -> list[str]:
     return [name for name in packages if name not in out.split()]
 
 
-def _held(ports: Iterable[int]) -> list[Holder]:
+def _held(ports: Iterable[int]) -> list[PortHolder]:
     try:
         return holders(ports)
     except OSError as error:

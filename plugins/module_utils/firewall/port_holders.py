@@ -41,7 +41,7 @@ class Socket:
 
 
 @dataclass(frozen=True)
-class Holder:
+class PortHolder:
     """An account's process that has a port. `pid` is 0 where none was found: it has ended meanwhile."""
 
     port: int
@@ -62,7 +62,7 @@ def parse(table: str) -> Iterator[Socket]:
             yield Socket(int(fields[1].rpartition(":")[2], 16), int(fields[7]), fields[9])
 
 
-def holders(ports: Iterable[int], allowed: Iterable[str] = (), root: Path = Path("/")) -> list[Holder]:
+def holders(ports: Iterable[int], allowed: Iterable[str] = (), root: Path = Path("/")) -> list[PortHolder]:
     """The accounts that have these ports of this host, whatever the address.
 
     Args:
@@ -77,16 +77,17 @@ def holders(ports: Iterable[int], allowed: Iterable[str] = (), root: Path = Path
     foreign = [one for one in sockets if one.uid != 0 and names.get(one.uid) not in fine]
     processes = _processes({one.inode for one in foreign}, root / "proc") if foreign else {}
     found = {
-        Holder(one.port, names.get(one.uid, f"uid {one.uid}"), *processes.get(one.inode, (0, ""))) for one in foreign
+        PortHolder(one.port, names.get(one.uid, f"uid {one.uid}"), *processes.get(one.inode, (0, "")))
+        for one in foreign
     }
     taken = {port for port in wanted - {one.port for one in sockets} if not _is_free(port)}
     for port, uid, pid, command in _bound(taken, root / "proc") if taken else ():
         if uid != 0 and names.get(uid) not in fine:
-            found.add(Holder(port, names.get(uid, f"uid {uid}"), pid, command))
+            found.add(PortHolder(port, names.get(uid, f"uid {uid}"), pid, command))
     return sorted(found, key=lambda holder: (holder.port, holder.account, holder.pid))
 
 
-def refuse(ports: Mapping[str, int], found: Iterable[Holder], remedy: str) -> None:
+def refuse(ports: Mapping[str, int], found: Iterable[PortHolder], remedy: str) -> None:
     """Raise the error that names all of them.
 
     Args:
