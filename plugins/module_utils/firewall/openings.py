@@ -19,8 +19,8 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.firewall.filter_r
     OTHERS,
     TRANSLATED,
     UNTRACKED,
+    KernelRule,
     Packet,
-    Rule,
     read_rule,
 )
 from ansible_collections.gpustead.cluster.plugins.module_utils.firewall.spans import (
@@ -275,7 +275,7 @@ class _Filter:
     def __init__(self, chains: Chains, packet: Packet) -> None:
         self.packet, self.every = packet, EVERY[packet.family]
         self.policies = {name: policy for name, (policy, _second) in chains.items()}
-        self.rules: dict[str, list[Rule]] = {}
+        self.rules: dict[str, list[KernelRule]] = {}
         waiting = [packet.way]
         while waiting:
             name = waiting.pop()
@@ -307,7 +307,7 @@ class _Filter:
         name: str,
         sources: Spans,
         port: int | None,
-        path: tuple[tuple[str, Rule], ...],
+        path: tuple[tuple[str, KernelRule], ...],
         accepted: list[_Accepted],
     ) -> Spans:
         """What comes out at the end of a chain."""
@@ -338,7 +338,7 @@ class _Filter:
             sources = minus(sources, hit) if sure else sources
         return union(out, sources)
 
-    def _hit(self, rule: Rule, sources: Spans, port: int | None) -> tuple[Spans, bool]:
+    def _hit(self, rule: KernelRule, sources: Spans, port: int | None) -> tuple[Spans, bool]:
         """Of `sources` those that the rule may mean, and whether it surely does."""
         sure = rule.sure
         known: tuple[Spans, ...] = (rule.original, rule.ports)
@@ -359,7 +359,7 @@ class _Filter:
         return (sources if rule.sources == self.every else common(sources, rule.sources)), sure
 
 
-def _culprit(path: Sequence[tuple[str, Rule]]) -> tuple[str, str]:
+def _culprit(path: Sequence[tuple[str, KernelRule]]) -> tuple[str, str]:
     """Of the rules that led there the last one that asks for something; else the last."""
     chain, rule = next((step for step in reversed(path) if not step[1].plain), path[-1])
     if chain.startswith("DOCKER") and chain != "DOCKER-USER":
