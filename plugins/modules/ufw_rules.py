@@ -129,8 +129,8 @@ ARGUMENTS = {
 }
 
 
-def declared(rule: dict[str, Any], source: str) -> ufw.Rule:
-    start = ufw.Rule(rule["rule"], rule["direction"], rule["interface"], source, rule["from_port"])
+def declared(rule: dict[str, Any], source: str) -> ufw.UfwRule:
+    start = ufw.UfwRule(rule["rule"], rule["direction"], rule["interface"], source, rule["from_port"])
     end = {"destination": rule["to_ip"], "port": rule["to_port"], "proto": rule["proto"]}
     return ufw.normal(replace(start, **end, comment=ufw.TAG + rule["comment"]))
 
