@@ -22,7 +22,7 @@ from typing import Any, Callable
 from ansible_collections.gpustead.cluster.plugins.module_utils import as_account
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
 from ansible_collections.gpustead.cluster.plugins.module_utils.files import leftovers
-from ansible_collections.gpustead.cluster.plugins.module_utils.files.host_files import Found, HostEntry, Plan, plan
+from ansible_collections.gpustead.cluster.plugins.module_utils.files.host_files import HostEntry, Observed, Plan, plan
 from ansible_collections.gpustead.cluster.plugins.module_utils.run import Run
 
 _KINDS = {stat.S_IFDIR: "directory", stat.S_IFREG: "file", stat.S_IFLNK: "link"}
@@ -78,7 +78,7 @@ def apply_all(plans: Iterable[Plan]) -> None:
             raise GpusteadError(f"the directory of {one.entry.path} is not there", "it to be", remedy) from error
 
 
-def _before(entry: HostEntry, plans: dict[str, Plan]) -> Found:
+def _before(entry: HostEntry, plans: dict[str, Plan]) -> Observed:
     """What this entry comes upon: what is there, or what those before it will have made of that."""
     found = plans[entry.path].after if entry.path in plans else _observe(entry, plans)
     # Their plan had no use for a content that they leave.
@@ -86,7 +86,7 @@ def _before(entry: HostEntry, plans: dict[str, Plan]) -> Found:
     return replace(found, content=_observe(entry, plans).content) if is_unread else found
 
 
-def _observe(entry: HostEntry, planned: dict[str, Plan]) -> Found:
+def _observe(entry: HostEntry, planned: dict[str, Plan]) -> Observed:
     """What is there, without what is planned to go."""
     try:
         with _parent(entry) as (directory, name):
@@ -96,13 +96,13 @@ def _observe(entry: HostEntry, planned: dict[str, Plan]) -> Found:
             finally:
                 os.close(held)
     except FileNotFoundError:
-        return Found()
+        return Observed()
     gone = {path for path, one in planned.items() if not one.after.kind}
     names = tuple(name for name in found.names if os.path.join(entry.path, name) not in gone)
-    return Found(found.kind, found.uid, found.gid, found.mode, found.content, found.target, names)
+    return Observed(found.kind, found.uid, found.gid, found.mode, found.content, found.target, names)
 
 
-def _look(held: int, entry: HostEntry, directory: int, name: str) -> Found:
+def _look(held: int, entry: HostEntry, directory: int, name: str) -> Observed:
     status = os.fstat(held)
     kind = _KINDS.get(stat.S_IFMT(status.st_mode), "special file")
     content, target = None, ""
@@ -114,7 +114,7 @@ def _look(held: int, entry: HostEntry, directory: int, name: str) -> Found:
         target = os.readlink(name, dir_fd=directory)
     elif kind == "directory" and entry.state == "absent":
         names = tuple(sorted(os.listdir(_through(held))))
-    return Found(kind, status.st_uid, status.st_gid, stat.S_IMODE(status.st_mode), content, target, names)
+    return Observed(kind, status.st_uid, status.st_gid, stat.S_IMODE(status.st_mode), content, target, names)
 
 
 def _through(held: int) -> str:
@@ -142,7 +142,7 @@ def _apply(one: Plan, directory: int, name: str) -> None:
             os.close(held)
 
 
-def _keep(found: Found, directory: int, name: str) -> None:
+def _keep(found: Observed, directory: int, name: str) -> None:
     """Keep a copy of what is replaced, and no more copies than of other files."""
     now = time.time()
     copy = f"{name}.{time.strftime('%Y-%m-%d@%H:%M:%S', time.localtime(now))}.bak"
