@@ -21,7 +21,7 @@ _DOCKERS = re.compile("br-[0-9a-f]{12}")
 
 
 @dataclass(frozen=True)
-class Found:
+class Observed:
     """What was observed.
 
     Attributes:
@@ -35,7 +35,7 @@ class Found:
     bridges: list[str]
 
 
-def observe(run: Run, root: Path = Path("/")) -> Found:
+def observe(run: Run, root: Path = Path("/")) -> Observed:
     """Look at a host. `root` stands before each path.
 
     Raises:
@@ -50,10 +50,10 @@ def observe(run: Run, root: Path = Path("/")) -> Found:
         if (root / "usr/sbin" / command).exists():
             # 1: there is no such chain.
             chains[command] = must(run, [command, "-S", CHAIN], good=(0, 1)).splitlines()
-    return Found(docker, chains, sorted(path.name for path in (root / "sys/class/net").glob("br-*")))
+    return Observed(docker, chains, sorted(path.name for path in (root / "sys/class/net").glob("br-*")))
 
 
-def check(found: Found, networks: Sequence[str], bridges: Sequence[str] = ()) -> None:
+def check(found: Observed, networks: Sequence[str], bridges: Sequence[str] = ()) -> None:
     """Refuse a host on which what Docker publishes could not be governed, or the nodes would be shut out.
 
     Args:
