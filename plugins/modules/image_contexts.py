@@ -97,7 +97,7 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.files.host_files_
 from ansible_collections.gpustead.cluster.plugins.module_utils.images.image_contexts import (
     Desired,
     File,
-    Found,
+    Observed,
     entries,
     link,
     observe,
@@ -128,7 +128,7 @@ def planned(desired: Desired, brought: Mapping[str, bytes]) -> list[Plan]:
     return plan_all(with_directories_above(HostEntry(**entry) for entry in entries(desired, brought)))
 
 
-def apply(desired: Desired, found: Found, brought: Mapping[str, bytes]) -> bool:
+def apply(desired: Desired, found: Observed, brought: Mapping[str, bytes]) -> bool:
     """Bring it about; returns whether any file, directory or mode was changed."""
     verify(desired, found, brought)
     remove(found)
