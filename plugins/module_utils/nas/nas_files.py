@@ -81,7 +81,7 @@ class EntryChange:
 
 
 @dataclass(frozen=True)
-class Found:
+class Observed:
     """What is there: `kind` is empty for nothing."""
 
     kind: str = ""
@@ -148,7 +148,7 @@ def describe(entry: ShareEntry, content: str | None) -> str:
     return head + ("(secret)\n" if entry.secret else content)
 
 
-def plan(entry: ShareEntry, found: Found) -> EntryChange:
+def plan(entry: ShareEntry, found: Observed) -> EntryChange:
     """What is to be done about one entry."""
     before = found.text(entry)
     if entry.state == "absent" or (not entry.made and not found.kind):
@@ -174,14 +174,14 @@ def diff(entries: Iterable[ShareEntry], changes: Iterable[EntryChange]) -> list[
     ]
 
 
-def must_be_written(entry: ShareEntry, found: Found) -> bool:
+def must_be_written(entry: ShareEntry, found: Observed) -> bool:
     """Whether the file is to be written, rather than given other permissions."""
     if found.kind and entry.first:
         return False
     return (found.content, found.owner) != (entry.content, entry.owner)
 
 
-def may_be_replaced(entry: ShareEntry, found: Found) -> bool:
+def may_be_replaced(entry: ShareEntry, found: Observed) -> bool:
     """Whether it is what a former owner put in the place of a file that is written as a whole; it holds nothing."""
     whole = entry.state == "file" and not entry.first
     return whole and found.owner in entry.former and found.kind in ("link", "special file")

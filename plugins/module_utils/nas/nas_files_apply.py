@@ -23,7 +23,7 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.as_account import
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError, Refusal
 from ansible_collections.gpustead.cluster.plugins.module_utils.nas.nas_files import (
     EntryChange,
-    Found,
+    Observed,
     ShareEntry,
     how_to_make_on_server,
     how_to_move_away,
@@ -59,9 +59,9 @@ def _through(held: int) -> str:
     return f"/proc/self/fd/{held}"
 
 
-def _look(held: int, entry: ShareEntry) -> Found:
+def _look(held: int, entry: ShareEntry) -> Observed:
     status = os.fstat(held)
-    found = Found(
+    found = Observed(
         _KINDS.get(stat.S_IFMT(status.st_mode), "special file"),
         status.st_uid,
         status.st_gid,
@@ -86,14 +86,14 @@ def _look(held: int, entry: ShareEntry) -> Found:
     return replace(found, content=content)
 
 
-def observe(root: str, entry: ShareEntry) -> Found:
+def observe(root: str, entry: ShareEntry) -> Observed:
     """What is there. Raises GpusteadError for what must not be touched."""
     path = os.path.join(root, entry.path)
     try:
         with as_account.parent(root, entry.path) as place, _held(*place) as held:
             found, above = _look(held, entry), os.fstat(place[0])
     except FileNotFoundError:
-        return Found()
+        return Observed()
     if entry.state in ("absent", "link"):
         return found
     move_away = how_to_move_away(path, above.st_uid, above.st_gid)
@@ -117,7 +117,7 @@ def _names_of_a_file(root: str) -> int:
         return 1
 
 
-def make(root: str, entry: ShareEntry, found: Found) -> None:
+def make(root: str, entry: ShareEntry, found: Observed) -> None:
     """Bring about what is there and what it holds; as root for its owner."""
     if entry.state == "link":
         _make_directories(root, entry.path)
