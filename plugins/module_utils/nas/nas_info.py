@@ -14,7 +14,7 @@ _UNIT = ("systemctl", "show", "--property", "NeedDaemonReload", "--value", "dock
 
 
 @dataclass(frozen=True)
-class Found:
+class Observed:
     """What is there.
 
     Attributes:
@@ -26,9 +26,9 @@ class Found:
     needs_reload: bool
 
 
-def look(run: Run) -> Found:
+def look(run: Run) -> Observed:
     """Look at a host; raises GpusteadError where a program does not answer."""
     version = re.match(r"systemd (\d+)", must(run, ("systemctl", "--version")))
     if not version:
         raise GpusteadError("systemctl --version says no version", "one", "See what systemctl is there.")
-    return Found(int(version[1]), must(run, _UNIT).strip() == "yes")
+    return Observed(int(version[1]), must(run, _UNIT).strip() == "yes")
