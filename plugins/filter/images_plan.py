@@ -1,6 +1,6 @@
 # Copyright: gpustead developers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Filter over module_utils/images/plan: settings to what role images does on a node."""
+"""Filter over module_utils/images/images_plan: settings to what role images does on a node."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Any
 
-from ansible_collections.gpustead.cluster.plugins.module_utils.images.plan import Observed, Settings, plan
+from ansible_collections.gpustead.cluster.plugins.module_utils.images.images_plan import Observed, Settings, plan
 
 DOCUMENTATION = r"""
 name: images_plan

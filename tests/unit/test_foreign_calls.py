@@ -79,7 +79,7 @@ ALLOWED: dict[str, dict[str, str]] = {
     ),
     "module_utils/images/image_builder.py": {"_write_bake": PRIVATE},
     "module_utils/images/image_stack.py": all_of(BUILDER, "_check_sources", "digest_of_tree", "dockerfile"),
-    "module_utils/images/plan.py": {"_check_stack": CONTROLLER},
+    "module_utils/images/images_plan.py": {"_check_stack": CONTROLLER},
     "module_utils/accounts/keys_trial.py": {"apply": "run by systemd as the account"},
     "module_utils/base/base_info.py": {"_lists_age": SYSTEM},
     "module_utils/files/host_files_apply.py": {
