@@ -1,6 +1,6 @@
 # Copyright: gpustead developers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Filter over module_utils/mesh/plan: the settings of the mesh to all that role ssh_mesh makes on a node."""
+"""Filter over module_utils/mesh/mesh_plan: the settings of the mesh to all that role ssh_mesh makes on a node."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 from ansible.errors import AnsibleFilterError
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
-from ansible_collections.gpustead.cluster.plugins.module_utils.mesh.plan import Observed, Settings, plan
+from ansible_collections.gpustead.cluster.plugins.module_utils.mesh.mesh_plan import Observed, Settings, plan
 
 DOCUMENTATION = r"""
 name: mesh_plan

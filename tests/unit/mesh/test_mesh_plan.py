@@ -10,7 +10,7 @@ import pytest
 from ansible_collections.gpustead.cluster.plugins.module_utils.binds.bind import DIRECTORY, parse
 from ansible_collections.gpustead.cluster.plugins.module_utils.docker.node_offer import NO_GPUS
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
-from ansible_collections.gpustead.cluster.plugins.module_utils.mesh.plan import Observed, Plan, Settings, plan
+from ansible_collections.gpustead.cluster.plugins.module_utils.mesh.mesh_plan import Observed, Plan, Settings, plan
 from ansible_collections.gpustead.cluster.plugins.module_utils.nas.node_records import parse_record
 
 GPUS = {

@@ -14,7 +14,7 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.credentials.secre
     texts,
 )
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
-from ansible_collections.gpustead.cluster.plugins.module_utils.mesh.plan import SECRETS
+from ansible_collections.gpustead.cluster.plugins.module_utils.mesh.mesh_plan import SECRETS
 from ansible_collections.gpustead.cluster.plugins.module_utils.site.preflight.inventory import HostVariables
 
 _BY_APT = "Give it to apt on the hosts in a file of /etc/apt/auth.conf.d with mode 0600, see apt_auth.conf(5)."
