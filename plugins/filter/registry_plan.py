@@ -1,13 +1,13 @@
 # Copyright: gpustead developers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Filter over module_utils/registry/plan: settings to what role registry has on a host."""
+"""Filter over module_utils/registry/registry_plan: settings to what role registry has on a host."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from ansible_collections.gpustead.cluster.plugins.module_utils.registry.plan import Settings, plan
+from ansible_collections.gpustead.cluster.plugins.module_utils.registry.registry_plan import Settings, plan
 
 DOCUMENTATION = r"""
 name: registry_plan

@@ -145,7 +145,7 @@ ALLOWED: dict[str, dict[str, str]] = {
     },
     "module_utils/firewall/ufw_openings.py": all_of(SYSTEM, "_write", "close"),
     "module_utils/firewall/ufw_trial.py": all_of(OURS, "arm", "is_armed", "note", "release"),
-    "module_utils/registry/plan.py": {"_collect": "nothing that the container prints is read"},
+    "module_utils/registry/registry_plan.py": {"_collect": "nothing that the container prints is read"},
     "modules/apt_conflicts.py": {"apply": SYSTEM},
     "modules/authorized_keys.py": {"main": SYSTEM},
     "modules/cdi_spec.py": all_of(SYSTEM, "main", "read"),
