@@ -1,6 +1,6 @@
 # Copyright: gpustead developers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Filter over module_utils/workspaces/plan: the workspaces of a node to all that role workspace makes there."""
+"""Filter over module_utils/workspaces/workspace_plan: the workspaces of a node to all that role workspace makes there."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 from ansible.errors import AnsibleFilterError
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
-from ansible_collections.gpustead.cluster.plugins.module_utils.workspaces.plan import Observed, Settings, plan
+from ansible_collections.gpustead.cluster.plugins.module_utils.workspaces.workspace_plan import Observed, Settings, plan
 from ansible_collections.gpustead.cluster.plugins.module_utils.workspaces.workspaces import Workspace
 
 DOCUMENTATION = r"""
