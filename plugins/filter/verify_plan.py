@@ -1,6 +1,6 @@
 # Copyright: gpustead developers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Filter over module_utils/verify/plan: a host's variables to what verify expects of it."""
+"""Filter over module_utils/verify/verify_plan: a host's variables to what verify expects of it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 from ansible.errors import AnsibleFilterError
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
-from ansible_collections.gpustead.cluster.plugins.module_utils.verify.plan import plan
+from ansible_collections.gpustead.cluster.plugins.module_utils.verify.verify_plan import plan
 
 DOCUMENTATION = r"""
 name: verify_plan

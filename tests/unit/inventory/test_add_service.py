@@ -51,7 +51,7 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.inventory import 
 from ansible_collections.gpustead.cluster.plugins.module_utils.site import client, summary
 from ansible_collections.gpustead.cluster.plugins.module_utils.site.preflight.check import check
 from ansible_collections.gpustead.cluster.plugins.module_utils.site.preflight.inventory import Site
-from ansible_collections.gpustead.cluster.plugins.module_utils.verify.plan import plan
+from ansible_collections.gpustead.cluster.plugins.module_utils.verify.verify_plan import plan
 written = test_workspace.write(folder, **settings)
 host = {**settings, "cluster_network": ["10.1.0.0/24"], "cluster_ca_passphrase": "x" * 12, "nas_source": "nas:/x"}
 site = Site({"gpu_nodes": ["a"], "registry": ["a"]}, {"a": host}, str)
