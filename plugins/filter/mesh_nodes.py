@@ -1,13 +1,13 @@
 # Copyright: gpustead developers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Filter over module_utils/mesh/nodes: where the sshd of each node of the mesh is."""
+"""Filter over module_utils/mesh/mesh_nodes: where the sshd of each node of the mesh is."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
 
-from ansible_collections.gpustead.cluster.plugins.module_utils.mesh.nodes import endpoints
+from ansible_collections.gpustead.cluster.plugins.module_utils.mesh.mesh_nodes import endpoints
 
 DOCUMENTATION = r"""
 name: mesh_nodes
