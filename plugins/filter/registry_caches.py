@@ -1,13 +1,13 @@
 # Copyright: gpustead developers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Filter over module_utils/registry/caches: which cache of registries each node has."""
+"""Filter over module_utils/registry/registry_caches: which cache of registries each node has."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
 
-from ansible_collections.gpustead.cluster.plugins.module_utils.registry.caches import of_nodes
+from ansible_collections.gpustead.cluster.plugins.module_utils.registry.registry_caches import of_nodes
 
 DOCUMENTATION = r"""
 name: registry_caches
