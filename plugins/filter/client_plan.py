@@ -1,6 +1,6 @@
 # Copyright: gpustead developers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Filter over module_utils/site/client: nodes to what a user's machine knows of them."""
+"""Filter over module_utils/site/client_plan: nodes to what a user's machine knows of them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 from ansible.errors import AnsibleFilterError
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
-from ansible_collections.gpustead.cluster.plugins.module_utils.site.client import plan
+from ansible_collections.gpustead.cluster.plugins.module_utils.site.client_plan import plan
 
 DOCUMENTATION = r"""
 name: client_plan

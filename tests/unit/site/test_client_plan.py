@@ -7,7 +7,7 @@ from __future__ import annotations
 import base64
 from typing import Any
 
-from ansible_collections.gpustead.cluster.plugins.module_utils.site.client import Client, KnownHost, SshHost, plan
+from ansible_collections.gpustead.cluster.plugins.module_utils.site.client_plan import Client, KnownHost, SshHost, plan
 
 USERS = {"cluster_users": [{"name": "ada", "uid": 1500}, {"name": "bob", "uid": 1501}]}
 
