@@ -1,6 +1,6 @@
 # Copyright: gpustead developers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Filter over module_utils/credentials/proxies: the proxies of a site to what each program is told of them."""
+"""Filter over module_utils/credentials/proxy_plan: the proxies of a site to what each program is told of them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import asdict
 from typing import Any
 
 from ansible.errors import AnsibleFilterError
-from ansible_collections.gpustead.cluster.plugins.module_utils.credentials.proxies import plan
+from ansible_collections.gpustead.cluster.plugins.module_utils.credentials.proxy_plan import plan
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
 
 DOCUMENTATION = r"""

@@ -183,7 +183,7 @@ from pathlib import Path
 from typing import Any, Callable
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.gpustead.cluster.plugins.module_utils.credentials import proxies
+from ansible_collections.gpustead.cluster.plugins.module_utils.credentials import proxy_plan
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError, of_system
 from ansible_collections.gpustead.cluster.plugins.module_utils.images import image_builder as builder
 from ansible_collections.gpustead.cluster.plugins.module_utils.images.image_stack import parse
@@ -285,7 +285,7 @@ def main() -> None:
     try:
         # Docker's client speaks to registries itself; what it runs with, root alone can read.
         ways = {**module.params["proxies"], **module.params["secret_proxies"]}
-        environment.update(proxies.both_cases(proxies.plan(ways).full))
+        environment.update(proxy_plan.both_cases(proxy_plan.plan(ways).full))
         layers = parse(module.params["layers"])
         target = module.params["target"] or module.params["layers"][-1]["name"]
         with (

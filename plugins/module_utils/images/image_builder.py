@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Callable
 
-from ansible_collections.gpustead.cluster.plugins.module_utils.credentials import proxies
+from ansible_collections.gpustead.cluster.plugins.module_utils.credentials import proxy_plan
 from ansible_collections.gpustead.cluster.plugins.module_utils.credentials.secret_settings import forms, without
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
 from ansible_collections.gpustead.cluster.plugins.module_utils.images.build_output import (
@@ -247,7 +247,7 @@ def order(run: Run, planned: Sequence[Planned], target: str, pushes: bool) -> Or
 
 def discreet(tools: Tools, params: Mapping[str, Any]) -> Tools:
     """The same tools, which do not hand on the secrets of the build that a command prints."""
-    hidden = [form for way in proxies.plan(params["proxies"]).full.values() for form in forms(way)]
+    hidden = [form for way in proxy_plan.plan(params["proxies"]).full.values() for form in forms(way)]
     hidden += [line for value in params["secrets"].values() for line in (str(value), *str(value).split())]
 
     def run(argv: Sequence[str]) -> tuple[int, str, str]:
@@ -324,7 +324,7 @@ def _write_bake(
         secrets[name] = os.path.join(tools.work, f"secret{number}")
         with open(secrets[name], "w", encoding="utf-8") as file:
             file.write(str(value))
-    ways = proxies.plan(params["proxies"])
+    ways = proxy_plan.plan(params["proxies"])
     options = kind.target(params["compression"], params["attestations"], bool(ways.secret))
     _check_platforms(planned, names, kind)
     for item in planned:
@@ -332,7 +332,7 @@ def _write_bake(
             check_proxies(item.layer)
     bake = os.path.join(tools.work, "bake.json")
     with open(bake, "w", encoding="utf-8") as file:
-        inputs = Inputs(params["base"], params["contexts"], proxies.both_cases(ways.full), secrets, options)
+        inputs = Inputs(params["base"], params["contexts"], proxy_plan.both_cases(ways.full), secrets, options)
         file.write(bake_file(planned, names, inputs))
     return bake
 
