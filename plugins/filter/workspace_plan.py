@@ -1,6 +1,6 @@
 # Copyright: gpustead developers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Filter over module_utils/workspaces/workspace_plan: the workspaces of a node to all that role workspace makes there."""
+"""Filter over module_utils/workspaces/workspace_plan: workspaces of a node to all that role workspace makes there."""
 
 from __future__ import annotations
 
