@@ -116,7 +116,7 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError, of_system
 from ansible_collections.gpustead.cluster.plugins.module_utils.files import host_files
-from ansible_collections.gpustead.cluster.plugins.module_utils.files.host_files_apply import (
+from ansible_collections.gpustead.cluster.plugins.module_utils.files.apply_host_files import (
     apply_all,
     plan_all,
     validate_all,

@@ -88,12 +88,12 @@ from collections.abc import Mapping
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError, of_system
-from ansible_collections.gpustead.cluster.plugins.module_utils.files.host_files import HostEntry, Plan
-from ansible_collections.gpustead.cluster.plugins.module_utils.files.host_files_apply import (
+from ansible_collections.gpustead.cluster.plugins.module_utils.files.apply_host_files import (
     apply_all,
     plan_all,
     with_directories_above,
 )
+from ansible_collections.gpustead.cluster.plugins.module_utils.files.host_files import HostEntry, Plan
 from ansible_collections.gpustead.cluster.plugins.module_utils.images.image_contexts import (
     Desired,
     File,

@@ -82,7 +82,7 @@ ALLOWED: dict[str, dict[str, str]] = {
     "module_utils/images/images_plan.py": {"_check_stack": CONTROLLER},
     "module_utils/accounts/keys_trial.py": {"apply": "run by systemd as the account"},
     "module_utils/base/base_info.py": {"_lists_age": SYSTEM},
-    "module_utils/files/host_files_apply.py": {
+    "module_utils/files/apply_host_files.py": {
         **all_of(DESCRIPTOR, "_apply", "_enter", "_keep", "_link", "_look", "_observe", "_parent", "_refuse_others"),
         "_validate": PRIVATE,
         "with_directories_above": SYSTEM,

@@ -7,8 +7,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from ansible_collections.gpustead.cluster.plugins.module_utils.files.apply_host_files import apply_all, plan_all
 from ansible_collections.gpustead.cluster.plugins.module_utils.files.host_files import HostEntry, Plan
-from ansible_collections.gpustead.cluster.plugins.module_utils.files.host_files_apply import apply_all, plan_all
 from ansible_collections.gpustead.cluster.plugins.module_utils.mesh.mesh_user_key import generate, public_of
 from ansible_collections.gpustead.cluster.plugins.module_utils.run import Run
 

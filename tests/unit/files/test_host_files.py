@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from ansible.module_utils.testing import patch_module_args
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
+from ansible_collections.gpustead.cluster.plugins.module_utils.files.apply_host_files import plan_all
 from ansible_collections.gpustead.cluster.plugins.module_utils.files.host_files import merged, parse
-from ansible_collections.gpustead.cluster.plugins.module_utils.files.host_files_apply import plan_all
 from ansible_collections.gpustead.cluster.plugins.modules import host_files as module
 
 US = {"owner": str(os.getuid()), "group": str(os.getgid())}
