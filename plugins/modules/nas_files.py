@@ -183,7 +183,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.gpustead.cluster.plugins.module_utils.as_account import Identity
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError, Refusal
 from ansible_collections.gpustead.cluster.plugins.module_utils.nas import nas_files as nas
-from ansible_collections.gpustead.cluster.plugins.module_utils.nas.nas_files_apply import (
+from ansible_collections.gpustead.cluster.plugins.module_utils.nas.apply_nas_files import (
     apply_all,
     check_root,
     is_mounted,

@@ -93,7 +93,7 @@ ALLOWED: dict[str, dict[str, str]] = {
         **all_of(OURS, "_copy", "_described", "_make_place", "_present", "_put", "forget_others", "make_top"),
     },
     "module_utils/mesh/mesh_user_key.py": {"generate": PRIVATE},
-    "module_utils/nas/nas_files_apply.py": {
+    "module_utils/nas/apply_nas_files.py": {
         **all_of(WORK, "_held", "_look", "_make_directories", "_names_of_a_file", "finish", "check_root", "make"),
         "is_mounted": MOUNTPOINT,
     },

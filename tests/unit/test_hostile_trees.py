@@ -29,7 +29,7 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.as_account import
 from ansible_collections.gpustead.cluster.plugins.module_utils.binds.bind import Bind
 from ansible_collections.gpustead.cluster.plugins.module_utils.binds.observe_place import open_place
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
-from ansible_collections.gpustead.cluster.plugins.module_utils.nas import nas_files, nas_files_apply, node_records
+from ansible_collections.gpustead.cluster.plugins.module_utils.nas import apply_nas_files, nas_files, node_records
 from ansible_collections.gpustead.cluster.plugins.module_utils.receipts import probes
 from ansible_collections.gpustead.cluster.plugins.module_utils.workspaces import local_place
 from ansible_collections.gpustead.cluster.tests.unit.hostile_trees import (
@@ -86,7 +86,7 @@ REMOVED = [
 
 def make(entries: list[nas_files.ShareEntry]) -> Callable[[Path], object]:
     """All entries, also after one was refused."""
-    return lambda top: nas_files_apply.apply_all(str(top), entries, False, 10, refused=[], trusted=(SERVICE,))
+    return lambda top: apply_nas_files.apply_all(str(top), entries, False, 10, refused=[], trusted=(SERVICE,))
 
 
 def replace(top: Path) -> None:

@@ -17,12 +17,12 @@ from pathlib import Path
 from ansible_collections.gpustead.cluster.plugins.module_utils import as_account
 from ansible_collections.gpustead.cluster.plugins.module_utils.as_account import Identity
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
+from ansible_collections.gpustead.cluster.plugins.module_utils.nas.apply_nas_files import apply_all
 from ansible_collections.gpustead.cluster.plugins.module_utils.nas.nas_files import (
     EntryChange,
     ShareEntry,
     how_to_move_away,
 )
-from ansible_collections.gpustead.cluster.plugins.module_utils.nas.nas_files_apply import apply_all
 from ansible_collections.gpustead.cluster.plugins.module_utils.run import Run, must
 
 SIZE = 1 << 14

@@ -15,9 +15,9 @@ import pytest
 from ansible_collections.gpustead.cluster.plugins.module_utils import as_account
 from ansible_collections.gpustead.cluster.plugins.module_utils.as_account import Identity
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError, Refusal
-from ansible_collections.gpustead.cluster.plugins.module_utils.nas import nas_files_apply
+from ansible_collections.gpustead.cluster.plugins.module_utils.nas import apply_nas_files
+from ansible_collections.gpustead.cluster.plugins.module_utils.nas.apply_nas_files import apply_all
 from ansible_collections.gpustead.cluster.plugins.module_utils.nas.nas_files import ShareEntry, parse, root_problems
-from ansible_collections.gpustead.cluster.plugins.module_utils.nas.nas_files_apply import apply_all
 
 ADA, BOB = 61500, 61501
 Trap = Callable[[Path, Path], None]
@@ -366,7 +366,7 @@ def test_however_many_accounts_hold_up_what_runs_in_their_names_the_others_have_
             time.sleep(1)
         return apply(root, entry, check, steps)
 
-    apply = nas_files_apply.apply
+    apply = apply_nas_files.apply
     monkeypatch.setattr(nas_files_apply, "apply", hold)
     share.chmod(0o777)
     entries = [*(ShareEntry(f"of{uid}", "directory", uid, uid, 0o700) for uid in holding), file("b", "x", 4900)]
