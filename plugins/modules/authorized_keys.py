@@ -126,7 +126,7 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.gpustead.cluster.plugins.module_utils.accounts import authorized_keys as keys
 from ansible_collections.gpustead.cluster.plugins.module_utils.accounts import keys_trial
-from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.authorized_keys_file import apply_as_account
+from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.apply_authorized_keys import apply_as_account
 from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.observe_accounts import login_uid
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError, Refusal
 

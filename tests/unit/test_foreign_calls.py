@@ -52,7 +52,7 @@ ALLOWED: dict[str, dict[str, str]] = {
     },
     "module_utils/kernel/mounts.py": {"detach": OURS, "listed": SYSTEM},
     "module_utils/as_account.py": {"become": SYSTEM, **all_of(LIBRARY, "open_beneath", "parent", "put")},
-    "module_utils/accounts/authorized_keys_file.py": {
+    "module_utils/accounts/apply_authorized_keys.py": {
         **all_of(WORK, "_apply_in", "_free", "forget", "is_kept", "retire", "take_back"),
         **all_of(DESCRIPTOR, "_open_way", "_step", "refuse_insecure_way"),
     },
@@ -177,7 +177,7 @@ ALLOWED: dict[str, dict[str, str]] = {
 }
 # Work that other modules hand over.
 HANDED: dict[str, set[str]] = {
-    "module_utils/accounts/authorized_keys_file.py": {"forget", "is_kept", "keep", "retire", "take_back"},
+    "module_utils/accounts/apply_authorized_keys.py": {"forget", "is_kept", "keep", "retire", "take_back"},
 }
 FILES = sorted(str(path.relative_to(ROOT / "plugins")) for path in (ROOT / "plugins").rglob("*.py"))
 

@@ -21,7 +21,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.gpustead.cluster.plugins.module_utils import as_account
-from ansible_collections.gpustead.cluster.plugins.module_utils.accounts import authorized_keys_file
+from ansible_collections.gpustead.cluster.plugins.module_utils.accounts import apply_authorized_keys
 from ansible_collections.gpustead.cluster.plugins.module_utils.accounts import ownership as accounts_files
 from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.authorized_keys import DesiredKeys
 from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.host_accounts import Renumbering
@@ -100,11 +100,11 @@ def replace(top: Path) -> None:
 
 def authorize(top: Path) -> object:
     desired = DesiredKeys("ada", ADA, ADA, str(top), keys=(KEY,), exclusive=len(top.name) % 2 == 0)
-    return authorized_keys_file.apply_as_account(desired, False)
+    return apply_authorized_keys.apply_as_account(desired, False)
 
 
 def retire(top: Path) -> object:
-    return authorized_keys_file.retire_as_account(DesiredKeys("ada", ADA, ADA, str(top)))
+    return apply_authorized_keys.retire_as_account(DesiredKeys("ada", ADA, ADA, str(top)))
 
 
 def take_in(top: Path) -> object:

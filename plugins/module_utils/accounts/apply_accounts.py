@@ -14,8 +14,8 @@ from dataclasses import asdict
 from pathlib import Path
 
 from ansible_collections.gpustead.cluster.plugins.module_utils.accounts import left_behind
+from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.apply_authorized_keys import retire_as_account
 from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.authorized_keys import DesiredKeys
-from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.authorized_keys_file import retire_as_account
 from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.host_accounts import (
     Account,
     HostAccounts,

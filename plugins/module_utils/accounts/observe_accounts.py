@@ -9,7 +9,7 @@ import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.authorized_keys_file import refuse_insecure_way
+from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.apply_authorized_keys import refuse_insecure_way
 from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.host_accounts import (
     HostAccounts,
     Process,
