@@ -8,8 +8,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from ansible_collections.gpustead.cluster.plugins.module_utils.accounts import left_behind
-from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.left_behind import Ids, clear, remove_jobs
+from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.former_ids import Ids, clear, remove_jobs
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
 
 FORMER, OTHER = 61001, 61002

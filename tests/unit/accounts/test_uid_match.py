@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.gpustead.cluster.plugins.module_utils.accounts import apply_accounts, left_behind
+from ansible_collections.gpustead.cluster.plugins.module_utils.accounts import apply_accounts, former_ids
 from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.apply_accounts import (
     apply,
     former_ids,
@@ -18,6 +18,7 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.apply_ac
     remove,
     write_journal,
 )
+from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.former_ids import Ids
 from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.host_accounts import (
     Account,
     Group,
@@ -29,7 +30,6 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.host_acc
     parse_passwd,
     processes_of,
 )
-from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.left_behind import Ids
 from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.observe_accounts import (
     login_uid,
     observe,
