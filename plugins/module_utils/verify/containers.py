@@ -21,7 +21,7 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.verify.findings i
     Project,
 )
 from ansible_collections.gpustead.cluster.plugins.module_utils.verify.host import last_line, read
-from ansible_collections.gpustead.cluster.plugins.module_utils.verify.silent import REMEDY, inspect_all
+from ansible_collections.gpustead.cluster.plugins.module_utils.verify.silent_containers import REMEDY, inspect_all
 
 MESH = (MESH_PROJECT, "mesh")
 # What a node asks of others at the same time: each sshd has all nodes as guests, and refuses a crowd.
