@@ -38,7 +38,7 @@ ALLOWED: dict[str, dict[str, str]] = {
         **all_of(OURS, "_apply_core", "apply", "former_ids", "remove", "write_whole"),
         "_lock": SYSTEM,
     },
-    "module_utils/accounts/former_ids.py": {
+    "module_utils/accounts/freed_ids.py": {
         **all_of(SYSTEM, "_clear_jobs", "remove_jobs"),
         **all_of(DESCRIPTOR, "_Search.visit", "_Search.worth", "_has_acl", "_is_apart", "_search_mount"),
     },

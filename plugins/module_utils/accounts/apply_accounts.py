@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from ansible_collections.gpustead.cluster.plugins.module_utils.accounts import former_ids
+from ansible_collections.gpustead.cluster.plugins.module_utils.accounts import freed_ids
 from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.apply_authorized_keys import retire_as_account
 from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.authorized_keys import DesiredKeys
 from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.host_accounts import (
@@ -102,10 +102,10 @@ class _Clearing:
     That is a walk over the whole host, so it is made for ids alone that the role has taken from somebody.
     """
 
-    def __init__(self, changes: Sequence[AccountChange], told: list[str], had: former_ids.Ids) -> None:
+    def __init__(self, changes: Sequence[AccountChange], told: list[str], had: freed_ids.Ids) -> None:
         former = [change.before for change in changes if change.before and change.renumbering]
         self.vacated = {account.uid for account in former} | {account.gid for account in former}
-        self.free = had & former_ids.Ids.together(
+        self.free = had & freed_ids.Ids.together(
             ids for ids in map(handed_on, changes) if not self.vacated & {*ids.uids, *ids.gids}
         )
         self.told, self.looked = told, False
@@ -115,28 +115,28 @@ class _Clearing:
         """Raises GpusteadError where it cannot be done."""
         ids = handed_on(change)
         if self.vacated & {*ids.uids, *ids.gids}:
-            self.told += former_ids.clear(ids)
+            self.told += freed_ids.clear(ids)
             return
         if not ids & self.free:
             return
         if not self.looked:
             self.looked = True
             try:
-                self.told += former_ids.clear(self.free)
+                self.told += freed_ids.clear(self.free)
             except GpusteadError as error:
                 self.failure = error
         if self.failure:
             raise self.failure
 
 
-def handed_on(change: AccountChange) -> former_ids.Ids:
+def handed_on(change: AccountChange) -> freed_ids.Ids:
     """The ids that somebody gets who did not have them: of a group only where it is made or renumbered, too."""
     wanted = change.desired
     if wanted.system:
-        return former_ids.Ids()
+        return freed_ids.Ids()
     groups = [argv[2] for argv in change.core if argv[0] in {"groupadd", "groupmod"} and argv[1] == "-g"]
     mine = not change.core or (change.before is not None and change.before.uid == wanted.uid)
-    return former_ids.Ids(frozenset([] if mine else [wanted.uid]), frozenset(map(int, groups)))
+    return freed_ids.Ids(frozenset([] if mine else [wanted.uid]), frozenset(map(int, groups)))
 
 
 def plain(error: GpusteadError | OSError, name: str) -> GpusteadError:
@@ -215,7 +215,7 @@ def remove(
                 raise still_running(account, running, words)
             remember_ids(state_dir, account)
             _remove(run, host, account)
-            former_ids.remove_jobs(account.name, account.uid)
+            freed_ids.remove_jobs(account.name, account.uid)
             record_path(state_dir, account.name).unlink(missing_ok=True)
             done.append(Removal(account, steps, removed=True))
         except (GpusteadError, OSError) as error:
@@ -226,19 +226,19 @@ def remove(
     return done
 
 
-def former_ids(state_dir: Path) -> former_ids.Ids:
+def former_ids(state_dir: Path) -> freed_ids.Ids:
     """The ids of accounts that the role has removed or renumbered on this host."""
     try:
         known = json.loads(_former_path(state_dir).read_text())
     except FileNotFoundError:
-        return former_ids.Ids()
-    return former_ids.Ids(frozenset(known["uids"]), frozenset(known["gids"]))
+        return freed_ids.Ids()
+    return freed_ids.Ids(frozenset(known["uids"]), frozenset(known["gids"]))
 
 
 def remember_ids(state_dir: Path, account: Account) -> None:
     """Write down, before it is done, that somebody had the ids of an account."""
     before = former_ids(state_dir)
-    both = former_ids.Ids.together([before, former_ids.Ids(frozenset([account.uid]), frozenset([account.gid]))])
+    both = freed_ids.Ids.together([before, freed_ids.Ids(frozenset([account.uid]), frozenset([account.gid]))])
     if both != before:
         write_whole(_former_path(state_dir), json.dumps({"uids": sorted(both.uids), "gids": sorted(both.gids)}) + "\n")
 

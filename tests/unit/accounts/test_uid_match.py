@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.gpustead.cluster.plugins.module_utils.accounts import apply_accounts, former_ids
+from ansible_collections.gpustead.cluster.plugins.module_utils.accounts import apply_accounts, freed_ids
 from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.apply_accounts import (
     apply,
     former_ids,
@@ -18,7 +18,7 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.apply_ac
     remove,
     write_journal,
 )
-from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.former_ids import Ids
+from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.freed_ids import Ids
 from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.host_accounts import (
     Account,
     Group,
@@ -82,8 +82,8 @@ def cleared(monkeypatch: pytest.MonkeyPatch) -> list[Ids | str]:
     def remove_jobs(name: str, uid: int) -> None:
         asked.append(name)
 
-    monkeypatch.setattr(left_behind, "clear", clear)
-    monkeypatch.setattr(left_behind, "remove_jobs", remove_jobs)
+    monkeypatch.setattr(freed_ids, "clear", clear)
+    monkeypatch.setattr(freed_ids, "remove_jobs", remove_jobs)
     return asked
 
 

@@ -367,7 +367,7 @@ def test_however_many_accounts_hold_up_what_runs_in_their_names_the_others_have_
         return apply(root, entry, check, steps)
 
     apply = apply_nas_files.apply
-    monkeypatch.setattr(nas_files_apply, "apply", hold)
+    monkeypatch.setattr(apply_nas_files, "apply", hold)
     share.chmod(0o777)
     entries = [*(ShareEntry(f"of{uid}", "directory", uid, uid, 0o700) for uid in holding), file("b", "x", 4900)]
     refused: list[Refusal] = []
