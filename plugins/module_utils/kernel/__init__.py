@@ -2,5 +2,5 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 """What the kernel has mounted, and its calls that mount.
 
-What touches the host: mounts.
+Pure: mountinfo (its list). What touches the host: mounts.
 """

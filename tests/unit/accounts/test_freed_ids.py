@@ -8,6 +8,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from ansible_collections.gpustead.cluster.plugins.module_utils.accounts import freed_ids
 from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.freed_ids import Ids, clear, remove_jobs
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
 
