@@ -42,7 +42,7 @@ RETURN = r"""
 _value:
   description:
     - C(rules) as M(gpustead.cluster.ufw_rules) takes them; C(governs_docker), whether what Docker publishes is
-      filtered, too; and C(policy) as M(gpustead.cluster.ufw_openings) takes it.
+      filtered, too; and C(policy) as M(gpustead.cluster.foreign_openings) takes it.
   type: dict
 """
 

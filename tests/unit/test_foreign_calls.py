@@ -143,7 +143,7 @@ ALLOWED: dict[str, dict[str, str]] = {
         **all_of(CONTROLLER, "ensure_authority", "sign"),
         "unlocked": PRIVATE,
     },
-    "module_utils/firewall/ufw_openings.py": all_of(SYSTEM, "_write", "close"),
+    "module_utils/firewall/foreign_openings.py": all_of(SYSTEM, "_write", "close"),
     "module_utils/firewall/ufw_trial.py": all_of(OURS, "arm", "is_armed", "note", "release"),
     "module_utils/registry/registry_plan.py": {"_collect": "nothing that the container prints is read"},
     "modules/apt_conflicts.py": {"apply": SYSTEM},

@@ -257,7 +257,7 @@ OTHERS: dict[str, str] = {
     **dict.fromkeys(("cdi_spec", "docker_daemon_config", "gpu_info", "image_stack", "leftovers"), ROOTS),
     **dict.fromkeys(("mesh_certificate", "mig_layout", "nas_mountpoint", "nas_mounts", "node_offer_info"), ROOTS),
     **dict.fromkeys(("nvidia_containers_info", "nvidia_settings", "pinned_file"), ROOTS),
-    **dict.fromkeys(("ufw_enabled", "ufw_live", "ufw_openings", "ufw_rules", "ufw_trial"), ROOTS),
+    **dict.fromkeys(("ufw_enabled", "ufw_live", "foreign_openings", "ufw_rules", "ufw_trial"), ROOTS),
     **dict.fromkeys(("closed_directories", "docker_setup_info"), CHECKED),
     "compose_project": "an action of the controller: what it returns is docker_compose_v2's and gpu_proof's",
     "preflight": "an action of the controller, on the inventory alone",

@@ -6,6 +6,6 @@ Docker follows links in what it binds, and an account may put one where its dire
 by step without a link, looked at, and what was opened is mounted, without setuid programs and devices. A container
 binds that mount. Where a place is refused there is no mount and no directory, and Docker refuses to start.
 
-Pure: bind (one place, as declared). What looks: observe_place, observe_processes and fstab. What acts: mount_place (one),
-apply_binds (all of a set), declared (root's files) and program (at boot, and by hand).
+Pure: bind (one place, as declared). What looks: observe_place, observe_processes and fstab. What acts: mount_place,
+apply_binds (a set of places), declared (root's files) and program (at boot, and by hand).
 """

@@ -45,7 +45,7 @@ class Plan:
     Attributes:
         rules: rules of ufw, as module ufw_rules takes them.
         governs_docker: whether what Docker publishes is filtered, too.
-        policy: whom the firewall may let in, as module ufw_openings takes it.
+        policy: whom the firewall may let in, as module foreign_openings takes it.
     """
 
     rules: list[Mapping[str, Any]]

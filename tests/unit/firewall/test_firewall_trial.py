@@ -12,10 +12,14 @@ from pathlib import Path
 import pytest
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
 from ansible_collections.gpustead.cluster.plugins.module_utils.firewall import ufw_trial
+from ansible_collections.gpustead.cluster.plugins.module_utils.firewall.foreign_openings import (
+    close,
+    complaint,
+    without,
+)
 from ansible_collections.gpustead.cluster.plugins.module_utils.firewall.openings import Opening, Origin
 from ansible_collections.gpustead.cluster.plugins.module_utils.firewall.saved_rules import parse_save
 from ansible_collections.gpustead.cluster.plugins.module_utils.firewall.ufw_enabled import UfwState, observe, plan
-from ansible_collections.gpustead.cluster.plugins.module_utils.firewall.ufw_openings import close, complaint, without
 
 SAVED = (Path(__file__).parents[1] / "fixtures/probes/iptables-save.txt").read_text()
 
