@@ -264,13 +264,13 @@ def reporter(path: str | None) -> Iterator[builder.Report]:
         return
     with open(path, "w", buffering=1, encoding="utf-8") as file:
 
-        def tell(event: Mapping[str, Any]) -> None:
+        def write(event: Mapping[str, Any]) -> None:
             file.write(json.dumps(dict(event)) + "\n")
 
         try:
-            yield tell
+            yield write
         finally:
-            tell({"state": "ended"})
+            write({"state": "ended"})
 
 
 def main() -> None:
