@@ -8,7 +8,7 @@ from typing import Any
 
 from ansible import context
 from ansible.plugins.action import ActionBase
-from ansible_collections.gpustead.cluster.plugins.plugin_utils.preflight_files import told
+from ansible_collections.gpustead.cluster.plugins.plugin_utils.preflight_files import listed
 from ansible_collections.gpustead.cluster.plugins.plugin_utils.preflight_run import of_inventory, of_run
 from ansible_collections.gpustead.cluster.plugins.plugin_utils.preflight_settings import Settings
 
@@ -31,5 +31,5 @@ class ActionModule(ActionBase):
             *of_run(arguments, groups, given["ansible_play_hosts_all"]),
             *of_inventory(settings, groups, self._loader, sources),
         ]
-        result.update(changed=False, failed=bool(found), msg=told(found))
+        result.update(changed=False, failed=bool(found), msg=listed(found))
         return result

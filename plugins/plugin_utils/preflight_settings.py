@@ -226,8 +226,8 @@ class Settings:
             value = self._render(known, known[item[1]])
         except Exception as error:
             return self._refusals(item, looked, error)
-        told = [value.get("problem"), *(value.get("problems") or ())] if isinstance(value, Mapping) else []
-        return [self._refused(looked, item, one, "") for one in told if isinstance(one, str) and one]
+        problems = [value.get("problem"), *(value.get("problems") or ())] if isinstance(value, Mapping) else []
+        return [self._refused(looked, item, one, "") for one in problems if isinstance(one, str) and one]
 
     def _refusals(self, item: Item, looked: Looked, error: Exception) -> list[Problem]:
         """What the library, or a filter of ours, refuses, if it is that."""
@@ -295,18 +295,19 @@ class Settings:
     def unknown(self, looked: Looked) -> list[Problem]:
         """Variables that look like ours and are none."""
         foreign = looked.values.get(names.FOREIGN)
-        mine = frozenset(name for name in looked.given if receipt_inputs.is_of_site(name)) - self.known
-        mine -= frozenset(map(str, foreign if isinstance(foreign, list) else ()))
+        of_site = frozenset(name for name in looked.given if receipt_inputs.is_of_site(name)) - self.known
+        of_site -= frozenset(map(str, foreign if isinstance(foreign, list) else ()))
         return [
             Problem(found.where, found.what, found.remedy, place(*written(looked.given, found.where)))
-            for found in self.kept.once(("unknown", mine), lambda: [*self._unknown(mine, looked)])
+            for found in self.kept.once(("unknown", of_site), lambda: [*self._unknown(of_site, looked)])
         ]
 
-    def _unknown(self, mine: Collection[str], looked: Looked) -> Iterator[Problem]:
+    def _unknown(self, of_site: Collection[str], looked: Looked) -> Iterator[Problem]:
         read = {name for value in looked.given.values() for name in self.kept.identifiers(value)}
         prefixes = [f"{role}_" for role in self.specs if role]
         public = [name for name in self.known if not name.startswith("__")]
-        yield from names.unknown_variables(mine, public, sorted([*prefixes, "cluster_", "site_"], reverse=True), read)
+        beginnings = sorted([*prefixes, "cluster_", "site_"], reverse=True)
+        yield from names.unknown_variables(of_site, public, beginnings, read)
 
 
 def _plans(role: receipt_inputs.Role) -> list[str]:

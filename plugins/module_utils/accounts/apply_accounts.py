@@ -102,27 +102,27 @@ class _Clearing:
     That is a walk over the whole host, so it is made for ids alone that the role has taken from somebody.
     """
 
-    def __init__(self, changes: Sequence[AccountChange], told: list[str], had: freed_ids.Ids) -> None:
+    def __init__(self, changes: Sequence[AccountChange], cleared: list[str], had: freed_ids.Ids) -> None:
         former = [change.before for change in changes if change.before and change.renumbering]
         self.vacated = {account.uid for account in former} | {account.gid for account in former}
         self.free = had & freed_ids.Ids.together(
             ids for ids in map(handed_on, changes) if not self.vacated & {*ids.uids, *ids.gids}
         )
-        self.told, self.looked = told, False
+        self.cleared, self.looked = cleared, False
         self.failure: GpusteadError | None = None
 
     def before(self, change: AccountChange) -> None:
         """Raises GpusteadError where it cannot be done."""
         ids = handed_on(change)
         if self.vacated & {*ids.uids, *ids.gids}:
-            self.told += freed_ids.clear(ids)
+            self.cleared += freed_ids.clear(ids)
             return
         if not ids & self.free:
             return
         if not self.looked:
             self.looked = True
             try:
-                self.told += freed_ids.clear(self.free)
+                self.cleared += freed_ids.clear(self.free)
             except GpusteadError as error:
                 self.failure = error
         if self.failure:

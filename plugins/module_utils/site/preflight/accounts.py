@@ -40,7 +40,7 @@ def check_users(host: HostVariables, required: bool) -> list[Ids]:
     if required and not users and host.ok("cluster_users"):
         host.refuse("cluster_users", "is empty", "Declare at least the account that owns the workspace: name and uid.")
     owner = host.get("cluster_owner", str, "")
-    if owner and owner not in names and "cluster_users" not in host.told:
+    if owner and owner not in names and "cluster_users" not in host.refused:
         host.refuse(
             "cluster_owner",
             f"{owner!r} is no account of cluster_users ({', '.join(names) or 'which is empty'})",

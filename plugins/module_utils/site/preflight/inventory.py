@@ -38,12 +38,12 @@ class Made:
 
     Attributes:
         of: the variables.
-        tells: those of which nothing more needs to be said.
+        covers: those of which nothing more needs to be said.
     """
 
     problem: Problem
     of: Collection[str]
-    tells: Collection[str]
+    covers: Collection[str]
 
 
 @dataclass(frozen=True)
@@ -86,13 +86,13 @@ class HostVariables:
     """One host's variables, without those that are Broken, and what is wrong with them.
 
     Attributes:
-        told: variables of which a problem is known already.
+        refused: variables of which a problem is known already.
     """
 
     name: str
     values: Mapping[str, Any]
     problems: list[Problem] = field(default_factory=list)
-    told: frozenset[str] = frozenset()
+    refused: frozenset[str] = frozenset()
 
     def refuse(self, where: str, what: str, remedy: str) -> None:
         self.problems.append(Problem(where, what, remedy))
@@ -104,7 +104,7 @@ class HostVariables:
 
     def ok(self, name: str) -> bool:
         """Whether nothing is known to be wrong with a variable."""
-        return name not in self.told and all(problem.where != name for problem in self.problems)
+        return name not in self.refused and all(problem.where != name for problem in self.problems)
 
     def dicts(self, name: str) -> list[Mapping[str, Any]]:
         return [entry for entry in self.get(name, list, []) if isinstance(entry, Mapping)]
