@@ -16,7 +16,7 @@ short_description: What role images does on a node
 version_added: "0.1.0"
 author: The gpustead developers (@gpustead)
 description:
-  - Gives what the builder builds and announces, and what each node pulls and removes.
+  - Gives what the builder builds and records, and what each node pulls and removes.
 positional: observed
 options:
   _input:
@@ -60,10 +60,10 @@ _value:
     recorded: {description: Whether the builder has a record of its own., type: bool}
     former: {description: The record before this run., type: dict}
     selected: {description: Earlier images that C(images_tag) names., type: list, elements: dict}
-    announcement: {description: "The record after this run of the builder, or empty.", type: dict}
+    new_record: {description: "The record after this run of the builder, or empty.", type: dict}
     record: {description: "The record of the images in use, with its C(problem).", type: dict}
     ref: {description: "The image in use, as this node pulls it, or empty.", type: str}
-    wanted: {description: All images that the node is to have., type: list, elements: str}
+    desired: {description: All images that the node is to have., type: list, elements: str}
     places: {description: Registries by which images of the stack may be named here., type: list, elements: str}
     former_extra: {description: Images beside the stack that are no longer declared., type: list, elements: str}
     removable: {description: Those of them that the role pulled., type: list, elements: str}

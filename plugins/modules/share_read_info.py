@@ -42,13 +42,13 @@ extends_documentation_fragment: [gpustead.cluster.attributes.info]
 """
 
 EXAMPLES = r"""
-- name: Read what the builder announced
+- name: Read the record of the images in use
   gpustead.cluster.share_read_info:
     root: /mnt/nas
     path: .cluster/images.json
     uid: 941
     gid: 941
-  register: announced
+  register: record
 """
 
 RETURN = r"""

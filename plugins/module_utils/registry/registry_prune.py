@@ -145,7 +145,7 @@ def prune(registry: Registry, prefix: str, keep: Collection[str], check: bool) -
         GpusteadError: nothing is to be kept: whoever asks for that does not know what is.
     """
     if not keep:
-        raise GpusteadError("keep is empty", "the images that are kept, one at least", "Announce an image first.")
+        raise GpusteadError("keep is empty", "the images that are kept, one at least", "Build an image first.")
     kept = names(keep)
     removed: list[Deletion] = []
     unread: list[str] = []
