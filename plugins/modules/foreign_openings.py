@@ -68,7 +68,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
 from ansible_collections.gpustead.cluster.plugins.module_utils.firewall import foreign_openings, ufw_lock, ufw_trial
 from ansible_collections.gpustead.cluster.plugins.module_utils.receipts.probes import Host
-from ansible_collections.gpustead.cluster.plugins.module_utils.receipts.probes.files import Unreadable
+from ansible_collections.gpustead.cluster.plugins.module_utils.receipts.probes.host import Unreadable
 from ansible_collections.gpustead.cluster.plugins.module_utils.receipts.probes.network import find_openings
 from ansible_collections.gpustead.cluster.plugins.module_utils.run import within
 

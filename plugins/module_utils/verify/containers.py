@@ -12,7 +12,7 @@ from typing import Any
 from ansible_collections.gpustead.cluster.plugins.module_utils.gpus.gpu_proof import prove
 from ansible_collections.gpustead.cluster.plugins.module_utils.inventory.services import MESH_PROJECT
 from ansible_collections.gpustead.cluster.plugins.module_utils.receipts.probes import Host, docker, observe
-from ansible_collections.gpustead.cluster.plugins.module_utils.receipts.probes.files import Unreadable
+from ansible_collections.gpustead.cluster.plugins.module_utils.receipts.probes.host import Unreadable
 from ansible_collections.gpustead.cluster.plugins.module_utils.run import Run
 from ansible_collections.gpustead.cluster.plugins.module_utils.verify.findings import (
     Desired,

@@ -23,12 +23,7 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.firewall.saved_ru
     parse_save,
 )
 from ansible_collections.gpustead.cluster.plugins.module_utils.firewall.sshd_ports import sshd_ports
-from ansible_collections.gpustead.cluster.plugins.module_utils.receipts.probes.files import (
-    Host,
-    Subject,
-    Value,
-    each,
-)
+from ansible_collections.gpustead.cluster.plugins.module_utils.receipts.probes.host import Host, Subject, Value, each
 
 _FAMILIES = ("v4", "v6")
 _SAVE = {"v4": "iptables-save", "v6": "ip6tables-save"}
