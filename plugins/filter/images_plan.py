@@ -60,10 +60,10 @@ _value:
     recorded: {description: Whether the builder has a record of its own., type: bool}
     former: {description: The record before this run., type: dict}
     selected: {description: Earlier images that C(images_tag) names., type: list, elements: dict}
-    new_record: {description: "The record after this run of the builder, or empty.", type: dict}
+    announcement: {description: "The record after this run of the builder, or empty.", type: dict}
     record: {description: "The record of the images in use, with its C(problem).", type: dict}
     ref: {description: "The image in use, as this node pulls it, or empty.", type: str}
-    desired: {description: All images that the node is to have., type: list, elements: str}
+    wanted: {description: All images that the node is to have., type: list, elements: str}
     places: {description: Registries by which images of the stack may be named here., type: list, elements: str}
     former_extra: {description: Images beside the stack that are no longer declared., type: list, elements: str}
     removable: {description: Those of them that the role pulled., type: list, elements: str}

@@ -59,7 +59,7 @@ class Observed:
         record: the text of root's own record on the builder.
         former: the text of the record on the share, as the builder found it.
         built: what module image_stack returned.
-        written: the text of the record that the builder wrote in this run.
+        announced: the text of the record that the builder wrote in this run.
         shared: the text of the record on the share, as this node read it.
         local: a line for each name of an image of the stack: id, name with tag, name with digest.
         used: images that have a container.
@@ -75,7 +75,7 @@ class Observed:
     record: str = ""
     former: str = ""
     built: Mapping[str, Any] = field(default_factory=dict)
-    written: str = ""
+    announced: str = ""
     shared: str = ""
     local: Sequence[str] = ()
     used: Sequence[str] = ()
@@ -108,10 +108,10 @@ class Plan:
         recorded: whether the builder has a record of its own.
         former: what was in use before this run.
         selected: the earlier images that the setting `tag` names.
-        new_record: the record of the images in use, after this run of the builder; empty before it.
+        announcement: the record of the images in use, after this run of the builder; empty before it.
         record: of the images in use, as this node sees it.
         ref: the image in use, by its digest and by where this node pulls it from; empty where there is none.
-        desired: all images that the node is to have.
+        wanted: all images that the node is to have.
         places: by the names of which registries images of the stack may lie on the node.
         former_extra: images beside the stack that are no longer declared.
         removable: those of them that the role pulled itself, and that can be pulled again.
@@ -130,10 +130,10 @@ class Plan:
     recorded: bool
     former: Mapping[str, Any]
     selected: Sequence[Mapping[str, Any]]
-    new_record: Mapping[str, Any]
+    announcement: Mapping[str, Any]
     record: Mapping[str, Any]
     ref: str
-    desired: Sequence[str]
+    wanted: Sequence[str]
     places: Sequence[str]
     former_extra: Sequence[str]
     removable: Sequence[str]
@@ -149,7 +149,7 @@ def plan(settings: Settings, found: Observed) -> Plan:
     recorded = bool(own_record["workspace"])
     former = own_record if recorded else image_record.read(found.former, place)
     selected = [image for image in former["history"] if image["key"].startswith(str(settings.tag))]
-    record = image_record.read(found.written) if found.written else image_record.read(found.shared, place)
+    record = image_record.read(found.announced) if found.announced else image_record.read(found.shared, place)
     ref = _REGISTRY.sub(lambda _ignored: found.pull_from, record["workspace"].get("ref", ""))
     places = _unique([found.registry, found.pull_from, *found.caches])
     stack = _stack(settings)
@@ -167,10 +167,10 @@ def plan(settings: Settings, found: Observed) -> Plan:
         recorded=recorded,
         former=former,
         selected=selected,
-        new_record=_new_record(settings, former, selected, found.built),
+        announcement=_new_record(settings, former, selected, found.built),
         record=record,
         ref=ref,
-        desired=[*([ref] if ref else []), *settings.extra],
+        wanted=[*([ref] if ref else []), *settings.extra],
         places=places,
         former_extra=_former_extra(settings, found, places),
         removable=sorted({

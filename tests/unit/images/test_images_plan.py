@@ -47,8 +47,8 @@ def test_what_belongs_on_the_builder() -> None:
 
 def test_before_anything_is_known() -> None:
     found = plan(Settings(**ROLE, extra=["alpine:3"]), Observed())
-    assert (found.new_record, found.ref, found.desired, found.superfluous) == ({}, "", ["alpine:3"], [])
-    assert plan(Settings(**ROLE, tag="abc"), Observed()).new_record == {}
+    assert (found.announcement, found.ref, found.wanted, found.superfluous) == ({}, "", ["alpine:3"], [])
+    assert plan(Settings(**ROLE, tag="abc"), Observed()).announcement == {}
 
 
 REFUSED: dict[str, tuple[dict[str, Any], str, str]] = {

@@ -49,7 +49,7 @@ def new_record(tmp_path: Path, former: Any = None, **settings: Any) -> Any:
     built = {**entry("b" * 64), "layers": [row("base", "1" * 12, 7, None), row("top", "b" * 64, 9, 3.5)]}
     read = {} if former is None else content(former)
     given = {"__images_record_content": read, "__images_built": built, "images_registry": HOST, **settings}
-    return render(tmp_path, "images", ["__images_plan.new_record"], GROUPS, given)["__images_plan.new_record"]
+    return render(tmp_path, "images", ["__images_plan.announcement"], GROUPS, given)["__images_plan.announcement"]
 
 
 FORMER_LAYER = {name: value for name, value in row("base", "1" * 12, 7, 12.0).items() if name != "other"}
