@@ -125,9 +125,9 @@ ALLOWED: dict[str, dict[str, str]] = {
     "module_utils/receipts/probes/docker.py": {"_runs": SYSTEM},
     "module_utils/receipts/probes/files.py": {
         **all_of(REGULAR, "_bounded", "_describe", "_open", "_read", "_read_beneath", "_tree"),
-        "Host.read": SYSTEM,
         "_below": DESCRIPTOR,
     },
+    "module_utils/receipts/probes/host.py": {"Host.read": SYSTEM},
     "module_utils/receipts/probes/gpu.py": {"_on_bus": SYSTEM},
     "module_utils/receipts/probes/mounts.py": {"_gluster": SYSTEM, "_mountpoint": MOUNTPOINT},
     "module_utils/receipts/probes/network.py": all_of(SYSTEM, "_chains", "_leads_out", "strangers"),
