@@ -27,7 +27,7 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.site.preflight.in
     Made,
     Problem,
 )
-from ansible_collections.gpustead.cluster.plugins.plugin_utils import preflight_specs, receipt_inputs
+from ansible_collections.gpustead.cluster.plugins.plugin_utils import preflight_specs, receipt_inputs, template_names
 from ansible_collections.gpustead.cluster.plugins.plugin_utils.preflight_places import is_vaulted, place
 from ansible_collections.gpustead.cluster.plugins.plugin_utils.receipt_host import GROUPS as RUN_GROUPS
 from ansible_collections.gpustead.cluster.plugins.plugin_utils.receipt_host import ROLES
@@ -202,7 +202,7 @@ class Settings:
 
     def _judge(self, item: Item, role: receipt_inputs.Role, looked: Looked, known: Mapping[str, Any]) -> list[Problem]:
         name = item[1]
-        makes = any(MAKES.search(text) for one in looked.depends[item] for text in receipt_inputs.texts(role.own(one)))
+        makes = any(MAKES.search(text) for one in looked.depends[item] for text in template_names.texts(role.own(one)))
         if makes or receipt_inputs.only_in_a_run(role, [name], looked.given, self.kept):
             return []
         spec, secret = self.specs[item[0]][name], self._is_secret(looked, item)
@@ -259,7 +259,7 @@ class Settings:
         for name in VARIABLES:
             if (name.startswith("ansible_") or name in IDENTITY) and name in looked.given:
                 value = looked.given[name]
-                if any(receipt_inputs.texts([value])):
+                if any(template_names.texts([value])):
                     try:
                         value = self._render({**looked.given, "hostvars": self.hostvars}, value)
                     except Exception as error:

@@ -14,7 +14,7 @@ from ansible.errors import AnsibleActionFail
 from ansible.parsing.dataloader import DataLoader
 from ansible.plugins.action import ActionBase
 from ansible.template import Templar, trust_as_template
-from ansible_collections.gpustead.cluster.plugins.plugin_utils import receipt_host
+from ansible_collections.gpustead.cluster.plugins.plugin_utils import receipt_host, template_names
 from ansible_collections.gpustead.cluster.plugins.plugin_utils import receipt_inputs as inputs
 
 ROOT = Path(__file__).parents[3]
@@ -336,7 +336,7 @@ def test_a_reason_names_a_part_and_nothing_of_its_value() -> None:
 
 
 def test_names_behind_braces_in_a_template_are_seen() -> None:
-    assert "site_z" in inputs.identifiers(["{{ {'a': {'b': 1}} | combine(site_z) }}"])
+    assert "site_z" in template_names.identifiers(["{{ {'a': {'b': 1}} | combine(site_z) }}"])
 
 
 def test_every_site_role_leaves_a_receipt() -> None:
@@ -363,7 +363,7 @@ def jinja(name: str) -> str:
     folder = ROOT / "roles" / name
     files = [path for path in folder.rglob("*") if path.suffix in (".yml", ".j2") and "files" not in path.parts]
     role = ROLES[name]
-    own = inputs.texts(role.own(variable) for variable in role.reached - role.leaves)
+    own = template_names.texts(role.own(variable) for variable in role.reached - role.leaves)
     return "\n".join([*(path.read_text() for path in files if path.name != "main.yml" or "tasks" in path.parts), *own])
 
 
@@ -391,10 +391,12 @@ def test_leaves_are_the_roles_own_and_can_be_told_before_it_runs(name: str) -> N
         assert role.own(leaf), leaf
         assert leaf in role.reached, f"{leaf} is used by nothing"
     assert not role.current or role.current_on in role.by_host
-    assert inputs.only_in_a_run(role, inputs.identifiers([role.current]), {}, kept) == []
+    assert inputs.only_in_a_run(role, template_names.identifiers([role.current]), {}, kept) == []
     for leaf in (*role.rendered, *role.by_host):
         assert inputs.only_in_a_run(role, [leaf], {}, kept) == []
-        text = "\n".join(inputs.texts(value for named in inputs.reach([leaf], role) for value in role.own(named)))
+        text = "\n".join(
+            template_names.texts(value for named in inputs.reach([leaf], role) for value in role.own(named))
+        )
         # What changes while the role runs would have to be the same before and after.
         assert (
             re.findall(
@@ -403,7 +405,7 @@ def test_leaves_are_the_roles_own_and_can_be_told_before_it_runs(name: str) -> N
             == []
         )
         # For each host anew would be too dear.
-        assert not inputs.identifiers([text]) & inputs.OF_ONE_HOST, leaf
+        assert not template_names.identifiers([text]) & inputs.OF_ONE_HOST, leaf
 
 
 @pytest.mark.parametrize("name", sorted(ROLES))
@@ -418,7 +420,7 @@ def test_what_tasks_say_to_people_is_no_use_of_what_it_names() -> None:
         "- assert:\n    that: toy_a\n    fail_msg: >-\n      toy_b '{{ {'a': {'b': toy_c}} | combine(toy_d) }}' toy_e\n"
         "      toy_f\n    quiet: toy_g\n- debug: {msg: toy_h}\n  x:\n    msg: toy_i {{ toy_j }}\n    when: toy_k\n"
     )
-    found = {name for name in inputs.NAME.findall(inputs.without_messages(text)) if name.startswith("toy_")}
+    found = {name for name in inputs.NAME.findall(template_names.without_messages(text)) if name.startswith("toy_")}
     assert found == {"toy_a", "toy_c", "toy_d", "toy_g", "toy_h", "toy_j", "toy_k"}
 
 
