@@ -20,7 +20,7 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.verify.findings i
 from ansible_collections.gpustead.cluster.plugins.module_utils.verify.host import host_of
 from ansible_collections.gpustead.cluster.plugins.module_utils.verify.node_verify import examine
 from ansible_collections.gpustead.cluster.plugins.plugin_utils.build_progress import Progress
-from ansible_collections.gpustead.cluster.plugins.plugin_utils.receipt_check import HostCheck, explained
+from ansible_collections.gpustead.cluster.plugins.plugin_utils.receipt_host_check import HostCheck, explained
 from hypothesis import given
 from hypothesis import strategies as st
 
