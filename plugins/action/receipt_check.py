@@ -7,8 +7,8 @@ from __future__ import annotations
 from typing import Any
 
 from ansible.plugins.action import ActionBase
-from ansible_collections.gpustead.cluster.plugins.plugin_utils.receipt_host import HostInputs
 from ansible_collections.gpustead.cluster.plugins.plugin_utils.receipt_host_check import HostCheck, explained
+from ansible_collections.gpustead.cluster.plugins.plugin_utils.receipt_host_inputs import HostInputs
 
 ARGUMENTS = {
     "inputs": {"type": "dict", "required": True},

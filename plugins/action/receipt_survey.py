@@ -10,8 +10,8 @@ from typing import Any
 from ansible import context
 from ansible.plugins.action import ActionBase
 from ansible_collections.gpustead.cluster.plugins.plugin_utils.receipt_fan_out import FanOut
-from ansible_collections.gpustead.cluster.plugins.plugin_utils.receipt_host import HostInputs, shared_inputs
 from ansible_collections.gpustead.cluster.plugins.plugin_utils.receipt_host_check import HostCheck, explained
+from ansible_collections.gpustead.cluster.plugins.plugin_utils.receipt_host_inputs import HostInputs, shared_inputs
 from ansible_collections.gpustead.cluster.plugins.plugin_utils.receipt_inputs import Kept
 
 ARGUMENTS = {

@@ -29,8 +29,8 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.site.preflight.in
 )
 from ansible_collections.gpustead.cluster.plugins.plugin_utils import preflight_specs, receipt_inputs, template_names
 from ansible_collections.gpustead.cluster.plugins.plugin_utils.preflight_places import is_vaulted, place
-from ansible_collections.gpustead.cluster.plugins.plugin_utils.receipt_host import GROUPS as RUN_GROUPS
-from ansible_collections.gpustead.cluster.plugins.plugin_utils.receipt_host import ROLES
+from ansible_collections.gpustead.cluster.plugins.plugin_utils.receipt_host_inputs import GROUPS as RUN_GROUPS
+from ansible_collections.gpustead.cluster.plugins.plugin_utils.receipt_host_inputs import ROLES
 
 # By what each host is told from the others: no setting is wrong on one host alone for it, unless the site's own values
 # look at it. The checks of addresses look at each.

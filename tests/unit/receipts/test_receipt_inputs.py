@@ -14,7 +14,7 @@ from ansible.errors import AnsibleActionFail
 from ansible.parsing.dataloader import DataLoader
 from ansible.plugins.action import ActionBase
 from ansible.template import Templar, trust_as_template
-from ansible_collections.gpustead.cluster.plugins.plugin_utils import receipt_host, template_names
+from ansible_collections.gpustead.cluster.plugins.plugin_utils import receipt_host_inputs, template_names
 from ansible_collections.gpustead.cluster.plugins.plugin_utils import receipt_inputs as inputs
 
 ROOT = Path(__file__).parents[3]
@@ -36,7 +36,7 @@ def role(tmp_path: Path, **files: str) -> inputs.Role:
 
 def host_inputs(
     host: str, given: Mapping[str, Any], kept: inputs.Kept | None = None, hostvars: Mapping[str, Any] | None = None
-) -> receipt_host.HostInputs:
+) -> receipt_host_inputs.HostInputs:
     """The inputs of a host with these variables."""
     play = SimpleNamespace(vars={}, vars_files=[])
     loader = DataLoader()
@@ -45,7 +45,9 @@ def host_inputs(
     )
     own = {"inventory_hostname": host, "groups": {}, "group_names": [], **given}
     others = HostVariables(hostvars or {}, raw=trust(own))
-    return receipt_host.HostInputs(cast(ActionBase, action), {"hostvars": others, "inventory_hostname": host}, kept)
+    return receipt_host_inputs.HostInputs(
+        cast(ActionBase, action), {"hostvars": others, "inventory_hostname": host}, kept
+    )
 
 
 class HostVariables(dict[str, Any]):
@@ -426,7 +428,9 @@ def test_what_tasks_say_to_people_is_no_use_of_what_it_names() -> None:
 
 def test_groups_that_the_site_makes_for_itself_are_known() -> None:
     text = (ROOT / "playbooks/site.yml").read_text()
-    assert set(re.findall(r"groups\['(\w+)'\] \| default\(\['all', '!all'\]\)", text)) == set(receipt_host.PASSING)
+    assert set(re.findall(r"groups\['(\w+)'\] \| default\(\['all', '!all'\]\)", text)) == set(
+        receipt_host_inputs.PASSING
+    )
 
 
 def test_the_order_of_dependents_is_that_of_the_site() -> None:
@@ -483,13 +487,13 @@ def test_hosts_share_what_nothing_of_theirs_can_change(
         tmp_path, vars__main="__toy_files: '{{ role_files }}'", meta__receipt="groups: []\nrendered: [__toy_files]"
     )
     rendered: list[Any] = []
-    seen = receipt_host.HostInputs._seen
+    seen = receipt_host_inputs.HostInputs._seen
 
-    def note(self: receipt_host.HostInputs, of: inputs.Role, value: Any) -> Any:
+    def note(self: receipt_host_inputs.HostInputs, of: inputs.Role, value: Any) -> Any:
         rendered.append(value)
         return seen(self, of, value)
 
-    monkeypatch.setattr(receipt_host.HostInputs, "_seen", note)
+    monkeypatch.setattr(receipt_host_inputs.HostInputs, "_seen", note)
     kept = inputs.Kept()
     hostvars = {"b": {"ansible_user": "a"}}
     parts(toy, variables, kept=kept, hostvars=hostvars)
