@@ -15,11 +15,11 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.credentials.secre
 from ansible_collections.gpustead.cluster.plugins.module_utils.site.preflight import names
 from ansible_collections.gpustead.cluster.plugins.module_utils.site.preflight.check import GROUPS, check
 from ansible_collections.gpustead.cluster.plugins.module_utils.site.preflight.inventory import Problem, Site
+from ansible_collections.gpustead.cluster.plugins.plugin_utils.partial_run import FOREIGN
 from ansible_collections.gpustead.cluster.plugins.plugin_utils.preflight_files import clusters, place_of_group
 from ansible_collections.gpustead.cluster.plugins.plugin_utils.preflight_places import place
 from ansible_collections.gpustead.cluster.plugins.plugin_utils.preflight_settings import Settings, written
 from ansible_collections.gpustead.cluster.plugins.plugin_utils.receipt_inputs import COLLECTION
-from ansible_collections.gpustead.cluster.plugins.plugin_utils.receipt_run import FOREIGN
 
 ALWAYS_THERE = frozenset({"all", "always", "never", "tagged", "untagged"})
 

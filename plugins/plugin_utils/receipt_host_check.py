@@ -11,9 +11,9 @@ from typing import Any
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 from ansible_collections.gpustead.cluster.plugins.module_utils.terminal import shown
+from ansible_collections.gpustead.cluster.plugins.plugin_utils.partial_run import is_partial
 from ansible_collections.gpustead.cluster.plugins.plugin_utils.receipt_exchange import exchange
 from ansible_collections.gpustead.cluster.plugins.plugin_utils.receipt_host_inputs import ROLES, HostInputs
-from ansible_collections.gpustead.cluster.plugins.plugin_utils.receipt_run import is_partial
 
 
 class HostCheck:
