@@ -10,9 +10,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from ansible.errors import AnsibleFilterError
 from ansible_collections.gpustead.cluster.plugins.module_utils.base.base_plan import plan
-from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
+from ansible_collections.gpustead.cluster.plugins.plugin_utils.filter_errors import filter_errors
 
 DOCUMENTATION = r"""
 name: base_plan
@@ -55,16 +54,11 @@ _value:
 """
 
 
+@filter_errors()
 def base_plan(
     certificates: Sequence[str], proxies: Mapping[str, Any], previous: Sequence[Sequence[Any]] = ()
 ) -> dict[str, Any]:
-    def read(path: str) -> bytes:
-        return Path(path).read_bytes()
-
-    try:
-        return asdict(plan(certificates, proxies, previous, read, time.time()))
-    except GpusteadError as error:
-        raise AnsibleFilterError(str(error)) from None
+    return asdict(plan(certificates, proxies, previous, lambda path: Path(path).read_bytes(), time.time()))
 
 
 class FilterModule:

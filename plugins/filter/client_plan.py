@@ -8,9 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from ansible.errors import AnsibleFilterError
-from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
 from ansible_collections.gpustead.cluster.plugins.module_utils.site.client_plan import plan
+from ansible_collections.gpustead.cluster.plugins.plugin_utils.filter_errors import filter_errors
 
 DOCUMENTATION = r"""
 name: client_plan
@@ -62,11 +61,9 @@ _value:
 """
 
 
+@filter_errors("workspace_instances")
 def client_plan(nodes: Sequence[str], hostvars: Mapping[str, Mapping[str, Any]], user: str) -> dict[str, Any]:
-    try:
-        return asdict(plan({node: hostvars[node] for node in nodes}, user))
-    except GpusteadError as error:
-        raise AnsibleFilterError(f"workspace_instances: {error}") from error
+    return asdict(plan({node: hostvars[node] for node in nodes}, user))
 
 
 class FilterModule:

@@ -8,9 +8,8 @@ from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
-from ansible.errors import AnsibleFilterError
-from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
 from ansible_collections.gpustead.cluster.plugins.module_utils.gpus.gpu_cpuset import gpu_cpuset
+from ansible_collections.gpustead.cluster.plugins.plugin_utils.filter_errors import filter_errors
 
 DOCUMENTATION = r"""
 name: gpu_cpuset
@@ -70,11 +69,9 @@ _value:
 """
 
 
+@filter_errors()
 def cpuset(gpus: Any, wanted: Any = None) -> dict[str, str | None]:
-    try:
-        return asdict(gpu_cpuset(gpus, wanted))
-    except GpusteadError as error:
-        raise AnsibleFilterError(str(error)) from error
+    return asdict(gpu_cpuset(gpus, wanted))
 
 
 class FilterModule:

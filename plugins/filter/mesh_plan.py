@@ -8,9 +8,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Any
 
-from ansible.errors import AnsibleFilterError
-from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
 from ansible_collections.gpustead.cluster.plugins.module_utils.mesh.mesh_plan import Observed, Settings, plan
+from ansible_collections.gpustead.cluster.plugins.plugin_utils.filter_errors import filter_errors
 
 DOCUMENTATION = r"""
 name: mesh_plan
@@ -82,11 +81,9 @@ _value:
 """
 
 
+@filter_errors()
 def mesh_plan(settings: Mapping[str, Any], observed: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    try:
-        return asdict(plan(Settings(**settings), Observed(**(observed or {}))))
-    except GpusteadError as error:
-        raise AnsibleFilterError(str(error)) from error
+    return asdict(plan(Settings(**settings), Observed(**(observed or {}))))
 
 
 class FilterModule:

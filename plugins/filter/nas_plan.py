@@ -8,9 +8,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Any
 
-from ansible.errors import AnsibleFilterError
-from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
 from ansible_collections.gpustead.cluster.plugins.module_utils.nas.nas_plan import Settings, plan
+from ansible_collections.gpustead.cluster.plugins.plugin_utils.filter_errors import filter_errors
 
 DOCUMENTATION = r"""
 name: nas_plan
@@ -65,11 +64,9 @@ _value:
 """
 
 
+@filter_errors()
 def nas_plan(declared: Mapping[str, Any], **found: Any) -> dict[str, Any]:
-    try:
-        return asdict(plan(Settings(**declared), **found))
-    except GpusteadError as error:
-        raise AnsibleFilterError(str(error)) from None
+    return asdict(plan(Settings(**declared), **found))
 
 
 class FilterModule:

@@ -7,9 +7,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from ansible.errors import AnsibleFilterError
-from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
 from ansible_collections.gpustead.cluster.plugins.module_utils.gpus.nccl_env import nccl_env
+from ansible_collections.gpustead.cluster.plugins.plugin_utils.filter_errors import filter_errors
 
 DOCUMENTATION = r"""
 name: nccl_env
@@ -67,11 +66,9 @@ _value:
 """
 
 
+@filter_errors()
 def env(facts: Any, route: str = "", interface: str = "") -> dict[str, str]:
-    try:
-        return nccl_env(facts, route, interface)
-    except GpusteadError as error:
-        raise AnsibleFilterError(str(error)) from error
+    return nccl_env(facts, route, interface)
 
 
 class FilterModule:

@@ -8,9 +8,8 @@ from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
-from ansible.errors import AnsibleFilterError
 from ansible_collections.gpustead.cluster.plugins.module_utils.credentials.proxy_plan import plan
-from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
+from ansible_collections.gpustead.cluster.plugins.plugin_utils.filter_errors import filter_errors
 
 DOCUMENTATION = r"""
 name: proxy_plan
@@ -47,11 +46,9 @@ _value:
 """
 
 
+@filter_errors()
 def proxy_plan(variables: Any) -> dict[str, Any]:
-    try:
-        return asdict(plan(variables))
-    except GpusteadError as error:
-        raise AnsibleFilterError(str(error)) from None
+    return asdict(plan(variables))
 
 
 class FilterModule:

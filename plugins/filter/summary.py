@@ -8,9 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from ansible.errors import AnsibleFilterError
-from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
 from ansible_collections.gpustead.cluster.plugins.module_utils.site import summary as page
+from ansible_collections.gpustead.cluster.plugins.plugin_utils.filter_errors import filter_errors
 
 DOCUMENTATION = r"""
 name: summary
@@ -73,11 +72,9 @@ _value:
 """
 
 
+@filter_errors("workspace_instances")
 def summary(nodes: Sequence[str], hostvars: Mapping[str, Mapping[str, Any]], example: str) -> dict[str, Any]:
-    try:
-        return asdict(page.summary({node: hostvars[node] for node in nodes}, example))
-    except GpusteadError as error:
-        raise AnsibleFilterError(f"workspace_instances: {error}") from error
+    return asdict(page.summary({node: hostvars[node] for node in nodes}, example))
 
 
 class FilterModule:

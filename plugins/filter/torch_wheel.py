@@ -7,9 +7,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from ansible.errors import AnsibleFilterError
-from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
 from ansible_collections.gpustead.cluster.plugins.module_utils.images.torch_wheel import torch_wheel
+from ansible_collections.gpustead.cluster.plugins.plugin_utils.filter_errors import filter_errors
 
 DOCUMENTATION = r"""
 name: torch_wheel
@@ -70,11 +69,9 @@ _value:
 """
 
 
+@filter_errors()
 def wheel(hosts: Any, torch: str) -> str:
-    try:
-        return torch_wheel(hosts, torch)
-    except GpusteadError as error:
-        raise AnsibleFilterError(str(error)) from error
+    return torch_wheel(hosts, torch)
 
 
 class FilterModule:

@@ -8,9 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from ansible.errors import AnsibleFilterError
-from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
 from ansible_collections.gpustead.cluster.plugins.module_utils.verify.verify_plan import plan
+from ansible_collections.gpustead.cluster.plugins.plugin_utils.filter_errors import filter_errors
 
 DOCUMENTATION = r"""
 name: verify_plan
@@ -49,11 +48,9 @@ _value:
 """
 
 
+@filter_errors("workspace_instances")
 def verify_plan(variables: Mapping[str, Any], groups: Mapping[str, Sequence[str]], host: str) -> dict[str, Any]:
-    try:
-        return asdict(plan(host, variables, groups))
-    except GpusteadError as error:
-        raise AnsibleFilterError(f"workspace_instances: {error}") from error
+    return asdict(plan(host, variables, groups))
 
 
 class FilterModule:

@@ -8,10 +8,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from ansible.errors import AnsibleFilterError
-from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
 from ansible_collections.gpustead.cluster.plugins.module_utils.workspaces.workspace_plan import Observed, Settings, plan
 from ansible_collections.gpustead.cluster.plugins.module_utils.workspaces.workspaces import Workspace
+from ansible_collections.gpustead.cluster.plugins.plugin_utils.filter_errors import filter_errors
 
 DOCUMENTATION = r"""
 name: workspace_plan
@@ -100,13 +99,11 @@ _value:
 """
 
 
+@filter_errors()
 def workspace_plan(
     workspaces: Sequence[Mapping[str, Any]], settings: Mapping[str, Any], observed: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
-    try:
-        return asdict(plan([*map(Workspace.parse, workspaces)], Settings(**settings), Observed(**(observed or {}))))
-    except GpusteadError as error:
-        raise AnsibleFilterError(str(error)) from error
+    return asdict(plan([*map(Workspace.parse, workspaces)], Settings(**settings), Observed(**(observed or {}))))
 
 
 class FilterModule:
