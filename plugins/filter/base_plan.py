@@ -5,13 +5,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from ansible_collections.gpustead.cluster.plugins.module_utils.base.base_plan import plan
-from ansible_collections.gpustead.cluster.plugins.plugin_utils.filter_errors import filter_errors
+from ansible_collections.gpustead.cluster.plugins.plugin_utils.filters import filter_errors, filter_module
 
 DOCUMENTATION = r"""
 name: base_plan
@@ -61,8 +61,4 @@ def base_plan(
     return asdict(plan(certificates, proxies, previous, lambda path: Path(path).read_bytes(), time.time()))
 
 
-class FilterModule:
-    """The filters of this file, by name."""
-
-    def filters(self) -> dict[str, Callable[..., Any]]:
-        return {"base_plan": base_plan}
+FilterModule = filter_module(base_plan=base_plan)

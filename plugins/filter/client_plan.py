@@ -4,12 +4,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
 from ansible_collections.gpustead.cluster.plugins.module_utils.site.client_plan import plan
-from ansible_collections.gpustead.cluster.plugins.plugin_utils.filter_errors import filter_errors
+from ansible_collections.gpustead.cluster.plugins.plugin_utils.filters import filter_errors, filter_module
 
 DOCUMENTATION = r"""
 name: client_plan
@@ -66,8 +66,4 @@ def client_plan(nodes: Sequence[str], hostvars: Mapping[str, Mapping[str, Any]],
     return asdict(plan({node: hostvars[node] for node in nodes}, user))
 
 
-class FilterModule:
-    """The filters of this file, by name."""
-
-    def filters(self) -> dict[str, Callable[..., Any]]:
-        return {"client_plan": client_plan}
+FilterModule = filter_module(client_plan=client_plan)

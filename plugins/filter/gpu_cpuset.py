@@ -4,12 +4,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
 from ansible_collections.gpustead.cluster.plugins.module_utils.gpus.gpu_cpuset import gpu_cpuset
-from ansible_collections.gpustead.cluster.plugins.plugin_utils.filter_errors import filter_errors
+from ansible_collections.gpustead.cluster.plugins.plugin_utils.filters import filter_errors, filter_module
 
 DOCUMENTATION = r"""
 name: gpu_cpuset
@@ -74,8 +73,4 @@ def cpuset(gpus: Any, wanted: Any = None) -> dict[str, str | None]:
     return asdict(gpu_cpuset(gpus, wanted))
 
 
-class FilterModule:
-    """The filters of this file, by name."""
-
-    def filters(self) -> dict[str, Callable[..., Any]]:
-        return {"gpu_cpuset": cpuset}
+FilterModule = filter_module(gpu_cpuset=cpuset)

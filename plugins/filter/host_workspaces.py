@@ -4,12 +4,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
 from ansible_collections.gpustead.cluster.plugins.module_utils.workspaces.workspaces import of_host
-from ansible_collections.gpustead.cluster.plugins.plugin_utils.filter_errors import filter_errors
+from ansible_collections.gpustead.cluster.plugins.plugin_utils.filters import filter_errors, filter_module
 
 DOCUMENTATION = r"""
 name: host_workspaces
@@ -52,8 +51,4 @@ def host_workspaces(variables: Any, user: str = "") -> list[dict[str, Any]]:
     return [asdict(workspace) for workspace in of_host(variables, user)]
 
 
-class FilterModule:
-    """The filters of this file, by name."""
-
-    def filters(self) -> dict[str, Callable[..., Any]]:
-        return {"host_workspaces": host_workspaces}
+FilterModule = filter_module(host_workspaces=host_workspaces)

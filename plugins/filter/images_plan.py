@@ -4,11 +4,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
 from ansible_collections.gpustead.cluster.plugins.module_utils.images.images_plan import Observed, Settings, plan
+from ansible_collections.gpustead.cluster.plugins.plugin_utils.filters import filter_module
 
 DOCUMENTATION = r"""
 name: images_plan
@@ -79,8 +80,4 @@ def images_plan(settings: Mapping[str, Any], observed: Mapping[str, Any] | None 
     return {**vars(found), "contexts": [asdict(context) for context in found.contexts]}
 
 
-class FilterModule:
-    """The filters of this file, by name."""
-
-    def filters(self) -> dict[str, Callable[..., Any]]:
-        return {"images_plan": images_plan}
+FilterModule = filter_module(images_plan=images_plan)

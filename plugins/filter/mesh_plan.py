@@ -4,12 +4,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
 from ansible_collections.gpustead.cluster.plugins.module_utils.mesh.mesh_plan import Observed, Settings, plan
-from ansible_collections.gpustead.cluster.plugins.plugin_utils.filter_errors import filter_errors
+from ansible_collections.gpustead.cluster.plugins.plugin_utils.filters import filter_errors, filter_module
 
 DOCUMENTATION = r"""
 name: mesh_plan
@@ -86,8 +86,4 @@ def mesh_plan(settings: Mapping[str, Any], observed: Mapping[str, Any] | None = 
     return asdict(plan(Settings(**settings), Observed(**(observed or {}))))
 
 
-class FilterModule:
-    """The filters of this file, by name."""
-
-    def filters(self) -> dict[str, Callable[..., Any]]:
-        return {"mesh_plan": mesh_plan}
+FilterModule = filter_module(mesh_plan=mesh_plan)

@@ -4,11 +4,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from ansible_collections.gpustead.cluster.plugins.module_utils.gpus.nccl_env import nccl_env
-from ansible_collections.gpustead.cluster.plugins.plugin_utils.filter_errors import filter_errors
+from ansible_collections.gpustead.cluster.plugins.plugin_utils.filters import filter_errors, filter_module
 
 DOCUMENTATION = r"""
 name: nccl_env
@@ -71,8 +70,4 @@ def env(facts: Any, route: str = "", interface: str = "") -> dict[str, str]:
     return nccl_env(facts, route, interface)
 
 
-class FilterModule:
-    """The filters of this file, by name."""
-
-    def filters(self) -> dict[str, Callable[..., Any]]:
-        return {"nccl_env": env}
+FilterModule = filter_module(nccl_env=env)

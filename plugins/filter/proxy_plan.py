@@ -4,12 +4,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
 from ansible_collections.gpustead.cluster.plugins.module_utils.credentials.proxy_plan import plan
-from ansible_collections.gpustead.cluster.plugins.plugin_utils.filter_errors import filter_errors
+from ansible_collections.gpustead.cluster.plugins.plugin_utils.filters import filter_errors, filter_module
 
 DOCUMENTATION = r"""
 name: proxy_plan
@@ -51,8 +50,4 @@ def proxy_plan(variables: Any) -> dict[str, Any]:
     return asdict(plan(variables))
 
 
-class FilterModule:
-    """The filters of this file, by name."""
-
-    def filters(self) -> dict[str, Callable[..., Any]]:
-        return {"proxy_plan": proxy_plan}
+FilterModule = filter_module(proxy_plan=proxy_plan)

@@ -4,10 +4,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from ansible_collections.gpustead.cluster.plugins.module_utils.registry.registry_plan import Settings, plan
+from ansible_collections.gpustead.cluster.plugins.plugin_utils.filters import filter_module
 
 DOCUMENTATION = r"""
 name: registry_plan
@@ -65,8 +66,4 @@ def registry_plan(settings: Mapping[str, Any]) -> dict[str, Any]:
     return vars(plan(Settings(**settings)))
 
 
-class FilterModule:
-    """The filters of this file, by name."""
-
-    def filters(self) -> dict[str, Callable[..., Any]]:
-        return {"registry_plan": registry_plan}
+FilterModule = filter_module(registry_plan=registry_plan)

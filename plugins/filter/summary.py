@@ -4,12 +4,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
 from ansible_collections.gpustead.cluster.plugins.module_utils.site import summary as page
-from ansible_collections.gpustead.cluster.plugins.plugin_utils.filter_errors import filter_errors
+from ansible_collections.gpustead.cluster.plugins.plugin_utils.filters import filter_errors, filter_module
 
 DOCUMENTATION = r"""
 name: summary
@@ -77,8 +77,4 @@ def summary(nodes: Sequence[str], hostvars: Mapping[str, Mapping[str, Any]], exa
     return asdict(page.summary({node: hostvars[node] for node in nodes}, example))
 
 
-class FilterModule:
-    """The filters of this file, by name."""
-
-    def filters(self) -> dict[str, Callable[..., Any]]:
-        return {"summary": summary}
+FilterModule = filter_module(summary=summary)

@@ -4,11 +4,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from ansible_collections.gpustead.cluster.plugins.module_utils.images.torch_wheel import torch_wheel
-from ansible_collections.gpustead.cluster.plugins.plugin_utils.filter_errors import filter_errors
+from ansible_collections.gpustead.cluster.plugins.plugin_utils.filters import filter_errors, filter_module
 
 DOCUMENTATION = r"""
 name: torch_wheel
@@ -74,8 +73,4 @@ def wheel(hosts: Any, torch: str) -> str:
     return torch_wheel(hosts, torch)
 
 
-class FilterModule:
-    """The filters of this file, by name."""
-
-    def filters(self) -> dict[str, Callable[..., Any]]:
-        return {"torch_wheel": wheel}
+FilterModule = filter_module(torch_wheel=wheel)

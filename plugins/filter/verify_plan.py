@@ -4,12 +4,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
 from ansible_collections.gpustead.cluster.plugins.module_utils.verify.verify_plan import plan
-from ansible_collections.gpustead.cluster.plugins.plugin_utils.filter_errors import filter_errors
+from ansible_collections.gpustead.cluster.plugins.plugin_utils.filters import filter_errors, filter_module
 
 DOCUMENTATION = r"""
 name: verify_plan
@@ -53,8 +53,4 @@ def verify_plan(variables: Mapping[str, Any], groups: Mapping[str, Sequence[str]
     return asdict(plan(host, variables, groups))
 
 
-class FilterModule:
-    """The filters of this file, by name."""
-
-    def filters(self) -> dict[str, Callable[..., Any]]:
-        return {"verify_plan": verify_plan}
+FilterModule = filter_module(verify_plan=verify_plan)

@@ -4,13 +4,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
 from ansible_collections.gpustead.cluster.plugins.module_utils.workspaces.workspace_plan import Observed, Settings, plan
 from ansible_collections.gpustead.cluster.plugins.module_utils.workspaces.workspaces import Workspace
-from ansible_collections.gpustead.cluster.plugins.plugin_utils.filter_errors import filter_errors
+from ansible_collections.gpustead.cluster.plugins.plugin_utils.filters import filter_errors, filter_module
 
 DOCUMENTATION = r"""
 name: workspace_plan
@@ -106,8 +106,4 @@ def workspace_plan(
     return asdict(plan([*map(Workspace.parse, workspaces)], Settings(**settings), Observed(**(observed or {}))))
 
 
-class FilterModule:
-    """The filters of this file, by name."""
-
-    def filters(self) -> dict[str, Callable[..., Any]]:
-        return {"workspace_plan": workspace_plan}
+FilterModule = filter_module(workspace_plan=workspace_plan)

@@ -4,11 +4,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from ansible_collections.gpustead.cluster.plugins.module_utils.workspaces.workspaces import Defaults, plan
-from ansible_collections.gpustead.cluster.plugins.plugin_utils.filter_errors import filter_errors
+from ansible_collections.gpustead.cluster.plugins.plugin_utils.filters import filter_errors, filter_module
 
 DOCUMENTATION = r"""
 name: workspaces
@@ -80,8 +79,4 @@ def workspaces(declared: Any, **settings: Any) -> list[dict[str, Any]]:
     return [workspace.described() for workspace in plan(declared, Defaults(**settings))]
 
 
-class FilterModule:
-    """The filters of this file, by name."""
-
-    def filters(self) -> dict[str, Callable[..., Any]]:
-        return {"workspaces": workspaces}
+FilterModule = filter_module(workspaces=workspaces)

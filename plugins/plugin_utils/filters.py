@@ -1,14 +1,20 @@
 # Copyright: gpustead developers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""What filters make of the library's error."""
+"""What filters over the library have in common."""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from typing import Any, Callable
 
 from ansible.errors import AnsibleFilterError
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
+
+
+def filter_module(**filters: Callable[..., Any]) -> type[Any]:
+    """The class in which Ansible looks for the filters of a file, by their names."""
+    return type("FilterModule", (), {"filters": lambda _self: filters})
 
 
 @contextlib.contextmanager
