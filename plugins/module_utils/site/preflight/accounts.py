@@ -86,7 +86,8 @@ def check_login(host: HostVariables, read: Callable[[str], str]) -> None:
             continue
         given = user.get("ssh_keys") if isinstance(user.get("ssh_keys"), list) else []
         declared = {authorized_keys.parse(line.strip()) for line in given or [] if isinstance(line, str)} - {None}
-        own, file = "", _private_key(host)
+        own: bytes | None = None
+        file = _private_key(host)
         if file:
             with contextlib.suppress(OSError, UnicodeDecodeError):
                 own = authorized_keys.parse(read(f"{os.path.expanduser(file)}.pub").strip())
