@@ -10,7 +10,7 @@ from ansible import context
 from ansible.plugins.action import ActionBase
 from ansible_collections.gpustead.cluster.plugins.plugin_utils.preflight_files import listed
 from ansible_collections.gpustead.cluster.plugins.plugin_utils.preflight_run import of_inventory, of_run
-from ansible_collections.gpustead.cluster.plugins.plugin_utils.preflight_settings import Settings
+from ansible_collections.gpustead.cluster.plugins.plugin_utils.preflight_settings import InventorySettings
 
 # Of what Ansible adds to a host's variables in a task, what the settings may look at.
 MAGIC = ("ansible_check_mode", "ansible_play_hosts", "ansible_play_hosts_all", "ansible_version", "play_hosts")
@@ -25,7 +25,7 @@ class ActionModule(ActionBase):
         result: dict[str, Any] = super().run(tmp, given)
         groups, arguments = given["groups"], context.CLIARGS
         magic = {name: given[name] for name in MAGIC if name in given}
-        settings = Settings(self._templar, given["hostvars"], magic, self._loader.get_basedir())
+        settings = InventorySettings(self._templar, given["hostvars"], magic, self._loader.get_basedir())
         sources = [str(source) for source in arguments.get("inventory") or ()]
         found = [
             *of_run(arguments, groups, given["ansible_play_hosts_all"]),

@@ -84,7 +84,7 @@ class Looked:
         return Found(problems, made)
 
 
-class Settings:
+class InventorySettings:
     """The settings of an inventory.
 
     Args:
