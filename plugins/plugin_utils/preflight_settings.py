@@ -23,7 +23,7 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.site.preflight im
 from ansible_collections.gpustead.cluster.plugins.module_utils.site.preflight.check import GROUPS, VARIABLES
 from ansible_collections.gpustead.cluster.plugins.module_utils.site.preflight.inventory import (
     Broken,
-    Found,
+    KnownProblems,
     Made,
     Problem,
 )
@@ -69,7 +69,7 @@ class Looked:
         if item[1] in other.values:
             self.values[item[1]] = other.values[item[1]]
 
-    def found(self, more: Sequence[Problem] = ()) -> Found:
+    def found(self, more: Sequence[Problem] = ()) -> KnownProblems:
         """The problems of settings that are given, those of what is made from them, and what plans refuse."""
         problems: list[Problem] = [*more]
         made: list[Made] = []
@@ -81,7 +81,7 @@ class Looked:
                 made += [Made(one, reached, (one.where,)) for one in found]
             else:
                 made += [Made(one, reached, (item[1], *reached)) for one in found]
-        return Found(problems, made)
+        return KnownProblems(problems, made)
 
 
 class InventorySettings:

@@ -14,7 +14,7 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.site.preflight.an
 from ansible_collections.gpustead.cluster.plugins.module_utils.site.preflight.check import check
 from ansible_collections.gpustead.cluster.plugins.module_utils.site.preflight.inventory import (
     Broken,
-    Found,
+    KnownProblems,
     Made,
     Problem,
     Site,
@@ -337,7 +337,7 @@ def test_what_is_broken_is_told_once() -> None:
     wrong = Problem("cluster_users", "is 'ada', not a list", "Write it as a list.", "hosts.yml:7")
     follows = Problem("role accounts", "cluster_users has nobody: expected one", "")
     other = Problem("role nas", "nas_source is odd: expected another", "")
-    found = Found([wrong], [Made(follows, ["cluster_users"], []), Made(other, ["nas_source"], ["nas_source"])])
+    found = KnownProblems([wrong], [Made(follows, ["cluster_users"], []), Made(other, ["nas_source"], ["nas_source"])])
     values = {**GOOD, "cluster_users": Broken(), "workspace_instances": Broken()}
     groups = {"gpu_nodes": ["gpu01"], "registry": ["gpu01"]}
     assert check(Site(groups, {"gpu01": values}, read, {"gpu01": found})) == [wrong, other]

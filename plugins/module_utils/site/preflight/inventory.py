@@ -47,7 +47,7 @@ class Made:
 
 
 @dataclass(frozen=True)
-class Found:
+class KnownProblems:
     """What was found out about a host before, from the specs of its variables.
 
     Attributes:
@@ -74,7 +74,7 @@ class Site:
     groups: Mapping[str, Sequence[str]]
     hosts: Mapping[str, Mapping[str, Any]]
     read: Callable[[str], str]
-    found: Mapping[str, Found] = field(default_factory=dict)
+    found: Mapping[str, KnownProblems] = field(default_factory=dict)
     place: Callable[[str, str], str] = lambda _host, _variable: ""
 
     def members(self, *groups: str) -> list[str]:
