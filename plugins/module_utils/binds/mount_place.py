@@ -19,7 +19,7 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.binds.observe_pla
 from ansible_collections.gpustead.cluster.plugins.module_utils.binds.observe_processes import refuse_who_is_inside
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
 from ansible_collections.gpustead.cluster.plugins.module_utils.kernel import mounts
-from ansible_collections.gpustead.cluster.plugins.module_utils.kernel.mountinfo import Mounted
+from ansible_collections.gpustead.cluster.plugins.module_utils.kernel.mountinfo import HARMLESS, Mounted
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -74,7 +74,7 @@ def mount_place(bind: Bind, target: str, check: bool, known: bool = True) -> str
 
 def _as_declared(bind: Bind, seen: Mapping[str, Mounted], target: str, place: int) -> bool:
     """Whether the mount, and all below it, has the flags."""
-    wanted = {"nosuid", "nodev", *(["ro"] if bind.read_only else [])}
+    wanted = {*HARMLESS, *(["ro"] if bind.read_only else [])}
     below = [one for path, one in seen.items() if path == target or path.startswith(f"{target}/")]
     tags = " ".join(seen[target].tags)
     passes = ("shared:" in tags) == (bind.propagation == "shared")

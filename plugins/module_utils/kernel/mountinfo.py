@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 PATH = "/proc/self/mountinfo"
+# With these options setuid programs and devices do nothing.
+HARMLESS = ("nosuid", "nodev")
 # How the kinds of network file systems begin.
 REMOTE = ("nfs", "fuse", "glusterfs", "ceph", "cifs", "smb", "9p", "lustre", "beegfs", "gpfs", "afs")
 
@@ -32,6 +34,10 @@ class Mounted(NamedTuple):
         `fusermount`; else 0."""
         uid = next((one for one in self.of_all if one.startswith("user_id=")), "")[len("user_id=") :]
         return int(uid) if self.fstype.startswith("fuse") and uid.isdecimal() else 0
+
+    @property
+    def is_harmless(self) -> bool:
+        return set(HARMLESS) <= set(self.options)
 
     @property
     def is_read_only(self) -> bool:

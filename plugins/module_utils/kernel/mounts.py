@@ -42,7 +42,7 @@ def is_harmless_everywhere(device: int) -> bool:
     """Whether a file system is seen at all, and nowhere with setuid programs and devices; its st_dev."""
     seen = [one for _first, _second, one in mountinfo.each(listed())]
     here = [one for one in seen if one.device == f"{os.major(device)}:{os.minor(device)}"]
-    return bool(here) and all({"nosuid", "nodev"} <= set(one.options) for one in here)
+    return bool(here) and all(one.is_harmless for one in here)
 
 
 def is_harmless(flags: int) -> bool:

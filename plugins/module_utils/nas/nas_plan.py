@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
+from ansible_collections.gpustead.cluster.plugins.module_utils.kernel.mountinfo import HARMLESS
 from ansible_collections.gpustead.cluster.plugins.module_utils.nas import layout
 from ansible_collections.gpustead.cluster.plugins.module_utils.nas.layout import Owner
 from ansible_collections.gpustead.cluster.plugins.module_utils.nas.share_mounts import DeclaredMount, bare, harmless
@@ -21,7 +22,7 @@ SERVER_UNITS = {GLUSTER: "glusterd.service", NFS: "nfs-kernel-server.service"}
 # chattr is in it.
 CLIENT_PACKAGES = ("e2fsprogs",)
 # Root in a container can give any file on the share to anybody; on the host none must act as them.
-_HARMLESS = {"nosuid": True, "nodev": True}
+_HARMLESS = dict.fromkeys(HARMLESS, True)
 # Who comes from another port than root's could say that they are anybody.
 PORT_OPTIONS = {"client.bind-insecure": "off", "server.allow-insecure": "off"}
 

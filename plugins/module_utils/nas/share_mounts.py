@@ -17,11 +17,10 @@ from typing import Callable
 from ansible_collections.gpustead.cluster.plugins.module_utils import as_account
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
 from ansible_collections.gpustead.cluster.plugins.module_utils.kernel import mounts as kernel
-from ansible_collections.gpustead.cluster.plugins.module_utils.kernel.mountinfo import Mounted
+from ansible_collections.gpustead.cluster.plugins.module_utils.kernel.mountinfo import HARMLESS, Mounted
 from ansible_collections.gpustead.cluster.plugins.module_utils.run import Run, must
 from ansible_collections.gpustead.cluster.plugins.module_utils.terminal import shown
 
-_HARMLESS = ("nosuid", "nodev")
 _ROOT = as_account.Identity(0, 0)
 _MOST = 10  # mounts on top of each other
 
@@ -54,7 +53,7 @@ def bare(path: str) -> str:
 def harmless(options: str) -> str:
     """The options, and that setuid programs and devices do nothing: whoever is root elsewhere makes them there."""
     kept = [one for one in options.split(",") if one and one not in ("suid", "dev")]
-    return ",".join([*kept, *(one for one in _HARMLESS if one not in kept)])
+    return ",".join([*kept, *(one for one in HARMLESS if one not in kept)])
 
 
 # fstab
@@ -205,8 +204,8 @@ def _right(mount: DeclaredMount, run: Run, check: bool, look: Look) -> list[str]
         if not check:
             must(run, ["mount", "-o", "remount,rw", *internal, mount.place], remedy=_BY_HAND)
             found = look()[mount.place]
-    if not set(_HARMLESS) <= set(found.options):
-        done.append(f"{mount.path}: mounted {','.join(_HARMLESS)}")
+    if not found.is_harmless:
+        done.append(f"{mount.path}: mounted {','.join(HARMLESS)}")
         if not check:
             as_account.run(partial(kernel.make_harmless, mount.place), _ROOT, timeout=30, place=mount.place)
     return done

@@ -13,6 +13,7 @@ from ansible_collections.gpustead.cluster.plugins.module_utils import as_account
 from ansible_collections.gpustead.cluster.plugins.module_utils.as_account import Identity
 from ansible_collections.gpustead.cluster.plugins.module_utils.binds.declared import DECLARED, kept, read
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
+from ansible_collections.gpustead.cluster.plugins.module_utils.kernel.mountinfo import HARMLESS
 from ansible_collections.gpustead.cluster.plugins.module_utils.nas.nas_files import root_problems
 from ansible_collections.gpustead.cluster.plugins.module_utils.nas.share_mounts import is_kind, is_source
 from ansible_collections.gpustead.cluster.plugins.module_utils.receipts.probes import Host, observe
@@ -133,7 +134,7 @@ def examine_mount(desired: Desired, run: Run, host: Host, findings: Findings) ->
         findings.add(f"NAS {path}", f"is of type {fstype}, declared is {desired.nas_fstype}", desired.again)
     if not is_source(source, desired.nas_source):
         findings.add(f"NAS {path}", f"is {source}, declared is {desired.nas_source}", desired.again)
-    lacking = [flag for flag in ("nosuid", "nodev") if not value[flag]]
+    lacking = [flag for flag in HARMLESS if not value[flag]]
     if lacking:
         findings.add(f"NAS {path}", f"is mounted without {','.join(lacking)}", desired.again)
     return True

@@ -9,7 +9,7 @@ import posixpath
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ansible_collections.gpustead.cluster.plugins.module_utils.kernel.mountinfo import Mounted, unescape
+from ansible_collections.gpustead.cluster.plugins.module_utils.kernel.mountinfo import HARMLESS, Mounted, unescape
 from ansible_collections.gpustead.cluster.plugins.module_utils.receipts.probes.host import (
     Host,
     Subject,
@@ -38,7 +38,7 @@ def _mount(subject: Subject, host: Host) -> Value:
         "fstype": mount.fstype if mount else None,
         "read_only": mount.is_read_only if mount else None,
         # An automount that waits holds nothing.
-        **{flag: mount and (flag in mount.options or mount.fstype == "autofs") for flag in ("nosuid", "nodev")},
+        **{flag: mount and (flag in mount.options or mount.fstype == "autofs") for flag in HARMLESS},
         "fstab_source": fields[0],
         "fstab_fstype": fields[2],
         "fstab_options": fields[3],
@@ -57,8 +57,7 @@ def _bind(subject: Subject, host: Host) -> Value:
         "fstype": mount.fstype,
         "root": mount.subtree,
         "read_only": "ro" in mount.options,
-        "nosuid": "nosuid" in mount.options,
-        "nodev": "nodev" in mount.options,
+        **{flag: flag in mount.options for flag in HARMLESS},
         "propagation": mount.propagation,
         # Else the share was mounted anew, and this is still the one before.
         **({"current": share is not None and share.device == mount.device} if "root" in subject else {}),
@@ -71,7 +70,7 @@ def _is_harmless(path: str, mounted: Mapping[str, Mounted]) -> bool:
     steps = path.rstrip("/").split("/")
     at = ("/".join(steps[:count]) or "/" for count in range(len(steps), 0, -1))
     mount = next((mounted[step] for step in at if step in mounted), None)
-    return mount is not None and {"nosuid", "nodev"} <= set(mount.options)
+    return mount is not None and mount.is_harmless
 
 
 def _cover(subject: Subject, host: Host) -> Value:
