@@ -1,4 +1,4 @@
-"""What accounts do in containers of the image, and to the record of images in use: neither others nor root fall for it."""
+"""What accounts do in containers of the image, and to the record of images in use: nobody else falls for it."""
 
 from __future__ import annotations
 
