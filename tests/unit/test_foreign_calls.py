@@ -90,7 +90,8 @@ ALLOWED: dict[str, dict[str, str]] = {
     "module_utils/files/leftovers.py": all_of(SYSTEM, "_entries", "remove"),
     "module_utils/workspaces/local_place.py": {
         **all_of(WORK, "_make_inner", "_take"),
-        **all_of(OURS, "_copy", "_described", "_make_place", "_present", "_put", "forget_others", "make_top"),
+        **all_of(OURS, "_copy", "_described", "_make_place", "_make_roots", "_present", "_put", "forget_others"),
+        "make_top": OURS,
     },
     "module_utils/mesh/mesh_user_key.py": {"generate": PRIVATE},
     "module_utils/nas/apply_nas_files.py": {

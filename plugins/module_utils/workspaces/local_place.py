@@ -77,17 +77,19 @@ def make_top(top: str, check: bool) -> list[tuple[str, str, str]]:
         if not stat.S_ISDIR(status.st_mode) or status.st_uid != 0 or others:
             expected = "a directory that only root can change"
             raise GpusteadError(f"{at}, on the way to {top}", expected, "Set workspace_local_dir to a path of root's.")
-    changes = []
-    for path in (top, os.path.join(top, COPIES)):
-        before = _described(path)
-        after = "directory 0:0 0700"
-        if before != after:
-            changes.append((path, before, after))
-            if not check:
-                os.makedirs(path, 0o755, exist_ok=True)
-                os.chown(path, 0, 0)
-                os.chmod(path, 0o700)
-    return changes
+    return [change for path in (top, os.path.join(top, COPIES)) for change in _make_roots(path, 0o700, check)]
+
+
+def _make_roots(path: str, mode: int, check: bool) -> list[tuple[str, str, str]]:
+    """Make a directory of root's, or put it right."""
+    before, after = _described(path), f"directory 0:0 {mode:04o}"
+    if before == after:
+        return []
+    if not check:
+        os.makedirs(path, 0o755, exist_ok=True)
+        os.chown(path, 0, 0)
+        os.chmod(path, mode)
+    return [(path, before, after)]
 
 
 def forget_others(top: str, names: Sequence[str], check: bool) -> list[tuple[str, str, str]]:
@@ -266,16 +268,10 @@ def digest(tree: Mapping[str, Any]) -> str:
 def _copy(top: str, account: PlaceOwner, wanted: Tree, check: bool) -> list[tuple[str, str, str]]:
     """Make the copies as the settings are, in place: a container sees them at once. Only root enters there."""
     folder = os.path.join(top, COPIES, account.name)
-    changes = []
-    before, after = _described(folder), "directory 0:0 0755"
+    before = _described(folder)
     if before and not before.startswith("directory 0:"):
         raise GpusteadError(f"{folder} is a {before}", "a directory of root's", "Move it out of the way.")
-    if before != after:
-        changes.append((folder, before, after))
-        if not check:
-            os.makedirs(folder, 0o755, exist_ok=True)
-            os.chown(folder, 0, 0)
-            os.chmod(folder, 0o755)
+    changes = _make_roots(folder, 0o755, check)
     there = dict(_present(folder)) if os.path.isdir(folder) else {}
     declared = {path: _copied(account, entry) for path, entry in wanted.items()}
     for path in sorted(there, reverse=True):
