@@ -85,7 +85,7 @@ from contextlib import contextmanager
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError, of_system
-from ansible_collections.gpustead.cluster.plugins.module_utils.nas import share_mounts as shares
+from ansible_collections.gpustead.cluster.plugins.module_utils.nas import nas_mounts as shares
 from ansible_collections.gpustead.cluster.plugins.module_utils.run import within
 from ansible_collections.gpustead.cluster.plugins.module_utils.terminal import shown
 

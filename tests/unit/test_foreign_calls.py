@@ -99,7 +99,7 @@ ALLOWED: dict[str, dict[str, str]] = {
         "is_mounted": MOUNTPOINT,
     },
     "module_utils/nas/nas_mountpoint.py": all_of(MOUNTPOINT, "Mountpoint.observe", "Mountpoint.protect"),
-    "module_utils/nas/share_mounts.py": {"mount_all": MOUNTPOINT},
+    "module_utils/nas/nas_mounts.py": {"mount_all": MOUNTPOINT},
     "module_utils/nas/node_records.py": {"_names": WORK},
     "module_utils/verify/containers.py": all_of(CAPPED, "_peers", "_proof"),
     "module_utils/verify/share.py": {"examine_mount": MOUNTPOINT},

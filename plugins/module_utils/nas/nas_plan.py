@@ -14,7 +14,7 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.errors import Gpu
 from ansible_collections.gpustead.cluster.plugins.module_utils.kernel.mountinfo import HARMLESS
 from ansible_collections.gpustead.cluster.plugins.module_utils.nas import layout
 from ansible_collections.gpustead.cluster.plugins.module_utils.nas.layout import Owner
-from ansible_collections.gpustead.cluster.plugins.module_utils.nas.share_mounts import DeclaredMount, bare, harmless
+from ansible_collections.gpustead.cluster.plugins.module_utils.nas.nas_mounts import DeclaredMount, bare, harmless
 
 NFS, GLUSTER = "nfs4", "glusterfs"
 SERVER_PACKAGES = {GLUSTER: ("glusterfs-server", "glusterfs-client"), NFS: ("nfs-kernel-server",)}

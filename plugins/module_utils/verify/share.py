@@ -15,7 +15,7 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.binds.declared im
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
 from ansible_collections.gpustead.cluster.plugins.module_utils.kernel.mountinfo import HARMLESS
 from ansible_collections.gpustead.cluster.plugins.module_utils.nas.nas_files import root_problems
-from ansible_collections.gpustead.cluster.plugins.module_utils.nas.share_mounts import is_kind, is_source
+from ansible_collections.gpustead.cluster.plugins.module_utils.nas.nas_mounts import is_kind, is_source
 from ansible_collections.gpustead.cluster.plugins.module_utils.receipts.probes import Host, observe
 from ansible_collections.gpustead.cluster.plugins.module_utils.run import Run
 from ansible_collections.gpustead.cluster.plugins.module_utils.verify.findings import Desired, Findings

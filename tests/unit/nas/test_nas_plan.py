@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import yaml
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
+from ansible_collections.gpustead.cluster.plugins.module_utils.nas.nas_mounts import DeclaredMount
 from ansible_collections.gpustead.cluster.plugins.module_utils.nas.nas_plan import Plan, Settings, plan
-from ansible_collections.gpustead.cluster.plugins.module_utils.nas.share_mounts import DeclaredMount
 from ansible_collections.gpustead.cluster.tests.unit.role_variables import ROOT, render
 
 VARIABLES = yaml.safe_load((ROOT / "roles/nas/vars/main.yml").read_text())

@@ -14,8 +14,8 @@ from ansible.module_utils.testing import patch_module_args
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
 from ansible_collections.gpustead.cluster.plugins.module_utils.kernel.mountinfo import Mounted
 from ansible_collections.gpustead.cluster.plugins.module_utils.kernel.mounts import mounted
-from ansible_collections.gpustead.cluster.plugins.module_utils.nas import share_mounts
-from ansible_collections.gpustead.cluster.plugins.module_utils.nas.share_mounts import (
+from ansible_collections.gpustead.cluster.plugins.module_utils.nas import nas_mounts
+from ansible_collections.gpustead.cluster.plugins.module_utils.nas.nas_mounts import (
     DeclaredMount,
     harmless,
     mismatch,
@@ -263,4 +263,4 @@ def test_setuid_programs_that_work_again_are_taken_away(tools: Run, tmp_path: Pa
 def test_what_is_shown_of_fstab_is_what_changes() -> None:
     before = "//x/y /z cifs password=secret 0 0\n"
     after = with_lines(before, [SHARE])
-    assert (share_mounts.difference(before, after), share_mounts.difference(after, before)) == ("", LINE)
+    assert (nas_mounts.difference(before, after), nas_mounts.difference(after, before)) == ("", LINE)
