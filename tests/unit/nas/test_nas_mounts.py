@@ -1,4 +1,4 @@
-"""share_mounts: lines of fstab, and real mounts in a namespace of the test's own, among those of accounts."""
+"""nas_mounts: lines of fstab, and real mounts in a namespace of the test's own, among those of accounts."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from ansible.module_utils.testing import patch_module_args
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
 from ansible_collections.gpustead.cluster.plugins.module_utils.kernel.mountinfo import Mounted
 from ansible_collections.gpustead.cluster.plugins.module_utils.kernel.mounts import mounted
-from ansible_collections.gpustead.cluster.plugins.module_utils.nas import nas_mounts
 from ansible_collections.gpustead.cluster.plugins.module_utils.nas.nas_mounts import (
     DeclaredMount,
+    difference,
     harmless,
     mismatch,
     mount_all,
@@ -263,4 +263,4 @@ def test_setuid_programs_that_work_again_are_taken_away(tools: Run, tmp_path: Pa
 def test_what_is_shown_of_fstab_is_what_changes() -> None:
     before = "//x/y /z cifs password=secret 0 0\n"
     after = with_lines(before, [SHARE])
-    assert (nas_mounts.difference(before, after), nas_mounts.difference(after, before)) == ("", LINE)
+    assert (difference(before, after), difference(after, before)) == ("", LINE)
