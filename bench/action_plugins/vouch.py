@@ -14,7 +14,11 @@ from typing import Any
 
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
-from ansible_collections.gpustead.cluster.plugins.plugin_utils.receipt_host import ROLES, HostInputs, shared_inputs
+from ansible_collections.gpustead.cluster.plugins.plugin_utils.receipt_host_inputs import (
+    ROLES,
+    HostInputs,
+    shared_inputs,
+)
 
 COPY = Path(__file__).resolve().parents[1] / "vouch.py"
 

@@ -9,9 +9,9 @@ from typing import Any
 
 from ansible import context
 from ansible.plugins.action import ActionBase
-from ansible_collections.gpustead.cluster.plugins.plugin_utils.preflight_files import told
+from ansible_collections.gpustead.cluster.plugins.plugin_utils.preflight_files import listed
 from ansible_collections.gpustead.cluster.plugins.plugin_utils.preflight_run import of_inventory, of_run
-from ansible_collections.gpustead.cluster.plugins.plugin_utils.preflight_settings import Settings
+from ansible_collections.gpustead.cluster.plugins.plugin_utils.preflight_settings import InventorySettings
 from ansible_collections.gpustead.cluster.plugins.plugin_utils.receipt_host import as_written
 
 # Of what Ansible adds to a host's variables in a task, what the settings may look at.
@@ -29,11 +29,11 @@ class ActionModule(ActionBase):
         magic = {name: given[name] for name in MAGIC if name in given}
         hostvars = given["hostvars"]
         written = partial(as_written, self, hostvars)
-        settings = Settings(self._templar, hostvars, magic, self._loader.get_basedir(), written)
+        settings = InventorySettings(self._templar, hostvars, magic, self._loader.get_basedir(), written)
         sources = [str(source) for source in arguments.get("inventory") or ()]
         found = [
             *of_run(arguments, groups, given["ansible_play_hosts_all"]),
             *of_inventory(settings, groups, self._loader, sources),
         ]
-        result.update(changed=False, failed=bool(found), msg=told(found))
+        result.update(changed=False, failed=bool(found), msg=listed(found))
         return result

@@ -7,8 +7,8 @@ from __future__ import annotations
 from typing import Any
 
 from ansible.plugins.action import ActionBase
-from ansible_collections.gpustead.cluster.plugins.plugin_utils.receipt_check import HostCheck, told
-from ansible_collections.gpustead.cluster.plugins.plugin_utils.receipt_host import HostInputs
+from ansible_collections.gpustead.cluster.plugins.plugin_utils.receipt_host_check import HostCheck, explained
+from ansible_collections.gpustead.cluster.plugins.plugin_utils.receipt_host_inputs import HostInputs
 
 ARGUMENTS = {
     "inputs": {"type": "dict", "required": True},
@@ -26,7 +26,7 @@ class ActionModule(ActionBase):
         result.update(check.result(check.ask(self), args["force"], following=bool(args["group"])))
         if result["stale"] and args["group"]:
             result.update(self._join(args["group"], task_vars))
-            self._display.display(told(task_vars["inventory_hostname"], result))
+            self._display.display(explained(task_vars["inventory_hostname"], result))
         return result
 
     def _join(self, group: str, task_vars: dict[str, Any]) -> dict[str, Any]:

@@ -9,9 +9,9 @@ from typing import Any
 
 from ansible import context
 from ansible.plugins.action import ActionBase
-from ansible_collections.gpustead.cluster.plugins.plugin_utils.receipt_check import HostCheck, told
 from ansible_collections.gpustead.cluster.plugins.plugin_utils.receipt_fan_out import FanOut
-from ansible_collections.gpustead.cluster.plugins.plugin_utils.receipt_host import HostInputs, shared_inputs
+from ansible_collections.gpustead.cluster.plugins.plugin_utils.receipt_host_check import HostCheck, explained
+from ansible_collections.gpustead.cluster.plugins.plugin_utils.receipt_host_inputs import HostInputs, shared_inputs
 from ansible_collections.gpustead.cluster.plugins.plugin_utils.receipt_inputs import Kept
 
 ARGUMENTS = {
@@ -50,7 +50,7 @@ class ActionModule(ActionBase):
         """Hosts with nothing to do have no task of their own: what was found is said here."""
         hosts, stale, unasked = result["hosts"], result["stale"], result["unasked"]
         for host in stale:
-            self._display.display(told(host, hosts[host]))
+            self._display.display(explained(host, hosts[host]))
         self._display.display(f"{len(hosts) - len(stale)} of {len(hosts)} hosts are as their roles left them")
         if unasked:
             self._display.display(f"asked one by one next: {', '.join(unasked)}")

@@ -12,9 +12,9 @@ from typing import Any
 from ansible.errors import AnsibleActionFail, AnsibleError
 from ansible.plugins.action import ActionBase
 from ansible_collections.gpustead.cluster.plugins.module_utils.terminal import shown
+from ansible_collections.gpustead.cluster.plugins.plugin_utils.partial_run import is_partial
 from ansible_collections.gpustead.cluster.plugins.plugin_utils.receipt_exchange import exchange
-from ansible_collections.gpustead.cluster.plugins.plugin_utils.receipt_host import ROLES, HostInputs
-from ansible_collections.gpustead.cluster.plugins.plugin_utils.receipt_run import is_partial
+from ansible_collections.gpustead.cluster.plugins.plugin_utils.receipt_host_inputs import ROLES, HostInputs
 
 ARGUMENTS = {
     "state": {"type": "str", "choices": ["begun", "ended"], "default": "ended"},

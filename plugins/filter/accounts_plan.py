@@ -4,11 +4,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from ansible.errors import AnsibleFilterError
 from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.accounts_plan import plan
+from ansible_collections.gpustead.cluster.plugins.plugin_utils.filters import filter_module
 
 DOCUMENTATION = r"""
 name: accounts_plan
@@ -78,8 +78,4 @@ def accounts_plan(*declared: Any, **answers: Any) -> dict[str, Any]:
     return {name: value for name, value in vars(found).items() if name != "problems"}
 
 
-class FilterModule:
-    """The filters of this file, by name."""
-
-    def filters(self) -> dict[str, Callable[..., Any]]:
-        return {"accounts_plan": accounts_plan}
+FilterModule = filter_module(accounts_plan=accounts_plan)

@@ -5,14 +5,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from ansible.errors import AnsibleFilterError
 from ansible_collections.gpustead.cluster.plugins.module_utils.base.base_plan import plan
-from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
+from ansible_collections.gpustead.cluster.plugins.plugin_utils.filters import filter_errors, filter_module
 
 DOCUMENTATION = r"""
 name: base_plan
@@ -55,20 +54,11 @@ _value:
 """
 
 
+@filter_errors()
 def base_plan(
     certificates: Sequence[str], proxies: Mapping[str, Any], previous: Sequence[Sequence[Any]] = ()
 ) -> dict[str, Any]:
-    def read(path: str) -> bytes:
-        return Path(path).read_bytes()
-
-    try:
-        return asdict(plan(certificates, proxies, previous, read, time.time()))
-    except GpusteadError as error:
-        raise AnsibleFilterError(str(error)) from None
+    return asdict(plan(certificates, proxies, previous, lambda path: Path(path).read_bytes(), time.time()))
 
 
-class FilterModule:
-    """The filters of this file, by name."""
-
-    def filters(self) -> dict[str, Callable[..., Any]]:
-        return {"base_plan": base_plan}
+FilterModule = filter_module(base_plan=base_plan)

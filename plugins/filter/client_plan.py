@@ -1,16 +1,15 @@
 # Copyright: gpustead developers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Filter over module_utils/site/client: nodes to what a user's machine knows of them."""
+"""Filter over module_utils/site/client_plan: nodes to what a user's machine knows of them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from ansible.errors import AnsibleFilterError
-from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
-from ansible_collections.gpustead.cluster.plugins.module_utils.site.client import plan
+from ansible_collections.gpustead.cluster.plugins.module_utils.site.client_plan import plan
+from ansible_collections.gpustead.cluster.plugins.plugin_utils.filters import filter_errors, filter_module
 
 DOCUMENTATION = r"""
 name: client_plan
@@ -62,15 +61,9 @@ _value:
 """
 
 
+@filter_errors("workspace_instances")
 def client_plan(nodes: Sequence[str], hostvars: Mapping[str, Mapping[str, Any]], user: str) -> dict[str, Any]:
-    try:
-        return asdict(plan({node: hostvars[node] for node in nodes}, user))
-    except GpusteadError as error:
-        raise AnsibleFilterError(f"workspace_instances: {error}") from error
+    return asdict(plan({node: hostvars[node] for node in nodes}, user))
 
 
-class FilterModule:
-    """The filters of this file, by name."""
-
-    def filters(self) -> dict[str, Callable[..., Any]]:
-        return {"client_plan": client_plan}
+FilterModule = filter_module(client_plan=client_plan)

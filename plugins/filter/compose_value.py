@@ -5,8 +5,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
+
+from ansible_collections.gpustead.cluster.plugins.plugin_utils.filters import filter_module
 
 DOCUMENTATION = r"""
 name: compose_value
@@ -49,8 +51,4 @@ def _escaped(value: Any) -> Any:
     return str(value).replace("$", "$$") if isinstance(value, str) else value
 
 
-class FilterModule:
-    """The filters of this file, by name."""
-
-    def filters(self) -> dict[str, Callable[..., Any]]:
-        return {"compose_value": compose_value}
+FilterModule = filter_module(compose_value=compose_value)

@@ -1,13 +1,11 @@
 # Copyright: gpustead developers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Filter over module_utils/drift_report: results of receipt_check to a report."""
+"""Filter over module_utils/receipts/drift_report: results of receipt_check to a report."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 from ansible_collections.gpustead.cluster.plugins.module_utils.receipts.drift_report import report
+from ansible_collections.gpustead.cluster.plugins.plugin_utils.filters import filter_module
 
 DOCUMENTATION = r"""
 name: drift_report
@@ -51,9 +49,4 @@ _value:
       elements: str
 """
 
-
-class FilterModule:
-    """The filters of this file, by name."""
-
-    def filters(self) -> dict[str, Callable[..., Any]]:
-        return {"drift_report": report}
+FilterModule = filter_module(drift_report=report)

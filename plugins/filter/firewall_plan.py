@@ -4,10 +4,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
-from ansible_collections.gpustead.cluster.plugins.module_utils.firewall.firewall_plan import Declared, plan
+from ansible_collections.gpustead.cluster.plugins.module_utils.firewall.firewall_plan import Settings, plan
+from ansible_collections.gpustead.cluster.plugins.plugin_utils.filters import filter_module
 
 DOCUMENTATION = r"""
 name: firewall_plan
@@ -42,17 +43,13 @@ RETURN = r"""
 _value:
   description:
     - C(rules) as M(gpustead.cluster.ufw_rules) takes them; C(governs_docker), whether what Docker publishes is
-      filtered, too; and C(policy) as M(gpustead.cluster.ufw_openings) takes it.
+      filtered, too; and C(policy) as M(gpustead.cluster.foreign_openings) takes it.
   type: dict
 """
 
 
 def firewall_plan(declared: Mapping[str, Any], groups: Collection[str]) -> dict[str, Any]:
-    return dict(vars(plan(Declared(**declared), groups)))
+    return dict(vars(plan(Settings(**declared), groups)))
 
 
-class FilterModule:
-    """The filters of this file, by name."""
-
-    def filters(self) -> dict[str, Callable[..., Any]]:
-        return {"firewall_plan": firewall_plan}
+FilterModule = filter_module(firewall_plan=firewall_plan)

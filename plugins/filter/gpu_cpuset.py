@@ -1,16 +1,14 @@
 # Copyright: gpustead developers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Filter over module_utils/gpu_cpuset: GPUs to the CPUs and memory nodes near them."""
+"""Filter over module_utils/gpus/gpu_cpuset: GPUs to the CPUs and memory nodes near them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
-from ansible.errors import AnsibleFilterError
-from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
 from ansible_collections.gpustead.cluster.plugins.module_utils.gpus.gpu_cpuset import gpu_cpuset
+from ansible_collections.gpustead.cluster.plugins.plugin_utils.filters import filter_errors, filter_module
 
 DOCUMENTATION = r"""
 name: gpu_cpuset
@@ -70,15 +68,9 @@ _value:
 """
 
 
+@filter_errors()
 def cpuset(gpus: Any, wanted: Any = None) -> dict[str, str | None]:
-    try:
-        return asdict(gpu_cpuset(gpus, wanted))
-    except GpusteadError as error:
-        raise AnsibleFilterError(str(error)) from error
+    return asdict(gpu_cpuset(gpus, wanted))
 
 
-class FilterModule:
-    """The filters of this file, by name."""
-
-    def filters(self) -> dict[str, Callable[..., Any]]:
-        return {"gpu_cpuset": cpuset}
+FilterModule = filter_module(gpu_cpuset=cpuset)

@@ -4,13 +4,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
-from ansible.errors import AnsibleFilterError
-from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
 from ansible_collections.gpustead.cluster.plugins.module_utils.workspaces.workspaces import of_host
+from ansible_collections.gpustead.cluster.plugins.plugin_utils.filters import filter_errors, filter_module
 
 DOCUMENTATION = r"""
 name: host_workspaces
@@ -48,15 +46,9 @@ _value:
 """
 
 
+@filter_errors("workspace_instances")
 def host_workspaces(variables: Any, user: str = "") -> list[dict[str, Any]]:
-    try:
-        return [asdict(workspace) for workspace in of_host(variables, user)]
-    except GpusteadError as error:
-        raise AnsibleFilterError(f"workspace_instances: {error}") from error
+    return [asdict(workspace) for workspace in of_host(variables, user)]
 
 
-class FilterModule:
-    """The filters of this file, by name."""
-
-    def filters(self) -> dict[str, Callable[..., Any]]:
-        return {"host_workspaces": host_workspaces}
+FilterModule = filter_module(host_workspaces=host_workspaces)

@@ -4,10 +4,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 from ansible_collections.gpustead.cluster.plugins.module_utils.images.image_record import read
+from ansible_collections.gpustead.cluster.plugins.plugin_utils.filters import filter_module
 
 DOCUMENTATION = r"""
 name: image_record
@@ -43,9 +41,4 @@ _value:
   type: dict
 """
 
-
-class FilterModule:
-    """The filters of this file, by name."""
-
-    def filters(self) -> dict[str, Callable[..., Any]]:
-        return {"image_record": read}
+FilterModule = filter_module(image_record=read)

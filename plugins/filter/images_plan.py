@@ -1,14 +1,15 @@
 # Copyright: gpustead developers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Filter over module_utils/images/plan: settings to what role images does on a node."""
+"""Filter over module_utils/images/images_plan: settings to what role images does on a node."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from ansible_collections.gpustead.cluster.plugins.module_utils.images.plan import Observed, Settings, plan
+from ansible_collections.gpustead.cluster.plugins.module_utils.images.images_plan import Observed, Settings, plan
+from ansible_collections.gpustead.cluster.plugins.plugin_utils.filters import filter_module
 
 DOCUMENTATION = r"""
 name: images_plan
@@ -16,7 +17,7 @@ short_description: What role images does on a node
 version_added: "0.1.0"
 author: The gpustead developers (@gpustead)
 description:
-  - Gives what the builder builds and announces, and what each node pulls and removes.
+  - Gives what the builder builds and records, and what each node pulls and removes.
 positional: observed
 options:
   _input:
@@ -79,8 +80,4 @@ def images_plan(settings: Mapping[str, Any], observed: Mapping[str, Any] | None 
     return {**vars(found), "contexts": [asdict(context) for context in found.contexts]}
 
 
-class FilterModule:
-    """The filters of this file, by name."""
-
-    def filters(self) -> dict[str, Callable[..., Any]]:
-        return {"images_plan": images_plan}
+FilterModule = filter_module(images_plan=images_plan)

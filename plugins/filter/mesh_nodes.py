@@ -1,13 +1,11 @@
 # Copyright: gpustead developers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Filter over module_utils/mesh/nodes: where the sshd of each node of the mesh is."""
+"""Filter over module_utils/mesh/mesh_nodes: where the sshd of each node of the mesh is."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
-from ansible_collections.gpustead.cluster.plugins.module_utils.mesh.nodes import endpoints
+from ansible_collections.gpustead.cluster.plugins.module_utils.mesh.mesh_nodes import endpoints
+from ansible_collections.gpustead.cluster.plugins.plugin_utils.filters import filter_module
 
 DOCUMENTATION = r"""
 name: mesh_nodes
@@ -45,9 +43,4 @@ _value:
   type: dict
 """
 
-
-class FilterModule:
-    """The filters of this file, by name."""
-
-    def filters(self) -> dict[str, Callable[..., Any]]:
-        return {"mesh_nodes": endpoints}
+FilterModule = filter_module(mesh_nodes=endpoints)

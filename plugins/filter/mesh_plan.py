@@ -1,16 +1,15 @@
 # Copyright: gpustead developers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Filter over module_utils/mesh/plan: the settings of the mesh to all that role ssh_mesh makes on a node."""
+"""Filter over module_utils/mesh/mesh_plan: the settings of the mesh to all that role ssh_mesh makes on a node."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from ansible.errors import AnsibleFilterError
-from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
-from ansible_collections.gpustead.cluster.plugins.module_utils.mesh.plan import Observed, Settings, plan
+from ansible_collections.gpustead.cluster.plugins.module_utils.mesh.mesh_plan import Observed, Settings, plan
+from ansible_collections.gpustead.cluster.plugins.plugin_utils.filters import filter_errors, filter_module
 
 DOCUMENTATION = r"""
 name: mesh_plan
@@ -82,15 +81,9 @@ _value:
 """
 
 
+@filter_errors()
 def mesh_plan(settings: Mapping[str, Any], observed: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    try:
-        return asdict(plan(Settings(**settings), Observed(**(observed or {}))))
-    except GpusteadError as error:
-        raise AnsibleFilterError(str(error)) from error
+    return asdict(plan(Settings(**settings), Observed(**(observed or {}))))
 
 
-class FilterModule:
-    """The filters of this file, by name."""
-
-    def filters(self) -> dict[str, Callable[..., Any]]:
-        return {"mesh_plan": mesh_plan}
+FilterModule = filter_module(mesh_plan=mesh_plan)

@@ -4,13 +4,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from ansible.errors import AnsibleFilterError
-from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
-from ansible_collections.gpustead.cluster.plugins.module_utils.nas.nas_plan import Declared, plan
+from ansible_collections.gpustead.cluster.plugins.module_utils.nas.nas_plan import Settings, plan
+from ansible_collections.gpustead.cluster.plugins.plugin_utils.filters import filter_errors, filter_module
 
 DOCUMENTATION = r"""
 name: nas_plan
@@ -65,15 +64,9 @@ _value:
 """
 
 
+@filter_errors()
 def nas_plan(declared: Mapping[str, Any], **found: Any) -> dict[str, Any]:
-    try:
-        return asdict(plan(Declared(**declared), **found))
-    except GpusteadError as error:
-        raise AnsibleFilterError(str(error)) from None
+    return asdict(plan(Settings(**declared), **found))
 
 
-class FilterModule:
-    """The filters of this file, by name."""
-
-    def filters(self) -> dict[str, Callable[..., Any]]:
-        return {"nas_plan": nas_plan}
+FilterModule = filter_module(nas_plan=nas_plan)

@@ -1,15 +1,13 @@
 # Copyright: gpustead developers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Filter over module_utils/nccl_env: a node's networks to what NCCL and gloo must be told."""
+"""Filter over module_utils/gpus/nccl_env: a node's networks to what NCCL and gloo must be told."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
-from ansible.errors import AnsibleFilterError
-from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
 from ansible_collections.gpustead.cluster.plugins.module_utils.gpus.nccl_env import nccl_env
+from ansible_collections.gpustead.cluster.plugins.plugin_utils.filters import filter_errors, filter_module
 
 DOCUMENTATION = r"""
 name: nccl_env
@@ -67,15 +65,9 @@ _value:
 """
 
 
+@filter_errors()
 def env(facts: Any, route: str = "", interface: str = "") -> dict[str, str]:
-    try:
-        return nccl_env(facts, route, interface)
-    except GpusteadError as error:
-        raise AnsibleFilterError(str(error)) from error
+    return nccl_env(facts, route, interface)
 
 
-class FilterModule:
-    """The filters of this file, by name."""
-
-    def filters(self) -> dict[str, Callable[..., Any]]:
-        return {"nccl_env": env}
+FilterModule = filter_module(nccl_env=env)

@@ -4,10 +4,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from ansible_collections.gpustead.cluster.plugins.module_utils.gpus.nvidia_plan import Declared, Found, plan
+from ansible_collections.gpustead.cluster.plugins.plugin_utils.filters import filter_module
 
 DOCUMENTATION = r"""
 name: nvidia_plan
@@ -80,8 +81,4 @@ def nvidia_plan(declared: Mapping[str, Any], **found: Any) -> dict[str, Any]:
     return dict(vars(plan(Declared(**declared), Found(**found))))
 
 
-class FilterModule:
-    """The filters of this file, by name."""
-
-    def filters(self) -> dict[str, Callable[..., Any]]:
-        return {"nvidia_plan": nvidia_plan}
+FilterModule = filter_module(nvidia_plan=nvidia_plan)

@@ -4,10 +4,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ansible_collections.gpustead.cluster.plugins.module_utils.site.preflight.answers import check_answer
+from ansible_collections.gpustead.cluster.plugins.plugin_utils.filters import filter_module
 
 DOCUMENTATION = r"""
 name: preflight_answers
@@ -51,8 +52,4 @@ def preflight_answers(answers: Mapping[str, Mapping[str, Any]], users: Sequence[
     return [str(problem) for host, answer in answers.items() for problem in check_answer(host, answer, users)]
 
 
-class FilterModule:
-    """The filters of this file, by name."""
-
-    def filters(self) -> dict[str, Callable[..., Any]]:
-        return {"preflight_answers": preflight_answers}
+FilterModule = filter_module(preflight_answers=preflight_answers)

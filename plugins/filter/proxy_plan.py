@@ -1,16 +1,14 @@
 # Copyright: gpustead developers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Filter over module_utils/proxies: the proxies of a site to what each program is told of them."""
+"""Filter over module_utils/credentials/proxy_plan: the proxies of a site to what each program is told of them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
-from ansible.errors import AnsibleFilterError
-from ansible_collections.gpustead.cluster.plugins.module_utils.credentials.proxies import plan
-from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
+from ansible_collections.gpustead.cluster.plugins.module_utils.credentials.proxy_plan import plan
+from ansible_collections.gpustead.cluster.plugins.plugin_utils.filters import filter_errors, filter_module
 
 DOCUMENTATION = r"""
 name: proxy_plan
@@ -47,15 +45,9 @@ _value:
 """
 
 
+@filter_errors()
 def proxy_plan(variables: Any) -> dict[str, Any]:
-    try:
-        return asdict(plan(variables))
-    except GpusteadError as error:
-        raise AnsibleFilterError(str(error)) from None
+    return asdict(plan(variables))
 
 
-class FilterModule:
-    """The filters of this file, by name."""
-
-    def filters(self) -> dict[str, Callable[..., Any]]:
-        return {"proxy_plan": proxy_plan}
+FilterModule = filter_module(proxy_plan=proxy_plan)

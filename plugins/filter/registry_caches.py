@@ -1,13 +1,11 @@
 # Copyright: gpustead developers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Filter over module_utils/registry/caches: which cache of registries each node has."""
+"""Filter over module_utils/registry/registry_caches: which cache of registries each node has."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
-from ansible_collections.gpustead.cluster.plugins.module_utils.registry.caches import of_nodes
+from ansible_collections.gpustead.cluster.plugins.module_utils.registry.registry_caches import of_nodes
+from ansible_collections.gpustead.cluster.plugins.plugin_utils.filters import filter_module
 
 DOCUMENTATION = r"""
 name: registry_caches
@@ -40,9 +38,4 @@ _value:
   type: dict
 """
 
-
-class FilterModule:
-    """The filters of this file, by name."""
-
-    def filters(self) -> dict[str, Callable[..., Any]]:
-        return {"registry_caches": of_nodes}
+FilterModule = filter_module(registry_caches=of_nodes)

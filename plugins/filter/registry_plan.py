@@ -1,13 +1,14 @@
 # Copyright: gpustead developers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Filter over module_utils/registry/plan: settings to what role registry has on a host."""
+"""Filter over module_utils/registry/registry_plan: settings to what role registry has on a host."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-from ansible_collections.gpustead.cluster.plugins.module_utils.registry.plan import Settings, plan
+from ansible_collections.gpustead.cluster.plugins.module_utils.registry.registry_plan import Settings, plan
+from ansible_collections.gpustead.cluster.plugins.plugin_utils.filters import filter_module
 
 DOCUMENTATION = r"""
 name: registry_plan
@@ -65,8 +66,4 @@ def registry_plan(settings: Mapping[str, Any]) -> dict[str, Any]:
     return vars(plan(Settings(**settings)))
 
 
-class FilterModule:
-    """The filters of this file, by name."""
-
-    def filters(self) -> dict[str, Callable[..., Any]]:
-        return {"registry_plan": registry_plan}
+FilterModule = filter_module(registry_plan=registry_plan)

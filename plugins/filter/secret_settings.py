@@ -4,10 +4,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 from ansible_collections.gpustead.cluster.plugins.module_utils.credentials.secret_settings import split
+from ansible_collections.gpustead.cluster.plugins.plugin_utils.filters import filter_module
 
 DOCUMENTATION = r"""
 name: secret_settings
@@ -40,9 +38,4 @@ _value:
     secret_keys: {description: The keys of RV(_value.secret) among them., type: list, elements: str}
 """
 
-
-class FilterModule:
-    """The filters of this file, by name."""
-
-    def filters(self) -> dict[str, Callable[..., Any]]:
-        return {"secret_settings": split}
+FilterModule = filter_module(secret_settings=split)

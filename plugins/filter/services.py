@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
@@ -13,6 +12,7 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.inventory.service
     opened,
     ports,
 )
+from ansible_collections.gpustead.cluster.plugins.plugin_utils.filters import filter_module
 
 DOCUMENTATION = r"""
 name: services
@@ -66,8 +66,4 @@ def services(port_range: str) -> dict[str, Any]:
     return {"ports": ports(), "container_ports": container_ports, "opened": opened(port_range), "table": table}
 
 
-class FilterModule:
-    """The filters of this file, by name."""
-
-    def filters(self) -> dict[str, Callable[..., Any]]:
-        return {"services": services}
+FilterModule = filter_module(services=services)

@@ -4,10 +4,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 from ansible_collections.gpustead.cluster.plugins.module_utils.terminal import shown
+from ansible_collections.gpustead.cluster.plugins.plugin_utils.filters import filter_module
 
 DOCUMENTATION = r"""
 name: shown
@@ -40,9 +38,4 @@ _value:
   type: str
 """
 
-
-class FilterModule:
-    """The filters of this file, by name."""
-
-    def filters(self) -> dict[str, Callable[..., Any]]:
-        return {"shown": shown}
+FilterModule = filter_module(shown=shown)

@@ -4,13 +4,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from ansible.errors import AnsibleFilterError
-from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
 from ansible_collections.gpustead.cluster.plugins.module_utils.site import summary as page
+from ansible_collections.gpustead.cluster.plugins.plugin_utils.filters import filter_errors, filter_module
 
 DOCUMENTATION = r"""
 name: summary
@@ -73,15 +72,9 @@ _value:
 """
 
 
+@filter_errors("workspace_instances")
 def summary(nodes: Sequence[str], hostvars: Mapping[str, Mapping[str, Any]], example: str) -> dict[str, Any]:
-    try:
-        return asdict(page.summary({node: hostvars[node] for node in nodes}, example))
-    except GpusteadError as error:
-        raise AnsibleFilterError(f"workspace_instances: {error}") from error
+    return asdict(page.summary({node: hostvars[node] for node in nodes}, example))
 
 
-class FilterModule:
-    """The filters of this file, by name."""
-
-    def filters(self) -> dict[str, Callable[..., Any]]:
-        return {"summary": summary}
+FilterModule = filter_module(summary=summary)

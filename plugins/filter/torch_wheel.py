@@ -1,15 +1,13 @@
 # Copyright: gpustead developers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Filter over module_utils/torch_wheel: drivers and GPUs to the index of PyTorch's wheels."""
+"""Filter over module_utils/images/torch_wheel: drivers and GPUs to the index of PyTorch's wheels."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
-from ansible.errors import AnsibleFilterError
-from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
 from ansible_collections.gpustead.cluster.plugins.module_utils.images.torch_wheel import torch_wheel
+from ansible_collections.gpustead.cluster.plugins.plugin_utils.filters import filter_errors, filter_module
 
 DOCUMENTATION = r"""
 name: torch_wheel
@@ -70,15 +68,9 @@ _value:
 """
 
 
+@filter_errors()
 def wheel(hosts: Any, torch: str) -> str:
-    try:
-        return torch_wheel(hosts, torch)
-    except GpusteadError as error:
-        raise AnsibleFilterError(str(error)) from error
+    return torch_wheel(hosts, torch)
 
 
-class FilterModule:
-    """The filters of this file, by name."""
-
-    def filters(self) -> dict[str, Callable[..., Any]]:
-        return {"torch_wheel": wheel}
+FilterModule = filter_module(torch_wheel=wheel)

@@ -1,16 +1,15 @@
 # Copyright: gpustead developers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Filter over module_utils/verify/plan: a host's variables to what verify expects of it."""
+"""Filter over module_utils/verify/verify_plan: a host's variables to what verify expects of it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from ansible.errors import AnsibleFilterError
-from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
-from ansible_collections.gpustead.cluster.plugins.module_utils.verify.plan import plan
+from ansible_collections.gpustead.cluster.plugins.module_utils.verify.verify_plan import plan
+from ansible_collections.gpustead.cluster.plugins.plugin_utils.filters import filter_errors, filter_module
 
 DOCUMENTATION = r"""
 name: verify_plan
@@ -49,15 +48,9 @@ _value:
 """
 
 
+@filter_errors("workspace_instances")
 def verify_plan(variables: Mapping[str, Any], groups: Mapping[str, Sequence[str]], host: str) -> dict[str, Any]:
-    try:
-        return asdict(plan(host, variables, groups))
-    except GpusteadError as error:
-        raise AnsibleFilterError(f"workspace_instances: {error}") from error
+    return asdict(plan(host, variables, groups))
 
 
-class FilterModule:
-    """The filters of this file, by name."""
-
-    def filters(self) -> dict[str, Callable[..., Any]]:
-        return {"verify_plan": verify_plan}
+FilterModule = filter_module(verify_plan=verify_plan)

@@ -1,13 +1,11 @@
 # Copyright: gpustead developers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Filter over module_utils/verify_report: results of node_verify to a report."""
+"""Filter over module_utils/verify/verify_report: results of node_verify to a report."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 from ansible_collections.gpustead.cluster.plugins.module_utils.verify.verify_report import report
+from ansible_collections.gpustead.cluster.plugins.plugin_utils.filters import filter_module
 
 DOCUMENTATION = r"""
 name: verify_report
@@ -58,9 +56,4 @@ _value:
       type: dict
 """
 
-
-class FilterModule:
-    """The filters of this file, by name."""
-
-    def filters(self) -> dict[str, Callable[..., Any]]:
-        return {"verify_report": report}
+FilterModule = filter_module(verify_report=report)

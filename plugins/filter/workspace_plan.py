@@ -1,17 +1,16 @@
 # Copyright: gpustead developers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Filter over module_utils/workspaces/plan: the workspaces of a node to all that role workspace makes there."""
+"""Filter over module_utils/workspaces/workspace_plan: workspaces of a node to all that role workspace makes there."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from ansible.errors import AnsibleFilterError
-from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
-from ansible_collections.gpustead.cluster.plugins.module_utils.workspaces.plan import Observed, Settings, plan
+from ansible_collections.gpustead.cluster.plugins.module_utils.workspaces.workspace_plan import Observed, Settings, plan
 from ansible_collections.gpustead.cluster.plugins.module_utils.workspaces.workspaces import Workspace
+from ansible_collections.gpustead.cluster.plugins.plugin_utils.filters import filter_errors, filter_module
 
 DOCUMENTATION = r"""
 name: workspace_plan
@@ -100,17 +99,11 @@ _value:
 """
 
 
+@filter_errors()
 def workspace_plan(
     workspaces: Sequence[Mapping[str, Any]], settings: Mapping[str, Any], observed: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
-    try:
-        return asdict(plan([*map(Workspace.parse, workspaces)], Settings(**settings), Observed(**(observed or {}))))
-    except GpusteadError as error:
-        raise AnsibleFilterError(str(error)) from error
+    return asdict(plan([*map(Workspace.parse, workspaces)], Settings(**settings), Observed(**(observed or {}))))
 
 
-class FilterModule:
-    """The filters of this file, by name."""
-
-    def filters(self) -> dict[str, Callable[..., Any]]:
-        return {"workspace_plan": workspace_plan}
+FilterModule = filter_module(workspace_plan=workspace_plan)

@@ -4,12 +4,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
-from ansible.errors import AnsibleFilterError
-from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
 from ansible_collections.gpustead.cluster.plugins.module_utils.workspaces.workspaces import Defaults, plan
+from ansible_collections.gpustead.cluster.plugins.plugin_utils.filters import filter_errors, filter_module
 
 DOCUMENTATION = r"""
 name: workspaces
@@ -76,15 +74,9 @@ _value:
 """
 
 
+@filter_errors("workspace_instances")
 def workspaces(declared: Any, **settings: Any) -> list[dict[str, Any]]:
-    try:
-        return [workspace.described() for workspace in plan(declared, Defaults(**settings))]
-    except GpusteadError as error:
-        raise AnsibleFilterError(f"workspace_instances: {error}") from error
+    return [workspace.described() for workspace in plan(declared, Defaults(**settings))]
 
 
-class FilterModule:
-    """The filters of this file, by name."""
-
-    def filters(self) -> dict[str, Callable[..., Any]]:
-        return {"workspaces": workspaces}
+FilterModule = filter_module(workspaces=workspaces)

@@ -37,7 +37,7 @@ from ansible import context
 from ansible.errors import AnsibleError
 from ansible.plugins.lookup import LookupBase
 from ansible_collections.gpustead.cluster.plugins.module_utils.site.preflight.inventory import Problem
-from ansible_collections.gpustead.cluster.plugins.plugin_utils.preflight_files import told, unread
+from ansible_collections.gpustead.cluster.plugins.plugin_utils.preflight_files import listed, unread
 
 EMPTY = Problem(
     "inventory", "there is no host in it", "Give the directory of your cluster, such as -i inventory/mycluster."
@@ -58,5 +58,5 @@ class LookupModule(LookupBase):
             problems = [EMPTY]
         # A check of the syntax, or a list of tasks, is none of a cluster.
         if problems and not any(context.CLIARGS.get(name) for name in ("syntax", "listhosts", "listtasks", "listtags")):
-            raise AnsibleError(told(problems))
+            raise AnsibleError(listed(problems))
         return hosts or ["localhost"]

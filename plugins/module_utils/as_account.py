@@ -107,12 +107,12 @@ def run(
 
 def _live(work: Callable[[], Any], take_ids: Callable[[], None], writer: int) -> NoReturn:
     """The child's life: become the account, work, write the outcome into the pipe, end."""
-    _tell(writer, take_ids, "failed")
-    _tell(writer, lambda: {"said": work()}, "denied")
+    _report(writer, take_ids, "failed")
+    _report(writer, lambda: {"said": work()}, "denied")
     os._exit(0)
 
 
-def _tell(writer: int, part: Callable[[], dict[str, Any] | None], not_allowed: str) -> None:
+def _report(writer: int, part: Callable[[], dict[str, Any] | None], not_allowed: str) -> None:
     """Do a part of the life; its answer, or what it ended with, is the last thing that the child says.
 
     `not_allowed`: how it is said that the account may not. That we could not become it must not be taken for that: who

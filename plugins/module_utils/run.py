@@ -10,11 +10,14 @@ from __future__ import annotations
 import contextlib
 import os
 import select
+import shlex
 import signal
 import subprocess
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Callable
+from typing import Any, Callable
+
+from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
 
 # What injects a command into the library: status, output, errors.
 Run = Callable[[Sequence[str]], "tuple[int, str, str]"]
@@ -70,6 +73,31 @@ def run(
 def within(timeout: float, size: int = SIZE, environment: Mapping[str, str] | None = None) -> Run:
     """A `run` with these limits, to be injected into the library."""
     return lambda argv: run(argv, timeout, size, environment)
+
+
+def must(
+    run: Callable[..., tuple[int, str, str]],
+    argv: Sequence[str],
+    *how: Any,
+    good: Sequence[int] = (0,),
+    remedy: str = "Remove the cause and run again.",
+) -> str:
+    """The output of a command that has to succeed.
+
+    Args:
+        run: runs it; `how` is what it is given besides.
+        argv: the command.
+        good: the statuses of a success.
+        remedy: what to do where it ends with another.
+
+    Raises:
+        GpusteadError: it ended with another status; with what it said.
+    """
+    code, out, err = run(argv, *how)
+    if code not in good:
+        said = " ".join((err or out).split())
+        raise GpusteadError(f"{shlex.join(argv)} ended with {code} ({said})", f"it to end with {good[0]}", remedy)
+    return out
 
 
 def stream(

@@ -14,15 +14,8 @@ description:
   - apt refuses everything while one repository is described with two keys. Files in C(/etc/apt) that describe it beside
     ours are put aside as C(*.bak), and so are its keys. In lists with other entries the lines are commented out, and a
     copy of the list is kept, with the four before it.
-extends_documentation_fragment:
-  - ansible.builtin.action_common_attributes
+extends_documentation_fragment: [gpustead.cluster.attributes]
 attributes:
-  check_mode:
-    support: full
-    description: Tells what would change.
-  diff_mode:
-    support: full
-    description: Shows the files before and after.
   platform:
     platforms: debian
 options:

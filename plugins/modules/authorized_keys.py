@@ -64,12 +64,11 @@ options:
     type: str
     choices: [present, proved, asked]
     default: present
+extends_documentation_fragment: [gpustead.cluster.attributes]
 attributes:
   check_mode:
-    support: full
     description: Tells what would change, and refuses what a real run would refuse.
   diff_mode:
-    support: full
     description: Shows the lines that go and those that come.
 """
 
@@ -127,7 +126,7 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.gpustead.cluster.plugins.module_utils.accounts import authorized_keys as keys
 from ansible_collections.gpustead.cluster.plugins.module_utils.accounts import keys_trial
-from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.authorized_keys_file import apply_as_account
+from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.apply_authorized_keys import apply_as_account
 from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.observe_accounts import login_uid
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError, Refusal
 

@@ -88,12 +88,9 @@ options:
     type: list
     elements: path
     default: []
+extends_documentation_fragment: [gpustead.cluster.attributes]
 attributes:
-  check_mode:
-    support: full
-    description: Tells what would change.
   diff_mode:
-    support: full
     description: Shows each place with what is mounted.
 """
 
@@ -131,9 +128,11 @@ released:
 """
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.gpustead.cluster.plugins.module_utils.binds import apply_binds
+from ansible_collections.gpustead.cluster.plugins.module_utils.binds.bind import parse
+from ansible_collections.gpustead.cluster.plugins.module_utils.binds.declared import write
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
 from ansible_collections.gpustead.cluster.plugins.module_utils.terminal import shown
-from ansible_collections.gpustead.cluster.plugins.module_utils.workspaces import binds
 
 BIND = {
     "name": {"type": "str", "required": True},
@@ -167,11 +166,11 @@ def main() -> None:
     name, check = module.params["set"], module.check_mode
     try:
         if module.params["state"] == "released":
-            gone = [shown(path) for path in binds.release(paths=module.params["paths"], check=check)]
+            gone = [shown(path) for path in apply_binds.release(paths=module.params["paths"], check=check)]
             module.exit_json(changed=bool(gone), released=gone, diff={"before": "\n".join(gone), "after": ""})
-        places = [binds.parse(raw) for raw in module.params["binds"]]
-        declared = binds.write(name, places, check)
-        done = binds.apply(name, places, check)
+        places = [parse(raw) for raw in module.params["binds"]]
+        declared = write(name, places, check)
+        done = apply_binds.apply(name, places, check)
     except (GpusteadError, OSError) as error:
         module.fail_json(msg=shown(error))
     refused = [{key: shown(value) for key, value in one.items()} for one in done.refused]

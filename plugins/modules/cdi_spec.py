@@ -40,13 +40,7 @@ options:
   nvidia_ctk_path:
     description: The command. By default the one on the PATH.
     type: path
-attributes:
-  check_mode:
-    support: full
-    description: Tells what would change.
-  diff_mode:
-    support: none
-    description: There is no diff.
+extends_documentation_fragment: [gpustead.cluster.attributes.no_diff]
 """
 
 EXAMPLES = r"""

@@ -16,17 +16,7 @@ description:
     keeps them from their work.
   - Lets root alone enter the directories of such files. A file that an account has locked, or may have opened before,
     is replaced by a copy; one on which a process of root's works stays.
-extends_documentation_fragment:
-  - ansible.builtin.action_common_attributes
-attributes:
-  check_mode:
-    support: full
-    description: Tells what would change.
-  diff_mode:
-    support: none
-    description: There is no diff.
-  platform:
-    platforms: linux
+extends_documentation_fragment: [gpustead.cluster.attributes.no_diff]
 options:
   paths:
     description: The directories, root's. One that is missing is made.

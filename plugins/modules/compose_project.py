@@ -58,17 +58,10 @@ options:
     description: Seconds until the services must be healthy.
     type: int
     default: 120
-extends_documentation_fragment:
-  - ansible.builtin.action_common_attributes
+extends_documentation_fragment: [gpustead.cluster.attributes.no_diff]
 attributes:
   check_mode:
-    support: full
     description: Tells what Compose would do; containers are not asked.
-  diff_mode:
-    support: none
-    description: There is no diff.
-  platform:
-    platforms: linux
 seealso:
   - module: community.docker.docker_compose_v2
   - module: gpustead.cluster.gpu_proof

@@ -14,17 +14,11 @@ description:
   - Runs a command in the running container of a service, as one of its accounts, and waits for its end.
   - What it says may be anything, so only its last lines are kept, each cut and with control characters escaped.
   - In check mode nothing is run.
-extends_documentation_fragment:
-  - ansible.builtin.action_common_attributes
+extends_documentation_fragment: [gpustead.cluster.attributes.no_diff]
 attributes:
   check_mode:
     support: partial
-    details: The command is taken for one that changes something.
-  diff_mode:
-    support: none
-    description: There is no diff.
-  platform:
-    platforms: linux
+    description: The command is taken for one that changes something.
 options:
   project:
     description: Name of the compose project.

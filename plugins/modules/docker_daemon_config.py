@@ -44,12 +44,11 @@ options:
     description: The file.
     type: path
     default: /etc/docker/daemon.json
+extends_documentation_fragment: [gpustead.cluster.attributes]
 attributes:
   check_mode:
-    support: full
     description: Tells what would change; the result is validated in check mode, too.
   diff_mode:
-    support: full
     description: Shows the file before and after, without passwords and tokens.
 """
 

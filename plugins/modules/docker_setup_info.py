@@ -17,17 +17,7 @@ description:
   - Asks the sockets in C(/run/user) as the accounts that they belong to. One where a rootless daemon answers is warned
     of, with whose it is. A file, or a socket that says nothing or something else, is nobody's Docker.
   - Changes nothing.
-extends_documentation_fragment:
-  - ansible.builtin.action_common_attributes
-attributes:
-  check_mode:
-    support: full
-    description: Changes nothing, in check mode or not.
-  diff_mode:
-    support: none
-    description: There is no diff.
-  platform:
-    platforms: linux
+extends_documentation_fragment: [gpustead.cluster.attributes.info]
 options:
   source:
     description: Where Docker comes from, its own repository or the distribution.

@@ -1,7 +1,7 @@
 #!/usr/bin/python
 # Copyright: gpustead developers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Ansible shell over module_utils/firewall_setup."""
+"""Ansible shell over module_utils/firewall/firewall_setup."""
 
 from __future__ import annotations
 
@@ -14,17 +14,7 @@ description:
   - Fails where no network of the nodes is named, Docker filters with its nftables backend, the chain C(DOCKER-USER)
     holds rules of others, or a bridge that is not Docker's would be taken for one of its.
   - Changes nothing.
-extends_documentation_fragment:
-  - ansible.builtin.action_common_attributes
-attributes:
-  check_mode:
-    support: full
-    description: Changes nothing, in check mode or not.
-  diff_mode:
-    support: none
-    description: There is no diff.
-  platform:
-    platforms: linux
+extends_documentation_fragment: [gpustead.cluster.attributes.info]
 options:
   networks:
     description: Networks (CIDR) in which the nodes live.

@@ -1,7 +1,7 @@
 #!/usr/bin/python
 # Copyright: gpustead developers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Ansible shell over module_utils/gpu_report."""
+"""Ansible shell over module_utils/gpus/gpu_info."""
 
 from __future__ import annotations
 
@@ -42,13 +42,7 @@ options:
       - C(nvidia-smi) can hang when a GPU has fallen off the bus. The state is then V(unusable).
     type: int
     default: 60
-attributes:
-  check_mode:
-    support: full
-    description: Changes nothing.
-  diff_mode:
-    support: none
-    description: Changes nothing.
+extends_documentation_fragment: [gpustead.cluster.attributes.info]
 notes:
   - The compute capability is taken from a table of NVIDIA's products, because C(nvidia-smi -q -x) does not give it. It
     is V(null) for a product that is not in the table.

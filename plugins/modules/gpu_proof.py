@@ -1,7 +1,7 @@
 #!/usr/bin/python
 # Copyright: gpustead developers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Ansible shell over module_utils/gpu_proof."""
+"""Ansible shell over module_utils/gpus/gpu_proof."""
 
 from __future__ import annotations
 
@@ -16,17 +16,7 @@ description:
   - A container can lose its GPUs while it runs, after C(systemctl daemon-reload) for example. It gets them back only
     when it is created anew.
   - Changes nothing.
-extends_documentation_fragment:
-  - ansible.builtin.action_common_attributes
-attributes:
-  check_mode:
-    support: full
-    description: Tells what would change.
-  diff_mode:
-    support: none
-    description: There is no diff.
-  platform:
-    platforms: linux
+extends_documentation_fragment: [gpustead.cluster.attributes.no_diff]
 options:
   project:
     description: Name of the compose project.

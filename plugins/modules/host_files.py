@@ -81,12 +81,11 @@ options:
         description: Whether the entry counts.
         type: bool
         default: true
+extends_documentation_fragment: [gpustead.cluster.attributes]
 attributes:
   check_mode:
-    support: full
     description: Tells what would change. No checker is run.
   diff_mode:
-    support: full
     description: Shows the entries before and after, without secrets.
 """
 
@@ -117,7 +116,7 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError, of_system
 from ansible_collections.gpustead.cluster.plugins.module_utils.files import host_files
-from ansible_collections.gpustead.cluster.plugins.module_utils.files.host_files_apply import (
+from ansible_collections.gpustead.cluster.plugins.module_utils.files.apply_host_files import (
     apply_all,
     plan_all,
     validate_all,

@@ -56,12 +56,9 @@ options:
   archive:
     description: From the action to the host, an archive (tar) of the files that are missing, named by their numbers.
     type: path
+extends_documentation_fragment: [gpustead.cluster.attributes]
 attributes:
-  check_mode:
-    support: full
-    description: Tells what would change.
   diff_mode:
-    support: full
     description: Shows which files would be brought or removed, not what is in them.
 """
 
@@ -91,16 +88,16 @@ from collections.abc import Mapping
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError, of_system
-from ansible_collections.gpustead.cluster.plugins.module_utils.files.host_files import Entry, Plan
-from ansible_collections.gpustead.cluster.plugins.module_utils.files.host_files_apply import (
+from ansible_collections.gpustead.cluster.plugins.module_utils.files.apply_host_files import (
     apply_all,
     plan_all,
     with_directories_above,
 )
+from ansible_collections.gpustead.cluster.plugins.module_utils.files.host_files import HostEntry, Plan
 from ansible_collections.gpustead.cluster.plugins.module_utils.images.image_contexts import (
     Desired,
     File,
-    Found,
+    Observed,
     entries,
     link,
     observe,
@@ -128,21 +125,21 @@ def contents(archive: str, missing: tuple[str, ...]) -> dict[str, bytes]:
         return {path: part.read() for path, part in zip(missing, parts) if part}
 
 
-def look(desired: Desired) -> Found:
+def look(desired: Desired) -> Observed:
     """Look at the builder. Where others than root can change the way, a mark and a link may be theirs: it is refused
     before anything is believed, let alone removed."""
-    plan_all(with_directories_above(Entry(**entry) for entry in tops(desired)))
+    plan_all(with_directories_above(HostEntry(**entry) for entry in tops(desired)))
     return observe(desired)
 
 
 def planned(desired: Desired, brought: Mapping[str, bytes]) -> list[Plan]:
-    return plan_all(with_directories_above(Entry(**entry) for entry in entries(desired, brought)))
+    return plan_all(with_directories_above(HostEntry(**entry) for entry in entries(desired, brought)))
 
 
-def apply(desired: Desired, found: Found, brought: Mapping[str, bytes]) -> bool:
+def apply(desired: Desired, found: Observed, brought: Mapping[str, bytes]) -> bool:
     """Bring it about; returns whether any file, directory or mode was changed."""
     verify(desired, found, brought)
-    plan_all([Entry(desired.directory, "directory", mode=0o755)])  # refused before anything there is removed
+    plan_all([HostEntry(desired.directory, "directory", mode=0o755)])  # refused before anything there is removed
     remove(found)
     made = planned(desired, brought)
     apply_all(made)

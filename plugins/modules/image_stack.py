@@ -114,12 +114,11 @@ options:
     description:
       - File that gets a line of JSON for everything that is reached while it runs; the last one is of state C(ended).
     type: path
+extends_documentation_fragment: [gpustead.cluster.attributes]
 attributes:
   check_mode:
-    support: full
     description: Tells which layers would be built. Nothing is built, pulled or pushed.
   diff_mode:
-    support: full
     description: Shows the references that are new.
 """
 
@@ -184,7 +183,7 @@ from pathlib import Path
 from typing import Any, Callable
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.gpustead.cluster.plugins.module_utils.credentials import proxies
+from ansible_collections.gpustead.cluster.plugins.module_utils.credentials import proxy_plan
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError, of_system
 from ansible_collections.gpustead.cluster.plugins.module_utils.images import image_builder as builder
 from ansible_collections.gpustead.cluster.plugins.module_utils.images.image_stack import parse
@@ -265,13 +264,13 @@ def reporter(path: str | None) -> Iterator[builder.Report]:
         return
     with open(path, "w", buffering=1, encoding="utf-8") as file:
 
-        def tell(event: Mapping[str, Any]) -> None:
+        def write(event: Mapping[str, Any]) -> None:
             file.write(json.dumps(dict(event)) + "\n")
 
         try:
-            yield tell
+            yield write
         finally:
-            tell({"state": "ended"})
+            write({"state": "ended"})
 
 
 def main() -> None:
@@ -286,7 +285,7 @@ def main() -> None:
     try:
         # Docker's client speaks to registries itself; what it runs with, root alone can read.
         ways = {**module.params["proxies"], **module.params["secret_proxies"]}
-        environment.update(proxies.both_cases(proxies.plan(ways).full))
+        environment.update(proxy_plan.both_cases(proxy_plan.plan(ways).full))
         layers = parse(module.params["layers"])
         target = module.params["target"] or module.params["layers"][-1]["name"]
         with (

@@ -1,7 +1,7 @@
 #!/usr/bin/python
 # Copyright: gpustead developers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Ansible shell over module_utils/leftovers."""
+"""Ansible shell over module_utils/files/leftovers."""
 
 from __future__ import annotations
 
@@ -14,17 +14,7 @@ description:
   - Removes all but the newest of the copies that Ansible (C(backup=true)) and this collection make of a file.
   - Removes temporary files of Ansible's for that file which are older than a day; the run that made them was killed.
   - Nothing else beside the file is touched.
-extends_documentation_fragment:
-  - ansible.builtin.action_common_attributes
-attributes:
-  check_mode:
-    support: full
-    description: Tells what would change.
-  diff_mode:
-    support: full
-    description: Shows what is there before and after.
-  platform:
-    platforms: posix
+extends_documentation_fragment: [gpustead.cluster.attributes]
 options:
   files:
     description: Paths of the files, not of their copies. Only root may be able to write in their directories.

@@ -52,12 +52,9 @@ options:
         description: Files and directories of its home to copy. Where it is left out, the copies stay as they are.
         type: list
         elements: str
+extends_documentation_fragment: [gpustead.cluster.attributes]
 attributes:
-  check_mode:
-    support: full
-    description: Tells what would change.
   diff_mode:
-    support: full
     description: Shows owners and modes; of the copies which ones change, not what is in them.
 """
 
@@ -113,7 +110,7 @@ def main() -> None:
         changes = library.make_top(top, check)
         changes += library.forget_others(top, [place["name"] for place in module.params["places"]], check)
         for place in module.params["places"]:
-            account = library.Account(place["name"], place["uid"], place["gid"], place["homes"])
+            account = library.PlaceOwner(place["name"], place["uid"], place["gid"], place["homes"])
             found = library.apply(top, account, place["directories"], place["settings"], check)
             done[account.name] = found
             changes += found.changes

@@ -17,17 +17,7 @@ version_added: 0.1.0
 author: The gpustead developers (@gpustead)
 requirements:
   - OpenSSH 8.4 or newer
-extends_documentation_fragment:
-  - ansible.builtin.action_common_attributes
-attributes:
-  check_mode:
-    support: full
-    description: Tells what would change.
-  diff_mode:
-    support: none
-    description: There is no diff.
-  platform:
-    platforms: posix
+extends_documentation_fragment: [gpustead.cluster.attributes.no_diff]
 options:
   key:
     description: Path of the private key. Its directory is made with mode 0700 when it is missing.

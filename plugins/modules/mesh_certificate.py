@@ -16,17 +16,10 @@ version_added: 0.1.0
 author: The gpustead developers (@gpustead)
 requirements:
   - OpenSSH 8.4 or newer
-extends_documentation_fragment:
-  - ansible.builtin.action_common_attributes
+extends_documentation_fragment: [gpustead.cluster.attributes]
 attributes:
-  check_mode:
-    support: full
-    description: Tells what would change.
   diff_mode:
-    support: full
     description: Shows the files on the node, without the private key.
-  platform:
-    platforms: posix
 options:
   path:
     description: The private key on the node. Its directory must be there.

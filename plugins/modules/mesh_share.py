@@ -70,12 +70,11 @@ options:
     type: list
     elements: str
     default: []
+extends_documentation_fragment: [gpustead.cluster.attributes]
 attributes:
   check_mode:
-    support: full
     description: Tells what would change. Where there is no key yet, RV(public) is empty.
   diff_mode:
-    support: full
     description: Shows the entries before and after, without the key.
 seealso:
   - module: gpustead.cluster.nas_files
@@ -125,7 +124,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.gpustead.cluster.plugins.module_utils.as_account import Identity
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
 from ansible_collections.gpustead.cluster.plugins.module_utils.mesh.mesh_share import Desired, apply
-from ansible_collections.gpustead.cluster.plugins.module_utils.nas.nas_files import Entry, diff, parse
+from ansible_collections.gpustead.cluster.plugins.module_utils.nas.nas_files import ShareEntry, diff, parse
 from ansible_collections.gpustead.cluster.plugins.module_utils.terminal import shown
 
 IDS = {"uid": {"type": "int", "required": True}, "gid": {"type": "int", "required": True}}
@@ -149,7 +148,7 @@ def desired(asked: dict[str, Any]) -> Desired:
     key, hostfile, through = asked["key"], asked["hostfile"], asked["layout_owner"]["gid"]
     return Desired(
         entries=[parse(raw) for raw in asked["entries"]],
-        key=Entry(key["path"], "file", key["owner"], key["group"], 0o600, through=through) if key else None,
+        key=ShareEntry(key["path"], "file", key["owner"], key["group"], 0o600, through=through) if key else None,
         comment=key["comment"] if key else "",
         hostfile=parse({**hostfile, "content": ""}) if hostfile else None,
         hosts=asked["hosts"],

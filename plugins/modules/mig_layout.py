@@ -34,12 +34,11 @@ options:
   nvidia_smi_path:
     description: The command. By default the one on the PATH.
     type: path
+extends_documentation_fragment: [gpustead.cluster.attributes]
 attributes:
   check_mode:
-    support: full
     description: Shows the plan. Processes on the GPUs do not matter to it.
   diff_mode:
-    support: full
     description: Shows the instances of each GPU before and after.
 """
 
@@ -96,7 +95,7 @@ ARGUMENTS = {
 }
 
 
-def settle(run: Run, smi: str, gpus: Any, layouts: Any, check_mode: bool) -> mig.Plan:
+def apply_layouts(run: Run, smi: str, gpus: Any, layouts: Any, check_mode: bool) -> mig.Plan:
     if not any(mig.declared_for(layouts, gpu) is not None for gpu in gpus):
         return mig.Plan()
     plan = mig.plan(gpus, layouts, mig.observe(run, smi))
@@ -116,7 +115,7 @@ def main() -> None:
         return code, out, err
 
     try:
-        plan = settle(run, smi, gpus, layouts, module.check_mode)
+        plan = apply_layouts(run, smi, gpus, layouts, module.check_mode)
         at_boot = mig.at_boot(gpus, layouts)
     except GpusteadError as error:
         module.fail_json(msg=str(error))

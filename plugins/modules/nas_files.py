@@ -117,12 +117,11 @@ options:
         type: list
         elements: int
         default: []
+extends_documentation_fragment: [gpustead.cluster.attributes]
 attributes:
   check_mode:
-    support: full
     description: Tells what would change. Where nothing is mounted yet, everything would.
   diff_mode:
-    support: full
     description: Shows the entries before and after, without secrets.
 """
 
@@ -184,7 +183,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.gpustead.cluster.plugins.module_utils.as_account import Identity
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError, Refusal
 from ansible_collections.gpustead.cluster.plugins.module_utils.nas import nas_files as nas
-from ansible_collections.gpustead.cluster.plugins.module_utils.nas.nas_files_apply import (
+from ansible_collections.gpustead.cluster.plugins.module_utils.nas.apply_nas_files import (
     apply_all,
     check_root,
     is_mounted,

@@ -12,17 +12,7 @@ version_added: "0.1.0"
 author: The gpustead developers (@gpustead)
 description:
   - What role nas has to know to order Docker after the mounts.
-extends_documentation_fragment:
-  - ansible.builtin.action_common_attributes
-attributes:
-  check_mode:
-    support: full
-    description: Changes nothing.
-  diff_mode:
-    support: none
-    description: Changes nothing.
-  platform:
-    platforms: posix
+extends_documentation_fragment: [gpustead.cluster.attributes.info]
 """
 
 EXAMPLES = r"""

@@ -22,12 +22,9 @@ options:
     type: list
     elements: str
     required: true
+extends_documentation_fragment: [gpustead.cluster.attributes]
 attributes:
-  check_mode:
-    support: full
-    description: Tells what would change.
   diff_mode:
-    support: full
     description: Shows mode and flag before and after.
 """
 

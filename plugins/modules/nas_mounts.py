@@ -52,12 +52,9 @@ options:
     description: Seconds after which a command that does not end is killed.
     type: int
     default: 90
+extends_documentation_fragment: [gpustead.cluster.attributes]
 attributes:
-  check_mode:
-    support: full
-    description: Tells what would change.
   diff_mode:
-    support: full
     description: Shows the lines of C(/etc/fstab), and what would be mounted.
 """
 
@@ -88,7 +85,7 @@ from contextlib import contextmanager
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError, of_system
-from ansible_collections.gpustead.cluster.plugins.module_utils.nas import share_mounts as shares
+from ansible_collections.gpustead.cluster.plugins.module_utils.nas import nas_mounts as shares
 from ansible_collections.gpustead.cluster.plugins.module_utils.run import within
 from ansible_collections.gpustead.cluster.plugins.module_utils.terminal import shown
 
@@ -140,7 +137,7 @@ def main() -> None:
         if params["state"] == "absent":
             after = shares.without_lines(before, params["paths"])
         else:
-            mounts = [shares.Mount(**given) for given in params["mounts"]]
+            mounts = [shares.DeclaredMount(**given) for given in params["mounts"]]
             after = shares.with_lines(before, mounts)
         if before != after and before and not check:
             result["backup_file"] = module.backup_local(FSTAB)

@@ -26,13 +26,7 @@ options:
     description: File with a name on each line of the images that role images has pulled beside the stack.
     type: path
     default: /etc/gpustead/images_pulled
-attributes:
-  check_mode:
-    support: full
-    description: Changes nothing.
-  diff_mode:
-    support: none
-    description: Changes nothing.
+extends_documentation_fragment: [gpustead.cluster.attributes.info]
 """
 
 EXAMPLES = r"""

@@ -41,13 +41,7 @@ options:
     type: list
     elements: str
     default: []
-attributes:
-  check_mode:
-    support: full
-    description: Changes nothing.
-  diff_mode:
-    support: none
-    description: Changes nothing.
+extends_documentation_fragment: [gpustead.cluster.attributes.info]
 """
 
 EXAMPLES = r"""
@@ -121,7 +115,7 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.docker.node_offer
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
 from ansible_collections.gpustead.cluster.plugins.module_utils.receipts.probes import Host
 from ansible_collections.gpustead.cluster.plugins.module_utils.run import within
-from ansible_collections.gpustead.cluster.plugins.module_utils.verify.silent import silent
+from ansible_collections.gpustead.cluster.plugins.module_utils.verify.silent_containers import silent
 
 ARGUMENTS = {
     "image_file": {"type": "path", "default": "/etc/gpustead/image"},

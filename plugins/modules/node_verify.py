@@ -147,17 +147,7 @@ options:
     description: Seconds that each command has.
     type: int
     default: 30
-extends_documentation_fragment:
-  - ansible.builtin.action_common_attributes
-attributes:
-  check_mode:
-    support: full
-    description: Tells what would change.
-  diff_mode:
-    support: none
-    description: There is no diff.
-  platform:
-    platforms: posix
+extends_documentation_fragment: [gpustead.cluster.attributes.no_diff]
 """
 
 EXAMPLES = r"""
@@ -214,7 +204,7 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.verify.expiry imp
 from ansible_collections.gpustead.cluster.plugins.module_utils.verify.findings import (
     DeclaredAccount,
     Desired,
-    Problem,
+    Finding,
     Project,
 )
 from ansible_collections.gpustead.cluster.plugins.module_utils.verify.host import host_of
@@ -277,13 +267,13 @@ def main() -> None:
     params["listening"] = _ports(params["listening"])
     findings = examine(Desired(**params), run, host_of(run))
     for role, subject, what in undone(state_dir):
-        findings.problems.append(Problem(f"{role}: {subject}:", what.rstrip("."), "Then run again."))
+        findings.problems.append(Finding(f"{role}: {subject}:", what.rstrip("."), "Then run again."))
     ours = [*params["listening"].values(), *(port for each in projects for port in each.services.values() if port)]
     for holder in holders(ours, SERVICES):
-        findings.problems.append(Problem(f"port {holder.port}", f"is taken by {holder}", "End it, then run site.yml."))
-    notices: list[Problem] = []
+        findings.problems.append(Finding(f"port {holder.port}", f"is taken by {holder}", "End it, then run site.yml."))
+    notices: list[Finding] = []
     for one in endings(params["host"], posixpath.dirname(params["image_file"]), time.time()):
-        (findings.problems if one.over else notices).append(Problem(one.subject, one.what, one.remedy))
+        (findings.problems if one.over else notices).append(Finding(one.subject, one.what, one.remedy))
     problems, soon = ([asdict(each) for each in found] for found in (findings.problems, notices))
     module.exit_json(changed=False, **shown_in({"seen": findings.seen, "problems": problems, "notices": soon}))
 

@@ -41,13 +41,7 @@ options:
     type: list
     elements: str
     default: []
-attributes:
-  check_mode:
-    support: full
-    description: Changes nothing, in check mode or not.
-  diff_mode:
-    support: none
-    description: There is no diff.
+extends_documentation_fragment: [gpustead.cluster.attributes.info]
 """
 
 EXAMPLES = r"""

@@ -32,13 +32,7 @@ options:
   nvidia_smi_path:
     description: The command. By default the one on the PATH.
     type: path
-attributes:
-  check_mode:
-    support: full
-    description: Tells what would change.
-  diff_mode:
-    support: full
-    description: Shows what is there before and after.
+extends_documentation_fragment: [gpustead.cluster.attributes]
 """
 
 EXAMPLES = r"""

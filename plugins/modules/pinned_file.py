@@ -32,12 +32,11 @@ options:
     description: Its mode, octal in quotes.
     type: str
     default: "0644"
+extends_documentation_fragment: [gpustead.cluster.attributes]
 attributes:
   check_mode:
-    support: full
     description: Tells whether it would be fetched.
   diff_mode:
-    support: full
     description: Shows which checksum the file gets.
 """
 

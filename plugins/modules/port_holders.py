@@ -1,7 +1,7 @@
 #!/usr/bin/python
 # Copyright: gpustead developers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Ansible shell over module_utils/port_holders."""
+"""Ansible shell over module_utils/firewall/port_holders."""
 
 from __future__ import annotations
 
@@ -15,17 +15,7 @@ description:
     there by a socket that it has bound to it. Names account and process.
   - What listens as root is not judged. It is Docker's for a container that runs, or an administrator's.
   - Changes nothing.
-extends_documentation_fragment:
-  - ansible.builtin.action_common_attributes
-attributes:
-  check_mode:
-    support: full
-    description: Tells what would change.
-  diff_mode:
-    support: none
-    description: There is no diff.
-  platform:
-    platforms: linux
+extends_documentation_fragment: [gpustead.cluster.attributes.no_diff]
 options:
   ports:
     description: Ports (TCP), by what is to listen there. A port 0 is none.

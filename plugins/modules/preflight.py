@@ -17,17 +17,7 @@ description:
     problem like others, and hides none of them. Secrets are not shown.
   - Refuses variables, keys, groups, tags and hosts of C(--limit) that nothing reads, with what was meant.
 author: The gpustead developers (@gpustead)
-extends_documentation_fragment:
-  - ansible.builtin.action_common_attributes
-attributes:
-  check_mode:
-    support: full
-    description: Nothing is ever changed.
-  diff_mode:
-    support: none
-    description: There is no diff.
-  platform:
-    platforms: posix
+extends_documentation_fragment: [gpustead.cluster.attributes.info]
 seealso:
   - plugin: gpustead.cluster.cluster_hosts
     plugin_type: lookup

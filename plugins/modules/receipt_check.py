@@ -30,17 +30,7 @@ options:
     type: str
     default: ""
 author: The gpustead developers (@gpustead)
-extends_documentation_fragment:
-  - ansible.builtin.action_common_attributes
-attributes:
-  check_mode:
-    support: full
-    description: Tells what would change.
-  diff_mode:
-    support: none
-    description: There is no diff.
-  platform:
-    platforms: posix
+extends_documentation_fragment: [gpustead.cluster.attributes.no_diff]
 seealso:
   - module: gpustead.cluster.receipt_survey
   - module: gpustead.cluster.receipt_write

@@ -1,7 +1,7 @@
 #!/usr/bin/python
 # Copyright: gpustead developers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Ansible shell over module_utils/registry_prune."""
+"""Ansible shell over module_utils/registry/registry_prune."""
 
 from __future__ import annotations
 
@@ -43,13 +43,7 @@ options:
     description: Seconds that the registry has for each answer.
     type: int
     default: 60
-attributes:
-  check_mode:
-    support: full
-    description: Tells what would change.
-  diff_mode:
-    support: full
-    description: Shows what is there before and after.
+extends_documentation_fragment: [gpustead.cluster.attributes]
 """
 
 EXAMPLES = r"""
@@ -89,7 +83,7 @@ from pathlib import Path
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError, of_system
 from ansible_collections.gpustead.cluster.plugins.module_utils.registry.registry_api import Registry, asker, login
-from ansible_collections.gpustead.cluster.plugins.module_utils.registry.registry_prune import Removal, prune
+from ansible_collections.gpustead.cluster.plugins.module_utils.registry.registry_prune import Deletion, prune
 from ansible_collections.gpustead.cluster.plugins.module_utils.terminal import shown, shown_in
 
 ARGUMENTS = {
@@ -102,7 +96,7 @@ ARGUMENTS = {
 }
 
 
-def line(removal: Removal) -> str:
+def line(removal: Deletion) -> str:
     return shown(f"{removal.repository}@{removal.digest} {' '.join(removal.tags)}".rstrip(), 4000) + "\n"
 
 

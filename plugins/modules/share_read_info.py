@@ -38,27 +38,17 @@ options:
     description: Seconds that the share has.
     type: int
     default: 30
-extends_documentation_fragment:
-  - ansible.builtin.action_common_attributes
-attributes:
-  check_mode:
-    support: full
-    description: Changes nothing, in check mode or not.
-  diff_mode:
-    support: none
-    description: There is no diff.
-  platform:
-    platforms: posix
+extends_documentation_fragment: [gpustead.cluster.attributes.info]
 """
 
 EXAMPLES = r"""
-- name: Read what the builder announced
+- name: Read the record of the images in use
   gpustead.cluster.share_read_info:
     root: /mnt/nas
     path: .cluster/images.json
     uid: 941
     gid: 941
-  register: announced
+  register: record
 """
 
 RETURN = r"""

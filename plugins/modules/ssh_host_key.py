@@ -26,12 +26,11 @@ options:
     description: Content of the certificate's file beside it, C(<path>-cert.pub). Empty leaves that as it is.
     type: str
     default: ""
+extends_documentation_fragment: [gpustead.cluster.attributes]
 attributes:
   check_mode:
-    support: full
     description: Tells what would change. Of a key that would be made RV(public) is empty.
   diff_mode:
-    support: full
     description: Shows the files before and after, without the private key.
 seealso:
   - module: gpustead.cluster.mesh_certificate

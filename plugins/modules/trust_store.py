@@ -24,17 +24,10 @@ options:
     description: Whether the bundle is made anew in any case.
     type: bool
     default: false
-extends_documentation_fragment:
-  - ansible.builtin.action_common_attributes
+extends_documentation_fragment: [gpustead.cluster.attributes]
 attributes:
-  check_mode:
-    support: full
-    description: Tells what would change.
   diff_mode:
-    support: full
     description: Says why it changes.
-  platform:
-    platforms: posix
 """
 
 EXAMPLES = r"""

@@ -30,13 +30,7 @@ options:
     type: str
     choices: ["off", low, medium, high, full]
     default: low
-attributes:
-  check_mode:
-    support: full
-    description: Tells what would change.
-  diff_mode:
-    support: full
-    description: Shows the state before and after.
+extends_documentation_fragment: [gpustead.cluster.attributes]
 """
 
 EXAMPLES = r"""
@@ -77,7 +71,7 @@ def read(path: str) -> str:
 
 def main() -> None:
     module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
-    wanted = ufw_enabled.State(active=True, **module.params)
+    wanted = ufw_enabled.UfwState(active=True, **module.params)
 
     run = within(120, environment={"LC_ALL": "C", "LANGUAGE": "C"})
     try:

@@ -36,13 +36,10 @@ options:
       - Reload ufw in any case, if it is enabled. For who has seen that other chains of ufw's are not as they were.
     type: bool
     default: false
+extends_documentation_fragment: [gpustead.cluster.attributes.no_diff]
 attributes:
   check_mode:
-    support: full
     description: Tells which chains differ.
-  diff_mode:
-    support: none
-    description: There is no diff.
 """
 
 EXAMPLES = r"""

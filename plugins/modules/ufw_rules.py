@@ -74,13 +74,7 @@ options:
     description: The SSH port, where neither the session nor sshd tells it.
     type: int
     default: 22
-attributes:
-  check_mode:
-    support: full
-    description: Tells what would change.
-  diff_mode:
-    support: full
-    description: Shows the rules before and after.
+extends_documentation_fragment: [gpustead.cluster.attributes]
 """
 
 EXAMPLES = r"""
@@ -135,8 +129,8 @@ ARGUMENTS = {
 }
 
 
-def declared(rule: dict[str, Any], source: str) -> ufw.Rule:
-    start = ufw.Rule(rule["rule"], rule["direction"], rule["interface"], source, rule["from_port"])
+def declared(rule: dict[str, Any], source: str) -> ufw.UfwRule:
+    start = ufw.UfwRule(rule["rule"], rule["direction"], rule["interface"], source, rule["from_port"])
     end = {"destination": rule["to_ip"], "port": rule["to_port"], "proto": rule["proto"]}
     return ufw.normal(replace(start, **end, comment=ufw.TAG + rule["comment"]))
 

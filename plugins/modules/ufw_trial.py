@@ -12,7 +12,7 @@ version_added: "0.1.0"
 author: The gpustead developers (@gpustead)
 description:
   - With C(state=noted) the files of ufw and the kernel's rules are kept in C(/run/gpustead/firewall). From then on
-    M(gpustead.cluster.ufw_rules), M(gpustead.cluster.ufw_live), M(gpustead.cluster.ufw_openings) and
+    M(gpustead.cluster.ufw_rules), M(gpustead.cluster.ufw_live), M(gpustead.cluster.foreign_openings) and
     M(gpustead.cluster.ufw_enabled) start, before each change, a service on the host that puts them back after 40 s.
   - With C(state=proved) the controller logs in over a connection of its own, past the one that stands
     (C(ControlPath=none), through jump hosts and with all else that the host's connection has), and stops that service.
@@ -26,13 +26,10 @@ options:
     type: str
     choices: [noted, proved, asked, released]
     required: true
+extends_documentation_fragment: [gpustead.cluster.attributes.no_diff]
 attributes:
   check_mode:
-    support: full
     description: Does nothing.
-  diff_mode:
-    support: none
-    description: There is no diff.
 """
 
 EXAMPLES = r"""

@@ -116,12 +116,11 @@ options:
     description: Where journals are kept.
     type: path
     default: /var/lib/gpustead/uid_match
+extends_documentation_fragment: [gpustead.cluster.attributes]
 attributes:
   check_mode:
-    support: full
     description: Tells what would change, and refuses what a real run would refuse.
   diff_mode:
-    support: full
     description: Shows the accounts before and after, without password hashes.
 """
 

@@ -26,7 +26,7 @@ SECTIONS = ("hosts", "vars", "children")
 _NOT_READ = "Correct it there: nothing in this file counts."
 
 
-def told(problems: Sequence[Problem]) -> str:
+def listed(problems: Sequence[Problem]) -> str:
     """What a person reads of them."""
     return "\n- ".join([f"{len(problems)} to correct, nothing changed:", *map(str, problems)]) if problems else ""
 

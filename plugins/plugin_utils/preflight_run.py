@@ -15,11 +15,11 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.credentials.secre
 from ansible_collections.gpustead.cluster.plugins.module_utils.site.preflight import names
 from ansible_collections.gpustead.cluster.plugins.module_utils.site.preflight.check import GROUPS, check
 from ansible_collections.gpustead.cluster.plugins.module_utils.site.preflight.inventory import Problem, Site
+from ansible_collections.gpustead.cluster.plugins.plugin_utils.partial_run import FOREIGN
 from ansible_collections.gpustead.cluster.plugins.plugin_utils.preflight_files import clusters, place_of_group
 from ansible_collections.gpustead.cluster.plugins.plugin_utils.preflight_places import place
-from ansible_collections.gpustead.cluster.plugins.plugin_utils.preflight_settings import Settings, written
+from ansible_collections.gpustead.cluster.plugins.plugin_utils.preflight_settings import InventorySettings, written
 from ansible_collections.gpustead.cluster.plugins.plugin_utils.receipt_inputs import COLLECTION
-from ansible_collections.gpustead.cluster.plugins.plugin_utils.receipt_run import FOREIGN
 
 ALWAYS_THERE = frozenset({"all", "always", "never", "tagged", "untagged"})
 
@@ -70,7 +70,7 @@ def _is_ours(playbooks: Sequence[str]) -> bool:
 
 
 def of_inventory(
-    settings: Settings, groups: Mapping[str, Sequence[str]], loader: DataLoader, sources: Sequence[str] = ()
+    settings: InventorySettings, groups: Mapping[str, Sequence[str]], loader: DataLoader, sources: Sequence[str] = ()
 ) -> list[Problem]:
     """What is wrong with the inventory.
 

@@ -23,14 +23,14 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.site.preflight im
 from ansible_collections.gpustead.cluster.plugins.module_utils.site.preflight.check import GROUPS, VARIABLES
 from ansible_collections.gpustead.cluster.plugins.module_utils.site.preflight.inventory import (
     Broken,
-    Found,
+    KnownProblems,
     Made,
     Problem,
 )
-from ansible_collections.gpustead.cluster.plugins.plugin_utils import preflight_specs, receipt_inputs
+from ansible_collections.gpustead.cluster.plugins.plugin_utils import preflight_specs, receipt_inputs, template_names
 from ansible_collections.gpustead.cluster.plugins.plugin_utils.preflight_places import is_vaulted, place
-from ansible_collections.gpustead.cluster.plugins.plugin_utils.receipt_host import GROUPS as RUN_GROUPS
-from ansible_collections.gpustead.cluster.plugins.plugin_utils.receipt_host import ROLES
+from ansible_collections.gpustead.cluster.plugins.plugin_utils.receipt_host_inputs import GROUPS as RUN_GROUPS
+from ansible_collections.gpustead.cluster.plugins.plugin_utils.receipt_host_inputs import ROLES
 
 # By what each host is told from the others: no setting is wrong on one host alone for it, unless the site's own values
 # look at it. The checks of addresses look at each.
@@ -69,7 +69,7 @@ class Looked:
         if item[1] in other.values:
             self.values[item[1]] = other.values[item[1]]
 
-    def found(self, more: Sequence[Problem] = ()) -> Found:
+    def found(self, more: Sequence[Problem] = ()) -> KnownProblems:
         """The problems of settings that are given, those of what is made from them, and what plans refuse."""
         problems: list[Problem] = [*more]
         made: list[Made] = []
@@ -81,10 +81,10 @@ class Looked:
                 made += [Made(one, reached, (one.where,)) for one in found]
             else:
                 made += [Made(one, reached, (item[1], *reached)) for one in found]
-        return Found(problems, made)
+        return KnownProblems(problems, made)
 
 
-class Settings:
+class InventorySettings:
     """The settings of an inventory.
 
     Args:
@@ -211,7 +211,7 @@ class Settings:
 
     def _judge(self, item: Item, role: receipt_inputs.Role, looked: Looked, known: Mapping[str, Any]) -> list[Problem]:
         name = item[1]
-        makes = any(MAKES.search(text) for one in looked.depends[item] for text in receipt_inputs.texts(role.own(one)))
+        makes = any(MAKES.search(text) for one in looked.depends[item] for text in template_names.texts(role.own(one)))
         if makes or receipt_inputs.only_in_a_run(role, [name], looked.given, self.kept):
             return []
         spec, secret = self.specs[item[0]][name], self._is_secret(looked, item)
@@ -235,8 +235,8 @@ class Settings:
             value = self._render(known, known[item[1]])
         except Exception as error:
             return self._refusals(item, looked, error)
-        told = [value.get("problem"), *(value.get("problems") or ())] if isinstance(value, Mapping) else []
-        return [self._refused(looked, item, one, "") for one in told if isinstance(one, str) and one]
+        problems = [value.get("problem"), *(value.get("problems") or ())] if isinstance(value, Mapping) else []
+        return [self._refused(looked, item, one, "") for one in problems if isinstance(one, str) and one]
 
     def _refusals(self, item: Item, looked: Looked, error: Exception) -> list[Problem]:
         """What the library, or a filter of ours, refuses, if it is that."""
@@ -268,7 +268,7 @@ class Settings:
         for name in VARIABLES:
             if (name.startswith("ansible_") or name in IDENTITY) and name in looked.given:
                 value = looked.given[name]
-                if any(receipt_inputs.texts([value])):
+                if any(template_names.texts([value])):
                     try:
                         value = self._render({**looked.given, "hostvars": self.hostvars}, value)
                     except Exception as error:
@@ -304,18 +304,19 @@ class Settings:
     def unknown(self, looked: Looked) -> list[Problem]:
         """Variables that look like ours and are none."""
         foreign = looked.values.get(names.FOREIGN)
-        mine = frozenset(name for name in looked.given if receipt_inputs.is_of_site(name)) - self.known
-        mine -= frozenset(map(str, foreign if isinstance(foreign, list) else ()))
+        of_site = frozenset(name for name in looked.given if receipt_inputs.is_of_site(name)) - self.known
+        of_site -= frozenset(map(str, foreign if isinstance(foreign, list) else ()))
         return [
             Problem(found.where, found.what, found.remedy, place(*written(looked.given, found.where)))
-            for found in self.kept.once(("unknown", mine), lambda: [*self._unknown(mine, looked)])
+            for found in self.kept.once(("unknown", of_site), lambda: [*self._unknown(of_site, looked)])
         ]
 
-    def _unknown(self, mine: Collection[str], looked: Looked) -> Iterator[Problem]:
+    def _unknown(self, of_site: Collection[str], looked: Looked) -> Iterator[Problem]:
         read = {name for value in looked.given.values() for name in self.kept.identifiers(value)}
         prefixes = [f"{role}_" for role in self.specs if role]
         public = [name for name in self.known if not name.startswith("__")]
-        yield from names.unknown_variables(mine, public, sorted([*prefixes, "cluster_", "site_"], reverse=True), read)
+        beginnings = sorted([*prefixes, "cluster_", "site_"], reverse=True)
+        yield from names.unknown_variables(of_site, public, beginnings, read)
 
 
 def _plans(role: receipt_inputs.Role) -> list[str]:

@@ -36,7 +36,7 @@ _LONGEST = 80
 
 
 @dataclass(frozen=True)
-class Finding:
+class Mistake:
     """What is wrong, what to do, and the key or value that it is.
 
     Attributes:
@@ -72,22 +72,22 @@ def load(root: Path = COLLECTION) -> dict[str, dict[str, Spec]]:
     return {"": shared, **{role: {name: whole(name, of[name]) for name in of} for role, of in roles.items()}}
 
 
-def findings(name: str, spec: Spec, value: Any, secret: bool = False) -> Iterator[Finding]:
+def findings(name: str, spec: Spec, value: Any, secret: bool = False) -> Iterator[Mistake]:
     """All that is wrong with the value of an option. What is secret is not shown."""
     if value is None:
-        yield Finding("is empty", "Give it a value, or take the line away.", unusable=True)
+        yield Mistake("is empty", "Give it a value, or take the line away.", unusable=True)
     else:
         yield from _walk("", name, spec, value, secret)
 
 
-def _walk(where: str, name: str, spec: Spec, value: Any, secret: bool) -> Iterator[Finding]:
+def _walk(where: str, name: str, spec: Spec, value: Any, secret: bool) -> Iterator[Mistake]:
     """`where` is the part of the option that the value is, with a blank behind it; the whole option: nothing."""
     secret = secret or bool(spec.get("no_log")) or is_secret(name, None) or is_vaulted(value)
     kind = spec.get("type", "str")
     shown = hidden(value) if secret else show(value)
     if not _is_kind(kind, value, spec):
         remedy = f"Write it as {_KINDS[kind]}{_example(kind, value)}."
-        yield Finding(f"{where}is {shown}, not {_KINDS[kind]}", remedy, value, unusable=True)
+        yield Mistake(f"{where}is {shown}, not {_KINDS[kind]}", remedy, value, unusable=True)
     elif kind == "list":
         element = {**spec, "type": spec.get("elements", "raw")}
         for number, entry in enumerate(value, 1):
@@ -99,10 +99,10 @@ def _walk(where: str, name: str, spec: Spec, value: Any, secret: bool) -> Iterat
     elif "choices" in spec and value not in spec["choices"]:
         choices = [str(choice) for choice in spec["choices"]]
         remedy = did_you_mean(str(value), choices, "Choose one of these.")
-        yield Finding(f"{where}is {shown}, none of {', '.join(choices)}", remedy, value)
+        yield Mistake(f"{where}is {shown}, none of {', '.join(choices)}", remedy, value)
 
 
-def _keys(where: str, spec: Spec, value: Mapping[str, Any], secret: bool) -> Iterator[Finding]:
+def _keys(where: str, spec: Spec, value: Mapping[str, Any], secret: bool) -> Iterator[Mistake]:
     options = spec.get("options") or {}
     if not options:
         return
@@ -110,10 +110,10 @@ def _keys(where: str, spec: Spec, value: Mapping[str, Any], secret: bool) -> Ite
         if key not in options:
             remedy = did_you_mean(str(key), options, "Take it away.")
             what = f"{where}has the key {show(str(key))}, known are {', '.join(options)}"
-            yield Finding(what, remedy, key)
+            yield Mistake(what, remedy, key)
     for key, inner in options.items():
         if inner.get("required") and value.get(key) is None:
-            yield Finding(f"{where}has no {key}", f"Give it one: {key}.", value, unusable=True)
+            yield Mistake(f"{where}has no {key}", f"Give it one: {key}.", value, unusable=True)
         elif value.get(key) is not None:
             inside = f"{key} of {where}" if where else f"{key} "
             yield from _walk(inside, key, inner, value[key], secret)

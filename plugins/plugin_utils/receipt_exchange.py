@@ -113,7 +113,7 @@ def exchange(action: ActionBase, python: str, request: Mapping[str, Any]) -> dic
     Args:
         action: has the connection.
         python: the interpreter there; one that Ansible would look for (`auto`) is `python3`.
-        request: see receipt_agent.
+        request: see module_utils/receipts/agent.
 
     Raises:
         AnsibleActionFail: the host has no Python, or the agent there failed.

@@ -22,25 +22,22 @@ from typing import Any, TypeVar, cast
 
 from ansible.parsing.dataloader import DataLoader
 from ansible_collections.gpustead.cluster.plugins.module_utils.receipts.receipts import ABSENT
+from ansible_collections.gpustead.cluster.plugins.plugin_utils.template_names import (
+    identifiers,
+    texts,
+    without_messages,
+)
 
 T = TypeVar("T")
 
 COLLECTION = Path(__file__).resolve().parents[2]
 NAME = re.compile(r"[A-Za-z_]\w*")
-VARIABLE = re.compile(r"(?<![\w.])[A-Za-z_]\w*")  # behind a dot stands what something has
-TEMPLATE = re.compile(r"{[{%]")
-# A key of a task, and its lines: those that follow are indented more.
-MESSAGE = re.compile(r"^( *)(?:fail_msg|msg): .*\n(?:\1 +.*\n)*", re.MULTILINE)
 GROUPS = re.compile(r"groups\[['\"](\w+)['\"]\]")
 # Of one other host, or of several: map('extract', hostvars) | map(attribute='x').
 OF_OTHERS = re.compile(r"hostvars(?:\[[^\]]+\]\.|\)\s*\| map\(attribute=')(\w+)")
 USED_COLLECTION = re.compile(r"\b((?:ansible|community)\.(?!builtin)\w+)\.\w+")
 # What looks beyond the variable it stands in: the text of it does not tell what it gives.
 LOOKS_AROUND = frozenset({"lookup", "lookups", "query", "q", "hostvars", "groups", "group_names"})
-# Lookups that give every host the same, by a name of our own.
-SAME = re.compile(
-    r"\b(?:lookup|query|q)\(\s*(?=['\"](?:ansible\.(?:builtin|legacy)\.)?(?:env|file|fileglob|unvault)['\"])"
-)
 # What differs from host to host, or may: a lookup finds variables by names that are made only then.
 OF_ONE_HOST = frozenset({"lookup", "query", "q", "inventory_hostname", "inventory_hostname_short", "vars"})
 # Above this a file named by a variable (an image's archive) is told by size and time: reading it costs too much.
@@ -252,42 +249,6 @@ def _closure_of_all(known: Mapping[str, Any], variables: Mapping[str, Mapping[st
     for host, value in known.items():
         reached = closure(identifiers([value]), variables[host])
         yield [host, {name: variables[host][name] for name in reached}]
-
-
-def texts(values: Iterable[Any]) -> Iterator[str]:
-    """The templates in values, however deep they lie."""
-    todo = list(values)
-    while todo:
-        value = todo.pop()
-        if isinstance(value, str):
-            if "{{" in value or "{%" in value:
-                yield value
-        elif isinstance(value, Mapping):
-            todo += [*value.keys(), *value.values()]
-        elif isinstance(value, (list, tuple)):
-            todo += value
-
-
-def identifiers(values: Iterable[Any]) -> set[str]:
-    """The identifiers in the templates of values."""
-    return {
-        name
-        for text in texts(values)
-        for inner in templates(text)
-        for name in VARIABLE.findall(SAME.sub("lookups(", inner))
-    }
-
-
-def templates(text: str) -> Iterator[str]:
-    """What of a text is rendered. A dictionary in it may end in the same braces: up to the last ones counts."""
-    for piece in TEMPLATE.split(text)[1:]:
-        end = max(piece.rfind("}}"), piece.rfind("%}"))
-        yield piece[:end] if end >= 0 else piece
-
-
-def without_messages(text: str) -> str:
-    """The tasks of a role without what they say to people: names of variables in it are no use of them."""
-    return MESSAGE.sub(lambda found: "\n".join([*templates(found[0]), ""]), text)
 
 
 def closure(names: Iterable[str], variables: Mapping[str, Any]) -> set[str]:

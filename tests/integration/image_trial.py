@@ -52,13 +52,13 @@ class Trial:
         assert code == 0, text
         return text
 
-    def board(self) -> dict[str, Any]:
+    def image_record(self) -> dict[str, Any]:
         content: dict[str, Any] = json.loads(self.lab.nodes[0].check_output(f"cat {BOARD}"))
         return content
 
     def latest(self) -> dict[str, Any]:
-        """The image that was announced last: ref, key, layers."""
-        image: dict[str, Any] = self.board()["history"][0]
+        """The image that is in use: ref, key, layers."""
+        image: dict[str, Any] = self.image_record()["history"][0]
         return image
 
     # The registry

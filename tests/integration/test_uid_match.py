@@ -79,16 +79,16 @@ def test_create_and_again(host: Host) -> None:
     assert match(host, check=True, groups=["gsteam"])["changed"]
     assert state(host) == before
     password = "$6$salt$" + "x" * 86
-    wish: dict[str, Any] = {"groups": ["gsteam"], "password_hash": password, "comment": "Ada"}
-    done = match(host, **wish)
+    desired: dict[str, Any] = {"groups": ["gsteam"], "password_hash": password, "comment": "Ada"}
+    done = match(host, **desired)
     assert done["changed"], done
     assert password not in str(done)
     assert host.check_output(f"getent passwd {NAME}") == f"{NAME}:x:{OLD}:{OLD}:Ada:/home/{NAME}:/bin/bash"
     assert ids(host, f"/home/{NAME}") == f"{OLD}:{OLD}"
     assert host.check_output(f"id -nG {NAME}") == f"{NAME} gsteam"
     assert host.check_output(f"getent shadow {NAME}").split(":")[1] == password
-    assert match(host, **wish)["changed"] is False
-    assert match(host, check=True, **wish)["changed"] is False
+    assert match(host, **desired)["changed"] is False
+    assert match(host, check=True, **desired)["changed"] is False
 
 
 def test_system_account_from_a_path(host: Host) -> None:

@@ -80,3 +80,13 @@ def test_a_recipe_names_what_is_in_its_files(path: str, names: list[str]) -> Non
 def test_the_recipes_are_there() -> None:
     assert len(RECIPES) >= 3
     assert len(STEPS) >= 10
+
+
+def test_plugins_name_the_library_as_it_is() -> None:
+    library = PROJECT / "plugins" / "module_utils"
+    named = {
+        (path.relative_to(PROJECT), name)
+        for path in (PROJECT / "plugins").rglob("*.py")
+        for name in re.findall(r"(?<!\w)module_utils/([\w/]+)", path.read_text())
+    }
+    assert [one for one in sorted(named) if not any(library.glob(f"{one[1]}*"))] == []

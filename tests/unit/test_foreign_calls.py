@@ -38,8 +38,8 @@ ALLOWED: dict[str, dict[str, str]] = {
         **all_of(OURS, "_apply_core", "apply", "former_ids", "remove", "write_whole"),
         "_lock": SYSTEM,
     },
-    "module_utils/accounts/left_behind.py": {
-        **all_of(SYSTEM, "_clear_jobs", "_clear_open", "_mounts", "remove_jobs"),
+    "module_utils/accounts/freed_ids.py": {
+        **all_of(SYSTEM, "_clear_jobs", "_clear_open", "remove_jobs"),
         **all_of(
             DESCRIPTOR, "_Search.worth", "_clear_held", "_has_acl", "_is_apart", "_made_harmless", "_search_mount"
         ),
@@ -52,22 +52,29 @@ ALLOWED: dict[str, dict[str, str]] = {
         **all_of(DESCRIPTOR, "Walk._again", "Walk._enter", "Walk._entry", "Walk._open", "keep_own_bits", "rechown"),
         "mount_of": SYSTEM,
     },
-    "module_utils/kernel/mounts.py": {"detach": OURS, "is_harmless_everywhere": SYSTEM, "mounted": SYSTEM},
+    "module_utils/kernel/mounts.py": {"detach": OURS, "listed": SYSTEM},
     "module_utils/kernel/processes.py": all_of(SYSTEM, "_files", "_held", "holds_files", "numbers", "uids"),
     "module_utils/as_account.py": {"become": SYSTEM, **all_of(LIBRARY, "open_beneath", "parent", "put")},
-    "module_utils/accounts/authorized_keys_file.py": {
+    "module_utils/accounts/apply_authorized_keys.py": {
         **all_of(WORK, "_apply_in", "_free", "forget", "is_kept", "retire", "take_back"),
         **all_of(DESCRIPTOR, "_open_way", "_step", "refuse_insecure_way"),
     },
-    "module_utils/workspaces/binds.py": {
-        **all_of(DESCRIPTOR, "_refuse_second_names", "_step", "open_place"),
-        **all_of(OURS, "_Set.drop_undeclared", "_locked", "_mount_place", "_still_its_own"),
-        **all_of(OURS, "_write_covered", "apply", "covered", "read", "write"),
-        "_file_system": MOUNTPOINT,
+    "module_utils/binds/declared.py": all_of(OURS, "covered", "read", "write", "write_covered"),
+    "module_utils/binds/fstab.py": {"awaited": SYSTEM},
+    "module_utils/binds/observe_place.py": {
+        **all_of(DESCRIPTOR, "_step", "open_place"),
         "_identities": "ids of directories that no container may see; nothing is opened",
-        "_seen": "what a process holds, as a place: nothing of it is read",
-        **all_of(SYSTEM, "_awaited", "_inside", "_mount_of"),
     },
+    "module_utils/binds/observe_processes.py": {
+        "_seen": "what a process holds, as a place: nothing of it is read",
+        **all_of(SYSTEM, "_inside", "_mount_of"),
+    },
+    "module_utils/binds/mount_place.py": {
+        "_refuse_second_names": DESCRIPTOR,
+        **all_of(OURS, "is_still_its_owners", "mount_place"),
+        "size_of_block": MOUNTPOINT,
+    },
+    "module_utils/binds/apply_binds.py": all_of(OURS, "_Set.drop_undeclared", "_locked", "apply"),
     "module_utils/verify/expiry.py": {"endings": SYSTEM},
     "module_utils/gpus/gpu_info.py": {"_read": SYSTEM},
     "module_utils/images/image_contexts.py": all_of(
@@ -75,10 +82,10 @@ ALLOWED: dict[str, dict[str, str]] = {
     ),
     "module_utils/images/image_builder.py": {"_write_bake": PRIVATE},
     "module_utils/images/image_stack.py": all_of(BUILDER, "_check_sources", "digest_of_tree", "dockerfile"),
-    "module_utils/images/plan.py": {"_check_stack": CONTROLLER},
+    "module_utils/images/images_plan.py": {"_check_stack": CONTROLLER},
     "module_utils/accounts/keys_trial.py": {"apply": "run by systemd as the account"},
     "module_utils/base/base_info.py": {"_lists_age": SYSTEM},
-    "module_utils/files/host_files_apply.py": {
+    "module_utils/files/apply_host_files.py": {
         **all_of(DESCRIPTOR, "_apply", "_enter", "_keep", "_link", "_look", "_observe", "_parent", "_refuse_others"),
         "_validate": PRIVATE,
         "with_directories_above": SYSTEM,
@@ -86,15 +93,16 @@ ALLOWED: dict[str, dict[str, str]] = {
     "module_utils/files/leftovers.py": all_of(SYSTEM, "_entries", "remove"),
     "module_utils/workspaces/local_place.py": {
         **all_of(WORK, "_make_inner", "_take"),
-        **all_of(OURS, "_copy", "_described", "_make_place", "_present", "_put", "forget_others", "make_top"),
+        **all_of(OURS, "_copy", "_described", "_make_place", "_make_roots", "_present", "_put", "forget_others"),
+        "make_top": OURS,
     },
     "module_utils/mesh/mesh_user_key.py": {"generate": PRIVATE},
-    "module_utils/nas/nas_files_apply.py": {
+    "module_utils/nas/apply_nas_files.py": {
         **all_of(WORK, "_held", "_look", "_make_directories", "_names_of_a_file", "finish", "check_root", "make"),
         "is_mounted": MOUNTPOINT,
     },
     "module_utils/nas/nas_mountpoint.py": all_of(MOUNTPOINT, "Mountpoint.observe", "Mountpoint.protect"),
-    "module_utils/nas/share_mounts.py": {"mount_all": MOUNTPOINT},
+    "module_utils/nas/nas_mounts.py": {"mount_all": MOUNTPOINT},
     "module_utils/nas/node_records.py": {"_names": WORK},
     "module_utils/verify/containers.py": all_of(CAPPED, "_peers", "_proof"),
     "module_utils/verify/share.py": {"examine_mount": MOUNTPOINT},
@@ -122,17 +130,17 @@ ALLOWED: dict[str, dict[str, str]] = {
     "module_utils/receipts/probes/docker.py": {"_runs": SYSTEM},
     "module_utils/receipts/probes/files.py": {
         **all_of(REGULAR, "_bounded", "_describe", "_open", "_read", "_read_beneath", "_tree"),
-        "Host.read": SYSTEM,
         "_below": DESCRIPTOR,
     },
+    "module_utils/receipts/probes/host.py": {"Host.read": SYSTEM},
     "module_utils/receipts/probes/gpu.py": {"_on_bus": SYSTEM},
     "module_utils/receipts/probes/mounts.py": {"_gluster": SYSTEM, "_mountpoint": MOUNTPOINT},
     "module_utils/receipts/probes/network.py": all_of(SYSTEM, "_chains", "_leads_out", "strangers"),
     "module_utils/receipts/probes/system.py": {"_kernel_module": SYSTEM},
-    "module_utils/receipts/agent.py": {
-        **all_of(OURS, "Store.prepare", "Store.read", "Store.remove", "Store.roles", "Store.salt", "Store._noted"),
-        **all_of(OURS, "Store.write", "undone", "write"),
-        "machine_id": SYSTEM,
+    "module_utils/receipts/agent.py": {"write": OURS, "machine_id": SYSTEM},
+    "module_utils/receipts/receipt_store.py": {
+        **all_of(OURS, "ReceiptStore._noted", "ReceiptStore.begun", "ReceiptStore.prepare", "ReceiptStore.read"),
+        **all_of(OURS, "ReceiptStore.remove", "ReceiptStore.roles", "ReceiptStore.salt", "ReceiptStore.write"),
     },
     "module_utils/files/locks.py": all_of(SYSTEM, "_holders", "_process", "_replace", "_status", "close_directory"),
     "module_utils/mesh/ssh_host_key.py": {"_read": OURS},
@@ -140,9 +148,9 @@ ALLOWED: dict[str, dict[str, str]] = {
         **all_of(CONTROLLER, "ensure_authority", "sign"),
         "unlocked": PRIVATE,
     },
-    "module_utils/firewall/ufw_openings.py": all_of(SYSTEM, "_write", "close"),
+    "module_utils/firewall/foreign_openings.py": all_of(SYSTEM, "_write", "close"),
     "module_utils/firewall/ufw_trial.py": all_of(OURS, "arm", "is_armed", "note", "release"),
-    "module_utils/registry/plan.py": {"_collect": "nothing that the container prints is read"},
+    "module_utils/registry/registry_plan.py": {"_collect": "nothing that the container prints is read"},
     "modules/apt_conflicts.py": {"apply": SYSTEM},
     "modules/authorized_keys.py": {"main": SYSTEM},
     "modules/cdi_spec.py": all_of(SYSTEM, "main", "read"),
@@ -174,7 +182,7 @@ ALLOWED: dict[str, dict[str, str]] = {
 }
 # Work that other modules hand over.
 HANDED: dict[str, set[str]] = {
-    "module_utils/accounts/authorized_keys_file.py": {"forget", "is_kept", "keep", "retire", "take_back"},
+    "module_utils/accounts/apply_authorized_keys.py": {"forget", "is_kept", "keep", "retire", "take_back"},
 }
 FILES = sorted(str(path.relative_to(ROOT / "plugins")) for path in (ROOT / "plugins").rglob("*.py"))
 

@@ -21,12 +21,12 @@ import pytest
 from ansible.module_utils.testing import patch_module_args
 from ansible.plugins.action import ActionBase
 from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.host_accounts import Account, Process
-from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.host_accounts import Host as Accounts
+from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.host_accounts import HostAccounts as Accounts
+from ansible_collections.gpustead.cluster.plugins.module_utils.binds.apply_binds import Outcome
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError, Refusal
 from ansible_collections.gpustead.cluster.plugins.module_utils.gpus.gpu_users import users
-from ansible_collections.gpustead.cluster.plugins.module_utils.registry.registry_prune import Pruned, Removal
-from ansible_collections.gpustead.cluster.plugins.module_utils.verify.findings import Findings, Problem
-from ansible_collections.gpustead.cluster.plugins.module_utils.workspaces.binds import Outcome
+from ansible_collections.gpustead.cluster.plugins.module_utils.registry.registry_prune import Deletion, Pruned
+from ansible_collections.gpustead.cluster.plugins.module_utils.verify.findings import Finding, Findings
 
 ROOT = Path(__file__).parents[2]
 MODULES = "ansible_collections.gpustead.cluster.plugins.modules"
@@ -138,10 +138,10 @@ def authorized_keys(answer: Answer, place: Path, tmp_path: Path, monkeypatch: py
 
 @case
 def binds(answer: Answer, place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    library = "ansible_collections.gpustead.cluster.plugins.module_utils.workspaces.binds"
+    library = "ansible_collections.gpustead.cluster.plugins.module_utils.binds.apply_binds"
     refused = vars(Refusal.of("a", GpusteadError(HOSTILE, HOSTILE, HOSTILE)))
     outcome = Outcome([("a", HOSTILE, HOSTILE)], [refused], ["a"], ["a"])
-    monkeypatch.setattr(f"{library}.write", lambda *_arguments: False)
+    monkeypatch.setattr(f"{MODULES}.binds.write", lambda *_arguments: False)
     monkeypatch.setattr(f"{library}.apply", lambda *_arguments: outcome)
     monkeypatch.setattr(f"{library}.release", lambda **_arguments: [f"/run/gpustead/binds/x/{HOSTILE}"])
     found = {"present": answer("binds", set="x", binds=[])}
@@ -251,7 +251,7 @@ def gpu_users_info(answer: Answer, place: Path, tmp_path: Path, monkeypatch: pyt
 @case
 def node_verify(answer: Answer, place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     seen = {"nas": {"source": HOSTILE}, "hostfile": {HOSTILE: 1}}
-    findings = Findings(seen, [Problem(HOSTILE, HOSTILE, HOSTILE)])
+    findings = Findings(seen, [Finding(HOSTILE, HOSTILE, HOSTILE)])
     monkeypatch.setattr(f"{MODULES}.node_verify.examine", lambda *_arguments: findings)
     found = answer("node_verify", host="gpu01", state_dir=str(place))
     assert "owned" in found["problems"][0]["what"]
@@ -260,7 +260,7 @@ def node_verify(answer: Answer, place: Path, tmp_path: Path, monkeypatch: pytest
 
 @case
 def registry_prune(answer: Answer, place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    pruned = Pruned([Removal(HOSTILE, "sha256:0", [HOSTILE])], HOSTILE, [HOSTILE])
+    pruned = Pruned([Deletion(HOSTILE, "sha256:0", [HOSTILE])], HOSTILE, [HOSTILE])
     monkeypatch.setattr(f"{MODULES}.registry_prune.prune", lambda *_arguments: pruned)
     return answer("registry_prune", registry="r:5000", repository="a", keep=["a@sha256:0"])
 
@@ -276,7 +276,7 @@ OTHERS: dict[str, str] = {
     **dict.fromkeys(("cdi_spec", "docker_daemon_config", "gpu_info", "image_stack", "leftovers"), ROOTS),
     **dict.fromkeys(("mesh_certificate", "mig_layout", "nas_mountpoint", "nas_mounts", "node_offer_info"), ROOTS),
     **dict.fromkeys(("nvidia_containers_info", "nvidia_settings", "pinned_file"), ROOTS),
-    **dict.fromkeys(("ufw_enabled", "ufw_live", "ufw_openings", "ufw_rules", "ufw_trial"), ROOTS),
+    **dict.fromkeys(("ufw_enabled", "ufw_live", "foreign_openings", "ufw_rules", "ufw_trial"), ROOTS),
     **dict.fromkeys(("closed_directories", "docker_setup_info"), CHECKED),
     "compose_project": "an action of the controller: what it returns is docker_compose_v2's and gpu_proof's",
     "preflight": "an action of the controller, on the inventory alone",

@@ -21,15 +21,17 @@ from typing import Any
 
 import pytest
 from ansible_collections.gpustead.cluster.plugins.module_utils import as_account
-from ansible_collections.gpustead.cluster.plugins.module_utils.accounts import authorized_keys_file
+from ansible_collections.gpustead.cluster.plugins.module_utils.accounts import apply_authorized_keys
 from ansible_collections.gpustead.cluster.plugins.module_utils.accounts import ownership as accounts_files
 from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.authorized_keys import DesiredKeys
 from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.host_accounts import Renumbering
 from ansible_collections.gpustead.cluster.plugins.module_utils.as_account import Identity
+from ansible_collections.gpustead.cluster.plugins.module_utils.binds.bind import Bind
+from ansible_collections.gpustead.cluster.plugins.module_utils.binds.observe_place import open_place
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
-from ansible_collections.gpustead.cluster.plugins.module_utils.nas import nas_files, nas_files_apply, node_records
+from ansible_collections.gpustead.cluster.plugins.module_utils.nas import apply_nas_files, nas_files, node_records
 from ansible_collections.gpustead.cluster.plugins.module_utils.receipts import probes
-from ansible_collections.gpustead.cluster.plugins.module_utils.workspaces import binds, local_place
+from ansible_collections.gpustead.cluster.plugins.module_utils.workspaces import local_place
 from ansible_collections.gpustead.cluster.tests.unit.hostile_trees import (
     ADA,
     ADAS_NEXT,
@@ -65,7 +67,7 @@ RENUMBERING = Renumbering("ada", (ADA,), (ADA,), ADAS_NEXT, ADAS_NEXT, True, "/h
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ1fyk4lzHXzWnMPJLmtlhkbCbzFYVBbCYyUS3mTWfBm ada@laptop"
 
 
-def entry(path: str, state: str, owner: int = ADA, mode: str = "0640", **more: Any) -> nas_files.Entry:
+def entry(path: str, state: str, owner: int = ADA, mode: str = "0640", **more: Any) -> nas_files.ShareEntry:
     return nas_files.parse({"path": path, "state": state, "owner": owner, "group": owner, "mode": mode, **more})
 
 
@@ -82,9 +84,9 @@ REMOVED = [
 ]
 
 
-def make(entries: list[nas_files.Entry]) -> Callable[[Path], object]:
+def make(entries: list[nas_files.ShareEntry]) -> Callable[[Path], object]:
     """All entries, also after one was refused."""
-    return lambda top: nas_files_apply.apply_all(str(top), entries, False, 10, refused=[], trusted=(SERVICE,))
+    return lambda top: apply_nas_files.apply_all(str(top), entries, False, 10, refused=[], trusted=(SERVICE,))
 
 
 def replace(top: Path) -> None:
@@ -98,21 +100,23 @@ def replace(top: Path) -> None:
 
 def authorize(top: Path) -> object:
     desired = DesiredKeys("ada", ADA, ADA, str(top), keys=(KEY,), exclusive=len(top.name) % 2 == 0)
-    return authorized_keys_file.apply_as_account(desired, False)
+    return apply_authorized_keys.apply_as_account(desired, False)
 
 
 def retire(top: Path) -> object:
-    return authorized_keys_file.retire_as_account(DesiredKeys("ada", ADA, ADA, str(top)))
+    return apply_authorized_keys.retire_as_account(DesiredKeys("ada", ADA, ADA, str(top)))
 
 
 def take_in(top: Path) -> object:
     """Settings, as they are copied."""
-    tree = local_place.collect(local_place.Account(top.name, ADA, ADA, str(top.parent)), [".ssh", "a/b/file", "file"])
+    tree = local_place.collect(
+        local_place.PlaceOwner(top.name, ADA, ADA, str(top.parent)), [".ssh", "a/b/file", "file"]
+    )
     return [base64.b64decode(one["data"] or "") for one in tree.values()]
 
 
 def keep_a_place(top: Path) -> object:
-    account = local_place.Account(top.name, ADA, ADA)
+    account = local_place.PlaceOwner(top.name, ADA, ADA)
     return local_place.apply(str(top.parent), account, ["cache", "vscode-server"], None, False)
 
 
@@ -120,7 +124,7 @@ def open_for_a_container(top: Path) -> None:
     """What is opened is mounted: it must be ada's, and in the tree."""
 
     def work() -> list[Any]:
-        place = binds.open_place(binds.Bind("home-ada", str(top), "users/ada", ADA))
+        place = open_place(Bind("home-ada", str(top), "users/ada", ADA))
         return [os.fstat(place).st_uid, os.readlink(f"/proc/self/fd/{place}")]
 
     uid, path = as_account.run(work, Identity(0, 0), timeout=10)

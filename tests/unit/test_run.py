@@ -12,7 +12,15 @@ from pathlib import Path
 
 import pytest
 from ansible_collections.gpustead.cluster.plugins.module_utils import run as runner
-from ansible_collections.gpustead.cluster.plugins.module_utils.run import NOT_FOUND, TIMED_OUT, TOO_MUCH, run, stream
+from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
+from ansible_collections.gpustead.cluster.plugins.module_utils.run import (
+    NOT_FOUND,
+    TIMED_OUT,
+    TOO_MUCH,
+    must,
+    run,
+    stream,
+)
 
 
 def ended(pid_file: Path) -> bool:
@@ -106,3 +114,14 @@ def test_a_stream_that_does_not_end_is_killed() -> None:
 def test_within_is_a_run_with_its_limits() -> None:
     assert runner.within(20, size=10)(["printf", "0123456789"]) == (0, "0123456789", "")
     assert runner.within(20, size=9)(["printf", "0123456789"])[0] == TOO_MUCH
+
+
+def test_a_command_that_must_succeed_says_what_it_said() -> None:
+    assert must(run, ["echo", "out"]) == "out\n"
+    assert must(run, ["sh", "-c", "echo none; exit 1"], good=(0, 1)) == "none\n"
+    argv = ["sh", "-c", "echo no; echo disk >&2; exit 3"]
+    said = r"sh -c 'echo no; echo disk >&2; exit 3' ended with 3 \(disk\): expected it to end with 0. Look"
+    with pytest.raises(GpusteadError, match=said):
+        must(run, argv, remedy="Look.")
+    with pytest.raises(GpusteadError, match=r"ended with 124 \(no answer within 0.1 s, and was killed\)"):
+        must(run, ["sleep", "9"], 0.1)

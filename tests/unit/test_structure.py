@@ -81,3 +81,18 @@ def test_a_room_says_what_is_in_it(room: str) -> None:
 def test_tests_lie_as_their_source_does() -> None:
     folders = {path.name for path in (PROJECT / "tests" / "unit").iterdir() if any(path.glob("test_*.py"))}
     assert folders - OTHER_TESTS <= ROOMS
+
+
+# What each room has of its own: what a role or a module goes by, what there is, what is to be, and what came of it.
+SHARED_CLASSES = {"Settings", "Observed", "Desired", "Plan", "Step", "Outcome", "ActionModule"}
+
+
+def test_a_class_has_a_name_of_its_own() -> None:
+    """So that a word has one meaning in all rooms."""
+    files = [*LIBRARY.rglob("*.py"), *(PROJECT / "plugins" / "plugin_utils").glob("*.py")]
+    found: dict[str, list[str]] = {}
+    for path in files:
+        for node in ast.parse(path.read_text()).body:
+            if isinstance(node, ast.ClassDef):
+                found.setdefault(node.name, []).append(str(path.relative_to(PROJECT)))
+    assert {name: where for name, where in found.items() if len(where) > 1 and name not in SHARED_CLASSES} == {}

@@ -20,7 +20,7 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.verify.findings i
 from ansible_collections.gpustead.cluster.plugins.module_utils.verify.host import host_of
 from ansible_collections.gpustead.cluster.plugins.module_utils.verify.node_verify import examine
 from ansible_collections.gpustead.cluster.plugins.plugin_utils.build_progress import Progress
-from ansible_collections.gpustead.cluster.plugins.plugin_utils.receipt_check import HostCheck, told
+from ansible_collections.gpustead.cluster.plugins.plugin_utils.receipt_host_check import HostCheck, explained
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -77,7 +77,7 @@ def stale(text: str) -> str:
     parts = {"mine": ["accounts"], "common": {"accounts": {}}, "host": "a", "state_dir": "/var/lib/gpustead"}
     check = cast(HostCheck, SimpleNamespace(**parts, _stale=lambda *_: {"accounts": verdict}))
     answer = {"roles": {}, "left": [], "readable": True}
-    return told("a", HostCheck.result(check, answer, False, False)).replace("\n  ", "")
+    return explained("a", HostCheck.result(check, answer, False, False)).replace("\n  ", "")
 
 
 def building(text: str) -> str:

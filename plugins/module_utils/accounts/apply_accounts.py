@@ -13,12 +13,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from ansible_collections.gpustead.cluster.plugins.module_utils.accounts import left_behind
+from ansible_collections.gpustead.cluster.plugins.module_utils.accounts import freed_ids
+from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.apply_authorized_keys import retire_as_account
 from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.authorized_keys import DesiredKeys
-from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.authorized_keys_file import retire_as_account
 from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.host_accounts import (
     Account,
-    Host,
+    HostAccounts,
     Renumbering,
     processes_of,
 )
@@ -36,11 +36,12 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.removal 
     state_before_lock,
     still_running,
 )
-from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.uid_match import Change
+from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.uid_match import AccountChange
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError, Refusal, of_system
-from ansible_collections.gpustead.cluster.plugins.module_utils.run import TIMED_OUT
 from ansible_collections.gpustead.cluster.plugins.module_utils.run import RunWith as Run
-from ansible_collections.gpustead.cluster.plugins.module_utils.terminal import shown
+from ansible_collections.gpustead.cluster.plugins.module_utils.run import must
+
+_REMEDY = "Remove the cause (a directory service or a home that is away, where it did not end), and run again."
 
 # Retires the keys of an account and returns where they lie.
 RetireKeys = Callable[[DesiredKeys], "list[str]"]
@@ -48,11 +49,11 @@ RetireKeys = Callable[[DesiredKeys], "list[str]"]
 
 def apply(
     run: Run,
-    changes: Sequence[Change],
+    changes: Sequence[AccountChange],
     state_dir: Path,
     refused: list[Refusal] | None = None,
     cleared: list[str] | None = None,
-) -> list[Change]:
+) -> list[AccountChange]:
     """Makes the plan true. Supplementary groups come last, lest one takes an id that a later account needs.
 
     Before an id is handed on, what was left under it that would act as whoever has it is made harmless.
@@ -65,8 +66,8 @@ def apply(
     Returns:
         The changes that were made, and those that were none.
     """
-    done: list[Change] = []
-    stuck: list[Change] = []
+    done: list[AccountChange] = []
+    stuck: list[AccountChange] = []
     clearing = _Clearing(changes, [] if cleared is None else cleared, former_ids(state_dir))
     for change in changes:
         try:
@@ -101,48 +102,48 @@ class _Clearing:
     That is a walk over the whole host, so it is made for ids alone that the role has taken from somebody.
     """
 
-    def __init__(self, changes: Sequence[Change], told: list[str], had: left_behind.Ids) -> None:
+    def __init__(self, changes: Sequence[AccountChange], cleared: list[str], had: freed_ids.Ids) -> None:
         former = [change.before for change in changes if change.before and change.renumbering]
         self.vacated = {account.uid for account in former} | {account.gid for account in former}
-        self.free = had & left_behind.Ids.together(
+        self.free = had & freed_ids.Ids.together(
             ids for ids in map(handed_on, changes) if not self.vacated & {*ids.uids, *ids.gids}
         )
-        self.told, self.looked = told, False
+        self.cleared, self.looked = cleared, False
         self.failure: GpusteadError | None = None
 
-    def before(self, change: Change) -> None:
+    def before(self, change: AccountChange) -> None:
         """Raises GpusteadError where it cannot be done."""
         ids = handed_on(change)
         if self.vacated & {*ids.uids, *ids.gids}:
-            self.told += left_behind.clear(ids)
+            self.cleared += freed_ids.clear(ids)
             return
         if not ids & self.free:
             return
         if not self.looked:
             self.looked = True
             try:
-                self.told += left_behind.clear(self.free)
+                self.cleared += freed_ids.clear(self.free)
             except GpusteadError as error:
                 self.failure = error
         if self.failure:
             raise self.failure
 
 
-def handed_on(change: Change) -> left_behind.Ids:
+def handed_on(change: AccountChange) -> freed_ids.Ids:
     """The ids that somebody gets who did not have them: of a group only where it is made or renumbered, too."""
     wanted = change.desired
     if wanted.system:
-        return left_behind.Ids()
+        return freed_ids.Ids()
     groups = [argv[2] for argv in change.core if argv[0] in {"groupadd", "groupmod"} and argv[1] == "-g"]
     mine = not change.core or (change.before is not None and change.before.uid == wanted.uid)
-    return left_behind.Ids(frozenset([] if mine else [wanted.uid]), frozenset(map(int, groups)))
+    return freed_ids.Ids(frozenset([] if mine else [wanted.uid]), frozenset(map(int, groups)))
 
 
 def plain(error: GpusteadError | OSError, name: str) -> GpusteadError:
     return error if isinstance(error, GpusteadError) else of_system(error, f"account '{name}'")
 
 
-def _refuse_taken(change: Change, stuck: Sequence[Change]) -> None:
+def _refuse_taken(change: AccountChange, stuck: Sequence[AccountChange]) -> None:
     """The files of one must not be given ids that another still has."""
     for other in stuck:
         if (
@@ -155,7 +156,7 @@ def _refuse_taken(change: Change, stuck: Sequence[Change]) -> None:
             raise GpusteadError(what, "them to be free", f"See why '{holder}' could not be renumbered.")
 
 
-def _apply_core(run: Run, change: Change, state_dir: Path) -> None:
+def _apply_core(run: Run, change: AccountChange, state_dir: Path) -> None:
     journal = journal_path(state_dir, change.desired.name)
     if change.renumbering and change.before:
         remember_ids(state_dir, change.before)
@@ -164,19 +165,19 @@ def _apply_core(run: Run, change: Change, state_dir: Path) -> None:
         for root in change.renumbering.roots:
             rechown(root, change.renumbering)
     for argv in change.core:
-        must(run, argv)
+        must(run, argv, "", remedy=_REMEDY)
     if change.renumbering:
         journal.unlink()
     if change.unlock:
         record_path(state_dir, change.desired.name).unlink(missing_ok=True)
 
 
-def _apply_extras(run: Run, change: Change) -> None:
+def _apply_extras(run: Run, change: AccountChange) -> None:
     for argv in change.extras:
-        must(run, argv)
+        must(run, argv, "", remedy=_REMEDY)
     if change.password:
         # On the command line it would be in every process list.
-        must(run, ["chpasswd", "-e"], f"{change.desired.name}:{change.desired.password_hash}\n")
+        must(run, ["chpasswd", "-e"], f"{change.desired.name}:{change.desired.password_hash}\n", remedy=_REMEDY)
 
 
 def write_journal(path: Path, renumbering: Renumbering) -> None:
@@ -186,7 +187,7 @@ def write_journal(path: Path, renumbering: Renumbering) -> None:
 
 def remove(
     run: Run,
-    host: Host,
+    host: HostAccounts,
     gone: Sequence[Account],
     state_dir: Path,
     refused: list[Refusal] | None = None,
@@ -214,7 +215,7 @@ def remove(
                 raise still_running(account, running, words)
             remember_ids(state_dir, account)
             _remove(run, host, account)
-            left_behind.remove_jobs(account.name, account.uid)
+            freed_ids.remove_jobs(account.name, account.uid)
             record_path(state_dir, account.name).unlink(missing_ok=True)
             done.append(Removal(account, steps, removed=True))
         except (GpusteadError, OSError) as error:
@@ -225,19 +226,19 @@ def remove(
     return done
 
 
-def former_ids(state_dir: Path) -> left_behind.Ids:
+def former_ids(state_dir: Path) -> freed_ids.Ids:
     """The ids of accounts that the role has removed or renumbered on this host."""
     try:
         known = json.loads(_former_path(state_dir).read_text())
     except FileNotFoundError:
-        return left_behind.Ids()
-    return left_behind.Ids(frozenset(known["uids"]), frozenset(known["gids"]))
+        return freed_ids.Ids()
+    return freed_ids.Ids(frozenset(known["uids"]), frozenset(known["gids"]))
 
 
 def remember_ids(state_dir: Path, account: Account) -> None:
     """Write down, before it is done, that somebody had the ids of an account."""
     before = former_ids(state_dir)
-    both = left_behind.Ids.together([before, left_behind.Ids(frozenset([account.uid]), frozenset([account.gid]))])
+    both = freed_ids.Ids.together([before, freed_ids.Ids(frozenset([account.uid]), frozenset([account.gid]))])
     if both != before:
         write_whole(_former_path(state_dir), json.dumps({"uids": sorted(both.uids), "gids": sorted(both.gids)}) + "\n")
 
@@ -247,7 +248,7 @@ def _former_path(state_dir: Path) -> Path:
     return state_dir / "former.ids"
 
 
-def _lock(run: Run, host: Host, account: Account, state_dir: Path) -> tuple[tuple[str, ...], ...]:
+def _lock(run: Run, host: HostAccounts, account: Account, state_dir: Path) -> tuple[tuple[str, ...], ...]:
     path = record_path(state_dir, account.name)
     if not path.exists():
         write_whole(path, json.dumps(asdict(state_before_lock(host, account))) + "\n")
@@ -256,18 +257,18 @@ def _lock(run: Run, host: Host, account: Account, state_dir: Path) -> tuple[tupl
         if argv[0] == "loginctl" and run(argv, "")[0] == 0:
             continue
         # Where logind does not answer, it finds at its next start that the file is gone.
-        must(run, ["rm", "-f", f"{LINGER}/{account.name}"] if argv[0] == "loginctl" else argv)
+        must(run, ["rm", "-f", f"{LINGER}/{account.name}"] if argv[0] == "loginctl" else argv, "", remedy=_REMEDY)
     return steps
 
 
-def _remove(run: Run, host: Host, account: Account) -> None:
-    must(run, ["userdel", account.name])
+def _remove(run: Run, host: HostAccounts, account: Account) -> None:
+    must(run, ["userdel", account.name], "", remedy=_REMEDY)
     if own_group(host, account):
         # Where login.defs has USERGROUPS_ENAB, userdel has done that: 6 says that there is none.
-        must(run, ["groupdel", account.name], fine=(0, 6))
+        must(run, ["groupdel", account.name], "", good=(0, 6), remedy=_REMEDY)
 
 
-def _retire_keys(host: Host, account: Account, retire_keys: RetireKeys) -> tuple[tuple[str, ...], str]:
+def _retire_keys(host: HostAccounts, account: Account, retire_keys: RetireKeys) -> tuple[tuple[str, ...], str]:
     """Where its keys are now, and that in words. Should it be unlocked by hand, they would let somebody in."""
     groups = tuple(group.gid for group in host.groups if account.name in group.members)
     keys = DesiredKeys(account.name, account.uid, account.gid, account.home, groups=groups)
@@ -276,20 +277,6 @@ def _retire_keys(host: Host, account: Account, retire_keys: RetireKeys) -> tuple
     except GpusteadError as error:
         return (), f"nobody can log in as it; its keys stay where they are ({error.what})"
     return moved, "nobody can log in as it" + (f", its keys are in {' and '.join(moved)}" if moved else "")
-
-
-# What both need
-
-
-def must(run: Run, argv: Sequence[str], data: str = "", fine: Sequence[int] = (0,)) -> None:
-    """Run a command; raises GpusteadError where it fails, with what it said."""
-    code, out, err = run(argv, data)
-    if code == TIMED_OUT:
-        what = f"{' '.join(argv)} did not end in time"
-        raise GpusteadError(what, "it to end", "See what it waits for: a directory service, a home that is away.")
-    if code not in fine:
-        said = shown(" ".join((err or out).split()))
-        raise GpusteadError(f"{' '.join(argv)} exited with {code} ({said})", "0", "Remove the cause and run again.")
 
 
 def write_whole(path: Path, text: str) -> None:

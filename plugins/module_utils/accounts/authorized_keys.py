@@ -109,10 +109,16 @@ def _whole(kind: str, blob: bytes) -> bool:
     return not blob and len(parts) > 1 and parts[0] == kind.encode()
 
 
+def is_one(line: str) -> bool:
+    """Whether it is one line with a whole key."""
+    bare = line.strip()
+    return bare.isprintable() and not bare.startswith("#") and parse(bare) is not None
+
+
 def check(name: str, line: str) -> str:
     """A declared line, without blanks around it; raises GpusteadError for what is not one line with a whole key."""
     bare = line.strip()
-    if not bare.isprintable() or parse(bare) is None or bare.startswith("#"):
+    if not is_one(bare):
         remedy = "Paste the one line of a .pub file, such as ssh-ed25519 AAAA… ada@laptop."
         raise GpusteadError(f"key {shown(bare, 40)!r} of '{name}'", "one line with a whole public SSH key", remedy)
     return bare

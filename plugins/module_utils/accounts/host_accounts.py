@@ -97,7 +97,7 @@ class Renumbering:
 
 
 @dataclass(frozen=True)
-class Host:
+class HostAccounts:
     """What was observed.
 
     Attributes:
@@ -199,7 +199,7 @@ def processes_of(account: Account, processes: Iterable[Process], subordinate: Se
     return ", ".join(f"{process.pid} {process.command}" for process in found[:10]) + more
 
 
-def refuse_busy(host: Host, account: Account) -> None:
+def refuse_busy(host: HostAccounts, account: Account) -> None:
     """A process would go on with the old ids, and make files with them."""
     found = processes_of(account, host.processes, host.subuids.get(account.name, ()))
     if found:

@@ -7,7 +7,7 @@ What was there is kept beside them, and a timer puts it in its place again, as t
 
 from __future__ import annotations
 
-from ansible_collections.gpustead.cluster.plugins.module_utils.accounts import authorized_keys_file as keys_file
+from ansible_collections.gpustead.cluster.plugins.module_utils.accounts import apply_authorized_keys as keys_file
 from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.authorized_keys import (
     FILE,
     FOLDER,

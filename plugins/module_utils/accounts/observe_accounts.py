@@ -9,9 +9,9 @@ import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.authorized_keys_file import refuse_insecure_way
+from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.apply_authorized_keys import refuse_insecure_way
 from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.host_accounts import (
-    Host,
+    HostAccounts,
     Process,
     Renumbering,
     StateBeforeLock,
@@ -37,7 +37,7 @@ class NoAnswer(GpusteadError):
 
 def observe(
     run: Run, declared: Sequence[DesiredAccount], state_dir: Path, root: Path = Path("/"), absent: Sequence[str] = ()
-) -> Host:
+) -> HostAccounts:
     """Reads the local files, asks for what else is known, and looks for journals."""
     accounts = parse_passwd((root / "etc/passwd").read_text(errors="replace"))
     groups = parse_group((root / "etc/group").read_text(errors="replace"))
@@ -47,7 +47,7 @@ def observe(
     passwd_text, group_text, unanswered = ask(run, declared, absent)
     subuids, subgids = (root / "etc/subuid", root / "etc/subgid")
     local, local_groups = {account.name for account in accounts}, {group.name for group in groups}
-    return Host(
+    return HostAccounts(
         accounts=tuple(accounts),
         groups=tuple(groups),
         remote_accounts=tuple(one for one in parse_passwd(passwd_text) if one.name not in local),

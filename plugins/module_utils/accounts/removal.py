@@ -14,7 +14,7 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.host_acc
     FIRST_USER_ID,
     Account,
     Group,
-    Host,
+    HostAccounts,
     StateBeforeLock,
     how_to_end,
     processes_of,
@@ -28,7 +28,7 @@ EXPIRED = "1"
 
 
 def removable(
-    host: Host,
+    host: HostAccounts,
     names: Sequence[str],
     declared: Collection[str],
     system: Sequence[str] = (),
@@ -57,7 +57,7 @@ def removable(
     return gone
 
 
-def refuse_removal(host: Host, account: Account, system: Sequence[str]) -> None:
+def refuse_removal(host: HostAccounts, account: Account, system: Sequence[str]) -> None:
     """Some accounts are never ours to remove."""
     if account.uid == 0:
         remedy = "Root is no account of the cluster: take it out of absent."
@@ -73,7 +73,7 @@ def refuse_removal(host: Host, account: Account, system: Sequence[str]) -> None:
         raise GpusteadError(what, f"{FIRST_USER_ID} or above, or its name in absent_system", remedy)
 
 
-def state_before_lock(host: Host, account: Account) -> StateBeforeLock:
+def state_before_lock(host: HostAccounts, account: Account) -> StateBeforeLock:
     """How it is now."""
     hashed = host.hashes.get(account.name, "")
     groups = tuple(group.name for group in host.groups if account.name in group.members)
@@ -86,7 +86,7 @@ def state_before_lock(host: Host, account: Account) -> StateBeforeLock:
     )
 
 
-def lock(host: Host, account: Account) -> Iterator[tuple[str, ...]]:
+def lock(host: HostAccounts, account: Account) -> Iterator[tuple[str, ...]]:
     """What is still to do until nobody can log in as the account, and nothing of it is started by itself."""
     found = state_before_lock(host, account)
     options = ["--lock"] if found.password else []
@@ -112,7 +112,7 @@ def unlock(before: StateBeforeLock, shell: str | None) -> Iterator[tuple[str, ..
         yield ("loginctl", "enable-linger")
 
 
-def own_group(host: Host, account: Account) -> Group | None:
+def own_group(host: HostAccounts, account: Account) -> Group | None:
     """The local group that is this account's alone: its name, its primary group, nobody else in it."""
     group = host.group(account.name)
     others = [one.name for one in (*host.accounts, *host.remote_accounts) if one.gid == account.gid and one != account]
@@ -142,7 +142,7 @@ class Removal:
         return f"{one}\n", "\n".join([str(one), *lines]) + "\n"
 
 
-def plan_removals(host: Host, gone: Sequence[Account], refused: list[Refusal] | None = None) -> list[Removal]:
+def plan_removals(host: HostAccounts, gone: Sequence[Account], refused: list[Refusal] | None = None) -> list[Removal]:
     """What `remove` would do, with nothing changed."""
     found = []
     for account in gone:

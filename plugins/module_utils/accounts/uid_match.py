@@ -16,7 +16,7 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.host_acc
     FIRST_USER_ID,
     Account,
     Group,
-    Host,
+    HostAccounts,
     Renumbering,
     is_within,
     refuse_busy,
@@ -53,7 +53,7 @@ class DesiredAccount:
 
 
 @dataclass(frozen=True)
-class Change:
+class AccountChange:
     """All that is to be done for one account, in this order: core, then (after the others' core) extras."""
 
     desired: DesiredAccount
@@ -79,7 +79,9 @@ class Change:
         return before, "\n".join(after) + "\n"
 
 
-def plan(host: Host, declared: Sequence[DesiredAccount], refused: list[Refusal] | None = None) -> list[Change]:
+def plan(
+    host: HostAccounts, declared: Sequence[DesiredAccount], refused: list[Refusal] | None = None
+) -> list[AccountChange]:
     """Plans all accounts, each on the host as the former ones will leave it.
 
     `refused` takes those that cannot be as declared; without it the first one is an error.
@@ -103,7 +105,7 @@ def plan(host: Host, declared: Sequence[DesiredAccount], refused: list[Refusal] 
     return changes
 
 
-def refuse_foreign_ids(host: Host, desired: DesiredAccount) -> None:
+def refuse_foreign_ids(host: HostAccounts, desired: DesiredAccount) -> None:
     """The ids must be free, or the account's already."""
     if desired.uid == 0 or desired.gid == 0:
         raise GpusteadError(f"account '{desired.name}' with id 0", "ids above 0", "Root is no account of the cluster.")
@@ -123,7 +125,7 @@ def refuse_foreign_ids(host: Host, desired: DesiredAccount) -> None:
         raise GpusteadError(what, f"'{desired.group}' or nobody", remedy)
 
 
-def refuse_held(host: Host, before: Account, desired: DesiredAccount) -> None:
+def refuse_held(host: HostAccounts, before: Account, desired: DesiredAccount) -> None:
     """Files elsewhere would be another's; or it is the administrator's, who must get in with half of it done."""
     if desired.hold:
         what = f"account '{desired.name}' has {before.uid}:{before.gid}, and {desired.hold}"
@@ -135,7 +137,7 @@ def refuse_held(host: Host, before: Account, desired: DesiredAccount) -> None:
         raise GpusteadError(what, f"{desired.uid}:{desired.gid}", remedy)
 
 
-def refuse_lockout(host: Host, before: Account, after: Account) -> None:
+def refuse_lockout(host: HostAccounts, before: Account, after: Account) -> None:
     """Keys lie in the home, and nobody gets in without a shell."""
     if before.uid != host.login:
         return
@@ -151,7 +153,7 @@ def refuse_lockout(host: Host, before: Account, after: Account) -> None:
 
 
 @dataclass(frozen=True)
-class Declared:
+class DeclaredIds:
     """The names and ids of all accounts that are declared."""
 
     names: frozenset[str] = frozenset()
@@ -159,12 +161,12 @@ class Declared:
     gids: frozenset[int] = frozenset()
 
 
-def declared_ids(declared: Sequence[DesiredAccount]) -> Declared:
+def declared_ids(declared: Sequence[DesiredAccount]) -> DeclaredIds:
     names = frozenset(one.name for one in declared)
-    return Declared(names, frozenset(one.uid for one in declared), frozenset(one.gid for one in declared))
+    return DeclaredIds(names, frozenset(one.uid for one in declared), frozenset(one.gid for one in declared))
 
 
-def plan_one(host: Host, desired: DesiredAccount, declared: Declared) -> Change:
+def plan_one(host: HostAccounts, desired: DesiredAccount, declared: DeclaredIds) -> AccountChange:
     """Plans one account, or says why not."""
     if desired.name in host.unanswered:
         account = f"account '{desired.name}' (uid {desired.uid}, gid {desired.gid})"
@@ -174,7 +176,7 @@ def plan_one(host: Host, desired: DesiredAccount, declared: Declared) -> Change:
     before = host.account(desired.name)
     if remote and not before:
         if (remote.uid, remote.gid) == (desired.uid, desired.gid):
-            return Change(desired, remote, remote)
+            return AccountChange(desired, remote, remote)
         raise GpusteadError(
             f"account '{desired.name}' of the directory service has {remote.uid}:{remote.gid}",
             f"{desired.uid}:{desired.gid}",
@@ -217,10 +219,10 @@ def plan_one(host: Host, desired: DesiredAccount, declared: Declared) -> Change:
         steps = [*group_steps, creating_command(after, desired.system, subordinate(host, declared))]
     password = desired.password_hash is not None and host.hashes.get(desired.name) != desired.password_hash
     extras = tuple(plan_extras(host, desired))
-    return Change(desired, before, after, renumbering, tuple(steps), extras, password, locked is not None)
+    return AccountChange(desired, before, after, renumbering, tuple(steps), extras, password, locked is not None)
 
 
-def plan_group(host: Host, desired: DesiredAccount) -> tuple[list[tuple[str, ...]], int | None]:
+def plan_group(host: HostAccounts, desired: DesiredAccount) -> tuple[list[tuple[str, ...]], int | None]:
     """Steps for the primary group, and its former gid when it is renumbered."""
     remote = next((group for group in host.remote_groups if group.name == desired.group), None)
     local = host.group(desired.group)
@@ -239,7 +241,7 @@ def plan_group(host: Host, desired: DesiredAccount) -> tuple[list[tuple[str, ...
 
 
 def plan_renumbering(
-    host: Host, desired: DesiredAccount, before: Account | None, former_gid: int | None
+    host: HostAccounts, desired: DesiredAccount, before: Account | None, former_gid: int | None
 ) -> Renumbering | None:
     """Which files change, with those of a run that did not come to its end."""
     begun = host.journals.get(desired.name)
@@ -290,7 +292,7 @@ def modifying_commands(before: Account, after: Account) -> Iterator[tuple[str, .
         yield ("usermod", *words, after.name)
 
 
-def subordinate(host: Host, declared: Declared) -> bool:
+def subordinate(host: HostAccounts, declared: DeclaredIds) -> bool:
     """Whether useradd may give subordinate ids: it looks at no account's own, and one has an id where they begin."""
     ids = {number for account in (*host.accounts, *host.remote_accounts) for number in (account.uid, account.gid)}
     # nobody and nfsnobody are far beyond.
@@ -298,7 +300,7 @@ def subordinate(host: Host, declared: Declared) -> bool:
     return max({*ids, *declared.uids, *declared.gids} - nobodys, default=0) < FIRST_SUBORDINATE_ID
 
 
-def plan_subordinate(host: Host, desired: DesiredAccount, declared: Declared) -> list[tuple[str, ...]]:
+def plan_subordinate(host: HostAccounts, desired: DesiredAccount, declared: DeclaredIds) -> list[tuple[str, ...]]:
     """Steps that take subordinate ids back which are an account's: with them one becomes that account.
 
     From this account, those that are another's; and from whoever has them, those that are this one's. Raises
@@ -329,7 +331,7 @@ def creating_command(account: Account, system: bool, subordinate: bool = True) -
     return ("useradd", *kind, *ids, "-d", account.home, "-s", account.shell, "-c", account.comment, account.name)
 
 
-def plan_extras(host: Host, desired: DesiredAccount) -> Iterator[tuple[str, ...]]:
+def plan_extras(host: HostAccounts, desired: DesiredAccount) -> Iterator[tuple[str, ...]]:
     """Supplementary groups, added to those that the account has but for those that it was given formerly."""
     known = {group.name: group for group in (*host.remote_groups, *host.groups)}
     missing = [name for name in desired.groups if name not in known or desired.name not in known[name].members]

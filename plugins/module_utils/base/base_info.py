@@ -20,7 +20,7 @@ _BY_APT = re.compile(r"^Package: (\S+)\n(?:.+\n)*?Auto-Installed: 1$", re.MULTIL
 
 
 @dataclass(frozen=True)
-class Found:
+class Observed:
     """What is there.
 
     Attributes:
@@ -34,7 +34,7 @@ class Found:
     missing: list[str]
 
 
-def look(packages: Sequence[str], host: Host) -> Found:
+def look(packages: Sequence[str], host: Host) -> Observed:
     """Look at a host.
 
     Args:
@@ -43,7 +43,7 @@ def look(packages: Sequence[str], host: Host) -> Found:
     Raises:
         GpusteadError: its release is not known.
     """
-    return Found(_release(host), _lists_age(host), _missing(packages, host))
+    return Observed(_release(host), _lists_age(host), _missing(packages, host))
 
 
 def _release(host: Host) -> str:

@@ -9,13 +9,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
 from ansible_collections.gpustead.cluster.plugins.module_utils.receipts.probes import Host, observe
+from ansible_collections.gpustead.cluster.plugins.module_utils.run import must
 
 BUNDLE = "/etc/ssl/certs/ca-certificates.crt"
 _PROGRAM = "update-ca-certificates"
 _READABLE = {"mode": "0644", "owner": "0:0"}
-_SHOWN = 1000  # characters of what the program says
 
 
 @dataclass(frozen=True)
@@ -63,10 +62,7 @@ def observe_and_plan(files: Sequence[str], anew: bool, host: Host) -> Plan:
 def apply(todo: Plan, host: Host) -> None:
     """Make the bundle anew, and readable for everybody. Raises GpusteadError, or OSError."""
     if todo.command:
-        code, out, err = host.run(todo.command, 300)
-        if code:
-            said = " ".join((err or out).split())[:_SHOWN]
-            raise GpusteadError(f"{_PROGRAM} ended with {code}: {said}", "it to end with 0", "See what it says.")
+        must(host.run, todo.command, 300)
     if todo.command or todo.is_closed:
         path = host.path(BUNDLE)
         os.chown(path, 0, 0)

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError, of_system
-from ansible_collections.gpustead.cluster.plugins.module_utils.firewall.port_holders import Holder, holders, refuse
+from ansible_collections.gpustead.cluster.plugins.module_utils.firewall.port_holders import PortHolder, holders, refuse
 from ansible_collections.gpustead.cluster.plugins.module_utils.packages.dpkg import lacking
-from ansible_collections.gpustead.cluster.plugins.module_utils.run import Run
+from ansible_collections.gpustead.cluster.plugins.module_utils.run import Run, must
 
 # Without gpus.json there is no GPU for containers, and whether there is InfiniBand is not known.
 NO_GPUS: Mapping[str, Any] = {
@@ -41,7 +41,7 @@ class Offer:
     infiniband: bool
     machine_id: str
     route: str = ""
-    held: tuple[Holder, ...] = ()
+    held: tuple[PortHolder, ...] = ()
     missing: tuple[str, ...] = ()
 
 
@@ -108,19 +108,16 @@ def refuse_held(ports: Mapping[str, int], found: Mapping[str, Any], remedy: str)
         found: what module node_offer_info returned; empty before that.
         remedy: how another port is chosen, as of `port_holders.refuse`.
     """
-    held = [Holder(**one) for one in found.get("held", ())]
+    held = [PortHolder(**one) for one in found.get("held", ())]
     refuse(ports, [one for one in held if one.port in ports.values()], remedy)
 
 
 def _route(peer: str, run: Run) -> str:
-    code, out, err = run(["ip", "-j", "route", "get", peer])
-    if code:
-        what = f"the route to {peer}: ip said {' '.join((err or out).split())!r}"
-        raise GpusteadError(what, "one", "See the node's network, and the addresses of the inventory.")
-    return out
+    remedy = "See the node's network, and the addresses of the inventory."
+    return must(run, ["ip", "-j", "route", "get", peer], remedy=remedy)
 
 
-def _held(ports: Iterable[int]) -> list[Holder]:
+def _held(ports: Iterable[int]) -> list[PortHolder]:
     try:
         return holders(ports)
     except OSError as error:

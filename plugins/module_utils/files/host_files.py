@@ -16,7 +16,7 @@ _TRUE = ("true", "yes", "on", "1", "y", "t")
 
 
 @dataclass(frozen=True)
-class Entry:
+class HostEntry:
     """One directory or file.
 
     Attributes:
@@ -53,7 +53,7 @@ class Entry:
 
 
 @dataclass(frozen=True)
-class Found:
+class Observed:
     """What is there: `kind` is empty for nothing, `names` are what a directory holds."""
 
     kind: str = ""
@@ -69,9 +69,9 @@ class Found:
 class Plan:
     """What is to be done about an entry, from `before` to `after`; equal when there is nothing to do."""
 
-    entry: Entry
-    before: Found
-    after: Found
+    entry: HostEntry
+    before: Observed
+    after: Observed
 
     @property
     def changed(self) -> bool:
@@ -96,7 +96,7 @@ class Plan:
         )
 
 
-def _text(path: str, found: Found) -> str:
+def _text(path: str, found: Observed) -> str:
     if not found.kind:
         return ""
     if found.kind == "link":
@@ -105,7 +105,7 @@ def _text(path: str, found: Found) -> str:
     return f"{path}: {found.kind} {found.uid}:{found.gid} {found.mode:04o}\n{content}"
 
 
-def parse(raw: Mapping[str, Any]) -> Entry:
+def parse(raw: Mapping[str, Any]) -> HostEntry:
     """Make an entry of a module's argument; raises GpusteadError for one that cannot be meant."""
     path, state, mode = str(raw["path"]), str(raw["state"]), str(raw.get("mode") or "")
     content, marker, validate = raw.get("content"), str(raw.get("marker") or ""), tuple(raw.get("validate") or ())
@@ -119,7 +119,7 @@ def parse(raw: Mapping[str, Any]) -> Entry:
         raise GpusteadError(f"{path}, {state}", "a marker and content for a block, and no marker else", "Correct it.")
     if validate and not any("%s" in word for word in validate):
         raise GpusteadError(f"validate {' '.join(validate)} of {path}", "%s in it, for the file", "Correct the entry.")
-    return Entry(
+    return HostEntry(
         path,
         state,
         str(raw.get("owner") or "root"),
@@ -143,7 +143,7 @@ def secrets(raw: Any) -> Iterator[str]:
             yield from {str(content), repr(str(content))[1:-1]}
 
 
-def plan(entry: Entry, uid: int, gid: int, found: Found) -> Plan:
+def plan(entry: HostEntry, uid: int, gid: int, found: Observed) -> Plan:
     """What is to be done about one entry.
 
     Args:
@@ -156,7 +156,7 @@ def plan(entry: Entry, uid: int, gid: int, found: Found) -> Plan:
         if found.names:
             remedy = "Look at what lies there, and remove it."
             raise GpusteadError(f"the directory {entry.path} holds {', '.join(found.names)}", "an empty one", remedy)
-        return Plan(entry, found, Found())
+        return Plan(entry, found, Observed())
     kinds = {"directory": ("directory",), "existing": ("file", "directory")}.get(entry.state, ("file", "link"))
     if found.kind and found.kind not in kinds:
         raise GpusteadError(f"{entry.path} is a {found.kind}", f"a {kinds[0]}", "Move it out of the way.")
@@ -168,10 +168,10 @@ def plan(entry: Entry, uid: int, gid: int, found: Found) -> Plan:
     if not found.kind and entry.state == "file" and content is None:
         raise GpusteadError(f"the file {entry.path} is not there", "it to be", "See what should have made it.")
     kind = "file" if found.kind in ("", "link") and entry.state != "directory" else found.kind or "directory"
-    return Plan(entry, found, Found(kind, uid, gid, entry.mode, content, names=found.names))
+    return Plan(entry, found, Observed(kind, uid, gid, entry.mode, content, names=found.names))
 
 
-def _content(entry: Entry, found: Found) -> bytes | None:
+def _content(entry: HostEntry, found: Observed) -> bytes | None:
     """What the file is to hold."""
     if entry.state == "block":
         return merged(found.content or b"", entry.marker, entry.content or b"")

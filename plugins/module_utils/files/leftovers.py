@@ -21,14 +21,14 @@ _TEMPORARY = ".ansible_tmp"
 
 
 @dataclass(frozen=True)
-class Entry:
+class FileBeside:
     """A regular file of a directory: its name, and when it was last written, in seconds since the epoch."""
 
     name: str
     written: float
 
 
-def superfluous(file: str, entries: Iterable[Entry], keep: int, now: float) -> list[str]:
+def superfluous(file: str, entries: Iterable[FileBeside], keep: int, now: float) -> list[str]:
     """The names of a directory's entries that may go, sorted.
 
     Args:
@@ -64,7 +64,7 @@ def remove(paths: Iterable[Path]) -> None:
             path.unlink()
 
 
-def _entries(directory: Path) -> Iterator[Entry]:
+def _entries(directory: Path) -> Iterator[FileBeside]:
     try:
         paths = sorted(directory.iterdir())
     except FileNotFoundError:
@@ -73,4 +73,4 @@ def _entries(directory: Path) -> Iterator[Entry]:
         with contextlib.suppress(FileNotFoundError):
             status = path.lstat()
             if stat.S_ISREG(status.st_mode):
-                yield Entry(path.name, status.st_mtime)
+                yield FileBeside(path.name, status.st_mtime)

@@ -26,7 +26,7 @@ _LOCK = re.compile(r"\d+: (?:FLOCK|POSIX|OFDLCK) +\S+ +\S+ (-?\d+) [0-9a-f]+:[0-
 
 
 @dataclass(frozen=True)
-class Holder:
+class LockHolder:
     """An account's process that has locked a file. `command` is empty where it has ended meanwhile."""
 
     path: str
@@ -38,7 +38,7 @@ class Holder:
         return f"process {self.pid} ({self.command}) of account '{self.account}' had locked {self.path}"
 
 
-def close_file(path: str, root: str = "/") -> list[Holder]:
+def close_file(path: str, root: str = "/") -> list[LockHolder]:
     """Have a file there that root alone can open; to be called before the program that locks it, and keeps its mode.
 
     Another, empty one is put in the place of one that is open to others: what holds that keeps nobody waiting then.
@@ -69,7 +69,7 @@ class Closed:
     """What was done to a directory: whether it had been open to others, and which accounts had locked files in it."""
 
     was_open: bool
-    held: tuple[Holder, ...]
+    held: tuple[LockHolder, ...]
 
 
 def close_directory(path: str, *, check: bool = False, root: str = "/") -> Closed:
@@ -98,7 +98,7 @@ def close_directory(path: str, *, check: bool = False, root: str = "/") -> Close
                 os.fchmod(descriptor, 0o700)
             finally:
                 os.close(descriptor)
-        held: list[Holder] = []
+        held: list[LockHolder] = []
         for name in sorted(os.listdir(path)) if status is not None else ():
             held += _free(f"{path}/{name}", was_open, check, root)
     except OSError as error:
@@ -106,7 +106,7 @@ def close_directory(path: str, *, check: bool = False, root: str = "/") -> Close
     return Closed(was_open, tuple(held))
 
 
-def _free(path: str, was_open: bool, check: bool, root: str) -> list[Holder]:
+def _free(path: str, was_open: bool, check: bool, root: str) -> list[LockHolder]:
     """Replace a file that an account has locked, or may have opened; the accounts that have locked it."""
     status = _status(path)
     if status is None or not stat.S_ISREG(status.st_mode):
@@ -142,7 +142,7 @@ def _replace(path: str, copied: os.stat_result | None) -> None:
         raise
 
 
-def _holders(path: str, status: os.stat_result | None, root: str, everybody: bool = False) -> Iterator[Holder]:
+def _holders(path: str, status: os.stat_result | None, root: str, everybody: bool = False) -> Iterator[LockHolder]:
     """Who has locked a file; root only with `everybody`."""
     if status is None:
         return
@@ -155,7 +155,7 @@ def _holders(path: str, status: os.stat_result | None, root: str, everybody: boo
         uid, command = _process(Path(root, "proc", found[1]))
         account = names.get(uid, f"uid {uid}") if uid >= 0 else "unknown"
         if everybody or account != "root":
-            yield Holder(path, account, int(found[1]), command)
+            yield LockHolder(path, account, int(found[1]), command)
 
 
 def _process(place: Path) -> tuple[int, str]:

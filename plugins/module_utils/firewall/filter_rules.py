@@ -53,7 +53,7 @@ class Packet:
 
 
 @dataclass(frozen=True)
-class Rule:
+class KernelRule:
     """What is left of a rule for one kind of packet: `sure` where nothing else has to hold."""
 
     text: str
@@ -67,7 +67,7 @@ class Rule:
     interface: str  # it asks for this one
 
 
-def read_rule(text: str, packet: Packet) -> Rule | None:
+def read_rule(text: str, packet: Packet) -> KernelRule | None:
     """A rule for this kind of packet; None where it surely does not mean it."""
     words = shlex.split(text) if '"' in text or "'" in text else text.split()
     sources, ports, original = EVERY[packet.family], PORTS, PORTS
@@ -108,7 +108,7 @@ def read_rule(text: str, packet: Packet) -> Rule | None:
         negated = False
     if not sources or not ports or not original:
         return None
-    return Rule(text, target, goto, sources, ports, original, sure, plain, interface)
+    return KernelRule(text, target, goto, sources, ports, original, sure, plain, interface)
 
 
 def _source_spans(word: str, value: str, family: str) -> Spans | None:

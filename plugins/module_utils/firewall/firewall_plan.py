@@ -14,7 +14,7 @@ NODES = "gpu_nodes"
 
 
 @dataclass(frozen=True)
-class Declared:
+class Settings:
     """The settings of the role.
 
     Attributes:
@@ -45,7 +45,7 @@ class Plan:
     Attributes:
         rules: rules of ufw, as module ufw_rules takes them.
         governs_docker: whether what Docker publishes is filtered, too.
-        policy: whom the firewall may let in, as module ufw_openings takes it.
+        policy: whom the firewall may let in, as module foreign_openings takes it.
     """
 
     rules: list[Mapping[str, Any]]
@@ -56,26 +56,26 @@ class Plan:
 _NAMES = {NODES: "mesh", "nas_server": "nas", "registry": "registry", "registry_caches": "registry caches"}
 
 
-def plan(declared: Declared, groups: Collection[str]) -> Plan:
+def plan(settings: Settings, groups: Collection[str]) -> Plan:
     """The rules of a host that is in these groups of the inventory."""
-    everyone = [*declared.network, *declared.clients]
+    everyone = [*settings.network, *settings.clients]
     rules: list[Mapping[str, Any]] = []
     for group, name in _NAMES.items():
         if group in groups:
-            rules.append(_rule(declared.network, declared.ports[group], name))
+            rules.append(_rule(settings.network, settings.ports[group], name))
         if group == NODES and group in groups:
             # Docker's proxy takes these in without forwarding them, as IPv6 for containers that have IPv4 alone.
-            rules.append(_rule(everyone, declared.published, "published"))
-    rules += declared.extra_rules
-    governs = declared.enabled and NODES in groups
+            rules.append(_rule(everyone, settings.published, "published"))
+    rules += settings.extra_rules
+    governs = settings.enabled and NODES in groups
     policy: dict[str, Any] = {
         "rules": rules,
-        "ssh_sources": declared.ssh_sources,
+        "ssh_sources": settings.ssh_sources,
         # To shut out others, as fail2ban does, is everybody's right.
         "protected": everyone,
     }
     if governs:
-        policy.update(published=declared.published, published_to=everyone, bridges=declared.bridges)
+        policy.update(published=settings.published, published_to=everyone, bridges=settings.bridges)
     return Plan(rules, governs, policy)
 
 

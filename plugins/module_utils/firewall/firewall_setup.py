@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
-from ansible_collections.gpustead.cluster.plugins.module_utils.run import Run
+from ansible_collections.gpustead.cluster.plugins.module_utils.run import Run, must
 
 CHAIN = "DOCKER-USER"
 OWN_JUMP = "-j gpustead-forward"
@@ -21,7 +21,7 @@ _DOCKERS = re.compile("br-[0-9a-f]{12}")
 
 
 @dataclass(frozen=True)
-class Found:
+class Observed:
     """What was observed.
 
     Attributes:
@@ -35,7 +35,7 @@ class Found:
     bridges: list[str]
 
 
-def observe(run: Run, root: Path = Path("/")) -> Found:
+def observe(run: Run, root: Path = Path("/")) -> Observed:
     """Look at a host. `root` stands before each path.
 
     Raises:
@@ -43,17 +43,17 @@ def observe(run: Run, root: Path = Path("/")) -> Found:
     """
     docker: dict[str, Any] = {}
     if (root / "run/docker.sock").exists():
-        said = _told(run, ["docker", "info", "--format", "{{json .}}"])
+        said = must(run, ["docker", "info", "--format", "{{json .}}"])
         docker = json.loads(said) if said.startswith("{") else {}
     chains = {}
     for command in ("iptables", "ip6tables"):
         if (root / "usr/sbin" / command).exists():
             # 1: there is no such chain.
-            chains[command] = _told(run, [command, "-S", CHAIN], good=(0, 1)).splitlines()
-    return Found(docker, chains, sorted(path.name for path in (root / "sys/class/net").glob("br-*")))
+            chains[command] = must(run, [command, "-S", CHAIN], good=(0, 1)).splitlines()
+    return Observed(docker, chains, sorted(path.name for path in (root / "sys/class/net").glob("br-*")))
 
 
-def check(found: Found, networks: Sequence[str], bridges: Sequence[str] = ()) -> None:
+def check(found: Observed, networks: Sequence[str], bridges: Sequence[str] = ()) -> None:
     """Refuse a host on which what Docker publishes could not be governed, or the nodes would be shut out.
 
     Args:
@@ -92,11 +92,3 @@ def check(found: Found, networks: Sequence[str], bridges: Sequence[str] = ()) ->
             "names that Docker gives: traffic through any other would pass as a container's",
             f"List Docker's own bridges there instead of {ANY_BRIDGE}.",
         )
-
-
-def _told(run: Run, argv: Sequence[str], good: Sequence[int] = (0,)) -> str:
-    code, out, err = run(argv)
-    if code not in good:
-        said = " ".join((err or out).split())
-        raise GpusteadError(f"{' '.join(argv)} exited with {code} ({said})", "0", "Remove the cause and run again.")
-    return out

@@ -19,8 +19,8 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.firewall.filter_r
     OTHERS,
     TRANSLATED,
     UNTRACKED,
+    KernelRule,
     Packet,
-    Rule,
     read_rule,
 )
 from ansible_collections.gpustead.cluster.plugins.module_utils.firewall.spans import (
@@ -48,7 +48,7 @@ _DEEP = 64  # chains within chains; the kernel allows fewer
 
 
 @dataclass(frozen=True)
-class Declared:
+class AllowedPorts:
     """Who may reach which ports of a protocol; with `interface` only by that."""
 
     proto: str
@@ -160,7 +160,7 @@ def ported(family: str, proto: str, ports: Spans) -> str:
     return f"{proto} {'port' if single else 'ports'} {port_words(ports)} ({family}) {'is' if single else 'are'}"
 
 
-def declared(rules: Iterable[Mapping[str, Any]]) -> list[Declared]:
+def declared(rules: Iterable[Mapping[str, Any]]) -> list[AllowedPorts]:
     """What rules in the words of the module ufw_rules let in, each for tcp and udp as it says."""
     found = []
     for rule in rules:
@@ -171,11 +171,11 @@ def declared(rules: Iterable[Mapping[str, Any]]) -> list[Declared]:
         proto = str(rule.get("proto") or "any")
         for kind in ("tcp", "udp") if proto == "any" else (proto,) * (proto in ("tcp", "udp")):
             ports = ports_of(str(rule.get("to_port") or ""))
-            found.append(Declared(kind, ports, sources_of(map(str, names)), str(rule.get("interface") or "")))
+            found.append(AllowedPorts(kind, ports, sources_of(map(str, names)), str(rule.get("interface") or "")))
     return found
 
 
-def allowed(policy: Sequence[Declared], family: str, proto: str, port: int, interface: str = "") -> Spans:
+def allowed(policy: Sequence[AllowedPorts], family: str, proto: str, port: int, interface: str = "") -> Spans:
     """The sources to whom a port is declared, by a rule that asks for this interface or does not ask for any."""
     spans: Spans = ()
     for entry in policy:
@@ -187,7 +187,7 @@ def allowed(policy: Sequence[Declared], family: str, proto: str, port: int, inte
 
 
 def incoming(
-    chains: Chains, family: str, policy: Sequence[Declared], protected: Spans
+    chains: Chains, family: str, policy: Sequence[AllowedPorts], protected: Spans
 ) -> tuple[list[Opening], list[Closing]]:
     """What INPUT lets in of the ports that are declared, beyond what is declared; and what it surely keeps out.
 
@@ -213,7 +213,7 @@ def incoming(
     return openings, closings
 
 
-def forwarded(chains: Chains, family: str, policy: Sequence[Declared], bridges: Sequence[str]) -> list[Opening]:
+def forwarded(chains: Chains, family: str, policy: Sequence[AllowedPorts], bridges: Sequence[str]) -> list[Opening]:
     """What is forwarded to containers beyond what is declared: by the ports that Docker publishes, and past them.
 
     Args:
@@ -248,7 +248,7 @@ class _Found:
     closings: dict[Spans, Closing] = field(default_factory=dict)
 
     def judge(
-        self, filter_: _Filter, span: tuple[int, int], policy: Sequence[Declared], must: Spans, port: int | None
+        self, filter_: _Filter, span: tuple[int, int], policy: Sequence[AllowedPorts], must: Spans, port: int | None
     ) -> None:
         """Ask for one port of `span`, in which all are alike (None: any), and compare with who may and who must."""
         packet, let_in = filter_.packet, ()  # type: tuple[Packet, Spans]
@@ -275,7 +275,7 @@ class _Filter:
     def __init__(self, chains: Chains, packet: Packet) -> None:
         self.packet, self.every = packet, EVERY[packet.family]
         self.policies = {name: policy for name, (policy, _second) in chains.items()}
-        self.rules: dict[str, list[Rule]] = {}
+        self.rules: dict[str, list[KernelRule]] = {}
         waiting = [packet.way]
         while waiting:
             name = waiting.pop()
@@ -307,7 +307,7 @@ class _Filter:
         name: str,
         sources: Spans,
         port: int | None,
-        path: tuple[tuple[str, Rule], ...],
+        path: tuple[tuple[str, KernelRule], ...],
         accepted: list[_Accepted],
     ) -> Spans:
         """What comes out at the end of a chain."""
@@ -338,7 +338,7 @@ class _Filter:
             sources = minus(sources, hit) if sure else sources
         return union(out, sources)
 
-    def _hit(self, rule: Rule, sources: Spans, port: int | None) -> tuple[Spans, bool]:
+    def _hit(self, rule: KernelRule, sources: Spans, port: int | None) -> tuple[Spans, bool]:
         """Of `sources` those that the rule may mean, and whether it surely does."""
         sure = rule.sure
         known: tuple[Spans, ...] = (rule.original, rule.ports)
@@ -359,7 +359,7 @@ class _Filter:
         return (sources if rule.sources == self.every else common(sources, rule.sources)), sure
 
 
-def _culprit(path: Sequence[tuple[str, Rule]]) -> tuple[str, str]:
+def _culprit(path: Sequence[tuple[str, KernelRule]]) -> tuple[str, str]:
     """Of the rules that led there the last one that asks for something; else the last."""
     chain, rule = next((step for step in reversed(path) if not step[1].plain), path[-1])
     if chain.startswith("DOCKER") and chain != "DOCKER-USER":

@@ -43,7 +43,7 @@ class Socket:
 
 
 @dataclass(frozen=True)
-class Holder:
+class PortHolder:
     """An account's process that has a port. `pid` is 0 where none was found: it has ended meanwhile, or accounts have
     too many files open."""
 
@@ -67,7 +67,7 @@ def parse(lines: Iterable[str]) -> Iterator[Socket]:
 
 def holders(
     ports: Iterable[int], allowed: Iterable[str] = (), root: Path = Path("/"), seconds: float = 10
-) -> list[Holder]:
+) -> list[PortHolder]:
     """The accounts that have these ports of this host, whatever the address; of each port the first processes.
 
     Args:
@@ -82,20 +82,20 @@ def holders(
     foreign = [one for one in sockets if one.uid != 0 and names.get(one.uid) not in fine]
     found_by = _processes({one.inode for one in foreign}, root / "proc", seconds) if foreign else {}
     found = {
-        Holder(one.port, names.get(one.uid, f"uid {one.uid}"), *found_by.get(one.inode, (0, ""))) for one in foreign
+        PortHolder(one.port, names.get(one.uid, f"uid {one.uid}"), *found_by.get(one.inode, (0, ""))) for one in foreign
     }
     taken = {port for port in wanted - {one.port for one in sockets} if not _is_free(port)}
     try:
         for port, uid, pid, command in _bound(taken, root / "proc", seconds) if taken else ():
             if uid != 0 and names.get(uid) not in fine:
-                found.add(Holder(port, names.get(uid, f"uid {uid}"), pid, command))
+                found.add(PortHolder(port, names.get(uid, f"uid {uid}"), pid, command))
     except processes.OutOfTime as error:
-        found |= {Holder(port, f"unknown ({error})", 0, "") for port in taken - {one.port for one in found}}
+        found |= {PortHolder(port, f"unknown ({error})", 0, "") for port in taken - {one.port for one in found}}
     told = sorted(found, key=lambda holder: (holder.port, holder.account, holder.pid))
     return [one for number, one in enumerate(told) if number < _TOLD or told[number - _TOLD].port != one.port]
 
 
-def refuse(ports: Mapping[str, int], found: Iterable[Holder], remedy: str) -> None:
+def refuse(ports: Mapping[str, int], found: Iterable[PortHolder], remedy: str) -> None:
     """Raise the error that names all of them.
 
     Args:

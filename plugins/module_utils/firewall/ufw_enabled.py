@@ -7,16 +7,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
 from ansible_collections.gpustead.cluster.plugins.module_utils.firewall.ufw_live import setting
-from ansible_collections.gpustead.cluster.plugins.module_utils.run import Run
+from ansible_collections.gpustead.cluster.plugins.module_utils.run import Run, must
 
 POLICIES = {"allow": "ACCEPT", "deny": "DROP", "reject": "REJECT"}
 LEVELS = ("off", "low", "medium", "high", "full")
 
 
 @dataclass(frozen=True)
-class State:
+class UfwState:
     """Policies are ufw's words; `active`: the kernel filters by it now, and will at boot."""
 
     active: bool
@@ -29,7 +28,7 @@ class State:
         return f"{on}\ndefault {self.incoming} incoming\ndefault {self.outgoing} outgoing\nlogging {self.logging}\n"
 
 
-def observe(conf: str, defaults: str, status: str) -> State:
+def observe(conf: str, defaults: str, status: str) -> UfwState:
     """What is there.
 
     Args:
@@ -40,10 +39,10 @@ def observe(conf: str, defaults: str, status: str) -> State:
     words = {policy: word for word, policy in POLICIES.items()}
     incoming, outgoing = (setting(defaults, f"DEFAULT_{way}_POLICY") for way in ("INPUT", "OUTPUT"))
     on = setting(conf, "ENABLED").lower() == "yes" and status.startswith("Status: active")
-    return State(on, words.get(incoming, incoming), words.get(outgoing, outgoing), setting(conf, "LOGLEVEL"))
+    return UfwState(on, words.get(incoming, incoming), words.get(outgoing, outgoing), setting(conf, "LOGLEVEL"))
 
 
-def plan(before: State, after: State) -> list[list[str]]:
+def plan(before: UfwState, after: UfwState) -> list[list[str]]:
     """The commands from one to the other. First all is let out, and it is enabled at last."""
     todo: list[list[str]] = []
     for way in ("outgoing", "incoming"):
@@ -58,6 +57,4 @@ def plan(before: State, after: State) -> list[list[str]]:
 
 def apply(run: Run, todo: Sequence[Sequence[str]]) -> None:
     for argv in todo:
-        code, out, err = run(argv)
-        if code:
-            raise GpusteadError(" ".join(argv), "success", " ".join((err or out).split()) or f"It ended with {code}.")
+        must(run, argv)

@@ -15,6 +15,7 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.firewall.saved_ru
     parse_save,
 )
 from ansible_collections.gpustead.cluster.plugins.module_utils.run import RunWith as Run
+from ansible_collections.gpustead.cluster.plugins.module_utils.run import must
 
 Read = Callable[[str], str]
 
@@ -135,7 +136,7 @@ def observe(run: Run, read: Read, input_accepts: Sequence[str] | None = None) ->
             setting(defaults, "IPV6").lower() != "yes" or run(["ip6tables", "-L", "INPUT", "-n"], "")[0]
         ):
             continue  # as ufw itself decides
-        live = must(run, [f"{family.command}-save", "-t", "filter"])
+        live = must(run, [f"{family.command}-save", "-t", "filter"], "")
         chains = disordered(live, family) if enabled or f":ufw{family.suffix}-before-input " in live else []
         docker, strays = False, []
         if enabled:
@@ -170,7 +171,7 @@ def heal(run: Run, read: Read, stale: Sequence[Stale], input_accepts: Sequence[s
     for one in stale:
         if one.restore:
             must(run, [f"{one.family.command}-restore", "--noflush"], one.restore)
-    must(run, ["ufw", "reload"])
+    must(run, ["ufw", "reload"], "")
     for one in stale:
         if one.strays:
             lines = ["*filter", *(f"-D INPUT {rule}" for rule in one.strays), "COMMIT", ""]
@@ -182,11 +183,3 @@ def heal(run: Run, read: Read, stale: Sequence[Stale], input_accepts: Sequence[s
             "those in /etc/ufw",
             "Find what else writes to these chains (a script, another firewall) and stop it.",
         )
-
-
-def must(run: Run, argv: Sequence[str], data: str = "") -> str:
-    code, out, err = run(argv, data)
-    if code:
-        said = " ".join((err or out).split())
-        raise GpusteadError(f"{' '.join(argv)} exited with {code} ({said})", "0", "Remove the cause and run again.")
-    return out

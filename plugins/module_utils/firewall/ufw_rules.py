@@ -13,7 +13,7 @@ from typing import Callable
 
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
 from ansible_collections.gpustead.cluster.plugins.module_utils.firewall.sshd_ports import sshd_ports
-from ansible_collections.gpustead.cluster.plugins.module_utils.run import Run
+from ansible_collections.gpustead.cluster.plugins.module_utils.run import Run, must
 
 TAG = "gpustead: "
 ACTIONS = ("allow", "deny", "reject", "limit")
@@ -23,7 +23,7 @@ _PORTS = re.compile(rf"{_PORT}(?:,{_PORT})*\Z")
 
 
 @dataclass(frozen=True)
-class Rule:
+class UfwRule:
     """One rule, in the words of the ufw command. `app` holds a line we do not model (profiles, logging)."""
 
     action: str
@@ -41,7 +41,7 @@ class Rule:
     def ours(self) -> bool:
         return self.comment.startswith(TAG)
 
-    def place(self) -> Rule:
+    def place(self) -> UfwRule:
         """What ufw holds to be the same rule: it replaces one that differs in action or comment only."""
         return replace(self, action="", comment="")
 
@@ -59,9 +59,9 @@ class Rule:
 
 @dataclass(frozen=True)
 class Plan:
-    add: tuple[Rule, ...]
-    remove: tuple[Rule, ...]
-    after: tuple[Rule, ...]  # the rules, in order, once the plan is carried out
+    add: tuple[UfwRule, ...]
+    remove: tuple[UfwRule, ...]
+    after: tuple[UfwRule, ...]  # the rules, in order, once the plan is carried out
 
     @property
     def changed(self) -> bool:
@@ -90,18 +90,18 @@ def ports(text: str) -> str:
     return ",".join(sorted(text.split(","), key=lambda part: int(part.split(":")[0])))
 
 
-def parse_added(output: str) -> list[Rule]:
+def parse_added(output: str) -> list[UfwRule]:
     """The rules in the output of `ufw show added`; a line we cannot model keeps its text in `app`."""
     return [_parse(line) for line in output.splitlines() if line.startswith("ufw ")]
 
 
-def _parse(line: str) -> Rule:
+def _parse(line: str) -> UfwRule:
     words = shlex.split(line)[1:]
     given: dict[str, str] = {"action": words.pop(0)}
     if len(words) > 1 and words[-2] == "comment":
         given["comment"] = words[-1]
         words = words[:-2]
-    unknown = Rule(app=line, action=given["action"], comment=given.get("comment", ""))
+    unknown = UfwRule(app=line, action=given["action"], comment=given.get("comment", ""))
     if given["action"] not in ACTIONS:
         return replace(unknown, action="")
     if words and words[0] in ("in", "out"):
@@ -121,12 +121,12 @@ def _parse(line: str) -> Rule:
         else:
             return unknown
     try:
-        return normal(Rule(**given)) if not words else unknown
+        return normal(UfwRule(**given)) if not words else unknown
     except GpusteadError:
         return unknown
 
 
-def normal(rule: Rule) -> Rule:
+def normal(rule: UfwRule) -> UfwRule:
     """The rule as ufw itself would write it, so that declared and present rules compare."""
     return replace(
         rule,
@@ -138,7 +138,7 @@ def normal(rule: Rule) -> Rule:
     )
 
 
-def plan(present: Sequence[Rule], declared: Iterable[Rule]) -> Plan:
+def plan(present: Sequence[UfwRule], declared: Iterable[UfwRule]) -> Plan:
     """Add what is missing, remove what bears our tag and is not declared, leave everything else.
 
     A rule of somebody else at the same place is taken over: `ufw show added` prints one for IPv6 alone like
@@ -155,7 +155,7 @@ def plan(present: Sequence[Rule], declared: Iterable[Rule]) -> Plan:
     return Plan(add, remove, tuple(after))
 
 
-def admits(rules: Iterable[Rule], source: str, port: int) -> bool:
+def admits(rules: Iterable[UfwRule], source: str, port: int) -> bool:
     """Whether the rules surely let a TCP connection from `source` to `port` in; the default is to deny."""
     peer = ipaddress.ip_address(source)
     for rule in rules:
@@ -170,7 +170,7 @@ def admits(rules: Iterable[Rule], source: str, port: int) -> bool:
     return False
 
 
-def _covers(rule: Rule, peer: ipaddress.IPv4Address | ipaddress.IPv6Address, port: int) -> bool:
+def _covers(rule: UfwRule, peer: ipaddress.IPv4Address | ipaddress.IPv6Address, port: int) -> bool:
     if rule.app:
         return True
     if rule.proto not in ("any", "tcp"):
@@ -213,20 +213,20 @@ def ssh_ports(run: Run, session: Session | None, fallback: int) -> tuple[int, ..
     return tuple(sorted(found or {fallback}))
 
 
-def ssh_rules(numbers: Iterable[int], sources: Iterable[str], session: Session | None) -> list[Rule]:
+def ssh_rules(numbers: Iterable[int], sources: Iterable[str], session: Session | None) -> list[UfwRule]:
     """SSH from the declared sources, and always from where this session comes."""
     rules = [
-        normal(Rule("allow", source=source, port=str(number), proto="tcp", comment=f"{TAG}ssh"))
+        normal(UfwRule("allow", source=source, port=str(number), proto="tcp", comment=f"{TAG}ssh"))
         for number in numbers
         for source in sources
     ]
     if session and not admits(rules, session.source, session.port):
-        rule = Rule("allow", source=session.source, port=str(session.port), proto="tcp")
+        rule = UfwRule("allow", source=session.source, port=str(session.port), proto="tcp")
         rules.append(replace(rule, comment=f"{TAG}ssh of the controller"))
     return rules
 
 
-def guard(rules: Sequence[Rule], session: Session | None, numbers: Iterable[int]) -> None:
+def guard(rules: Sequence[UfwRule], session: Session | None, numbers: Iterable[int]) -> None:
     """Refuse rules under which we could not come back."""
     if session and not admits(rules, session.source, session.port):
         culprit = next((rule for rule in rules if rule.action in ("deny", "reject")), None)
@@ -257,20 +257,13 @@ def guard_ipv6(defaults: str, session: Session | None) -> None:
         )
 
 
-def show_added(run: Run) -> list[Rule]:
-    return parse_added(_ufw(run, ["ufw", "show", "added"]))
+def show_added(run: Run) -> list[UfwRule]:
+    return parse_added(must(run, ["ufw", "show", "added"]))
 
 
 def apply(run: Run, todo: Plan) -> None:
     """Carry the plan out: first what is allowed, then what goes."""
     for rule in todo.add:
-        _ufw(run, rule.argv(*(("prepend",) if rule.action in ("deny", "reject") else ())))
+        must(run, rule.argv(*(("prepend",) if rule.action in ("deny", "reject") else ())))
     for rule in todo.remove:
-        _ufw(run, rule.argv("delete"))
-
-
-def _ufw(run: Run, argv: Sequence[str]) -> str:
-    code, out, err = run(argv)
-    if code:
-        raise GpusteadError(shlex.join(argv), "success", (err or out).strip() or f"It ended with {code}.")
-    return out
+        must(run, rule.argv("delete"))

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
 from ansible_collections.gpustead.cluster.plugins.module_utils.firewall.saved_rules import parse_save
-from ansible_collections.gpustead.cluster.plugins.module_utils.run import Run
+from ansible_collections.gpustead.cluster.plugins.module_utils.run import Run, must
 
 FOLDER = "/run/gpustead/firewall"
 UNIT = "gpustead-firewall-takeback"
@@ -88,13 +88,13 @@ def note(run: Run, folder: str = FOLDER) -> bool:
     """
     left = is_armed(folder)
     if left:
-        _must(run, ["sh", f"{folder}/take-back", "now"])
+        must(run, ["sh", f"{folder}/take-back", "now"])
     release(run, folder)
     os.makedirs(folder, mode=0o700)
     os.chmod(folder, 0o700)
-    _must(run, ["cp", "-a", "/etc/ufw", f"{folder}/ufw"])
+    must(run, ["cp", "-a", "/etc/ufw", f"{folder}/ufw"])
     if os.path.exists("/etc/default/ufw"):
-        _must(run, ["cp", "-a", "/etc/default/ufw", f"{folder}/default"])
+        must(run, ["cp", "-a", "/etc/default/ufw", f"{folder}/default"])
     for command in FAMILIES:
         code, save, _err = run([f"{command}-save", "-t", "filter"])
         if code == 0:  # else the kernel has no IPv6
@@ -123,7 +123,7 @@ def arm(run: Run, folder: str = FOLDER) -> None:
             "See what keeps the host busy, and run again.",
         )
     if run(["systemctl", "is-active", "--quiet", UNIT])[0]:
-        _must(run, ["systemd-run", "--quiet", "--collect", f"--unit={UNIT}", "/bin/sh", f"{folder}/take-back"])
+        must(run, ["systemd-run", "--quiet", "--collect", f"--unit={UNIT}", "/bin/sh", f"{folder}/take-back"])
 
 
 def guarded(run: Run, folder: str = FOLDER) -> Run:
@@ -151,13 +151,5 @@ def release(run: Run, folder: str = FOLDER) -> bool:
     else:
         run(["systemctl", "stop", UNIT])
         stays = True
-    _must(run, ["rm", "-rf", folder])
+    must(run, ["rm", "-rf", folder])
     return stays
-
-
-def _must(run: Run, argv: Sequence[str]) -> str:
-    code, out, err = run(argv)
-    if code:
-        said = " ".join((err or out).split())
-        raise GpusteadError(f"{' '.join(argv)} exited with {code} ({said})", "0", "Remove the cause and run again.")
-    return out

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Callable
 
-from ansible_collections.gpustead.cluster.plugins.module_utils.credentials import proxies
+from ansible_collections.gpustead.cluster.plugins.module_utils.credentials import proxy_plan
 from ansible_collections.gpustead.cluster.plugins.module_utils.credentials.secret_settings import forms, without
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
 from ansible_collections.gpustead.cluster.plugins.module_utils.images.build_output import (
@@ -103,7 +103,7 @@ def image_id(run: Run, ref: str) -> str:
 
 
 @dataclass(frozen=True)
-class Store:
+class ImageStore:
     """What the image store of a Docker engine can do.
 
     Attributes:
@@ -128,7 +128,7 @@ class Store:
         }
 
 
-def store(run: Run) -> Store:
+def store(run: Run) -> ImageStore:
     """Look which image store the engine has.
 
     Raises:
@@ -137,7 +137,7 @@ def store(run: Run) -> Store:
     code, out, err = run(["docker", "info", "--format", "{{json .DriverStatus}}"])
     if code:
         raise GpusteadError(f"Docker does not answer: {last_words(err, 3)}", "a running engine", "Start Docker.")
-    return Store("io.containerd.snapshotter" in out)
+    return ImageStore("io.containerd.snapshotter" in out)
 
 
 def in_registry(run: Run, ref: str) -> bool:
@@ -247,7 +247,7 @@ def order(run: Run, planned: Sequence[Planned], target: str, pushes: bool) -> Or
 
 def discreet(tools: Tools, params: Mapping[str, Any]) -> Tools:
     """The same tools, which do not hand on the secrets of the build that a command prints."""
-    hidden = [form for way in proxies.plan(params["proxies"]).full.values() for form in forms(way)]
+    hidden = [form for way in proxy_plan.plan(params["proxies"]).full.values() for form in forms(way)]
     hidden += [line for value in params["secrets"].values() for line in (str(value), *str(value).split())]
 
     def run(argv: Sequence[str]) -> tuple[int, str, str]:
@@ -316,7 +316,7 @@ def _row(item: Planned, here: Mapping[str, Image], seconds: Mapping[str, float])
 
 
 def _write_bake(
-    tools: Tools, planned: Sequence[Planned], names: Sequence[str], params: Mapping[str, Any], kind: Store
+    tools: Tools, planned: Sequence[Planned], names: Sequence[str], params: Mapping[str, Any], kind: ImageStore
 ) -> str:
     """Write the bake file and the secrets into the work directory; returns the path of the first."""
     secrets = {}
@@ -324,7 +324,7 @@ def _write_bake(
         secrets[name] = os.path.join(tools.work, f"secret{number}")
         with open(secrets[name], "w", encoding="utf-8") as file:
             file.write(str(value))
-    ways = proxies.plan(params["proxies"])
+    ways = proxy_plan.plan(params["proxies"])
     options = kind.target(params["compression"], params["attestations"], bool(ways.secret))
     _check_platforms(planned, names, kind)
     for item in planned:
@@ -332,12 +332,12 @@ def _write_bake(
             check_proxies(item.layer)
     bake = os.path.join(tools.work, "bake.json")
     with open(bake, "w", encoding="utf-8") as file:
-        inputs = Inputs(params["base"], params["contexts"], proxies.both_cases(ways.full), secrets, options)
+        inputs = Inputs(params["base"], params["contexts"], proxy_plan.both_cases(ways.full), secrets, options)
         file.write(bake_file(planned, names, inputs))
     return bake
 
 
-def _check_platforms(planned: Sequence[Planned], names: Sequence[str], kind: Store) -> None:
+def _check_platforms(planned: Sequence[Planned], names: Sequence[str], kind: ImageStore) -> None:
     for item in planned:
         if item.layer.name in names and len(item.layer.platforms) > 1 and not kind.containerd:
             raise GpusteadError(

@@ -61,7 +61,7 @@ class Desired:
 
 
 @dataclass(frozen=True)
-class Found:
+class Observed:
     """What differs.
 
     Attributes:
@@ -73,7 +73,7 @@ class Found:
     strays: tuple[str, ...]
 
 
-def observe(desired: Desired) -> Found:
+def observe(desired: Desired) -> Observed:
     """Look at the builder, where only root can change the way to the directories (`tops`).
 
     Raises:
@@ -86,7 +86,7 @@ def observe(desired: Desired) -> Found:
         remedy = "Set images_build_dir to a directory that is empty or not there, move that away, or, if the role made"
         raise GpusteadError(what, "directories of its own", f"{remedy} it, make the file {mark}.")
     missing = tuple(path for path, file in desired.files.items() if _digest(path) != file.digest)
-    return Found(missing, tuple(_strays(desired)))
+    return Observed(missing, tuple(_strays(desired)))
 
 
 def tops(desired: Desired) -> list[dict[str, Any]]:
@@ -115,14 +115,14 @@ def entries(desired: Desired, contents: Mapping[str, bytes]) -> list[dict[str, A
     ]
 
 
-def verify(desired: Desired, found: Found, contents: Mapping[str, bytes]) -> None:
+def verify(desired: Desired, found: Observed, contents: Mapping[str, bytes]) -> None:
     """Raise GpusteadError where a content that was brought is not the one that was asked for."""
     for path in found.missing:
         if hashlib.sha256(contents.get(path, b"")).hexdigest() != desired.files[path].digest:
             raise GpusteadError(f"{path} was changed while it was copied", "it to stay", "Run again.")
 
 
-def remove(found: Found) -> None:
+def remove(found: Observed) -> None:
     """Remove what should not be there."""
     for path in found.strays:
         shutil.rmtree(path) if _kind(path) == "directory" else os.unlink(path)

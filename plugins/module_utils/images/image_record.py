@@ -36,7 +36,7 @@ def empty() -> dict[str, Any]:
 def read(text: str, place: str = "") -> dict[str, Any]:
     """The record in a text, with an empty `problem`; where that says something, the record is empty.
 
-    Each image of the history has its layers. Older records do not say which; the latest image is of those announced.
+    Each image of the history has its layers. Older records do not say which; the latest image is of those at the top.
 
     Args:
         text: JSON; empty where there is no file.
@@ -49,9 +49,9 @@ def read(text: str, place: str = "") -> dict[str, Any]:
     try:
         found = _parse(text)
         layers = [_layer(one) for one in _list("layers", found.get("layers"))]
-        announced = [layer["ref"] for layer in layers]
+        latest = [layer["ref"] for layer in layers]
         history = [
-            _image("history", one, [] if number else announced)
+            _image("history", one, [] if number else latest)
             for number, one in enumerate(_list("history", found.get("history")))
         ]
         workspace = _image("workspace", found["workspace"], []) if found.get("workspace") else None

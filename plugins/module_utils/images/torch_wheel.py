@@ -61,7 +61,7 @@ OLDEST_DRIVER: Mapping[str, Version] = {"11": (450,), "12": (525,), "13": (580,)
 
 
 @dataclass(frozen=True)
-class Host:
+class NodeGpus:
     """A host with usable GPUs. `capabilities`: its GPUs' compute capabilities, such as (9, 0)."""
 
     name: str
@@ -101,7 +101,7 @@ def _release(torch: str) -> str:
     return found.group(1)
 
 
-def _usable(hosts: Sequence[Mapping[str, Any]]) -> Iterator[Host]:
+def _usable(hosts: Sequence[Mapping[str, Any]]) -> Iterator[NodeGpus]:
     for number, given in enumerate(hosts, 1):
         name = str(given.get("host") or ("the host" if len(hosts) == 1 else f"host {number}"))
         keys = [key for key in ("driver", "driver_version") if key in given]
@@ -116,7 +116,7 @@ def _usable(hosts: Sequence[Mapping[str, Any]]) -> Iterator[Host]:
         if listed is None:
             listed = [gpu.get("compute_capability") for gpu in given.get("gpus") or ()]
         if driver and listed:
-            yield Host(
+            yield NodeGpus(
                 name,
                 _version(driver, r"\d+(\.\d+)+", f"{name}: driver", "a version such as 590.48.01"),
                 tuple(
@@ -145,7 +145,7 @@ def _holds(release: str, index: str, capability: Version) -> bool:
     return any(entry[0] == capability[0] and entry <= capability for entry in held)
 
 
-def _obstacles(release: str, index: str, hosts: Iterable[Host]) -> Iterator[str]:
+def _obstacles(release: str, index: str, hosts: Iterable[NodeGpus]) -> Iterator[str]:
     """Why the index does not serve these hosts."""
     for host in hosts:
         if host.driver < _oldest_driver(index):
@@ -162,7 +162,7 @@ def _dotted(version: Version) -> str:
     return ".".join(map(str, version))
 
 
-def _refusal(release: str, hosts: Sequence[Host]) -> GpusteadError:
+def _refusal(release: str, hosts: Sequence[NodeGpus]) -> GpusteadError:
     obstacles = [text for index in WHEELS[release] for text in _obstacles(release, index, hosts)]
     remedy = ", or ".join(_ways_out(release, hosts))
     return GpusteadError(
@@ -172,7 +172,7 @@ def _refusal(release: str, hosts: Sequence[Host]) -> GpusteadError:
     )
 
 
-def _ways_out(release: str, hosts: Sequence[Host]) -> Iterator[str]:
+def _ways_out(release: str, hosts: Sequence[NodeGpus]) -> Iterator[str]:
     """What would satisfy the constraints, in words."""
     driver = _driver_for(release, hosts)
     if driver:
@@ -195,13 +195,13 @@ def _ways_out(release: str, hosts: Sequence[Host]) -> Iterator[str]:
         )
 
 
-def _driver_for(release: str, hosts: Sequence[Host]) -> Version:
+def _driver_for(release: str, hosts: Sequence[NodeGpus]) -> Version:
     """The oldest driver with which an index of the release would serve the hosts; () where none does."""
     capabilities = {capability for host in hosts for capability in host.capabilities}
     indexes = (index for index in WHEELS[release] if all(_holds(release, index, c) for c in capabilities))
     return min(map(_oldest_driver, indexes), default=())
 
 
-def _install(driver: Version, hosts: Sequence[Host]) -> str:
+def _install(driver: Version, hosts: Sequence[NodeGpus]) -> str:
     names = ", ".join(host.name for host in hosts if host.driver < driver)
     return f"install driver {_dotted(driver)} or newer on {names}"

@@ -8,11 +8,11 @@ import contextlib
 import ctypes
 import errno
 import os
-import re
 import stat
-from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
+
+from ansible_collections.gpustead.cluster.plugins.module_utils.kernel import mountinfo
+from ansible_collections.gpustead.cluster.plugins.module_utils.kernel.mountinfo import Mounted
 
 PROPAGATIONS = ("private", "slave", "shared")
 
@@ -26,74 +26,25 @@ _PROPAGATION = {"shared": 1 << 20, "private": 1 << 18, "slave": 1 << 19}
 _MNT_DETACH, _UMOUNT_NOFOLLOW = 2, 8
 _AT_FDCWD = -100
 _CLONE_NEWNS, _MS_REC = 0x20000, 0x4000
-_LIST = "/proc/self/mountinfo"
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
 
-@dataclass(frozen=True)
-class Mounted:
-    """A line of the kernel's list: the device, the directory of it that is seen, and how; `of_all` are the options of
-    all mounts of the file system."""
-
-    path: str
-    device: str
-    subtree: str
-    options: tuple[str, ...]
-    tags: tuple[str, ...]
-    fstype: str
-    source: str
-    of_all: tuple[str, ...] = ()
-
-    @property
-    def holder(self) -> int:
-        """The uid that answers for what is there: an account's, which need not answer, where that has mounted it by
-        `fusermount`; else 0."""
-        uid = next((one for one in self.of_all if one.startswith("user_id=")), "")[len("user_id=") :]
-        return int(uid) if self.fstype.startswith("fuse") and uid.isdecimal() else 0
-
-    @property
-    def is_read_only(self) -> bool:
-        return "ro" in (*self.options, *self.of_all)
+def mounted() -> dict[str, Mounted]:
+    """What is mounted now, by path."""
+    return mountinfo.parse(listed())
 
 
-def mounted(text: str | None = None) -> dict[str, Mounted]:
-    """What is mounted, by path; of several on top of each other the one that is seen."""
-    if text is None:
-        with open(_LIST, encoding="utf-8", errors="surrogateescape", newline="\n") as file:
-            text = file.read()
-    stacks: dict[str, dict[str, tuple[str, Mounted]]] = {}
-    for number, above, seen in _each(text):
-        stacks.setdefault(seen.path, {})[number] = (above, seen)
-    found = {}
-    for path, stack in stacks.items():
-        covered = {above for above, _second in stack.values()}
-        found[path] = next(seen for number, (_first, seen) in reversed(list(stack.items())) if number not in covered)
-    return found
-
-
-def _each(text: str) -> Iterator[tuple[str, str, Mounted]]:
-    """(number, number of the mount beneath, mount)"""
-    # Accounts mount, too (FUSE), and choose the path; the kernel escapes blanks, tabs and \n in it, nothing else.
-    for line in filter(None, text.split("\n")):
-        before, _separator, after = line.partition(" - ")
-        number, above, device, subtree, path, options, *tags = before.split(" ")
-        fstype, source, everywhere = [*after.split(" "), "", ""][:3]
-        path, subtree, source = _unescape(path), _unescape(subtree), _unescape(source)
-        here, of_all = tuple(options.split(",")), tuple(everywhere.split(","))
-        seen = Mounted(path, device, subtree, here, tuple(tags), fstype, source, of_all)
-        yield number, above, seen
+def listed() -> str:
+    """The kernel's list, for `mountinfo`."""
+    with open(mountinfo.PATH, encoding="utf-8", errors="surrogateescape", newline="\n") as file:
+        return file.read()
 
 
 def is_harmless_everywhere(device: int) -> bool:
     """Whether a file system is seen at all, and nowhere with setuid programs and devices; its st_dev."""
-    with open(_LIST, encoding="utf-8", errors="surrogateescape", newline="\n") as file:
-        seen = [one for _first, _second, one in _each(file.read())]
+    seen = [one for _first, _second, one in mountinfo.each(listed())]
     here = [one for one in seen if one.device == f"{os.major(device)}:{os.minor(device)}"]
-    return bool(here) and all({"nosuid", "nodev"} <= set(one.options) for one in here)
-
-
-def _unescape(text: str) -> str:
-    return re.sub(r"\\([0-7]{3})", lambda found: chr(int(found.group(1), 8)), text)
+    return bool(here) and all(one.is_harmless for one in here)
 
 
 def is_harmless(flags: int) -> bool:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
-from ansible_collections.gpustead.cluster.plugins.module_utils.run import Run, within
+from ansible_collections.gpustead.cluster.plugins.module_utils.run import Run, must, within
 
 DAY = 86400
 _CERTIFICATE_TYPE = "ssh-ed25519-cert-v01@openssh.com"
@@ -138,14 +138,6 @@ def reason_to_sign(current: Certificate | None, desired: DesiredCertificate, now
     return next((reason for reason, found in faults.items() if found), "")
 
 
-def _must(answer: tuple[int, str, str], what: str, remedy: str) -> str:
-    code, out, err = answer
-    if code != 0:
-        said = " ".join((err or out).split())
-        raise GpusteadError(f"{what}: ssh-keygen said {said!r}", "success", remedy)
-    return out
-
-
 @contextlib.contextmanager
 def unlocked(passphrase: str) -> Iterator[tuple[Run, Path]]:
     """Commands whose questions are answered with the passphrase, and a private directory to work in.
@@ -170,7 +162,7 @@ def ensure_authority(run: Run, key: Path, passphrase: str, check_mode: bool) -> 
         raise GpusteadError(f"the passphrase of {key}", "at least 12 printable characters", remedy)
     if key.exists():
         remedy = f"Set the passphrase that {key} was made with, or restore the file from a backup."
-        return _must(run(["ssh-keygen", "-y", "-f", str(key)]), f"authority {key}", remedy).strip(), False
+        return must(run, ["ssh-keygen", "-y", "-f", str(key)], remedy=remedy).strip(), False
     if check_mode:
         return "", True
     key.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -178,8 +170,8 @@ def ensure_authority(run: Run, key: Path, passphrase: str, check_mode: bool) -> 
     work_public, public = (path.with_name(path.name + ".pub") for path in (work, key))
     for leftover in (work, work_public):
         leftover.unlink(missing_ok=True)
-    answer = run(["ssh-keygen", "-q", "-t", "ed25519", "-C", key.name, "-f", str(work)])
-    _must(answer, f"authority {key}", "See that OpenSSH 8.4 or newer is installed on the controller.")
+    remedy = "See that OpenSSH 8.4 or newer is installed on the controller."
+    must(run, ["ssh-keygen", "-q", "-t", "ed25519", "-C", key.name, "-f", str(work)], remedy=remedy)
     work_public.replace(public)
     work.rename(key)  # last: where the private key is, the work was done
     return public.read_text().strip(), True
@@ -192,6 +184,6 @@ def sign(run: Run, authority: Path, desired: DesiredCertificate, work: Path) -> 
     # One hour back, for nodes whose clock is a little behind.
     validity = ["-V", f"-1h:+{desired.days}d"]
     names = ["-I", desired.key_id, "-n", ",".join(desired.principals)]
-    answer = run(["ssh-keygen", "-q", "-s", str(authority), "-h", *names, *validity, str(public)])
-    _must(answer, f"certificate of {desired.key_id}", f"Look at {authority} and its passphrase.")
+    argv = ["ssh-keygen", "-q", "-s", str(authority), "-h", *names, *validity, str(public)]
+    must(run, argv, remedy=f"Look at {authority} and its passphrase.")
     return (work / "host-cert.pub").read_text()

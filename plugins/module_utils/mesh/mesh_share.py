@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 
 from ansible_collections.gpustead.cluster.plugins.module_utils.as_account import Identity
 from ansible_collections.gpustead.cluster.plugins.module_utils.mesh.mesh_user_key import ensure_key
-from ansible_collections.gpustead.cluster.plugins.module_utils.nas.nas_files import Change, Entry, foreseen
-from ansible_collections.gpustead.cluster.plugins.module_utils.nas.nas_files_apply import apply_all, is_mounted
+from ansible_collections.gpustead.cluster.plugins.module_utils.nas.apply_nas_files import apply_all, is_mounted
+from ansible_collections.gpustead.cluster.plugins.module_utils.nas.nas_files import EntryChange, ShareEntry, foreseen
 from ansible_collections.gpustead.cluster.plugins.module_utils.nas.node_records import NodeRecord, read_records
 from ansible_collections.gpustead.cluster.plugins.module_utils.run import Run
 
@@ -26,10 +26,10 @@ class Desired:
         hosts: the nodes, in the order of its lines.
     """
 
-    entries: Sequence[Entry]
-    key: Entry | None = None
+    entries: Sequence[ShareEntry]
+    key: ShareEntry | None = None
     comment: str = ""
-    hostfile: Entry | None = None
+    hostfile: ShareEntry | None = None
     hosts: Sequence[str] = ()
 
 
@@ -43,8 +43,8 @@ class Outcome:
         damaged: (file, reason) of records that are none.
     """
 
-    entries: Sequence[Entry]
-    changes: Sequence[Change]
+    entries: Sequence[ShareEntry]
+    changes: Sequence[EntryChange]
     public: str = ""
     damaged: Sequence[tuple[str, str]] = ()
 

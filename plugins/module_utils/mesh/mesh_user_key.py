@@ -17,9 +17,13 @@ from pathlib import Path
 from ansible_collections.gpustead.cluster.plugins.module_utils import as_account
 from ansible_collections.gpustead.cluster.plugins.module_utils.as_account import Identity
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
-from ansible_collections.gpustead.cluster.plugins.module_utils.nas.nas_files import Change, Entry, how_to_move_away
-from ansible_collections.gpustead.cluster.plugins.module_utils.nas.nas_files_apply import apply_all
-from ansible_collections.gpustead.cluster.plugins.module_utils.run import Run
+from ansible_collections.gpustead.cluster.plugins.module_utils.nas.apply_nas_files import apply_all
+from ansible_collections.gpustead.cluster.plugins.module_utils.nas.nas_files import (
+    EntryChange,
+    ShareEntry,
+    how_to_move_away,
+)
+from ansible_collections.gpustead.cluster.plugins.module_utils.run import Run, must
 
 SIZE = 1 << 14
 _MAGIC = b"openssh-key-v1\0"
@@ -63,7 +67,7 @@ def _string(data: bytes) -> tuple[bytes, bytes]:
     return data[4 : 4 + length], data[4 + length :]
 
 
-def read(root: str, entry: Entry, layout: Identity, timeout: float = 30) -> str | None:
+def read(root: str, entry: ShareEntry, layout: Identity, timeout: float = 30) -> str | None:
     """The public key, read as its owner; None where there is no key yet. Raises GpusteadError for any damage."""
     who, place = Identity(entry.owner, entry.group), os.path.join(root, entry.path)
     # Whoever had the mesh before has a copy of it: it is not to be handed on.
@@ -81,13 +85,14 @@ def generate(comment: str, run: Run) -> str:
     """A new private key, which has lain where root alone could see it. Raises GpusteadError where ssh-keygen fails."""
     with tempfile.TemporaryDirectory(prefix="gpustead-") as private:
         path = Path(private, "key")
-        code, _out, err = run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", comment, "-f", str(path)])
-        if code:
-            raise GpusteadError(f"ssh-keygen failed ({err.strip()[:200]})", "a key", "Install openssh-client.")
+        argv = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", comment, "-f", str(path)]
+        must(run, argv, remedy="Install openssh-client.")
         return path.read_text(encoding="ascii")
 
 
-def ensure_key(root: str, entry: Entry, layout: Identity, comment: str, run: Run, *, check: bool) -> tuple[Change, str]:
+def ensure_key(
+    root: str, entry: ShareEntry, layout: Identity, comment: str, run: Run, *, check: bool
+) -> tuple[EntryChange, str]:
     """Make the key where none is, and keep it to its owner; returns what changes, and the public key.
 
     Args:
@@ -101,6 +106,6 @@ def ensure_key(root: str, entry: Entry, layout: Identity, comment: str, run: Run
     """
     public = read(root, entry, layout)
     content = "" if public or check else generate(comment, run)
-    wanted = Entry(**{**vars(entry), "state": "file", "content": content, "once": True, "secret": True})
+    wanted = ShareEntry(**{**vars(entry), "state": "file", "content": content, "once": True, "secret": True})
     (change,) = apply_all(root, [wanted], check, trusted=(layout.uid, layout.gid))
     return change, public or ("" if check else read(root, entry, layout) or "")

@@ -7,8 +7,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ansible_collections.gpustead.cluster.plugins.module_utils.files.host_files import Entry, Plan
-from ansible_collections.gpustead.cluster.plugins.module_utils.files.host_files_apply import apply_all, plan_all
+from ansible_collections.gpustead.cluster.plugins.module_utils.files.apply_host_files import apply_all, plan_all
+from ansible_collections.gpustead.cluster.plugins.module_utils.files.host_files import HostEntry, Plan
 from ansible_collections.gpustead.cluster.plugins.module_utils.mesh.mesh_user_key import generate, public_of
 from ansible_collections.gpustead.cluster.plugins.module_utils.run import Run
 
@@ -47,11 +47,11 @@ def ensure(path: str, comment: str, certificate: str, run: Run, *, check: bool) 
     if private and not public:
         public = f"{public_of(private, path)} {comment}\n"
     entries = [
-        Entry(path, "file", mode=0o600, content=private.encode(), secret=True, once=True),
-        Entry(f"{path}.pub", "file", mode=0o644, content=public.encode()),
+        HostEntry(path, "file", mode=0o600, content=private.encode(), secret=True, once=True),
+        HostEntry(f"{path}.pub", "file", mode=0o644, content=public.encode()),
     ]
     if certificate:
-        entries.append(Entry(f"{path}-cert.pub", "file", mode=0o644, content=certificate.encode()))
+        entries.append(HostEntry(f"{path}-cert.pub", "file", mode=0o644, content=certificate.encode()))
     plans = plan_all(entries)
     if not check:
         apply_all(plans)

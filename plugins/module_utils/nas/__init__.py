@@ -3,5 +3,5 @@
 """The share that all nodes mount: its mount point, its layout, and the nodes' records there.
 
 Pure: nas_plan (what role nas wants), layout and nas_files (entries of the share, and what is to be done about them).
-What touches the host or the share: nas_files_apply, nas_mountpoint, node_records and share_mounts.
+What touches the host or the share: apply_nas_files, nas_mountpoint, node_records and nas_mounts.
 """

@@ -16,7 +16,7 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.terminal import s
 
 
 @dataclass(frozen=True)
-class Entry:
+class ShareEntry:
     """One directory or file.
 
     Attributes:
@@ -63,7 +63,7 @@ class Entry:
 
 
 @dataclass(frozen=True)
-class Change:
+class EntryChange:
     """What is there and what should be, as text for people; equal when there is nothing to do."""
 
     before: str
@@ -73,15 +73,15 @@ class Change:
     def changed(self) -> bool:
         return self.before != self.after
 
-    def visible(self) -> Change:
+    def visible(self) -> EntryChange:
         """The same for a terminal: what lay there is somebody else's text."""
-        return Change(
+        return EntryChange(
             *("".join(f"{shown(line)}\n" for line in text.splitlines()) for text in (self.before, self.after))
         )
 
 
 @dataclass(frozen=True)
-class Found:
+class Observed:
     """What is there: `kind` is empty for nothing."""
 
     kind: str = ""
@@ -91,7 +91,7 @@ class Found:
     content: str | None = None
     names: int = 1
 
-    def text(self, entry: Entry) -> str:
+    def text(self, entry: ShareEntry) -> str:
         """In the form of a diff."""
         if not self.kind:
             return ""
@@ -105,7 +105,7 @@ class Found:
         return head + self.content
 
 
-def parse(raw: Mapping[str, Any]) -> Entry:
+def parse(raw: Mapping[str, Any]) -> ShareEntry:
     """Make an entry of a module's argument; raises GpusteadError for one that cannot be meant."""
     path, state, mode = str(raw["path"]), raw["state"], str(raw.get("mode") or "")
     steps(path)
@@ -122,7 +122,7 @@ def parse(raw: Mapping[str, Any]) -> Entry:
     if generate and generate < 16:
         raise GpusteadError(f"generate {generate} for {path}", "at least 16 random bytes", "Ask for more.")
     through = raw.get("through")
-    return Entry(
+    return ShareEntry(
         path,
         state,
         int(raw["owner"]),
@@ -138,7 +138,7 @@ def parse(raw: Mapping[str, Any]) -> Entry:
     )
 
 
-def describe(entry: Entry, content: str | None) -> str:
+def describe(entry: ShareEntry, content: str | None) -> str:
     """An entry as it should be, in the form of a diff."""
     if entry.state == "link":
         return f"{entry.path}: link to {entry.target}\n"
@@ -148,24 +148,24 @@ def describe(entry: Entry, content: str | None) -> str:
     return head + ("(secret)\n" if entry.secret else content)
 
 
-def plan(entry: Entry, found: Found) -> Change:
+def plan(entry: ShareEntry, found: Observed) -> EntryChange:
     """What is to be done about one entry."""
     before = found.text(entry)
     if entry.state == "absent" or (not entry.made and not found.kind):
-        return Change(before, "")
+        return EntryChange(before, "")
     if found.kind and entry.state == "link":
-        return Change(before, before)
+        return EntryChange(before, before)
     if found.kind and entry.first:
-        return Change(before, describe(entry, None))
-    return Change(before, describe(entry, "" if entry.generate else entry.content))
+        return EntryChange(before, describe(entry, None))
+    return EntryChange(before, describe(entry, "" if entry.generate else entry.content))
 
 
-def foreseen(entry: Entry) -> Change:
+def foreseen(entry: ShareEntry) -> EntryChange:
     """What a check says where no share is mounted yet: all would be made."""
-    return Change("", describe(entry, entry.content))
+    return EntryChange("", describe(entry, entry.content))
 
 
-def diff(entries: Iterable[Entry], changes: Iterable[Change]) -> list[dict[str, str]]:
+def diff(entries: Iterable[ShareEntry], changes: Iterable[EntryChange]) -> list[dict[str, str]]:
     """What changes, as Ansible shows it."""
     return [
         {**asdict(change.visible()), "before_header": entry.path, "after_header": entry.path}
@@ -174,14 +174,14 @@ def diff(entries: Iterable[Entry], changes: Iterable[Change]) -> list[dict[str, 
     ]
 
 
-def must_be_written(entry: Entry, found: Found) -> bool:
+def must_be_written(entry: ShareEntry, found: Observed) -> bool:
     """Whether the file is to be written, rather than given other permissions."""
     if found.kind and entry.first:
         return False
     return (found.content, found.owner) != (entry.content, entry.owner)
 
 
-def may_be_replaced(entry: Entry, found: Found) -> bool:
+def may_be_replaced(entry: ShareEntry, found: Observed) -> bool:
     """Whether it is what a former owner put in the place of a file that is written as a whole; it holds nothing."""
     whole = entry.state == "file" and not entry.first
     return whole and found.owner in entry.former and found.kind in ("link", "special file")
@@ -193,7 +193,7 @@ def how_to_move_away(path: str, uid: int, gid: int) -> str:
     return f"Move it out of the way, as root: {who}mv {path} {path}.aside"
 
 
-def how_to_make_on_server(entry: Entry) -> str:
+def how_to_make_on_server(entry: ShareEntry) -> str:
     """What does it on the NAS server."""
     ids = f"{entry.owner}:{entry.group}"
     if entry.kind == "directory":

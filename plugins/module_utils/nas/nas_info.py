@@ -8,13 +8,13 @@ import re
 from dataclasses import dataclass
 
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
-from ansible_collections.gpustead.cluster.plugins.module_utils.run import Run
+from ansible_collections.gpustead.cluster.plugins.module_utils.run import Run, must
 
 _UNIT = ("systemctl", "show", "--property", "NeedDaemonReload", "--value", "docker.service")
 
 
 @dataclass(frozen=True)
-class Found:
+class Observed:
     """What is there.
 
     Attributes:
@@ -26,16 +26,9 @@ class Found:
     needs_reload: bool
 
 
-def look(run: Run) -> Found:
+def look(run: Run) -> Observed:
     """Look at a host; raises GpusteadError where a program does not answer."""
-    version = re.match(r"systemd (\d+)", _ask(run, ("systemctl", "--version")))
+    version = re.match(r"systemd (\d+)", must(run, ("systemctl", "--version")))
     if not version:
         raise GpusteadError("systemctl --version says no version", "one", "See what systemctl is there.")
-    return Found(int(version[1]), _ask(run, _UNIT).strip() == "yes")
-
-
-def _ask(run: Run, argv: tuple[str, ...]) -> str:
-    code, out, err = run(argv)
-    if code:
-        raise GpusteadError(f"{argv[0]} ended with {code}: {err.strip()}", "it to end with 0", "Run it there by hand.")
-    return out
+    return Observed(int(version[1]), must(run, _UNIT).strip() == "yes")

@@ -8,7 +8,7 @@ import posixpath
 from dataclasses import dataclass
 
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
-from ansible_collections.gpustead.cluster.plugins.module_utils.run import Run
+from ansible_collections.gpustead.cluster.plugins.module_utils.run import Run, must
 
 # In a mount namespace of its own, the parent is bound to /run without what is mounted in it: there the bare
 # directory is in sight, nobody else notices, and a NAS that hangs is not touched.
@@ -41,10 +41,7 @@ class Mountpoint:
         return self._run(["unshare", "--mount", "sh", "-c", _BENEATH, "sh", self.parent, *argv])
 
     def _must(self, *argv: str) -> str:
-        code, out, err = self.beneath(*argv)
-        if code:
-            raise GpusteadError(f"{' '.join(argv)} in {self.parent}", "success", err.strip() or f"Got {code}.")
-        return out
+        return must(lambda command: self.beneath(*command), argv, remedy=f"Run it in {self.parent}, see what it says.")
 
     def observe(self) -> Bare:
         # The parent, too, may not be there yet.

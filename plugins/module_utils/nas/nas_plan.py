@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
+from ansible_collections.gpustead.cluster.plugins.module_utils.kernel.mountinfo import HARMLESS
 from ansible_collections.gpustead.cluster.plugins.module_utils.nas import layout
 from ansible_collections.gpustead.cluster.plugins.module_utils.nas.layout import Owner
-from ansible_collections.gpustead.cluster.plugins.module_utils.nas.share_mounts import Mount, bare, harmless
+from ansible_collections.gpustead.cluster.plugins.module_utils.nas.nas_mounts import DeclaredMount, bare, harmless
 
 NFS, GLUSTER = "nfs4", "glusterfs"
 SERVER_PACKAGES = {GLUSTER: ("glusterfs-server", "glusterfs-client"), NFS: ("nfs-kernel-server",)}
@@ -21,13 +22,13 @@ SERVER_UNITS = {GLUSTER: "glusterd.service", NFS: "nfs-kernel-server.service"}
 # chattr is in it.
 CLIENT_PACKAGES = ("e2fsprogs",)
 # Root in a container can give any file on the share to anybody; on the host none must act as them.
-_HARMLESS = {"nosuid": True, "nodev": True}
+_HARMLESS = dict.fromkeys(HARMLESS, True)
 # Who comes from another port than root's could say that they are anybody.
 PORT_OPTIONS = {"client.bind-insecure": "off", "server.allow-insecure": "off"}
 
 
 @dataclass(frozen=True)
-class Declared:
+class Settings:
     """The settings of the role on a host.
 
     Attributes:
@@ -98,7 +99,7 @@ class Plan:
         receipt: subjects by kind.
     """
 
-    mounts: list[Mount]
+    mounts: list[DeclaredMount]
     packages: list[str]
     server_packages: list[str]
     cover: list[dict[str, Any]]
@@ -110,7 +111,7 @@ class Plan:
 
 
 def plan(
-    declared: Declared,
+    settings: Settings,
     *,
     previous: Sequence[Sequence[Any]] = (),
     volume: Sequence[str] | None = None,
@@ -120,7 +121,7 @@ def plan(
     """Plan a host.
 
     Args:
-        declared: the settings.
+        settings: of the role.
         previous: what the role left last time, as (kind, subject) (`previous` of module receipt_write).
         volume: lines of `gluster volume info`; None where there is no such volume.
         bound: the sources of the mounts of running containers, as `docker ps` says.
@@ -130,30 +131,30 @@ def plan(
     Raises:
         GpusteadError: a client's mount has no source.
     """
-    mounts = [_mount(one, declared) for one in declared.mounts]
-    if declared.is_client:
+    mounts = [_mount(one, settings) for one in settings.mounts]
+    if settings.is_client:
         _refuse_without_source(mounts)
-    packages = [*CLIENT_PACKAGES, *declared.packages]
+    packages = [*CLIENT_PACKAGES, *settings.packages]
     return Plan(
         mounts=mounts,
         packages=packages,
-        server_packages=list(SERVER_PACKAGES.get(declared.backend, ())),
-        cover=_cover(declared),
-        layout_owner=Owner.of(declared.service_account),
-        layout=_layout(declared),
-        volume_options=_missing_options(declared, volume),
-        former=_former(declared, previous, bound, released),
-        receipt=_receipt(declared, mounts, packages),
+        server_packages=list(SERVER_PACKAGES.get(settings.backend, ())),
+        cover=_cover(settings),
+        layout_owner=Owner.of(settings.service_account),
+        layout=_layout(settings),
+        volume_options=_missing_options(settings, volume),
+        former=_former(settings, previous, bound, released),
+        receipt=_receipt(settings, mounts, packages),
     )
 
 
-def _mount(given: Mapping[str, Any], declared: Declared) -> Mount:
-    fstype = str(given.get("fstype") or declared.mounts[0]["fstype"])
-    options = given.get("options", declared.options.get(fstype, declared.other_options))
-    return Mount(str(given["path"]), str(given.get("source") or ""), fstype, harmless(str(options)))
+def _mount(given: Mapping[str, Any], settings: Settings) -> DeclaredMount:
+    fstype = str(given.get("fstype") or settings.mounts[0]["fstype"])
+    options = given.get("options", settings.options.get(fstype, settings.other_options))
+    return DeclaredMount(str(given["path"]), str(given.get("source") or ""), fstype, harmless(str(options)))
 
 
-def _refuse_without_source(mounts: Sequence[Mount]) -> None:
+def _refuse_without_source(mounts: Sequence[DeclaredMount]) -> None:
     missing = [
         f"{one.path} ({'nas_extra_mounts' if number else 'nas_source'})"
         for number, one in enumerate(mounts)
@@ -167,18 +168,18 @@ def _refuse_without_source(mounts: Sequence[Mount]) -> None:
         )
 
 
-def _cover(declared: Declared) -> list[dict[str, Any]]:
+def _cover(settings: Settings) -> list[dict[str, Any]]:
     """Accounts log in to a client, and on one that is the server as well they could reach the export without the
     options of the mount: there what root leaves in a container would be root's on the host."""
-    if not (declared.is_client and declared.backend):
+    if not (settings.is_client and settings.backend):
         return []
-    path = bare(declared.export).lstrip("/")
+    path = bare(settings.export).lstrip("/")
     return [{"name": "export", "root": "/", "path": path, "cover": True, "linked": True}]
 
 
-def _layout(declared: Declared) -> list[dict[str, Any]]:
-    options = layout.entry_options(Owner.of(declared.service_account), declared.users)
-    files = [layout.IMAGES, *(f"{layout.NODES}/{node}.json" for node in declared.nodes)]
+def _layout(settings: Settings) -> list[dict[str, Any]]:
+    options = layout.entry_options(Owner.of(settings.service_account), settings.users)
+    files = [layout.IMAGES, *(f"{layout.NODES}/{node}.json" for node in settings.nodes)]
     return [
         *(
             {"path": path, "mode": mode, "state": "existing_directory", **options}
@@ -188,19 +189,19 @@ def _layout(declared: Declared) -> list[dict[str, Any]]:
     ]
 
 
-def _options_of_volume(declared: Declared) -> dict[str, str]:
+def _options_of_volume(settings: Settings) -> dict[str, str]:
     # GlusterFS knows no networks of IPv6. Its own processes come from the first two addresses.
-    clients = ["127.0.0.1", declared.address, *(network for network in declared.networks if "." in network)]
+    clients = ["127.0.0.1", settings.address, *(network for network in settings.networks if "." in network)]
     return {
         "auth.allow": ",".join(dict.fromkeys(clients)),
-        "server.root-squash": "on" if declared.root_squash else "off",
-        "storage.owner-uid": str(declared.service_account["uid"]),
-        "storage.owner-gid": str(declared.service_account["gid"]),
+        "server.root-squash": "on" if settings.root_squash else "off",
+        "storage.owner-uid": str(settings.service_account["uid"]),
+        "storage.owner-gid": str(settings.service_account["gid"]),
     }
 
 
-def _missing_options(declared: Declared, volume: Sequence[str] | None) -> list[dict[str, str]]:
-    wanted = _options_of_volume(declared)
+def _missing_options(settings: Settings, volume: Sequence[str] | None) -> list[dict[str, str]]:
+    wanted = _options_of_volume(settings)
     # A volume that clients have mounted without these would be lost to them: it stays as it is.
     if volume is None or "client.bind-insecure: off" in volume:
         wanted.update(PORT_OPTIONS)
@@ -208,7 +209,7 @@ def _missing_options(declared: Declared, volume: Sequence[str] | None) -> list[d
 
 
 def _former(
-    declared: Declared,
+    settings: Settings,
     previous: Sequence[Sequence[Any]],
     bound: str,
     released: Sequence[str],
@@ -218,16 +219,16 @@ def _former(
         if kind in left:
             left[kind].append(str(subject["name"]))
     before = [bare(path) for path in left["mount"]]
-    mounts = sorted(set(before) - ({bare(one["path"]) for one in declared.mounts} if declared.is_client else set()))
+    mounts = sorted(set(before) - ({bare(one["path"]) for one in settings.mounts} if settings.is_client else set()))
     main = before[0] if before and before[0] in mounts else ""
-    unused = [] if declared.is_client else list(declared.client_files)
-    unused += [] if declared.backend == NFS else [declared.exports]
+    unused = [] if settings.is_client else list(settings.client_files)
+    unused += [] if settings.backend == NFS else [settings.exports]
     return Former(
         main=main,
         mounts=mounts,
         bound=_bound(main, bound, released) if main else [],
         files=[path for path in unused if path in left["file"]],
-        volumes=sorted(set(left["gluster"]) - ({declared.volume} if declared.backend == GLUSTER else set())),
+        volumes=sorted(set(left["gluster"]) - ({settings.volume} if settings.backend == GLUSTER else set())),
     )
 
 
@@ -237,10 +238,10 @@ def _bound(main: str, bound: str, released: Sequence[str]) -> list[str]:
     return sorted({path for path in found if path == main or path.startswith(f"{main}/") or path in released})
 
 
-def _receipt(declared: Declared, mounts: Sequence[Mount], packages: Sequence[str]) -> dict[str, list[Any]]:
-    client, nfs, gluster = declared.is_client, declared.backend == NFS, declared.backend == GLUSTER
+def _receipt(settings: Settings, mounts: Sequence[DeclaredMount], packages: Sequence[str]) -> dict[str, list[Any]]:
+    client, nfs, gluster = settings.is_client, settings.backend == NFS, settings.backend == GLUSTER
     return {
-        "package": [*(packages if client else ()), *SERVER_PACKAGES.get(declared.backend, ())],
+        "package": [*(packages if client else ()), *SERVER_PACKAGES.get(settings.backend, ())],
         "mount": [
             {"name": one.path, "expect": {**_HARMLESS, **({} if one.is_read_only else {"read_only": False})}}
             for one in mounts
@@ -248,22 +249,22 @@ def _receipt(declared: Declared, mounts: Sequence[Mount], packages: Sequence[str
         ],
         "mountpoint": [one.path for one in mounts if client],
         "file": [
-            *(declared.client_files if client else ()),
-            *([posixpath.dirname(declared.export)] if gluster else ()),
-            *([declared.export] if declared.backend else ()),
-            *([declared.exports] if nfs else ()),
+            *(settings.client_files if client else ()),
+            *([posixpath.dirname(settings.export)] if gluster else ()),
+            *([settings.export] if settings.backend else ()),
+            *([settings.exports] if nfs else ()),
         ],
-        "unit": [unit for backend, unit in SERVER_UNITS.items() if backend == declared.backend],
+        "unit": [unit for backend, unit in SERVER_UNITS.items() if backend == settings.backend],
         "gluster": [
             {
-                "name": declared.volume,
+                "name": settings.volume,
                 "keep": True,  # stopped where it is not declared any more; it holds data
-                "options": sorted([*_options_of_volume(declared), *PORT_OPTIONS]),
+                "options": sorted([*_options_of_volume(settings), *PORT_OPTIONS]),
             }
         ]
         if gluster
         else [],
-        "export": [declared.export] if nfs else [],
+        "export": [settings.export] if nfs else [],
         # It stays covered when accounts reach it no more: setuid programs may lie there.
-        "cover": [{"name": declared.export, "keep": True, "expect": {"covered": True}} for _one in _cover(declared)],
+        "cover": [{"name": settings.export, "keep": True, "expect": {"covered": True}} for _one in _cover(settings)],
     }

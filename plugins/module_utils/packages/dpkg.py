@@ -7,8 +7,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
-from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
-from ansible_collections.gpustead.cluster.plugins.module_utils.run import Run
+from ansible_collections.gpustead.cluster.plugins.module_utils.run import Run, must
 
 _FORMAT = "${db:Status-Abbrev} ${Package} ${Version}\n"
 # Wanted in whatever way, installed, and without an error: `ii` and `hi`.
@@ -21,14 +20,9 @@ def installed(run: Run, names: Iterable[str]) -> dict[str, str]:
     Raises:
         GpusteadError: dpkg does not say.
     """
-    code, out, err = run(["dpkg-query", "--show", "--showformat", _FORMAT, *names])
-    if code > 1:  # 1: one of them is not known to it
-        raise GpusteadError(
-            f"dpkg-query exited with {code} ({' '.join(err.split())})",
-            "the state of the packages",
-            "Repair dpkg (dpkg --audit), and run again.",
-        )
-    return dict(_INSTALLED.findall(out))
+    argv = ["dpkg-query", "--show", "--showformat", _FORMAT, *names]
+    # 1: one of them is not known to it.
+    return dict(_INSTALLED.findall(must(run, argv, good=(0, 1), remedy="Repair dpkg (dpkg --audit), and run again.")))
 
 
 def lacking(run: Run, names: Sequence[str], there: Iterable[str]) -> list[str]:

@@ -4,10 +4,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
-import time
 from collections.abc import Callable, Mapping, Sequence
 from itertools import chain
 from typing import Any
@@ -15,150 +13,7 @@ from typing import Any
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError, of_system
 from ansible_collections.gpustead.cluster.plugins.module_utils.receipts import receipts
 from ansible_collections.gpustead.cluster.plugins.module_utils.receipts.probes import Host, observe
-
-
-class Store:
-    """The receipts of this host, in `<state dir>/receipts`, for root alone.
-
-    Of each role: `<role>.json` vouches; `<role>.last` is the one before, once a run has begun; `<role>.run` names the
-    run that may write the next, what that run is made with, what runs have left since that receipt, and what the last
-    of them had to leave undone.
-    """
-
-    def __init__(self, state_dir: str) -> None:
-        self.folder = os.path.join(state_dir, "receipts")
-        self.salt_file = os.path.join(self.folder, ".salt")
-
-    def path(self, role: str, suffix: str = "json") -> str:
-        return os.path.join(self.folder, f"{role}.{suffix}")
-
-    def roles(self) -> list[str]:
-        try:
-            return sorted(name[:-5] for name in os.listdir(self.folder) if name.endswith(".json"))
-        except FileNotFoundError:
-            return []
-
-    def salt(self) -> bytes:
-        """The salt of this host; empty before the first role began."""
-        try:
-            with open(self.salt_file, "rb") as file:
-                return file.read()
-        except FileNotFoundError:
-            return b""
-
-    def prepare(self) -> bytes:
-        os.makedirs(self.folder, mode=0o700, exist_ok=True)
-        os.chmod(self.folder, 0o700)
-        if len(self.salt()) < 32:
-            self.write(self.salt_file, os.urandom(32))
-        return self.salt()
-
-    def read(self, role: str, suffix: str = "json") -> receipts.Receipt:
-        """A receipt.
-
-        Raises:
-            GpusteadError: there is none, or it cannot be used.
-        """
-        remedy = "The role runs again and writes a new one."
-        try:
-            with open(self.path(role, suffix), encoding="utf-8") as file:
-                text = file.read()
-        except FileNotFoundError:
-            unfinished = os.path.exists(self.path(role, "run"))
-            what = "its last run did not come to its end, or was a part of it" if unfinished else "it has not run here"
-            raise GpusteadError(what, "a receipt", remedy) from None
-        except (OSError, UnicodeDecodeError) as error:
-            raise GpusteadError("the receipt cannot be read", f"a file ({error})", remedy) from None
-        receipt = receipts.parse(text)
-        if receipt.role != role:
-            raise GpusteadError(f"the receipt is of role {receipt.role}", f"one of {role}", remedy)
-        return receipt
-
-    def run(self, role: str) -> dict[str, Any]:
-        """The run that began last, if it left no receipt.
-
-        `nonce`; `inputs`: what the role is run with (salted); `found`: what was there of its outputs; `outputs`: what
-        runs may have left since the last receipt; `unfinished`: whether one of them has not come to its end; `refused`:
-        what it had to leave undone, as reasons.
-        """
-        noted = self._noted(role)
-        if noted["ended"]:
-            return {**noted, "unfinished": False}
-        # One that came no further than to a role before this one has left what there was before it.
-        if self._has_come_to(noted):
-            return {**noted, "unfinished": True}
-        return {**noted, "outputs": noted["earlier"], "refused": noted["undone"]}
-
-    def _noted(self, role: str) -> dict[str, Any]:
-        """That run as it was noted; nothing where there is none.
-
-        `ended`: whether it came to its end; `goes_on`: whether the roles after it ran then; `before`: the roles that
-        began with it and run before it; `earlier`, `undone`: `outputs` and `refused` of the runs before this one.
-        """
-        nothing: dict[str, Any] = {
-            "nonce": None,
-            "inputs": {},
-            "found": {},
-            "outputs": [],
-            "earlier": [],
-            "undone": [],
-            "before": [],
-            "unfinished": False,
-            "ended": False,
-            "goes_on": False,
-            "refused": [],
-        }
-        try:
-            with open(self.path(role, "run"), encoding="utf-8") as file:
-                return {**nothing, **json.load(file)}
-        except FileNotFoundError:
-            return {**nothing, "ended": True}
-        except (ValueError, TypeError):
-            return nothing
-
-    def _has_come_to(self, noted: Mapping[str, Any]) -> bool:
-        """Whether a run that was noted has begun with the role itself: those before it have ended."""
-        others = map(self._noted, noted["before"])
-        return all(other["goes_on"] or other["nonce"] != noted["nonce"] for other in others)
-
-    def last(self, role: str) -> receipts.Receipt | None:
-        try:
-            return self.read(role, "last")
-        except GpusteadError:
-            return None
-
-    def newest(self, role: str) -> receipts.Receipt | None:
-        """The receipt, else the one before."""
-        try:
-            return self.read(role)
-        except GpusteadError:
-            return self.last(role)
-
-    def note(self, role: str, run: Mapping[str, Any]) -> None:
-        self.write(self.path(role, "run"), json.dumps(run).encode())
-
-    def remove(self, role: str) -> None:
-        """Remove the receipt; something else in its place is put aside, since nothing of it is ours."""
-        path = self.path(role)
-        if os.path.isdir(path) and not os.path.islink(path):
-            os.rename(path, f"{path}.{time.time_ns()}.aside")
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(path)
-
-    def write(self, path: str, content: bytes) -> None:
-        """In one step: whoever reads sees the old file or the new one."""
-        draft = f"{path}.new"
-        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
-        try:
-            with os.fdopen(descriptor, "wb") as file:
-                os.fchmod(file.fileno(), 0o600)
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(draft, path)
-        except OSError:  # a full disk is not made fuller
-            os.unlink(draft)
-            raise
+from ansible_collections.gpustead.cluster.plugins.module_utils.receipts.receipt_store import ReceiptStore
 
 
 def machine_id() -> str:
@@ -175,7 +30,7 @@ def check(request: Mapping[str, Any]) -> dict[str, Any]:
     "refused": roles whose last run had to leave something undone, which are their reasons, and those in whose way
     nothing is but accounts' own doing}.
     """
-    store = Store(request["state_dir"])
+    store = ReceiptStore(request["state_dir"])
     salt, machine = store.salt(), machine_id()
     missing: dict[str, list[list[str]]] = {}
     found: dict[str, receipts.Receipt] = {}
@@ -193,12 +48,12 @@ def check(request: Mapping[str, Any]) -> dict[str, Any]:
     left = [spec for receipt in found.values() for spec in receipt.specs]
     specs = {receipts.identify(spec): (spec[0], spec[1]) for spec in [*left, *chain.from_iterable(current.values())]}
     seen = observe(list(specs.values()), Host(salt=salt))
-    verdicts = {role: receipts.Verdict(reasons, []) for role, reasons in missing.items()}
+    verdicts = {role: receipts.Judgement(reasons, []) for role, reasons in missing.items()}
     for role, receipt in found.items():
         inputs = receipts.salted(request["roles"][role], salt)
         verdict = receipts.judge(receipt, request["host"], machine, inputs, seen)
         reasons = [*verdict.reasons, *receipts.not_current(current.get(role, []), seen)]
-        verdicts[role] = receipts.Verdict(missing.get(role) or reasons, verdict.drifted)
+        verdicts[role] = receipts.Judgement(missing.get(role) or reasons, verdict.drifted)
     return {
         "roles": {role: verdict._asdict() for role, verdict in verdicts.items()},
         "left": [role for role in store.roles() if role not in request["roles"]],
@@ -216,12 +71,8 @@ def check(request: Mapping[str, Any]) -> dict[str, Any]:
 
 def undone(state_dir: str) -> list[tuple[str, str, str]]:
     """What the last runs of roles had to leave undone: role, subject, what is the matter with it and what to do."""
-    store = Store(state_dir)
-    try:
-        roles = sorted(name[:-4] for name in os.listdir(store.folder) if name.endswith(".run"))
-    except FileNotFoundError:
-        return []
-    return [(role, subject, what) for role in roles for subject, what in store.run(role)["refused"]]
+    store = ReceiptStore(state_dir)
+    return [(role, subject, what) for role in store.begun() for subject, what in store.run(role)["refused"]]
 
 
 def previous(request: Mapping[str, Any]) -> dict[str, Any]:
@@ -230,11 +81,11 @@ def previous(request: Mapping[str, Any]) -> dict[str, Any]:
     Returns {"roles": {role: {"previous": [[kind, subject], ...], "seen": {id: value}, "unfinished": ...}}}.
     `seen` is of the last receipt.
     """
-    store = Store(request["state_dir"])
+    store = ReceiptStore(request["state_dir"])
     return {"roles": {one["role"]: _left(store, one["role"]) for one in request["roles"]}}
 
 
-def _left(store: Store, role: str) -> dict[str, Any]:
+def _left(store: ReceiptStore, role: str) -> dict[str, Any]:
     last, run = store.newest(role), store.run(role)
     return {
         "previous": _together(last.outputs if last else [], run["outputs"]),
@@ -254,7 +105,7 @@ def begin(request: Mapping[str, Any]) -> dict[str, Any]:
     where they are not declared any more; but not what was there before: that is not the role's. Returns what `previous`
     does.
     """
-    store, roles = Store(request["state_dir"]), request["roles"]
+    store, roles = ReceiptStore(request["state_dir"]), request["roles"]
     host = Host(salt=store.prepare())
     # Before any of them is noted: whether a run has come to a role is told by the notes of those before it.
     left, runs = previous(request), {one["role"]: store.run(one["role"]) for one in roles}
@@ -284,7 +135,7 @@ def begin(request: Mapping[str, Any]) -> dict[str, Any]:
     return left
 
 
-def _begin(store: Store, role: str, run: Mapping[str, Any]) -> None:
+def _begin(store: ReceiptStore, role: str, run: Mapping[str, Any]) -> None:
     store.note(role, run)
     try:
         receipt = store.read(role)
@@ -300,7 +151,7 @@ def end(request: Mapping[str, Any]) -> dict[str, Any]:
     `refused`: what it had to leave undone, as reasons. The next checks tell them, until a run leaves a receipt.
     `failed`: whether nothing runs after it.
     """
-    store, role = Store(request["state_dir"]), request["role"]
+    store, role = ReceiptStore(request["state_dir"]), request["role"]
     run = store.run(role)
     if run["nonce"] == request["nonce"]:
         outputs = _together(run["outputs"], request["outputs"])
@@ -316,7 +167,7 @@ def write(request: Mapping[str, Any]) -> dict[str, Any]:
     problems also "acceptable": whether `accept` would do away with all of them. `refused` is what accounts have made of
     what is theirs, as reasons: then no receipt is written, and the role has ended well for all others.
     """
-    store, role = Store(request["state_dir"]), request["role"]
+    store, role = ReceiptStore(request["state_dir"]), request["role"]
     run = store.run(role)
     if run["nonce"] != request["nonce"]:
         return {
@@ -342,7 +193,7 @@ def write(request: Mapping[str, Any]) -> dict[str, Any]:
     gone = receipts.undeclared(_together(last.outputs if last else [], run["outputs"]), outputs)
     still = observe(gone.values(), host)
     problems += [
-        receipts.Problem.of(spec, "it is not declared any more, and still there")
+        receipts.UnmetOutput.of(spec, "it is not declared any more, and still there")
         for name, spec in gone.items()
         if receipts.must_go(spec, still[name])
     ]

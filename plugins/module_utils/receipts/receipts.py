@@ -3,7 +3,7 @@
 """What a role that has converged leaves on the host: what it was run with, and what its outputs looked like.
 
 A receipt vouches for a role only while the role would be run with the same inputs, reads the same on the host, and
-every output looks as it did when the role ended. Everything here is a pure function over values; `receipt_agent`
+every output looks as it did when the role ended. Everything here is a pure function over values; `receipt_store`
 reads and writes the files.
 """
 
@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 from ansible_collections.gpustead.cluster.plugins.module_utils.credentials.secret_settings import masked
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
+from ansible_collections.gpustead.cluster.plugins.module_utils.kernel.mountinfo import HARMLESS
 
 VERSION = 1
 
@@ -37,7 +38,7 @@ EXPECTED: Mapping[str, Mapping[str, Any]] = {
     "container": {"state": "running", "health": "ok"},
     "docker": {"answers": True},
     "gluster": {"started": True},
-    "bind": {"nosuid": True, "nodev": True},
+    "bind": dict.fromkeys(HARMLESS, True),
     "package": {"installed": True},
     "certificate": {"readable": True, "renewed": True, "for_key": True},
 }
@@ -68,7 +69,7 @@ class Receipt(NamedTuple):
         return [*self.reads, *self.outputs]
 
 
-class Verdict(NamedTuple):
+class Judgement(NamedTuple):
     """Whether a receipt vouches: no reasons, then it does. A reason is [subject, what is the matter with it].
 
     `drifted`: ids of outputs that differ.
@@ -78,14 +79,14 @@ class Verdict(NamedTuple):
     drifted: list[str]
 
 
-class Problem(NamedTuple):
+class UnmetOutput(NamedTuple):
     """What no receipt may be written over: what it is, and whose own to change it is (`account`), if anybody's."""
 
     text: str
     account: str = ""
 
     @classmethod
-    def of(cls, spec: Spec, text: str) -> Problem:
+    def of(cls, spec: Spec, text: str) -> UnmetOutput:
         return cls(f"{identify(spec)}: {text}", account_of(spec))
 
     def reason(self) -> list[str]:
@@ -154,7 +155,7 @@ def with_new_files(inputs: Mapping[str, str], files: Mapping[str, str], salt: by
     return {**inputs, **made}
 
 
-def judge(receipt: Receipt, host: str, machine: str, inputs: Mapping[str, str], seen: Seen) -> Verdict:
+def judge(receipt: Receipt, host: str, machine: str, inputs: Mapping[str, str], seen: Seen) -> Judgement:
     """Compare a receipt with what the role would be run with now (`inputs`, salted) and with what is there now."""
     reasons: list[list[str]] = []
     if receipt.host != host:
@@ -171,7 +172,7 @@ def judge(receipt: Receipt, host: str, machine: str, inputs: Mapping[str, str], 
         elif differences:
             reasons.append([name, differences])
             drifted.append(name)
-    return Verdict(reasons, drifted)
+    return Judgement(reasons, drifted)
 
 
 def only_of_accounts(receipt: Receipt, reasons: Sequence[Sequence[str]]) -> bool:
@@ -232,26 +233,26 @@ def not_current(specs: Sequence[Spec], seen: Seen) -> Iterator[list[str]]:
             yield [f"{name} (of all hosts)", differences]
 
 
-def unmet(outputs: Sequence[Spec], seen: Seen) -> Iterator[Problem]:
+def unmet(outputs: Sequence[Spec], seen: Seen) -> Iterator[UnmetOutput]:
     """What is not as the role should have left it: no receipt may be written over it."""
     for spec in outputs:
         kind, subject = spec
         value = seen.get(identify(spec), {"error": "it was not looked at"})
         if isinstance(value, dict) and "error" in value:
-            yield Problem.of(spec, f"it cannot be read: {value['error']}")
+            yield UnmetOutput.of(spec, f"it cannot be read: {value['error']}")
         elif subject.get("absent"):
             if value is not None:
-                yield Problem.of(spec, "it is there, and should not be")
+                yield UnmetOutput.of(spec, "it is there, and should not be")
         elif value is None:
-            yield Problem.of(spec, "it is not there")
+            yield UnmetOutput.of(spec, "it is not there")
         else:
             usual = {field: wanted for field, wanted in EXPECTED.get(kind, {}).items() if field in value}
             for field, wanted in {**usual, **subject.get("expect", {})}.items():
                 if value.get(field) != wanted:
-                    yield Problem.of(spec, f"{field} should be {_short(wanted)}, is {_short(value.get(field))}")
+                    yield UnmetOutput.of(spec, f"{field} should be {_short(wanted)}, is {_short(value.get(field))}")
 
 
-def not_restored(last: Receipt, receipt: Receipt, found: Seen) -> Iterator[Problem]:
+def not_restored(last: Receipt, receipt: Receipt, found: Seen) -> Iterator[UnmetOutput]:
     """What the role left otherwise than before, although it was run with the same and read the same.
 
     Somebody changed it, and the role did not put it back: a new receipt would vouch for that change. Where only code
@@ -271,7 +272,7 @@ def not_restored(last: Receipt, receipt: Receipt, found: Seen) -> Iterator[Probl
             was, now = last.seen[name], receipt.seen[name]
             differences = compare(*_common(was, now)) if changed else compare(was, now)
             if differences and (not changed or found.get(name, receipt) == receipt.seen[name]):
-                yield Problem.of(spec, f"{differences}, and the role did not put it back")
+                yield UnmetOutput.of(spec, f"{differences}, and the role did not put it back")
 
 
 def _read_otherwise(last: Receipt, receipt: Receipt) -> set[str]:

@@ -28,7 +28,7 @@ DIGEST = re.compile("sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128}")
 
 
 @dataclass(frozen=True)
-class Answer:
+class Response:
     """What a registry answered; the names of the headers in lower case."""
 
     status: int
@@ -37,14 +37,14 @@ class Answer:
 
 
 # Asks a registry: method, path with query, headers.
-Ask = Callable[[str, str, Mapping[str, str]], Answer]
+Ask = Callable[[str, str, Mapping[str, str]], Response]
 
 
 class Refused(Exception):
     """The registry does not offer what it was asked for. Its text says what."""
 
 
-class Unreadable(Exception):
+class UnreadableResponse(Exception):
     """Something in the registry cannot be read, so what it stands on is not known. Its text says what and why."""
 
 
@@ -102,7 +102,7 @@ def asker(registry: str, authorities: Sequence[str], auth: str, timeout: float) 
         context.load_verify_locations(path)
     credentials = {"Authorization": f"Basic {auth}"} if auth else {}
 
-    def ask(method: str, path: str, headers: Mapping[str, str]) -> Answer:
+    def ask(method: str, path: str, headers: Mapping[str, str]) -> Response:
         connection = http.client.HTTPSConnection(registry, timeout=timeout, context=context)
         try:
             connection.request(method, path, headers={**headers, **credentials})
@@ -123,7 +123,7 @@ def asker(registry: str, authorities: Sequence[str], auth: str, timeout: float) 
                 "less",
                 "Look whether something else answers at its address.",
             )
-        return Answer(response.status, names, body)
+        return Response(response.status, names, body)
 
     return ask
 
@@ -154,7 +154,7 @@ class Registry:
         """What a tag or a digest stands for; None where that is nothing.
 
         Raises:
-            Unreadable: it is of a kind that is not known, damaged, or not to be had.
+            UnreadableResponse: it is of a kind that is not known, damaged, or not to be had.
         """
         path = f"/v2/{repository}/manifests/{reference}"
         answer = self._request("GET", path, {"Accept": ", ".join((*INDEXES, *IMAGES))})
@@ -169,14 +169,14 @@ class Registry:
         if kind in INDEXES:
             return Manifest(_digest(name, digest), _listed(name, found))
         if kind not in IMAGES:
-            raise Unreadable(f"{name} is of the kind {kind!r}, which is not known here")
+            raise UnreadableResponse(f"{name} is of the kind {kind!r}, which is not known here")
         return Manifest(_digest(name, digest), config=_digest(name, _object(found.get("config")).get("digest")))
 
     def referrers(self, repository: str, digest: str) -> Sequence[str]:
         """The digests of what refers to a manifest (signatures, attestations); none where the registry does not tell.
 
         Raises:
-            Unreadable: the list is damaged, or not to be had.
+            UnreadableResponse: the list is damaged, or not to be had.
         """
         if not self._knows_referrers:
             return ()
@@ -191,7 +191,7 @@ class Registry:
         """The labels in an image's configuration.
 
         Raises:
-            Unreadable: it is damaged, or not to be had here.
+            UnreadableResponse: it is damaged, or not to be had here.
         """
         name = f"the configuration {repository}@{config}"
         found = _content(name, self._request("GET", f"/v2/{repository}/blobs/{config}", {}))
@@ -211,13 +211,13 @@ class Registry:
         if answer.status not in (200, 202, 204, 404):
             raise _unexpected("DELETE", path, answer)
 
-    def _request(self, method: str, path: str, headers: Mapping[str, str]) -> Answer:
+    def _request(self, method: str, path: str, headers: Mapping[str, str]) -> Response:
         answer = self._ask(method, path, headers)
         if answer.status == 401 and answer.headers.get("www-authenticate", "").lower().startswith("bearer"):
             raise Refused("it wants a token of a server of its own, which is not asked for here")
         return answer
 
-    def _get(self, path: str, headers: Mapping[str, str], absent: set[int]) -> Answer | None:
+    def _get(self, path: str, headers: Mapping[str, str], absent: set[int]) -> Response | None:
         answer = self._request("GET", path, headers)
         if answer.status in absent:
             return None
@@ -240,7 +240,7 @@ class Registry:
         return found
 
 
-def _kind(answer: Answer) -> str:
+def _kind(answer: Response) -> str:
     return answer.headers.get("content-type", "").split(";")[0]
 
 
@@ -249,7 +249,7 @@ def _object(value: Any) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def _json(answer: Answer) -> dict[str, Any] | None:
+def _json(answer: Response) -> dict[str, Any] | None:
     try:
         found = json.loads(answer.body)
     except (ValueError, RecursionError):
@@ -257,18 +257,18 @@ def _json(answer: Answer) -> dict[str, Any] | None:
     return found if isinstance(found, dict) else None
 
 
-def _content(name: str, answer: Answer) -> dict[str, Any]:
+def _content(name: str, answer: Response) -> dict[str, Any]:
     """The JSON object that something in the registry is."""
     found = _json(answer) if answer.status == 200 else None
     if found is None:
         why = "is no JSON object" if answer.status == 200 else f"is not to be had: {said(answer)}"
-        raise Unreadable(f"{name} {why}")
+        raise UnreadableResponse(f"{name} {why}")
     return found
 
 
 def _digest(name: str, value: Any) -> str:
     if not isinstance(value, str) or not DIGEST.fullmatch(value):
-        raise Unreadable(f"{name} has {str(value)[:80]!r} for a digest")
+        raise UnreadableResponse(f"{name} has {str(value)[:80]!r} for a digest")
     return value
 
 
@@ -276,11 +276,11 @@ def _listed(name: str, index: Mapping[str, Any]) -> Sequence[str]:
     """The digests in an index."""
     children = index.get("manifests") or []
     if not isinstance(children, list):
-        raise Unreadable(f"{name} lists no manifests")
+        raise UnreadableResponse(f"{name} lists no manifests")
     return tuple(_digest(name, _object(child).get("digest")) for child in children)
 
 
-def _read(path: str, answer: Answer) -> dict[str, Any]:
+def _read(path: str, answer: Response) -> dict[str, Any]:
     found = _json(answer)
     if found is None:
         raise GpusteadError(
@@ -291,7 +291,7 @@ def _read(path: str, answer: Answer) -> dict[str, Any]:
     return found
 
 
-def said(answer: Answer) -> str:
+def said(answer: Response) -> str:
     """The status, and the errors in the body."""
     try:
         errors = json.loads(answer.body)["errors"]
@@ -301,7 +301,7 @@ def said(answer: Answer) -> str:
     return shown(", ".join([f"status {answer.status}", *words]))
 
 
-def _unexpected(method: str, path: str, answer: Answer) -> GpusteadError:
+def _unexpected(method: str, path: str, answer: Response) -> GpusteadError:
     return GpusteadError(
         f"the registry answers {method} {path} with {said(answer)}",
         "a registry that answers and takes the login of this host",

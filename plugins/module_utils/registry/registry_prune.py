@@ -15,7 +15,7 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.registry.registry
     Manifest,
     Refused,
     Registry,
-    Unreadable,
+    UnreadableResponse,
 )
 
 # Any other tag is somebody's own.
@@ -23,7 +23,7 @@ KEY = re.compile(f"[0-9a-f]{{{KEY_LENGTH}}}")
 
 
 @dataclass(frozen=True)
-class Removal:
+class Deletion:
     """A manifest that goes, with all its tags; without a tag it is part of an index that goes."""
 
     repository: str
@@ -35,7 +35,7 @@ class Removal:
 class Pruned:
     """What went, or would go; why the registry let the rest stay, if it did; and why a repository was left as it is."""
 
-    removed: Sequence[Removal]
+    removed: Sequence[Deletion]
     refused: str = ""
     unread: Sequence[str] = ()
 
@@ -94,7 +94,7 @@ def kept_digests(repository: str, kept: Collection[str]) -> set[str]:
     return {digest for name, digest in pairs if name == repository and DIGEST.fullmatch(digest)}
 
 
-def superfluous(repository: str, shelf: Shelf, kept: Collection[str]) -> list[Removal]:
+def superfluous(repository: str, shelf: Shelf, kept: Collection[str]) -> list[Deletion]:
     """The manifests that may go, in the order in which they must: an index that lost its parts is found again.
 
     Whatever stays, stays with all that it lists, and with all that those list.
@@ -124,7 +124,7 @@ def superfluous(repository: str, shelf: Shelf, kept: Collection[str]) -> list[Re
         # One that is part of something that stays takes what it lists along.
         going = {digest: own for digest, own in going.items() if digest not in listed}
     parts = shelf.whole(going) - going.keys() - staying
-    return [Removal(repository, digest, going.get(digest, ())) for digest in [*_upwards(shelf, parts), *sorted(going)]]
+    return [Deletion(repository, digest, going.get(digest, ())) for digest in [*_upwards(shelf, parts), *sorted(going)]]
 
 
 def _upwards(shelf: Shelf, parts: Collection[str]) -> list[str]:
@@ -145,15 +145,15 @@ def prune(registry: Registry, prefix: str, keep: Collection[str], check: bool) -
         GpusteadError: nothing is to be kept: whoever asks for that does not know what is.
     """
     if not keep:
-        raise GpusteadError("keep is empty", "the images that are kept, one at least", "Announce an image first.")
+        raise GpusteadError("keep is empty", "the images that are kept, one at least", "Build an image first.")
     kept = names(keep)
-    removed: list[Removal] = []
+    removed: list[Deletion] = []
     unread: list[str] = []
     try:
         for repository in registry.repositories(prefix):
             try:
                 found = _found(registry, repository, kept)
-            except Unreadable as reason:
+            except UnreadableResponse as reason:
                 # It may list anything of this repository.
                 unread.append(f"{repository} keeps all that it has, since {reason}")
                 continue
@@ -166,7 +166,7 @@ def prune(registry: Registry, prefix: str, keep: Collection[str], check: bool) -
     return Pruned(removed, unread=unread)
 
 
-def _found(registry: Registry, repository: str, kept: Collection[str]) -> list[Removal]:
+def _found(registry: Registry, repository: str, kept: Collection[str]) -> list[Deletion]:
     tags = registry.tags(repository)
     if not any(stale(repository, tag, kept) for tag in tags):
         return []
@@ -177,7 +177,7 @@ def _shelf(registry: Registry, repository: str, tags: Sequence[str], kept: Colle
     """Read what the tags and the kept digests stand for, down to the leaves, and what refers to any of it.
 
     Raises:
-        Unreadable: something of it.
+        UnreadableResponse: something of it.
     """
     tagged: dict[str, str] = {}
     below: dict[str, Sequence[str]] = {}

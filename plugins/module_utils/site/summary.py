@@ -16,7 +16,7 @@ NOBODY = "OWNER"  # stands for the owner's name where there are no accounts
 
 
 @dataclass(frozen=True)
-class Offer:
+class WorkspaceServices:
     """A workspace: node, and owner where that is to be said; a line for each of its services."""
 
     title: str
@@ -38,7 +38,7 @@ class Summary:
     """
 
     nodes: int
-    workspaces: list[Offer]
+    workspaces: list[WorkspaceServices]
     owner: str
     secret: str
     of_others: bool
@@ -62,7 +62,7 @@ def summary(hosts: Mapping[str, Mapping[str, Any]], example: str) -> Summary:
     return Summary(
         nodes=len(hosts),
         workspaces=[
-            Offer(
+            WorkspaceServices(
                 f"{host}, {one.owner}" if len(found) > 1 or one.owner != owner else host,
                 [*_services(one, host, hosts[host])],
             )

@@ -12,16 +12,16 @@ from typing import Any
 from ansible_collections.gpustead.cluster.plugins.module_utils.gpus.gpu_proof import prove
 from ansible_collections.gpustead.cluster.plugins.module_utils.inventory.services import MESH_PROJECT
 from ansible_collections.gpustead.cluster.plugins.module_utils.receipts.probes import Host, docker, observe
-from ansible_collections.gpustead.cluster.plugins.module_utils.receipts.probes.files import Unreadable
+from ansible_collections.gpustead.cluster.plugins.module_utils.receipts.probes.host import Unreadable
 from ansible_collections.gpustead.cluster.plugins.module_utils.run import Run
 from ansible_collections.gpustead.cluster.plugins.module_utils.verify.findings import (
     Desired,
+    Finding,
     Findings,
-    Problem,
     Project,
 )
 from ansible_collections.gpustead.cluster.plugins.module_utils.verify.host import last_line, read
-from ansible_collections.gpustead.cluster.plugins.module_utils.verify.silent import REMEDY, inspect_all
+from ansible_collections.gpustead.cluster.plugins.module_utils.verify.silent_containers import REMEDY, inspect_all
 
 MESH = (MESH_PROJECT, "mesh")
 # What a node asks of others at the same time: each sshd has all nodes as guests, and refuses a crowd.
@@ -102,34 +102,34 @@ def parse_container(inspected: Mapping[str, Any], project: str, service: str) ->
     )
 
 
-def judge(found: Container | None, project: Project, service: str, image: str, desired: Desired) -> Iterator[Problem]:
+def judge(found: Container | None, project: Project, service: str, image: str, desired: Desired) -> Iterator[Finding]:
     """What is wrong with the container of a service. `image`: the node's."""
     subject, image = f"service {project.name}/{service}", project.image or image
     if found is None:
-        yield Problem(subject, "has no container", desired.again)
+        yield Finding(subject, "has no container", desired.again)
         return
     logs = f"docker compose -p {project.name} logs {service} says why."
     if found.state != "running":
-        yield Problem(subject, f"is {found.state}", f"{logs} {desired.again}")
+        yield Finding(subject, f"is {found.state}", f"{logs} {desired.again}")
     elif found.health not in ("", "healthy"):
-        yield Problem(subject, f"is {found.health}", logs)
+        yield Finding(subject, f"is {found.health}", logs)
     if image and found.image != image:
-        yield Problem(subject, f"runs the image {found.image}, the node's is {image}", desired.again)
+        yield Finding(subject, f"runs the image {found.image}, the node's is {image}", desired.again)
     port = project.services[service]
     if port and found.state == "running" and port not in found.ports:
         actual = ", ".join(map(str, found.ports)) or "nothing"
-        yield Problem(subject, f"publishes {actual}, declared is port {port}", desired.again)
+        yield Finding(subject, f"publishes {actual}, declared is port {port}", desired.again)
 
 
 def _proof(
     container: Container, project: Project, uuids: Sequence[str], desired: Desired, run: Run
-) -> Iterator[Problem]:
+) -> Iterator[Finding]:
     """Whether the container sees the GPUs that are meant for it."""
     proof = prove(container.service, ["docker", "exec", "--user", project.owner, container.id], uuids, run)
     if not proof.ok:
         role = "ssh_mesh" if container.project == MESH[0] else "workspace"
         remedy = f"Run site.yml --tags {role} --limit {desired.host}: it creates the container anew."
-        yield Problem(f"GPUs in {container.project}/{container.service}", f"are not the node's: {proof}", remedy)
+        yield Finding(f"GPUs in {container.project}/{container.service}", f"are not the node's: {proof}", remedy)
 
 
 def _peers(desired: Desired, container: str, run: Run, findings: Findings) -> dict[str, str]:

@@ -24,7 +24,7 @@ _REGISTRY_CA = (
 
 
 @dataclass(frozen=True)
-class Place:
+class CertificatePlace:
     """Where certificates lie.
 
     Attributes:
@@ -42,18 +42,20 @@ class Place:
     subject: str = ""
 
 
-def places(config_dir: str) -> tuple[Place, ...]:
+def places(config_dir: str) -> tuple[CertificatePlace, ...]:
     """All places on a host; `config_dir` is `cluster_config_dir`."""
     signed = "Run site.yml --tags {role} --limit {{host}}: it renews those that end within {variable}."
     registry = signed.format(role="registry", variable="registry_certificate_renew_days")
     mesh = signed.format(role="ssh_mesh", variable="ssh_mesh_certificate_renew_days")
     given = "Put its successor in its place in cluster_ca_certificates, and run site.yml --tags base."
     return (
-        Place("/etc/docker/certs.d/*/ca.crt", "the registry's authority", _REGISTRY_CA, subject=_AUTHORITY),
-        Place("/etc/docker/registry/cache-ca.crt", "the registry's authority", _REGISTRY_CA, subject=_AUTHORITY),
-        Place("/etc/docker/registry/registry.crt", "the registry's certificate", registry),
-        Place("/usr/local/share/ca-certificates/gpustead-*.crt", "an authority of the site", given),
-        Place(f"{config_dir}/ssh_mesh/ssh/*-cert.pub", "the mesh's host certificate", mesh, kind="ssh"),
+        CertificatePlace("/etc/docker/certs.d/*/ca.crt", "the registry's authority", _REGISTRY_CA, subject=_AUTHORITY),
+        CertificatePlace(
+            "/etc/docker/registry/cache-ca.crt", "the registry's authority", _REGISTRY_CA, subject=_AUTHORITY
+        ),
+        CertificatePlace("/etc/docker/registry/registry.crt", "the registry's certificate", registry),
+        CertificatePlace("/usr/local/share/ca-certificates/gpustead-*.crt", "an authority of the site", given),
+        CertificatePlace(f"{config_dir}/ssh_mesh/ssh/*-cert.pub", "the mesh's host certificate", mesh, kind="ssh"),
     )
 
 

@@ -76,7 +76,7 @@ class Desired:
 
 
 @dataclass(frozen=True)
-class Problem:
+class Finding:
     """What is wrong: the thing, its value and what was declared, what to do."""
 
     subject: str
@@ -89,7 +89,7 @@ class Findings:
     """What was seen, for the comparison with other hosts, and what is wrong."""
 
     seen: dict[str, Any] = field(default_factory=dict)
-    problems: list[Problem] = field(default_factory=list)
+    problems: list[Finding] = field(default_factory=list)
 
     def add(self, subject: str, what: str, remedy: str) -> None:
-        self.problems.append(Problem(subject, what, remedy))
+        self.problems.append(Finding(subject, what, remedy))

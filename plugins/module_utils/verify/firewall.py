@@ -10,7 +10,7 @@ from typing import Any
 from ansible_collections.gpustead.cluster.plugins.module_utils.firewall.openings import Stranger
 from ansible_collections.gpustead.cluster.plugins.module_utils.receipts.probes import Host, observe
 from ansible_collections.gpustead.cluster.plugins.module_utils.receipts.probes.network import find_openings
-from ansible_collections.gpustead.cluster.plugins.module_utils.verify.findings import Desired, Findings, Problem
+from ansible_collections.gpustead.cluster.plugins.module_utils.verify.findings import Desired, Finding, Findings
 
 
 def examine_listeners(desired: Desired, host: Host, findings: Findings) -> None:
@@ -70,14 +70,14 @@ def examine_firewall(desired: Desired, host: Host, findings: Findings) -> None:
         )
 
 
-def judge_chain(chain: Mapping[str, Any] | None, desired: Desired) -> Iterator[Problem]:
+def judge_chain(chain: Mapping[str, Any] | None, desired: Desired) -> Iterator[Finding]:
     """Whether role firewall's chain governs what Docker publishes. None: there is no DOCKER-USER at all."""
     remedy = f"ufw reload, or: {desired.again}"
     if chain and "error" in chain:
-        yield Problem("chain DOCKER-USER", f"cannot be looked at ({chain['error']})", remedy)
+        yield Finding("chain DOCKER-USER", f"cannot be looked at ({chain['error']})", remedy)
         return
     for family, command in (("v4", "iptables"), ("v6", "ip6tables")):
         if "-j gpustead-forward" not in ((chain or {}).get(family) or ()):
-            yield Problem(f"{command} chain DOCKER-USER", "does not govern published ports", remedy)
+            yield Finding(f"{command} chain DOCKER-USER", "does not govern published ports", remedy)
         elif family in (chain or {})["bypassed"]:
-            yield Problem(f"{command} chain DOCKER-USER", "is not what forwarded packets pass first", remedy)
+            yield Finding(f"{command} chain DOCKER-USER", "is not what forwarded packets pass first", remedy)

@@ -15,7 +15,7 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.gpus.gpu_offer im
     share,
 )
 from ansible_collections.gpustead.cluster.plugins.module_utils.receipts.probes import Host
-from ansible_collections.gpustead.cluster.plugins.module_utils.verify.findings import Desired, Findings, Problem
+from ansible_collections.gpustead.cluster.plugins.module_utils.verify.findings import Desired, Finding, Findings
 from ansible_collections.gpustead.cluster.plugins.module_utils.verify.host import read
 
 
@@ -40,26 +40,26 @@ def examine_gpus(desired: Desired, host: Host, findings: Findings) -> dict[str, 
     return uuids
 
 
-def judge_gpus(desired: Desired) -> Iterator[Problem]:
+def judge_gpus(desired: Desired) -> Iterator[Finding]:
     """What is wrong with the GPUs of the host."""
     info, remedy = desired.gpu_info, f"See nvidia-smi on {desired.host}."
     if "state" not in info:
-        yield Problem("GPUs", f"cannot be asked ({info.get('msg') or 'no result'})", remedy)
+        yield Finding("GPUs", f"cannot be asked ({info.get('msg') or 'no result'})", remedy)
     elif info["state"] in ("unusable", "degraded") and desired.gpus_required:
         sentences = [problem for gpu in info["gpus"] for problem in gpu["problems"]] or [info["detail"]]
         details = " ".join(sentences).rstrip(".")
-        yield Problem("GPUs", f"are {info['state']}, {info['reason']} ({details})", info["remedy"] or remedy)
+        yield Finding("GPUs", f"are {info['state']}, {info['reason']} ({details})", info["remedy"] or remedy)
 
 
-def judge_given(given: GivenGpus, desired: Desired) -> Iterator[Problem]:
+def judge_given(given: GivenGpus, desired: Desired) -> Iterator[Finding]:
     """What has changed since role nvidia looked, and whether containers have what there is."""
     state = desired.gpu_info.get("state")
     now = given_uuids(desired.gpu_info) if state else []
     remedy = f"Run site.yml --tags nvidia,workspace,ssh_mesh --limit {desired.host}."
     if state and state != given.state:
-        yield Problem("GPUs", f"are {state} now, role nvidia found them {given.state}", remedy)
+        yield Finding("GPUs", f"are {state} now, role nvidia found them {given.state}", remedy)
     if given.driver is None and now and desired.gpus_required:
-        yield Problem("GPUs", "are not given to containers", remedy)
+        yield Finding("GPUs", "are not given to containers", remedy)
     if state and given.driver and set(now) != set(given.uuids):
         was, are = (", ".join(sorted(uuids)) or "none" for uuids in (given.uuids, now))
-        yield Problem("GPUs", f"are {are} now, containers were given {was}", remedy)
+        yield Finding("GPUs", f"are {are} now, containers were given {was}", remedy)

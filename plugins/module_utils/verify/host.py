@@ -8,7 +8,7 @@ import os
 from collections.abc import Sequence
 
 from ansible_collections.gpustead.cluster.plugins.module_utils.receipts.probes import Host
-from ansible_collections.gpustead.cluster.plugins.module_utils.receipts.probes.files import Unreadable, reason
+from ansible_collections.gpustead.cluster.plugins.module_utils.receipts.probes.host import Unreadable, reason
 from ansible_collections.gpustead.cluster.plugins.module_utils.run import Run
 
 

@@ -11,12 +11,14 @@ from typing import Any, Callable
 
 from ansible_collections.gpustead.cluster.plugins.module_utils import as_account
 from ansible_collections.gpustead.cluster.plugins.module_utils.as_account import Identity
+from ansible_collections.gpustead.cluster.plugins.module_utils.binds.declared import DECLARED, kept, read
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
+from ansible_collections.gpustead.cluster.plugins.module_utils.kernel.mountinfo import HARMLESS
 from ansible_collections.gpustead.cluster.plugins.module_utils.nas.nas_files import root_problems
+from ansible_collections.gpustead.cluster.plugins.module_utils.nas.nas_mounts import is_kind, is_source
 from ansible_collections.gpustead.cluster.plugins.module_utils.receipts.probes import Host, observe
 from ansible_collections.gpustead.cluster.plugins.module_utils.run import Run
 from ansible_collections.gpustead.cluster.plugins.module_utils.verify.findings import Desired, Findings
-from ansible_collections.gpustead.cluster.plugins.module_utils.workspaces import binds
 
 HOSTFILE = ".cluster/mesh/hostfile"
 FIRST_USER_ID = 1000
@@ -131,11 +133,11 @@ def examine_mount(desired: Desired, run: Run, host: Host, findings: Findings) ->
         findings.add(f"NAS {path}", "nothing is mounted there", f"mount {path}, and see systemctl status for its unit.")
         return False
     findings.seen["nas"] = {"source": source, "fstype": fstype}
-    if _kind(fstype) != _kind(desired.nas_fstype):
+    if not is_kind(fstype, desired.nas_fstype):
         findings.add(f"NAS {path}", f"is of type {fstype}, declared is {desired.nas_fstype}", desired.again)
-    if ":" in desired.nas_source and _place(source) != _place(desired.nas_source):
+    if not is_source(source, desired.nas_source):
         findings.add(f"NAS {path}", f"is {source}, declared is {desired.nas_source}", desired.again)
-    lacking = [flag for flag in ("nosuid", "nodev") if not value[flag]]
+    lacking = [flag for flag in HARMLESS if not value[flag]]
     if lacking:
         findings.add(f"NAS {path}", f"is mounted without {','.join(lacking)}", desired.again)
     return True
@@ -143,10 +145,10 @@ def examine_mount(desired: Desired, run: Run, host: Host, findings: Findings) ->
 
 def examine_covers(desired: Desired, host: Host, findings: Findings) -> None:
     """Whether setuid programs and devices do nothing where containers of this host write."""
-    declared = host.path(binds.DECLARED)
+    declared = host.path(DECLARED)
     try:
-        everything = [bind for several in binds.read(declared).values() for bind in several]
-        places = {bind.source for bind in (*everything, *binds.kept(everything, declared)) if bind.cover}
+        everything = [bind for several in read(declared).values() for bind in several]
+        places = {bind.source for bind in (*everything, *kept(everything, declared)) if bind.cover}
     except (GpusteadError, OSError) as error:
         findings.add("places that containers write", f"cannot be looked at ({error})", desired.again)
         return
@@ -154,14 +156,6 @@ def examine_covers(desired: Desired, host: Host, findings: Findings) -> None:
     for place in sorted(places):
         if seen[f"cover {place}"] != {"covered": True}:
             findings.add(place, "lets setuid programs that containers leave there work on the host", desired.again)
-
-
-def _kind(fstype: str) -> str:
-    return re.sub(r"^fuse\.|\d$", "", fstype)
-
-
-def _place(source: str) -> str:
-    return re.sub(r":/?", ":", source).rstrip("/")
 
 
 def examine_share(desired: Desired, look: Observe, findings: Findings) -> None:

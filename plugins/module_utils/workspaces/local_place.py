@@ -31,7 +31,7 @@ _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 @dataclass(frozen=True)
-class Account:
+class PlaceOwner:
     """`homes`: the directory in which its home lies; root's."""
 
     name: str
@@ -77,17 +77,19 @@ def make_top(top: str, check: bool) -> list[tuple[str, str, str]]:
         if not stat.S_ISDIR(status.st_mode) or status.st_uid != 0 or others:
             expected = "a directory that only root can change"
             raise GpusteadError(f"{at}, on the way to {top}", expected, "Set workspace_local_dir to a path of root's.")
-    changes = []
-    for path in (top, os.path.join(top, COPIES)):
-        before = _described(path)
-        after = "directory 0:0 0700"
-        if before != after:
-            changes.append((path, before, after))
-            if not check:
-                os.makedirs(path, 0o755, exist_ok=True)
-                os.chown(path, 0, 0)
-                os.chmod(path, 0o700)
-    return changes
+    return [change for path in (top, os.path.join(top, COPIES)) for change in _make_roots(path, 0o700, check)]
+
+
+def _make_roots(path: str, mode: int, check: bool) -> list[tuple[str, str, str]]:
+    """Make a directory of root's, or put it right."""
+    before, after = _described(path), f"directory 0:0 {mode:04o}"
+    if before == after:
+        return []
+    if not check:
+        os.makedirs(path, 0o755, exist_ok=True)
+        os.chown(path, 0, 0)
+        os.chmod(path, mode)
+    return [(path, before, after)]
 
 
 def forget_others(top: str, names: Sequence[str], check: bool) -> list[tuple[str, str, str]]:
@@ -109,7 +111,7 @@ def _described(path: str, directory: int | None = None) -> str:
     return f"{kind} {status.st_uid}:{status.st_gid} {stat.S_IMODE(status.st_mode):04o}"
 
 
-def apply(top: str, account: Account, inner: Sequence[str], settings: Sequence[str] | None, check: bool) -> Outcome:
+def apply(top: str, account: PlaceOwner, inner: Sequence[str], settings: Sequence[str] | None, check: bool) -> Outcome:
     """Have an account's place with its directories and, unless None, the copies of its settings.
 
     Args:
@@ -137,7 +139,7 @@ def apply(top: str, account: Account, inner: Sequence[str], settings: Sequence[s
     return outcome
 
 
-def _make_place(top: str, account: Account, inner: Sequence[str], check: bool) -> list[tuple[str, str, str]]:
+def _make_place(top: str, account: PlaceOwner, inner: Sequence[str], check: bool) -> list[tuple[str, str, str]]:
     path = os.path.join(top, account.name)
     before, after = _described(path), f"directory {account.uid}:{account.gid} 0700"
     changes = [(path, before, after)] if before != after else []
@@ -161,7 +163,7 @@ def _make_place(top: str, account: Account, inner: Sequence[str], check: bool) -
 
 
 def _make_inner(
-    place: int, path: str, account: Account, inner: Sequence[str], check: bool
+    place: int, path: str, account: PlaceOwner, inner: Sequence[str], check: bool
 ) -> list[tuple[str, str, str]]:
     """Work of a child that is the account."""
     changes = []
@@ -191,7 +193,7 @@ def _make_inner(
 Tree = dict[str, dict[str, Any]]
 
 
-def collect(account: Account, settings: Sequence[str], outcome: Outcome | None = None) -> Tree:
+def collect(account: PlaceOwner, settings: Sequence[str], outcome: Outcome | None = None) -> Tree:
     """What of the settings is in the account's home, read by the account. What cannot be is left out and said."""
     wanted: Tree = {}
     end = time.monotonic() + SECONDS
@@ -221,7 +223,7 @@ def _parents(relative: str) -> list[str]:
     return ["/".join(parts[:count]) for count in range(1, len(parts))]
 
 
-def _collect(account: Account, relative: str) -> Tree:
+def _collect(account: PlaceOwner, relative: str) -> Tree:
     """Work of a child that is the account."""
     found: Tree = {}
     size = 0
@@ -241,7 +243,7 @@ def _collect(account: Account, relative: str) -> Tree:
     return found
 
 
-def _take(account: Account, path: str, found: Tree) -> tuple[list[str], int]:
+def _take(account: PlaceOwner, path: str, found: Tree) -> tuple[list[str], int]:
     """Read a file or a directory; returns the names in it and the bytes that were read."""
     shown = os.path.join(account.homes, account.name, path)
     file = as_account.open_beneath(account.homes, f"{account.name}/{path}")
@@ -263,19 +265,13 @@ def digest(tree: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()
 
 
-def _copy(top: str, account: Account, wanted: Tree, check: bool) -> list[tuple[str, str, str]]:
+def _copy(top: str, account: PlaceOwner, wanted: Tree, check: bool) -> list[tuple[str, str, str]]:
     """Make the copies as the settings are, in place: a container sees them at once. Only root enters there."""
     folder = os.path.join(top, COPIES, account.name)
-    changes = []
-    before, after = _described(folder), "directory 0:0 0755"
+    before = _described(folder)
     if before and not before.startswith("directory 0:"):
         raise GpusteadError(f"{folder} is a {before}", "a directory of root's", "Move it out of the way.")
-    if before != after:
-        changes.append((folder, before, after))
-        if not check:
-            os.makedirs(folder, 0o755, exist_ok=True)
-            os.chown(folder, 0, 0)
-            os.chmod(folder, 0o755)
+    changes = _make_roots(folder, 0o755, check)
     there = dict(_present(folder)) if os.path.isdir(folder) else {}
     declared = {path: _copied(account, entry) for path, entry in wanted.items()}
     for path in sorted(there, reverse=True):
@@ -294,7 +290,7 @@ def _copy(top: str, account: Account, wanted: Tree, check: bool) -> list[tuple[s
     return changes
 
 
-def _copied(account: Account, entry: Mapping[str, Any]) -> dict[str, Any]:
+def _copied(account: PlaceOwner, entry: Mapping[str, Any]) -> dict[str, Any]:
     """How a copy looks: nobody but its owner may read more than at home, and nobody may write."""
     if entry["data"] is None:
         return {"kind": "directory", "owner": f"0:{account.gid}", "mode": entry["mode"] & 0o055 | 0o750, "data": None}
@@ -318,7 +314,7 @@ def _present(folder: str) -> Iterator[tuple[str, dict[str, Any]]]:
             yield os.path.relpath(full, folder), {"kind": kind, **about, "data": data}
 
 
-def _put(full: str, account: Account, entry: Mapping[str, Any], one: Mapping[str, Any]) -> None:
+def _put(full: str, account: PlaceOwner, entry: Mapping[str, Any], one: Mapping[str, Any]) -> None:
     if one["kind"] == "directory":
         os.makedirs(full, 0o700, exist_ok=True)
         os.chown(full, 0, account.gid)

@@ -11,10 +11,10 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ansible_collections.gpustead.cluster.plugins.module_utils.binds.bind import DIRECTORY
 from ansible_collections.gpustead.cluster.plugins.module_utils.docker.containers import ContainerBind
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError, Refusal
-from ansible_collections.gpustead.cluster.plugins.module_utils.workspaces.binds import DIRECTORY
-from ansible_collections.gpustead.cluster.plugins.module_utils.workspaces.workspaces import Account, Workspace
+from ansible_collections.gpustead.cluster.plugins.module_utils.workspaces.workspaces import Workspace, WorkspaceAccount
 
 SET = "workspace"
 # Whoever is root in a container would read there what is root's on the host, or talk to what runs as root.
@@ -29,7 +29,7 @@ _ITSELF = ("/opt",)
 
 
 @dataclass(frozen=True)
-class Site:
+class HostLayout:
     """What is special on a host.
 
     Attributes:
@@ -70,21 +70,21 @@ def normal(path: str) -> str:
     return "/" + posixpath.normpath(path).lstrip("/") if path.startswith("/") else path
 
 
-def closed(site: Site) -> tuple[str, ...]:
+def closed(layout: HostLayout) -> tuple[str, ...]:
     """Paths that no container may see, nor what lies below them."""
-    nas = normal(site.nas)
-    return (*CLOSED, f"{nas}/.cluster", f"{nas}/users", normal(site.local_dir), normal(site.config_dir))
+    nas = normal(layout.nas)
+    return (*CLOSED, f"{nas}/.cluster", f"{nas}/users", normal(layout.local_dir), normal(layout.config_dir))
 
 
-def refusal(host: str, read_only: bool, site: Site) -> tuple[str, str]:
+def refusal(host: str, read_only: bool, layout: HostLayout) -> tuple[str, str]:
     """Why a path of the host must not be bound, and what to do; two empty texts where it may be."""
     path = normal(host)
-    inside = [one for one in closed(site) if _within(path, one)]
-    holds = [one for one in (*closed(site), normal(site.nas)) if _within(one, path)]
+    inside = [one for one in closed(layout) if _within(path, one)]
+    holds = [one for one in (*closed(layout), normal(layout.nas)) if _within(one, path)]
     name = host if host == path else f"{host} ({path})"
-    if path == normal(site.nas):
+    if path == normal(layout.nas):
         return f"{name} is the root of the share", "Bind a directory below it, other than users and .cluster."
-    if inside and inside[0] in ("/home", f"{normal(site.nas)}/users"):
+    if inside and inside[0] in ("/home", f"{normal(layout.nas)}/users"):
         return f"{name} holds homes", "Each workspace has those of its own accounts; put common data elsewhere."
     if inside:
         return f"{name} is the system's own ({inside[0]})", "Bind a directory that holds nothing but data."
@@ -113,7 +113,7 @@ def path_of(name: str) -> str:
     return f"{DIRECTORY}/{SET}/{name}"
 
 
-def plan(workspaces: Iterable[Workspace], mounts: Sequence[Mapping[str, Any]], site: Site) -> Binds:
+def plan(workspaces: Iterable[Workspace], mounts: Sequence[Mapping[str, Any]], layout: HostLayout) -> Binds:
     """What the containers of all workspaces bind.
 
     Raises:
@@ -127,34 +127,34 @@ def plan(workspaces: Iterable[Workspace], mounts: Sequence[Mapping[str, Any]], s
         places[place["name"]] = place
         return ContainerBind(place["name"], path_of(place["name"]), path, bool(place.get("read_only")), guest)
 
-    of_all = [bound(_on_share(site, "shared", "shared", only_account=site.owner_uid), "/shared")]
-    of_all += [bound(_mount(entry, site), str(entry["path"])) for entry in mounts]
+    of_all = [bound(_on_share(layout, "shared", "shared", only_account=layout.owner_uid), "/shared")]
+    of_all += [bound(_mount(entry, layout), str(entry["path"])) for entry in mounts]
     for workspace in workspaces:
         owner = workspace.owner
         homes = [
-            bound(_home(site, account), f"/home/{account.name}", account.name if account.name != owner else "")
+            bound(_home(layout, account), f"/home/{account.name}", account.name if account.name != owner else "")
             for account in workspace.accounts
         ]
         common[owner] = (*homes, *of_all)
-        own = {"name": f"local-{owner}", "root": site.local_dir, "path": owner, "owner": workspace.account.uid}
+        own = {"name": f"local-{owner}", "root": layout.local_dir, "path": owner, "owner": workspace.account.uid}
         local[owner] = (bound({**own, "propagation": "private"}, "/local"),)
-        if site.display:
+        if layout.display:
             x11 = {"name": "x11", "root": "/", "path": "tmp/.X11-unix", "owner": 0, "read_only": True}
             local[owner] += (bound({**x11, "propagation": "private"}, "/tmp/.X11-unix"),)
     return Binds(tuple(places.values()), common, local)
 
 
-def _on_share(site: Site, name: str, path: str, **more: Any) -> dict[str, Any]:
-    return {"name": name, "root": site.nas, "path": path, "mounted": True, "propagation": site.propagation, **more}
+def _on_share(layout: HostLayout, name: str, path: str, **more: Any) -> dict[str, Any]:
+    return {"name": name, "root": layout.nas, "path": path, "mounted": True, "propagation": layout.propagation, **more}
 
 
-def _home(site: Site, account: Account) -> dict[str, Any]:
-    return _on_share(site, f"home-{account.name}", f"users/{account.name}", owner=account.uid)
+def _home(layout: HostLayout, account: WorkspaceAccount) -> dict[str, Any]:
+    return _on_share(layout, f"home-{account.name}", f"users/{account.name}", owner=account.uid)
 
 
-def _mount(entry: Mapping[str, Any], site: Site) -> dict[str, Any]:
+def _mount(entry: Mapping[str, Any], layout: HostLayout) -> dict[str, Any]:
     host, read_only = str(entry["host"]), is_read_only(entry)
-    what, remedy = refusal(host, read_only, site)
+    what, remedy = refusal(host, read_only, layout)
     if what:
         raise GpusteadError(f"workspace_mounts: {what}", "a directory of data", remedy)
     path = normal(host)
@@ -163,26 +163,26 @@ def _mount(entry: Mapping[str, Any], site: Site) -> dict[str, Any]:
     return {
         **{"name": f"mount-{words}-{mark}", "root": "/", "path": path.lstrip("/"), "read_only": read_only},
         # What is written by root in a container, the host's accounts could run.
-        **{"cover": not read_only, "never": list(closed(site)), "propagation": site.propagation},
+        **{"cover": not read_only, "never": list(closed(layout)), "propagation": layout.propagation},
     }
 
 
-def receipt(workspaces: Iterable[Workspace], binds: Binds, site: Site) -> dict[str, list[dict[str, Any]]]:
+def receipt(workspaces: Iterable[Workspace], binds: Binds, layout: HostLayout) -> dict[str, list[dict[str, Any]]]:
     """What of it a receipt vouches for: `reads` (settings), and outputs of the kinds `bind`, `file` and `tree`."""
-    copies = f"{site.local_dir}/.settings"
-    files = [_directory(site.local_dir, "0:0", "0700"), _directory(copies, "0:0", "0700")]
+    copies = f"{layout.local_dir}/.settings"
+    files = [_directory(layout.local_dir, "0:0", "0700"), _directory(copies, "0:0", "0700")]
     trees, reads = [], []
     for workspace in workspaces:
         name, ids = workspace.owner, f"{workspace.account.uid}:{workspace.account.gid}"
-        own = f"{site.local_dir}/{name}"
-        places = (own, *(f"{own}/{inner}" for inner in site.places))
+        own = f"{layout.local_dir}/{name}"
+        places = (own, *(f"{own}/{inner}" for inner in layout.places))
         files += [{**_directory(path, ids, "0700"), "account": name} for path in places]
         files.append(_directory(f"{copies}/{name}", "0:0", "0755"))
         trees.append({"name": f"{copies}/{name}", "account": name, "expect": {"type": "directory"}})
-        about = {"account": name, "homes": site.homes, "paths": list(site.settings), "as": ids}
-        reads.append({"name": f"{site.homes}/{name}", **about})
+        about = {"account": name, "homes": layout.homes, "paths": list(layout.settings), "as": ids}
+        reads.append({"name": f"{layout.homes}/{name}", **about})
     mounted = [_mounted(place) for place in binds.places]
-    return {"reads": reads if site.settings else [], "bind": mounted, "file": files, "tree": trees}
+    return {"reads": reads if layout.settings else [], "bind": mounted, "file": files, "tree": trees}
 
 
 def _mounted(bind: Mapping[str, Any]) -> dict[str, Any]:

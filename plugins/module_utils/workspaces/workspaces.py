@@ -26,7 +26,7 @@ _MEMORY = re.compile(r"\d+(\.\d+)?[bkmg]?b?\Z", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
-class Account:
+class WorkspaceAccount:
     """`ssh_keys`: the public keys with which it logs in."""
 
     name: str
@@ -51,7 +51,7 @@ class Workspace:
     """
 
     owner: str
-    accounts: tuple[Account, ...]
+    accounts: tuple[WorkspaceAccount, ...]
     project: str
     directory: str
     profile: str
@@ -65,12 +65,12 @@ class Workspace:
     def parse(cls, raw: Mapping[str, Any]) -> Workspace:
         """One from what `described` made of it."""
         known = {one.name: raw[one.name] for one in fields(cls)}
-        keys = [one.name for one in fields(Account)]
-        accounts = tuple(Account(**{key: account[key] for key in keys}) for account in raw["accounts"])
+        keys = [one.name for one in fields(WorkspaceAccount)]
+        accounts = tuple(WorkspaceAccount(**{key: account[key] for key in keys}) for account in raw["accounts"])
         return cls(**{**known, "accounts": accounts})
 
     @property
-    def account(self) -> Account:
+    def account(self) -> WorkspaceAccount:
         """The owner's."""
         return self.accounts[0]
 
@@ -238,9 +238,9 @@ def _list(entry: Mapping[str, Any], key: str, owner: str, found: Survey) -> list
     return list(value)
 
 
-def _account(user: Mapping[str, Any]) -> Account:
+def _account(user: Mapping[str, Any]) -> WorkspaceAccount:
     uid = int(user["uid"])
-    return Account(user["name"], uid, int(user.get("gid") or uid), tuple(user.get("ssh_keys") or ()))
+    return WorkspaceAccount(user["name"], uid, int(user.get("gid") or uid), tuple(user.get("ssh_keys") or ()))
 
 
 def _ports(entry: Mapping[str, Any], owner: str, uid: int, defaults: Defaults, found: Survey) -> dict[str, int]:

@@ -1,4 +1,4 @@
-"""What accounts do in containers of the image and to what is announced: no other account and not root falls for it."""
+"""What accounts do in containers of the image, and to the record of images in use: nobody else falls for it."""
 
 from __future__ import annotations
 
@@ -129,7 +129,7 @@ def test_without_sudo_nobody_becomes_root(node: Host) -> None:
         assert container.run(user, "sudo -n id -u; su -c 'id -u' root; newgrp root").stdout.split() == []
 
 
-# What is announced
+# The record of the images in use
 
 
 @pytest.fixture
@@ -143,7 +143,7 @@ def trial(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trial]
 
 
 def tamper(host: Host, text: str) -> None:
-    """Writes as whoever the announcement belongs to."""
+    """Writes as whoever the record belongs to."""
     owner = host.check_output(f"stat -c '--reuid=%u --regid=%g' {BOARD}")
     write = f"printf %s {shlex.quote(text)} > {BOARD}"
     host.check_output(f"setpriv {owner} --clear-groups sh -c {shlex.quote(write)}")
@@ -184,11 +184,11 @@ def test_what_is_kept_goes_by_the_builders_record(lab: Lab, trial: Trial) -> Non
     first = trial.latest()
     trial.edit("top")
     trial.succeed(images_keep=3)
-    board = trial.board()
-    tamper(lab.nodes[1], json.dumps({**board, "history": board["history"][:1]}))
+    record = trial.image_record()
+    tamper(lab.nodes[1], json.dumps({**record, "history": record["history"][:1]}))
     trial.edit("top")
     trial.succeed(images_keep=3)
-    assert [image["ref"] for image in trial.board()["history"]].index(first["ref"]) == 2
+    assert [image["ref"] for image in trial.image_record()["history"]].index(first["ref"]) == 2
     assert trial.known(first["ref"]) and all(trial.known(layer) for layer in first["layers"])
 
 

@@ -47,11 +47,11 @@ ATTACKS = {
     "moves its directory away": "mv {nas}/users/{me} {nas}/users/.a",
     "moves that of another": "mv {nas}/users/{other} {nas}/users/.a",
     "opens the directory of all": "chmod 0777 {nas}/users",
-    "moves the board": "mv {nas}/.cluster {nas}/.c",
+    "moves the records": "mv {nas}/.cluster {nas}/.c",
     "writes a record": "echo x > {nas}/.cluster/nodes/gpu99.json",
     "removes the records": "rm -f {nas}/.cluster/nodes/*",
-    "announces an image": "echo x > {nas}/.cluster/images.json",
-    "exchanges the announcement": "mv {nas}/.cluster/images.json {nas}/.cluster/.i",
+    "records an image": "echo x > {nas}/.cluster/images.json",
+    "exchanges the record": "mv {nas}/.cluster/images.json {nas}/.cluster/.i",
     "lets itself into the mesh": "echo x > {nas}/.cluster/mesh/authorized_keys",
     "moves the mesh's key": "mv {nas}/.cluster/mesh/id_ed25519 {nas}/.cluster/mesh/.k",
     "exchanges the directory of all": "mv {nas}/shared {nas}/.s",
@@ -174,17 +174,17 @@ def test_a_trap_in_the_place_of_a_record_hides_no_other(lab: Lab, shadow: None, 
 
 
 @pytest.mark.parametrize("trap", TRAPS)
-def test_a_trap_in_the_place_of_the_announcement_is_named(lab: Lab, shadow: None, trap: str) -> None:
-    node, board = lab.nodes[1], f"{NAS}/.cluster/images.json"
-    as_keeper(node, f"cp {board} {NAS}/.cluster/.kept && rm {board} && {TRAPS[trap].format(board)}")
+def test_a_trap_in_the_place_of_the_record_is_named(lab: Lab, shadow: None, trap: str) -> None:
+    node, record = lab.nodes[1], f"{NAS}/.cluster/images.json"
+    as_keeper(node, f"cp {record} {NAS}/.cluster/.kept && rm {record} && {TRAPS[trap].format(record)}")
     began = time.monotonic()
     try:
         run = lab.playbook("site.yml", "--tags", "images", "--limit", node.name, "-e", "site_force=true")
         text = " ".join((run.stdout + run.stderr).split())
         assert time.monotonic() - began < SECONDS
-        assert run.returncode != 0 and f"{board} is damaged" in text and "Traceback" not in text, text
+        assert run.returncode != 0 and f"{record} is damaged" in text and "Traceback" not in text, text
     finally:
-        as_keeper(node, f"rm -rf {board} && mv {NAS}/.cluster/.kept {board}")
+        as_keeper(node, f"rm -rf {record} && mv {NAS}/.cluster/.kept {record}")
         converge(lab)
 
 

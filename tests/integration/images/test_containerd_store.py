@@ -45,7 +45,7 @@ def trial(lab: Lab, builder: Host, tmp_path_factory: pytest.TempPathFactory) -> 
 
 
 def parts(trial: Trial) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The manifests that the announced index lists: that of the image and that of its attestations."""
+    """The manifests that the index in use lists: that of the image and that of its attestations."""
     index = trial.stored(trial.latest()["ref"].partition("@")[2])
     kinds = {"vnd.docker.reference.type" in entry.get("annotations", {}): entry for entry in index["manifests"]}
     assert len(index["manifests"]) == 2
@@ -78,7 +78,7 @@ def test_the_password_of_a_proxy_is_in_no_attestation(lab: Lab, trial: Trial) ->
 
 
 def test_nodes_of_either_store_pull_and_run_it(lab: Lab, trial: Trial) -> None:
-    ref = trial.board()["workspace"]["ref"]
+    ref = trial.image_record()["workspace"]["ref"]
     text = {node.check_output(f"docker run --rm --entrypoint cat {ref} /ground /top") for node in lab.nodes}
     assert len(text) == 1
 

@@ -84,7 +84,7 @@ def changed(text: str) -> set[str]:
     return set(re.findall(r"^\S+ +: ok=\d+ +changed=(\d+)", text, re.MULTILINE))
 
 
-def board(lab: Lab) -> dict[str, Any]:
+def image_record(lab: Lab) -> dict[str, Any]:
     content: dict[str, Any] = json.loads(lab.nodes[0].check_output(f"cat {BOARD}"))
     return content
 
@@ -96,7 +96,7 @@ def started(host: Host) -> str:
 def test_the_chain_is_built_pushed_and_pulled_by_digest(lab: Lab, stack: Stack) -> None:
     text = stack.succeed()
     assert sorted(built(text)) == ["base", "left", "right", "top"]
-    ref = board(lab)["workspace"]["ref"]
+    ref = image_record(lab)["workspace"]["ref"]
     assert re.fullmatch(r"\S+:5000/trial/debian-bookworm_base_left_top@sha256:[0-9a-f]{64}", ref)
     for node in lab.nodes:
         node.check_output(f"docker image inspect {ref}")
@@ -122,7 +122,7 @@ def test_an_edited_layer_is_built_with_its_children_alone(stack: Stack) -> None:
 
 
 def test_no_secret_is_in_the_image(lab: Lab, stack: Stack) -> None:
-    node, ref = lab.nodes[0], board(lab)["workspace"]["ref"]
+    node, ref = lab.nodes[0], image_record(lab)["workspace"]["ref"]
     history = node.check_output(f"docker history --no-trunc {ref}; docker image inspect {ref}")
     files = node.run(f"docker save {ref} | tar -xO | grep -aqc {SECRET}")
     assert SECRET not in history
@@ -132,7 +132,7 @@ def test_no_secret_is_in_the_image(lab: Lab, stack: Stack) -> None:
     assert digest in node.check_output(f"docker run --rm --entrypoint cat {ref} /top")
 
 
-def test_a_damaged_announcement_is_named_and_written_anew(lab: Lab, stack: Stack) -> None:
+def test_a_damaged_record_is_named_and_written_anew(lab: Lab, stack: Stack) -> None:
     # As whom the share's layout belongs to: no account may.
     owner = lab.nodes[0].check_output(f"stat -c '--reuid=%u --regid=%g' {BOARD}")
     lab.nodes[0].check_output(f"setpriv {owner} --clear-groups sh -c 'echo damaged >> {BOARD}'")
@@ -140,26 +140,26 @@ def test_a_damaged_announcement_is_named_and_written_anew(lab: Lab, stack: Stack
     assert code == 2
     assert f"{BOARD} is damaged. Run the playbook with --limit {lab.nodes[0].name},{lab.nodes[1].name}" in message(text)
     stack.succeed()
-    assert re.search("_base_left_top@sha256:", board(lab)["workspace"]["ref"])
+    assert re.search("_base_left_top@sha256:", image_record(lab)["workspace"]["ref"])
 
 
 def test_an_earlier_image_runs_again_and_nothing_is_built(lab: Lab, stack: Stack) -> None:
     stack.edit("top", "RUN echo later > /later")
     stack.succeed()
-    now, before = board(lab)["history"][:2]
+    now, before = image_record(lab)["history"][:2]
     text = stack.succeed(images_tag=before["key"][:12])
     assert built(text) == []
-    assert board(lab)["workspace"]["ref"] == before["ref"]
+    assert image_record(lab)["workspace"]["ref"] == before["ref"]
     assert lab.nodes[1].check_output("cat /etc/gpustead/image") == before["ref"]
     code, text = stack.run(images_tag="0000")
     assert code == 2
     assert "images_tag is '0000', which begins none of the keys that are kept" in text
     stack.succeed()
-    assert board(lab)["workspace"]["ref"] == now["ref"]
+    assert image_record(lab)["workspace"]["ref"] == now["ref"]
 
 
 def test_images_that_are_not_kept_are_removed_and_what_runs_stays(lab: Lab, stack: Stack) -> None:
-    old = board(lab)["workspace"]["ref"]
+    old = image_record(lab)["workspace"]["ref"]
     stack.edit("top", "RUN echo new > /new")
     stack.succeed(images_keep=1)
     for node in lab.nodes:
@@ -205,12 +205,12 @@ def broken(stack: Stack) -> dict[str, Any]:
 def test_what_cannot_be_built_is_named(lab: Lab, stack: Stack, spoil: Any, words: str) -> None:
     containers = {node.name: started(node) for node in lab.nodes}
     catalog = lab["nas"].check_output("find /var/lib/docker-registry -path '*/tags/*' -name link | sort")
-    before = board(lab)
+    before = image_record(lab)
     code, text = stack.run(**spoil(stack))
     assert code == 2
     assert words in message(text)
     if spoil is not full_disk:  # what was built is there, what could not be pulled is not
-        assert board(lab) == before
+        assert image_record(lab) == before
         assert lab["nas"].check_output("find /var/lib/docker-registry -path '*/tags/*' -name link | sort") == catalog
     assert {node.name: started(node) for node in lab.nodes} == containers
 
@@ -235,8 +235,8 @@ def test_tools_and_projects_are_layers_on_top(lab: Lab, stack: Stack, tmp_path: 
     settings = {"images_tools": ["zsh"], "images_projects": [{"name": "ours", "source": str(tmp_path)}]}
     done = lab.playbook("playbooks/images.yml", "-e", json.dumps(settings))
     assert done.returncode == 0, done.stdout + done.stderr
-    assert [layer["name"] for layer in board(lab)["layers"]][-2:] == ["tools", "ours"]
-    ref = board(lab)["workspace"]["ref"]
+    assert [layer["name"] for layer in image_record(lab)["layers"]][-2:] == ["tools", "ours"]
+    ref = image_record(lab)["workspace"]["ref"]
     run = f"docker run --rm --entrypoint /bin/bash {ref} -c"
     node = lab.nodes[1]
     assert node.check_output(f"{run} 'cd /; python -c \"import ours; print(ours.found)\"'") == "installed"
@@ -251,7 +251,7 @@ def test_accounts_that_are_baked_in_are_a_layer_on_top(lab: Lab, stack: Stack) -
     def run(**settings: Any) -> tuple[list[str], str]:
         done = lab.playbook("playbooks/images.yml", "-e", json.dumps(settings))
         assert done.returncode == 0, done.stdout + done.stderr
-        return built(done.stdout), board(lab)["workspace"]["ref"]
+        return built(done.stdout), image_record(lab)["workspace"]["ref"]
 
     _, plain = run()
     layers, ref = run(images_bake_users=accounts)

@@ -16,6 +16,14 @@ from typing import Any
 import pytest
 from ansible_collections.gpustead.cluster.plugins.module_utils.accounts import keys_trial
 from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.accounts_plan import plan as plan_accounts
+from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.apply_authorized_keys import (
+    apply_as_account,
+    as_the_account,
+    keep,
+    refuse_insecure_way,
+    retire_as_account,
+    take_back,
+)
 from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.authorized_keys import (
     DesiredKeys,
     check,
@@ -23,14 +31,6 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.authoriz
     parse,
     plan,
     supplementary,
-)
-from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.authorized_keys_file import (
-    apply_as_account,
-    as_the_account,
-    keep,
-    refuse_insecure_way,
-    retire_as_account,
-    take_back,
 )
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
 from ansible_collections.gpustead.cluster.plugins.module_utils.receipts.probes import Host, observe

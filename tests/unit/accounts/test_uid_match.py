@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.gpustead.cluster.plugins.module_utils.accounts import apply_accounts, left_behind
+from ansible_collections.gpustead.cluster.plugins.module_utils.accounts import apply_accounts, freed_ids
 from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.apply_accounts import (
     apply,
     former_ids,
@@ -18,10 +18,11 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.apply_ac
     remove,
     write_journal,
 )
+from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.freed_ids import Ids
 from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.host_accounts import (
     Account,
     Group,
-    Host,
+    HostAccounts,
     Process,
     Renumbering,
     StateBeforeLock,
@@ -29,7 +30,6 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.host_acc
     parse_passwd,
     processes_of,
 )
-from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.left_behind import Ids
 from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.observe_accounts import (
     login_uid,
     observe,
@@ -41,7 +41,7 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.ownershi
 from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.removal import Removal, plan_removals, removable
 from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.uid_match import (
     NOWHERE,
-    Change,
+    AccountChange,
     DesiredAccount,
     plan,
 )
@@ -52,7 +52,7 @@ ADA = Account("ada", 1001, 1001, "", "/home/ada", "/bin/sh")
 BOB = Account("bob", 1002, 1002, "", "/home/bob", "/bin/sh")
 BACKUP = Account("backup", 34, 34, "", "/var/backups", "/usr/sbin/nologin")
 LDAP = Account("eve", 1700, 1700, "", "/home/eve", "/bin/sh")
-HOST = Host(
+HOST = HostAccounts(
     accounts=(ADA, BOB, BACKUP),
     groups=(Group("ada", 1001), Group("bob", 1002), Group("backup", 34), Group("ml", 1900, ("bob",))),
     remote_accounts=(LDAP,),
@@ -82,8 +82,8 @@ def cleared(monkeypatch: pytest.MonkeyPatch) -> list[Ids | str]:
     def remove_jobs(name: str, uid: int) -> None:
         asked.append(name)
 
-    monkeypatch.setattr(left_behind, "clear", clear)
-    monkeypatch.setattr(left_behind, "remove_jobs", remove_jobs)
+    monkeypatch.setattr(freed_ids, "clear", clear)
+    monkeypatch.setattr(freed_ids, "remove_jobs", remove_jobs)
     return asked
 
 
@@ -203,7 +203,7 @@ def test_the_group_goes_with_the_account_if_it_is_its_own(
         done.append(" ".join(argv))
         return (6 if argv[0] == "groupdel" else 0), "", "no such group"
 
-    host = Host(accounts=(ADA, *others), groups=(group,))
+    host = HostAccounts(accounts=(ADA, *others), groups=(group,))
     (left,) = remove(run, host, [ADA], tmp_path, proc=tmp_path)
     assert cleared == ["ada"]
     assert left.removed and left.texts()[1] == "files of 1001:1001 stay, /home/ada too\n"
@@ -322,7 +322,7 @@ def test_an_id_may_be_taken_once_a_former_account_of_the_batch_has_left_it() -> 
         plan(quiet, [desired("bob", 1001), desired(uid=1500)])
 
 
-JOURNALS: dict[str, tuple[Host, DesiredAccount, tuple[int, ...], tuple[int, ...]]] = {
+JOURNALS: dict[str, tuple[HostAccounts, DesiredAccount, tuple[int, ...], tuple[int, ...]]] = {
     "killed before usermod": (HOST, desired(), (1001,), (1001,)),
     "killed after usermod": (
         replace(HOST, accounts=(replace(ADA, uid=1500, gid=1500, home=NOWHERE),), groups=(Group("ada", 1500),)),
@@ -346,7 +346,7 @@ def test_what_was_begun_is_finished(case: str) -> None:
 
 def test_files_whose_owner_is_not_clear_are_left() -> None:
     taken = (replace(ADA, uid=1500, gid=1500), replace(BOB, uid=1001))
-    host = Host(accounts=taken, groups=(Group("ada", 1500),), journals={"ada": RENUMBERING})
+    host = HostAccounts(accounts=taken, groups=(Group("ada", 1500),), journals={"ada": RENUMBERING})
     with pytest.raises(GpusteadError, match="former uid 1001 of 'ada' belongs to 'bob' too"):
         plan(host, [desired()])
 
@@ -404,7 +404,9 @@ def test_apply_goes_in_order_and_keeps_the_hash_off_the_command_line(tmp_path: P
         calls.append((" ".join(argv), data))
         return 0, "", ""
 
-    changes: list[Change] = plan(HOST, [desired("zoe", groups=("gpu",), password_hash="$6$x$y"), desired("yan", 1501)])
+    changes: list[AccountChange] = plan(
+        HOST, [desired("zoe", groups=("gpu",), password_hash="$6$x$y"), desired("yan", 1501)]
+    )
     apply(run, changes, tmp_path)
     names = [argv.split()[0] for argv, _ in calls]
     assert names == ["groupadd", "useradd", "groupadd", "useradd", "groupadd", "usermod", "chpasswd"]
@@ -620,7 +622,7 @@ def test_one_that_still_runs_is_locked_and_named_and_the_others_go(tmp_path: Pat
 def test_a_second_run_has_nothing_more_to_lock(tmp_path: Path) -> None:
     status(tmp_path / "proc", 77, 1, "sleep", 1002)
     locked = replace(BOB, shell="/usr/sbin/nologin")
-    host = Host(accounts=(locked,), groups=(Group("bob", 1002),), hashes={"bob": "!$6$x"}, expiry={"bob": "1"})
+    host = HostAccounts(accounts=(locked,), groups=(Group("bob", 1002),), hashes={"bob": "!$6$x"}, expiry={"bob": "1"})
     (tmp_path / "bob.locked").write_text('{"shell": "/bin/sh", "groups": []}')
     ran: list[str] = []
 

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
-from ansible_collections.gpustead.cluster.plugins.module_utils.base.base_info import Found, look
+from ansible_collections.gpustead.cluster.plugins.module_utils.base.base_info import Observed, look
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
 from ansible_collections.gpustead.cluster.plugins.module_utils.receipts.probes import Host
 
@@ -44,7 +44,7 @@ def at(root: Path) -> Host:
 
 
 def test_a_fresh_host(root: Path) -> None:
-    assert look(["acl"], at(root)) == Found("ubuntu 24.04", None, [])
+    assert look(["acl"], at(root)) == Observed("ubuntu 24.04", None, [])
     (root / "var/lib/apt/lists").rmdir()
     assert look([], at(root)).lists_age is None
 

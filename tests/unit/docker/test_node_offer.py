@@ -51,7 +51,7 @@ def test_the_route_to_another_node(tmp_path: Path) -> None:
     files = f"{tmp_path}/image", f"{tmp_path}/gpus.json"
     assert observe(*files, run, peer="10.1.0.2").route == '[{"dev": "eth0"}]'
     assert observe(*files, run).route == ""
-    with pytest.raises(GpusteadError, match=r"route to fd00::2: ip said 'Network is unreachable'"):
+    with pytest.raises(GpusteadError, match=r"ip -j route get fd00::2 ended with . \(Network is unreachable\)"):
         observe(*files, run, peer="fd00::2")
 
 

@@ -14,9 +14,8 @@ from typing import Any
 import pytest
 from ansible.module_utils.testing import patch_module_args
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
-from ansible_collections.gpustead.cluster.plugins.module_utils.files import host_files_apply
+from ansible_collections.gpustead.cluster.plugins.module_utils.files import apply_host_files
 from ansible_collections.gpustead.cluster.plugins.module_utils.files.host_files import merged, parse
-from ansible_collections.gpustead.cluster.plugins.module_utils.files.host_files_apply import plan_all
 from ansible_collections.gpustead.cluster.plugins.modules import host_files as module
 
 US = {"owner": str(os.getuid()), "group": str(os.getgid())}
@@ -278,9 +277,9 @@ def test_who_is_in_the_group_of_a_directory_is_asked_once(
     (tmp_path / "staff").mkdir()
     os.chown(tmp_path / "staff", 0, 4711)
     (tmp_path / "staff").chmod(0o2775)
-    host_files_apply._has_others.cache_clear()
+    apply_host_files._has_others.cache_clear()
     found = run(*({"path": f"staff/{number}", "content": "x", "mode": "0644"} for number in range(20)))
-    host_files_apply._has_others.cache_clear()
+    apply_host_files._has_others.cache_clear()
     assert ("can be changed by others" in found.get("msg", "")) is refused
     assert len(asked) == 1
 
@@ -381,4 +380,5 @@ def test_copies_of_what_is_replaced(run: Run, tmp_path: Path) -> None:
 
 def test_roots_links_of_this_very_host_are_followed() -> None:
     """/var/run, or /bin where it is one: they lead to a directory that only root can change."""
-    assert [one.changed for one in plan_all([parse({"path": "/var/run/no/such", "state": "absent"})])] == [False]
+    (plan,) = apply_host_files.plan_all([parse({"path": "/var/run/no/such", "state": "absent"})])
+    assert not plan.changed

@@ -8,7 +8,12 @@ import os
 from pathlib import Path
 
 import pytest
-from ansible_collections.gpustead.cluster.plugins.module_utils.files.leftovers import Entry, find, remove, superfluous
+from ansible_collections.gpustead.cluster.plugins.module_utils.files.leftovers import (
+    FileBeside,
+    find,
+    remove,
+    superfluous,
+)
 
 NOW = 1_800_000_000.0
 COPIES = [f"fstab.{9000 - day}.2026-11-{day:02}@23:45:18~" for day in range(1, 8)]
@@ -34,11 +39,11 @@ CASES: dict[str, tuple[str, list[str], int, list[str]]] = {
 
 @pytest.mark.parametrize(("file", "names", "keep", "gone"), CASES.values(), ids=CASES)
 def test_what_may_go(file: str, names: list[str], keep: int, gone: list[str]) -> None:
-    assert superfluous(file, [Entry(name, NOW) for name in names], keep, NOW) == gone
+    assert superfluous(file, [FileBeside(name, NOW) for name in names], keep, NOW) == gone
 
 
 def test_a_temporary_file_goes_after_a_day() -> None:
-    entries = [Entry(".ansible_tmpx1fstab", NOW - 86401), Entry(".ansible_tmpx2fstab", NOW - 86000)]
+    entries = [FileBeside(".ansible_tmpx1fstab", NOW - 86401), FileBeside(".ansible_tmpx2fstab", NOW - 86000)]
     assert superfluous("fstab", entries, 5, NOW) == [".ansible_tmpx1fstab"]
 
 

@@ -12,7 +12,7 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.firewall import u
 
 def test_who_holds_it_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     said: list[str] = []
-    monkeypatch.setattr(ufw_lock, "close_file", lambda path: [locks.Holder(path, "bob", 7, "sleep")])
+    monkeypatch.setattr(ufw_lock, "close_file", lambda path: [locks.LockHolder(path, "bob", 7, "sleep")])
     ufw_lock.close_to_accounts(said.append, "/run/x")
     assert said == [
         "process 7 (sleep) of account 'bob' had locked /run/x: it is another file now, and keeps nobody waiting."

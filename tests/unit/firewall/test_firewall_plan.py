@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.gpustead.cluster.plugins.module_utils.firewall.firewall_plan import Declared, plan
+from ansible_collections.gpustead.cluster.plugins.module_utils.firewall.firewall_plan import Settings, plan
 from ansible_collections.gpustead.cluster.tests.unit.role_variables import render
 
 NODES, CLIENTS = ["10.1.0.0/24", "fd00::/64"], ["192.0.2.0/24"]
 METRICS = {"rule": "allow", "to_port": "9100", "from_ip": "10.9.0.1", "proto": "tcp", "comment": "metrics"}
-DECLARED = Declared(
+DECLARED = Settings(
     enabled=True,
     network=NODES,
     clients=CLIENTS,

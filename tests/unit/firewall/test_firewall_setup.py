@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
-from ansible_collections.gpustead.cluster.plugins.module_utils.firewall.firewall_setup import Found, check, observe
+from ansible_collections.gpustead.cluster.plugins.module_utils.firewall.firewall_setup import Observed, check, observe
 
 NETWORKS = ["10.1.0.0/24"]
 BRIDGES = ["docker0", "docker_gwbridge", "br-+"]
 FRESH = ["-N DOCKER-USER", "-A DOCKER-USER -j RETURN"]
 OURS = ["-N DOCKER-USER", "-A DOCKER-USER -j gpustead-forward", "-A DOCKER-USER -j RETURN"]
 THEIRS = ["-N DOCKER-USER", "-A DOCKER-USER -s 10.9.0.0/16 -j DROP", "-A DOCKER-USER -j RETURN"]
-GOOD = Found(
+GOOD = Observed(
     {"FirewallBackend": {"Driver": "iptables+firewalld"}}, {"iptables": FRESH, "ip6tables": []}, ["br-0123456789ab"]
 )
 
@@ -25,7 +25,7 @@ GOOD = Found(
     "found",
     [
         GOOD,
-        Found({}, {}, []),
+        Observed({}, {}, []),
         replace(GOOD, docker={"ServerVersion": "26.1.5", "FirewallBackend": None}),
         replace(GOOD, chains={"iptables": OURS, "ip6tables": OURS}),
         # It is ours, with something before it: ufw_live puts that right.
@@ -33,7 +33,7 @@ GOOD = Found(
     ],
     ids=["fresh", "without Docker", "an older Docker", "ours", "ours with another"],
 )
-def test_a_host_that_can_be_governed(found: Found) -> None:
+def test_a_host_that_can_be_governed(found: Observed) -> None:
     check(found, NETWORKS, BRIDGES)
 
 
@@ -51,7 +51,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize(("found", "words"), REFUSED.values(), ids=list(REFUSED))
-def test_a_host_that_cannot(found: Found, words: str) -> None:
+def test_a_host_that_cannot(found: Observed, words: str) -> None:
     with pytest.raises(GpusteadError, match=words):
         check(found, NETWORKS, BRIDGES)
 
@@ -83,9 +83,9 @@ def test_what_is_there_is_asked(tmp_path: Path) -> None:
         asked.append(argv)
         return (0, json.dumps(GOOD.docker), "") if argv[0] == "docker" else (1, "", "iptables: No chain by that name.")
 
-    assert observe(run, host(tmp_path)) == Found(GOOD.docker, {"iptables": []}, ["br-lan"])
+    assert observe(run, host(tmp_path)) == Observed(GOOD.docker, {"iptables": []}, ["br-lan"])
     assert [" ".join(argv) for argv in asked] == ["docker info --format {{json .}}", "iptables -S DOCKER-USER"]
-    assert observe(run, tmp_path / "other") == Found({}, {}, [])
+    assert observe(run, tmp_path / "other") == Observed({}, {}, [])
 
 
 @pytest.mark.parametrize("program", ["docker", "iptables"])
@@ -93,5 +93,5 @@ def test_a_command_that_fails_is_told(tmp_path: Path, program: str) -> None:
     def run(argv: Sequence[str]) -> tuple[int, str, str]:
         return (4, "", "Another app is\nholding the lock") if argv[0] == program else (0, "{}", "")
 
-    with pytest.raises(GpusteadError, match=rf"{program} .* exited with 4 \(Another app is holding the lock\)"):
+    with pytest.raises(GpusteadError, match=rf"{program} .* ended with 4 \(Another app is holding the lock\)"):
         observe(run, host(tmp_path))

@@ -12,10 +12,14 @@ from pathlib import Path
 import pytest
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
 from ansible_collections.gpustead.cluster.plugins.module_utils.firewall import ufw_trial
+from ansible_collections.gpustead.cluster.plugins.module_utils.firewall.foreign_openings import (
+    close,
+    complaint,
+    without,
+)
 from ansible_collections.gpustead.cluster.plugins.module_utils.firewall.openings import Opening, Origin
 from ansible_collections.gpustead.cluster.plugins.module_utils.firewall.saved_rules import parse_save
-from ansible_collections.gpustead.cluster.plugins.module_utils.firewall.ufw_enabled import State, observe, plan
-from ansible_collections.gpustead.cluster.plugins.module_utils.firewall.ufw_openings import close, complaint, without
+from ansible_collections.gpustead.cluster.plugins.module_utils.firewall.ufw_enabled import UfwState, observe, plan
 
 SAVED = (Path(__file__).parents[1] / "fixtures/probes/iptables-save.txt").read_text()
 
@@ -124,7 +128,7 @@ def test_the_script_is_sh() -> None:
 
 
 DEFAULTS = 'IPV6=yes\nDEFAULT_INPUT_POLICY="DROP"\nDEFAULT_OUTPUT_POLICY="ACCEPT"\n'
-ON = State(True, "deny", "allow", "low")
+ON = UfwState(True, "deny", "allow", "low")
 COMMANDS: dict[str, tuple[str, str, str, list[str]]] = {
     "as wanted": ("ENABLED=yes\nLOGLEVEL=low\n", DEFAULTS, "Status: active\n", []),
     "off": ("ENABLED=no\nLOGLEVEL=low\n", DEFAULTS, "Status: inactive\n", ["ufw --force enable"]),

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 
 import pytest
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
-from ansible_collections.gpustead.cluster.plugins.module_utils.firewall.port_holders import Holder, holders, refuse
+from ansible_collections.gpustead.cluster.plugins.module_utils.firewall.port_holders import PortHolder, holders, refuse
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="starts processes of other accounts")
 ADA = 64001
@@ -41,7 +41,7 @@ def listener(uid: int, address: str = "127.0.0.1", name: bytes = b"squatter") ->
 @pytest.mark.parametrize("address", ["127.0.0.1", "0.0.0.0", "::1", "::"])
 def test_an_accounts_process_is_named(address: str) -> None:
     with listener(ADA, address) as (port, pid):
-        assert holders([port]) == [Holder(port, f"uid {ADA}", pid, "squatter")]
+        assert holders([port]) == [PortHolder(port, f"uid {ADA}", pid, "squatter")]
         assert holders([port + 1 if port < 65535 else 1]) == []
 
 
@@ -50,7 +50,7 @@ def test_root_and_who_is_allowed_may_listen() -> None:
     with listener(0) as (roots, _), listener(nobody) as (others, pid):
         assert holders([roots]) == []
         assert holders([others], ["nobody"]) == []
-        assert holders([others]) == [Holder(others, "nobody", pid, "squatter")]
+        assert holders([others]) == [PortHolder(others, "nobody", pid, "squatter")]
 
 
 def test_a_connection_of_roots_is_not_judged() -> None:
@@ -93,7 +93,7 @@ def test_where_accounts_have_too_many_files_open_the_port_is_refused_all_the_sam
         assert "has too many files open to look through" in str(found)
         process.stdin.close()
     with listener(ADA) as (port, _pid):
-        assert holders([port], seconds=-1) == [Holder(port, f"uid {ADA}", 0, "")]
+        assert holders([port], seconds=-1) == [PortHolder(port, f"uid {ADA}", 0, "")]
 
 
 SWARM = """

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 import pytest
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
 from ansible_collections.gpustead.cluster.plugins.module_utils.firewall.ufw_rules import (
-    Rule,
     Session,
+    UfwRule,
     address,
     admits,
     find_session,
@@ -26,13 +26,13 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.firewall.ufw_rule
 
 # As printed by ufw 0.36.2.
 PRINTED = {
-    "ufw allow 22/tcp comment 'gpustead: ssh'": Rule("allow", port="22", proto="tcp", comment="gpustead: ssh"),
-    "ufw allow from 172.28.10.0/24 to any port 2222,29500:29510 proto tcp comment 'gpustead: mesh'": Rule(
+    "ufw allow 22/tcp comment 'gpustead: ssh'": UfwRule("allow", port="22", proto="tcp", comment="gpustead: ssh"),
+    "ufw allow from 172.28.10.0/24 to any port 2222,29500:29510 proto tcp comment 'gpustead: mesh'": UfwRule(
         "allow", source="172.28.10.0/24", port="2222,29500:29510", proto="tcp", comment="gpustead: mesh"
     ),
-    "ufw allow from 10.0.0.7": Rule("allow", source="10.0.0.7"),
-    "ufw allow 80": Rule("allow", port="80"),
-    "ufw deny in on eth0 from 10.0.0.9 to 10.0.0.0/8 port 80 proto udp comment 'a b'": Rule(
+    "ufw allow from 10.0.0.7": UfwRule("allow", source="10.0.0.7"),
+    "ufw allow 80": UfwRule("allow", port="80"),
+    "ufw deny in on eth0 from 10.0.0.9 to 10.0.0.0/8 port 80 proto udp comment 'a b'": UfwRule(
         "deny",
         interface="eth0",
         source="10.0.0.9",
@@ -41,22 +41,22 @@ PRINTED = {
         proto="udp",
         comment="a b",
     ),
-    "ufw allow from 10.1.2.0/24 port 99 to any port 80 proto tcp": Rule(
+    "ufw allow from 10.1.2.0/24 port 99 to any port 80 proto tcp": UfwRule(
         "allow", source="10.1.2.0/24", source_port="99", port="80", proto="tcp"
     ),
-    "ufw reject out to 1.2.3.4": Rule("reject", direction="out", destination="1.2.3.4"),
+    "ufw reject out to 1.2.3.4": UfwRule("reject", direction="out", destination="1.2.3.4"),
 }
 VAGUE = ["ufw limit OpenSSH", "ufw allow log 33", "ufw allow from 10.0.0.8 to any app OpenSSH"]
 
-SSH = Rule("allow", port="22", proto="tcp", comment="gpustead: ssh")
-MESH = Rule("allow", source="10.0.0.0/24", port="2222", proto="tcp", comment="gpustead: mesh")
-DENY = Rule("deny", source="10.0.0.66", comment="gpustead: declared")
-ALIEN = Rule("allow", port="443", proto="tcp", comment="web")
+SSH = UfwRule("allow", port="22", proto="tcp", comment="gpustead: ssh")
+MESH = UfwRule("allow", source="10.0.0.0/24", port="2222", proto="tcp", comment="gpustead: mesh")
+DENY = UfwRule("deny", source="10.0.0.66", comment="gpustead: declared")
+ALIEN = UfwRule("allow", port="443", proto="tcp", comment="web")
 HERE = Session("192.0.2.7", 22)
 
 
 @pytest.mark.parametrize(("line", "rule"), PRINTED.items())
-def test_parse(line: str, rule: Rule) -> None:
+def test_parse(line: str, rule: UfwRule) -> None:
     assert parse_added(f"Added user rules (see 'ufw status' for running firewall):\n{line}\n") == [rule]
     assert normal(rule) == rule
 
@@ -109,11 +109,11 @@ def test_bad_address() -> None:
         ([SSH, ALIEN, MESH], [SSH], [], [MESH], [SSH, ALIEN]),
         ([ALIEN], [SSH], [SSH], [], [ALIEN, SSH]),
         ([SSH], [SSH, DENY], [DENY], [], [DENY, SSH]),
-        ([Rule("limit", port="22", proto="tcp")], [SSH], [SSH], [], [SSH]),
+        ([UfwRule("limit", port="22", proto="tcp")], [SSH], [SSH], [], [SSH]),
     ],
 )
 def test_plan(
-    present: list[Rule], declared: list[Rule], add: list[Rule], remove: list[Rule], after: list[Rule]
+    present: list[UfwRule], declared: list[UfwRule], add: list[UfwRule], remove: list[UfwRule], after: list[UfwRule]
 ) -> None:
     todo = plan(present, declared)
     assert (list(todo.add), list(todo.remove), list(todo.after)) == (add, remove, after)
@@ -134,16 +134,16 @@ def test_plan(
         ([DENY, SSH], "10.0.0.66", 22, False),
         ([DENY, SSH], "10.0.0.67", 22, True),
         ([SSH, DENY], "10.0.0.66", 22, True),
-        ([Rule("deny", interface="eth9"), SSH], "192.0.2.7", 22, False),
-        ([Rule("allow", interface="eth9", port="22"), SSH], "192.0.2.7", 22, True),
-        ([Rule("allow", interface="eth9", port="22")], "192.0.2.7", 22, False),
-        ([Rule("deny", app="ufw deny OpenSSH"), SSH], "192.0.2.7", 22, False),
-        ([Rule("deny", proto="udp"), SSH], "192.0.2.7", 22, True),
-        ([Rule("deny", direction="out"), SSH], "192.0.2.7", 22, True),
-        ([Rule("allow", port="20:30")], "192.0.2.7", 22, True),
+        ([UfwRule("deny", interface="eth9"), SSH], "192.0.2.7", 22, False),
+        ([UfwRule("allow", interface="eth9", port="22"), SSH], "192.0.2.7", 22, True),
+        ([UfwRule("allow", interface="eth9", port="22")], "192.0.2.7", 22, False),
+        ([UfwRule("deny", app="ufw deny OpenSSH"), SSH], "192.0.2.7", 22, False),
+        ([UfwRule("deny", proto="udp"), SSH], "192.0.2.7", 22, True),
+        ([UfwRule("deny", direction="out"), SSH], "192.0.2.7", 22, True),
+        ([UfwRule("allow", port="20:30")], "192.0.2.7", 22, True),
     ],
 )
-def test_admits(rules: list[Rule], source: str, port: int, verdict: bool) -> None:
+def test_admits(rules: list[UfwRule], source: str, port: int, verdict: bool) -> None:
     assert admits(rules, source, port) is verdict
 
 
@@ -156,7 +156,7 @@ def test_the_controller_is_always_let_in() -> None:
 
 def test_guard_refuses_to_cut_the_session() -> None:
     with pytest.raises(GpusteadError, match=r"192\.0\.2\.7 to port 22.*10\.0\.0\.0/8"):
-        guard([Rule("deny", source="10.0.0.0/8")], HERE, [22])
+        guard([UfwRule("deny", source="10.0.0.0/8")], HERE, [22])
     with pytest.raises(GpusteadError, match="SSH port 22"):
         guard([MESH], None, [22])
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.gpustead.cluster.plugins.module_utils.images.plan import Observed, Settings, plan
+from ansible_collections.gpustead.cluster.plugins.module_utils.images.images_plan import Observed, Settings, plan
 
 CASES = json.loads((Path(__file__).parents[1] / "fixtures/images/plans.json").read_text())
 ROLE: dict[str, Any] = {

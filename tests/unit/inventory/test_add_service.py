@@ -48,10 +48,10 @@ folder, settings = Path(sys.argv[1]), json.loads(sys.argv[2])
 import test_workspace
 import role_variables
 from ansible_collections.gpustead.cluster.plugins.module_utils.inventory import services
-from ansible_collections.gpustead.cluster.plugins.module_utils.site import client, summary
+from ansible_collections.gpustead.cluster.plugins.module_utils.site import client_plan, summary
 from ansible_collections.gpustead.cluster.plugins.module_utils.site.preflight.check import check
 from ansible_collections.gpustead.cluster.plugins.module_utils.site.preflight.inventory import Site
-from ansible_collections.gpustead.cluster.plugins.module_utils.verify.plan import plan
+from ansible_collections.gpustead.cluster.plugins.module_utils.verify.verify_plan import plan
 written = test_workspace.write(folder, **settings)
 host = {**settings, "cluster_network": ["10.1.0.0/24"], "cluster_ca_passphrase": "x" * 12, "nas_source": "nas:/x"}
 site = Site({"gpu_nodes": ["a"], "registry": ["a"]}, {"a": host}, str)
@@ -61,7 +61,7 @@ print(json.dumps({
     "preflight": [str(problem) for problem in check(site)],
     "verify": {one["name"]: one["services"] for one in plan("a", settings, {"gpu_nodes": ["a"]}).projects},
     "summary": [line for one in summary.summary({"a": settings}, "a").workspaces for line in one.services],
-    "client": [asdict(one) for one in client.plan({"a": settings}, "bob").hosts],
+    "client": [asdict(one) for one in client_plan.plan({"a": settings}, "bob").hosts],
 }))
 """
 

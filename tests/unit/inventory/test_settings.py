@@ -21,7 +21,7 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.inventory.setting
 ROOT = Path(__file__).parents[3]
 FILES = sorted((ROOT / "roles").glob("*/defaults/main.yml"))
 # What the receipts' plugins read by themselves.
-PLUGIN = ROOT / "plugins/plugin_utils/receipt_check.py"
+PLUGIN = ROOT / "plugins/plugin_utils/receipt_host_check.py"
 
 
 @pytest.mark.parametrize("name", DEFAULTS)

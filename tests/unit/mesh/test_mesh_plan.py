@@ -7,11 +7,11 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from ansible_collections.gpustead.cluster.plugins.module_utils.binds.bind import DIRECTORY, parse
 from ansible_collections.gpustead.cluster.plugins.module_utils.docker.node_offer import NO_GPUS
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
-from ansible_collections.gpustead.cluster.plugins.module_utils.mesh.plan import Observed, Plan, Settings, plan
+from ansible_collections.gpustead.cluster.plugins.module_utils.mesh.mesh_plan import Observed, Plan, Settings, plan
 from ansible_collections.gpustead.cluster.plugins.module_utils.nas.node_records import parse_record
-from ansible_collections.gpustead.cluster.plugins.module_utils.workspaces import binds
 
 GPUS = {
     **NO_GPUS,
@@ -91,8 +91,8 @@ def test_devices_of_the_container(infiniband: bool, gpus: dict[str, Any] | None,
 
 def test_the_container_binds_what_is_mounted_for_it() -> None:
     found = planned(propagation="rprivate")
-    places = {place.name: place for place in map(binds.parse, found.places)}
-    assert {bind.host for bind in found.binds if bind.name} == {f"{binds.DIRECTORY}/ssh_mesh/{name}" for name in places}
+    places = {place.name: place for place in map(parse, found.places)}
+    assert {bind.host for bind in found.binds if bind.name} == {f"{DIRECTORY}/ssh_mesh/{name}" for name in places}
     assert (places["home"].owner, places["shared"].only_account, places["mesh"].read_only) == (1500, 1500, True)
     assert [bind.path for bind in found.binds if not bind.read_only] == ["/home/ada", "/shared"]
     assert {bind.propagation for bind in found.binds} == {"rprivate"}

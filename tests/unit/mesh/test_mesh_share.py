@@ -16,13 +16,13 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.as_account import
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
 from ansible_collections.gpustead.cluster.plugins.module_utils.mesh import mesh_share as library
 from ansible_collections.gpustead.cluster.plugins.module_utils.mesh.mesh_share import Desired, Outcome
-from ansible_collections.gpustead.cluster.plugins.module_utils.nas.nas_files import Entry
+from ansible_collections.gpustead.cluster.plugins.module_utils.nas.nas_files import ShareEntry
 
 ADA, SERVICE = 61500, 61941
 LAYOUT = Identity(SERVICE, SERVICE)
 RECORD = {"schema": 1, "address": "10.1.0.1", "slots": 8, "gpus": [], "interface": "", "ssh_mesh_port": 2222}
-HOSTFILE = Entry(".cluster/mesh/hostfile", "file", SERVICE, SERVICE, 0o644, "")
-KEY = Entry(".cluster/mesh/id_ed25519", "file", ADA, ADA, 0o600, through=SERVICE)
+HOSTFILE = ShareEntry(".cluster/mesh/hostfile", "file", SERVICE, SERVICE, 0o644, "")
+KEY = ShareEntry(".cluster/mesh/id_ed25519", "file", ADA, ADA, 0o600, through=SERVICE)
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="takes the ids of other users")
 
 
@@ -40,11 +40,11 @@ def share(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         yield Path(top)
 
 
-def layout(host: str) -> list[Entry]:
+def layout(host: str) -> list[ShareEntry]:
     modes = {".cluster": 0o755, ".cluster/nodes": 0o755, ".cluster/mesh": 0o1775}
     content = json.dumps({**RECORD, "host": host, "machine_id": host})
-    record = Entry(f".cluster/nodes/{host}.json", "file", SERVICE, SERVICE, 0o644, content)
-    return [*(Entry(path, "directory", SERVICE, SERVICE, mode) for path, mode in modes.items()), record]
+    record = ShareEntry(f".cluster/nodes/{host}.json", "file", SERVICE, SERVICE, 0o644, content)
+    return [*(ShareEntry(path, "directory", SERVICE, SERVICE, mode) for path, mode in modes.items()), record]
 
 
 def first(share: Path, host: str, check: bool = False) -> Outcome:

@@ -15,10 +15,10 @@ import pytest
 from ansible_collections.gpustead.cluster.plugins.module_utils.as_account import Identity
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
 from ansible_collections.gpustead.cluster.plugins.module_utils.mesh.mesh_user_key import ensure_key, generate, public_of
-from ansible_collections.gpustead.cluster.plugins.module_utils.nas.nas_files import Entry
+from ansible_collections.gpustead.cluster.plugins.module_utils.nas.nas_files import ShareEntry
 
 ADA, SERVICE = 61500, 61941
-ENTRY = Entry("mesh/id", "file", ADA, ADA, 0o600, through=SERVICE)
+ENTRY = ShareEntry("mesh/id", "file", ADA, ADA, 0o600, through=SERVICE)
 LAYOUT = Identity(SERVICE, SERVICE)
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="takes the ids of other users")
 

@@ -15,9 +15,9 @@ import pytest
 from ansible_collections.gpustead.cluster.plugins.module_utils import as_account
 from ansible_collections.gpustead.cluster.plugins.module_utils.as_account import Identity
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError, Refusal
-from ansible_collections.gpustead.cluster.plugins.module_utils.nas import nas_files_apply
-from ansible_collections.gpustead.cluster.plugins.module_utils.nas.nas_files import Entry, parse, root_problems
-from ansible_collections.gpustead.cluster.plugins.module_utils.nas.nas_files_apply import apply_all
+from ansible_collections.gpustead.cluster.plugins.module_utils.nas import apply_nas_files
+from ansible_collections.gpustead.cluster.plugins.module_utils.nas.apply_nas_files import apply_all
+from ansible_collections.gpustead.cluster.plugins.module_utils.nas.nas_files import ShareEntry, parse, root_problems
 
 ADA, BOB = 61500, 61501
 Trap = Callable[[Path, Path], None]
@@ -35,12 +35,12 @@ def share() -> Iterator[Path]:
         yield root
 
 
-def folder(path: str, owner: int = ADA, mode: int = 0o755) -> Entry:
-    return Entry(path, "directory", owner, owner, mode)
+def folder(path: str, owner: int = ADA, mode: int = 0o755) -> ShareEntry:
+    return ShareEntry(path, "directory", owner, owner, mode)
 
 
-def file(path: str, content: str, owner: int = ADA, mode: int = 0o644, secret: bool = False) -> Entry:
-    return Entry(path, "file", owner, owner, mode, content, 0, secret)
+def file(path: str, content: str, owner: int = ADA, mode: int = 0o644, secret: bool = False) -> ShareEntry:
+    return ShareEntry(path, "file", owner, owner, mode, content, 0, secret)
 
 
 REFUSED: dict[str, dict[str, object]] = {
@@ -89,7 +89,7 @@ def test_a_drifted_mode_and_content_are_put_right(share: Path) -> None:
 
 @needs_root
 def test_what_others_make_is_put_right_where_it_is(share: Path) -> None:
-    entry = Entry("key", "existing", ADA, ADA, 0o600)
+    entry = ShareEntry("key", "existing", ADA, ADA, 0o600)
     assert not apply_all(str(share), [entry], check=False)[0].changed
     (share / "key").write_text("made by ssh-keygen")
     (share / "key").chmod(0o644)
@@ -102,7 +102,7 @@ def test_what_others_make_is_put_right_where_it_is(share: Path) -> None:
 
 @needs_root
 def test_a_token_is_made_once_and_shown_nowhere(share: Path) -> None:
-    entry = Entry("token", "file", ADA, ADA, 0o600, None, 32, True)
+    entry = ShareEntry("token", "file", ADA, ADA, 0o600, None, 32, True)
     (made,) = apply_all(str(share), [entry], check=False)
     token = (share / "token").read_text()
     (kept,) = apply_all(str(share), [entry], check=False)
@@ -174,7 +174,7 @@ def test_root_does_not_write_where_others_could_put_a_link(share: Path, owner: i
 @needs_root
 def test_absent_removes_and_is_content_with_nothing(share: Path) -> None:
     apply_all(str(share), [file("a", "x")], check=False)
-    gone = Entry("a", "absent", ADA, ADA, 0)
+    gone = ShareEntry("a", "absent", ADA, ADA, 0)
     assert [apply_all(str(share), [gone], check=False)[0].changed for _ in range(2)] == [True, False]
 
 
@@ -182,10 +182,10 @@ def test_absent_removes_and_is_content_with_nothing(share: Path) -> None:
 
 SERVICE = 61941
 LAYOUT = [
-    Entry("users", "directory", SERVICE, SERVICE, 0o1775),
-    Entry("users/ada", "directory", ADA, ADA, 0o700, through=SERVICE),
-    Entry("users/bob", "directory", BOB, BOB, 0o700, through=SERVICE),
-    Entry("users/bob/.config", "directory", BOB, BOB, 0o700),
+    ShareEntry("users", "directory", SERVICE, SERVICE, 0o1775),
+    ShareEntry("users/ada", "directory", ADA, ADA, 0o700, through=SERVICE),
+    ShareEntry("users/bob", "directory", BOB, BOB, 0o700, through=SERVICE),
+    ShareEntry("users/bob/.config", "directory", BOB, BOB, 0o700),
 ]
 
 
@@ -294,7 +294,7 @@ def test_what_is_no_file_is_refused_at_once(share: Path, tmp_path: Path, trap: T
     os.lchown(share / "x", ADA, ADA)
     content = {"file": "new\n", "token": None}.get(state)
     kind = "file" if state == "token" else state
-    entry = Entry("x", kind, ADA, ADA, 0o700, content, 32 if state == "token" else 0)
+    entry = ShareEntry("x", kind, ADA, ADA, 0o700, content, 32 if state == "token" else 0)
     began = time.monotonic()
     refused: list[Refusal] = []
     apply_all(str(share), [entry, file("y", "others\n")], check=False, refused=refused)
@@ -361,15 +361,15 @@ def test_however_many_accounts_hold_up_what_runs_in_their_names_the_others_have_
     """They are as many as would use up all the time, were each waited for as long as one may take."""
     holding = range(ADA, ADA + 8)
 
-    def hold(root: str, entry: Entry, check: bool, steps: Sequence[str] = ("make", "finish")) -> list[str]:
+    def hold(root: str, entry: ShareEntry, check: bool, steps: Sequence[str] = ("make", "finish")) -> list[str]:
         while entry.owner in holding:
             time.sleep(1)
         return apply(root, entry, check, steps)
 
-    apply = nas_files_apply.apply
-    monkeypatch.setattr(nas_files_apply, "apply", hold)
+    apply = apply_nas_files.apply
+    monkeypatch.setattr(apply_nas_files, "apply", hold)
     share.chmod(0o777)
-    entries = [*(Entry(f"of{uid}", "directory", uid, uid, 0o700) for uid in holding), file("b", "x", 4900)]
+    entries = [*(ShareEntry(f"of{uid}", "directory", uid, uid, 0o700) for uid in holding), file("b", "x", 4900)]
     refused: list[Refusal] = []
     apply_all(str(share), entries, check=False, timeout=1, refused=refused)
     assert [one.name for one in refused] == [f"of{uid}" for uid in holding]
@@ -378,9 +378,9 @@ def test_however_many_accounts_hold_up_what_runs_in_their_names_the_others_have_
 
 @needs_root
 def test_a_first_content_stays(share: Path) -> None:
-    entry = Entry("key", "file", ADA, ADA, 0o600, "one", once=True, secret=True)
+    entry = ShareEntry("key", "file", ADA, ADA, 0o600, "one", once=True, secret=True)
     (made,) = apply_all(str(share), [entry], check=False)
-    (kept,) = apply_all(str(share), [Entry(**{**vars(entry), "content": "two"})], check=False)
+    (kept,) = apply_all(str(share), [ShareEntry(**{**vars(entry), "content": "two"})], check=False)
     assert (made.changed, kept.changed, (share / "key").read_text()) == (True, False, "one")
     assert "one" not in made.after
 
@@ -388,17 +388,17 @@ def test_a_first_content_stays(share: Path) -> None:
 # The layout that was its owner's becomes the service account's.
 
 
-def former(share: Path) -> list[Entry]:
+def former(share: Path) -> list[ShareEntry]:
     for name in (".cluster", ".cluster/nodes"):
         (share / name).mkdir()
         os.chown(share / name, ADA, ADA)
     (share / ".cluster/nodes/a.json").write_text("{}")
     os.chown(share / ".cluster/nodes/a.json", ADA, ADA)
     return [
-        Entry(".cluster", "directory", SERVICE, SERVICE, 0o755, former=(ADA, BOB)),
-        Entry(".cluster/nodes", "existing_directory", SERVICE, SERVICE, 0o755, former=(ADA, BOB)),
-        Entry(".cluster/nodes/a.json", "file", SERVICE, SERVICE, 0o644, "{}", former=(ADA, BOB)),
-        Entry(".cluster/mesh", "existing_directory", SERVICE, SERVICE, 0o755, former=(ADA, BOB)),
+        ShareEntry(".cluster", "directory", SERVICE, SERVICE, 0o755, former=(ADA, BOB)),
+        ShareEntry(".cluster/nodes", "existing_directory", SERVICE, SERVICE, 0o755, former=(ADA, BOB)),
+        ShareEntry(".cluster/nodes/a.json", "file", SERVICE, SERVICE, 0o644, "{}", former=(ADA, BOB)),
+        ShareEntry(".cluster/mesh", "existing_directory", SERVICE, SERVICE, 0o755, former=(ADA, BOB)),
     ]
 
 
@@ -420,7 +420,7 @@ def test_what_a_former_owner_left_in_the_place_of_a_file_is_replaced(served: Pat
     (tmp_path / "secret").write_text("root's")
     trap(served / "a.json", tmp_path)
     os.lchown(served / "a.json", ADA, ADA)
-    entry = Entry("a.json", "file", SERVICE, SERVICE, 0o644, "{}", former=(ADA,))
+    entry = ShareEntry("a.json", "file", SERVICE, SERVICE, 0o644, "{}", former=(ADA,))
     assert apply_all(str(served), [entry], check=False)[0].changed
     assert stat.S_ISREG((served / "a.json").lstat().st_mode) and (served / "a.json").read_text() == "{}"
     assert (served / "a.json").stat().st_uid == SERVICE
@@ -433,7 +433,7 @@ def test_a_second_name_takes_no_file_from_another(served: Path) -> None:
     (served / "shared/paper").write_text("bob's")
     os.chown(served / "shared/paper", BOB, BOB)
     os.link(served / "shared/paper", served / "a.json")
-    entry = Entry("a.json", "existing", SERVICE, SERVICE, 0o644, former=(ADA, BOB))
+    entry = ShareEntry("a.json", "existing", SERVICE, SERVICE, 0o644, former=(ADA, BOB))
     refused: list[Refusal] = []
     apply_all(str(served), [entry], check=False, refused=refused, trusted=(SERVICE,))
     assert "has 2 names" in refused[0].what

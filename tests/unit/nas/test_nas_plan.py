@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import yaml
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
-from ansible_collections.gpustead.cluster.plugins.module_utils.nas.nas_plan import Declared, Plan, plan
-from ansible_collections.gpustead.cluster.plugins.module_utils.nas.share_mounts import Mount
+from ansible_collections.gpustead.cluster.plugins.module_utils.nas.nas_mounts import DeclaredMount
+from ansible_collections.gpustead.cluster.plugins.module_utils.nas.nas_plan import Plan, Settings, plan
 from ansible_collections.gpustead.cluster.tests.unit.role_variables import ROOT, render
 
 VARIABLES = yaml.safe_load((ROOT / "roles/nas/vars/main.yml").read_text())
@@ -21,7 +21,7 @@ EXPORTS = "/etc/exports.d/nas.exports"
 SHARE = {"path": "/mnt/nas", "source": "10.0.0.5:/nas", "fstype": "glusterfs", "options": OPTIONS["glusterfs"]}
 DATASET = {"path": "/dataset", "source": "x:/d", "options": "ro,nosuid"}
 COLD = {"path": "/cold/", "source": "//c/d", "fstype": "cifs"}
-CLIENT = Declared(
+CLIENT = Settings(
     is_client=True,
     backend="",
     mounts=[SHARE, DATASET, COLD],
@@ -62,9 +62,9 @@ PREVIOUS = subjects(
 
 def test_a_mount_has_the_kind_of_the_share_and_the_options_of_its_kind() -> None:
     assert plan(CLIENT).mounts == [
-        Mount("/mnt/nas", "10.0.0.5:/nas", "glusterfs", OPTIONS["glusterfs"]),
-        Mount("/dataset", "x:/d", "glusterfs", "ro,nosuid,nodev"),
-        Mount("/cold/", "//c/d", "cifs", OTHER_OPTIONS),
+        DeclaredMount("/mnt/nas", "10.0.0.5:/nas", "glusterfs", OPTIONS["glusterfs"]),
+        DeclaredMount("/dataset", "x:/d", "glusterfs", "ro,nosuid,nodev"),
+        DeclaredMount("/cold/", "//c/d", "cifs", OTHER_OPTIONS),
     ]
     assert plan(CLIENT).packages == ["e2fsprogs", "glusterfs-client", "cifs-utils"]
 
@@ -119,7 +119,7 @@ def test_a_volume_for_which_root_is_root() -> None:
 
 # mounts, files and volumes that are taken back
 MOUNTS = ["/dataset", "/mnt/nas", "/scratch"]
-FORMER: dict[str, tuple[Declared, list[str], list[str], list[str]]] = {
+FORMER: dict[str, tuple[Settings, list[str], list[str], list[str]]] = {
     "a client": (CLIENT, ["/scratch"], [EXPORTS], ["nas"]),
     "a client of fewer mounts": (replace(CLIENT, mounts=[SHARE]), ["/dataset", "/scratch"], [EXPORTS], ["nas"]),
     "a client that serves too": (replace(CLIENT, backend="glusterfs"), ["/scratch"], [EXPORTS], []),
@@ -189,7 +189,7 @@ KINDS = ("package", "mount", "mountpoint", "file", "unit", "gluster", "export", 
     [(CLIENT, OF_CLIENT), (SERVER, OF_SERVER), (NFS_SERVER, OF_NFS_SERVER), (NOTHING, {})],
     ids=["client", "server", "nfs server", "nothing"],
 )
-def test_receipts(declared: Declared, expected: dict[str, list[Any]]) -> None:
+def test_receipts(declared: Settings, expected: dict[str, list[Any]]) -> None:
     assert plan(declared).receipt == {kind: expected.get(kind, []) for kind in KINDS}
 
 

@@ -35,5 +35,5 @@ def test_what_only_others_need_is_lacking_like_what_is_not_there() -> None:
 
 
 def test_a_dpkg_that_fails_is_told() -> None:
-    with pytest.raises(GpusteadError, match=r"exited with 2 \(dpkg-query: error: .* status\).*dpkg --audit"):
+    with pytest.raises(GpusteadError, match=r"ended with 2 \(dpkg-query: error: .* status\).*dpkg --audit"):
         installed(said(2, "", "dpkg-query: error: failed to open package info\nfile status"), ["docker.io"])

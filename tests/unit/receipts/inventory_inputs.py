@@ -41,7 +41,7 @@ def write(folder: Path, site: Mapping[str, Any]) -> Path:
 
 def inputs(path: Path) -> dict[str, Any]:
     """{host: {role: {part: digest}}} of an inventory."""
-    host, kept = (importlib.import_module(f"{UTILS}.{name}") for name in ("receipt_host", "receipt_inputs"))
+    host, kept = (importlib.import_module(f"{UTILS}.{name}") for name in ("receipt_host_inputs", "receipt_inputs"))
     loader = DataLoader()
     inventory = InventoryManager(loader, sources=[str(path)])
     hostvars = HostVars(inventory, VariableManager(loader=loader, inventory=inventory), loader)

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from ansible_collections.gpustead.cluster.plugins.module_utils.receipts import probes
 from ansible_collections.gpustead.cluster.plugins.module_utils.receipts.probes import PROBES, Host, observe
-from ansible_collections.gpustead.cluster.plugins.module_utils.receipts.probes.files import Unreadable, run_command
+from ansible_collections.gpustead.cluster.plugins.module_utils.receipts.probes.host import Unreadable, run_command
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 

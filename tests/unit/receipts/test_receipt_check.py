@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from ansible import context
 from ansible.utils.context_objects import CLIArgs
-from ansible_collections.gpustead.cluster.plugins.plugin_utils.receipt_check import HostCheck
-from ansible_collections.gpustead.cluster.plugins.plugin_utils.receipt_host import ROLES
+from ansible_collections.gpustead.cluster.plugins.plugin_utils.receipt_host_check import HostCheck
+from ansible_collections.gpustead.cluster.plugins.plugin_utils.receipt_host_inputs import ROLES
 
 GPU_NODE = [name for name, role in ROLES.items() if "gpu_nodes" in role.groups]
 FORCED = [["run", "site_force is set"]]

@@ -14,7 +14,7 @@ from ansible.errors import AnsibleActionFail
 from ansible.parsing.dataloader import DataLoader
 from ansible.plugins.action import ActionBase
 from ansible.template import Templar, trust_as_template
-from ansible_collections.gpustead.cluster.plugins.plugin_utils import receipt_host
+from ansible_collections.gpustead.cluster.plugins.plugin_utils import receipt_host_inputs, template_names
 from ansible_collections.gpustead.cluster.plugins.plugin_utils import receipt_inputs as inputs
 
 ROOT = Path(__file__).parents[3]
@@ -36,7 +36,7 @@ def role(tmp_path: Path, **files: str) -> inputs.Role:
 
 def host_inputs(
     host: str, given: Mapping[str, Any], kept: inputs.Kept | None = None, hostvars: Mapping[str, Any] | None = None
-) -> receipt_host.HostInputs:
+) -> receipt_host_inputs.HostInputs:
     """The inputs of a host with these variables."""
     play = SimpleNamespace(vars={}, vars_files=[])
     loader = DataLoader()
@@ -45,7 +45,9 @@ def host_inputs(
     )
     own = {"inventory_hostname": host, "groups": {}, "group_names": [], **given}
     others = HostVariables(hostvars or {}, raw=trust(own))
-    return receipt_host.HostInputs(cast(ActionBase, action), {"hostvars": others, "inventory_hostname": host}, kept)
+    return receipt_host_inputs.HostInputs(
+        cast(ActionBase, action), {"hostvars": others, "inventory_hostname": host}, kept
+    )
 
 
 class HostVariables(dict[str, Any]):
@@ -336,7 +338,7 @@ def test_a_reason_names_a_part_and_nothing_of_its_value() -> None:
 
 
 def test_names_behind_braces_in_a_template_are_seen() -> None:
-    assert "site_z" in inputs.identifiers(["{{ {'a': {'b': 1}} | combine(site_z) }}"])
+    assert "site_z" in template_names.identifiers(["{{ {'a': {'b': 1}} | combine(site_z) }}"])
 
 
 def test_every_site_role_leaves_a_receipt() -> None:
@@ -363,7 +365,7 @@ def jinja(name: str) -> str:
     folder = ROOT / "roles" / name
     files = [path for path in folder.rglob("*") if path.suffix in (".yml", ".j2") and "files" not in path.parts]
     role = ROLES[name]
-    own = inputs.texts(role.own(variable) for variable in role.reached - role.leaves)
+    own = template_names.texts(role.own(variable) for variable in role.reached - role.leaves)
     return "\n".join([*(path.read_text() for path in files if path.name != "main.yml" or "tasks" in path.parts), *own])
 
 
@@ -391,10 +393,12 @@ def test_leaves_are_the_roles_own_and_can_be_told_before_it_runs(name: str) -> N
         assert role.own(leaf), leaf
         assert leaf in role.reached, f"{leaf} is used by nothing"
     assert not role.current or role.current_on in role.by_host
-    assert inputs.only_in_a_run(role, inputs.identifiers([role.current]), {}, kept) == []
+    assert inputs.only_in_a_run(role, template_names.identifiers([role.current]), {}, kept) == []
     for leaf in (*role.rendered, *role.by_host):
         assert inputs.only_in_a_run(role, [leaf], {}, kept) == []
-        text = "\n".join(inputs.texts(value for named in inputs.reach([leaf], role) for value in role.own(named)))
+        text = "\n".join(
+            template_names.texts(value for named in inputs.reach([leaf], role) for value in role.own(named))
+        )
         # What changes while the role runs would have to be the same before and after.
         assert (
             re.findall(
@@ -403,7 +407,7 @@ def test_leaves_are_the_roles_own_and_can_be_told_before_it_runs(name: str) -> N
             == []
         )
         # For each host anew would be too dear.
-        assert not inputs.identifiers([text]) & inputs.OF_ONE_HOST, leaf
+        assert not template_names.identifiers([text]) & inputs.OF_ONE_HOST, leaf
 
 
 @pytest.mark.parametrize("name", sorted(ROLES))
@@ -418,13 +422,15 @@ def test_what_tasks_say_to_people_is_no_use_of_what_it_names() -> None:
         "- assert:\n    that: toy_a\n    fail_msg: >-\n      toy_b '{{ {'a': {'b': toy_c}} | combine(toy_d) }}' toy_e\n"
         "      toy_f\n    quiet: toy_g\n- debug: {msg: toy_h}\n  x:\n    msg: toy_i {{ toy_j }}\n    when: toy_k\n"
     )
-    found = {name for name in inputs.NAME.findall(inputs.without_messages(text)) if name.startswith("toy_")}
+    found = {name for name in inputs.NAME.findall(template_names.without_messages(text)) if name.startswith("toy_")}
     assert found == {"toy_a", "toy_c", "toy_d", "toy_g", "toy_h", "toy_j", "toy_k"}
 
 
 def test_groups_that_the_site_makes_for_itself_are_known() -> None:
     text = (ROOT / "playbooks/site.yml").read_text()
-    assert set(re.findall(r"groups\['(\w+)'\] \| default\(\['all', '!all'\]\)", text)) == set(receipt_host.PASSING)
+    assert set(re.findall(r"groups\['(\w+)'\] \| default\(\['all', '!all'\]\)", text)) == set(
+        receipt_host_inputs.PASSING
+    )
 
 
 def test_the_order_of_dependents_is_that_of_the_site() -> None:
@@ -481,13 +487,13 @@ def test_hosts_share_what_nothing_of_theirs_can_change(
         tmp_path, vars__main="__toy_files: '{{ role_files }}'", meta__receipt="groups: []\nrendered: [__toy_files]"
     )
     rendered: list[Any] = []
-    seen = receipt_host.HostInputs._seen
+    seen = receipt_host_inputs.HostInputs._seen
 
-    def note(self: receipt_host.HostInputs, of: inputs.Role, value: Any) -> Any:
+    def note(self: receipt_host_inputs.HostInputs, of: inputs.Role, value: Any) -> Any:
         rendered.append(value)
         return seen(self, of, value)
 
-    monkeypatch.setattr(receipt_host.HostInputs, "_seen", note)
+    monkeypatch.setattr(receipt_host_inputs.HostInputs, "_seen", note)
     kept = inputs.Kept()
     hostvars = {"b": {"ansible_user": "a"}}
     parts(toy, variables, kept=kept, hostvars=hostvars)

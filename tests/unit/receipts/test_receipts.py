@@ -36,7 +36,7 @@ def make(**changes: Any) -> receipts.Receipt:
     return receipt._replace(**changes)
 
 
-def judge(receipt: receipts.Receipt, inputs: dict[str, str] | None = None, **seen: Any) -> receipts.Verdict:
+def judge(receipt: receipts.Receipt, inputs: dict[str, str] | None = None, **seen: Any) -> receipts.Judgement:
     found = {**receipt.seen, **{name.replace("__", " "): value for name, value in seen.items()}}
     return receipts.judge(receipt, "gpu01", "m1", receipts.salted(inputs or INPUTS, SALT), found)
 
@@ -46,7 +46,7 @@ def test_a_receipt_comes_back_as_it_was_written() -> None:
     again = receipts.parse(receipt.dump())
     assert again.seen == receipt.seen
     assert [tuple(spec) for spec in again.outputs] == receipt.outputs
-    assert judge(again) == receipts.Verdict([], [])
+    assert judge(again) == receipts.Judgement([], [])
 
 
 @pytest.mark.parametrize(
@@ -91,7 +91,7 @@ CASES: list[tuple[str, dict[str, Any], list[list[str]], list[str]]] = [
 def test_what_differs_is_named(changes: dict[str, Any], reasons: list[list[str]], drifted: list[str]) -> None:
     receipt = make()
     verdict = receipts.judge(receipt, "gpu01", "m1", receipt.inputs, {**receipt.seen, **changes})
-    assert verdict == receipts.Verdict(reasons, drifted)
+    assert verdict == receipts.Judgement(reasons, drifted)
 
 
 def test_an_output_that_was_not_looked_at_does_not_pass() -> None:

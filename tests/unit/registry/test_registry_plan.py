@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from ansible_collections.gpustead.cluster.plugins.module_utils.registry.plan import Settings, plan
+from ansible_collections.gpustead.cluster.plugins.module_utils.registry.registry_plan import Settings, plan
 
 CASES = json.loads((Path(__file__).parents[1] / "fixtures/registry/plans.json").read_text())
 

@@ -23,8 +23,8 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.registry.registry
     IMAGES,
     INDEXES,
     MOST,
-    Answer,
     Registry,
+    Response,
     asker,
     login,
 )
@@ -148,7 +148,7 @@ class Shelf:
     manifests: dict[str, tuple[str, dict[str, Any]]] = field(default_factory=dict)
     about: dict[str, str] | None = None  # what refers to what; None: it has no such list
     page: int = 1000
-    answers: dict[str, Answer] = field(default_factory=dict)  # method and path to what is answered instead
+    answers: dict[str, Response] = field(default_factory=dict)  # method and path to what is answered instead
     asked: list[str] = field(default_factory=list)
 
     def push(self, repository: str, tag: str, name: str, *parts: str) -> None:
@@ -165,7 +165,7 @@ class Shelf:
         )  # fmt: skip
         self.manifests[digest(name)] = kind, {"schemaVersion": 2, **content}
 
-    def __call__(self, method: str, path: str, headers: Mapping[str, str]) -> Answer:
+    def __call__(self, method: str, path: str, headers: Mapping[str, str]) -> Response:
         self.asked.append(f"{method} {path}")
         parts = urlsplit(path)
         for start, answer in self.answers.items():
@@ -182,17 +182,17 @@ class Shelf:
             method, repository, reference, headers
         )
 
-    def blob(self, method: str, repository: str, reference: str, headers: Mapping[str, str]) -> Answer:
+    def blob(self, method: str, repository: str, reference: str, headers: Mapping[str, str]) -> Response:
         key = bytes.fromhex(reference.partition(":")[2]).rstrip(b"\0").decode()
-        return Answer(200, {}, json.dumps({"config": {"Labels": {"org.gpustead.key": key + "f" * 52}}}).encode())
+        return Response(200, {}, json.dumps({"config": {"Labels": {"org.gpustead.key": key + "f" * 52}}}).encode())
 
-    def referrers(self, method: str, repository: str, reference: str, headers: Mapping[str, str]) -> Answer:
+    def referrers(self, method: str, repository: str, reference: str, headers: Mapping[str, str]) -> Response:
         if self.about is None:
             return problem(404, "NOT_FOUND")
         names = self.about.get(reference[-1], "")
-        return Answer(200, {}, json.dumps({"manifests": [{"digest": digest(name)} for name in names]}).encode())
+        return Response(200, {}, json.dumps({"manifests": [{"digest": digest(name)} for name in names]}).encode())
 
-    def manifest(self, method: str, repository: str, reference: str, headers: Mapping[str, str]) -> Answer:
+    def manifest(self, method: str, repository: str, reference: str, headers: Mapping[str, str]) -> Response:
         own = self.tags[repository]
         wanted = own.get(reference, reference)
         if wanted not in self.manifests:
@@ -200,18 +200,18 @@ class Shelf:
         if method == "DELETE":
             del self.manifests[wanted]
             self.tags[repository] = {tag: value for tag, value in own.items() if value != wanted}
-            return Answer(202, {}, b"")
+            return Response(202, {}, b"")
         kind, content = self.manifests[wanted]
         assert kind in headers["Accept"]
-        return Answer(200, {"docker-content-digest": wanted, "content-type": kind}, json.dumps(content).encode())
+        return Response(200, {"docker-content-digest": wanted, "content-type": kind}, json.dumps(content).encode())
 
-    def paged(self, names: list[str], key: str, path: str) -> Answer:
+    def paged(self, names: list[str], key: str, path: str) -> Response:
         query = parse_qs(urlsplit(path).query)
         size = min(self.page, int(query["n"][0]))
         rest = [name for name in names if name > query.get("last", [""])[0]]
         more = {"link": f'<{urlsplit(path).path}?last={rest[size - 1]}&n={size}>; rel="next"'} if rest[size:] else {}
         # A registry writes null for none.
-        return Answer(
+        return Response(
             200, {"content-type": "application/json", **more}, json.dumps({key: rest[:size] or None}).encode()
         )
 
@@ -220,9 +220,9 @@ class Shelf:
         return [(removal.repository, removal.digest) for removal in found.removed], found.refused
 
 
-def problem(status: int, code: str, **headers: str) -> Answer:
+def problem(status: int, code: str, **headers: str) -> Response:
     body = json.dumps({"errors": [{"code": code, "message": "as it says"}]}).encode()
-    return Answer(status, {name.replace("_", "-"): value for name, value in headers.items()}, body)
+    return Response(status, {name.replace("_", "-"): value for name, value in headers.items()}, body)
 
 
 @pytest.fixture
@@ -293,17 +293,17 @@ def test_a_tag_of_somebodys_own_that_looks_like_a_key_stays(shelf: Shelf) -> Non
     assert shelf.tags[TOP]["deadbeef1234"] == digest("c")
 
 
-HTML = Answer(200, {"content-type": "text/html"}, b"<p>")
+HTML = Response(200, {"content-type": "text/html"}, b"<p>")
 
 
-def manifest(content: Any, kind: str = INDEXES[0]) -> Answer:
-    return Answer(200, {"docker-content-digest": digest("7"), "content-type": kind}, json.dumps(content).encode())
+def manifest(content: Any, kind: str = INDEXES[0]) -> Response:
+    return Response(200, {"docker-content-digest": digest("7"), "content-type": kind}, json.dumps(content).encode())
 
 
 UNREAD = [
     (f"manifests/{OLD}", problem(500, "UNKNOWN"), rf"{TOP}:{OLD} is not to be had: status 500, UNKNOWN"),
     (f"manifests/{OLD}", HTML, rf"{TOP}:{OLD} is no JSON object"),
-    (f"manifests/{OLD}", Answer(200, {}, b"[" * 200000), rf"{TOP}:{OLD} is no JSON object"),
+    (f"manifests/{OLD}", Response(200, {}, b"[" * 200000), rf"{TOP}:{OLD} is no JSON object"),
     (f"manifests/{NEW}", manifest({}, "application/x"), rf"{TOP}:{NEW} is of the kind 'application/x'"),
     ("manifests/mine", manifest({"manifests": "a"}), rf"{TOP}:mine lists no manifests"),
     ("manifests/mine", manifest({"manifests": [{}]}), rf"{TOP}:mine has 'None' for a digest"),
@@ -312,7 +312,11 @@ UNREAD = [
     ("manifests/mine", manifest({"config": []}, IMAGES[0]), rf"{TOP}:mine has 'None' for a digest"),
     (f"manifests/{digest('e')}", problem(403, "DENIED"), rf"{TOP}@{digest('e')} is not to be had: status 403"),
     ("blobs/", problem(404, "BLOB_UNKNOWN"), rf"the configuration {TOP}@sha256:\w+ is not to be had: status 404"),
-    ("blobs/", Answer(307, {"location": "https://other"}, b""), r"the configuration \S+ is not to be had: status 307"),
+    (
+        "blobs/",
+        Response(307, {"location": "https://other"}, b""),
+        r"the configuration \S+ is not to be had: status 307",
+    ),
     ("referrers/", problem(500, "UNKNOWN"), rf"the list of what refers to {TOP}@\S+ is not to be had: status 500"),
     ("referrers/", manifest([]), r"the list of what refers to \S+ is no JSON object"),
 ]
@@ -320,7 +324,7 @@ UNREAD = [
 
 @pytest.mark.parametrize(("where", "answer", "words"), UNREAD)
 def test_a_repository_of_which_something_cannot_be_read_keeps_all(
-    shelf: Shelf, where: str, answer: Answer, words: str
+    shelf: Shelf, where: str, answer: Response, words: str
 ) -> None:
     other = "gpustead/debian12_other"
     shelf.push(other, OLD, "6")
@@ -352,7 +356,7 @@ REFUSALS = [
 
 
 @pytest.mark.parametrize(("where", "answer", "words"), REFUSALS)
-def test_a_registry_that_does_not_delete_is_no_error(shelf: Shelf, where: str, answer: Answer, words: str) -> None:
+def test_a_registry_that_does_not_delete_is_no_error(shelf: Shelf, where: str, answer: Response, words: str) -> None:
     shelf.answers[where] = answer
     removed, refused = shelf.prune(*KEEP)
     assert (removed, refused[: len(words)]) == ([], words)
@@ -361,13 +365,13 @@ def test_a_registry_that_does_not_delete_is_no_error(shelf: Shelf, where: str, a
 PROBLEMS = [
     ("GET /v2/_catalog", problem(401, "UNAUTHORIZED", www_authenticate="Basic realm=x"), "status 401, UNAUTHORIZED"),
     (f"DELETE /v2/{TOP}", problem(500, "UNKNOWN"), rf"answers DELETE /v2/{TOP}/manifests/sha256:b+ with status 500"),
-    ("GET /v2/_catalog", Answer(200, {"content-type": "text/html; x"}, b"<p>"), "with text/html: expected a JSON"),
-    ("GET /v2/_catalog", Answer(302, {"location": "https://other"}, b""), "with status 302"),
+    ("GET /v2/_catalog", Response(200, {"content-type": "text/html; x"}, b"<p>"), "with text/html: expected a JSON"),
+    ("GET /v2/_catalog", Response(302, {"location": "https://other"}, b""), "with status 302"),
 ]
 
 
 @pytest.mark.parametrize(("where", "answer", "words"), PROBLEMS)
-def test_what_is_not_expected_is_an_error(shelf: Shelf, where: str, answer: Answer, words: str) -> None:
+def test_what_is_not_expected_is_an_error(shelf: Shelf, where: str, answer: Response, words: str) -> None:
     shelf.answers[where] = answer
     with pytest.raises(GpusteadError, match=words):
         shelf.prune(*KEEP)

@@ -10,7 +10,7 @@ BELOW = "/usr/local/lib/gpustead/python/ansible_collections/gpustead/cluster/plu
 
 
 def test_a_file_of_the_library_goes_when_it_is_needed_no_more(tmp_path: Path) -> None:
-    names = [f"{BELOW}/workspaces/mounts.py", f"{BELOW}/workspaces/binds.py", f"{BELOW}/workspaces", "/etc/other"]
+    names = [f"{BELOW}/workspaces/mounts.py", f"{BELOW}/binds/program.py", f"{BELOW}/binds", "/etc/other"]
     previous = [["file", {"name": name}] for name in names] + [["unit", {"name": f"{BELOW}/x"}]]
     settings = {"__binds_receipt": {"previous": previous}}
     found = render(tmp_path, "binds", ["__binds_of_former"], {"gpu_nodes": ["a"]}, settings)

@@ -1,4 +1,4 @@
-"""What role images makes of its settings: layers, the announcement, and which images of a node may go."""
+"""What role images makes of its settings: layers, the record of images in use, and which images of a node may go."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def row(name: str, key: str, size: int | None, seconds: float | None) -> dict[st
     }  # fmt: skip
 
 
-def announcement(tmp_path: Path, former: Any = None, **settings: Any) -> Any:
+def new_record(tmp_path: Path, former: Any = None, **settings: Any) -> Any:
     built = {**entry("b" * 64), "layers": [row("base", "1" * 12, 7, None), row("top", "b" * 64, 9, 3.5)]}
     read = {} if former is None else content(former)
     given = {"__images_record_content": read, "__images_built": built, "images_registry": HOST, **settings}
@@ -62,26 +62,26 @@ FORMER: dict[str, Any] = {
 
 
 def test_the_first_announcement(tmp_path: Path) -> None:
-    told = announcement(tmp_path)
-    assert told["workspace"] == entry("b" * 64)
-    assert told["history"] == [kept("b" * 64, "1" * 12, "b" * 12)]
-    assert [(layer["size"], layer["seconds"]) for layer in told["layers"]] == [(7, None), (9, 3.5)]
-    assert "other" not in told["layers"][0]
+    record = new_record(tmp_path)
+    assert record["workspace"] == entry("b" * 64)
+    assert record["history"] == [kept("b" * 64, "1" * 12, "b" * 12)]
+    assert [(layer["size"], layer["seconds"]) for layer in record["layers"]] == [(7, None), (9, 3.5)]
+    assert "other" not in record["layers"][0]
 
 
 def test_what_was_built_before_took_what_it_took_then_and_the_oldest_image_goes(tmp_path: Path) -> None:
-    told = announcement(tmp_path, FORMER)
-    assert [layer["seconds"] for layer in told["layers"]] == [12.0, 3.5]
-    assert [image["key"][0] for image in told["history"]] == ["b", "a", "c"]
-    assert told["history"][1:] == FORMER["history"][:2]
+    record = new_record(tmp_path, FORMER)
+    assert [layer["seconds"] for layer in record["layers"]] == [12.0, 3.5]
+    assert [image["key"][0] for image in record["history"]] == ["b", "a", "c"]
+    assert record["history"][1:] == FORMER["history"][:2]
 
 
 def test_a_second_run_announces_the_same(tmp_path: Path) -> None:
-    told = announcement(tmp_path, FORMER)
-    assert announcement(tmp_path, told) == told
+    record = new_record(tmp_path, FORMER)
+    assert new_record(tmp_path, record) == record
 
 
-def announced(**changes: Any) -> dict[str, Any]:
+def recorded(**changes: Any) -> dict[str, Any]:
     """What a builder writes, with some of it otherwise."""
     return {**FORMER, **changes}
 
@@ -94,30 +94,30 @@ WRONG = {
     "more behind it": "{}\ntampered",
     "no schema": json.dumps({**FORMER, "schema": 2}),
     "lists that are none": '{"schema": 1, "history": 1, "layers": {}, "workspace": []}',
-    "a layer of nothing": json.dumps(announced(layers=[{}])),
-    "a layer that is none": json.dumps(announced(layers=["x"])),
+    "a layer of nothing": json.dumps(recorded(layers=[{}])),
+    "a layer that is none": json.dumps(recorded(layers=["x"])),
     "too deep": DEEP,
     "too deep inside": f'{{"schema": 1, "layers": {DEEP}',
-    "too long": json.dumps(announced(more="x" * (1 << 20))),
-    "too many": json.dumps(announced(history=[entry("a" * 64)] * 1001)),
-    "a text for a number": json.dumps(announced(layers=[{**FORMER_LAYER, "size": "7"}])),
-    "no number": json.dumps(announced(layers=[{**FORMER_LAYER, "seconds": float("nan")}])),
-    "an escape sequence in a name": json.dumps(announced(layers=[{**FORMER_LAYER, "name": "\x1b]0;x"}])),
-    "another key": json.dumps(announced(workspace={**entry("a" * 64), "key": "../a"})),
-    "an image by its tag": json.dumps(announced(workspace={**entry("a" * 64), "ref": f"{REPOSITORY}:latest"})),
-    "no digest": json.dumps(announced(workspace={**entry("a" * 64), "ref": f"{REPOSITORY}@sha256:a"})),
-    "another registry": json.dumps(announced(workspace=entry("a" * 64, "evil.example:5000/gpustead/x"))),
-    "none at all": json.dumps(announced(workspace=entry("a" * 64, "evil/x"))),
-    "another repository": json.dumps(announced(workspace=entry("a" * 64, f"{HOST}/evil/x"))),
-    "one that begins alike": json.dumps(announced(workspace=entry("a" * 64, f"{HOST}/gpustead-evil/x"))),
-    "a way up": json.dumps(announced(workspace=entry("a" * 64, f"{PLACE}/../evil/x"))),
-    "one below": json.dumps(announced(workspace=entry("a" * 64, f"{PLACE}/evil/x"))),
-    "a password in it": json.dumps(announced(workspace=entry("a" * 64, f"ada:x@{PLACE}/x"))),
-    "an option": json.dumps(announced(workspace=entry("a" * 64, f"--config=/x {PLACE}/x"))),
-    "a line more": json.dumps(announced(workspace={**entry("a" * 64), "ref": f"{entry('a' * 64)['ref']}\n"})),
-    "a template": json.dumps(announced(workspace=entry("a" * 64, f"{PLACE}/{{{{ lookup('pipe', 'id') }}}}"))),
-    "a tag for a layer": json.dumps(announced(layers=[{**FORMER_LAYER, "ref": f"{REPOSITORY}:latest"}])),
-    "a list for a name": json.dumps(announced(history=[{**kept("a" * 64), "layers": [["x"]]}])),
+    "too long": json.dumps(recorded(more="x" * (1 << 20))),
+    "too many": json.dumps(recorded(history=[entry("a" * 64)] * 1001)),
+    "a text for a number": json.dumps(recorded(layers=[{**FORMER_LAYER, "size": "7"}])),
+    "no number": json.dumps(recorded(layers=[{**FORMER_LAYER, "seconds": float("nan")}])),
+    "an escape sequence in a name": json.dumps(recorded(layers=[{**FORMER_LAYER, "name": "\x1b]0;x"}])),
+    "another key": json.dumps(recorded(workspace={**entry("a" * 64), "key": "../a"})),
+    "an image by its tag": json.dumps(recorded(workspace={**entry("a" * 64), "ref": f"{REPOSITORY}:latest"})),
+    "no digest": json.dumps(recorded(workspace={**entry("a" * 64), "ref": f"{REPOSITORY}@sha256:a"})),
+    "another registry": json.dumps(recorded(workspace=entry("a" * 64, "evil.example:5000/gpustead/x"))),
+    "none at all": json.dumps(recorded(workspace=entry("a" * 64, "evil/x"))),
+    "another repository": json.dumps(recorded(workspace=entry("a" * 64, f"{HOST}/evil/x"))),
+    "one that begins alike": json.dumps(recorded(workspace=entry("a" * 64, f"{HOST}/gpustead-evil/x"))),
+    "a way up": json.dumps(recorded(workspace=entry("a" * 64, f"{PLACE}/../evil/x"))),
+    "one below": json.dumps(recorded(workspace=entry("a" * 64, f"{PLACE}/evil/x"))),
+    "a password in it": json.dumps(recorded(workspace=entry("a" * 64, f"ada:x@{PLACE}/x"))),
+    "an option": json.dumps(recorded(workspace=entry("a" * 64, f"--config=/x {PLACE}/x"))),
+    "a line more": json.dumps(recorded(workspace={**entry("a" * 64), "ref": f"{entry('a' * 64)['ref']}\n"})),
+    "a template": json.dumps(recorded(workspace=entry("a" * 64, f"{PLACE}/{{{{ lookup('pipe', 'id') }}}}"))),
+    "a tag for a layer": json.dumps(recorded(layers=[{**FORMER_LAYER, "ref": f"{REPOSITORY}:latest"}])),
+    "a list for a name": json.dumps(recorded(history=[{**kept("a" * 64), "layers": [["x"]]}])),
 }
 
 
@@ -137,24 +137,24 @@ def test_what_a_builder_writes_is_taken_as_it_is() -> None:
 
 def test_images_of_another_place_are_no_history_of_this_one() -> None:
     elsewhere = {**kept("c" * 64), "ref": f"{HOST}/trial/x@sha256:{'c' * 64}"}
-    found = read(json.dumps(announced(history=[kept("a" * 64), elsewhere])), PLACE)
+    found = read(json.dumps(recorded(history=[kept("a" * 64), elsewhere])), PLACE)
     assert (found["history"], found["workspace"]) == ([kept("a" * 64)], FORMER["workspace"])
     # Root's own record may have several.
-    assert len(read(json.dumps(announced(history=[kept("a" * 64), elsewhere])))["history"]) == 2
+    assert len(read(json.dumps(recorded(history=[kept("a" * 64), elsewhere])))["history"]) == 2
 
 
 def test_a_damaged_record_is_written_anew(tmp_path: Path) -> None:
     damaged = {"content": base64.b64encode(b"{}\nx").decode()}
-    told = announcement(tmp_path, None, __images_record_content=damaged, __images_former_content=damaged)
-    assert [image["key"] for image in told["history"]] == ["b" * 64]
+    record = new_record(tmp_path, None, __images_record_content=damaged, __images_former_content=damaged)
+    assert [image["key"] for image in record["history"]] == ["b" * 64]
 
 
 def test_the_history_is_roots_own_and_the_share_is_asked_where_there_is_none(tmp_path: Path) -> None:
-    share = content(announced(history=[kept("e" * 64)]))
-    told = announcement(tmp_path, FORMER, __images_former_content=share)
-    assert [image["key"][0] for image in told["history"]] == ["b", "a", "c"]
-    told = announcement(tmp_path, None, __images_former_content=share)
-    assert [image["key"][0] for image in told["history"]] == ["b", "e"]
+    share = content(recorded(history=[kept("e" * 64)]))
+    record = new_record(tmp_path, FORMER, __images_former_content=share)
+    assert [image["key"][0] for image in record["history"]] == ["b", "a", "c"]
+    record = new_record(tmp_path, None, __images_former_content=share)
+    assert [image["key"][0] for image in record["history"]] == ["b", "e"]
 
 
 @pytest.mark.parametrize(("record", "asks"), [(FORMER, True), (None, False)])
@@ -167,19 +167,19 @@ def test_without_a_record_of_its_own_a_builder_deletes_nothing(tmp_path: Path, r
     assert found == {"__images_plan.recorded": asks}
 
 
-EVIL = announced(workspace=entry("e" * 64, "evil.example:5000/gpustead/x"))
-OLDER = announced(workspace=entry("c" * 64))
+EVIL = recorded(workspace=entry("e" * 64, "evil.example:5000/gpustead/x"))
+OLDER = recorded(workspace=entry("c" * 64))
 
 
 @pytest.mark.parametrize(
-    ("told", "share", "digit"),
+    ("record", "share", "digit"),
     [(FORMER, EVIL, "a"), (FORMER, OLDER, "a"), (None, FORMER, "a"), (None, OLDER, "c"), (None, EVIL, "")],
 )
 def test_a_node_runs_what_the_builder_says_or_what_the_share_may_say(
-    tmp_path: Path, told: Any, share: Any, digit: str
+    tmp_path: Path, record: Any, share: Any, digit: str
 ) -> None:
     settings = {
-        **({"__images_handed": json.dumps(told)} if told else {}),
+        **({"__images_handed": json.dumps(record)} if record else {}),
         "__images_shared_content": content(share),
         "images_registry": HOST,
         "images_pull_from": "cache:5010",
@@ -197,8 +197,8 @@ def test_an_older_record_says_what_the_latest_image_stands_on(tmp_path: Path) ->
 
 
 def test_an_earlier_image_is_announced_by_the_first_digits_of_its_key(tmp_path: Path) -> None:
-    told = announcement(tmp_path, FORMER, images_tag="ccc")
-    assert told == {**FORMER, "workspace": entry("c" * 64)}
+    record = new_record(tmp_path, FORMER, images_tag="ccc")
+    assert record == {**FORMER, "workspace": entry("c" * 64)}
 
 
 def test_projects_and_tools_are_layers_on_top(tmp_path: Path) -> None:

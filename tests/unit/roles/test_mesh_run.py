@@ -93,7 +93,7 @@ def option(argv: list[str], name: str) -> str:
 
 
 @pytest.mark.parametrize(
-    ("wish", "per_node", "here", "chosen"),
+    ("requested", "per_node", "here", "chosen"),
     [
         (None, None, "gpu01", "gpu01:2 gpu02:4 gpu03:2"),
         (None, None, "gpu02", "gpu02:4 gpu01:2 gpu03:2"),
@@ -105,13 +105,13 @@ def option(argv: list[str], name: str) -> str:
         ("gpu03, gpu02,gpu03", 2, "gpu02", "gpu02:2 gpu03:2"),
     ],
 )
-def test_choose(wish: str | None, per_node: int | None, here: str, chosen: str) -> None:
-    nodes = mesh_run.choose(NODES, wish, per_node, here)
+def test_choose(requested: str | None, per_node: int | None, here: str, chosen: str) -> None:
+    nodes = mesh_run.choose(NODES, requested, per_node, here)
     assert " ".join(f"{node.name}:{node.slots}" for node in nodes) == chosen
 
 
 @pytest.mark.parametrize(
-    ("wish", "per_node", "said"),
+    ("requested", "per_node", "said"),
     [
         ("4", None, "the mesh has 3 node"),
         ("0", None, "the mesh has 3 node"),
@@ -121,9 +121,9 @@ def test_choose(wish: str | None, per_node: int | None, here: str, chosen: str) 
         ("gpu02", 0, "at least 1"),
     ],
 )
-def test_choose_refuses(wish: str | None, per_node: int | None, said: str) -> None:
+def test_choose_refuses(requested: str | None, per_node: int | None, said: str) -> None:
     with pytest.raises(mesh_run.Refused, match=re.escape(said)):
-        mesh_run.choose(NODES, wish, per_node, "gpu01")
+        mesh_run.choose(NODES, requested, per_node, "gpu01")
 
 
 @pytest.mark.parametrize("text", ["", "# none\n", "gpu01\n", "gpu01 slots=two\n"])

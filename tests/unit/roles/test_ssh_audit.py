@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 import yaml
-from ansible_collections.gpustead.cluster.plugins.module_utils.mesh.plan import Observed, Settings, plan
+from ansible_collections.gpustead.cluster.plugins.module_utils.mesh.mesh_plan import Observed, Settings, plan
 from ssh_audit.ssh2_kexdb import SSH2_KexDB
 
 ROLES = Path(__file__).parents[3] / "roles"

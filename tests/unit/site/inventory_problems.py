@@ -51,7 +51,7 @@ def problems(folder: Path, arguments: Mapping[str, Any]) -> dict[str, Any]:
     found = files.unread(loader, [str(folder)], groups)
     started = time.process_time()
     if not found:
-        raw = settings.Settings(Templar(loader=loader), hostvars, {"ansible_check_mode": False}, str(folder))
+        raw = settings.InventorySettings(Templar(loader=loader), hostvars, {"ansible_check_mode": False}, str(folder))
         found = [*run.of_run(arguments, groups, arguments.get("play_hosts", groups["all"]))]
         found += run.of_inventory(raw, groups, loader, [str(folder)])
     return {"problems": [str(one) for one in found], "seconds": time.process_time() - started}

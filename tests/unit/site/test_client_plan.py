@@ -7,7 +7,7 @@ from __future__ import annotations
 import base64
 from typing import Any
 
-from ansible_collections.gpustead.cluster.plugins.module_utils.site.client import Client, HostKey, SshHost, plan
+from ansible_collections.gpustead.cluster.plugins.module_utils.site.client_plan import Client, KnownHost, SshHost, plan
 
 USERS = {"cluster_users": [{"name": "ada", "uid": 1500}, {"name": "bob", "uid": 1501}]}
 
@@ -48,7 +48,7 @@ def test_each_node_has_a_host_and_one_of_the_workspace_in_the_order_of_their_nam
             SshHost("b", "10.0.0.2", "2200"),
             SshHost("b-workspace", "10.0.0.2", 10022),
         ],
-        host_keys=[HostKey("b", "ssh-ed25519 AAAA"), HostKey("b-workspace", "ssh-ed25519 BBBB")],
+        host_keys=[KnownHost("b", "ssh-ed25519 AAAA"), KnownHost("b-workspace", "ssh-ed25519 BBBB")],
         projects=["gpustead-workspace"],
     )
 

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.authorized_keys import is_one
 from ansible_collections.gpustead.cluster.plugins.module_utils.inventory.services import ports
-from ansible_collections.gpustead.cluster.plugins.module_utils.site.preflight.accounts import is_public_key
 from ansible_collections.gpustead.cluster.plugins.module_utils.site.preflight.answers import check_answer
 from ansible_collections.gpustead.cluster.plugins.module_utils.site.preflight.check import check
 from ansible_collections.gpustead.cluster.plugins.module_utils.site.preflight.inventory import (
     Broken,
-    Found,
+    KnownProblems,
     Made,
     Problem,
     Site,
@@ -234,14 +234,17 @@ def test_a_good_inventory_has_no_problem() -> None:
     ],
 )
 def test_public_keys(line: str) -> None:
-    assert is_public_key(line)
+    assert is_one(line)
+
+
+OTHER_KEY = "AAAAC3NzaC1lZDI1NTE5AAAAIAABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGhscHR4f"
 
 
 @pytest.mark.parametrize(
     ("own", "change", "refused"),
     [
-        ("AAAAC3NzaC1lZDI1NTE5AAAAIA", {}, True),
-        ("AAAAC3NzaC1lZDI1NTE5AAAAIA", {"ansible_user": "root"}, False),
+        (OTHER_KEY, {}, True),
+        (OTHER_KEY, {"ansible_user": "root"}, False),
         (KEY.split()[1], {}, False),
         ("", {}, False),  # it cannot be told here; a new login will
     ],
@@ -334,7 +337,7 @@ def test_what_is_broken_is_told_once() -> None:
     wrong = Problem("cluster_users", "is 'ada', not a list", "Write it as a list.", "hosts.yml:7")
     follows = Problem("role accounts", "cluster_users has nobody: expected one", "")
     other = Problem("role nas", "nas_source is odd: expected another", "")
-    found = Found([wrong], [Made(follows, ["cluster_users"], []), Made(other, ["nas_source"], ["nas_source"])])
+    found = KnownProblems([wrong], [Made(follows, ["cluster_users"], []), Made(other, ["nas_source"], ["nas_source"])])
     values = {**GOOD, "cluster_users": Broken(), "workspace_instances": Broken()}
     groups = {"gpu_nodes": ["gpu01"], "registry": ["gpu01"]}
     assert check(Site(groups, {"gpu01": values}, read, {"gpu01": found})) == [wrong, other]

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
 from ansible_collections.gpustead.cluster.plugins.module_utils.inventory.services import ports, ports_of
-from ansible_collections.gpustead.cluster.plugins.module_utils.verify.plan import plan
+from ansible_collections.gpustead.cluster.plugins.module_utils.verify.verify_plan import plan
 
 USERS = [
     {"name": "ada", "uid": 1500, "ssh_keys": ["k"]},

@@ -14,25 +14,25 @@ import pytest
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
 from ansible_collections.gpustead.cluster.plugins.module_utils.receipts.probes import Host, observe
 from ansible_collections.gpustead.cluster.plugins.module_utils.workspaces import local_place
-from ansible_collections.gpustead.cluster.plugins.module_utils.workspaces.local_place import Account
+from ansible_collections.gpustead.cluster.plugins.module_utils.workspaces.local_place import PlaceOwner
 
 UID, OTHER = 61500, 61501
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="takes the ids of other users")
 
 
 @pytest.fixture
-def account(tmp_path: Path) -> Account:
+def account(tmp_path: Path) -> PlaceOwner:
     """An account with a home that others may pass, and a directory of all places whose path is root's."""
     for folder in (tmp_path, *tmp_path.parents):
         folder.chmod(folder.stat().st_mode | 0o011)
     home = tmp_path / "home/ada"
     home.mkdir(parents=True)
     os.chown(home, UID, UID)
-    return Account("ada", UID, UID, str(tmp_path / "home"))
+    return PlaceOwner("ada", UID, UID, str(tmp_path / "home"))
 
 
 @pytest.fixture
-def top(account: Account) -> Path:
+def top(account: PlaceOwner) -> Path:
     """Not below /tmp, which anybody may write to."""
     name = f"/var/lib/gpustead-test-{os.getpid()}"
     local_place.make_top(name, check=False)
@@ -56,7 +56,7 @@ def mine(path: Path, content: str = "mine\n", mode: int = 0o644) -> Path:
     return path
 
 
-def test_the_place_is_the_accounts_and_nobody_elses_enters(top: Path, account: Account) -> None:
+def test_the_place_is_the_accounts_and_nobody_elses_enters(top: Path, account: PlaceOwner) -> None:
     done = local_place.apply(str(top), account, ["cache"], None, check=False)
     assert (done.refused, len(done.changes)) == (None, 2)
     assert stat.S_IMODE(top.stat().st_mode) == 0o700
@@ -74,7 +74,9 @@ def test_the_place_is_the_accounts_and_nobody_elses_enters(top: Path, account: A
 
 
 @pytest.mark.parametrize("kind", ["link", "file", "fifo", "another's"])
-def test_root_never_changes_what_an_account_puts_there(top: Path, account: Account, tmp_path: Path, kind: str) -> None:
+def test_root_never_changes_what_an_account_puts_there(
+    top: Path, account: PlaceOwner, tmp_path: Path, kind: str
+) -> None:
     local_place.apply(str(top), account, ["cache"], None, check=False)
     victim = tmp_path / "victim"
     victim.mkdir(mode=0o755)
@@ -106,7 +108,7 @@ def test_a_path_that_others_can_change_is_no_top(tmp_path: Path) -> None:
         local_place.make_top(str(tmp_path / "link/x"), check=True)
 
 
-def test_settings_are_copied_as_they_are_and_follow(top: Path, account: Account) -> None:
+def test_settings_are_copied_as_they_are_and_follow(top: Path, account: PlaceOwner) -> None:
     home = Path(account.homes) / "ada"
     mine(home / ".gitconfig", "[user]\n")
     mine(home / ".git-credentials", "secret\n", 0o600)
@@ -189,7 +191,7 @@ ATTACKS: list[Callable[[Path, Path], None]] = [
 
 @pytest.mark.parametrize("attack", ATTACKS)
 def test_what_is_no_setting_is_left_out_and_named(
-    top: Path, account: Account, attack: Callable[[Path, Path], None]
+    top: Path, account: PlaceOwner, attack: Callable[[Path, Path], None]
 ) -> None:
     home = Path(account.homes) / "ada"
     mine(home / ".gitconfig", "[user]\n")
@@ -202,7 +204,7 @@ def test_what_is_no_setting_is_left_out_and_named(
 
 
 def test_who_stops_what_reads_as_them_has_no_more_than_the_time_of_one(
-    account: Account, monkeypatch: pytest.MonkeyPatch
+    account: PlaceOwner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def stopped(*_given: object) -> None:
         os.kill(os.getpid(), signal.SIGSTOP)
@@ -215,7 +217,7 @@ def test_who_stops_what_reads_as_them_has_no_more_than_the_time_of_one(
     assert [".a did not answer" in outcome.left_out[0], ".d was not read" in outcome.left_out[3]] == [True, True]
 
 
-def test_the_receipt_reads_settings_as_the_account(account: Account) -> None:
+def test_the_receipt_reads_settings_as_the_account(account: PlaceOwner) -> None:
     home = Path(account.homes) / "ada"
     about = {"name": str(home), "as": f"{UID}:{UID}", "account": "ada", "homes": account.homes, "paths": [".gitconfig"]}
 

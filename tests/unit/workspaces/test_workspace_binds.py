@@ -7,19 +7,19 @@ from typing import Any
 
 import pytest
 from ansible_collections.gpustead.cluster.plugins.filter.compose_value import compose_value
-from ansible_collections.gpustead.cluster.plugins.module_utils.workspaces import binds
+from ansible_collections.gpustead.cluster.plugins.module_utils.binds.bind import DIRECTORY, parse
 from ansible_collections.gpustead.cluster.plugins.module_utils.workspaces.workspace_binds import (
     Available,
     Binds,
-    Site,
+    HostLayout,
     available,
     plan,
     receipt,
     refusal,
 )
-from ansible_collections.gpustead.cluster.plugins.module_utils.workspaces.workspaces import Account, Workspace
+from ansible_collections.gpustead.cluster.plugins.module_utils.workspaces.workspaces import Workspace, WorkspaceAccount
 
-SITE = Site(nas="/mnt/nas")
+SITE = HostLayout(nas="/mnt/nas")
 CLOSED = [
     *("/", "//", "/etc", "//etc/", "/data/../etc", "/etc/ssl", "/proc", "/sys/kernel", "/dev", "/dev/shm", "/run"),
     *("/run/docker.sock", "/var/run/docker.sock", "/var/lib", "/var/lib/docker", "/var/lib/docker/volumes/x"),
@@ -50,8 +50,8 @@ def test_data_is_bound(path: str) -> None:
     assert refusal(path, False, SITE) == ("", "")
 
 
-ADA = Account("ada", 1500, 1500)
-BOB = Account("bob", 1501, 1501)
+ADA = WorkspaceAccount("ada", 1500, 1500)
+BOB = WorkspaceAccount("bob", 1501, 1501)
 WORKSPACES = {
     "ada": Workspace("ada", (ADA,), "gpustead-workspace", "/etc/gpustead/workspace", "server", {}),
     "bob": Workspace("bob", (BOB, ADA), "gpustead-workspace-bob", "/etc/gpustead/workspace/users/bob", "local", {}),
@@ -59,24 +59,24 @@ WORKSPACES = {
 
 
 def planned(mounts: Sequence[Mapping[str, Any]] = (), display: bool = False) -> Binds:
-    return plan(WORKSPACES.values(), mounts, Site(owner_uid=1500, display=display))
+    return plan(WORKSPACES.values(), mounts, HostLayout(owner_uid=1500, display=display))
 
 
 def test_every_place_is_one_that_the_library_takes_and_is_named_once() -> None:
     found = planned([{"host": "/data", "path": "/d"}, {"host": "/data", "path": "/r", "read_only": True}], display=True)
-    places = [binds.parse(one) for one in found.places]
+    places = [parse(one) for one in found.places]
     assert len({one.name for one in places}) == len(places) == 8
     by_name = {one.name: one for one in places}
     assert by_name["home-ada"].owner == 1500
     assert by_name["shared"].only_account == 1500
     written = [one for one in places if one.source == "/data" and not one.read_only]
     assert [(one.cover, "/etc" in one.never) for one in written] == [(True, True)]
-    assert {one.host for one in found.common["bob"]} <= {f"{binds.DIRECTORY}/workspace/{name}" for name in by_name}
+    assert {one.host for one in found.common["bob"]} <= {f"{DIRECTORY}/workspace/{name}" for name in by_name}
 
 
 def test_a_receipt_vouches_for_the_cover_of_what_is_written() -> None:
     found = planned([{"host": "/data", "path": "/d"}, {"host": "/data", "path": "/r", "read_only": True}])
-    subjects = receipt(WORKSPACES.values(), found, Site())["bind"]
+    subjects = receipt(WORKSPACES.values(), found, HostLayout())["bind"]
     written, read = (one for one in subjects if "/mount-data-" in one["name"])
     assert (written["cover"], written["expect"]) == ("/data", {"covered": True})
     assert ("cover" in read, read["expect"]) == (False, {"read_only": True})

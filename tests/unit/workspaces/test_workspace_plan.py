@@ -9,7 +9,12 @@ import pytest
 from ansible_collections.gpustead.cluster.plugins.module_utils.docker.node_offer import NO_GPUS
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
 from ansible_collections.gpustead.cluster.plugins.module_utils.workspaces import workspaces as declared
-from ansible_collections.gpustead.cluster.plugins.module_utils.workspaces.plan import Observed, Plan, Settings, plan
+from ansible_collections.gpustead.cluster.plugins.module_utils.workspaces.workspace_plan import (
+    Observed,
+    Plan,
+    Settings,
+    plan,
+)
 
 USERS: list[dict[str, Any]] = [
     {"name": "ada", "uid": 1500, "gid": 1600, "ssh_keys": ["a", "b"]},

@@ -38,7 +38,7 @@ def test_none_declared_is_that_of_the_owner() -> None:
     (only,) = made()
     assert (only.project, only.directory, only.ports) == ("gpustead-workspace", "/etc/gpustead/workspace", USUAL)
     assert (only.profile, only.gpus, only.cpus, only.memory) == ("server", None, "", "")
-    assert only.accounts == (workspaces.Account("ada", 1500, 1600, ("ssh-ed25519 AAAA ada",)),)
+    assert only.accounts == (workspaces.WorkspaceAccount("ada", 1500, 1600, ("ssh-ed25519 AAAA ada",)),)
     assert made({"owner": "ada"}) == [only]
 
 

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from ansible_collections.gpustead.cluster.plugins.module_utils import as_account
+from ansible_collections.gpustead.cluster.plugins.module_utils.kernel.mountinfo import REMOTE
 from ansible_collections.gpustead.cluster.plugins.module_utils.receipts.probes import (
     accounts,
     certificates,
@@ -24,12 +25,14 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.receipts.probes i
     network,
     system,
 )
-from ansible_collections.gpustead.cluster.plugins.module_utils.receipts.probes.files import (
+from ansible_collections.gpustead.cluster.plugins.module_utils.receipts.probes.host import (
     Host,
     Probe,
     Subject,
     Unreadable,
     Value,
+    lines_of,
+    mountpoints,
     path_of,
     reason,
 )
@@ -75,7 +78,7 @@ PROBES: dict[str, Probe] = {
 _AT_A_PATH = frozenset(
     {"file", "apt_source", "apt_key", "tree", "block", "json_keys", "lines", "contains", "certificate", "known_hosts"}
 )
-_REMOTE = ("nfs", "fuse", "glusterfs", "ceph", "cifs", "smb", "9p", "lustre", "beegfs", "gpfs", "afs", "autofs")
+_REMOTE = (*REMOTE, "autofs")
 _SIZE = 32 << 20  # bytes of an answer
 _MEMORY = 256 << 20  # bytes that a look as somebody may take: they decide what it finds
 _LINKS = 40  # as many as the kernel follows
@@ -140,7 +143,7 @@ def _remote(kind: str, subject: Subject, host: Host) -> str:
         paths = [path_of(subject), *subject.get("files", [])]
     else:
         return ""
-    mounted = host.once("mountpoints", files.mountpoints)
+    mounted = host.once("mountpoints", mountpoints)
     remote = {path for path, mount in mounted.items() if mount.fstype.startswith(_REMOTE)}
     return next((found for found in (_touched(path, remote, host) for path in paths) if found), "") if remote else ""
 
@@ -229,7 +232,7 @@ def _identity(user: str, host: Host) -> as_account.Identity:
     uid, _separator, gid = user.partition(":")
     if not uid.isdecimal() or not (gid or "0").isdecimal():
         raise Unreadable(f"{user!r} is not uid or uid:gid")
-    accounts = [line.split(":") for line in files.lines_of(host.text("/etc/passwd"))]
+    accounts = [line.split(":") for line in lines_of(host.text("/etc/passwd"))]
     primary = next((fields[3] for fields in accounts if len(fields) == 7 and fields[2] == uid), uid)
     return as_account.Identity(int(uid), int(gid or primary))
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from ansible_collections.gpustead.cluster.plugins.module_utils.receipts.probes.files import (
+from ansible_collections.gpustead.cluster.plugins.module_utils.receipts.probes.host import (
     Host,
     Subject,
     Unreadable,
@@ -15,8 +15,8 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.receipts.probes.f
     lines_of,
 )
 from ansible_collections.gpustead.cluster.plugins.module_utils.workspaces.local_place import (
-    Account,
     Outcome,
+    PlaceOwner,
     collect,
     digest,
 )
@@ -110,7 +110,7 @@ def _names(subjects: Sequence[Subject]) -> list[str]:
 def _settings(subject: Subject, host: Host) -> Value:
     """One digest of an account's settings, read as by role workspace: with its ids (`as`), within limits."""
     uid, _separator, gid = str(subject["as"]).partition(":")
-    account = Account(subject["account"], int(uid), int(gid), host.path(subject["homes"]))
+    account = PlaceOwner(subject["account"], int(uid), int(gid), host.path(subject["homes"]))
     outcome = Outcome()
     found = collect(account, subject["paths"], outcome)
     return {"count": len(found), "left_out": len(outcome.left_out), "sha256": digest(found)}

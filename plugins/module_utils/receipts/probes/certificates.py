@@ -13,7 +13,7 @@ from binascii import Error, a2b_base64, b2a_base64
 from collections.abc import Iterator
 
 from ansible_collections.gpustead.cluster.plugins.module_utils.mesh import mesh_certificate as ssh_cert
-from ansible_collections.gpustead.cluster.plugins.module_utils.receipts.probes.files import (
+from ansible_collections.gpustead.cluster.plugins.module_utils.receipts.probes.host import (
     Host,
     Subject,
     Value,

@@ -12,7 +12,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from ansible_collections.gpustead.cluster.plugins.module_utils.receipts.probes.files import (
+from ansible_collections.gpustead.cluster.plugins.module_utils.receipts.probes.host import (
     Host,
     Subject,
     Unreadable,

@@ -1,6 +1,6 @@
 # Copyright: gpustead developers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""What a probe looks through, and the probes of files: content is digested, a link stays a link."""
+"""Probes of files: content is digested, a link stays a link."""
 
 from __future__ import annotations
 
@@ -11,146 +11,30 @@ import os
 import posixpath
 import re
 import stat
-import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable
 from fnmatch import fnmatchcase
-from typing import Any, Callable, NamedTuple, Optional, TypeVar, cast
+from typing import Any
 
 from ansible_collections.gpustead.cluster.plugins.module_utils import as_account
 from ansible_collections.gpustead.cluster.plugins.module_utils.credentials.secret_settings import is_secret
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
-from ansible_collections.gpustead.cluster.plugins.module_utils.run import (
-    NOT_FOUND,
-    SIZE,
-    TIMED_OUT,
-    TOO_MUCH,
-    RunFor,
-    run,
+from ansible_collections.gpustead.cluster.plugins.module_utils.receipts.probes.host import (
+    ABSENT,
+    OPEN,
+    Host,
+    Subject,
+    Unreadable,
+    Value,
+    each,
+    mountpoints,
+    path_of,
 )
 
-Value = Optional[dict[str, Any]]  # what is there as a flat JSON object, or None where it is not
-Subject = Mapping[str, Any]  # "name", and options beside it
-T = TypeVar("T")
-
-_LONGEST = 64 << 20  # bytes
 _READABLE = 200  # characters up to which a value of a JSON file is kept as it is
 _OF_ACCOUNTS = 1 << 20  # bytes of a file that an account wrote
 _DEEPEST = 100  # levels of a tree that are looked at, each with a descriptor
-_ABSENT = (FileNotFoundError, NotADirectoryError)
-_OPEN = os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK  # a FIFO or a device must not hold us up
 _TYPES = {stat.S_IFREG: "file", stat.S_IFLNK: "link", stat.S_IFDIR: "directory"}
 _PEM = re.compile(rb"-----BEGIN CERTIFICATE-----[^-]+-----END CERTIFICATE-----")
-
-
-class Unreadable(Exception):
-    """The reason why a thing could not be looked at. Its text goes into the receipt: never quote contents in it."""
-
-
-def run_command(argv: Sequence[str], timeout: float) -> tuple[int, str, str]:
-    code, out, err = run(argv, timeout, SIZE, {"LC_ALL": "C"}, "surrogateescape")
-    limits = {NOT_FOUND: "not found", TIMED_OUT: f"did not end within {timeout:g} s", TOO_MUCH: "says too much"}
-    return code, out, err if out or code not in limits else f"{argv[0]}: {limits[code]}"
-
-
-class Host:
-    """Where the probes look. `root` stands before each path that is read; what is read once is kept."""
-
-    __slots__ = ("_kept", "docker", "now", "root", "run", "salt")
-
-    def __init__(
-        self,
-        root: str = "/",
-        salt: bytes = b"",
-        run: RunFor = run_command,
-        docker: str = "/run/docker.sock",
-        now: float | None = None,
-    ) -> None:
-        self.root, self.salt, self.run, self.docker = root, salt, run, docker
-        self.now = time.time() if now is None else now
-        self._kept: dict[str, Any] = {}
-
-    def afresh(self) -> Host:
-        """The same host for another observation: nothing read yet."""
-        return Host(self.root, self.salt, self.run, self.docker, self.now)
-
-    def once(self, key: str, make: Callable[[Host], T]) -> T:
-        """What `make` gives for this host, made at the first call; its failure, too, is kept."""
-        if key not in self._kept:
-            try:
-                self._kept[key] = make(self), None
-            except Exception as error:
-                self._kept[key] = None, error
-        value, failure = self._kept[key]
-        if failure:
-            raise failure
-        return cast(T, value)
-
-    def path(self, name: str) -> str:
-        if not name.startswith("/"):
-            raise Unreadable(f"{name!r} is not an absolute path")
-        return self.root.rstrip("/") + name
-
-    def read(self, name: str) -> bytes | None:
-        """A file of the system, links followed; None where there is none. Longer than all of those it is none."""
-        try:
-            with open(os.open(self.path(name), _OPEN), "rb") as file:
-                data = file.read(_LONGEST + 1)
-        except _ABSENT:
-            return None
-        if len(data) > _LONGEST:
-            raise Unreadable(f"{name} is longer than {_LONGEST >> 20} MiB")
-        return data
-
-    def text(self, name: str) -> str | None:
-        data = self.read(name)
-        return None if data is None else data.decode(errors="surrogateescape")
-
-    def must(self, argv: Sequence[str], timeout: float = 10, codes: Iterable[int] = (0,)) -> str:
-        """The output of a command; what cannot be asked is no answer."""
-        code, out, err = self.run(argv, timeout)
-        if code not in codes:
-            raise Unreadable(f"{argv[0]}: {' '.join(err.split())[:200] or f'ended with {code}'}")
-        return out
-
-    def digest(self, data: bytes, secret: object = False) -> str:
-        """What stands for `data`. That of a secret can neither be guessed at nor compared without the salt."""
-        if not secret:
-            return hashlib.sha256(data).hexdigest()
-        if not self.salt:
-            raise Unreadable("there is no salt for the digest of a secret")
-        return hmac.new(self.salt, data, "sha256").hexdigest()
-
-
-Probe = Callable[[Sequence[Subject], Host], dict[str, Value]]
-
-
-def reason(error: BaseException, secret: object = False) -> dict[str, Any]:
-    """The value of what could not be looked at; other people's messages may quote what was read."""
-    if isinstance(error, OSError):
-        return {"error": f"{error.filename or 'cannot be read'}: {error.strerror or type(error).__name__}"}
-    if secret and not isinstance(error, Unreadable):
-        return {"error": type(error).__name__}
-    return {"error": str(error) if isinstance(error, Unreadable) else f"{type(error).__name__}: {error}"}
-
-
-def each(one: Callable[[Subject, Host], Value]) -> Probe:
-    """A probe of many subjects from that of one: a subject that cannot be read leaves the others theirs."""
-
-    def probe(subjects: Sequence[Subject], host: Host) -> dict[str, Value]:
-        values: dict[str, Value] = {}
-        for subject in subjects:
-            try:
-                values[subject["name"]] = one(subject, host)
-            except Exception as error:
-                values[subject["name"]] = reason(error, subject.get("secret"))
-        return values
-
-    return probe
-
-
-def path_of(subject: Subject) -> str:
-    """`path` lets two subjects of a kind (two blocks, say) lie in one file under different names."""
-    return str(subject.get("path") or subject["name"])
 
 
 def owner(status: os.stat_result) -> dict[str, Any]:
@@ -159,7 +43,7 @@ def owner(status: os.stat_result) -> dict[str, Any]:
 
 def _open(name: str, within: int | None = None, extra: int = 0) -> int:
     """Open without following a link. Errors name the path, also where it is relative to a directory."""
-    return os.open(name, _OPEN | os.O_NOFOLLOW | extra, dir_fd=within)
+    return os.open(name, OPEN | os.O_NOFOLLOW | extra, dir_fd=within)
 
 
 def _read(subject: Subject, host: Host) -> tuple[bytes, dict[str, Any]] | None:
@@ -180,7 +64,7 @@ def _read(subject: Subject, host: Host) -> tuple[bytes, dict[str, Any]] | None:
                 kind = stat.S_IFMT(status.st_mode)  # it may have been exchanged meanwhile
                 if kind == stat.S_IFREG:
                     return file.read(), owner(status)
-    except _ABSENT:
+    except ABSENT:
         return None
     raise Unreadable(f"{path_of(subject)} is a {_TYPES.get(kind, 'special file')}, not a file")
 
@@ -234,7 +118,7 @@ def _file(subject: Subject, host: Host) -> Value:
         if subject.get("content", True):
             _bounded(subject, host.path(path_of(subject)))
         return _describe(host.path(path_of(subject)), host, subject.get("content", True), subject.get("secret"))
-    except _ABSENT:
+    except ABSENT:
         return None
 
 
@@ -246,11 +130,11 @@ def _tree(subject: Subject, host: Host) -> Value:
         if kind != "directory":
             return {"type": kind}
         directory = _open(host.path(top), None, os.O_DIRECTORY)
-    except _ABSENT:
+    except ABSENT:
         return None
     try:
         found = list(_below(host, top, directory, subject.get("pattern") or "", _DEEPEST))
-    except _ABSENT as error:
+    except ABSENT as error:
         raise Unreadable(f"{top} changed while it was read: {error.filename}") from None
     lines = "".join(json.dumps([name[len(top.rstrip("/")) + 1 :], about]) + "\n" for name, about in sorted(found))
     return {"type": kind, "count": len(found), "sha256": host.digest(lines.encode(), subject.get("secret"))}
@@ -285,47 +169,6 @@ def _below(host: Host, path: str, directory: int, pattern: str, levels: int) -> 
                 yield from _below(host, full, inner, pattern, levels - 1)
     finally:
         os.close(directory)
-
-
-def lines_of(text: str | None) -> list[str]:
-    """The lines of a file of the system's: paths and names in it hold what only Python takes for an end of line."""
-    return [line for line in (text or "").split("\n") if line]
-
-
-class Mount(NamedTuple):
-    """A mount as the kernel lists it; `device` is that of the file system, `root` the directory of it that is seen."""
-
-    source: str
-    fstype: str
-    read_only: bool  # this mount of it, or all
-    root: str
-    device: str
-    options: tuple[str, ...]
-    tags: str
-
-
-def mountpoints(host: Host) -> dict[str, Mount]:
-    """By mount point what the kernel's list has, of those on top."""
-    stacks: dict[str, dict[str, tuple[str, Mount]]] = {}
-    for line in lines_of(host.text("/proc/self/mountinfo")):
-        before, _separator, after = line.partition(" - ")
-        fstype, source, of_all = [*after.split(" "), "", ""][:3]
-        number, parent, device, root, path, here, *tags = before.split(" ")
-        options = tuple(here.split(","))
-        read_only = "ro" in (*options, *of_all.split(","))
-        mount = Mount(unescape(source), fstype, read_only, unescape(root), device, options, " ".join(tags))
-        stacks.setdefault(unescape(path), {})[number] = parent, mount
-    found = {}
-    for path, stack in stacks.items():
-        # Not the last one of the list: propagation also puts mounts beneath others.
-        covered = {parent for parent, _second in stack.values()}
-        found[path] = next(mount for number, (_first, mount) in reversed(list(stack.items())) if number not in covered)
-    return found
-
-
-def unescape(text: str) -> str:
-    """Blanks as the kernel and fstab write them: \\040."""
-    return re.sub(r"\\([0-7]{3})", lambda found: chr(int(found.group(1), 8)), text)
 
 
 def _block(subject: Subject, host: Host) -> Value:

@@ -7,7 +7,7 @@ from __future__ import annotations
 import os
 
 from ansible_collections.gpustead.cluster.plugins.module_utils.gpus.nvidia_smi_list import LIST, uuid_in
-from ansible_collections.gpustead.cluster.plugins.module_utils.receipts.probes.files import (
+from ansible_collections.gpustead.cluster.plugins.module_utils.receipts.probes.host import (
     Host,
     Subject,
     Unreadable,

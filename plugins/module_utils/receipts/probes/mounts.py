@@ -9,16 +9,15 @@ import posixpath
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ansible_collections.gpustead.cluster.plugins.module_utils.receipts.probes.files import (
+from ansible_collections.gpustead.cluster.plugins.module_utils.kernel.mountinfo import HARMLESS, Mounted, unescape
+from ansible_collections.gpustead.cluster.plugins.module_utils.receipts.probes.host import (
     Host,
-    Mount,
     Subject,
     Unreadable,
     Value,
     each,
     mountpoints,
     path_of,
-    unescape,
 )
 
 _NOT_THERE = 44  # no status of the tools that run before it
@@ -37,9 +36,9 @@ def _mount(subject: Subject, host: Host) -> Value:
     return {
         "source": mount.source if mount else None,
         "fstype": mount.fstype if mount else None,
-        "read_only": mount.read_only if mount else None,
+        "read_only": mount.is_read_only if mount else None,
         # An automount that waits holds nothing.
-        **{flag: mount and (flag in mount.options or mount.fstype == "autofs") for flag in ("nosuid", "nodev")},
+        **{flag: mount and (flag in mount.options or mount.fstype == "autofs") for flag in HARMLESS},
         "fstab_source": fields[0],
         "fstab_fstype": fields[2],
         "fstab_options": fields[3],
@@ -53,27 +52,25 @@ def _bind(subject: Subject, host: Host) -> Value:
     if mount is None:
         return None
     share = mounted.get(str(subject.get("root", "")).rstrip("/"))
-    kinds = {"shared": "shared:" in mount.tags, "slave": "master:" in mount.tags}
     return {
         "source": mount.source,
         "fstype": mount.fstype,
-        "root": mount.root,
+        "root": mount.subtree,
         "read_only": "ro" in mount.options,
-        "nosuid": "nosuid" in mount.options,
-        "nodev": "nodev" in mount.options,
-        "propagation": next((kind for kind, has in kinds.items() if has), "private"),
+        **{flag: flag in mount.options for flag in HARMLESS},
+        "propagation": mount.propagation,
         # Else the share was mounted anew, and this is still the one before.
         **({"current": share is not None and share.device == mount.device} if "root" in subject else {}),
         **({"covered": _is_harmless(subject["cover"], mounted)} if "cover" in subject else {}),
     }
 
 
-def _is_harmless(path: str, mounted: Mapping[str, Mount]) -> bool:
+def _is_harmless(path: str, mounted: Mapping[str, Mounted]) -> bool:
     """Whether setuid programs and devices do nothing at a path of the host, by the mount that it lies in."""
     steps = path.rstrip("/").split("/")
     at = ("/".join(steps[:count]) or "/" for count in range(len(steps), 0, -1))
     mount = next((mounted[step] for step in at if step in mounted), None)
-    return mount is not None and {"nosuid", "nodev"} <= set(mount.options)
+    return mount is not None and mount.is_harmless
 
 
 def _cover(subject: Subject, host: Host) -> Value:

@@ -23,12 +23,7 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.firewall.saved_ru
     parse_save,
 )
 from ansible_collections.gpustead.cluster.plugins.module_utils.firewall.sshd_ports import sshd_ports
-from ansible_collections.gpustead.cluster.plugins.module_utils.receipts.probes.files import (
-    Host,
-    Subject,
-    Value,
-    each,
-)
+from ansible_collections.gpustead.cluster.plugins.module_utils.receipts.probes.host import Host, Subject, Value, each
 
 _FAMILIES = ("v4", "v6")
 _SAVE = {"v4": "iptables-save", "v6": "ip6tables-save"}
@@ -282,8 +277,8 @@ def _without(chains: Chains, gone: set[tuple[str, str]]) -> Chains:
 
 
 def _ssh(
-    subject: Subject, policy: Sequence[filtered.Declared], host: Host
-) -> tuple[list[filtered.Declared], list[str]]:
+    subject: Subject, policy: Sequence[filtered.AllowedPorts], host: Host
+) -> tuple[list[filtered.AllowedPorts], list[str]]:
     """For SSH to the host itself, on the ports that the role found: what is declared, and controllers' addresses."""
     entries, controllers = [], []
     for family in _FAMILIES:

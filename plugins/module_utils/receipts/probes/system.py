@@ -10,7 +10,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from ansible_collections.gpustead.cluster.plugins.module_utils.receipts.probes.files import (
+from ansible_collections.gpustead.cluster.plugins.module_utils.receipts.probes.host import (
     Host,
     Subject,
     Unreadable,

@@ -4,8 +4,6 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 import contextlib
 import os
 import re
@@ -13,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+from ansible_collections.gpustead.cluster.plugins.module_utils.accounts import authorized_keys
 from ansible_collections.gpustead.cluster.plugins.module_utils.inventory.settings import SERVICE_ACCOUNT
 from ansible_collections.gpustead.cluster.plugins.module_utils.site.preflight.inventory import (
     HostVariables,
@@ -22,7 +21,6 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.site.preflight.in
 
 _ACCOUNT = re.compile(r"[a-z_][a-z0-9_-]{0,31}\Z")
 _CRYPT = re.compile(r"([!*]+|\$(5|6|7|y|gy|2[abxy])\$[./A-Za-z0-9=,$]{20,})\Z")
-_KEY = re.compile(r"(?:^|\s)((?:ssh|ecdsa|sk-ssh|sk-ecdsa)-[a-z0-9@.-]+)\s+([A-Za-z0-9+/]+=*)(?:\s|\Z)")
 
 Ids = tuple[str, int, int]  # name, uid and gid of an account
 
@@ -40,7 +38,7 @@ def check_users(host: HostVariables, required: bool) -> list[Ids]:
     if required and not users and host.ok("cluster_users"):
         host.refuse("cluster_users", "is empty", "Declare at least the account that owns the workspace: name and uid.")
     owner = host.get("cluster_owner", str, "")
-    if owner and owner not in names and "cluster_users" not in host.told:
+    if owner and owner not in names and "cluster_users" not in host.refused:
         host.refuse(
             "cluster_owner",
             f"{owner!r} is no account of cluster_users ({', '.join(names) or 'which is empty'})",
@@ -87,11 +85,12 @@ def check_login(host: HostVariables, read: Callable[[str], str]) -> None:
         if not login or user.get("name") != login or not user.get("exclusive_keys"):
             continue
         given = user.get("ssh_keys") if isinstance(user.get("ssh_keys"), list) else []
-        declared = {_key_of(line) for line in given or [] if isinstance(line, str)} - {""}
-        own, file = "", _private_key(host)
+        declared = {authorized_keys.parse(line.strip()) for line in given or [] if isinstance(line, str)} - {None}
+        own: bytes | None = None
+        file = _private_key(host)
         if file:
             with contextlib.suppress(OSError, UnicodeDecodeError):
-                own = _key_of(read(f"{os.path.expanduser(file)}.pub"))
+                own = authorized_keys.parse(read(f"{os.path.expanduser(file)}.pub").strip())
         if not declared or (own and own not in declared):
             what = f"that of {file}.pub is not among" if declared else "there is none in"
             host.refuse(
@@ -104,11 +103,6 @@ def check_login(host: HostVariables, read: Callable[[str], str]) -> None:
 def _private_key(host: HostVariables) -> str:
     names = ("ansible_ssh_private_key_file", "ansible_private_key_file")
     return next((host.get(name, str, "") for name in names if host.get(name, str, "")), "")
-
-
-def _key_of(line: str) -> str:
-    match = _KEY.search(line.strip())
-    return match.group(2) if match else ""
 
 
 def _check_user(host: HostVariables, user: Mapping[str, Any]) -> Ids | None:
@@ -141,7 +135,7 @@ def _check_user(host: HostVariables, user: Mapping[str, Any]) -> Ids | None:
         if not _ACCOUNT.match(group):
             refuse(f"{group!r}, a group of {name}, cannot be the name of a group", "Use a-z, 0-9, _ and -.")
     for number, key in enumerate(user.get("ssh_keys") or [], 1):
-        if not is_public_key(key):
+        if not authorized_keys.is_one(key):
             # It may be a private one, or a password: not shown.
             refuse(
                 f"number {number} of ssh_keys of {name} (not shown) is not a whole public SSH key",
@@ -177,22 +171,3 @@ def clashes(accounts: Sequence[Ids]) -> Iterator[Problem]:
                 if kind == "gid":
                     what = f"the gid {number} would be the primary group of {whose}, which each have one of their own"
                 yield Problem("cluster_users", what, f"Give each account a {kind} of its own.")
-
-
-def is_public_key(line: str) -> bool:
-    """Whether a line, as in authorized_keys, holds a public key that is complete."""
-    match = _KEY.search(line.strip())
-    if not match or "\n" in line.strip():
-        return False
-    try:
-        blob = base64.b64decode(match.group(2), validate=True)
-    except binascii.Error:
-        return False
-    parts = []
-    while len(blob) >= 4:
-        length = int.from_bytes(blob[:4], "big")
-        if len(blob) < 4 + length:
-            return False
-        parts.append(blob[4 : 4 + length])
-        blob = blob[4 + length :]
-    return not blob and len(parts) > 1 and parts[0] == match.group(1).encode()

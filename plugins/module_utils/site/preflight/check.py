@@ -20,8 +20,8 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.site.preflight im
 )
 from ansible_collections.gpustead.cluster.plugins.module_utils.site.preflight.inventory import (
     Broken,
-    Found,
     HostVariables,
+    KnownProblems,
     Problem,
     Site,
 )
@@ -89,16 +89,16 @@ def check(site: Site) -> list[Problem]:
     if not nodes and "gpu_nodes" not in near.values():
         found[Problem("gpu_nodes", "the inventory has no host in this group", "Put the GPU servers into it.")] = []
     for name in members:
-        before = site.found.get(name, Found())
+        before = site.found.get(name, KnownProblems())
         known = {problem.where for problem in before.problems} | broken.get(name, set())
-        host = HostVariables(name, sound.get(name, {}), told=frozenset(known))
+        host = HostVariables(name, sound.get(name, {}), refused=frozenset(known))
         declared |= set(_check_host(host, site, is_node=name in nodes))
-        told = known | {problem.where for problem in host.problems}
+        refused = known | {problem.where for problem in host.problems}
         more = []
         for made in before.more:
-            if not told & set(made.of):
+            if not refused & set(made.of):
                 more.append(made.problem)
-                told |= set(made.tells)
+                refused |= set(made.covers)
         for problem in dict.fromkeys((*before.problems, *host.problems, *more)):
             found.setdefault(problem, []).append(name)
     # Hosts may have different lists of users, but the share and its ids are one.

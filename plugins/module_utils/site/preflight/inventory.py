@@ -38,16 +38,16 @@ class Made:
 
     Attributes:
         of: the variables.
-        tells: those of which nothing more needs to be said.
+        covers: those of which nothing more needs to be said.
     """
 
     problem: Problem
     of: Collection[str]
-    tells: Collection[str]
+    covers: Collection[str]
 
 
 @dataclass(frozen=True)
-class Found:
+class KnownProblems:
     """What was found out about a host before, from the specs of its variables.
 
     Attributes:
@@ -74,7 +74,7 @@ class Site:
     groups: Mapping[str, Sequence[str]]
     hosts: Mapping[str, Mapping[str, Any]]
     read: Callable[[str], str]
-    found: Mapping[str, Found] = field(default_factory=dict)
+    found: Mapping[str, KnownProblems] = field(default_factory=dict)
     place: Callable[[str, str], str] = lambda _host, _variable: ""
 
     def members(self, *groups: str) -> list[str]:
@@ -86,13 +86,13 @@ class HostVariables:
     """One host's variables, without those that are Broken, and what is wrong with them.
 
     Attributes:
-        told: variables of which a problem is known already.
+        refused: variables of which a problem is known already.
     """
 
     name: str
     values: Mapping[str, Any]
     problems: list[Problem] = field(default_factory=list)
-    told: frozenset[str] = frozenset()
+    refused: frozenset[str] = frozenset()
 
     def refuse(self, where: str, what: str, remedy: str) -> None:
         self.problems.append(Problem(where, what, remedy))
@@ -104,7 +104,7 @@ class HostVariables:
 
     def ok(self, name: str) -> bool:
         """Whether nothing is known to be wrong with a variable."""
-        return name not in self.told and all(problem.where != name for problem in self.problems)
+        return name not in self.refused and all(problem.where != name for problem in self.problems)
 
     def dicts(self, name: str) -> list[Mapping[str, Any]]:
         return [entry for entry in self.get(name, list, []) if isinstance(entry, Mapping)]

@@ -8,7 +8,7 @@ import re
 
 from ansible_collections.gpustead.cluster.plugins.module_utils.inventory.settings import DEFAULTS
 from ansible_collections.gpustead.cluster.plugins.module_utils.site.preflight.inventory import HostVariables
-from ansible_collections.gpustead.cluster.plugins.module_utils.workspaces.workspace_binds import Site as MountSite
+from ansible_collections.gpustead.cluster.plugins.module_utils.workspaces.workspace_binds import HostLayout as MountSite
 from ansible_collections.gpustead.cluster.plugins.module_utils.workspaces.workspace_binds import is_read_only, refusal
 
 # Where no share is mounted: what the system has there would be hidden. Nor below the first.

@@ -65,7 +65,7 @@ def check_ports(host: HostVariables, site: Site) -> None:
 
 def check_firewall(host: HostVariables, site: Site) -> None:
     """A port that is changed for a service alone would be closed."""
-    if host.values.get("firewall_enabled") is False or host.problems or host.told:
+    if host.values.get("firewall_enabled") is False or host.problems or host.refused:
         return
     shared = host.get("cluster_workspace_port_range", str, "")
     published = host.get("firewall_published_ports", list, services.opened(shared))

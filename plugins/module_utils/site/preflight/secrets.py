@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import re
 
-from ansible_collections.gpustead.cluster.plugins.module_utils.credentials import proxies
+from ansible_collections.gpustead.cluster.plugins.module_utils.credentials import proxy_plan
 from ansible_collections.gpustead.cluster.plugins.module_utils.credentials.secret_settings import (
     has_credentials,
     masked,
@@ -14,7 +14,7 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.credentials.secre
     texts,
 )
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
-from ansible_collections.gpustead.cluster.plugins.module_utils.mesh.plan import SECRETS
+from ansible_collections.gpustead.cluster.plugins.module_utils.mesh.mesh_plan import SECRETS
 from ansible_collections.gpustead.cluster.plugins.module_utils.site.preflight.inventory import HostVariables
 
 _BY_APT = "Give it to apt on the hosts in a file of /etc/apt/auth.conf.d with mode 0600, see apt_auth.conf(5)."
@@ -38,7 +38,7 @@ OPEN = {
 
 def check_secrets(host: HostVariables) -> None:
     try:
-        proxies.plan(host.get("cluster_proxy_env", dict, {}))
+        proxy_plan.plan(host.get("cluster_proxy_env", dict, {}))
     except GpusteadError as error:
         host.refuse("cluster_proxy_env", f"{error.what}: expected {error.expected}", error.remedy)
     for name, remedy in OPEN.items():

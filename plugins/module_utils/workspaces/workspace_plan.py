@@ -22,7 +22,7 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.images.torch_whee
 from ansible_collections.gpustead.cluster.plugins.module_utils.workspaces.workspace_binds import (
     Available,
     Binds,
-    Site,
+    HostLayout,
     available,
     receipt,
 )
@@ -82,8 +82,8 @@ class Settings:
     vouches: bool = False
 
     @property
-    def site(self) -> Site:
-        return Site(
+    def layout(self) -> HostLayout:
+        return HostLayout(
             nas=self.nas_path,
             local_dir=self.local_dir,
             config_dir=self.config_dir,
@@ -196,12 +196,12 @@ def plan(workspaces: Sequence[Workspace], settings: Settings, observed: Observed
         raise GpusteadError(what, expected, "Add it there with its uid, or set cluster_owner.")
     offer, check = observed.offer, observed.check
     image = offered_image(settings.image, settings.image_file, offer, "workspace_image", check=check)
-    binds = plan_binds(workspaces, settings.mounts, settings.site)
+    binds = plan_binds(workspaces, settings.mounts, settings.layout)
     for workspace in workspaces:
         _check_paths(workspace, binds)
     _check_home(settings)
     _check_secret(settings)
-    subjects = receipt(workspaces, binds, settings.site)
+    subjects = receipt(workspaces, binds, settings.layout)
     return Plan(
         places=[_place(workspace, settings) for workspace in workspaces],
         binds=binds.places,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ansible_collections.gpustead.cluster.plugins.module_utils.mesh.nodes import endpoints
+from ansible_collections.gpustead.cluster.plugins.module_utils.mesh.mesh_nodes import endpoints
 
 
 def test_each_node_has_its_own_address_and_port_as_far_as_it_is_known() -> None:

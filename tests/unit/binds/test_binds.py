@@ -19,12 +19,15 @@ from typing import Any
 
 import pytest
 import yaml
+from ansible_collections.gpustead.cluster.plugins.module_utils.binds import apply_binds, fstab, program
+from ansible_collections.gpustead.cluster.plugins.module_utils.binds.bind import Bind
+from ansible_collections.gpustead.cluster.plugins.module_utils.binds.bind import parse as parse_bind
+from ansible_collections.gpustead.cluster.plugins.module_utils.binds.declared import read, write
+from ansible_collections.gpustead.cluster.plugins.module_utils.binds.observe_place import open_place
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
 from ansible_collections.gpustead.cluster.plugins.module_utils.files.host_files import parse
 from ansible_collections.gpustead.cluster.plugins.module_utils.kernel import mounts
 from ansible_collections.gpustead.cluster.plugins.module_utils.receipts.probes import Host, observe
-from ansible_collections.gpustead.cluster.plugins.module_utils.workspaces import binds
-from ansible_collections.gpustead.cluster.plugins.module_utils.workspaces.binds import Bind
 from ansible_collections.gpustead.cluster.tests.unit.role_variables import render
 
 ROLE = Path(__file__).parents[3] / "roles/binds"
@@ -63,8 +66,8 @@ def homes(share: Path, **changed: Any) -> list[Bind]:
     ]
 
 
-def apply(run: Path, places: list[Bind], **how: Any) -> binds.Outcome:
-    return binds.apply("w", places, directory=str(run), declared=f"{run}.d", **how)
+def apply(run: Path, places: list[Bind], **how: Any) -> apply_binds.Outcome:
+    return apply_binds.apply("w", places, directory=str(run), declared=f"{run}.d", **how)
 
 
 def options(path: Path) -> set[str]:
@@ -200,7 +203,7 @@ def test_later_mounts_are_seen_as_declared_and_never_go_back(
     share: Path, run: Path, propagation: str, seen: bool
 ) -> None:
     (share / "shared/sub").mkdir()
-    place = binds.parse({"name": "s", "root": str(share), "path": "shared", "propagation": propagation})
+    place = parse_bind({"name": "s", "root": str(share), "path": "shared", "propagation": propagation})
     apply(run, [place])
     mount("-t", "tmpfs", "sub", share / "shared/sub")
     assert (str(run / "w/s/sub") in mounts.mounted()) == seen
@@ -260,7 +263,7 @@ def test_an_accounts_own_mount_in_a_place_is_refused_before_it_is_asked(share: P
 def test_a_place_that_does_not_answer_stops_no_other_and_no_other_run(
     share: Path, run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(binds, "WAIT", 3)
+    monkeypatch.setattr(apply_binds, "WAIT", 3)
     with silent(share / "users/ada", 0):
         for _again in range(2):  # the first one's child still waits
             outcome = apply(run, homes(share), timeout=4)
@@ -276,7 +279,7 @@ def test_a_share_that_does_not_answer_is_not_asked_for_each_place(share: Path, r
 
 
 def test_another_run_is_not_waited_for_without_end(share: Path, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(binds, "WAIT", 0.2)
+    monkeypatch.setattr(apply_binds, "WAIT", 0.2)
     run.parent.mkdir()
     hold = "import fcntl, sys; file = open(sys.argv[1], 'w'); fcntl.lockf(file, 2); print(flush=True); sys.stdin.read()"
     command = [sys.executable, "-c", hold, f"{run}.lock"]
@@ -339,7 +342,7 @@ def test_a_place_that_the_host_reaches_loses_its_setuid_programs_too(tmp_path: P
     assert apply(run, [bind]).changes == []
     for again in (
         lambda: apply(run, [bind]),
-        lambda: binds.cover([bind, Bind("no", "/", "nothing/there", cover=True)]),
+        lambda: apply_binds.cover([bind, Bind("no", "/", "nothing/there", cover=True)]),
     ):
         subprocess.run(["umount", place], check=True)
         assert suid_works(place / "id")
@@ -397,7 +400,7 @@ def test_a_file_with_a_second_name_keeps_containers_out(tmp_path: Path, run: Pat
     assert "-links +1" in outcome.refused[0]["remedy"]
     assert "rw" in options(place)  # it could not be changed meanwhile, and can be now
     meant = dataclasses.replace(bind, linked=True)  # as those of GlusterFS's brick
-    assert binds.parse(dataclasses.asdict(meant)) == meant
+    assert parse_bind(dataclasses.asdict(meant)) == meant
     assert apply(run, [meant]).mounted == ["set"]
     apply(run, [])
     (tmp_path / "run/binds.d/covered").unlink()
@@ -415,7 +418,7 @@ def test_a_file_with_a_second_name_keeps_containers_out(tmp_path: Path, run: Pat
 
 def test_what_cannot_be_kept_as_it_is_meanwhile_is_named(tmp_path: Path, run: Path) -> None:
     place, bind = data(tmp_path)
-    mounts.cover(binds.open_place(bind))  # by an earlier release
+    mounts.cover(open_place(bind))  # by an earlier release
     with (place / "open").open("w"):
         refused = apply(run, [bind]).refused
     assert f"files in {place} are open to be written" in refused[0]["what"]
@@ -449,16 +452,16 @@ def test_what_containers_have_written_stays_covered(
         assert (outcome.kept, outcome.refused) == ([str(place)], [])
         subprocess.run(["umount", place], check=True)
         assert "nosuid" not in options(place.parents[1])
-        assert binds.main(["cover"], **declared) == 0
+        assert program.main(["cover"], **declared) == 0
         assert {"nosuid", "nodev"} <= options(place)
-    assert binds.main(["uncover", "/elsewhere"], **declared) == 1
+    assert program.main(["uncover", "/elsewhere"], **declared) == 1
     assert f"one of {place}" in capsys.readouterr().err
-    assert binds.main(["uncover", str(place)], **declared) == 0
+    assert program.main(["uncover", str(place)], **declared) == 0
     assert apply(run, []).kept == []
     # Another set declares it: it is not kept, but meant.
     apply(run, [bind])
-    binds.write("w", [bind], declared=declared["declared"])
-    assert binds.apply("other", [], directory=str(run), declared=f"{run}.d").kept == []
+    write("w", [bind], declared=declared["declared"])
+    assert apply_binds.apply("other", [], directory=str(run), declared=f"{run}.d").kept == []
 
 
 def test_a_disk_that_is_not_mounted_yet_is_waited_for(
@@ -466,8 +469,8 @@ def test_a_disk_that_is_not_mounted_yet_is_waited_for(
 ) -> None:
     place, bind = data(tmp_path)
     table = tmp_path / "fstab"
-    waits = binds._awaited
-    monkeypatch.setattr(binds, "_awaited", lambda places, network=True: waits(places, network, str(table)))
+    waits = fstab.awaited
+    monkeypatch.setattr(fstab, "awaited", lambda places, network=True: waits(places, network, str(table)))
     table.write_text(f"# x\nx {place.parent} ext4 nofail 0 0\ny /elsewhere ext4 nofail\nz {place} ext4 noauto\n")
     assert f"nothing is mounted on {place.parent}, as /etc/fstab has it" in apply(run, [bind]).refused[0]["what"]
     bin_dir = tmp_path / "bin"
@@ -477,15 +480,15 @@ def test_a_disk_that_is_not_mounted_yet_is_waited_for(
     )
     (bin_dir / "systemctl").chmod(0o755)
     monkeypatch.setenv("PATH", f"{bin_dir}:{os.environ['PATH']}")
-    binds.write("w", [bind], declared=f"{run}.d")
-    assert binds.main(["cover"], directory=str(run), declared=f"{run}.d") == 0
+    write("w", [bind], declared=f"{run}.d")
+    assert program.main(["cover"], directory=str(run), declared=f"{run}.d") == 0
     assert (tmp_path / "said").read_text() == f"start -- {place.parent}\n"
     assert {"nosuid", "nodev"} <= options(place)
     # Early in a boot there is no network to wait for.
     for line in (f"x {place.parent}/other ext4 _netdev\n", f"x {place.parent}/other nfs4 nofail\n"):
         table.write_text(line)
         other = Bind("set", "/", f"{str(place.parent).lstrip('/')}/other", cover=True)
-        assert (binds._awaited([other], network=False), len(binds._awaited([other]))) == (set(), 1)
+        assert (fstab.awaited([other], network=False), len(fstab.awaited([other]))) == (set(), 1)
 
 
 def test_a_receipt_and_verify_see_what_became_of_a_cover(tmp_path: Path, run: Path) -> None:
@@ -607,22 +610,22 @@ def test_the_program_mounts_what_is_declared_and_lets_go(
 ) -> None:
     declared = tmp_path / "binds.d"
     link_to_root(share)
-    assert binds.write("w", homes(share), declared=str(declared))
-    assert not binds.write("w", homes(share), declared=str(declared))
+    assert write("w", homes(share), declared=str(declared))
+    assert not write("w", homes(share), declared=str(declared))
     assert (declared / "w.json").stat().st_mode & 0o777 == 0o600
-    assert binds.read(str(declared)) == {"w": homes(share)}
+    assert read(str(declared)) == {"w": homes(share)}
     paths = {"directory": str(run), "declared": str(declared)}
-    assert binds.main(["mount"], **paths) == 0
+    assert program.main(["mount"], **paths) == 0
     assert f"w/ada: {share}/users/ada is a symbolic link" in capfd.readouterr().err
     assert (run / "w/bob/mark").read_text() == "bob"
-    assert binds.release(str(run), ["/"]) == []
-    assert binds.release(str(run), [str(share)], check=True) == [str(run / "w/bob")]
-    assert binds.main(["release"], **paths) == 0
+    assert apply_binds.release(str(run), ["/"]) == []
+    assert apply_binds.release(str(run), [str(share)], check=True) == [str(run / "w/bob")]
+    assert program.main(["release"], **paths) == 0
     assert list((run / "w").iterdir()) == []
     subprocess.run(["umount", share], check=True)
     (declared / "w.json").write_text(json.dumps({"version": 1, "binds": [{"name": "../x"}]}))
-    assert binds.main(["mount"], **paths) == 1
-    assert binds.write("w", [], declared=str(declared))
+    assert program.main(["mount"], **paths) == 1
+    assert write("w", [], declared=str(declared))
     assert list(declared.iterdir()) == []
 
 
@@ -638,7 +641,7 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
 def test_what_cannot_be_meant_is_an_error(wrong: str) -> None:
     changed, what = WRONG[wrong]
     with pytest.raises(GpusteadError, match=what):
-        binds.parse({"name": "a", "root": "/mnt", "path": "x", **changed})
+        parse_bind({"name": "a", "root": "/mnt", "path": "x", **changed})
 
 
 def test_the_role_writes_what_its_receipt_vouches_for(tmp_path: Path) -> None:
@@ -649,18 +652,19 @@ def test_the_role_writes_what_its_receipt_vouches_for(tmp_path: Path) -> None:
     entries = {parse({"state": "file", **entry}) for entry in found["__binds_entries"]}
     vouched = [path for one in found["vouched"] for path in ([one] if isinstance(one, str) else one)]
     assert sorted(entry.path for entry in entries) == sorted(vouched)
-    library = Path(binds.__file__).parents[1]
+    library = Path(program.__file__).parents[1]
     written = {entry.path: entry for entry in entries}
-    program = written["/usr/local/lib/gpustead/gpustead-binds"]
-    assert program.mode == 0o755 and (program.content or b"").startswith(b"#!/usr/bin/python3 -IB\n# Ansible managed\n")
-    (copied,) = [entry for path, entry in written.items() if path.endswith("module_utils/workspaces/binds.py")]
-    assert copied.mode == 0o644 and copied.content == (library / "workspaces/binds.py").read_bytes()
+    installed = written["/usr/local/lib/gpustead/gpustead-binds"]
+    assert installed.mode == 0o755
+    assert (installed.content or b"").startswith(b"#!/usr/bin/python3 -IB\n# Ansible managed\n")
+    (copied,) = [entry for path, entry in written.items() if path.endswith("module_utils/binds/program.py")]
+    assert copied.mode == 0o644 and copied.content == (library / "binds/program.py").read_bytes()
     assert written["/etc/gpustead/binds.d"].mode == 0o700
 
 
 def test_the_program_needs_nothing_but_its_own_files(tmp_path: Path) -> None:
     """What the role copies is all that it imports."""
-    source = Path(binds.__file__).parents[1]
+    source = Path(program.__file__).parents[1]
     target = tmp_path / "ansible_collections/gpustead/cluster/plugins/module_utils"
     role = yaml.safe_load((ROLE / "vars/main.yml").read_text())
     for name in role["__binds_library_files"]:
@@ -668,7 +672,7 @@ def test_the_program_needs_nothing_but_its_own_files(tmp_path: Path) -> None:
         (target / name).write_bytes((source / name).read_bytes())
     text = (
         "import sys; sys.path.insert(0, sys.argv[1]); "
-        "from ansible_collections.gpustead.cluster.plugins.module_utils.workspaces import binds"
+        "from ansible_collections.gpustead.cluster.plugins.module_utils.binds import program"
     )
     subprocess.run([sys.executable, "-I", "-S", "-B", "-c", text, str(tmp_path)], check=True)
 
@@ -676,10 +680,10 @@ def test_the_program_needs_nothing_but_its_own_files(tmp_path: Path) -> None:
 def test_a_set_that_is_damaged_keeps_no_other_from_its_places(share: Path, run: Path) -> None:
     apply(run, homes(share))
     declared = Path(f"{run}.d")
-    binds.write("w", homes(share), declared=str(declared))
+    write("w", homes(share), declared=str(declared))
     (declared / "w.json").write_text("{} damaged")
     (declared / "other.json").write_text("{} damaged")
     assert apply(run, homes(share)).refused == []
-    assert binds.write("w", homes(share), declared=str(declared))
+    assert write("w", homes(share), declared=str(declared))
     with pytest.raises(GpusteadError, match=r"other\.json is damaged"):
-        binds.read(str(declared))
+        read(str(declared))

@@ -24,7 +24,7 @@ class SshHost:
 
 
 @dataclass(frozen=True)
-class HostKey:
+class KnownHost:
     """A host key: `key` is its kind and its text, as known_hosts has them."""
 
     name: str
@@ -36,7 +36,7 @@ class Client:
     """What is written there: hosts of ssh_config, keys of known_hosts, compose projects of the user's workspaces."""
 
     hosts: list[SshHost]
-    host_keys: list[HostKey]
+    host_keys: list[KnownHost]
     projects: list[str]
 
 
@@ -71,7 +71,7 @@ def _hosts(node: str, variables: Mapping[str, Any], workspace: Workspace | None)
             yield SshHost(alias, address, workspace.ports[service])
 
 
-def _keys(node: str, variables: Mapping[str, Any], workspace: Workspace | None) -> Iterator[HostKey]:
+def _keys(node: str, variables: Mapping[str, Any], workspace: Workspace | None) -> Iterator[KnownHost]:
     found = {node: variables.get("__client_host_key", {})}
     if workspace:
         results = variables.get("__client_workspace_keys", {}).get("results", [])
@@ -80,4 +80,4 @@ def _keys(node: str, variables: Mapping[str, Any], workspace: Workspace | None) 
     for name, result in found.items():
         words = base64.b64decode(result.get("content", "")).decode(errors="replace").split()
         if words:
-            yield HostKey(name, " ".join(words[:2]))
+            yield KnownHost(name, " ".join(words[:2]))

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import yaml
-from ansible_collections.gpustead.cluster.plugins.module_utils.credentials.proxies import both_cases, plan
+from ansible_collections.gpustead.cluster.plugins.module_utils.credentials.proxy_plan import both_cases, plan
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
 
 PROJECT = Path(__file__).resolve().parents[3]

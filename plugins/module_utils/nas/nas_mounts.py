@@ -17,19 +17,19 @@ from typing import Callable
 from ansible_collections.gpustead.cluster.plugins.module_utils import as_account
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
 from ansible_collections.gpustead.cluster.plugins.module_utils.kernel import mounts as kernel
-from ansible_collections.gpustead.cluster.plugins.module_utils.kernel.mounts import Mounted
-from ansible_collections.gpustead.cluster.plugins.module_utils.run import Run
+from ansible_collections.gpustead.cluster.plugins.module_utils.kernel.mountinfo import HARMLESS, Mounted
+from ansible_collections.gpustead.cluster.plugins.module_utils.run import Run, must
 from ansible_collections.gpustead.cluster.plugins.module_utils.terminal import shown
 
-_HARMLESS = ("nosuid", "nodev")
 _ROOT = as_account.Identity(0, 0)
 _MOST = 10  # mounts on top of each other
 
+_BY_HAND = "See what the NAS says, and run it there by hand."
 Look = Callable[[], Mapping[str, Mounted]]
 
 
 @dataclass(frozen=True)
-class Mount:
+class DeclaredMount:
     """A mount as it is declared, with its kind and its options."""
 
     path: str
@@ -53,13 +53,13 @@ def bare(path: str) -> str:
 def harmless(options: str) -> str:
     """The options, and that setuid programs and devices do nothing: whoever is root elsewhere makes them there."""
     kept = [one for one in options.split(",") if one and one not in ("suid", "dev")]
-    return ",".join([*kept, *(one for one in _HARMLESS if one not in kept)])
+    return ",".join([*kept, *(one for one in HARMLESS if one not in kept)])
 
 
 # fstab
 
 
-def with_lines(text: str, mounts: Iterable[Mount]) -> str:
+def with_lines(text: str, mounts: Iterable[DeclaredMount]) -> str:
     """The text of fstab with exactly one line for each of the mounts; other lines stay as they are."""
     for mount in mounts:
         fields = [_escaped(mount.source), _escaped(mount.path), mount.fstype, mount.options, "0", "0"]
@@ -110,11 +110,11 @@ def _escaped(text: str) -> str:
 # What is mounted
 
 
-def mismatch(mount: Mount, seen: Mapping[str, Mounted]) -> GpusteadError | None:
+def mismatch(mount: DeclaredMount, seen: Mapping[str, Mounted]) -> GpusteadError | None:
     """What is wrong where something else is seen on the mountpoint than a mount of this kind and, where the source is
     on another host, of this source."""
     found = _shown(mount, seen)
-    if found and _kind(found.fstype) == _kind(mount.fstype) and _is_of(mount, found.source):
+    if found and is_kind(found.fstype, mount.fstype) and is_source(found.source, mount.source):
         return None
     there = f"{found.source} ({found.fstype})" if found else "nothing"
     return GpusteadError(
@@ -124,24 +124,24 @@ def mismatch(mount: Mount, seen: Mapping[str, Mounted]) -> GpusteadError | None:
     )
 
 
-def _is_of(mount: Mount, source: str) -> bool:
-    return ":" not in mount.source or _source(source) == _source(mount.source)
-
-
-def _shown(mount: Mount, seen: Mapping[str, Mounted]) -> Mounted | None:
+def _shown(mount: DeclaredMount, seen: Mapping[str, Mounted]) -> Mounted | None:
     found = seen.get(mount.place)
     return None if found is None or found.fstype == "autofs" else found
 
 
-def _kind(fstype: str) -> str:
-    return re.sub(r"^fuse\.|\d$", "", fstype)
+def is_kind(fstype: str, declared: str) -> bool:
+    """Whether it is a file system of this kind, of whatever version."""
+    seen, meant = (re.sub(r"^fuse\.|\d$", "", one) for one in (fstype, declared))
+    return seen == meant
 
 
-def _source(text: str) -> str:
-    return re.sub(r"/$", "", re.sub(r":/?", ":", text))
+def is_source(source: str, declared: str) -> bool:
+    """Whether it is this source; what is on no other host may be any."""
+    seen, meant = (re.sub(r":/?", ":", one).rstrip("/") for one in (source, declared))
+    return ":" not in declared or seen == meant
 
 
-def how_to_mount(mount: Mount, new_line: bool, seen: Mapping[str, Mounted]) -> str:
+def how_to_mount(mount: DeclaredMount, new_line: bool, seen: Mapping[str, Mounted]) -> str:
     """What makes it as its line in fstab says: `mount`, `anew` (what is there is unmounted first) or `remount`; empty
     for nothing. `new_line`: whether that is another line than before."""
     if mount.place not in seen:
@@ -152,7 +152,7 @@ def how_to_mount(mount: Mount, new_line: bool, seen: Mapping[str, Mounted]) -> s
 
 
 def mount_all(
-    mounts: Sequence[Mount], new_lines: Collection[str], run: Run, check: bool, look: Look = kernel.mounted
+    mounts: Sequence[DeclaredMount], new_lines: Collection[str], run: Run, check: bool, look: Look = kernel.mounted
 ) -> list[str]:
     """Mount what is declared, to be written where it is, and without setuid programs and devices.
 
@@ -180,16 +180,16 @@ def mount_all(
     return done
 
 
-def _mount(mount: Mount, how: str, run: Run) -> None:
+def _mount(mount: DeclaredMount, how: str, run: Run) -> None:
     if how == "remount" and run(["mount", "-o", "remount", mount.place])[0] == 0:
         return
     if how in ("remount", "anew"):  # not every kind can be remounted
-        _must(["umount", mount.place], run)
+        must(run, ["umount", mount.place], remedy=_BY_HAND)
     if how:
-        _must(["mount", mount.place], run)
+        must(run, ["mount", mount.place], remedy=_BY_HAND)
 
 
-def _right(mount: Mount, run: Run, check: bool, look: Look) -> list[str]:
+def _right(mount: DeclaredMount, run: Run, check: bool, look: Look) -> list[str]:
     done = []
     wrong = mismatch(mount, look())
     if wrong and not check:
@@ -202,10 +202,10 @@ def _right(mount: Mount, run: Run, check: bool, look: Look) -> list[str]:
         # Without the helper: that of GlusterFS knows no remount.
         internal = ["-i"] if "gluster" in found.fstype else []
         if not check:
-            _must(["mount", "-o", "remount,rw", *internal, mount.place], run)
+            must(run, ["mount", "-o", "remount,rw", *internal, mount.place], remedy=_BY_HAND)
             found = look()[mount.place]
-    if not set(_HARMLESS) <= set(found.options):
-        done.append(f"{mount.path}: mounted {','.join(_HARMLESS)}")
+    if not found.is_harmless:
+        done.append(f"{mount.path}: mounted {','.join(HARMLESS)}")
         if not check:
             as_account.run(partial(kernel.make_harmless, mount.place), _ROOT, timeout=30, place=mount.place)
     return done
@@ -222,7 +222,7 @@ def retire(paths: Sequence[str], run: Run, check: bool, look: Look = kernel.moun
                 break
             if found.fstype == "autofs" and _stop_automount(path, run):
                 continue
-            _must(["umount", path], run, f"End what uses it (fuser -vm {path}), then run again.")
+            must(run, ["umount", path], remedy=f"End what uses it (fuser -vm {path}), then run again.")
     return done
 
 
@@ -230,12 +230,5 @@ def _stop_automount(path: str, run: Run) -> bool:
     code, unit, _err = run(["systemd-escape", "--path", "--suffix=automount", path])
     if code or run(["systemctl", "is-active", "--quiet", unit.strip()])[0]:
         return False
-    _must(["systemctl", "stop", unit.strip()], run)
+    must(run, ["systemctl", "stop", unit.strip()])
     return True
-
-
-def _must(argv: Sequence[str], run: Run, remedy: str = "See what the NAS says, and run it there by hand.") -> None:
-    code, out, err = run(argv)
-    if code:
-        said = " ".join((err or out).split())
-        raise GpusteadError(f"{' '.join(argv)} ended with {code} ({said})", "it to end with 0", remedy)

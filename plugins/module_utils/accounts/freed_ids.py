@@ -10,12 +10,10 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import stat
 import time
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 from ansible_collections.gpustead.cluster.plugins.module_utils import as_account
 from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.ownership import (
@@ -25,7 +23,7 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.ownershi
     mount_of,
 )
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
-from ansible_collections.gpustead.cluster.plugins.module_utils.kernel import mounts, processes
+from ansible_collections.gpustead.cluster.plugins.module_utils.kernel import mountinfo, mounts, processes
 from ansible_collections.gpustead.cluster.plugins.module_utils.terminal import shown
 
 # Where jobs lie, each a file of its account's; of crontabs its name counts, too. Debian's, then those of others.
@@ -182,15 +180,11 @@ class _Mount:
 
 
 def _mounts() -> list[_Mount]:
-    found = []
-    # Accounts mount, too, and choose the path: only one byte ends a line.
-    for line in os.fsdecode(Path("/proc/self/mountinfo").read_bytes()).split("\n"):
-        before, _separator, after = line.partition(" - ")
-        number, _parent, _device, _top, path, options = [*before.split(" "), *[""] * 6][:6]
-        if number and "nosuid" not in options.split(",") and after.startswith(_KINDS):
-            path = re.sub(r"\\([0-7]{3})", lambda code: chr(int(code.group(1), 8)), path)  # blanks are \040
-            found += [] if _is_apart(path) else [_Mount(int(number), path)]
-    return found
+    return [
+        _Mount(int(number), seen.path)
+        for number, _above, seen in mountinfo.each(mounts.listed())
+        if "nosuid" not in seen.options and seen.fstype.startswith(_KINDS) and not _is_apart(seen.path)
+    ]
 
 
 def _search(ids: Ids, root: str) -> list[str]:

@@ -7,6 +7,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ansible_collections.gpustead.cluster.plugins.module_utils.inventory.settings import address_of
+
 
 def of_nodes(groups: Mapping[str, Sequence[str]], variables: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     """The cache of each GPU node, {node: {host, address}}; empty where there are none.
@@ -19,9 +21,5 @@ def of_nodes(groups: Mapping[str, Sequence[str]], variables: Mapping[str, Mappin
     """
     caches = groups.get("registry_caches") or []
     nodes = (groups.get("gpu_nodes") or []) if caches else []
-    found = [{"host": cache, "address": _address(cache, variables[cache])} for cache in caches]
+    found = [{"host": cache, "address": address_of(variables[cache], cache)} for cache in caches]
     return {node: found[position % len(found)] for position, node in enumerate(nodes)}
-
-
-def _address(host: str, variables: Mapping[str, Any]) -> Any:
-    return variables.get("cluster_address", variables.get("ansible_host", host))

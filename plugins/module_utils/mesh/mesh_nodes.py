@@ -7,6 +7,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from ansible_collections.gpustead.cluster.plugins.module_utils.inventory.settings import address_of
+
 
 def endpoints(nodes: Iterable[str], variables: Mapping[str, Mapping[str, Any]], port: int) -> dict[str, dict[str, Any]]:
     """{node: {address, port}}, in the order of the nodes.
@@ -21,6 +23,5 @@ def endpoints(nodes: Iterable[str], variables: Mapping[str, Mapping[str, Any]], 
         own: Mapping[str, Any] = {}
         if node in variables:  # Ansible's own give something undefined for others
             own = variables[node]
-        address = own.get("cluster_address", own.get("ansible_host", node))
-        found[node] = {"address": address, "port": own.get("ssh_mesh_port", port)}
+        found[node] = {"address": address_of(own, node), "port": own.get("ssh_mesh_port", port)}
     return found

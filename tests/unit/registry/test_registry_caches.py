@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ansible_collections.gpustead.cluster.plugins.module_utils.registry.caches import of_nodes
+from ansible_collections.gpustead.cluster.plugins.module_utils.registry.registry_caches import of_nodes
 
 VARIABLES = {"one": {"cluster_address": "10.0.0.1", "ansible_host": "192.0.2.1"}, "two": {}}
 

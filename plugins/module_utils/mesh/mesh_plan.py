@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from ansible_collections.gpustead.cluster.plugins.module_utils.binds.bind import DIRECTORY
 from ansible_collections.gpustead.cluster.plugins.module_utils.credentials.secret_settings import refuse_secrets
 from ansible_collections.gpustead.cluster.plugins.module_utils.docker.containers import ContainerBind, to_recreate
 from ansible_collections.gpustead.cluster.plugins.module_utils.docker.node_offer import (
@@ -19,7 +20,6 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.docker.node_offer
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
 from ansible_collections.gpustead.cluster.plugins.module_utils.gpus.nccl_env import nccl_env
 from ansible_collections.gpustead.cluster.plugins.module_utils.nas.node_records import SCHEMA, NodeRecord
-from ansible_collections.gpustead.cluster.plugins.module_utils.workspaces.binds import DIRECTORY
 
 PROJECT, SERVICE = "gpustead-mesh", "mesh"
 # These variables stand on the share and in the container's description, where all of a node, or of the site, read them.

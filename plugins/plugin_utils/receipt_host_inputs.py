@@ -12,6 +12,7 @@ from ansible.errors import AnsibleActionFail, AnsibleError
 from ansible.plugins.action import ActionBase
 from ansible.release import __version__ as core
 from ansible_collections.gpustead.cluster.plugins.plugin_utils import receipt_inputs as inputs
+from ansible_collections.gpustead.cluster.plugins.plugin_utils import template_names
 
 # Read once, when Ansible loads the action plugins: the processes that it forks for the hosts share it.
 ROLES = inputs.site_roles()
@@ -55,7 +56,7 @@ class HostInputs:
     def value(self, name: str, default: Any) -> Any:
         """A variable as the host has it, rendered."""
         value = self.given.get(name, default)
-        if isinstance(value, (str, bool)) and not any(inputs.texts([value])):
+        if isinstance(value, (str, bool)) and not any(template_names.texts([value])):
             return value
         return self._template({**self.given, "hostvars": self.hostvars}, value)
 
@@ -81,7 +82,7 @@ class HostInputs:
         role = ROLES[name]
         if not role.current or self.host not in self._table(role, role.current_on)[0]:
             return []
-        self._refuse_what_only_a_run_knows(role, "current", inputs.identifiers([role.current]))
+        self._refuse_what_only_a_run_knows(role, "current", template_names.identifiers([role.current]))
         rendered = self._render(role, dict(role.current), "current")
         return [[kind, subject] for kind, subjects in rendered.items() for subject in subjects]
 
@@ -95,7 +96,7 @@ class HostInputs:
         role = ROLES[name]
         if not role.files:
             return []
-        key = self._key(role, "its files", self._reach(role, "its files", inputs.identifiers(role.files)))
+        key = self._key(role, "its files", self._reach(role, "its files", template_names.identifiers(role.files)))
         rendered = self.kept.once(key, lambda: self._render(role, list(role.files)))
         lists = [[entry] if isinstance(entry, str) else entry for entry in rendered]
         return sorted({path for paths in lists for path in paths if path})

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 DOCUMENTATION = r"""
-module: ufw_openings
+module: foreign_openings
 short_description: See that nobody is let in beyond what is declared
 version_added: "0.1.0"
 author: The gpustead developers (@gpustead)
@@ -29,18 +29,17 @@ options:
     description: Whether the rules that let in more are taken out.
     type: bool
     default: false
+extends_documentation_fragment: [gpustead.cluster.attributes]
 attributes:
   check_mode:
-    support: full
     description: Tells what would be taken out.
   diff_mode:
-    support: full
     description: Shows the openings.
 """
 
 EXAMPLES = r"""
 - name: Let nobody else into the mesh
-  gpustead.cluster.ufw_openings:
+  gpustead.cluster.foreign_openings:
     policy:
       rules: [{from_ip: [10.1.0.0/24], to_port: "2222", proto: tcp}]
       ssh_sources: [any]
@@ -67,9 +66,9 @@ complaint:
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
-from ansible_collections.gpustead.cluster.plugins.module_utils.firewall import ufw_lock, ufw_openings, ufw_trial
+from ansible_collections.gpustead.cluster.plugins.module_utils.firewall import foreign_openings, ufw_lock, ufw_trial
 from ansible_collections.gpustead.cluster.plugins.module_utils.receipts.probes import Host
-from ansible_collections.gpustead.cluster.plugins.module_utils.receipts.probes.files import Unreadable
+from ansible_collections.gpustead.cluster.plugins.module_utils.receipts.probes.host import Unreadable
 from ansible_collections.gpustead.cluster.plugins.module_utils.receipts.probes.network import find_openings
 from ansible_collections.gpustead.cluster.plugins.module_utils.run import within
 
@@ -87,7 +86,7 @@ def main() -> None:
         before, closed = found, _second = find_openings(policy, Host())
         theirs = [one for one in before if one.argv] if module.params["exclusive"] else []
         if theirs and not module.check_mode:
-            ufw_openings.close(ufw_trial.guarded(within(60, environment={"LC_ALL": "C"})), theirs)
+            foreign_openings.close(ufw_trial.guarded(within(60, environment={"LC_ALL": "C"})), theirs)
             found, closed = find_openings(policy, Host())
         left = [one for one in found if one not in theirs] if module.check_mode else found
     except (GpusteadError, Unreadable, OSError) as error:
@@ -97,7 +96,7 @@ def main() -> None:
     module.exit_json(
         changed=bool(theirs),
         openings=[str(one) for one in before],
-        complaint=ufw_openings.complaint(left, closed),
+        complaint=foreign_openings.complaint(left, closed),
         diff={"before": texts[0], "after": texts[1], "before_header": "openings", "after_header": "openings"},
     )
 

@@ -1,4 +1,4 @@
-"""share_mounts: lines of fstab, and real mounts in a namespace of the test's own, among those of accounts."""
+"""nas_mounts: lines of fstab, and real mounts in a namespace of the test's own, among those of accounts."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ from typing import Any
 import pytest
 from ansible.module_utils.testing import patch_module_args
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
-from ansible_collections.gpustead.cluster.plugins.module_utils.kernel.mounts import Mounted, mounted
-from ansible_collections.gpustead.cluster.plugins.module_utils.nas import share_mounts
-from ansible_collections.gpustead.cluster.plugins.module_utils.nas.share_mounts import (
-    Mount,
+from ansible_collections.gpustead.cluster.plugins.module_utils.kernel.mountinfo import Mounted
+from ansible_collections.gpustead.cluster.plugins.module_utils.kernel.mounts import mounted
+from ansible_collections.gpustead.cluster.plugins.module_utils.nas.nas_mounts import (
+    DeclaredMount,
+    difference,
     harmless,
     mismatch,
     mount_all,
@@ -26,7 +27,7 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.nas.share_mounts 
 from ansible_collections.gpustead.cluster.plugins.module_utils.run import Run
 from ansible_collections.gpustead.cluster.plugins.modules import nas_mounts
 
-SHARE = Mount("/mnt/nas", "10.0.0.5:/nas", "glusterfs", "_netdev,nosuid,nodev")
+SHARE = DeclaredMount("/mnt/nas", "10.0.0.5:/nas", "glusterfs", "_netdev,nosuid,nodev")
 LINE = "10.0.0.5:/nas /mnt/nas glusterfs _netdev,nosuid,nodev 0 0\n"
 OTHERS = "# /mnt/nas\nUUID=1 / ext4 defaults 0 1\n\nnone none swap sw 0 0\n"
 
@@ -67,7 +68,7 @@ def test_one_line_for_each_mount_and_the_others_stay(case: str) -> None:
 
 
 def test_a_blank_in_a_path_is_escaped() -> None:
-    odd = Mount("/mnt/a b", "//x/c d", "cifs", "ro")
+    odd = DeclaredMount("/mnt/a b", "//x/c d", "cifs", "ro")
     text = with_lines("", [odd])
     assert text == "//x/c\\040d /mnt/a\\040b cifs ro 0 0\n"
     assert with_lines(text, [odd]) == text
@@ -96,11 +97,11 @@ def test_another_mount_than_the_declared_one_is_named(case: str) -> None:
     ("mount", "seen"),
     [
         (SHARE, on("10.0.0.5:nas/", "fuse.glusterfs")),
-        (Mount("/mnt/nas/", "10.0.0.5:/nas", "nfs", ""), on("10.0.0.5:/nas/", "nfs4")),
-        (Mount("/mnt/nas", "LABEL=data", "ext4", ""), on("/dev/sda1", "ext4")),
+        (DeclaredMount("/mnt/nas/", "10.0.0.5:/nas", "nfs", ""), on("10.0.0.5:/nas/", "nfs4")),
+        (DeclaredMount("/mnt/nas", "LABEL=data", "ext4", ""), on("/dev/sda1", "ext4")),
     ],
 )
-def test_what_is_mounted_as_declared_is_none(mount: Mount, seen: dict[str, Mounted]) -> None:
+def test_what_is_mounted_as_declared_is_none(mount: DeclaredMount, seen: dict[str, Mounted]) -> None:
     assert mismatch(mount, seen) is None
 
 
@@ -166,13 +167,13 @@ def test_what_is_in_use_or_another_is_an_error() -> None:
     [
         (SHARE, "fuse.glusterfs", "ro", "rw", "mount -o remount,rw -i /mnt/nas"),
         (SHARE, "fuse.glusterfs", "rw", "ro", "mount -o remount,rw -i /mnt/nas"),
-        (Mount("/mnt/nas", "10.0.0.5:/nas", "nfs4", ""), "nfs4", "ro", "ro", "mount -o remount,rw /mnt/nas"),
+        (DeclaredMount("/mnt/nas", "10.0.0.5:/nas", "nfs4", ""), "nfs4", "ro", "ro", "mount -o remount,rw /mnt/nas"),
         (SHARE, "fuse.glusterfs", "rw", "rw,errors=remount-ro", None),
-        (Mount("/mnt/nas", "10.0.0.5:/nas", "nfs4", "hard,ro"), "nfs4", "ro", "ro", None),
+        (DeclaredMount("/mnt/nas", "10.0.0.5:/nas", "nfs4", "hard,ro"), "nfs4", "ro", "ro", None),
     ],
 )
 def test_what_became_read_only_is_remounted(
-    mount: Mount, fstype: str, options: str, of_all: str, command: str | None
+    mount: DeclaredMount, fstype: str, options: str, of_all: str, command: str | None
 ) -> None:
     flags = (options, "nosuid", "nodev")
     commands = Commands({"/mnt/nas": Mounted("/mnt/nas", "0", "/", flags, (), fstype, mount.source, (of_all,))})
@@ -204,7 +205,7 @@ def test_what_accounts_have_mounted_is_no_obstacle(tools: Run, tmp_path: Path) -
         (tmp_path / "home" / name.replace("/", "_")).mkdir(parents=True)
         subprocess.run(["mount", "-t", "tmpfs", "own", tmp_path / "home" / name.replace("/", "_")], check=True)
     (tmp_path / "nas").mkdir()
-    share = Mount(str(tmp_path / "nas"), "share", "tmpfs", "size=1m,nosuid,nodev")
+    share = DeclaredMount(str(tmp_path / "nas"), "share", "tmpfs", "size=1m,nosuid,nodev")
     (tmp_path / "fstab").write_text(with_lines("", [share]))
     assert mount_all([share], [share.path], tools, False) == [f"{share.path}: mounted"]
     assert mount_all([share], [], tools, False) == []
@@ -249,7 +250,7 @@ def test_the_module_keeps_fstab_where_a_share_cannot_be_mounted(
 @real
 @pytest.mark.parametrize("flags", ["suid,nodev", "dev,nosuid", "suid,dev,noexec,noatime"])
 def test_setuid_programs_that_work_again_are_taken_away(tools: Run, tmp_path: Path, flags: str) -> None:
-    share = Mount(str(tmp_path), "share", "tmpfs", harmless("size=1m"))
+    share = DeclaredMount(str(tmp_path), "share", "tmpfs", harmless("size=1m"))
     subprocess.run(["mount", "-t", "tmpfs", "-o", "nosuid,nodev", "share", tmp_path], check=True)
     subprocess.run(["mount", "-o", f"remount,bind,{flags}", tmp_path], check=True)
     kept = {"noexec", "noatime"} & set(flags.split(","))
@@ -262,4 +263,4 @@ def test_setuid_programs_that_work_again_are_taken_away(tools: Run, tmp_path: Pa
 def test_what_is_shown_of_fstab_is_what_changes() -> None:
     before = "//x/y /z cifs password=secret 0 0\n"
     after = with_lines(before, [SHARE])
-    assert (share_mounts.difference(before, after), share_mounts.difference(after, before)) == ("", LINE)
+    assert (difference(before, after), difference(after, before)) == ("", LINE)

@@ -23,7 +23,7 @@ from typing import Any, Callable
 from ansible_collections.gpustead.cluster.plugins.module_utils import as_account
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
 from ansible_collections.gpustead.cluster.plugins.module_utils.files import leftovers
-from ansible_collections.gpustead.cluster.plugins.module_utils.files.host_files import Entry, Found, Plan, plan
+from ansible_collections.gpustead.cluster.plugins.module_utils.files.host_files import HostEntry, Observed, Plan, plan
 from ansible_collections.gpustead.cluster.plugins.module_utils.run import Run
 
 _KINDS = {stat.S_IFDIR: "directory", stat.S_IFREG: "file", stat.S_IFLNK: "link"}
@@ -33,7 +33,7 @@ _LINKS = 40  # on the way of one path, as the kernel has it
 _SHOWN = 1000  # characters of what a checker says
 
 
-def plan_all(entries: Iterable[Entry]) -> list[Plan]:
+def plan_all(entries: Iterable[HostEntry]) -> list[Plan]:
     """What is to be done about entries, each as those before it will have left the host; changes nothing.
 
     Raises:
@@ -79,7 +79,7 @@ def apply_all(plans: Iterable[Plan]) -> None:
             raise GpusteadError(f"the directory of {one.entry.path} is not there", "it to be", remedy) from error
 
 
-def _before(entry: Entry, plans: dict[str, Plan]) -> Found:
+def _before(entry: HostEntry, plans: dict[str, Plan]) -> Observed:
     """What this entry comes upon: what is there, or what those before it will have made of that."""
     found = plans[entry.path].after if entry.path in plans else _observe(entry, plans)
     # Their plan had no use for a content that they leave.
@@ -87,7 +87,7 @@ def _before(entry: Entry, plans: dict[str, Plan]) -> Found:
     return replace(found, content=_observe(entry, plans).content) if is_unread else found
 
 
-def _observe(entry: Entry, planned: dict[str, Plan]) -> Found:
+def _observe(entry: HostEntry, planned: dict[str, Plan]) -> Observed:
     """What is there, without what is planned to go."""
     try:
         with _parent(entry) as (directory, name):
@@ -97,13 +97,13 @@ def _observe(entry: Entry, planned: dict[str, Plan]) -> Found:
             finally:
                 os.close(held)
     except FileNotFoundError:
-        return Found()
+        return Observed()
     gone = {path for path, one in planned.items() if not one.after.kind}
     names = tuple(name for name in found.names if os.path.join(entry.path, name) not in gone)
-    return Found(found.kind, found.uid, found.gid, found.mode, found.content, found.target, names)
+    return Observed(found.kind, found.uid, found.gid, found.mode, found.content, found.target, names)
 
 
-def _look(held: int, entry: Entry, directory: int, name: str) -> Found:
+def _look(held: int, entry: HostEntry, directory: int, name: str) -> Observed:
     status = os.fstat(held)
     kind = _KINDS.get(stat.S_IFMT(status.st_mode), "special file")
     content, target = None, ""
@@ -115,7 +115,7 @@ def _look(held: int, entry: Entry, directory: int, name: str) -> Found:
         target = os.readlink(name, dir_fd=directory)
     elif kind == "directory" and entry.state == "absent":
         names = tuple(sorted(os.listdir(_through(held))))
-    return Found(kind, status.st_uid, status.st_gid, stat.S_IMODE(status.st_mode), content, target, names)
+    return Observed(kind, status.st_uid, status.st_gid, stat.S_IMODE(status.st_mode), content, target, names)
 
 
 def _through(held: int) -> str:
@@ -143,14 +143,14 @@ def _apply(one: Plan, directory: int, name: str) -> None:
             os.close(held)
 
 
-def _keep(found: Found, directory: int, name: str) -> None:
+def _keep(found: Observed, directory: int, name: str) -> None:
     """Keep a copy of what is replaced, and no more copies than of other files."""
     now = time.time()
     copy = f"{name}.{time.strftime('%Y-%m-%d@%H:%M:%S', time.localtime(now))}.bak"
     as_account.put(directory, copy, found.content or b"", found.mode, owner=(found.uid, found.gid))
     above = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=directory)
     try:
-        beside = [leftovers.Entry(other, now) for other in os.listdir(above)]
+        beside = [leftovers.FileBeside(other, now) for other in os.listdir(above)]
     finally:
         os.close(above)
     for old in leftovers.superfluous(name, beside, leftovers.KEEP, now):
@@ -158,7 +158,7 @@ def _keep(found: Found, directory: int, name: str) -> None:
             os.unlink(old, dir_fd=directory)
 
 
-def _validate(entry: Entry, contents: Mapping[str, bytes], run: Run) -> None:
+def _validate(entry: HostEntry, contents: Mapping[str, bytes], run: Run) -> None:
     """Have a file checked among those that will lie beside it, `contents` by name."""
     with tempfile.TemporaryDirectory(prefix="gpustead-") as folder:
         for name, content in contents.items():
@@ -175,7 +175,7 @@ def _validate(entry: Entry, contents: Mapping[str, bytes], run: Run) -> None:
         raise GpusteadError(f"{argv[0]} does not accept {entry.path}: {said}", "that it does", remedy)
 
 
-def _ids(entry: Entry) -> tuple[int, int]:
+def _ids(entry: HostEntry) -> tuple[int, int]:
     def number(name: str, find: Callable[[str], Any]) -> int:
         if name.isdigit():
             return int(name)
@@ -189,7 +189,7 @@ def _ids(entry: Entry) -> tuple[int, int]:
 
 
 @contextlib.contextmanager
-def _parent(entry: Entry) -> Iterator[tuple[int, str]]:
+def _parent(entry: HostEntry) -> Iterator[tuple[int, str]]:
     """The open directory in which an entry lies, and its name there.
 
     A link is followed where only root can have made it, as /var/run and /lib are; in the place of the entry itself only
@@ -278,7 +278,7 @@ def _has_others(gid: int) -> bool:
     return bool((members | {user.pw_uid for user in pwd.getpwall() if user.pw_gid == gid}) - set(_trusted()))
 
 
-def with_directories_above(entries: Iterable[Entry]) -> Iterator[Entry]:
+def with_directories_above(entries: Iterable[HostEntry]) -> Iterator[HostEntry]:
     """Entries, and before a directory those above it that are missing: anybody can enter them."""
     known = set()
     for entry in entries:
@@ -286,6 +286,6 @@ def with_directories_above(entries: Iterable[Entry]) -> Iterator[Entry]:
         while above and above[-1] not in known and not os.path.lexists(above[-1]):
             above.append(os.path.dirname(above[-1]))
         for path in above[:-1][::-1]:
-            yield Entry(path, "directory", str(os.geteuid()), str(os.getegid()), 0o755, once=True)
+            yield HostEntry(path, "directory", str(os.geteuid()), str(os.getegid()), 0o755, once=True)
         known |= {entry.path, *above}
         yield entry

@@ -167,7 +167,7 @@ def plan(settings: Settings, found: Observed) -> Plan:
         recorded=recorded,
         former=former,
         selected=selected,
-        announcement=_announcement(settings, former, selected, found.built),
+        announcement=_new_record(settings, former, selected, found.built),
         record=record,
         ref=ref,
         wanted=[*([ref] if ref else []), *settings.extra],
@@ -297,22 +297,22 @@ def _files(settings: Settings) -> Iterator[dict[str, str]]:
         yield {"source": settings.python_lock, "destination": f"{settings.build_dir}/wheelhouse/python.lock"}
 
 
-def _announcement(
+def _new_record(
     settings: Settings, former: Mapping[str, Any], selected: Sequence[Mapping[str, Any]], built: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """What the builder announces: the earlier image that is to run again, or the one of this run."""
+    """What the builder records: the earlier image that is to run again, or the one of this run."""
     if settings.tag:
         used = {name: selected[0][name] for name in ("ref", "key")} if selected else None
         layers, history = former["layers"], former["history"]
     else:
         used = {name: built[name] for name in ("ref", "key")} if built.get("ref") else None
-        layers = [_announced(layer, former["layers"]) for layer in built.get("layers") or []]
+        layers = [_recorded_layer(layer, former["layers"]) for layer in built.get("layers") or []]
         earlier = [image for image in former["history"] if image["key"] != built.get("key")]
         history = [{**(used or {}), "layers": [layer["ref"] for layer in layers]}, *earlier][: int(settings.keep)]
     return {"schema": 1, "workspace": used, "layers": layers, "history": history} if used else {}
 
 
-def _announced(layer: Mapping[str, Any], former: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def _recorded_layer(layer: Mapping[str, Any], former: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """A layer that was not built in this run took the seconds that it took when it was."""
     before = next((one for one in former if one["key"] == layer["key"]), {})
     return {

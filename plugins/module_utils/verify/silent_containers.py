@@ -14,7 +14,7 @@ from typing import Any
 
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError, Refusal
 from ansible_collections.gpustead.cluster.plugins.module_utils.receipts.probes import docker
-from ansible_collections.gpustead.cluster.plugins.module_utils.receipts.probes.files import Host, Unreadable
+from ansible_collections.gpustead.cluster.plugins.module_utils.receipts.probes.host import Host, Unreadable
 
 REMEDY = (
     "A FIFO that an account put in the place of a container's /etc/passwd or /etc/group does that: the README of role "

@@ -11,34 +11,34 @@ from typing import Any
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 from ansible_collections.gpustead.cluster.plugins.module_utils.terminal import shown
+from ansible_collections.gpustead.cluster.plugins.plugin_utils.partial_run import is_partial
 from ansible_collections.gpustead.cluster.plugins.plugin_utils.receipt_exchange import exchange
-from ansible_collections.gpustead.cluster.plugins.plugin_utils.receipt_host import ROLES, HostInputs
-from ansible_collections.gpustead.cluster.plugins.plugin_utils.receipt_run import is_partial
+from ansible_collections.gpustead.cluster.plugins.plugin_utils.receipt_host_inputs import ROLES, HostInputs
 
 
 class HostCheck:
     """The check of one host.
 
     Args:
-        ours: the host's own inputs.
+        inputs: the host's own inputs.
         shared: what all hosts have in common, by `shared_inputs`.
 
     Raises:
         AnsibleError: a variable of the host cannot be rendered.
     """
 
-    def __init__(self, ours: HostInputs, shared: Mapping[str, Any]) -> None:
+    def __init__(self, inputs: HostInputs, shared: Mapping[str, Any]) -> None:
         self.common = shared["common"]
-        self.mine = [name for name, role in ROLES.items() if set(role.groups) & set(ours.given["group_names"])]
-        self.host = str(ours.value("receipt_host", ours.host))
-        self.state_dir = str(ours.value("cluster_state_dir", "/var/lib/gpustead"))
-        self.python = str(ours.value("ansible_python_interpreter", "auto"))
+        self.roles = [name for name, role in ROLES.items() if set(role.groups) & set(inputs.given["group_names"])]
+        self.host = str(inputs.value("receipt_host", inputs.host))
+        self.state_dir = str(inputs.value("cluster_state_dir", "/var/lib/gpustead"))
+        self.python = str(inputs.value("ansible_python_interpreter", "auto"))
         self.request = {
             "operation": "check",
             "state_dir": self.state_dir,
             "host": self.host,
-            "roles": {name: {**self.common[name], **ours.of_role(name)} for name in self.mine},
-            "current": {name: specs for name in self.mine for specs in [ours.current(name)] if specs},
+            "roles": {name: {**self.common[name], **inputs.of_role(name)} for name in self.roles},
+            "current": {name: specs for name in self.roles for specs in [inputs.current(name)] if specs},
         }
 
     def ask(self, action: ActionBase) -> dict[str, Any]:
@@ -53,7 +53,7 @@ class HostCheck:
             return {**exchange(action, self.python, self.request), "readable": True}
         except AnsibleActionFail as error:
             blind = {"reasons": [["host", str(error)]], "drifted": []}
-            return {"roles": dict.fromkeys(self.mine, blind), "left": [], "readable": False}
+            return {"roles": dict.fromkeys(self.roles, blind), "left": [], "readable": False}
 
     def result(self, answer: Mapping[str, Any], force: bool, following: bool) -> dict[str, Any]:
         """What the answer means, as module receipt_check returns it.
@@ -86,17 +86,17 @@ class HostCheck:
 
     def _stale(self, verdicts: Mapping[str, Any], force: bool, following: bool) -> dict[str, Any]:
         """The roles to run, each with reasons; those that only run because another does are not reported as drift."""
-        stale = {name: verdicts[name] for name in self.mine if verdicts[name]["reasons"]}
+        stale = {name: verdicts[name] for name in self.roles if verdicts[name]["reasons"]}
         if force or is_partial():
             reason = ["run", "site_force is set" if force else "only some of the tasks are asked for"]
-            stale = {name: stale.get(name, {"reasons": [reason], "drifted": []}) for name in self.mine}
-        for name in self.mine if following else []:
+            stale = {name: stale.get(name, {"reasons": [reason], "drifted": []}) for name in self.roles}
+        for name in self.roles if following else []:
             causes = [other for other in ROLES[name].after if other in stale]
             if causes and name not in stale:
                 stale[name] = {"reasons": [[f"role {cause}", "runs again"] for cause in causes], "drifted": []}
         return stale
 
 
-def told(host: str, result: Mapping[str, Any]) -> str:
+def explained(host: str, result: Mapping[str, Any]) -> str:
     """What a person reads of a stale host."""
     return f"{host} is stale:\n  " + "\n  ".join(result["lines"])

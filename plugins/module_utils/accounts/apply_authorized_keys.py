@@ -243,32 +243,24 @@ def keep(desired: DesiredKeys) -> None:
 
 def is_kept(desired: DesiredKeys) -> bool:
     """Whether such a copy is still there, as whoever we are now."""
-    with home(desired) as top, _folder(top) as folder:
-        try:
-            os.stat(FORMER, dir_fd=folder, follow_symlinks=False)
-        except FileNotFoundError:
-            return False
-        return True
+    return _with_copy(desired, lambda folder: os.stat(FORMER, dir_fd=folder, follow_symlinks=False))
 
 
 def forget(desired: DesiredKeys) -> bool:
     """Remove the copy, as whoever we are now; False where there was none."""
-    with home(desired) as top, _folder(top) as folder:
-        try:
-            os.unlink(FORMER, dir_fd=folder)
-        except FileNotFoundError:
-            return False
-        return True
+    return _with_copy(desired, lambda folder: os.unlink(FORMER, dir_fd=folder))
 
 
 def take_back(desired: DesiredKeys) -> bool:
     """Put the copy in its place again, as whoever we are now; False where there was none."""
-    with home(desired) as top, _folder(top) as folder:
-        try:
-            os.rename(FORMER, FILE, src_dir_fd=folder, dst_dir_fd=folder)
-        except FileNotFoundError:
-            return False
+    return _with_copy(desired, lambda folder: os.rename(FORMER, FILE, src_dir_fd=folder, dst_dir_fd=folder))
+
+
+def _with_copy(desired: DesiredKeys, work: Callable[[int], object]) -> bool:
+    with home(desired) as top, _folder(top) as folder, contextlib.suppress(FileNotFoundError):
+        work(folder)
         return True
+    return False
 
 
 @contextlib.contextmanager
@@ -314,13 +306,8 @@ def _free(folder: int, name: str) -> str:
 
 def apply_as_account(desired: DesiredKeys, check_only: bool) -> Outcome:
     """Bring one account's file about as that account; raises GpusteadError for all that can be wrong with it."""
-
-    def work() -> dict[str, Any]:
-        outcome = apply(desired, check_only)
-        return {"removed": outcome.removed, "added": outcome.added, "notes": outcome.notes}
-
-    said = _as_account(work, desired)
-    return Outcome(*(tuple(said[part]) for part in ("removed", "added", "notes")))
+    said = as_the_account(lambda one: vars(apply(one, check_only)), desired)
+    return Outcome(**{part: tuple(lines) for part, lines in said.items()})
 
 
 def retire_as_account(desired: DesiredKeys) -> list[str]:
@@ -331,13 +318,9 @@ def retire_as_account(desired: DesiredKeys) -> list[str]:
 
 def as_the_account(work: Callable[[DesiredKeys], Any], desired: DesiredKeys) -> Any:
     """Do one of the above as the account; raises GpusteadError for all that can be wrong."""
-    return _as_account(lambda: work(desired), desired)
-
-
-def _as_account(work: Callable[[], Any], desired: DesiredKeys) -> Any:
     place = f"{desired.home}/{FOLDER} of '{desired.name}'"
     try:
-        return as_account.run(work, desired.identity, timeout=_TIMEOUT, size=4 * _SIZE, place=place)
+        return as_account.run(lambda: work(desired), desired.identity, timeout=_TIMEOUT, size=4 * _SIZE, place=place)
     except PermissionError as error:
         what = f"{place}: {error.strerror} for uid {desired.uid} ({shown(error.filename or desired.home)})"
         raise GpusteadError(what, "the account to be able to read and write it", "See its permissions.") from error

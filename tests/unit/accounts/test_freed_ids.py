@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from ansible_collections.gpustead.cluster.plugins.module_utils.accounts import left_behind
-from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.left_behind import Ids, clear, remove_jobs
+from ansible_collections.gpustead.cluster.plugins.module_utils.accounts import freed_ids
+from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.freed_ids import Ids, clear, remove_jobs
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
 
 FORMER, OTHER = 61001, 61002
@@ -206,7 +206,7 @@ def test_what_cannot_be_done_or_takes_too_long_is_an_error(host: Path, monkeypat
     monkeypatch.setattr(os, "chmod", _refuse)
     with pytest.raises(GpusteadError, match=r"var/tmp/tool cannot be looked at, or kept from being setuid"):
         clear(IDS, str(host))
-    monkeypatch.setattr(left_behind, "_SECONDS", 0)
+    monkeypatch.setattr(freed_ids, "_SECONDS", 0)
     with pytest.raises(GpusteadError, match="did not answer"):
         clear(IDS, str(host))
 

@@ -22,9 +22,9 @@ from ansible_collections.gpustead.cluster.plugins.module_utils import as_account
 from ansible_collections.gpustead.cluster.plugins.module_utils.as_account import Identity
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError, Refusal
 from ansible_collections.gpustead.cluster.plugins.module_utils.nas.nas_files import (
-    Change,
-    Entry,
-    Found,
+    EntryChange,
+    Observed,
+    ShareEntry,
     how_to_make_on_server,
     how_to_move_away,
     may_be_replaced,
@@ -59,9 +59,9 @@ def _through(held: int) -> str:
     return f"/proc/self/fd/{held}"
 
 
-def _look(held: int, entry: Entry) -> Found:
+def _look(held: int, entry: ShareEntry) -> Observed:
     status = os.fstat(held)
-    found = Found(
+    found = Observed(
         _KINDS.get(stat.S_IFMT(status.st_mode), "special file"),
         status.st_uid,
         status.st_gid,
@@ -86,14 +86,14 @@ def _look(held: int, entry: Entry) -> Found:
     return replace(found, content=content)
 
 
-def observe(root: str, entry: Entry) -> Found:
+def observe(root: str, entry: ShareEntry) -> Observed:
     """What is there. Raises GpusteadError for what must not be touched."""
     path = os.path.join(root, entry.path)
     try:
         with as_account.parent(root, entry.path) as place, _held(*place) as held:
             found, above = _look(held, entry), os.fstat(place[0])
     except FileNotFoundError:
-        return Found()
+        return Observed()
     if entry.state in ("absent", "link"):
         return found
     move_away = how_to_move_away(path, above.st_uid, above.st_gid)
@@ -117,7 +117,7 @@ def _names_of_a_file(root: str) -> int:
         return 1
 
 
-def make(root: str, entry: Entry, found: Found) -> None:
+def make(root: str, entry: ShareEntry, found: Observed) -> None:
     """Bring about what is there and what it holds; as root for its owner."""
     if entry.state == "link":
         _make_directories(root, entry.path)
@@ -145,7 +145,7 @@ def _make_directories(root: str, path: str) -> None:
             os.mkdir(name, 0o755, dir_fd=directory)
 
 
-def _write(directory: int, name: str, entry: Entry) -> None:
+def _write(directory: int, name: str, entry: ShareEntry) -> None:
     content = entry.content if entry.content is not None else secrets.token_urlsafe(entry.generate)
     owner = (entry.owner, entry.group) if os.geteuid() == 0 else None
     mode = entry.mode if entry.through is None else entry.mode & 0o700
@@ -153,7 +153,7 @@ def _write(directory: int, name: str, entry: Entry) -> None:
         as_account.put(directory, name, content.encode(), mode, owner=owner, exclusive=entry.first)
 
 
-def finish(root: str, entry: Entry) -> None:
+def finish(root: str, entry: ShareEntry) -> None:
     """Owner, group and permissions of what is there now, and is what it should be."""
     path = os.path.join(root, entry.path)
     with as_account.parent(root, entry.path) as place, _held(*place) as held:
@@ -168,7 +168,7 @@ def finish(root: str, entry: Entry) -> None:
             os.chmod(_through(held), entry.mode)
 
 
-def apply(root: str, entry: Entry, check: bool, steps: Sequence[str] = ("make", "finish")) -> list[str]:
+def apply(root: str, entry: ShareEntry, check: bool, steps: Sequence[str] = ("make", "finish")) -> list[str]:
     """Observe, plan and apply one entry, as whoever we are now; returns before and after."""
     found = observe(root, entry)
     change = plan(entry, found)
@@ -180,7 +180,7 @@ def apply(root: str, entry: Entry, check: bool, steps: Sequence[str] = ("make", 
     return [change.before, change.after]
 
 
-def apply_as_root(root: str, entry: Entry, check: bool, trusted: Collection[int] = ()) -> list[str]:
+def apply_as_root(root: str, entry: ShareEntry, check: bool, trusted: Collection[int] = ()) -> list[str]:
     """Apply one entry where root alone may write: in a directory of others a link could be put in its place meanwhile.
 
     Args:
@@ -214,13 +214,13 @@ def is_mounted(root: str, check: bool) -> bool:
 
 def apply_all(
     root: str,
-    entries: Iterable[Entry],
+    entries: Iterable[ShareEntry],
     check: bool,
     timeout: float = 60,
     *,
     refused: list[Refusal] | None = None,
     trusted: Collection[int] = (),
-) -> list[Change]:
+) -> list[EntryChange]:
     """Apply entries in their order, each as its owner, or as root where only root may write.
 
     Args:
@@ -255,22 +255,22 @@ def apply_all(
             if refused is None:
                 raise
             refused.append(Refusal.of(entry.path, error))
-            changes.append(Change("", ""))
+            changes.append(EntryChange("", ""))
     return changes
 
 
-def _refuse_below(root: str, entry: Entry, refused: Iterable[Refusal]) -> None:
+def _refuse_below(root: str, entry: ShareEntry, refused: Iterable[Refusal]) -> None:
     above = next((one for one in refused if entry.path.startswith(f"{one.name}/")), None)
     if above:
         what = f"{os.path.join(root, entry.path)} was left alone, because {above.what}"
         raise GpusteadError(what, above.expected, above.remedy)
 
 
-def _apply_as_owner(root: str, entry: Entry, check: bool, timeout: float, trusted: Collection[int]) -> Change:
+def _apply_as_owner(root: str, entry: ShareEntry, check: bool, timeout: float, trusted: Collection[int]) -> EntryChange:
     path = os.path.join(root, entry.path)
 
-    def do(work: Callable[[], list[str]], who: Identity) -> Change:
-        return Change(*as_account.run(work, who, timeout=timeout, size=16 * SIZE, memory=128 * SIZE, place=path))
+    def do(work: Callable[[], list[str]], who: Identity) -> EntryChange:
+        return EntryChange(*as_account.run(work, who, timeout=timeout, size=16 * SIZE, memory=128 * SIZE, place=path))
 
     owner = Identity(entry.owner, entry.group)
     try:

@@ -1,0 +1,43 @@
+# Copyright: gpustead developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Disks of the host that are to be mounted before a place on them is looked at."""
+
+from __future__ import annotations
+
+import contextlib
+import subprocess
+import time
+from collections.abc import Iterable, Sequence
+
+from ansible_collections.gpustead.cluster.plugins.module_utils.binds.bind import Bind
+from ansible_collections.gpustead.cluster.plugins.module_utils.kernel import mounts
+from ansible_collections.gpustead.cluster.plugins.module_utils.kernel.mountinfo import REMOTE, unescape
+
+
+def awaited(binds: Iterable[Bind], network: bool = True, table: str = "/etc/fstab") -> set[str]:
+    """Mountpoints of fstab on the way to places of the host on which nothing is mounted yet.
+
+    `network`: also of those that wait for a network.
+    """
+    try:
+        with open(table, encoding="utf-8", errors="surrogateescape") as file:
+            lines = [line.split() for line in file]
+    except FileNotFoundError:
+        return set()
+    found = {}
+    for fields in lines:
+        if len(fields) > 3 and fields[0][:1] != "#" and "noauto" not in fields[3].split(","):
+            found[unescape(fields[1]).rstrip("/")] = fields[2].startswith(REMOTE) or "_netdev" in fields[3].split(",")
+    seen = mounts.mounted()
+    wanted = {path for path, remote in found.items() if path.startswith("/") and path not in seen and network >= remote}
+    ways = [f"{bind.source}/" for bind in binds if bind.root == "/"]
+    return {path for path in wanted if any(way.startswith(f"{path}/") for way in ways)}
+
+
+def wait(binds: Sequence[Bind], network: bool, seconds: float = 100) -> None:
+    """Wait until the disks of these places are mounted, or cannot be: with `nofail` a boot goes on without."""
+    end = time.monotonic() + seconds
+    for path in sorted(awaited(binds, network)):
+        with contextlib.suppress(OSError, subprocess.TimeoutExpired):
+            left = max(1.0, end - time.monotonic())
+            subprocess.run(["systemctl", "start", "--", path], stdin=subprocess.DEVNULL, check=False, timeout=left)
