@@ -12,7 +12,7 @@ from ansible.plugins.action import ActionBase
 from ansible_collections.gpustead.cluster.plugins.plugin_utils.preflight_files import listed
 from ansible_collections.gpustead.cluster.plugins.plugin_utils.preflight_run import of_inventory, of_run
 from ansible_collections.gpustead.cluster.plugins.plugin_utils.preflight_settings import InventorySettings
-from ansible_collections.gpustead.cluster.plugins.plugin_utils.receipt_host import as_written
+from ansible_collections.gpustead.cluster.plugins.plugin_utils.receipt_host_inputs import as_written
 
 # Of what Ansible adds to a host's variables in a task, what the settings may look at.
 MAGIC = ("ansible_check_mode", "ansible_play_hosts", "ansible_play_hosts_all", "ansible_version", "play_hosts")
