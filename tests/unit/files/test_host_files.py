@@ -278,11 +278,42 @@ def test_who_is_in_the_group_of_a_directory_is_asked_once(
     (tmp_path / "staff").mkdir()
     os.chown(tmp_path / "staff", 0, 4711)
     (tmp_path / "staff").chmod(0o2775)
-    host_files_apply._has_others.cache_clear()
+    host_files_apply._others.cache_clear()
     found = run(*({"path": f"staff/{number}", "content": "x", "mode": "0644"} for number in range(20)))
-    host_files_apply._has_others.cache_clear()
+    host_files_apply._others.cache_clear()
     assert ("can be changed by others" in found.get("msg", "")) is refused
+    place = tmp_path / "staff"
+    remedy = f"See who needs that, then: chmod g-w {place}; or take ada out of the group (gpasswd -d)."
+    assert (remedy in found.get("msg", "")) is refused
     assert len(asked) == 1
+
+
+def test_nothing_is_refused_where_nothing_is_to_be_removed(run: Run, tmp_path: Path) -> None:
+    """Else a node that has nothing there fails for a directory that only another one uses."""
+    before(tmp_path)
+    (tmp_path / "there").chmod(0o777)
+    assert run({"path": "there/no", "state": "absent"})["changed"] is False
+    assert "can be changed by others" in run({"path": "there/file", "state": "absent"})["msg"]
+    assert (tmp_path / "there/file").exists()
+
+
+MODES = [
+    ((0, 0), 0o757, "chmod o-w {}."),
+    ((1500, 0), 0o755, "chown root {}."),
+    ((1500, 54321), 0o777, "chown root {0} && chmod go-w {0}."),
+    ((0, 54321), 0o775, "chmod g-w {}."),
+]
+
+
+@needs_root
+@pytest.mark.parametrize(("owner", "mode", "remedy"), MODES)
+def test_a_refusal_says_what_to_do(owner: tuple[int, int], mode: int, remedy: str, run: Run, tmp_path: Path) -> None:
+    place = tmp_path / "there"
+    place.mkdir()
+    os.chown(place, *owner)
+    place.chmod(mode)
+    found = run({"path": "there/file", "content": "", "mode": "0644"})
+    assert found["msg"].endswith(f"See who needs that, then: {remedy.format(place)}")
 
 
 @needs_root
