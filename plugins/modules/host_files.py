@@ -30,8 +30,8 @@ options:
         required: true
       state:
         description:
-          - What should be there. A directory must be empty to be removed. It is made with those above it, which anybody
-            can enter.
+          - What should be there. A directory is made with those above it, which anybody can enter. It is removed where
+            it is empty, and stays with what others have left in it.
           - V(existing) is a file or directory that something else makes; where it is there its owner and permissions
             are put right.
           - V(block) are some lines of a file that has others as well, between two that name O(entries[].marker), as

@@ -153,10 +153,8 @@ def plan(entry: Entry, uid: int, gid: int, found: Found) -> Plan:
         GpusteadError: something of another kind is there, or what must be there is not.
     """
     if entry.state == "absent":
-        if found.names:
-            remedy = "Look at what lies there, and remove it."
-            raise GpusteadError(f"the directory {entry.path} holds {', '.join(found.names)}", "an empty one", remedy)
-        return Plan(entry, found, Found())
+        # What is left in a directory is somebody else's.
+        return Plan(entry, found, found if found.names else Found())
     kinds = {"directory": ("directory",), "existing": ("file", "directory")}.get(entry.state, ("file", "link"))
     if found.kind and found.kind not in kinds:
         raise GpusteadError(f"{entry.path} is a {found.kind}", f"a {kinds[0]}", "Move it out of the way.")
