@@ -13,7 +13,7 @@ author: The gpustead developers (@gpustead)
 description:
   - Makes directories and files, in the order given. All is planned, and what has a checker is checked, before anything
     is changed.
-  - Files are replaced atomically.
+  - Files are replaced atomically. What a run that was killed has left beside a file goes when that is written again.
   - A path is refused where others than root (or the account that runs the module) can change a directory on the way.
     A symbolic link on the way is followed where only root can have made it, as C(/var/run) is.
   - For what lies on the share see M(gpustead.cluster.nas_files).

@@ -134,6 +134,7 @@ def _apply(one: Plan, directory: int, name: str) -> None:
             _keep(before, directory, name)
         owner = (after.uid, after.gid)
         as_account.put(directory, name, after.content or b"", after.mode, owner=owner)
+        _sweep(directory, name, leftovers.KEEP if one.entry.backup else None)
     else:
         if not before.kind:
             os.mkdir(name, 0o700, dir_fd=directory)
@@ -146,18 +147,15 @@ def _apply(one: Plan, directory: int, name: str) -> None:
 
 
 def _keep(found: Found, directory: int, name: str) -> None:
-    """Keep a copy of what is replaced, and no more copies than of other files."""
-    now = time.time()
-    copy = f"{name}.{time.strftime('%Y-%m-%d@%H:%M:%S', time.localtime(now))}.bak"
+    """Keep a copy of what is replaced."""
+    copy = f"{name}.{time.strftime('%Y-%m-%d@%H:%M:%S')}.bak"
     as_account.put(directory, copy, found.content or b"", found.mode, owner=(found.uid, found.gid))
-    above = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=directory)
-    try:
-        beside = [leftovers.Entry(other, now) for other in os.listdir(above)]
-    finally:
-        os.close(above)
-    for old in leftovers.superfluous(name, beside, leftovers.KEEP, now):
-        with contextlib.suppress(OSError):
-            os.unlink(old, dir_fd=directory)
+
+
+def _sweep(directory: int, name: str, keep: int | None) -> None:
+    """Remove what killed runs have left beside a file, and its copies but for the last."""
+    with contextlib.suppress(OSError):
+        leftovers.remove(leftovers.find([f"{_through(directory)}/{name}"], keep, time.time()))
 
 
 def _validate(entry: Entry, contents: Mapping[str, bytes], run: Run) -> None:

@@ -75,7 +75,7 @@ class Store:
     def _missing(self, role: str) -> str:
         """Why there is no receipt."""
         noted = self._noted(role)
-        if not os.path.exists(self.path(role, "run")):
+        if noted["ended"] and noted["nonce"] is None:
             return "it has not run here"
         if noted["ended"] or self._has_come_to(noted):
             return "its last run did not come to its end, or was a part of it"

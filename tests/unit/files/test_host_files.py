@@ -414,6 +414,19 @@ def test_copies_of_what_is_replaced(run: Run, tmp_path: Path) -> None:
     assert len(copies) == 5 and copies[-1].read_bytes() == b"old \xff\n" and copies[-1].stat().st_mode & 0o777 == 0o600
 
 
+def test_what_a_killed_run_has_left_goes_when_the_file_is_written(run: Run, tmp_path: Path) -> None:
+    before(tmp_path)
+    names = [".file.0123456789ab.tmp", ".empty.0123456789ab.tmp", "file.2026-01-01@00:00:00.bak"]
+    for name in names:
+        (tmp_path / "there" / name).write_text("hunter2")
+        os.utime(tmp_path / "there" / name, (0, 0))
+    entry = {"path": "there/file", "content": "new", "mode": "0600"}
+    run(entry, _ansible_check_mode=True)
+    assert all((tmp_path / "there" / name).exists() for name in names)
+    run(entry)
+    assert [(tmp_path / "there" / name).exists() for name in names] == [False, True, True]
+
+
 def test_roots_links_of_this_very_host_are_followed() -> None:
     """/var/run, or /bin where it is one: they lead to a directory that only root can change."""
     assert [one.changed for one in plan_all([parse({"path": "/var/run/no/such", "state": "absent"})])] == [False]
