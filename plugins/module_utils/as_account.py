@@ -344,7 +344,7 @@ def contents(file: int, name: str, size: int) -> bytes:
 
 
 def draft(name: str) -> str:
-    """How temporary files of `put` for a file are called, up to 12 hex digits and `.tmp`. One that is killed leaves its."""
+    """How the name of a temporary file of `put` begins; 12 hex digits and `.tmp` follow. One that is killed leaves it."""
     return f".{os.fsdecode(os.fsencode(name)[:200])}."  # names are limited in bytes
 
 
