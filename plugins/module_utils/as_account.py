@@ -344,7 +344,7 @@ def contents(file: int, name: str, size: int) -> bytes:
 
 
 def draft(name: str) -> str:
-    """How the name of a temporary file of `put` begins; 12 hex digits and `.tmp` follow. One that is killed leaves it."""
+    """How the name of a temporary file of `put` begins; 12 hex digits and `.tmp` follow. A killed one leaves it."""
     return f".{os.fsdecode(os.fsencode(name)[:200])}."  # names are limited in bytes
 
 
