@@ -77,6 +77,12 @@ options:
         type: list
         elements: str
         default: []
+      exclusive:
+        description:
+          - Whether a directory holds nothing but what O(entries) name. Files and links that lie there besides are
+            removed, and directories where they are empty.
+        type: bool
+        default: false
       when:
         description: Whether the entry counts.
         type: bool
@@ -122,6 +128,7 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.files.host_files_
     plan_all,
     validate_all,
     with_directories_above,
+    with_strays,
 )
 from ansible_collections.gpustead.cluster.plugins.module_utils.run import within
 
@@ -137,6 +144,7 @@ ENTRY: dict[str, Any] = {
     "once": {"type": "bool", "default": False},
     "backup": {"type": "bool", "default": False},
     "validate": {"type": "list", "elements": "str", "default": []},
+    "exclusive": {"type": "bool", "default": False},
     "when": {"type": "bool", "default": True},
 }
 ARGUMENTS = {"entries": {"type": "list", "elements": "dict", "required": True, "options": ENTRY}}
@@ -163,7 +171,8 @@ def main() -> None:
     module = Module(argument_spec=ARGUMENTS, supports_check_mode=True)
     try:
         entries = [host_files.parse(raw) for raw in module.params["entries"] if raw["when"]]
-        plans = plan_all(with_directories_above(entries))
+        named = {raw["path"] for raw in module.params["entries"]}
+        plans = plan_all(with_strays(with_directories_above(entries), named))
         if not module.check_mode:
             validate_all(plans, within(60))
             apply_all(plans)

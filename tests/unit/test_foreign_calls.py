@@ -78,7 +78,7 @@ ALLOWED: dict[str, dict[str, str]] = {
     "module_utils/files/host_files_apply.py": {
         **all_of(DESCRIPTOR, "_apply", "_enter", "_link", "_look", "_observe", "_parent", "_refuse_others"),
         "_validate": PRIVATE,
-        "with_directories_above": SYSTEM,
+        **all_of(SYSTEM, "with_directories_above", "with_strays"),
     },
     "module_utils/files/leftovers.py": all_of(SYSTEM, "_entries", "remove"),
     "module_utils/workspaces/local_place.py": {

@@ -32,6 +32,7 @@ class Entry:
         backup: whether a copy is kept of what is replaced.
         validate: command that must accept a file before it is put in its place; `%s` is the file, `%d` its directory,
             with the others that are given for the same one.
+        exclusive: whether a directory is to hold nothing else than what is given.
     """
 
     path: str
@@ -45,6 +46,7 @@ class Entry:
     once: bool = False
     backup: bool = False
     validate: tuple[str, ...] = ()
+    exclusive: bool = False
 
     @property
     def follows(self) -> bool:
@@ -117,6 +119,8 @@ def parse(raw: Mapping[str, Any]) -> Entry:
         raise GpusteadError(f"{path}, {state}, with content", "content of a file or block", "Leave content out.")
     if (state == "block") != bool(marker) or (state == "block" and content is None):
         raise GpusteadError(f"{path}, {state}", "a marker and content for a block, and no marker else", "Correct it.")
+    if raw.get("exclusive") and state != "directory":
+        raise GpusteadError(f"{path}, {state}, exclusive", "a directory that is", "Leave exclusive out.")
     if validate and not any("%s" in word for word in validate):
         raise GpusteadError(f"validate {' '.join(validate)} of {path}", "%s in it, for the file", "Correct the entry.")
     return Entry(
@@ -131,6 +135,7 @@ def parse(raw: Mapping[str, Any]) -> Entry:
         bool(raw.get("once")),
         bool(raw.get("backup")),
         validate,
+        bool(raw.get("exclusive")),
     )
 
 

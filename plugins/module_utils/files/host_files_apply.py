@@ -15,7 +15,7 @@ import pwd
 import stat
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import cache
 from typing import Any, Callable
@@ -306,3 +306,19 @@ def with_directories_above(entries: Iterable[Entry]) -> Iterator[Entry]:
             yield Entry(path, "directory", str(os.geteuid()), str(os.getegid()), 0o755, once=True)
         known |= {entry.path, *above}
         yield entry
+
+
+def with_strays(entries: Iterable[Entry], named: Collection[str]) -> Iterator[Entry]:
+    """Entries, and after them what else lies in exclusive directories: it goes.
+
+    Args:
+        named: paths that stay, of entries that do not count as well.
+    """
+    exclusive = []
+    for entry in entries:
+        yield entry
+        exclusive += [entry.path] * entry.exclusive
+    for directory in exclusive:
+        with contextlib.suppress(FileNotFoundError):
+            paths = [os.path.join(directory, name) for name in sorted(os.listdir(directory))]
+            yield from (Entry(path, "absent") for path in paths if path not in named)

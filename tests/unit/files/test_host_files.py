@@ -138,6 +138,18 @@ CASES: dict[str, tuple[list[dict[str, Any]], dict[str, Any]]] = {
         [{"path": path, "state": "absent"} for path in ("there/file", "there/empty", "there")],
         dict.fromkeys(("there/file", "there/empty")),
     ),
+    "a directory that holds nothing else": (
+        [
+            {"path": "there", "state": "directory", "mode": "0700", "exclusive": True},
+            {"path": "there/new", "content": "", "mode": "0600"},
+            {"path": "there/file", "content": "x", "mode": "0600", "when": False},
+        ],
+        {"there/new": ("600", b""), "there/empty": None, "there/link": None},
+    ),
+    "one that is not there": (
+        [{"path": "new", "state": "directory", "mode": "0700", "exclusive": True}],
+        {"new": ("700", b"")},
+    ),
     "a block": (
         [{"path": "environment", "content": "http_proxy=x", **BLOCK}],
         {"environment": ("644", WRITTEN)},
@@ -209,6 +221,10 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "the root": ({"path": "/", "state": "directory", "mode": "0755"}, "absolute"),
     "a directory with content": ({"path": "/x", "state": "directory", "mode": "0755", "content": "x"}, "Leave content"),
     "a block without a marker": ({"path": "/x", "state": "block", "mode": "0644", "content": "x"}, "a marker"),
+    "a file that is exclusive": (
+        {"path": "/x", "state": "file", "mode": "0644", "content": "", "exclusive": True},
+        "Leave exclusive out",
+    ),
     "a checker of nothing": (
         {"path": "/x", "state": "file", "mode": "0644", "content": "", "validate": ["true"]},
         "%s in it",
