@@ -55,7 +55,7 @@ def test_role_has_a_readme(role: str) -> None:
 
 def tasks_in_order(role: str, file: str = "main.yml") -> list[dict[str, Any]]:
     """Those of a role, with those that it imports in their places."""
-    tasks = []
+    tasks: list[dict[str, Any]] = []
     for task in load(ROOT / "roles" / role / "tasks" / file):
         imported = task.get("ansible.builtin.import_tasks")
         tasks += tasks_in_order(role, imported) if imported else [task]
