@@ -10,6 +10,7 @@ from typing import Any
 from ansible.plugins.action import ActionBase
 
 COMPOSE, PROOF = "community.docker.docker_compose_v2", "gpustead.cluster.gpu_proof"
+HOLDERS = "gpustead.cluster.port_holders"
 ARGUMENTS = {
     "project": {"type": "str", "required": True},
     "directory": {"type": "path", "required": True},
@@ -19,6 +20,7 @@ ARGUMENTS = {
     "services": {"type": "list", "elements": "str", "required": True},
     "uuids": {"type": "list", "elements": "str", "default": []},
     "user": {"type": "str", "default": ""},
+    "ports": {"type": "dict", "default": {}},
     "timeout": {"type": "int", "default": 120},
 }
 
@@ -56,7 +58,16 @@ class ActionModule(ActionBase):
         answer = self._on_host(COMPOSE, {**arguments, **which}, result)
         result["changed"] |= bool(answer.get("changed"))
         result["actions"] += answer.get("actions", [])
+        if answer.get("failed") and self._args["ports"] and not self._task.check_mode:
+            self._name_holders(result)
         return answer
+
+    def _name_holders(self, result: dict[str, Any]) -> None:
+        """Docker says that an address is in use, and not by whom: any account may have got a port since it was free."""
+        asked = {"ports": self._args["ports"], "remedy": "choose another port"}
+        answer = self._execute_module(module_name=HOLDERS, module_args=asked, task_vars=self._variables)
+        if answer.get("failed"):
+            result["msg"] = f"{result.get('msg', '')} {answer.get('msg', '')}".strip()
 
     def _prove(self, result: dict[str, Any], services: Sequence[str], required: bool) -> dict[str, Any]:
         """Ask as the owner would ask."""

@@ -346,6 +346,11 @@ def contents(file: int, name: str, size: int) -> bytes:
     raise GpusteadError(f"{name} is longer than {size} bytes", "less", "Look at what wrote it; move it out of the way.")
 
 
+def draft(name: str) -> str:
+    """How the name of a temporary file of `put` begins; 12 hex digits and `.tmp` follow. A killed one leaves it."""
+    return f".{os.fsdecode(os.fsencode(name)[:200])}."  # names are limited in bytes
+
+
 def put(
     directory: int,
     name: str,
@@ -362,8 +367,7 @@ def put(
         owner: uid and gid that it is given to, before it is in its place.
         exclusive: do not replace: raises FileExistsError where something is.
     """
-    # Names are limited in bytes.
-    temporary = f".{os.fsdecode(os.fsencode(name)[:200])}.{secrets.token_hex(6)}.tmp"
+    temporary = f"{draft(name)}{secrets.token_hex(6)}.tmp"
     file = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _SAFELY, 0o600, dir_fd=directory)
     try:
         with os.fdopen(file, "wb") as out:

@@ -54,6 +54,12 @@ options:
     description: Account in the containers that asks, as those who use them do. Empty means that of the image.
     type: str
     default: ""
+  ports:
+    description:
+      - Ports on which the containers listen on the host, by what listens there. Where the services do not come up, the
+        accounts that have one of them are named, as M(gpustead.cluster.port_holders) does.
+    type: dict
+    default: {}
   timeout:
     description: Seconds until the services must be healthy.
     type: int
@@ -65,6 +71,7 @@ attributes:
 seealso:
   - module: community.docker.docker_compose_v2
   - module: gpustead.cluster.gpu_proof
+  - module: gpustead.cluster.port_holders
 """
 
 EXAMPLES = r"""

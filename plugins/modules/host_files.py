@@ -13,7 +13,7 @@ author: The gpustead developers (@gpustead)
 description:
   - Makes directories and files, in the order given. All is planned, and what has a checker is checked, before anything
     is changed.
-  - Files are replaced atomically.
+  - Files are replaced atomically. What a run that was killed has left beside a file goes when that is written again.
   - A path is refused where others than root (or the account that runs the module) can change a directory on the way.
     A symbolic link on the way is followed where only root can have made it, as C(/var/run) is.
   - For what lies on the share see M(gpustead.cluster.nas_files).
@@ -30,8 +30,8 @@ options:
         required: true
       state:
         description:
-          - What should be there. A directory must be empty to be removed. It is made with those above it, which anybody
-            can enter.
+          - What should be there. A directory is made with those above it, which anybody can enter. It is removed where
+            it is empty, and stays with what others have left in it.
           - V(existing) is a file or directory that something else makes; where it is there its owner and permissions
             are put right.
           - V(block) are some lines of a file that has others as well, between two that name O(entries[].marker), as
@@ -77,6 +77,12 @@ options:
         type: list
         elements: str
         default: []
+      exclusive:
+        description:
+          - Whether a directory holds nothing but what O(entries) name. Files and links that lie there besides are
+            removed, and directories where they are empty.
+        type: bool
+        default: false
       when:
         description: Whether the entry counts.
         type: bool
@@ -121,6 +127,7 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.files.apply_host_
     plan_all,
     validate_all,
     with_directories_above,
+    with_strays,
 )
 from ansible_collections.gpustead.cluster.plugins.module_utils.run import within
 
@@ -136,6 +143,7 @@ ENTRY: dict[str, Any] = {
     "once": {"type": "bool", "default": False},
     "backup": {"type": "bool", "default": False},
     "validate": {"type": "list", "elements": "str", "default": []},
+    "exclusive": {"type": "bool", "default": False},
     "when": {"type": "bool", "default": True},
 }
 ARGUMENTS = {"entries": {"type": "list", "elements": "dict", "required": True, "options": ENTRY}}
@@ -162,7 +170,8 @@ def main() -> None:
     module = Module(argument_spec=ARGUMENTS, supports_check_mode=True)
     try:
         entries = [host_files.parse(raw) for raw in module.params["entries"] if raw["when"]]
-        plans = plan_all(with_directories_above(entries))
+        named = {raw["path"] for raw in module.params["entries"]}
+        plans = plan_all(with_strays(with_directories_above(entries), named))
         if not module.check_mode:
             validate_all(plans, within(60))
             apply_all(plans)

@@ -12,7 +12,8 @@ version_added: "0.1.0"
 author: The gpustead developers (@gpustead)
 description:
   - Removes all but the newest of the copies that Ansible (C(backup=true)) and this collection make of a file.
-  - Removes temporary files of Ansible's for that file which are older than a day; the run that made them was killed.
+  - Removes temporary files that runs which were killed have left for that file, Ansible's own after a day and this
+    collection's after a minute.
   - Nothing else beside the file is touched.
 extends_documentation_fragment: [gpustead.cluster.attributes]
 options:

@@ -86,9 +86,10 @@ ALLOWED: dict[str, dict[str, str]] = {
     "module_utils/accounts/keys_trial.py": {"apply": "run by systemd as the account"},
     "module_utils/base/base_info.py": {"_lists_age": SYSTEM},
     "module_utils/files/apply_host_files.py": {
-        **all_of(DESCRIPTOR, "_apply", "_enter", "_keep", "_link", "_look", "_observe", "_parent", "_refuse_others"),
+        **all_of(DESCRIPTOR, "_apply", "_enter", "_link", "_look", "_parent", "_refuse_others"),
+        "_observe": "by descriptors; by its path, only whether what is to go is there",
         "_validate": PRIVATE,
-        "with_directories_above": SYSTEM,
+        **all_of(SYSTEM, "with_directories_above", "with_strays"),
     },
     "module_utils/files/leftovers.py": all_of(SYSTEM, "_entries", "remove"),
     "module_utils/workspaces/local_place.py": {

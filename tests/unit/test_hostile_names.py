@@ -278,7 +278,7 @@ OTHERS: dict[str, str] = {
     **dict.fromkeys(("nvidia_containers_info", "nvidia_settings", "pinned_file"), ROOTS),
     **dict.fromkeys(("ufw_enabled", "ufw_live", "foreign_openings", "ufw_rules", "ufw_trial"), ROOTS),
     **dict.fromkeys(("closed_directories", "docker_setup_info"), CHECKED),
-    "compose_project": "an action of the controller: what it returns is docker_compose_v2's and gpu_proof's",
+    "compose_project": "an action of the controller: what it returns is docker_compose_v2's or of modules of ours",
     "preflight": "an action of the controller, on the inventory alone",
     **dict.fromkeys(("receipt_check", "receipt_survey", "receipt_write"), NO_ANSWER),
 }

@@ -15,7 +15,7 @@ import pwd
 import stat
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import cache
 from typing import Any, Callable
@@ -89,6 +89,8 @@ def _before(entry: HostEntry, plans: dict[str, Plan]) -> Observed:
 
 def _observe(entry: HostEntry, planned: dict[str, Plan]) -> Observed:
     """What is there, without what is planned to go."""
+    if entry.state == "absent" and not os.path.lexists(entry.path):
+        return Observed()  # nothing is touched: who can change the way to it is no matter
     try:
         with _parent(entry) as (directory, name):
             held = os.open(name, _HELD, dir_fd=directory)
@@ -132,6 +134,7 @@ def _apply(one: Plan, directory: int, name: str) -> None:
             _keep(before, directory, name)
         owner = (after.uid, after.gid)
         as_account.put(directory, name, after.content or b"", after.mode, owner=owner)
+        _sweep(directory, name, leftovers.KEEP if one.entry.backup else None)
     else:
         if not before.kind:
             os.mkdir(name, 0o700, dir_fd=directory)
@@ -144,18 +147,15 @@ def _apply(one: Plan, directory: int, name: str) -> None:
 
 
 def _keep(found: Observed, directory: int, name: str) -> None:
-    """Keep a copy of what is replaced, and no more copies than of other files."""
-    now = time.time()
-    copy = f"{name}.{time.strftime('%Y-%m-%d@%H:%M:%S', time.localtime(now))}.bak"
+    """Keep a copy of what is replaced."""
+    copy = f"{name}.{time.strftime('%Y-%m-%d@%H:%M:%S')}.bak"
     as_account.put(directory, copy, found.content or b"", found.mode, owner=(found.uid, found.gid))
-    above = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=directory)
-    try:
-        beside = [leftovers.FileBeside(other, now) for other in os.listdir(above)]
-    finally:
-        os.close(above)
-    for old in leftovers.superfluous(name, beside, leftovers.KEEP, now):
-        with contextlib.suppress(OSError):
-            os.unlink(old, dir_fd=directory)
+
+
+def _sweep(directory: int, name: str, keep: int | None) -> None:
+    """Remove what killed runs have left beside a file, and its copies but for the last."""
+    with contextlib.suppress(OSError):
+        leftovers.remove(leftovers.find([f"{_through(directory)}/{name}"], keep, time.time()))
 
 
 def _validate(entry: HostEntry, contents: Mapping[str, bytes], run: Run) -> None:
@@ -252,30 +252,47 @@ def _trusted() -> tuple[int, ...]:
 def _refuse_others(at: int, path: str, last: bool) -> None:
     """Refuse a directory in which others can exchange what is there, or, where it is the last, make something."""
     status = os.fstat(at)
-    open_to_others = status.st_mode & stat.S_IWOTH or (status.st_mode & stat.S_IWGRP and _has_others(status.st_gid))
+    for_all = bool(status.st_mode & stat.S_IWOTH)
+    others = _others(status.st_gid) if status.st_mode & stat.S_IWGRP else ()
     # In a sticky one nobody exchanges what is root's; who owns what is entered next is looked at there.
     is_sticky = status.st_mode & stat.S_ISVTX and not last
-    if status.st_uid in _trusted() and (not open_to_others or is_sticky):
+    is_ours = status.st_uid in _trusted()
+    if is_ours and (is_sticky or not (for_all or others)):
         return
     place = os.readlink(_through(at))
     what = f"{place}, where {path} lies, can be changed by others (owner {status.st_uid}, group {status.st_gid}, mode"
+    letters = "g" * bool(others) + "o" * for_all
+    commands = [f"chown root {place}"] * (not is_ours) + [f"chmod {letters}-w {place}"] * bool(letters)
+    named = ", ".join(filter(None, others)) if is_ours and not for_all else ""
+    leave = f"; or take {named} out of the group (gpasswd -d)" if named else ""
     raise GpusteadError(
         f"{what} {stat.S_IMODE(status.st_mode):04o})",
         "a directory that only root can change",
-        f"See who needs that, then: chown root:root {place} && chmod go-w {place}",
+        f"See who needs that, then: {' && '.join(commands)}{leave}.",
     )
 
 
 @cache  # all accounts are looked at, of a directory service too, and many files lie in one place
-def _has_others(gid: int) -> bool:
-    """Whether others than root are in a group. Debian's staff, which may write below /usr/local, has nobody in it."""
+def _others(gid: int) -> tuple[str, ...]:
+    """Who is in a group besides root, by names; an empty one where that is not known.
+
+    Debian's staff, which may write below /usr/local, has nobody in it.
+    """
     if gid == 0:
-        return False
+        return ()
     try:
-        members = {pwd.getpwnam(name).pw_uid for name in grp.getgrgid(gid).gr_mem}
-    except KeyError:  # it has no name, or a member that is not there: who could become one is not known
-        members = {-1}
-    return bool((members | {user.pw_uid for user in pwd.getpwall() if user.pw_gid == gid}) - set(_trusted()))
+        members = grp.getgrgid(gid).gr_mem
+    except KeyError:  # it has no name: who could come into it is not known
+        members = [""]
+    primary = {user.pw_name for user in pwd.getpwall() if user.pw_gid == gid and user.pw_uid not in _trusted()}
+    return tuple(sorted({name for name in members if not _is_trusted(name)} | primary))
+
+
+def _is_trusted(name: str) -> bool:
+    try:
+        return pwd.getpwnam(name).pw_uid in _trusted()
+    except KeyError:  # nor who could become one that is not there
+        return False
 
 
 def with_directories_above(entries: Iterable[HostEntry]) -> Iterator[HostEntry]:
@@ -289,3 +306,19 @@ def with_directories_above(entries: Iterable[HostEntry]) -> Iterator[HostEntry]:
             yield HostEntry(path, "directory", str(os.geteuid()), str(os.getegid()), 0o755, once=True)
         known |= {entry.path, *above}
         yield entry
+
+
+def with_strays(entries: Iterable[HostEntry], named: Collection[str]) -> Iterator[HostEntry]:
+    """Entries, and after them what else lies in exclusive directories: it goes.
+
+    Args:
+        named: paths that stay, of entries that do not count as well.
+    """
+    exclusive = []
+    for entry in entries:
+        yield entry
+        exclusive += [entry.path] * entry.exclusive
+    for directory in exclusive:
+        with contextlib.suppress(FileNotFoundError):
+            paths = [os.path.join(directory, name) for name in sorted(os.listdir(directory))]
+            yield from (HostEntry(path, "absent") for path in paths if path not in named)

@@ -32,6 +32,7 @@ class HostEntry:
         backup: whether a copy is kept of what is replaced.
         validate: command that must accept a file before it is put in its place; `%s` is the file, `%d` its directory,
             with the others that are given for the same one.
+        exclusive: whether a directory is to hold nothing else than what is given.
     """
 
     path: str
@@ -45,6 +46,7 @@ class HostEntry:
     once: bool = False
     backup: bool = False
     validate: tuple[str, ...] = ()
+    exclusive: bool = False
 
     @property
     def follows(self) -> bool:
@@ -117,6 +119,8 @@ def parse(raw: Mapping[str, Any]) -> HostEntry:
         raise GpusteadError(f"{path}, {state}, with content", "content of a file or block", "Leave content out.")
     if (state == "block") != bool(marker) or (state == "block" and content is None):
         raise GpusteadError(f"{path}, {state}", "a marker and content for a block, and no marker else", "Correct it.")
+    if raw.get("exclusive") and state != "directory":
+        raise GpusteadError(f"{path}, {state}, exclusive", "a directory that is", "Leave exclusive out.")
     if validate and not any("%s" in word for word in validate):
         raise GpusteadError(f"validate {' '.join(validate)} of {path}", "%s in it, for the file", "Correct the entry.")
     return HostEntry(
@@ -131,6 +135,7 @@ def parse(raw: Mapping[str, Any]) -> HostEntry:
         bool(raw.get("once")),
         bool(raw.get("backup")),
         validate,
+        bool(raw.get("exclusive")),
     )
 
 
@@ -153,10 +158,8 @@ def plan(entry: HostEntry, uid: int, gid: int, found: Observed) -> Plan:
         GpusteadError: something of another kind is there, or what must be there is not.
     """
     if entry.state == "absent":
-        if found.names:
-            remedy = "Look at what lies there, and remove it."
-            raise GpusteadError(f"the directory {entry.path} holds {', '.join(found.names)}", "an empty one", remedy)
-        return Plan(entry, found, Observed())
+        # What is left in a directory is somebody else's.
+        return Plan(entry, found, found if found.names else Observed())
     kinds = {"directory": ("directory",), "existing": ("file", "directory")}.get(entry.state, ("file", "link"))
     if found.kind and found.kind not in kinds:
         raise GpusteadError(f"{entry.path} is a {found.kind}", f"a {kinds[0]}", "Move it out of the way.")

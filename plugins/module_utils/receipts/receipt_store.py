@@ -69,15 +69,22 @@ class ReceiptStore:
             with open(self.path(role, suffix), encoding="utf-8") as file:
                 text = file.read()
         except FileNotFoundError:
-            unfinished = os.path.exists(self.path(role, "run"))
-            what = "its last run did not come to its end, or was a part of it" if unfinished else "it has not run here"
-            raise GpusteadError(what, "a receipt", remedy) from None
+            raise GpusteadError(self._missing(role), "a receipt", remedy) from None
         except (OSError, UnicodeDecodeError) as error:
             raise GpusteadError("the receipt cannot be read", f"a file ({error})", remedy) from None
         receipt = receipts.parse(text)
         if receipt.role != role:
             raise GpusteadError(f"the receipt is of role {receipt.role}", f"one of {role}", remedy)
         return receipt
+
+    def _missing(self, role: str) -> str:
+        """Why there is no receipt."""
+        noted = self._noted(role)
+        if noted["ended"] and noted["nonce"] is None:
+            return "it has not run here"
+        if noted["ended"] or self._has_come_to(noted):
+            return "its last run did not come to its end, or was a part of it"
+        return "a run ended before it came to this role"
 
     def run(self, role: str) -> dict[str, Any]:
         """The run that began last, if it left no receipt.

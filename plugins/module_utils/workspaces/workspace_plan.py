@@ -329,9 +329,15 @@ def _place(workspace: Workspace, settings: Settings) -> dict[str, Any]:
 
 
 def _host_files(workspace: Workspace, settings: Settings) -> list[dict[str, Any]]:
-    """Of the keys the directory is bound, not the files: the running container sees a changed list."""
+    """Of the keys the directory is bound, not the files: the running container sees a changed list.
+
+    Guests that the workspace had before have theirs there, too.
+    """
     more = {settings.owner: settings.authorized_keys}
-    directories = [{"path": path, "state": "directory", "mode": "0755"} for path in workspace.directories]
+    directories: list[dict[str, Any]] = [
+        {"path": path, "state": "directory", "mode": "0755"} for path in workspace.directories
+    ]
+    directories[-1]["exclusive"] = True
     files = []
     for account in workspace.accounts:
         keys = dict.fromkeys([*account.ssh_keys, *more.get(account.name, ())])

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from ansible_collections.gpustead.cluster.plugins.action.compose_project import COMPOSE, PROOF, ActionModule
+from ansible_collections.gpustead.cluster.plugins.action.compose_project import COMPOSE, HOLDERS, PROOF, ActionModule
 
 Answer = dict[str, Any]
 UP: Answer = {"changed": False, "actions": []}
@@ -31,13 +31,16 @@ class Here(ActionModule):
     def _execute_module(self, module_name: str, module_args: Answer, task_vars: Any) -> Answer:
         what = ["recreate"] * ("recreate" in module_args) + ["orphans"] * ("remove_orphans" in module_args)
         what += ["must"] * module_args.get("required", False)
-        self.asked.append((module_name, module_args.get("services"), *what))
+        self.asked.append((module_name, module_args.get("services", module_args.get("ports")), *what))
         return self.answers.pop(0)
 
 
 STARTED, RECREATED = (COMPOSE, None, "orphans"), (COMPOSE, ["mesh"], "recreate")
 ASKED, PROVED = (PROOF, ["mesh"]), (PROOF, ["mesh"], "must")
 GPU = {"uuids": ["GPU-1"]}
+PORTS = {"ports": {"ssh": 2222}}
+HELD: Answer = {"failed": True, "msg": "port 2222 (ssh) is taken by process 7 (nc) of account 'eve'"}
+LOOKED = (HOLDERS, {"ssh": 2222})
 CASES: dict[str, tuple[dict[str, Any], list[Answer], list[tuple[Any, ...]], Answer]] = {
     "nothing to do": ({}, [UP], [STARTED], {"changed": False}),
     "with GPUs": (GPU, [UP, SEEN], [STARTED, ASKED], {"changed": False}),
@@ -52,6 +55,21 @@ CASES: dict[str, tuple[dict[str, Any], list[Answer], list[tuple[Any, ...]], Answ
     "drifted, in a check": ({"recreate": ["mesh"], **GPU, "check": True}, [MADE], [STARTED], {"changed": True}),
     "recreation that fails": ({"recreate": ["mesh"]}, [BROKEN], [RECREATED], {"failed": True}),
     "start that fails": (GPU, [BROKEN], [STARTED], {"failed": True, "msg": "it did not come up"}),
+    "a port that somebody got meanwhile": (
+        PORTS,
+        [BROKEN, HELD],
+        [STARTED, LOOKED],
+        {"failed": True, "msg": f"it did not come up {HELD['msg']}"},
+    ),
+    "a recreation without its port": (
+        {**PORTS, "recreate": ["mesh"]},
+        [BROKEN, HELD],
+        [RECREATED, LOOKED],
+        {"failed": True, "msg": f"it did not come up {HELD['msg']}"},
+    ),
+    "ports that nobody has": (PORTS, [BROKEN, UP], [STARTED, LOOKED], {"failed": True, "msg": "it did not come up"}),
+    "ports, in a check": ({**PORTS, "check": True}, [BROKEN], [STARTED], {"failed": True}),
+    "ports of a project that is up": (PORTS, [UP], [STARTED], {"changed": False}),
     "a proof that is none": (GPU, [UP, BROKEN], [STARTED, ASKED], {"failed": True}),
 }
 

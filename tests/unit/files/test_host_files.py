@@ -133,6 +133,22 @@ CASES: dict[str, tuple[list[dict[str, Any]], dict[str, Any]]] = {
         [{"path": path, "state": "absent"} for path in ("there/link", "there/file", "there/empty", "there")],
         dict.fromkeys(("there/link", "there/file", "there/empty", "there")),
     ),
+    "directories in which others have left something": (
+        [{"path": path, "state": "absent"} for path in ("there/file", "there/empty", "there")],
+        dict.fromkeys(("there/file", "there/empty")),
+    ),
+    "a directory that holds nothing else": (
+        [
+            {"path": "there", "state": "directory", "mode": "0700", "exclusive": True},
+            {"path": "there/new", "content": "", "mode": "0600"},
+            {"path": "there/file", "content": "x", "mode": "0600", "when": False},
+        ],
+        {"there/new": ("600", b""), "there/empty": None, "there/link": None},
+    ),
+    "one that is not there": (
+        [{"path": "new", "state": "directory", "mode": "0700", "exclusive": True}],
+        {"new": ("700", b"")},
+    ),
     "a block": (
         [{"path": "environment", "content": "http_proxy=x", **BLOCK}],
         {"environment": ("644", WRITTEN)},
@@ -204,6 +220,10 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "the root": ({"path": "/", "state": "directory", "mode": "0755"}, "absolute"),
     "a directory with content": ({"path": "/x", "state": "directory", "mode": "0755", "content": "x"}, "Leave content"),
     "a block without a marker": ({"path": "/x", "state": "block", "mode": "0644", "content": "x"}, "a marker"),
+    "a file that is exclusive": (
+        {"path": "/x", "state": "file", "mode": "0644", "content": "", "exclusive": True},
+        "Leave exclusive out",
+    ),
     "a checker of nothing": (
         {"path": "/x", "state": "file", "mode": "0644", "content": "", "validate": ["true"]},
         "%s in it",
@@ -223,7 +243,6 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         {"path": "there/file", "state": "directory", "mode": "0755"},
         "is a file: expected a directory",
     ),
-    "a directory that holds something": ({"path": "there", "state": "absent"}, "holds empty, file, link"),
     "a file that must be there": ({"path": "new", "mode": "0644"}, "is not there"),
     "no such account": ({"path": "new", "content": "", "mode": "0644", "owner": "n0b0dy"}, "an account of this host"),
     "a way that is not there": ({"path": "new/file", "content": "", "mode": "0644"}, "directory of .* is not there"),
@@ -242,7 +261,8 @@ def test_what_cannot_be_done(entry: dict[str, Any], words: str, run: Run, tmp_pa
 
 def test_nothing_is_changed_where_a_later_entry_is_refused(run: Run, tmp_path: Path) -> None:
     before(tmp_path)
-    result = run({"path": "new", "content": "x", "mode": "0644"}, {"path": "there", "state": "absent"})
+    later = {"path": "there", "content": "x", "mode": "0644"}
+    result = run({"path": "new", "content": "x", "mode": "0644"}, later)
     assert result["failed"] and not (tmp_path / "new").exists()
 
 
@@ -277,11 +297,42 @@ def test_who_is_in_the_group_of_a_directory_is_asked_once(
     (tmp_path / "staff").mkdir()
     os.chown(tmp_path / "staff", 0, 4711)
     (tmp_path / "staff").chmod(0o2775)
-    apply_host_files._has_others.cache_clear()
+    apply_host_files._others.cache_clear()
     found = run(*({"path": f"staff/{number}", "content": "x", "mode": "0644"} for number in range(20)))
-    apply_host_files._has_others.cache_clear()
+    apply_host_files._others.cache_clear()
     assert ("can be changed by others" in found.get("msg", "")) is refused
+    place = tmp_path / "staff"
+    remedy = f"See who needs that, then: chmod g-w {place}; or take ada out of the group (gpasswd -d)."
+    assert (remedy in found.get("msg", "")) is refused
     assert len(asked) == 1
+
+
+def test_nothing_is_refused_where_nothing_is_to_be_removed(run: Run, tmp_path: Path) -> None:
+    """Else a node that has nothing there fails for a directory that only another one uses."""
+    before(tmp_path)
+    (tmp_path / "there").chmod(0o777)
+    assert run({"path": "there/no", "state": "absent"})["changed"] is False
+    assert "can be changed by others" in run({"path": "there/file", "state": "absent"})["msg"]
+    assert (tmp_path / "there/file").exists()
+
+
+MODES = [
+    ((0, 0), 0o757, "chmod o-w {}."),
+    ((1500, 0), 0o755, "chown root {}."),
+    ((1500, 54321), 0o777, "chown root {0} && chmod go-w {0}."),
+    ((0, 54321), 0o775, "chmod g-w {}."),
+]
+
+
+@needs_root
+@pytest.mark.parametrize(("owner", "mode", "remedy"), MODES)
+def test_a_refusal_says_what_to_do(owner: tuple[int, int], mode: int, remedy: str, run: Run, tmp_path: Path) -> None:
+    place = tmp_path / "there"
+    place.mkdir()
+    os.chown(place, *owner)
+    place.chmod(mode)
+    found = run({"path": "there/file", "content": "", "mode": "0644"})
+    assert found["msg"].endswith(f"See who needs that, then: {remedy.format(place)}")
 
 
 @needs_root
@@ -376,6 +427,19 @@ def test_copies_of_what_is_replaced(run: Run, tmp_path: Path) -> None:
     run(entry)
     copies = sorted((tmp_path / "there").glob("file.*"))
     assert len(copies) == 5 and copies[-1].read_bytes() == b"old \xff\n" and copies[-1].stat().st_mode & 0o777 == 0o600
+
+
+def test_what_a_killed_run_has_left_goes_when_the_file_is_written(run: Run, tmp_path: Path) -> None:
+    before(tmp_path)
+    names = [".file.0123456789ab.tmp", ".empty.0123456789ab.tmp", "file.2026-01-01@00:00:00.bak"]
+    for name in names:
+        (tmp_path / "there" / name).write_text("hunter2")
+        os.utime(tmp_path / "there" / name, (0, 0))
+    entry = {"path": "there/file", "content": "new", "mode": "0600"}
+    run(entry, _ansible_check_mode=True)
+    assert all((tmp_path / "there" / name).exists() for name in names)
+    run(entry)
+    assert [(tmp_path / "there" / name).exists() for name in names] == [False, True, True]
 
 
 def test_roots_links_of_this_very_host_are_followed() -> None:

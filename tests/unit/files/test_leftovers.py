@@ -5,9 +5,11 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
+from ansible_collections.gpustead.cluster.plugins.module_utils import as_account
 from ansible_collections.gpustead.cluster.plugins.module_utils.files.leftovers import (
     FileBeside,
     find,
@@ -45,6 +47,46 @@ def test_what_may_go(file: str, names: list[str], keep: int, gone: list[str]) ->
 def test_a_temporary_file_goes_after_a_day() -> None:
     entries = [FileBeside(".ansible_tmpx1fstab", NOW - 86401), FileBeside(".ansible_tmpx2fstab", NOW - 86000)]
     assert superfluous("fstab", entries, 5, NOW) == [".ansible_tmpx1fstab"]
+
+
+LONG = "ä" * 120  # of such a name, the first 100 letters stand in that of the temporary file
+OURS = {
+    ".fstab.0123456789ab.tmp": "fstab",
+    ".fstab.2026-11-28@23:45:18.bak.0123456789ab.tmp": "fstab",  # of a copy
+    f".{LONG[:100]}.0123456789ab.tmp": LONG,
+}
+NOT_OURS = {
+    ".fstab.0123456789AB.tmp": "fstab",
+    ".fstab.0123456789ab.tmp.swp": "fstab",
+    ".fstab.mine.0123456789ab.tmp": "fstab",
+    "fstab.0123456789ab.tmp": "fstab",
+    ".other.0123456789ab.tmp": "fstab",
+}
+
+
+@pytest.mark.parametrize(("name", "file"), {**OURS, **NOT_OURS}.items())
+def test_our_own_temporary_file_goes_after_a_minute(name: str, file: str) -> None:
+    """One may hold a password."""
+    assert superfluous(file, [FileBeside(name, NOW - 61)], 5, NOW) == [name] * (name in OURS)
+    assert superfluous(file, [FileBeside(name, NOW - 59)], 5, NOW) == []
+
+
+def test_the_temporary_file_of_a_killed_run_is_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As it is named by what makes it."""
+    for name in ("cache.conf", LONG):
+        child = os.fork()
+        if child == 0:
+            monkeypatch.setattr(os, "fsync", lambda _file: os.kill(os.getpid(), signal.SIGKILL))
+            as_account.put(os.open(tmp_path, os.O_RDONLY), name, b"password", 0o600)
+            os._exit(0)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+        (left,) = tmp_path.iterdir()
+        assert list(find([str(tmp_path / name)], None, left.stat().st_mtime + 61)) == [left]
+        left.unlink()
+
+
+def test_all_copies_stay_where_none_is_to_go() -> None:
+    assert superfluous("fstab", [FileBeside(name, NOW) for name in COPIES], None, NOW) == []
 
 
 def test_only_regular_files_go(tmp_path: Path) -> None:

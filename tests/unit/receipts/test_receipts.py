@@ -423,7 +423,7 @@ class TestAgent:
         begun = self.begin(tmp_path, "n2")
         assert list(begun) == ["base", "docker", "images"]
         assert begun["docker"]["previous"] == [["file", {"name": str(output)}]]
-        assert "did not come to its end" in self.check(tmp_path)["reasons"][0][1]
+        assert "a run ended before it came to this role" in self.check(tmp_path)["reasons"][0][1]
         # Each of them ends by itself.
         assert self.write(tmp_path, output, nonce="n2")["problems"] == []
         assert self.check(tmp_path)["reasons"] == []
@@ -442,7 +442,9 @@ class TestAgent:
         assert begun["images"]["previous"] == []
         # It comes to docker, dies there, and the next one dies before it comes there again.
         self.write(tmp_path, output, role="base", nonce="n2")
+        assert "did not come to its end" in self.check(tmp_path)["reasons"][0][1]
         self.begin(tmp_path, "n3", tmp_path / "first", more)
+        assert "before it came to this role" in self.check(tmp_path)["reasons"][0][1]
         begun = self.begin(tmp_path, "n4", tmp_path / "first", more)
         assert {role: one["unfinished"] for role, one in begun.items()} == {
             "base": True,

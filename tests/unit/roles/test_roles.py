@@ -53,6 +53,26 @@ def test_role_has_a_readme(role: str) -> None:
     assert (ROOT / "roles" / role / "README.md").read_text().startswith("# ")
 
 
+def tasks_in_order(role: str, file: str = "main.yml") -> list[dict[str, Any]]:
+    """Those of a role, with those that it imports in their places."""
+    tasks: list[dict[str, Any]] = []
+    for task in load(ROOT / "roles" / role / "tasks" / file):
+        imported = task.get("ansible.builtin.import_tasks")
+        tasks += tasks_in_order(role, imported) if imported else [task]
+    return tasks
+
+
+@pytest.mark.parametrize("role", ["workspace", "ssh_mesh"])
+def test_the_plan_refuses_a_node_before_it_is_changed(role: str) -> None:
+    """Ansible renders it where a task names it first: no image, or a port that somebody has, is refused there."""
+    tasks = tasks_in_order(role)
+    looked = next(number for number, task in enumerate(tasks) if task.get("register") == f"__{role}_offer")
+    first = tasks[looked + 1]
+    arguments = [value for name, value in first.items() if name.startswith("gpustead.cluster.")]
+    assert f"__{role}_plan." in str([first.get("when", "").partition(" and ")[0], *arguments])
+    assert not first.get("run_once"), "one node that is refused must not keep the others from it"
+
+
 # Given to a role by the play that includes it.
 OF_THE_PLAY = {"__receipts"}
 DEFINES = re.compile(

@@ -70,16 +70,16 @@ PLAYBOOK = """
 """
 ONE = """
 - gpustead.cluster.host_files:
-    entries: "{{ __workspace_common_files + __workspace_plan.host_files[__workspace_instance.owner] + compose }}"
-  vars:
-    compose: "{{ __workspace_compose_files | map('combine', {'validate': []}) }}"
+    entries: "{{ __workspace_entries | map('combine', {'validate': []}) }}"
 - gpustead.cluster.ssh_host_key:
     path: "{{ __workspace_instance.host_key }}"
     comment: workspace
+  when: not __workspace_containers.refused
 - ansible.builtin.copy:
     content: "{{ __workspace_plan.nas_links[__workspace_instance.owner] | to_json }}"
     dest: "{{ __workspace_instance.directory }}/links.json"
     mode: "0600"
+  when: not __workspace_containers.refused
 """
 
 
@@ -180,6 +180,13 @@ def test_by_default(usual: Path) -> None:
         *("GPUSTEAD_USER", "GPUSTEAD_UID", "GPUSTEAD_GID", "GPUSTEAD_SUDO"),
         *("GPUSTEAD_JUPYTER_TOKEN_FILE", "GPUSTEAD_GRADIO_APP"),
     }
+
+
+def test_of_workspaces_that_are_refused_only_the_makefile_is_written(tmp_path: Path) -> None:
+    """Without it nobody could see to them, or end what still runs of them."""
+    refused = {"name": "home-ada", "what": "it hangs", "expected": "an answer", "remedy": "Look."}
+    folder = write(tmp_path, test_mounted={"refused": [refused], "missing": ["home-ada"], "replaced": []})
+    assert sorted(path.name for path in folder.rglob("*")) == ["Makefile", "receipt.json"]
 
 
 def test_the_profile_local_goes_over_the_other(usual: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from typing import Any
 
@@ -65,6 +66,13 @@ def test_keys_that_the_site_adds_are_the_owners_alone() -> None:
         if entry["state"] == "file"
     }
     assert keys == {("ada", "ada"): ["a", "b", "d"], ("bob", "bob"): ["c"], ("bob", "ada"): ["a", "b", "d"]}
+
+
+def test_keys_of_former_guests_do_not_stay() -> None:
+    """Also those that no receipt knows of."""
+    for entries in planned().host_files.values():
+        exclusive = [entry["path"] for entry in entries if entry.get("exclusive")]
+        assert exclusive == [os.path.dirname(entries[-1]["path"])]
 
 
 def test_an_account_whose_port_is_taken_keeps_no_other_from_theirs() -> None:
