@@ -97,7 +97,7 @@ ARGUMENTS = {
 }
 
 
-def settle(run: Run, smi: str, gpus: Any, layouts: Any, check_mode: bool) -> mig.Plan:
+def apply(run: Run, smi: str, gpus: Any, layouts: Any, check_mode: bool) -> mig.Plan:
     if not any(mig.declared_for(layouts, gpu) is not None for gpu in gpus):
         return mig.Plan()
     plan = mig.plan(gpus, layouts, mig.observe(run, smi))
@@ -117,7 +117,7 @@ def main() -> None:
         return code, out, err
 
     try:
-        plan = settle(run, smi, gpus, layouts, module.check_mode)
+        plan = apply(run, smi, gpus, layouts, module.check_mode)
         at_boot = mig.at_boot(gpus, layouts)
     except GpusteadError as error:
         module.fail_json(msg=str(error))

@@ -7,10 +7,11 @@ import os
 import re
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import pytest
+from ansible_collections.gpustead.cluster.plugins.module_utils.gpus import mig_layout
 from ansible_collections.gpustead.cluster.plugins.module_utils.gpus.gpu_info import GpuReport, observe
 from ansible_collections.gpustead.cluster.plugins.module_utils.run import within
 
@@ -88,6 +89,17 @@ def test_a_layout_is_made_anew_under_other_names(host: Standin) -> None:
     assert [one.profile for one in after] == ["3g.20gb", "2g.10gb", "1g.5gb", "1g.5gb"]
     assert len({one.uuid for one in after} - before) == 4
     assert "Insufficient Resources" in host.smi("mig", "-i", "0", "-cgi", "9", status=23)
+
+
+@pytest.mark.parametrize("host", ["h100"], indirect=True)
+@pytest.mark.skipif(os.geteuid() != 0, reason="as with the real one, only root may change a GPU")
+def test_a_layout_with_media_extensions_is_found_as_declared(host: Standin) -> None:
+    """The compute instance in 1g.10gb+me is named 1g.10gb."""
+    smi, gpus = str(host.root / "usr/bin/nvidia-smi"), [asdict(host.report().gpus[0])]
+    layouts, run = {"gpu:0": ["1g.10gb+me", "3g.40gb"]}, within(30)
+    mig_layout.apply(run, smi, gpus, mig_layout.plan(gpus, layouts, mig_layout.observe(run, smi)))
+    assert "MIG 1g.10gb " in host.smi("mig", "-lci")
+    assert mig_layout.observe(run, smi).layout(0) == ["3g.40gb", "1g.10gb+me"]
 
 
 @pytest.mark.parametrize("host", ["h100"], indirect=True)
