@@ -77,7 +77,7 @@ _value:
       description: How many ranks the host takes; 0 where there is no GPU for containers.
       type: int
     nics:
-      description: The network devices nearest to the GPUs.
+      description: The RDMA devices with an active port that are nearest to the GPUs.
       type: list
       elements: str
     infiniband:

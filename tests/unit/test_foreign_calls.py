@@ -103,7 +103,7 @@ ALLOWED: dict[str, dict[str, str]] = {
         "_places": "ids alone, of names in a directory of root's",
         "observe": SYSTEM,
     },
-    "module_utils/gpus/pci.py": all_of(SYSTEM, "_driver", "_gone", "_names", "_read", "gpus", "rdma"),
+    "module_utils/gpus/pci.py": all_of(SYSTEM, "_active", "_driver", "_gone", "_names", "_read", "gpus", "rdma"),
     "module_utils/site/preflight/accounts.py": {"check_login": CONTROLLER},
     "module_utils/packages/apt_conflicts.py": all_of(SYSTEM, "_regular", "observe"),
     "module_utils/files/pinned_file.py": all_of(PRIVATE, "fetch", "has"),

@@ -55,6 +55,7 @@ def make_sysfs(root: Path, host: dict[str, Any]) -> None:
         folder = make_device(root, nic["address"], near(host, nic["node"]), vendor=MELLANOX, device="0x1021")
         write(folder / "class", "0x020700")
         link(root / "class/infiniband" / name / "device", folder)
+        write(root / "class/infiniband" / name / "ports/1/state", nic["port"])
     (root / "bus/pci/devices").mkdir(parents=True, exist_ok=True)
     for node, cpus in host["cpus"].items():
         write(root / f"devices/system/node/node{node}/cpulist", cpus)
