@@ -86,6 +86,9 @@ _value:
     driver_version:
       description: Version of NVIDIA's driver.
       type: str
+    machine:
+      description: What the host is, V(x86_64) or V(aarch64).
+      type: str
     gpus:
       description: Of each GPU that is given its C(index), C(uuid), C(compute_capability), C(cpus), C(numa_nodes), the
         UUIDs under which it is used (C(devices)) and its device node (C(node)).

@@ -9,7 +9,9 @@ from dataclasses import asdict
 from typing import Any
 
 from ansible.errors import AnsibleFilterError
+from ansible.utils.display import Display
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
+from ansible_collections.gpustead.cluster.plugins.module_utils.images.torch_wheel import beyond
 from ansible_collections.gpustead.cluster.plugins.module_utils.workspaces.plan import Observed, Settings, plan
 from ansible_collections.gpustead.cluster.plugins.module_utils.workspaces.workspaces import Workspace
 
@@ -103,6 +105,8 @@ _value:
 def workspace_plan(
     workspaces: Sequence[Mapping[str, Any]], settings: Mapping[str, Any], observed: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
+    if newer := beyond(settings.get("torch_version", "")):
+        Display().warning(f"workspace_torch_version: {newer}")
     try:
         return asdict(plan([*map(Workspace.parse, workspaces)], Settings(**settings), Observed(**(observed or {}))))
     except GpusteadError as error:

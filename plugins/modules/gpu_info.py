@@ -353,6 +353,11 @@ infiniband:
   type: bool
   returned: always
   sample: true
+machine:
+  description: What the host is, as C(uname) names it.
+  type: str
+  returned: always
+  sample: x86_64
 """
 
 from dataclasses import asdict

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -160,6 +161,7 @@ class GpuReport:
     gpus: tuple[Gpu, ...]
     topology: Topology
     infiniband: bool
+    machine: str
 
 
 @dataclass(frozen=True)
@@ -374,4 +376,5 @@ def observe(run: Run, smi: str | None, sysfs: Path, proc: Path, matrix: bool = T
         gpus=tuple(_placed(gpu, links.places.get(gpu.index, topology.Place()), cards, active) for gpu in gpus),
         topology=Topology(links.links),
         infiniband=bool(devices),
+        machine=os.uname().machine,
     )

@@ -86,6 +86,7 @@ def offer(
         "nics": sorted({nic for gpu in gpus for nic in gpu["nics"]}),
         "infiniband": bool(report["infiniband"]),
         "driver_version": report.get("driver_version"),
+        "machine": report.get("machine"),
         # What `share` needs of each GPU.
         "gpus": [
             {

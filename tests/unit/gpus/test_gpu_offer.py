@@ -115,7 +115,7 @@ OFFERS: dict[str, tuple[dict[str, Any], str | None, str, dict[str, Any]]] = {
 def test_offer(found: dict[str, Any], mode: str | None, slots: str, expected: dict[str, Any]) -> None:
     made = offer(found, mode, slots, NODES, {"0000:00:00.0": "2"})
     assert made == {**made, **expected}
-    assert set(made) == {*NOTHING, "schema", "state", "infiniband", "driver_version", "gpus"}
+    assert set(made) == {*NOTHING, "schema", "state", "infiniband", "driver_version", "machine", "gpus"}
     assert [uuid for gpu in made["gpus"] for uuid in gpu["devices"]] == made["uuids"]
     assert made["state"] == found["state"]
 
