@@ -30,13 +30,8 @@ options:
     description: What counts as a slot, V(gpus) or V(mig_instances).
     type: str
     default: gpus
-  nodes:
-    description: The device nodes of NVIDIA's driver that are there. They are given with O(mode=runtime) alone.
-    type: list
-    elements: str
-    default: []
-  minors:
-    description: Minor numbers of the GPUs by PCI address, where they are not their indexes.
+  observed:
+    description: What M(gpustead.cluster.nvidia_device_nodes) returned. Nodes are given with O(mode=runtime) alone.
     type: dict
     default: {}
 """
@@ -91,7 +86,8 @@ _value:
       type: str
     gpus:
       description: Of each GPU that is given its C(index), C(uuid), C(compute_capability), C(cpus), C(numa_nodes), the
-        UUIDs under which it is used (C(devices)) and its device node (C(node)).
+        UUIDs under which it is used (C(devices)), its device node (C(node)), and those that open its MIG instances by
+        their UUIDs (C(caps)).
       type: list
       elements: dict
 """

@@ -85,7 +85,8 @@ def drawbacks(docker: Engine, mode: str) -> list[str]:
         return []
     found = [
         f"nvidia_container_mode is cdi, and Docker {docker.text} does not start containers with CDI devices when it "
-        "starts itself: after a reboot they stay Exited (255). Set nvidia_container_mode: auto, or upgrade Docker to 28.2."
+        "starts itself: after a reboot they stay Exited (255). Set nvidia_container_mode: auto, or upgrade Docker to "
+        "28.2."
     ]
     if docker.version < CDI_OF_THE_TOOLKIT_SINCE:
         found.append(
