@@ -421,7 +421,20 @@ def inject(spec: dict[str, Any], nodes: list[str]) -> None:
         )
 
 
-PROGRAMS = {"nvidia-ctk": ctk, "nvidia-container-runtime-hook": hook, "nvidia-container-runtime": runtime}
+def cli(argv: list[str]) -> None:
+    """The modules are loaded before anything else, and all nodes made, those that open MIG instances too."""
+    if argv != ["--load-kmods", "info"]:
+        fail(f"nvidia-container-cli {' '.join(argv)} is not replayed")
+    make_control_nodes()
+    print(ask("-L"), end="")
+
+
+PROGRAMS = {
+    "nvidia-ctk": ctk,
+    "nvidia-container-cli": cli,
+    "nvidia-container-runtime-hook": hook,
+    "nvidia-container-runtime": runtime,
+}
 
 if __name__ == "__main__":
     program = os.path.basename(sys.argv[0])

@@ -112,12 +112,14 @@ def test_nothing_is_known_where_there_is_nothing(tmp_path: Path) -> None:
     assert (found.paths, found.minors, found.capabilities) == ((), {}, {})
 
 
-def test_the_unit_makes_the_nodes_before_it_writes_the_specification() -> None:
+def test_the_unit_makes_the_nodes_before_containers_start() -> None:
     template = (PROJECT / "roles/nvidia/templates/gpustead-gpus.service.j2").read_text()
     values = {"__nvidia_smi": "nvidia-smi", "__nvidia_boot_commands": [], "__nvidia_cdi_path": "/run/x.yaml"}
-    text = Environment(autoescape=False).from_string(template).render(values, __nvidia_containers={"mode": "cdi"})
-    commands = [line.partition("=-")[2] for line in text.splitlines() if line.startswith("ExecStart=")]
-    assert commands == ["nvidia-smi -L", CTK, "nvidia-ctk cdi generate --output=/run/x.yaml"]
+    last = {"cdi": "nvidia-ctk cdi generate --output=/run/x.yaml", "runtime": "nvidia-container-cli --load-kmods info"}
+    for mode, command in last.items():
+        text = Environment(autoescape=False).from_string(template).render(values, __nvidia_containers={"mode": mode})
+        commands = [line.partition("=-")[2] for line in text.splitlines() if line.startswith("ExecStart=")]
+        assert commands == ["nvidia-smi -L", CTK, command]
 
 
 @given(st.text())

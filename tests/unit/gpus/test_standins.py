@@ -118,6 +118,16 @@ def test_uvm_is_there_only_after_it_was_asked_for(host: Standin) -> None:
 
 
 @pytest.mark.parametrize("host", ["a100"], indirect=True)
+@pytest.mark.skipif(os.geteuid() != 0, reason="as with the real one, only root makes nodes")
+def test_the_command_of_libnvidia_container_makes_all_nodes(host: Standin) -> None:
+    code, out, _err = host.toolkit("nvidia-container-cli", "--load-kmods", "info")
+    assert (code, len(out.splitlines())) == (0, 6)
+    made = {path.name for path in (host.root / "dev").rglob("nvidia*")}
+    assert {"nvidia-uvm", "nvidia-uvm-tools", "nvidia-modeset"} < made
+    assert len([name for name in made if name.startswith("nvidia-cap") and name != "nvidia-caps"]) == 8
+
+
+@pytest.mark.parametrize("host", ["a100"], indirect=True)
 @pytest.mark.skipif(os.geteuid() != 0, reason="as the driver, only root makes the nodes of instances")
 def test_mig_instances_are_given_with_their_nodes(host: Standin) -> None:
     host.smi("-L")  # makes them
