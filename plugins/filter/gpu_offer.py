@@ -28,13 +28,8 @@ options:
     description: What counts as a slot, V(gpus) or V(mig_instances).
     type: str
     default: gpus
-  nodes:
-    description: The device nodes of NVIDIA's driver that are there. They are given with O(mode=runtime) alone.
-    type: list
-    elements: str
-    default: []
-  minors:
-    description: Minor numbers of the GPUs by PCI address, where they are not their indexes.
+  observed:
+    description: What M(gpustead.cluster.nvidia_device_nodes) returned. Nodes are given with O(mode=runtime) alone.
     type: dict
     default: {}
 """
@@ -75,7 +70,7 @@ _value:
       description: How many ranks the host takes; 0 where there is no GPU for containers.
       type: int
     nics:
-      description: The network devices nearest to the GPUs.
+      description: The RDMA devices with an active port that are nearest to the GPUs.
       type: list
       elements: str
     infiniband:
@@ -84,9 +79,13 @@ _value:
     driver_version:
       description: Version of NVIDIA's driver.
       type: str
+    machine:
+      description: What the host is, V(x86_64) or V(aarch64).
+      type: str
     gpus:
       description: Of each GPU that is given its C(index), C(uuid), C(compute_capability), C(cpus), C(numa_nodes), the
-        UUIDs under which it is used (C(devices)) and its device node (C(node)).
+        UUIDs under which it is used (C(devices)), its device node (C(node)), and those that open its MIG instances by
+        their UUIDs (C(caps)).
       type: list
       elements: dict
 """

@@ -44,10 +44,17 @@ options:
     description: Its C(obstacles) after that. Default it was not asked again.
     type: list
     elements: str
-  cdi_problem:
-    description: Why the CDI specification does not serve, C(problem) of M(gpustead.cluster.cdi_spec).
-    type: str
-    default: ""
+  nodes:
+    description: Device nodes of the driver, C(nodes) of M(gpustead.cluster.nvidia_device_nodes).
+    type: list
+    elements: str
+    default: []
+  problems:
+    description: Why these or the CDI specification do not serve, C(problem) of that module and of
+      M(gpustead.cluster.cdi_spec).
+    type: list
+    elements: str
+    default: []
   boot_commands:
     description: C(at_boot) of M(gpustead.cluster.nvidia_settings).
     type: list

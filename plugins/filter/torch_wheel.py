@@ -6,7 +6,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from ansible_collections.gpustead.cluster.plugins.module_utils.images.torch_wheel import torch_wheel
+from ansible.utils.display import Display
+from ansible_collections.gpustead.cluster.plugins.module_utils.images.torch_wheel import beyond, torch_wheel
 from ansible_collections.gpustead.cluster.plugins.plugin_utils.filters import filter_errors, filter_module
 
 DOCUMENTATION = r"""
@@ -27,11 +28,14 @@ options:
     description:
       - One host, or a list of hosts. Each is what M(gpustead.cluster.gpu_info) returns, or a dictionary with C(driver)
         (such as V(590.48.01); null where it does not work) and C(compute_capabilities) (such as V(["9.0"\])).
-      - With C(host) beside these, messages name it.
+      - With C(host) beside these, messages name it. C(machine) is V(x86_64) or V(aarch64), which have wheels of their
+        own; V(x86_64) where it is left out.
     type: raw
     required: true
   torch:
-    description: Version of PyTorch, 2.4 to 2.13. Patch release and suffix do not matter.
+    description:
+      - Version of PyTorch, from 2.4 on; for V(aarch64) from 2.7. Patch release and suffix do not matter.
+      - One that is newer than the collection knows (2.15) is taken for that one, with a warning.
     type: str
     required: true
 seealso:
@@ -70,6 +74,8 @@ _value:
 
 @filter_errors()
 def wheel(hosts: Any, torch: str) -> str:
+    if newer := beyond(torch):
+        Display().warning(newer)
     return torch_wheel(hosts, torch)
 
 

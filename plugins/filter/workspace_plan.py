@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from ansible.utils.display import Display
+from ansible_collections.gpustead.cluster.plugins.module_utils.images.torch_wheel import beyond
 from ansible_collections.gpustead.cluster.plugins.module_utils.workspaces.workspace_plan import Observed, Settings, plan
 from ansible_collections.gpustead.cluster.plugins.module_utils.workspaces.workspaces import Workspace
 from ansible_collections.gpustead.cluster.plugins.plugin_utils.filters import filter_errors, filter_module
@@ -103,6 +105,8 @@ _value:
 def workspace_plan(
     workspaces: Sequence[Mapping[str, Any]], settings: Mapping[str, Any], observed: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
+    if newer := beyond(settings.get("torch_version", "")):
+        Display().warning(f"workspace_torch_version: {newer}")
     return asdict(plan([*map(Workspace.parse, workspaces)], Settings(**settings), Observed(**(observed or {}))))
 
 

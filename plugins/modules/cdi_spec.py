@@ -12,7 +12,8 @@ version_added: "0.1.0"
 author: The gpustead developers (@gpustead)
 description:
   - Compares the devices that C(nvidia-ctk cdi list) finds in C(/var/run/cdi) with the GPUs and MIG devices that are
-    there, and the driver that C(/var/run/cdi/nvidia.yaml) was made for with the one that runs.
+    there, the driver that C(/var/run/cdi/nvidia.yaml) was made for with the one that runs, and C(/dev/nvidia-uvm) in it
+    with the one on the host, where there is one.
   - Where they differ it restarts C(nvidia-cdi-refresh.service), and where that is not there or passes over the host,
     lets C(nvidia-ctk cdi generate) write the file.
   - The file is root's, and all may read it (mode 0644).
@@ -68,11 +69,14 @@ problem:
   type: str
 """
 
+import os
+import stat
 from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.gpustead.cluster.plugins.module_utils.gpus import cdi_spec
+from ansible_collections.gpustead.cluster.plugins.module_utils.gpus.nvidia_device_nodes import UVM
 
 ARGUMENTS = {
     "uuids": {"type": "list", "elements": "str", "required": True},
@@ -90,6 +94,15 @@ def read(path: str) -> str:
         return ""
 
 
+def major_of(node: str) -> int | None:
+    """The major number of a device node; None where it is none."""
+    try:
+        status = os.stat(node)
+    except OSError:
+        return None
+    return os.major(status.st_rdev) if stat.S_ISCHR(status.st_mode) else None
+
+
 def main() -> None:
     module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
     params = module.params
@@ -102,8 +115,10 @@ def main() -> None:
             return 127, "", str(error)
         return code, out, err
 
-    wanted = cdi_spec.Wanted(params["uuids"], params["needed"], params["driver_version"], params["divided"])
-    outcome = cdi_spec.settle(run, read, ctk, wanted, module.check_mode)
+    desired = cdi_spec.Desired(
+        params["uuids"], params["needed"], params["driver_version"], params["divided"], major_of(UVM)
+    )
+    outcome = cdi_spec.apply(run, read, ctk, desired, module.check_mode)
     changed = outcome.changed
     if Path(cdi_spec.PATH).exists():  # where no GPU answers, none is made
         changed = module.set_owner_if_different(cdi_spec.PATH, "root", changed)

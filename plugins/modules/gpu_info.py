@@ -312,7 +312,8 @@ gpus:
       type: str
       sample: 0-31,64-95
     nics:
-      description: The RDMA devices nearest to the GPU; none that is on another memory node.
+      description:
+        - The RDMA devices nearest to the GPU of those that have an active port; none that is on another memory node.
       type: list
       elements: str
       sample: [mlx5_0]
@@ -346,6 +347,11 @@ infiniband:
   type: bool
   returned: always
   sample: true
+machine:
+  description: What the host is, as C(uname) names it.
+  type: str
+  returned: always
+  sample: x86_64
 """
 
 from dataclasses import asdict

@@ -12,7 +12,7 @@ version_added: "0.1.0"
 author: The gpustead developers (@gpustead)
 description:
   - Runs C(nvidia-smi -L) in the running containers of a compose project, and compares what it lists with what is
-    expected.
+    expected. Sees also that they may open C(/dev/nvidia-uvm), without which CUDA fails though C(nvidia-smi) works.
   - A container can lose its GPUs while it runs, after C(systemctl daemon-reload) for example. It gets them back only
     when it is created anew.
   - Changes nothing.
@@ -95,16 +95,22 @@ containers:
       description: UUIDs that it sees and should not.
       type: list
       elements: str
+    closed:
+      description: Device nodes that CUDA needs and that it has not, or may not open.
+      type: list
+      elements: str
     said:
       description: The last words of C(nvidia-smi) or Docker where it failed, else empty.
       type: str
       sample: "Failed to initialize NVML: Unknown Error"
 """
 
+from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.gpustead.cluster.plugins.module_utils.gpus.gpu_proof import ANSWER, Proof, prove, refusal
+from ansible_collections.gpustead.cluster.plugins.module_utils.gpus.nvidia_device_nodes import needs_uvm
 from ansible_collections.gpustead.cluster.plugins.module_utils.run import within
 
 ARGUMENTS = {
@@ -125,6 +131,7 @@ def _result(proof: Proof) -> dict[str, Any]:
         "missing": proof.missing,
         "unexpected": proof.unexpected,
         "said": proof.said,
+        "closed": list(proof.closed),
     }
 
 
@@ -134,7 +141,8 @@ def main() -> None:
     run = within(params["timeout"], ANSWER)  # a GPU that was lost can hold nvidia-smi for ever
     inside = ["docker", "compose", "--project-name", params["project"], "exec", "-T"]
     inside += ["--user", params["user"]] if params["user"] else []
-    proofs = [prove(service, [*inside, service], params["uuids"], run) for service in params["services"]]
+    uvm = needs_uvm(Path("/dev"))
+    proofs = [prove(service, [*inside, service], params["uuids"], run, uvm) for service in params["services"]]
     wrong = [proof for proof in proofs if not proof.ok]
     result = {
         "ok": not wrong,

@@ -18,8 +18,10 @@ description:
     M(gpustead.cluster.docker_daemon_config).
 options:
   mode:
-    description: V(cdi), V(runtime) (NVIDIA's runtime and its hook), or V(auto), CDI where Docker reads what
-      NVIDIA's toolkit writes (26.1 and newer).
+    description:
+      - V(cdi), V(runtime) (NVIDIA's runtime and its hook), or V(auto), CDI where Docker starts containers with it again
+        by itself (28.2 and newer).
+      - V(cdi) with an older Docker gets a warning.
     type: str
     choices: [auto, cdi, runtime]
     default: auto
@@ -85,6 +87,11 @@ not_in_force:
   returned: success
   type: list
   elements: str
+drawbacks:
+  description: What containers suffer from in this mode though they get their GPUs, as sentences with the remedy.
+  returned: success
+  type: list
+  elements: str
 installed:
   description: Those of O(packages) that are installed, with their versions.
   returned: success
@@ -142,6 +149,7 @@ def observe(run: Any, params: dict[str, Any], hook: str | None) -> dict[str, Any
             "settings": {},
             "dotted_keys": [],
             "not_in_force": [],
+            "drawbacks": [],
         }
         return {**nothing, "obstacles": obstacles}
     docker = containers.engine(info)
@@ -158,6 +166,7 @@ def observe(run: Any, params: dict[str, Any], hook: str | None) -> dict[str, Any
         "dotted_keys": containers.keys(docker, mode),
         "obstacles": obstacles + not_in_force,
         "not_in_force": not_in_force,
+        "drawbacks": containers.drawbacks(docker, mode),
     }
 
 
@@ -174,6 +183,9 @@ def main() -> None:
         module.fail_json(msg=str(error))
     except OSError as error:
         module.fail_json(msg=str(of_system(error, "what Docker says of GPUs")))
+    # Once: what is configured by now was warned of before.
+    for drawback in () if params["configured"] else found["drawbacks"]:
+        module.warn(drawback)
     module.exit_json(changed=False, installed=[f"{name}={version}" for name, version in packages.items()], **found)
 
 

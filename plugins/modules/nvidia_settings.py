@@ -25,8 +25,9 @@ options:
     default: true
   power_limits:
     description:
-      - Power limits (W) by GPU. A GPU is named by a part of its model's name, its UUID, or its number, V(gpu:0).
-        UUID and number beat the model, a longer part a shorter one.
+      - Power limits (W) by GPU. A GPU is named by words of its model's name, its UUID, or its number, V(gpu:0).
+        UUID and number beat the model, a longer name a shorter one.
+      - The words are whole ones. V(A10) is not an A100, V(H200) not a GH200, and V(RTX 4070) not an RTX 4070 Ti.
     type: dict
     default: {}
   nvidia_smi_path:

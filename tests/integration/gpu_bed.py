@@ -57,6 +57,11 @@ def seen(host: Host, project: str, service: str) -> list[str]:
     return listed(result.stdout)
 
 
+def has_cuda(host: Host, project: str, service: str) -> bool:
+    """Whether a user of a container may open UVM, without which CUDA ends with error 999 though nvidia-smi works."""
+    return bool(host.compose(project, service, "test -w /dev/nvidia-uvm").rc == 0)
+
+
 def stack(host: Host, project: str) -> dict[str, Any]:
     """The compose file of a stack, and in it the one service whose GPUs are looked at."""
     folder, service = {WORKSPACE[0]: ("workspace", "jupyter"), MESH[0]: ("ssh_mesh", "mesh")}[project]

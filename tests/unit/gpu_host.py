@@ -20,6 +20,7 @@ class Device:
     config: bytes | None = None
     physfn: bool = False
     rdma: str | None = None
+    ports: tuple[str, ...] = ("4: ACTIVE",)
 
 
 def make_sysfs(root: Path, *devices: Device) -> None:
@@ -48,4 +49,8 @@ def make_sysfs(root: Path, *devices: Device) -> None:
             rdma.mkdir(parents=True, exist_ok=True)
             (place / "infiniband" / device.rdma).mkdir(parents=True)
             (place / "infiniband" / device.rdma / "device").symlink_to(place)
+            for number, state in enumerate(device.ports, 1):
+                port = place / "infiniband" / device.rdma / "ports" / str(number)
+                port.mkdir(parents=True)
+                (port / "state").write_text(f"{state}\n")
             (rdma / device.rdma).symlink_to(place / "infiniband" / device.rdma)

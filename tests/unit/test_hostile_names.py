@@ -275,6 +275,7 @@ OTHERS: dict[str, str] = {
     **dict.fromkeys(("image_contexts", "mesh_authority", "node_images_info", "ssh_host_key"), ROOTS),
     **dict.fromkeys(("cdi_spec", "docker_daemon_config", "gpu_info", "image_stack", "leftovers"), ROOTS),
     **dict.fromkeys(("mesh_certificate", "mig_layout", "nas_mountpoint", "nas_mounts", "node_offer_info"), ROOTS),
+    "nvidia_device_nodes": ROOTS,
     **dict.fromkeys(("nvidia_containers_info", "nvidia_settings", "pinned_file"), ROOTS),
     **dict.fromkeys(("ufw_enabled", "ufw_live", "foreign_openings", "ufw_rules", "ufw_trial"), ROOTS),
     **dict.fromkeys(("closed_directories", "docker_setup_info"), CHECKED),

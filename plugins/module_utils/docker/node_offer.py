@@ -18,7 +18,7 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.run import Run, m
 # Without gpus.json there is no GPU for containers, and whether there is InfiniBand is not known.
 NO_GPUS: Mapping[str, Any] = {
     **{"state": "none", "driver": None, "device_ids": [], "uuids": [], "device_nodes": [], "slots": 0},
-    **{"nics": [], "infiniband": None, "driver_version": None, "gpus": []},
+    **{"nics": [], "infiniband": None, "driver_version": None, "machine": None, "gpus": []},
 }
 
 

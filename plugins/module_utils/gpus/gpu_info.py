@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -160,6 +161,7 @@ class GpuReport:
     gpus: tuple[Gpu, ...]
     topology: Topology
     infiniband: bool
+    machine: str
 
 
 @dataclass(frozen=True)
@@ -356,7 +358,10 @@ def observe(run: Run, smi: str | None, sysfs: Path, proc: Path, matrix: bool = T
     if smi and any(gpu.mig.instances for gpu in gpus):
         gpus = _with_mig_names(gpus, nvidia_smi_list.parse_list(run([smi, *nvidia_smi_list.LIST])[1]))
     elif smi and gpus and matrix:
-        links = topology.parse(run([smi, *topology.COMMAND])[1])
+        links = topology.parse(
+            run([smi, *topology.COMMAND])[1], [device.name for device in devices if not device.active]
+        )
+    active = tuple(device for device in devices if device.active)
     verdict = VERDICTS[judge(answer, cards, module)]
     log = answer.log if answer else None
     return GpuReport(
@@ -368,7 +373,8 @@ def observe(run: Run, smi: str | None, sysfs: Path, proc: Path, matrix: bool = T
         cuda_version=log.cuda_version if log else None,
         kernel_module=module.kind if module else None,
         pci_gpus=tuple(card.address for card in cards),
-        gpus=tuple(_placed(gpu, links.places.get(gpu.index, topology.Place()), cards, devices) for gpu in gpus),
+        gpus=tuple(_placed(gpu, links.places.get(gpu.index, topology.Place()), cards, active) for gpu in gpus),
         topology=Topology(links.links),
         infiniband=bool(devices),
+        machine=os.uname().machine,
     )

@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,11 +13,10 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.errors import Gpu
 from ansible_collections.gpustead.cluster.plugins.module_utils.gpus.cdi_spec import KIND
 from ansible_collections.gpustead.cluster.plugins.module_utils.gpus.gpu_cpuset import gpu_cpuset
 from ansible_collections.gpustead.cluster.plugins.module_utils.gpus.nvidia_choice import label
+from ansible_collections.gpustead.cluster.plugins.module_utils.gpus.nvidia_device_nodes import CONTROL_NODES
 
 SCHEMA = 1
 DRIVERS = {"cdi": "cdi", "runtime": "nvidia"}
-# Of all GPUs together.
-CONTROL_NODES = ("/dev/nvidiactl", "/dev/nvidia-modeset", "/dev/nvidia-uvm", "/dev/nvidia-uvm-tools")
 
 
 @dataclass(frozen=True)
@@ -59,8 +58,7 @@ def offer(
     report: Mapping[str, Any],
     mode: str | None,
     slots: str = "gpus",
-    nodes: Collection[str] = (),
-    minors: Mapping[str, Any] | None = None,
+    observed: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """The content of gpus.json.
 
@@ -68,34 +66,51 @@ def offer(
         report: what gpu_info returns.
         mode: `cdi` or `runtime`; None where containers get no GPU.
         slots: what counts as a slot, `gpus` or `mig_instances`.
-        nodes: device nodes (/dev/nvidia…) that are there; they are given with `runtime` alone.
-        minors: the minor number of each GPU by PCI address, where it is not its index.
+        observed: `nodes` of the driver that are there, which are given with `runtime` alone, the `minors` of the GPUs,
+            by PCI address, where these are not their indexes, and the `capabilities` of MIG instances; see
+            `nvidia_device_nodes.Nodes`.
     """
     gpus = given(report) if mode else []
     uuids = given_uuids(report) if mode else []
-    numbers = [int((minors or {}).get(gpu["pci_address"], gpu["index"])) for gpu in gpus]
-    wanted = [*(f"/dev/nvidia{number}" for number in numbers), *CONTROL_NODES] if mode == "runtime" and gpus else []
+    nodes, minors, capabilities = ((observed or {}).get(key, {}) for key in ("nodes", "minors", "capabilities"))
+    numbers = [int(minors.get(gpu["pci_address"], gpu["index"])) for gpu in gpus]
+    caps = [_caps(gpu, number, capabilities) for gpu, number in zip(gpus, numbers)]
+    of_instances = (node for one in caps for nodes_of_one in one.values() for node in nodes_of_one)
+    desired = dict.fromkeys([*(f"/dev/nvidia{number}" for number in numbers), *of_instances, *CONTROL_NODES])
     return {
         "schema": SCHEMA,
         "state": report["state"],
         "driver": DRIVERS[mode] if mode and gpus else None,
         "device_ids": [f"{KIND}={uuid}" for uuid in uuids] if mode == "cdi" else uuids,
         "uuids": uuids,
-        "device_nodes": [node for node in wanted if node in nodes],
+        "device_nodes": [node for node in desired if node in nodes] if mode == "runtime" and gpus else [],
         "slots": len(uuids if slots == "mig_instances" else gpus),
         "nics": sorted({nic for gpu in gpus for nic in gpu["nics"]}),
         "infiniband": bool(report["infiniband"]),
         "driver_version": report.get("driver_version"),
+        "machine": report.get("machine"),
         # What `share` needs of each GPU.
         "gpus": [
             {
                 **{key: gpu.get(key) for key in ("index", "uuid", "compute_capability", "cpus", "numa_nodes")},
                 "devices": devices(gpu),
                 "node": f"/dev/nvidia{number}",
+                "caps": of_gpu,
             }
-            for gpu, number in zip(gpus, numbers)
+            for gpu, number, of_gpu in zip(gpus, numbers, caps)
         ],
     }
+
+
+def _caps(gpu: Mapping[str, Any], number: int, capabilities: Mapping[str, Any]) -> dict[str, list[str]]:
+    """The nodes that open each MIG instance of a GPU, by its UUID."""
+    found = {}
+    for one in gpu["mig"]["instances"] if gpu["mig"]["current"] else ():
+        instance = f"gpu{number}/gi{one.get('gi')}"
+        minors = [capabilities[name] for name in (instance, f"{instance}/ci{one.get('ci')}") if name in capabilities]
+        if one["uuid"] and minors:
+            found[one["uuid"]] = [f"/dev/nvidia-caps/nvidia-cap{minor}" for minor in minors]
+    return found
 
 
 def parse_given(text: str, place: str) -> GivenGpus:
@@ -131,7 +146,9 @@ def share(given: Mapping[str, Any], wanted: Iterable[int | str] | None = None) -
     uuids, gpus = list(given["uuids"]), given.get("gpus", [])
     chosen = set(uuids) if wanted is None else {uuid for name in wanted for uuid in _offered(uuids, gpus, name)}
     taken = [gpu for gpu in gpus if chosen.intersection(gpu["devices"])]
-    others = {gpu["node"] for gpu in gpus if gpu not in taken}
+    opened = [(uuid in chosen, node) for gpu in gpus for uuid in gpu["devices"] for node in _nodes(gpu, uuid)]
+    # Instances share the node of their GPU, and compute instances that of their GPU instance.
+    others = {node for _ours, node in opened} - {node for ours, node in opened if ours}
     return {
         "driver": given["driver"] if chosen else None,
         "device_ids": [name for name, uuid in zip(given["device_ids"], uuids) if uuid in chosen],
@@ -139,6 +156,11 @@ def share(given: Mapping[str, Any], wanted: Iterable[int | str] | None = None) -
         "device_nodes": [node for node in given["device_nodes"] if node not in others] if chosen else [],
         "cpus": gpu_cpuset(taken).cpus,
     }
+
+
+def _nodes(gpu: Mapping[str, Any], uuid: str) -> list[str]:
+    """The device nodes of a GPU, or of an instance of it."""
+    return [gpu["node"], *gpu.get("caps", {}).get(uuid, ())]
 
 
 def _offered(uuids: Sequence[str], gpus: Sequence[Mapping[str, Any]], name: int | str) -> list[str]:

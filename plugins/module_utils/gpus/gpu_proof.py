@@ -3,7 +3,8 @@
 """Whether a container has the GPUs that were meant for it, asked of nvidia-smi inside; and which those are.
 
 A container can lose its GPUs while it runs: a `systemctl daemon-reload` takes away what Docker's hook gave it ("Failed
-to initialize NVML: Unknown Error", NVIDIA/nvidia-container-toolkit #48).
+to initialize NVML: Unknown Error", NVIDIA/nvidia-container-toolkit #48). And nvidia-smi works where CUDA does not:
+without /dev/nvidia-uvm, see `nvidia_device_nodes`.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
+from ansible_collections.gpustead.cluster.plugins.module_utils.gpus.nvidia_device_nodes import UVM
 from ansible_collections.gpustead.cluster.plugins.module_utils.gpus.nvidia_smi_list import LIST, usable_uuids
 from ansible_collections.gpustead.cluster.plugins.module_utils.run import Run
 from ansible_collections.gpustead.cluster.plugins.module_utils.terminal import shown
@@ -21,12 +23,13 @@ ANSWER = 1 << 16  # bytes that nvidia-smi -L may print: 64 GPUs with 7 instances
 
 @dataclass(frozen=True)
 class Proof:
-    """What one container sees. `said`: the last words of a command that failed, else empty."""
+    """What one container sees. `said`: the last words of nvidia-smi where it failed; `closed`: what it may not open."""
 
     container: str
     expected: tuple[str, ...]
     seen: tuple[str, ...]
     said: str
+    closed: tuple[str, ...] = ()
 
     @property
     def missing(self) -> list[str]:
@@ -38,7 +41,7 @@ class Proof:
 
     @property
     def ok(self) -> bool:
-        return not (self.said or self.missing or self.unexpected)
+        return not (self.said or self.missing or self.unexpected or self.closed)
 
     def __str__(self) -> str:
         """What is wrong, in words."""
@@ -46,16 +49,27 @@ class Proof:
             f"nvidia-smi fails ({self.said})" if self.said else "",
             f"does not see {', '.join(self.missing)}" if self.missing else "",
             f"sees {', '.join(self.unexpected)}, which it was not given" if self.unexpected else "",
+            f"may not open {', '.join(self.closed)}, so that CUDA ends with error 999" if self.closed else "",
         ]
         return " and ".join(filter(None, parts))
 
 
-def prove(container: str, inside: Sequence[str], uuids: Iterable[str], run: Run) -> Proof:
-    """Ask a container. `inside`: the command that runs another one in it, such as `docker exec NAME`."""
+def prove(container: str, inside: Sequence[str], uuids: Iterable[str], run: Run, needs_uvm: bool = False) -> Proof:
+    """Ask a container.
+
+    Args:
+        container: its name, for messages.
+        inside: the command that runs another one in it, such as `docker exec NAME`.
+        uuids: what it must see.
+        run: runs commands.
+        needs_uvm: whether CUDA needs /dev/nvidia-uvm on this host.
+    """
     code, out, err = run([*inside, "nvidia-smi", *LIST])
     lines = [line.strip() for line in f"{out}\n{err}".splitlines() if line.strip()]
     said = shown(lines[-1] if lines else f"it ended with {code}") if code else ""
-    return Proof(container, tuple(uuids), usable_uuids(out), said)
+    # access(2) asks the cgroup, too. An image without `test` answers otherwise than by 1.
+    closed = needs_uvm and not code and run([*inside, "test", "-w", UVM])[0] == 1
+    return Proof(container, tuple(uuids), usable_uuids(out), said, (UVM,) if closed else ())
 
 
 def refusal(project: str, proofs: Iterable[Proof]) -> GpusteadError:

@@ -32,6 +32,8 @@ _COMPUTE_INSTANCE = re.compile(
 )
 _NOTHING = re.compile(r"No (GPU instances|compute instances|MIG-enabled devices|MIG-supported devices) found")
 _NAME = re.compile(r"(\d{1,9})g\.(\d{1,9})gb\S*\Z", re.ASCII)
+# What follows the size: +me, -me, +me.all, +gfx.
+_ATTRIBUTES = re.compile(r"(?<=gb)[+-]\S*\Z")
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,9 @@ class GpuInstance:
 
 @dataclass(frozen=True)
 class ComputeInstance:
-    """A compute instance. One that has all of its GPU instance bears that one's name (1g.10gb, not 1c.2g.20gb)."""
+    """A compute instance. One that has all of its GPU instance bears the size of that one as its name: 2g.20gb, not
+    1c.2g.20gb; and 1g.10gb in a GPU instance 1g.10gb+me.
+    """
 
     gpu: int
     gpu_instance: int
@@ -77,26 +81,33 @@ class State:
 
     def layout(self, gpu: int) -> list[str]:
         """The GPU instances by name, big ones first; those that are not one whole device say so."""
-        whole = Counter((one.gpu_instance, one.profile) for one in self.compute_instances if one.gpu == gpu)
-        parts = Counter(one.gpu_instance for one in self.compute_instances if one.gpu == gpu)
         return in_order(
-            one.profile if whole[one.number, one.profile] == parts[one.number] == 1 else f"{one.profile} (in parts)"
+            one.profile if self._is_whole(one) else f"{one.profile} (in parts)"
             for one in self.gpu_instances
             if one.gpu == gpu
         )
+
+    def _is_whole(self, instance: GpuInstance) -> bool:
+        """Whether a GPU instance has one compute instance, and that has all of it."""
+        sizes = [
+            _ATTRIBUTES.sub("", one.profile)
+            for one in self.compute_instances
+            if (one.gpu, one.gpu_instance) == (instance.gpu, instance.number)
+        ]
+        return sizes == [_ATTRIBUTES.sub("", instance.profile)]
 
 
 @dataclass(frozen=True)
 class Step:
     """Commands (without `nvidia-smi`) that bring a GPU forward, and what they do.
 
-    `wanted`: with the step that switches MIG on, the profiles to come.
+    `desired`: with the step that switches MIG on, the profiles to come.
     """
 
     gpu: int
     text: str
     commands: tuple[tuple[str, ...], ...]
-    wanted: tuple[str, ...] = ()
+    desired: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -181,18 +192,18 @@ def declared_for(declared: Mapping[str, Sequence[str]], gpu: Mapping[str, Any]) 
     Raises:
         GpusteadError: a profile is not written as one.
     """
-    wanted = choose(VARIABLE, declared, gpu)
-    if wanted is None:
+    desired = choose(VARIABLE, declared, gpu)
+    if desired is None:
         return None
-    for name in wanted:
+    for name in desired:
         if not _NAME.match(name):
             raise GpusteadError(
                 f"{VARIABLE}: the profile {name!r} for {label(gpu)}", "one as 1g.10gb", "Correct it in the inventory."
             )
-    return in_order(wanted)
+    return in_order(desired)
 
 
-def check_fit(gpu: Mapping[str, Any], wanted: Sequence[str], profiles: Iterable[Profile]) -> None:
+def check_fit(gpu: Mapping[str, Any], desired: Sequence[str], profiles: Iterable[Profile]) -> None:
     """Whether a GPU can be divided so. Where the driver names no profiles for it (before MIG is on), anything passes.
 
     Raises:
@@ -201,8 +212,8 @@ def check_fit(gpu: Mapping[str, Any], wanted: Sequence[str], profiles: Iterable[
     known = {profile.name: profile for profile in profiles if profile.gpu == gpu["index"]}
     if not known:
         return
-    place = f"{VARIABLE}: {', '.join(wanted)} for {label(gpu)}"
-    for name, count in Counter(wanted).items():
+    place = f"{VARIABLE}: {', '.join(desired)} for {label(gpu)}"
+    for name, count in Counter(desired).items():
         if name not in known:
             raise GpusteadError(
                 f"{place}: no profile {name}", f"some of {', '.join(known)}", "Correct it in the inventory."
@@ -211,11 +222,11 @@ def check_fit(gpu: Mapping[str, Any], wanted: Sequence[str], profiles: Iterable[
             raise GpusteadError(
                 f"{place}: {count} of {name}", f"at most {known[name].total}", "Correct it in the inventory."
             )
-    slices = [int(match[1]) for match in map(_NAME.match, wanted) if match]
+    slices = [int(match[1]) for match in map(_NAME.match, desired) if match]
     most = max((int(match[1]) for match in map(_NAME.match, known) if match), default=0)
     if sum(slices) > most:
         raise GpusteadError(f"{place}: {sum(slices)} compute slices", f"at most {most}", "Take smaller or fewer ones.")
-    memory, largest = sum(known[name].memory_gib for name in wanted), max(one.memory_gib for one in known.values())
+    memory, largest = sum(known[name].memory_gib for name in desired), max(one.memory_gib for one in known.values())
     if memory > largest:
         raise GpusteadError(
             f"{place}: {memory:.2f} GiB of memory", f"at most {largest:.2f} GiB", "Take smaller or fewer ones."
@@ -235,24 +246,24 @@ def plan(gpus: Sequence[Mapping[str, Any]], declared: Mapping[str, Sequence[str]
     steps: list[Step] = []
     before, after = [], []
     for gpu in gpus:
-        wanted, index, enabled = declared_for(declared, gpu), gpu["index"], gpu["mig"]["current"]
-        if wanted is None or (enabled is None and not wanted):
+        desired, index, enabled = declared_for(declared, gpu), gpu["index"], gpu["mig"]["current"]
+        if desired is None or (enabled is None and not desired):
             continue
         if enabled is None:
             raise GpusteadError(
-                f"{VARIABLE}: {', '.join(wanted)} for {label(gpu)}",
+                f"{VARIABLE}: {', '.join(desired)} for {label(gpu)}",
                 "a GPU that has MIG",
                 "Name another model, or this GPU's UUID with an empty list.",
             )
-        check_fit(gpu, wanted, state.profiles)
-        there = state.layout(index)
-        before.append(f"{label(gpu)}: {_layout_text(enabled, there)}")
-        after.append(f"{label(gpu)}: {_layout_text(bool(wanted), wanted)}")
-        if wanted and not enabled:
-            steps.append(Step(index, "switch MIG on", (("-i", str(index), "-mig", "1"),), tuple(wanted)))
-        if there != wanted:
-            steps += _rebuild(index, there, wanted, state)
-        if enabled and not wanted:
+        check_fit(gpu, desired, state.profiles)
+        observed = state.layout(index)
+        before.append(f"{label(gpu)}: {_layout_text(enabled, observed)}")
+        after.append(f"{label(gpu)}: {_layout_text(bool(desired), desired)}")
+        if desired and not enabled:
+            steps.append(Step(index, "switch MIG on", (("-i", str(index), "-mig", "1"),), tuple(desired)))
+        if observed != desired:
+            steps += _rebuild(index, observed, desired, state)
+        if enabled and not desired:
             steps.append(Step(index, "switch MIG off", (("-i", str(index), "-mig", "0"),)))
     return Plan(tuple(steps), tuple(before), tuple(after))
 
@@ -261,15 +272,15 @@ def _layout_text(enabled: bool, layout: Sequence[str]) -> str:
     return (", ".join(layout) or "no instances") if enabled else "MIG off"
 
 
-def _rebuild(index: int, there: Sequence[str], wanted: Sequence[str], state: State) -> list[Step]:
+def _rebuild(index: int, observed: Sequence[str], desired: Sequence[str], state: State) -> list[Step]:
     on = ("mig", "-i", str(index))
     steps = []
-    if there:
+    if observed:
         inner = any(one.gpu == index for one in state.compute_instances)
         commands = ((*on, "-dci"), (*on, "-dgi")) if inner else ((*on, "-dgi"),)
-        steps.append(Step(index, f"destroy {', '.join(there)}", commands))
-    if wanted:
-        steps.append(Step(index, f"create {', '.join(wanted)}", ((*on, "-cgi", ",".join(wanted), "-C"),)))
+        steps.append(Step(index, f"destroy {', '.join(observed)}", commands))
+    if desired:
+        steps.append(Step(index, f"create {', '.join(desired)}", ((*on, "-cgi", ",".join(desired), "-C"),)))
     return steps
 
 
@@ -321,26 +332,26 @@ def apply(run: Run, smi: str, gpus: Sequence[Mapping[str, Any]], plan: Plan) -> 
                 )
             if "-mig" in command:
                 _check_mode(run, smi, step.gpu, command[-1] == "1", _said(answer))
-        if step.wanted:
-            _check_profiles(run, smi, next(gpu for gpu in gpus if gpu["index"] == step.gpu), step.wanted)
+        if step.desired:
+            _check_profiles(run, smi, next(gpu for gpu in gpus if gpu["index"] == step.gpu), step.desired)
 
 
-def _check_mode(run: Run, smi: str, gpu: int, wanted: bool, said: str) -> None:
+def _check_mode(run: Run, smi: str, gpu: int, desired: bool, said: str) -> None:
     _code, out, _err = run([smi, "-i", str(gpu), "--query-gpu=mig.mode.current", "--format=csv,noheader"])
-    if out.strip() != ("Enabled" if wanted else "Disabled"):
+    if out.strip() != ("Enabled" if desired else "Disabled"):
         raise GpusteadError(
             f"MIG mode of GPU {gpu} is {out.strip() or 'not known'} ({said})",
-            f"it {'on' if wanted else 'off'} at once",
+            f"it {'on' if desired else 'off'} at once",
             f"Stop what uses the GPU (dcgm, nvsm), reset it by nvidia-smi --gpu-reset -i {gpu} or reboot the host, and "
             "run again.",
         )
 
 
-def _check_profiles(run: Run, smi: str, gpu: Mapping[str, Any], wanted: Sequence[str]) -> None:
+def _check_profiles(run: Run, smi: str, gpu: Mapping[str, Any], desired: Sequence[str]) -> None:
     """Old drivers name a GPU's profiles only now: switch MIG off again where the layout does not fit."""
     code, out, _err = run([smi, "mig", "-lgip"])
     try:
-        check_fit(gpu, wanted, parse_profiles(out) if code == 0 else ())
+        check_fit(gpu, desired, parse_profiles(out) if code == 0 else ())
     except GpusteadError:
         run([smi, "-i", str(gpu["index"]), "-mig", "0"])
         raise
@@ -353,11 +364,11 @@ def check_made(gpus: Sequence[Mapping[str, Any]], declared: Mapping[str, Sequenc
         GpusteadError: it has not.
     """
     for gpu in gpus:
-        wanted, there = declared_for(declared, gpu), state.layout(gpu["index"])
-        if wanted and there != wanted:
+        desired, observed = declared_for(declared, gpu), state.layout(gpu["index"])
+        if desired and observed != desired:
             raise GpusteadError(
-                f"{label(gpu)} has {', '.join(there) or 'no instances'}",
-                f"{', '.join(wanted)}, which nvidia-smi said it made",
+                f"{label(gpu)} has {', '.join(observed) or 'no instances'}",
+                f"{', '.join(desired)}, which nvidia-smi said it made",
                 "Look at nvidia-smi mig -lgi and -lci on the host.",
             )
 
@@ -369,8 +380,8 @@ def at_boot(gpus: Sequence[Mapping[str, Any]], declared: Mapping[str, Sequence[s
     """
     commands: list[list[str]] = []
     for gpu in gpus:
-        wanted = declared_for(declared, gpu)
-        if wanted:
+        desired = declared_for(declared, gpu)
+        if desired:
             commands.append(["-i", gpu["uuid"], "-mig", "1"])
-            commands.append(["mig", "-i", gpu["uuid"], "-cgi", ",".join(wanted), "-C"])
+            commands.append(["mig", "-i", gpu["uuid"], "-cgi", ",".join(desired), "-C"])
     return commands

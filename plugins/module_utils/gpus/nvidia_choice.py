@@ -13,6 +13,8 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.errors import Gpu
 T = TypeVar("T")
 
 _NUMBER = re.compile(r"gpu:(\d{1,9})\Z", re.ASCII)
+# What makes another model of the one before it: an RTX 4090 D is no RTX 4090, an RTX 6000 Ada no (Quadro) RTX 6000.
+_OTHER_MODEL = ("ti", "super", "d", "ada", "laptop")
 
 
 def label(gpu: Mapping[str, Any]) -> str:
@@ -20,11 +22,24 @@ def label(gpu: Mapping[str, Any]) -> str:
     return f"GPU {gpu['index']} ({gpu.get('name') or gpu['uuid']})"
 
 
+def _words(text: str) -> list[str]:
+    return re.findall(r"[a-z0-9]+", text.lower())
+
+
+def _is_model(key: str, name: str) -> bool:
+    """Whether `key` is whole words of the name, one after the other: A10 is no A100, and H200 no GH200."""
+    model, words = _words(key), [*_words(name), ""]
+    size = len(model)
+    return any(
+        words[at : at + size] == model and words[at + size] not in _OTHER_MODEL for at in range(len(words) - size)
+    )
+
+
 def choose(variable: str, declared: Mapping[str, T], gpu: Mapping[str, Any]) -> T | None:
     """The value that `declared` has for a GPU; None where nothing is declared for it.
 
-    A key is a UUID (``GPU-…``), a number (``gpu:0``), or a part of the model's name (``A100``), in any case. A UUID or
-    a number beats a model, and of two models the longer one wins.
+    A key is a UUID (``GPU-…``), a number (``gpu:0``), or whole words of the model's name (``A100``, ``A100-SXM4``), in
+    any case and whatever parts them. A UUID or a number beats a model, and of two models the longer one wins.
 
     Args:
         variable: name of the setting, for messages.
@@ -36,16 +51,16 @@ def choose(variable: str, declared: Mapping[str, T], gpu: Mapping[str, Any]) -> 
     ranked: list[tuple[tuple[int, int], str]] = []
     for key in declared:
         number = _NUMBER.match(key)
-        if not key or (key.startswith("gpu:") and not number):
+        if not _words(key) or (key.startswith("gpu:") and not number):
             raise GpusteadError(
-                f"{variable}: the key {key!r}", "a part of a model's name, a UUID or gpu:<number>", "Correct the key."
+                f"{variable}: the key {key!r}", "words of a model's name, a UUID or gpu:<number>", "Correct the key."
             )
         if number:
             means, rank = int(number[1]) == gpu["index"], (1, 0)
         elif key.upper().startswith("GPU-"):
             means, rank = key.lower() == gpu["uuid"].lower(), (1, 0)
         else:
-            means, rank = key.lower() in (gpu.get("name") or "").lower(), (0, len(key))
+            means, rank = _is_model(key, gpu.get("name") or ""), (0, len(key))
         if means:
             ranked.append((rank, key))
     if not ranked:

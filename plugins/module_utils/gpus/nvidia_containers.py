@@ -3,8 +3,10 @@
 """How Docker on a host gives GPUs to containers: by CDI or by NVIDIA's runtime, and what is in the way of it.
 
 Facts: Docker reads CDI from 25 on where `features.cdi` says so, and by default from 28.2
-(https://docs.docker.com/reference/cli/dockerd/#configure-cdi-devices). From 1.19.1 on NVIDIA's toolkit writes
-specifications of version 0.7.0, which Docker reads since the change of April 2024 between 26.0 and 26.1
+(https://docs.docker.com/reference/cli/dockerd/#configure-cdi-devices). Before 28.2 it does not start containers with
+CDI devices when it starts itself, whatever their restart policy: it restores them before it knows CDI, and they end as
+Exited (255) (https://github.com/moby/moby/issues/49989). From 1.19.1 on NVIDIA's toolkit writes specifications of
+version 0.7.0, which Docker reads since the change of April 2024 between 26.0 and 26.1
 (https://github.com/moby/moby/pull/47706). NVIDIA's runtime and its configuration:
 https://docs.nvidia.com/datacenter/cloud-native/container-toolkit/latest/.
 """
@@ -20,7 +22,7 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.errors import Gpu
 
 CDI_SINCE = (25, 0)
 CDI_OF_THE_TOOLKIT_SINCE = (26, 1)
-CDI_BY_DEFAULT_SINCE = (28, 2)
+CDI_BY_DEFAULT_SINCE = CDI_RESTARTS_SINCE = (28, 2)
 SPEC_DIR = "/var/run/cdi"
 CONFIG = "/etc/nvidia-container-runtime/config.toml"
 RUNTIME = {"args": [], "path": "nvidia-container-runtime"}
@@ -60,21 +62,38 @@ def engine(info: Mapping[str, Any]) -> Engine:
     )
 
 
-def choose_mode(docker: Engine, wanted: str) -> str:
-    """`cdi` or `runtime`; of `auto` CDI where Docker reads what the toolkit writes.
+def choose_mode(docker: Engine, declared: str) -> str:
+    """`cdi` or `runtime`; of `auto` CDI where Docker starts containers with it again by itself.
 
     Raises:
-        GpusteadError: CDI is wanted, and Docker has none.
+        GpusteadError: CDI is declared, and Docker has none.
     """
-    if wanted == "cdi" and docker.version < CDI_SINCE:
+    if declared == "cdi" and docker.version < CDI_SINCE:
         raise GpusteadError(
             f"nvidia_container_mode is cdi, and Docker is {docker.text}",
             "Docker 25 or newer",
             "Upgrade Docker, or set nvidia_container_mode: auto.",
         )
-    if wanted == "auto":
-        return "cdi" if docker.version >= CDI_OF_THE_TOOLKIT_SINCE else "runtime"
-    return wanted
+    if declared == "auto":
+        return "cdi" if docker.version >= CDI_RESTARTS_SINCE else "runtime"
+    return declared
+
+
+def drawbacks(docker: Engine, mode: str) -> list[str]:
+    """What containers suffer from in this mode with this Docker, though they get their GPUs: each with its remedy."""
+    if mode != "cdi" or docker.version >= CDI_RESTARTS_SINCE:
+        return []
+    found = [
+        f"nvidia_container_mode is cdi, and Docker {docker.text} does not start containers with CDI devices when it "
+        "starts itself: after a reboot they stay Exited (255). Set nvidia_container_mode: auto, or upgrade Docker to "
+        "28.2."
+    ]
+    if docker.version < CDI_OF_THE_TOOLKIT_SINCE:
+        found.append(
+            f"Docker {docker.text} cannot read the CDI specifications that NVIDIA's toolkit writes from 1.19.1 on. Set "
+            "nvidia_container_mode: auto, or upgrade Docker to 28.2."
+        )
+    return found
 
 
 def settings(docker: Engine, mode: str) -> dict[str, Any]:

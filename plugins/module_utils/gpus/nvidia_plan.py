@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ansible_collections.gpustead.cluster.plugins.module_utils.gpus.cdi_spec import PATH as CDI_FILE
+from ansible_collections.gpustead.cluster.plugins.module_utils.gpus.nvidia_device_nodes import UVM
 
 TOOLKIT = "nvidia-container-toolkit"
 REFRESH_UNIT = "nvidia-cdi-refresh.path"
@@ -55,7 +56,8 @@ class Found:
         previous: what the role left before, as [kind, subject].
         containers: what nvidia_containers_info returned before anything was set up, the toolkit's packages among it.
         obstacles: what it says is in the way of containers after that; None where it was not asked again.
-        cdi_problem: why the CDI specification does not serve.
+        nodes: device nodes of the driver that are there now.
+        problems: why these or the CDI specification do not serve; what is empty counts for nothing.
         boot_commands: the commands of nvidia_settings at boot.
         refresh_unit: LoadState of the toolkit's own unit for the CDI specification.
     """
@@ -64,7 +66,8 @@ class Found:
     previous: Sequence[Sequence[Any]] = ()
     containers: Mapping[str, Any] = field(default_factory=dict)
     obstacles: Sequence[str] | None = None
-    cdi_problem: str = ""
+    nodes: Sequence[str] = ()
+    problems: Sequence[str] = ()
     boot_commands: Sequence[Sequence[str]] = ()
     refresh_unit: str = ""
 
@@ -107,8 +110,8 @@ def plan(declared: Declared, found: Found) -> Plan:
     awaits_docker = declared.check_mode and not found.containers.get("docker_version")
     at_first = list(found.containers.get("obstacles") or ())
     obstacles = [] if awaits_docker else list(at_first if found.obstacles is None else found.obstacles)
-    if found.cdi_problem and not awaits_docker:
-        obstacles.append(found.cdi_problem)
+    if not awaits_docker:
+        obstacles += filter(None, found.problems)
     used = answers and bool(found.containers) and not awaits_docker and not at_first
     mode = found.containers["mode"] if used and not obstacles else None
     former = [key for subject in before["json_keys"] for key in subject["keys"]]
@@ -134,7 +137,7 @@ def plan(declared: Declared, found: Found) -> Plan:
         hook_is_known=HOOK in former and any(line.startswith(f"{TOOLKIT}=") for line in toolkit),
         refreshes_cdi=refreshes,
         former_keys=_without(map(".".join, former), keys),
-        former_files=_without((subject["name"] for subject in before["file"]), [declared.gpus_file]),
+        former_files=_without((subject["name"] for subject in before["file"]), [declared.gpus_file, UVM]),
         receipt=receipt,
     )
 
@@ -144,10 +147,14 @@ def _leaves(declared: Declared, found: Found, mode: str | None, refreshes: bool)
     keys = [key.split(".") for key in found.containers["dotted_keys"]]
     daemon = {"name": f"{DAEMON_JSON} (GPUs)", "path": DAEMON_JSON, "keep": True, "keys": keys}
     limited = [command[1] for command in found.boot_commands if command[0] == "-i"]
+    files: list[Any] = [*declared.toolkit_files]
+    files += [{"name": CDI_FILE, "content": False}] if mode == "cdi" else []
+    # Whether it is there still, and may be used.
+    files += [{"name": UVM, "content": False, "keep": True}] if mode and UVM in found.nodes else []
     settings = {"name": declared.smi, "keep": True, "persistence": declared.persistence, "limits": limited}
     return {
         "package": [*declared.toolkit_packages],
-        "file": [*declared.toolkit_files, *([{"name": CDI_FILE, "content": False}] if mode == "cdi" else [])],
+        "file": files,
         "json_keys": [daemon] if keys else [],
         "unit": [{"name": declared.boot_unit, "running": False}, *([REFRESH_UNIT] if refreshes else [])],
         "gpu_settings": [settings] if declared.persistence or limited else [],

@@ -17,6 +17,7 @@ _DISPLAY = "0x03"  # the PCI base class: VGA, 3D and other display controllers
 _ADDRESS = re.compile(r"(?:([0-9a-f]{4,8}):)?([0-9a-f]{2}:[0-9a-f]{2}\.[0-7])")
 _LIST = re.compile(r"[0-9]{1,5}(-[0-9]{1,5})?(,[0-9]{1,5}(-[0-9]{1,5})?)*")
 _ROOT = re.compile(r"pci[0-9a-f]{4,8}:[0-9a-f]{2}")
+_ACTIVE = "4: ACTIVE"  # the state of a port in sysfs (Documentation/ABI/stable/sysfs-class-infiniband)
 _GONE = b"\xff\xff"  # what a read of a device returns that has fallen off the bus
 
 # vfio-pci, its variants such as nvgrace-gpu-vfio-pci, and the two others that hold a device for a virtual machine.
@@ -58,11 +59,12 @@ class PciGpu:
 
 @dataclass(frozen=True)
 class Rdma:
-    """An InfiniBand or RoCE device, ``mlx5_0``."""
+    """An InfiniBand or RoCE device, ``mlx5_0``; `active`: whether a port of it is, since NCCL uses no other."""
 
     name: str
     numa_node: int | None
     path: tuple[str, ...]
+    active: bool
 
 
 def address(text: str) -> str | None:
@@ -140,7 +142,13 @@ def rdma(sysfs: Path) -> tuple[Rdma, ...]:
     """The host's InfiniBand and RoCE devices, by name."""
     folder = sysfs / "class/infiniband"
     devices = [(name, folder / name / "device") for name in _names(folder)]
-    return tuple(Rdma(name, _node(device), device.resolve().parts) for name, device in devices)
+    return tuple(
+        Rdma(name, _node(device), device.resolve().parts, _active(folder / name / "ports")) for name, device in devices
+    )
+
+
+def _active(ports: Path) -> bool:
+    return any(_read(ports / name / "state") == _ACTIVE for name in _names(ports))
 
 
 def _bridges(one: tuple[str, ...], other: tuple[str, ...]) -> int:

@@ -9,7 +9,7 @@ network cards have no affinity, and a matrix that somebody cut can have no heade
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 from ansible_collections.gpustead.cluster.plugins.module_utils.gpus import pci
@@ -69,11 +69,12 @@ class _Row:
     cells: dict[str, str]  # by column
     rest: list[str]  # CPU affinity, NUMA affinity, and what follows
 
-    def near(self, names: Mapping[str, str]) -> tuple[str, ...]:
+    def near(self, names: Mapping[str, str], passed_over: Collection[str]) -> tuple[str, ...]:
         """The network cards with the best link that does not leave the memory node."""
-        cards = {column: link for column, link in self.cells.items() if _index(column) is None}
+        links = {names.get(column, column): link for column, link in self.cells.items() if _index(column) is None}
+        cards = {name: link for name, link in links.items() if name not in passed_over}
         best = next((link for link in _NEAR if link in cards.values()), None)
-        return tuple(names.get(column, column) for column, link in cards.items() if link == best)
+        return tuple(name for name, link in cards.items() if link == best)
 
 
 def _row(line: str, columns: list[str] | None, affinities: int) -> _Row | None:
@@ -104,8 +105,12 @@ def _links(rows: list[_Row]) -> tuple[Link, ...]:
     return tuple(Link(a, b, link) for (a, b), link in sorted(found.items()))
 
 
-def parse(text: str) -> Matrix:
-    """Read a matrix, or the part of one that is there. Text that is none gives an empty one; nothing is raised."""
+def parse(text: str, passed_over: Collection[str] = ()) -> Matrix:
+    """Read a matrix, or the part of one that is there. Text that is none gives an empty one; nothing is raised.
+
+    Args:
+        passed_over: names of network cards that are near to no GPU, since they cannot be used.
+    """
     lines = [_ESCAPE.sub("", line) for line in text.splitlines()]
     header = next((line for line in lines if _is_header(line.split())), None)
     columns = None if header is None else re.split(r"CPU Affinity|NUMA Affinity|GPU NUMA ID", header)[0].split()
@@ -116,7 +121,7 @@ def parse(text: str) -> Matrix:
         row.index: Place(
             pci.cpu_list(row.rest[0]) if row.rest else None,
             pci.expand(row.rest[1]) if len(row.rest) > 1 else (),
-            row.near(names),
+            row.near(names, passed_over),
         )
         for row in rows
     }

@@ -15,6 +15,7 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.errors import Gpu
 from ansible_collections.gpustead.cluster.plugins.module_utils.images import image_record
 from ansible_collections.gpustead.cluster.plugins.module_utils.images.image_contexts import MARK, OWN
 from ansible_collections.gpustead.cluster.plugins.module_utils.images.image_stack import declared, is_git
+from ansible_collections.gpustead.cluster.plugins.module_utils.images.torch_wheel import refuse_index
 
 # A tag that is a key, or none at all: any other is somebody's own.
 _OF_STACK = re.compile(r".*:([0-9a-f]{12}|<none>)")
@@ -29,7 +30,8 @@ class Settings:
 
     Attributes:
         files: the role's own directory with contexts.
-        python_lock, lock_found: the lock of the Python packages, and whether that is a file on the controller.
+        wheelhouse, python_lock: wheels of the site's own, and the lock of the Python packages; empty: none.
+        lock_found: whether the lock is a file on the controller.
     """
 
     files: str
@@ -40,6 +42,7 @@ class Settings:
     projects: Sequence[Mapping[str, Any]] = ()
     bake_users: Sequence[Mapping[str, Any]] = ()
     ca_certificates: Sequence[str] = ()
+    wheelhouse: str = ""
     python_lock: str = ""
     lock_found: bool = True
     cuda_architectures: Sequence[Any] = ()
@@ -252,6 +255,11 @@ def _check_stack(settings: Settings, stack: Sequence[Mapping[str, Any]]) -> None
                 f"one of {', '.join(ours)}",
                 f"Did you mean {meant[0]}?" if meant else "Correct its name, or give it a context.",
             )
+        arguments = layer.get("args") or {}
+        # A site's own wheels may be of any CUDA.
+        if not settings.wheelhouse and not settings.python_lock:
+            place = f"images_stack: layer {layer['name']}"
+            refuse_index(place, str(arguments.get("torch_version", "")), str(arguments.get("torch_index", "")))
     declared([{**layer, "context": _context(settings, layer)} for layer in stack])
 
 

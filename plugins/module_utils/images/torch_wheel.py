@@ -3,9 +3,9 @@
 """The index of PyTorch's wheels that fits the GPUs of all hosts: one image is built for all of them.
 
 Sources: indexes by release, pytorch/test-infra's build matrix; architectures by release and index, the support matrix
-in pytorch's RELEASE.md and `.ci/manywheel/build_cuda.sh` of each release branch (pytorch #157517: Pascal and older left
-CUDA 12.8 with 2.8, #172352: Volta with 2.11); drivers, NVIDIA's CUDA Toolkit release notes, tables 2 and 3.
-All of it is for wheels of Linux on x86-64.
+in pytorch's RELEASE.md, and of each release branch `.ci/manywheel/build_cuda.sh` and for aarch64
+`.ci/aarch64_linux/aarch64_ci_build.sh` (pytorch #157517: Pascal and older left CUDA 12.8 with 2.8, #172352: Volta with
+2.11, #190385: CUDA 12.6 and all before Turing with 2.15); drivers, NVIDIA's CUDA Toolkit release notes, tables 2 and 3.
 """
 
 from __future__ import annotations
@@ -20,17 +20,15 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.errors import Gpu
 Version = tuple[int, ...]
 
 CPU = "cpu"
+_RELEASE = re.compile(r"(\d{1,9}\.\d{1,9})(?!\d)", re.ASCII)
 
 _UP_TO_HOPPER = "5.0 6.0 7.0 7.5 8.0 8.6 9.0"
 _WITH_KEPLER = f"3.7 {_UP_TO_HOPPER}"
 _FROM_TURING = "7.5 8.0 8.6 9.0 10.0 12.0"
 _FROM_VOLTA = f"7.0 {_FROM_TURING}"
 _OLDEST = {"cu118": _WITH_KEPLER, "cu121": _UP_TO_HOPPER, "cu124": _UP_TO_HOPPER}
-_NEWEST = {"cu126": _UP_TO_HOPPER, "cu130": _FROM_TURING, "cu132": _FROM_TURING}
-
-# Release of PyTorch: its indexes, the oldest CUDA first: the architectures for which its wheel holds machine code.
-# PTX, which the newest ones hold for GPUs to come, is left out: it needs a driver as new as the wheel's CUDA.
-WHEELS: Mapping[str, Mapping[str, str]] = {
+_LAST_WITH_CUDA_12 = {"cu126": _UP_TO_HOPPER, "cu130": _FROM_TURING, "cu132": _FROM_TURING}
+_X86_64: Mapping[str, Mapping[str, str]] = {
     "2.4": _OLDEST,
     "2.5": _OLDEST,
     "2.6": {"cu118": _WITH_KEPLER, "cu124": _UP_TO_HOPPER, "cu126": _UP_TO_HOPPER},
@@ -39,9 +37,33 @@ WHEELS: Mapping[str, Mapping[str, str]] = {
     "2.9": {"cu126": _UP_TO_HOPPER, "cu128": _FROM_VOLTA, "cu130": _FROM_TURING},
     "2.10": {"cu126": _UP_TO_HOPPER, "cu128": _FROM_VOLTA, "cu130": _FROM_TURING},
     "2.11": {"cu126": _UP_TO_HOPPER, "cu128": _FROM_TURING, "cu130": _FROM_TURING},
-    "2.12": _NEWEST,
-    "2.13": _NEWEST,
+    "2.12": _LAST_WITH_CUDA_12,
+    "2.13": _LAST_WITH_CUDA_12,
+    "2.14": _LAST_WITH_CUDA_12,
+    "2.15": {"cu130": _FROM_TURING, "cu132": _FROM_TURING},
 }
+
+_ARM_WITH_THOR = "8.0 9.0 10.0 11.0 12.0"
+_ARM_CUDA_12 = {"cu126": "8.0 9.0", "cu128": "8.0 9.0 10.0 12.0"}
+_ARM_LAST_WITH_CUDA_12 = {"cu126": "8.0 9.0", "cu130": _ARM_WITH_THOR, "cu132": _ARM_WITH_THOR}
+_AARCH64: Mapping[str, Mapping[str, str]] = {
+    "2.7": {"cu128": "9.0 10.0 12.0"},
+    "2.8": {"cu129": "8.0 9.0 10.0 12.0"},
+    "2.9": {**_ARM_CUDA_12, "cu130": _ARM_WITH_THOR},
+    "2.10": {**_ARM_CUDA_12, "cu130": _ARM_WITH_THOR},
+    "2.11": {**_ARM_CUDA_12, "cu130": _ARM_WITH_THOR},
+    "2.12": _ARM_LAST_WITH_CUDA_12,
+    "2.13": _ARM_LAST_WITH_CUDA_12,
+    "2.14": _ARM_LAST_WITH_CUDA_12,
+    "2.15": {"cu130": _ARM_WITH_THOR, "cu132": _ARM_WITH_THOR},
+}
+
+# Machine, as uname names it: release of PyTorch: its indexes, the oldest CUDA first: the architectures for which its
+# wheel holds machine code. PTX, which the newest ones hold for GPUs to come, is left out: it needs a driver as new as
+# the wheel's CUDA.
+WHEELS = {"x86_64": _X86_64, "aarch64": _AARCH64}
+_RELEASES = list(_X86_64)
+_NEWEST = _RELEASES[-1]
 
 # The driver that each CUDA was shipped with: everything in it works with this one and newer ones.
 SHIPPED: Mapping[str, Version] = {
@@ -65,8 +87,13 @@ class NodeGpus:
     """A host with usable GPUs. `capabilities`: its GPUs' compute capabilities, such as (9, 0)."""
 
     name: str
+    machine: str
     driver: Version
     capabilities: tuple[Version, ...]
+
+    def wheel(self, release: str, index: str) -> str | None:
+        """The architectures in the wheel for this machine; None where there is no such wheel."""
+        return WHEELS[self.machine].get(release, {}).get(index)
 
 
 def torch_wheel(hosts: Mapping[str, Any] | Iterable[Mapping[str, Any]], torch: str) -> str:
@@ -75,8 +102,10 @@ def torch_wheel(hosts: Mapping[str, Any] | Iterable[Mapping[str, Any]], torch: s
     One whose CUDA is no newer than the drivers goes before one that runs by minor-version compatibility alone.
 
     Args:
-        hosts: one host or several: results of gpu_info, or `driver` and `compute_capabilities`. `host` names it.
-        torch: version of PyTorch, such as `2.13.0`; its last number and its suffix do not matter.
+        hosts: one host or several: results of gpu_info, or `driver` and `compute_capabilities`. `host` names it, and
+            `machine` says what it is, x86_64 where that is left out.
+        torch: version of PyTorch, such as `2.13.0`; its last number and its suffix do not matter. One that is newer
+            than the table is taken for its newest; `beyond` says so.
 
     Raises:
         GpusteadError: no index serves all hosts, or a value is not known or not understood.
@@ -85,20 +114,67 @@ def torch_wheel(hosts: Mapping[str, Any] | Iterable[Mapping[str, Any]], torch: s
     usable = list(_usable([hosts] if isinstance(hosts, Mapping) else list(hosts)))
     if not usable:
         return CPU
-    fitting = [index for index in reversed(list(WHEELS[release])) if not any(_obstacles(release, index, usable))]
+    fitting = [index for index in reversed(_indexes(release)) if not any(_obstacles(release, index, usable))]
     if not fitting:
         raise _refusal(release, usable)
     complete = (index for index in fitting if all(host.driver >= SHIPPED[index] for host in usable))
     return next(complete, fitting[0])
 
 
-def _release(torch: str) -> str:
-    found = re.match(r"(\d+\.\d+)(?![\d])", str(torch))
-    if not found or found.group(1) not in WHEELS:
+def beyond(torch: str) -> str:
+    """What to tell of a release that is newer than the table: its index is that of the newest one there. Else empty."""
+    found = _RELEASE.match(str(torch))
+    if not found or _number(found[1]) <= _number(_NEWEST):
+        return ""
+    return (
+        f"torch {torch} is newer than {_NEWEST}, the newest release whose wheels are known here: its index is chosen "
+        "as if it were that one. See that it has such a wheel, or update the collection."
+    )
+
+
+def refuse_index(place: str, torch: str, index: str) -> None:
+    """Raise GpusteadError where an index is of a CUDA for which a release has no wheel on any machine.
+
+    An installer would take one of another CUDA from elsewhere. Of what is not in the table nothing is said.
+
+    Args:
+        place: where both are declared, for the message.
+        torch: version of PyTorch.
+        index: URL of its index, of which the last part counts (``cu126``).
+    """
+    found, name = _RELEASE.match(str(torch)), index.rstrip("/").rpartition("/")[2]
+    holding = [release for release in _RELEASES if name in _indexes(release)]
+    if found and found[1] in _RELEASES and holding and found[1] not in holding:
         raise GpusteadError(
-            f"torch {torch}", f"a release that is known here: {', '.join(WHEELS)}", "Write one of them, in quotes."
+            f"{place}: torch {torch} from {name}",
+            f"an index that has it, {' or '.join(_indexes(found[1]))}",
+            f"Take one of these where the drivers know its CUDA, or torch {holding[-1]}.",
         )
-    return found.group(1)
+
+
+def _number(release: str) -> Version:
+    return tuple(map(int, release.split(".")))
+
+
+def _release(torch: str) -> str:
+    """The row of the table for a version.
+
+    Raises:
+        GpusteadError: it is none, or older than the table.
+    """
+    found = _RELEASE.match(str(torch))
+    if found and _number(found[1]) > _number(_NEWEST):
+        return _NEWEST
+    if not found or found[1] not in _RELEASES:
+        raise GpusteadError(
+            f"torch {torch}", f"a release that is known here: {', '.join(_RELEASES)}", "Write one of them, in quotes."
+        )
+    return found[1]
+
+
+def _indexes(release: str) -> list[str]:
+    """All indexes of a release, for one machine or another, the oldest CUDA first."""
+    return sorted({index for releases in WHEELS.values() for index in releases.get(release, {})})
 
 
 def _usable(hosts: Sequence[Mapping[str, Any]]) -> Iterator[NodeGpus]:
@@ -111,13 +187,20 @@ def _usable(hosts: Sequence[Mapping[str, Any]]) -> Iterator[NodeGpus]:
                 "driver and compute_capabilities, or what gpu_info returns",
                 "Give the filter the results of gpu_info.",
             )
-        driver = given[keys[0]]
+        driver, machine = given[keys[0]], str(given.get("machine") or "x86_64")
         listed = given.get("compute_capabilities")
         if listed is None:
             listed = [gpu.get("compute_capability") for gpu in given.get("gpus") or ()]
         if driver and listed:
+            if machine not in WHEELS:
+                raise GpusteadError(
+                    f"{name}: machine {machine!r}",
+                    f"one that has wheels with CUDA: {', '.join(WHEELS)}",
+                    "Build PyTorch.",
+                )
             yield NodeGpus(
                 name,
+                machine,
                 _version(driver, r"\d+(\.\d+)+", f"{name}: driver", "a version such as 590.48.01"),
                 tuple(
                     _version(value, r"\d+\.\d+", f"{name}: compute capability", "a version such as 9.0")
@@ -139,22 +222,26 @@ def _oldest_driver(index: str) -> Version:
     return OLDEST_DRIVER[index[2:4]]
 
 
-def _holds(release: str, index: str, capability: Version) -> bool:
+def _holds(wheel: str | None, capability: Version) -> bool:
     """Machine code runs on its own minor version and on later ones of the same major (CUDA programming guide)."""
-    held = (tuple(map(int, entry.split("."))) for entry in WHEELS[release][index].split())
+    held = map(_number, (wheel or "").split())
     return any(entry[0] == capability[0] and entry <= capability for entry in held)
 
 
 def _obstacles(release: str, index: str, hosts: Iterable[NodeGpus]) -> Iterator[str]:
     """Why the index does not serve these hosts."""
     for host in hosts:
+        wheel = host.wheel(release, index)
+        if wheel is None:
+            yield f"{host.name} is {host.machine}, for which {index} has no wheel"
+            continue
         if host.driver < _oldest_driver(index):
             yield f"{host.name} has driver {_dotted(host.driver)}, {index} needs {_dotted(_oldest_driver(index))}"
         for capability in sorted(set(host.capabilities)):
-            if not _holds(release, index, capability):
+            if not _holds(wheel, capability):
                 yield (
                     f"{host.name} has compute capability {_dotted(capability)}, "
-                    f"{index} is built for {WHEELS[release][index].replace(' ', ', ')}"
+                    f"{index} is built for {wheel.replace(' ', ', ')}"
                 )
 
 
@@ -163,11 +250,11 @@ def _dotted(version: Version) -> str:
 
 
 def _refusal(release: str, hosts: Sequence[NodeGpus]) -> GpusteadError:
-    obstacles = [text for index in WHEELS[release] for text in _obstacles(release, index, hosts)]
+    obstacles = [text for index in _indexes(release) for text in _obstacles(release, index, hosts)]
     remedy = ", or ".join(_ways_out(release, hosts))
     return GpusteadError(
         f"torch {release} has no index for all GPUs ({'; '.join(obstacles)})",
-        f"one of {', '.join(WHEELS[release])} that holds every compute capability and runs on every driver",
+        f"one of {', '.join(_indexes(release))} that holds every compute capability and runs on every driver",
         f"{remedy[0].upper()}{remedy[1:]}.",
     )
 
@@ -178,27 +265,35 @@ def _ways_out(release: str, hosts: Sequence[NodeGpus]) -> Iterator[str]:
     if driver:
         yield _install(driver, hosts)
     # The newest release first; the same drivers, then newer ones.
-    others = [other for other in reversed(list(WHEELS)) if other != release]
-    ready = [other for other in others if any(not any(_obstacles(other, i, hosts)) for i in WHEELS[other])]
+    others = [other for other in reversed(_RELEASES) if other != release]
+    ready = [other for other in others if any(not any(_obstacles(other, i, hosts)) for i in _indexes(other))]
     if ready:
         yield f"take torch {ready[0]}"
     holding = [other for other in others if _driver_for(other, hosts)]
     if not driver and not ready and holding:
         yield f"take torch {holding[0]} and {_install(_driver_for(holding[0], hosts), hosts)}"
     if not driver and not holding:
-        capabilities = sorted({capability for host in hosts for capability in host.capabilities})
-        lone = [_dotted(c) for c in capabilities if not any(_holds(r, i, c) for r in WHEELS for i in WHEELS[r])]
+        each = sorted({(capability, host.machine) for host in hosts for capability in host.capabilities})
+        lone = [_dotted(one) for one, machine in each if not any(_holds(w, one) for w in _all_wheels(machine))]
+        together = ", ".join(dict.fromkeys(_dotted(one) for one, _machine in each))
         yield (
             f"leave out the GPUs of compute capability {', '.join(lone)}: no wheel is built for them"
             if lone
-            else f"build an image for each kind: no wheel holds {', '.join(map(_dotted, capabilities))} together"
+            else f"build an image for each kind: no wheel holds {together} together"
         )
+
+
+def _all_wheels(machine: str) -> Iterator[str]:
+    return (wheel for indexes in WHEELS[machine].values() for wheel in indexes.values())
 
 
 def _driver_for(release: str, hosts: Sequence[NodeGpus]) -> Version:
     """The oldest driver with which an index of the release would serve the hosts; () where none does."""
-    capabilities = {capability for host in hosts for capability in host.capabilities}
-    indexes = (index for index in WHEELS[release] if all(_holds(release, index, c) for c in capabilities))
+    indexes = (
+        index
+        for index in _indexes(release)
+        if all(_holds(host.wheel(release, index), one) for host in hosts for one in host.capabilities)
+    )
     return min(map(_oldest_driver, indexes), default=())
 
 

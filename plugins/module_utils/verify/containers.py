@@ -7,9 +7,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from ansible_collections.gpustead.cluster.plugins.module_utils.gpus.gpu_proof import prove
+from ansible_collections.gpustead.cluster.plugins.module_utils.gpus.nvidia_device_nodes import needs_uvm
 from ansible_collections.gpustead.cluster.plugins.module_utils.inventory.services import MESH_PROJECT
 from ansible_collections.gpustead.cluster.plugins.module_utils.receipts.probes import Host, docker, observe
 from ansible_collections.gpustead.cluster.plugins.module_utils.receipts.probes.host import Unreadable
@@ -53,7 +55,8 @@ def examine_containers(
                 continue
             findings.problems.extend(judge(container, project, service, image, desired))
             if uuids.get(project.name) and container and container.state == "running":
-                findings.problems.extend(_proof(container, project, uuids[project.name], desired, run))
+                uvm = needs_uvm(Path(host.path("/dev")))
+                findings.problems.extend(_proof(container, project, uuids[project.name], desired, run, uvm=uvm))
     mesh = containers.get(MESH)
     if isinstance(mesh, Container) and mesh.state == "running":
         findings.seen["peers"] = _peers(desired, mesh.id, run, findings)
@@ -122,10 +125,11 @@ def judge(found: Container | None, project: Project, service: str, image: str, d
 
 
 def _proof(
-    container: Container, project: Project, uuids: Sequence[str], desired: Desired, run: Run
+    container: Container, project: Project, uuids: Sequence[str], desired: Desired, run: Run, *, uvm: bool
 ) -> Iterator[Finding]:
     """Whether the container sees the GPUs that are meant for it."""
-    proof = prove(container.service, ["docker", "exec", "--user", project.owner, container.id], uuids, run)
+    inside = ["docker", "exec", "--user", project.owner, container.id]
+    proof = prove(container.service, inside, uuids, run, uvm)
     if not proof.ok:
         role = "ssh_mesh" if container.project == MESH[0] else "workspace"
         remedy = f"Run site.yml --tags {role} --limit {desired.host}: it creates the container anew."

@@ -383,7 +383,11 @@ def _torch_index(offered: Mapping[str, Any], settings: Settings) -> str:
     if not settings.torch_version:
         return ""
     capabilities = [gpu["compute_capability"] for gpu in offered["gpus"] if gpu.get("compute_capability")]
-    host = {"driver": offered["driver_version"], "compute_capabilities": capabilities}
+    host = {
+        "driver": offered["driver_version"],
+        "machine": offered.get("machine"),
+        "compute_capabilities": capabilities,
+    }
     return f"{settings.torch_index}/{torch_wheel(host, settings.torch_version)}"
 
 

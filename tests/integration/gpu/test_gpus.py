@@ -80,7 +80,8 @@ def first_run(lab: Lab) -> tuple[set[str], str]:
     bed.write(lab["gpu03"], bed.DAEMON, FOREIGN)
     for name in BROKEN:
         bed.vary(lab, lab[name])
-    bed.vary(lab, host, nvidia_container_mode="runtime")
+    # What Debian's Docker 26.1 gets by itself is the runtime, as it does not restart containers with CDI devices.
+    bed.vary(lab, lab["gpu03"], nvidia_container_mode="cdi")
     return bed.failed(lab)
 
 
@@ -146,6 +147,19 @@ def test_containers_see_the_declared_gpus_and_keep_them(converged: Lab, name: st
         host.check_output(disturbance)
         for project, found in containers(host).items():
             assert sorted(found) == expected, f"{project} after {disturbance}"
+        assert all(bed.has_cuda(host, *one) for one in (bed.WORKSPACE, bed.MESH)), disturbance
+
+
+@pytest.mark.parametrize("name", WELL)
+def test_a_boot_makes_uvm_and_its_loss_is_seen(converged: Lab, name: str) -> None:
+    """As after a boot, before the first CUDA program: nvidia-smi does not make it."""
+    host = converged[name]
+    booted = "rm /dev/nvidia-uvm /dev/nvidia-uvm-tools && nvidia-smi -L && ! test -e /dev/nvidia-uvm"
+    host.check_output(booted)
+    site(converged, "--limit", name)
+    host.check_output("test -c /dev/nvidia-uvm")
+    host.check_output(f"{booted} && systemctl restart gpustead-gpus.service && test -c /dev/nvidia-uvm")
+    assert_fresh(converged)
 
 
 @pytest.mark.parametrize("name", WELL)

@@ -19,7 +19,9 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).resolve().parent
-CONTROL = {"nvidiactl": (195, 255), "nvidia-modeset": (195, 254), "nvidia-uvm": (510, 0), "nvidia-uvm-tools": (510, 1)}
+# After a boot nvidia-smi makes these, and the others are there once a program has asked for them.
+FIRST = {"nvidiactl": (195, 255)}
+LATER = {"nvidia-modeset": (195, 254), "nvidia-uvm": (510, 0), "nvidia-uvm-tools": (510, 1)}
 MAJORS = (195, 510, 511)
 # The node of /dev/null, which every cgroup allows.
 EVERYWHERE = (1, 3)
@@ -55,6 +57,7 @@ def make_sysfs(root: Path, host: dict[str, Any]) -> None:
         folder = make_device(root, nic["address"], near(host, nic["node"]), vendor=MELLANOX, device="0x1021")
         write(folder / "class", "0x020700")
         link(root / "class/infiniband" / name / "device", folder)
+        write(root / "class/infiniband" / name / "ports/1/state", nic["port"])
     (root / "bus/pci/devices").mkdir(parents=True, exist_ok=True)
     for node, cpus in host["cpus"].items():
         write(root / f"devices/system/node/node{node}/cpulist", cpus)
@@ -86,12 +89,25 @@ def make_proc(root: Path, host: dict[str, Any], kind: Path) -> None:
         write(
             root / f"driver/nvidia/gpus/{address}/information", f"Bus Location: \t {address}\nDevice Minor: \t {minor}"
         )
+    write(root / "driver/nvidia-caps/mig-minors", "\n".join(mig_minors(len(host["gpus"]))))
 
 
-def make_nodes(dev: Path, gpus: int, files: bool) -> int:
-    """The device nodes; returns the major number of the nodes that open MIG instances."""
+def mig_minors(gpus: int) -> list[str]:
+    """Of all instances that could be, as the driver lists them."""
+    lines = ["config 1", "monitor 2"]
+    for gpu in range(gpus):
+        for gi in range(15):
+            minor = 3 + gpu * 135 + gi * 9
+            lines.append(f"gpu{gpu}/gi{gi}/access {minor}")
+            lines += [f"gpu{gpu}/gi{gi}/ci{ci}/access {minor + 1 + ci}" for ci in range(8)]
+    return lines
+
+
+def make_nodes(dev: Path, gpus: int, files: bool) -> dict[str, Any]:
+    """The device nodes that are there after a boot. Returns the numbers of those to come, and the major one of the
+    nodes that open MIG instances."""
     (dev / "nvidia-caps").mkdir(parents=True, exist_ok=True)
-    nodes = {**CONTROL, **{f"nvidia{index}": (195, index) for index in range(gpus)}}
+    nodes = {**FIRST, **{f"nvidia{index}": (195, index) for index in range(gpus)}}
     everywhere = not files and not allow_majors()
     for name, number in nodes.items():
         if files:
@@ -99,7 +115,8 @@ def make_nodes(dev: Path, gpus: int, files: bool) -> int:
         else:
             os.mknod(dev / name, 0o20666, os.makedev(*(EVERYWHERE if everywhere else number)))
             (dev / name).chmod(0o666)
-    return EVERYWHERE[0] if everywhere else MAJORS[-1]
+    later = {name: None if files else EVERYWHERE if everywhere else number for name, number in LATER.items()}
+    return {"later": later, "caps_major": EVERYWHERE[0] if everywhere else MAJORS[-1]}
 
 
 def allow_majors() -> bool:
@@ -140,7 +157,7 @@ def main(kind: Path, target: Path, files: bool = False) -> None:
     shutil.copy(HERE / "reload.py", target / GENERATOR)
     (target / GENERATOR).chmod(0o755)
     state = json.loads((data / "state.json").read_text())
-    state["caps_major"] = make_nodes(target / "dev", len(host["gpus"]), files)
+    state.update(make_nodes(target / "dev", len(host["gpus"]), files))
     write(data / "state.json", json.dumps(state, indent=1))
     # What depmod leaves; nvidia-cdi-refresh looks for the driver there.
     write(target / "usr/lib/modules" / os.uname().release / "modules.dep", "updates/dkms/nvidia.ko.xz:")

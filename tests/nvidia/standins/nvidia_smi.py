@@ -450,10 +450,15 @@ def create(gpu: Gpu, wanted: str, with_compute: bool) -> None:
         say_created(gpu, made, profile)
 
 
+def compute_name(profile: str) -> str:
+    """The name of a compute instance that has all of a GPU instance: without what follows the size."""
+    return re.sub(r"[+-].*", "", profile)
+
+
 def say_created(gpu: Gpu, one: dict[str, Any], profile: dict[str, Any]) -> None:
     print(
         f"Successfully created compute instance ID {one['ci']:>2} on GPU {gpu.shown:>2} GPU instance ID {one['gi']:>2} "
-        f"using profile MIG {one['profile']} (ID {profile['ci_id']:>2})"
+        f"using profile MIG {compute_name(one['profile'])} (ID {profile['ci_id']:>2})"
     )
 
 
@@ -573,9 +578,9 @@ def list_compute(gpus: list[Gpu]) -> None:
     for gpu in gpus:
         for one in sorted(gpu.state["instances"], key=lambda one: int(one["gi"])):
             if one["ci"] is not None:
-                has = profiles_of(gpu)[one["profile"]]
+                has, name = profiles_of(gpu)[one["profile"]], compute_name(one["profile"])
                 rows.append(
-                    f"   {gpu.shown}     {one['gi']:>2}       MIG {one['profile']:<14}   {has['ci_id']:>2}"
+                    f"   {gpu.shown}     {one['gi']:>2}       MIG {name:<14}   {has['ci_id']:>2}"
                     f"        {one['ci']:>2}          0:{has['slices']}"
                 )
     if not rows:

@@ -26,7 +26,9 @@ VERSION = "@VERSION@"
 CONFIG = Path("/etc/nvidia-container-runtime/config.toml")
 SPEC_DIRS = ("/etc/cdi", "/var/run/cdi")
 KIND = "nvidia.com/gpu"
-SMI = "/usr/bin/nvidia-smi"
+SMI = os.environ.get("NVIDIA_STANDIN_SMI", "/usr/bin/nvidia-smi")
+STATE = Path(os.environ.get("NVIDIA_STANDIN", "/usr/lib/nvidia-standin")) / "state.json"
+DEV = Path(os.environ.get("NVIDIA_STANDIN_DEV", "/dev"))
 # What libnvidia-ml.so and its friends are to the real tool.
 DRIVER_FILES = ("/usr/lib/nvidia-standin",)
 CONTROL = ("/dev/nvidiactl", "/dev/nvidia-uvm", "/dev/nvidia-uvm-tools", "/dev/nvidia-modeset")
@@ -116,7 +118,22 @@ def devices() -> dict[str, list[str]]:
 
 
 def control_nodes() -> list[str]:
-    return [node for node in CONTROL if os.path.exists(node)]
+    """Those that are there: a specification gives no others."""
+    return [node for node in CONTROL if (DEV / os.path.basename(node)).exists()]
+
+
+def make_control_nodes() -> None:
+    """What is there once the module nvidia-uvm is loaded, which nvidia-smi does not do."""
+    for name, number in json.loads(STATE.read_text())["later"].items():
+        node = DEV / name
+        if node.exists():
+            continue
+        if number is None:
+            node.touch()
+            continue
+        os.mknod(node, 0o20666, os.makedev(*number))
+        node.chmod(0o666)
+        log("info", f"Creating device node /dev/{name}")
 
 
 def specification() -> dict[str, Any]:
@@ -190,6 +207,12 @@ def cdi_list(options: argparse.Namespace) -> None:
     log("info", f"Found {len(names)} CDI devices")
     for name in sorted(names):
         print(name)
+
+
+def create_device_nodes(options: argparse.Namespace) -> None:
+    """Without the modules there are no numbers for the nodes."""
+    if options.control_devices and options.load_kernel_modules:
+        make_control_nodes()
 
 
 def runtime_configure(options: argparse.Namespace) -> None:
@@ -281,6 +304,11 @@ def ctk(argv: list[str]) -> None:
     configure.add_argument("--cdi.enabled", "--cdi.enable", "--enable-cdi", dest="cdi", action="store_true")
     configure.set_defaults(call=runtime_configure)
 
+    nodes = commands.add_parser("system").add_subparsers(required=True).add_parser("create-device-nodes")
+    nodes.add_argument("--control-devices", action="store_true")
+    nodes.add_argument("--load-kernel-modules", action="store_true")
+    nodes.set_defaults(call=create_device_nodes)
+
     own = commands.add_parser("config")
     own.add_argument("--config-file", "--config", "-c")
     own.add_argument("--in-place", "-i", action="store_true")
@@ -323,9 +351,11 @@ def hook(argv: list[str]) -> None:
         return
     state = json.load(sys.stdin)
     spec = json.loads((Path(state["bundle"]) / "config.json").read_text())
-    nodes = wanted_nodes(spec["process"].get("env", []))
-    if not nodes:
+    environment = spec["process"].get("env", [])
+    if not wanted_nodes(environment):
         return
+    make_control_nodes()  # load-kmods
+    nodes = wanted_nodes(environment)
     settings = config_text(CONFIG)
     if config_value(settings, "nvidia-container-runtime.mode") in ("cdi", "jit-cdi", "csv"):
         print(CDI_MODE, file=sys.stderr)
@@ -391,7 +421,20 @@ def inject(spec: dict[str, Any], nodes: list[str]) -> None:
         )
 
 
-PROGRAMS = {"nvidia-ctk": ctk, "nvidia-container-runtime-hook": hook, "nvidia-container-runtime": runtime}
+def cli(argv: list[str]) -> None:
+    """The modules are loaded before anything else, and all nodes made, those that open MIG instances too."""
+    if argv != ["--load-kmods", "info"]:
+        fail(f"nvidia-container-cli {' '.join(argv)} is not replayed")
+    make_control_nodes()
+    print(ask("-L"), end="")
+
+
+PROGRAMS = {
+    "nvidia-ctk": ctk,
+    "nvidia-container-cli": cli,
+    "nvidia-container-runtime-hook": hook,
+    "nvidia-container-runtime": runtime,
+}
 
 if __name__ == "__main__":
     program = os.path.basename(sys.argv[0])

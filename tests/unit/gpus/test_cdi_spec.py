@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import pytest
 from ansible_collections.gpustead.cluster.plugins.module_utils.gpus import cdi_spec
-from ansible_collections.gpustead.cluster.plugins.module_utils.gpus.cdi_spec import Wanted
+from ansible_collections.gpustead.cluster.plugins.module_utils.gpus.cdi_spec import Desired
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -32,35 +32,61 @@ def test_any_text_is_a_list(text: str) -> None:
 
 
 MADE_FOR = "- hostPath: /usr/lib/x86_64-linux-gnu/libcuda.so.590.48.01\n"
+GIVES_UVM = "containerEdits:\n  deviceNodes:\n  - path: /dev/nvidiactl\n  - path: /dev/nvidia-uvm\n"
 OUTDATED = {
-    "up to date": (("0", ONE, "all"), MADE_FOR, Wanted([ONE], [ONE], "590.48.01"), ""),
-    "empty": ((), "kind: nvidia.com/gpu\n", Wanted([ONE], [ONE]), f"it does not name {ONE}"),
-    "not made": ((), "", Wanted([], []), f"there is no {cdi_spec.PATH}"),
-    "an instance is new": (("0", ONE), MADE_FOR, Wanted([ONE, TWO], [ONE]), f"it does not name {TWO}"),
-    "an instance is gone": (("0", ONE, TWO), MADE_FOR, Wanted([ONE], [ONE]), f"it names {TWO}"),
-    "a divided GPU is named too": ((ONE, TWO), MADE_FOR, Wanted([TWO], [TWO], divided=[ONE]), ""),
-    "divided no more": ((ONE, TWO), MADE_FOR, Wanted([ONE], [ONE]), f"it names {TWO}"),
-    "another driver": ((ONE,), MADE_FOR, Wanted([ONE], [ONE], "595.1"), "it is of driver 590.48.01, and 595.1 runs"),
-    "driver not known": ((ONE,), MADE_FOR, Wanted([ONE], [ONE]), ""),
-    "no driver in it": ((ONE,), "kind: nvidia.com/gpu\n", Wanted([ONE], [ONE], "595.1"), ""),
+    "up to date": (("0", ONE, "all"), MADE_FOR, Desired([ONE], [ONE], "590.48.01"), ""),
+    "empty": ((), "kind: nvidia.com/gpu\n", Desired([ONE], [ONE]), f"it does not name {ONE}"),
+    "not made": ((), "", Desired([], []), f"there is no {cdi_spec.PATH}"),
+    "an instance is new": (("0", ONE), MADE_FOR, Desired([ONE, TWO], [ONE]), f"it does not name {TWO}"),
+    "an instance is gone": (("0", ONE, TWO), MADE_FOR, Desired([ONE], [ONE]), f"it names {TWO}"),
+    "a divided GPU is named too": ((ONE, TWO), MADE_FOR, Desired([TWO], [TWO], divided=[ONE]), ""),
+    "divided no more": ((ONE, TWO), MADE_FOR, Desired([ONE], [ONE]), f"it names {TWO}"),
+    "another driver": ((ONE,), MADE_FOR, Desired([ONE], [ONE], "595.1"), "it is of driver 590.48.01, and 595.1 runs"),
+    "driver not known": ((ONE,), MADE_FOR, Desired([ONE], [ONE]), ""),
+    "no UVM in it": (
+        (ONE,),
+        "- path: /dev/nvidiactl\n- path: /dev/nvidia0\n- path: /dev/nvidia-uvm-tools\n",
+        Desired([ONE], [ONE], uvm=510),
+        "it does not give /dev/nvidia-uvm",
+    ),
+    "no UVM on the host": ((ONE,), "- path: /dev/nvidiactl\n", Desired([ONE], [ONE]), ""),
+    "UVM": ((ONE,), GIVES_UVM, Desired([ONE], [ONE], uvm=510), ""),
+    "UVM with its number": ((ONE,), f"{GIVES_UVM}    major: 510\n", Desired([ONE], [ONE], uvm=510), ""),
+    "the number of the other node": (
+        (ONE,),
+        f"{GIVES_UVM}  - path: /dev/x\n    major: 1\n",
+        Desired([ONE], [ONE], uvm=510),
+        "",
+    ),
+    "UVM loaded anew": (
+        (ONE,),
+        f"{GIVES_UVM}    major: 510\n",
+        Desired([ONE], [ONE], uvm=509),
+        "it gives /dev/nvidia-uvm the number 510, which is 509 now",
+    ),
+    "no driver in it": ((ONE,), "kind: nvidia.com/gpu\n", Desired([ONE], [ONE], "595.1"), ""),
 }
 
 
-@pytest.mark.parametrize(("names", "text", "wanted", "reason"), OUTDATED.values(), ids=list(OUTDATED))
-def test_outdated(names: tuple[str, ...], text: str, wanted: Wanted, reason: str) -> None:
-    assert cdi_spec.outdated(names, text, wanted) == reason
+@pytest.mark.parametrize(("names", "text", "desired", "reason"), OUTDATED.values(), ids=list(OUTDATED))
+def test_outdated(names: tuple[str, ...], text: str, desired: Desired, reason: str) -> None:
+    assert cdi_spec.outdated(names, text, desired) == reason
 
 
 class Host:
     """A specification, and what makes it anew: the unit, or the command, or nothing."""
 
-    def __init__(self, names: Sequence[str], unit: bool = True, unit_works: bool = True, works: bool = True) -> None:
+    def __init__(
+        self, names: Sequence[str], unit: bool = True, unit_works: bool = True, works: bool = True, uvm: bool = True
+    ) -> None:
         self.names, self.unit, self.unit_works, self.works = list(names), unit, unit_works, works
+        # Whether the specification gives UVM, and whether a new one would.
+        self.gives_uvm, self.makes_uvm = uvm, True
         self.asked: list[str] = []
 
     def read(self, path: str) -> str:
         assert path == cdi_spec.PATH
-        return "\n".join(self.names)
+        return "\n".join([*self.names, *(["- path: /dev/nvidia-uvm"] if self.gives_uvm else [])])
 
     def __call__(self, argv: Sequence[str]) -> tuple[int, str, str]:
         command = " ".join(argv)
@@ -71,26 +97,32 @@ class Host:
             return (0 if self.unit else 1), "", ""
         made = self.unit_works if argv[0] == "systemctl" else self.works
         if made:
-            self.names = [ONE, TWO]
+            self.names, self.gives_uvm = [ONE, TWO], self.makes_uvm
         return (0, "", "") if made or argv[0] == "systemctl" else (1, "", 'level=error msg="failed to initialize NVML"')
 
 
-WANTED = Wanted([ONE, TWO], [TWO])
+DESIRED = Desired([ONE, TWO], [TWO], uvm=510)
 RESTART, GENERATE = f"systemctl restart {cdi_spec.UNIT}", f"nvidia-ctk cdi generate --output={cdi_spec.PATH}"
-SETTLED = {
+APPLIED = {
     "up to date": (Host([ONE, TWO]), False, False, "", []),
     "by the unit": (Host([ONE]), False, True, "", [RESTART]),
     "the unit passes over": (Host([ONE], unit_works=False), False, True, "", [RESTART, GENERATE]),
     "no unit": (Host([ONE], unit=False), False, True, "", [GENERATE]),
     "in check mode": (Host([ONE]), True, True, "", []),
+    "UVM came after it": (Host([ONE, TWO], uvm=False), False, True, "", [RESTART]),
+    "UVM came after it, in check mode": (Host([ONE, TWO], uvm=False), True, True, "", []),
+    "UVM came after it, and nothing works": (
+        Host([ONE, TWO], unit=False, works=False, uvm=False),
+        *(False, False, "it does not give /dev/nvidia-uvm, and CUDA ends with error 999", [GENERATE]),
+    ),
     "fails": (Host([ONE], unit=False, works=False), False, False, "failed to initialize NVML", [GENERATE]),
     "fails, and what is needed is there": (Host([TWO], unit=False, works=False), False, False, "", [GENERATE]),
 }
 
 
-@pytest.mark.parametrize(("host", "check_mode", "changed", "problem", "did"), SETTLED.values(), ids=list(SETTLED))
-def test_settle(host: Host, check_mode: bool, changed: bool, problem: str, did: list[str]) -> None:
-    outcome = cdi_spec.settle(host, host.read, "nvidia-ctk", WANTED, check_mode)
+@pytest.mark.parametrize(("host", "check_mode", "changed", "problem", "did"), APPLIED.values(), ids=list(APPLIED))
+def test_apply(host: Host, check_mode: bool, changed: bool, problem: str, did: list[str]) -> None:
+    outcome = cdi_spec.apply(host, host.read, "nvidia-ctk", DESIRED, check_mode)
     assert outcome.changed is changed
     assert (problem in outcome.problem) if problem else not outcome.problem
     assert [command for command in host.asked if command in (RESTART, GENERATE)] == did

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import pytest
@@ -14,6 +14,7 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.gpus.gpu_info imp
     observe,
     read_answer,
 )
+from ansible_collections.gpustead.cluster.plugins.module_utils.gpus.nccl_env import nccl_env
 from ansible_collections.gpustead.cluster.plugins.module_utils.gpus.pci import PciGpu
 from ansible_collections.gpustead.cluster.plugins.module_utils.run import TIMED_OUT
 from ansible_collections.gpustead.cluster.tests.unit import smi_xml
@@ -306,6 +307,43 @@ def test_what_is_near_as_the_bus_says(tmp_path: Path, topo: Said) -> None:
         ("1-31", (1,), ("mlx5_1",)),
     ]
     assert found.topology.links == ()
+
+
+MATRIX = """\
+\tGPU0\tGPU1\tNIC0\tNIC1\tCPU Affinity\tNUMA Affinity
+GPU0\tX\tNV4\tPIX\tNODE\t0-7\t0
+GPU1\tNV4\tX\tNODE\tPIX\t0-7\t0
+NIC Legend:
+  NIC0: mlx5_0
+  NIC1: mlx5_3
+"""
+NICS = {
+    "mlx5_0": Device("0000:18:00.1", vendor="0x15b3", kind="0x020700", under=f"{ROOTS[0]}/0000:00:01.0", numa_node="0"),
+    "mlx5_3": Device("0000:19:00.1", vendor="0x15b3", kind="0x020700", under=ROOTS[0], numa_node="0"),
+}
+DOWN, UP = ("1: DOWN",), ("4: ACTIVE",)
+
+
+@pytest.mark.parametrize("topo", [MATRIX, ""], ids=["nvidia-smi says what is near", "the bus says it"])
+@pytest.mark.parametrize(
+    ("ports", "told"),
+    [
+        ({"mlx5_0": UP, "mlx5_3": UP}, {"NCCL_IB_HCA": "=mlx5_0"}),
+        ({"mlx5_0": DOWN, "mlx5_3": UP}, {"NCCL_IB_HCA": "=mlx5_3"}),
+        ({"mlx5_0": (*DOWN, *UP), "mlx5_3": UP}, {"NCCL_IB_HCA": "=mlx5_0"}),
+        ({"mlx5_0": DOWN, "mlx5_3": DOWN}, {}),
+    ],
+    ids=["both up", "the nearest down", "its second port up", "both down"],
+)
+def test_nccl_is_told_of_devices_with_an_active_port_alone(
+    tmp_path: Path, topo: str, ports: dict[str, tuple[str, ...]], told: dict[str, str]
+) -> None:
+    host = log(0)
+    host.topo = (0, topo, "")
+    cards = [replace(NICS[name], rdma=name, ports=states) for name, states in ports.items()]
+    found = report(tmp_path, host, [PLACED[0], *cards], OPEN)
+    assert nccl_env(asdict(found)) == told
+    assert found.infiniband
 
 
 def test_a_card_without_a_name_is_asked_of_the_bus(tmp_path: Path) -> None:

@@ -113,9 +113,9 @@ OFFERS: dict[str, tuple[dict[str, Any], str | None, str, dict[str, Any]]] = {
 
 @pytest.mark.parametrize(("found", "mode", "slots", "expected"), OFFERS.values(), ids=list(OFFERS))
 def test_offer(found: dict[str, Any], mode: str | None, slots: str, expected: dict[str, Any]) -> None:
-    made = offer(found, mode, slots, NODES, {"0000:00:00.0": "2"})
+    made = offer(found, mode, slots, {"nodes": NODES, "minors": {"0000:00:00.0": 2}})
     assert made == {**made, **expected}
-    assert set(made) == {*NOTHING, "schema", "state", "infiniband", "driver_version", "gpus"}
+    assert set(made) == {*NOTHING, "schema", "state", "infiniband", "driver_version", "machine", "gpus"}
     assert [uuid for gpu in made["gpus"] for uuid in gpu["devices"]] == made["uuids"]
     assert made["state"] == found["state"]
 
@@ -171,7 +171,7 @@ SHARES: dict[str, tuple[dict[str, Any], str, Any, tuple[str | None, list[str], l
 def test_share(
     found: dict[str, Any], mode: str, wanted: Any, expected: tuple[str | None, list[str], list[str], str | None]
 ) -> None:
-    given = offer(found, mode, "gpus", NODES, {"0000:00:00.0": "2", "0000:02:00.0": "0"})
+    given = offer(found, mode, "gpus", {"nodes": NODES, "minors": {"0000:00:00.0": 2, "0000:02:00.0": 0}})
     made = share(given, wanted)
     assert (made["driver"], made["uuids"], made["device_nodes"], made["cpus"]) == expected
     assert made["device_ids"] == [name for name in given["device_ids"] if name.split("=")[-1] in made["uuids"]]
@@ -180,4 +180,48 @@ def test_share(
 @pytest.mark.parametrize("wanted", [4, "GPU-9", -1, "7"])
 def test_a_gpu_that_is_not_offered_is_refused(wanted: Any) -> None:
     with pytest.raises(GpusteadError, match=f"GPU {wanted}: .*0 .GPU-0., 1 .GPU-1."):
-        share(offer(NEAR, "cdi", "gpus", NODES), [wanted])
+        share(offer(NEAR, "cdi", "gpus", {"nodes": NODES}), [wanted])
+
+
+CAPS = "/dev/nvidia-caps/nvidia-cap"
+# GPU 1 with two GPU instances, of which the first has two compute instances; GPU 0 is whole.
+DIVIDED = report("ready", gpu(0), gpu(1))
+DIVIDED["gpus"][1]["mig"] = {
+    "current": True,
+    "instances": [
+        {"uuid": "MIG-a", "gi": 1, "ci": 0},
+        {"uuid": "MIG-b", "gi": 1, "ci": 1},
+        {"uuid": "MIG-c", "gi": 2, "ci": 0},
+    ],
+}
+OPENED = {
+    "nodes": [*NODES, *(f"{CAPS}{minor}" for minor in (12, 13, 14, 21, 22))],
+    "capabilities": {
+        **{"gpu1/gi1": 12, "gpu1/gi1/ci0": 13, "gpu1/gi1/ci1": 14, "gpu1/gi2": 21, "gpu1/gi2/ci0": 22},
+        **{"gpu0/gi1": 3, "gpu1/gi3": 30},
+    },
+}
+ONE, TWO, WHOLE = "/dev/nvidia1", (f"{CAPS}21", f"{CAPS}22"), "/dev/nvidia0"
+
+
+@pytest.mark.parametrize(
+    ("wanted", "nodes"),
+    [
+        (None, [WHOLE, ONE, f"{CAPS}12", f"{CAPS}13", f"{CAPS}14", *TWO]),
+        (["MIG-c"], [ONE, *TWO]),
+        (["MIG-b"], [ONE, f"{CAPS}12", f"{CAPS}14"]),
+        (["GPU-0"], [WHOLE]),
+        (["GPU-0", "MIG-a"], [WHOLE, ONE, f"{CAPS}12", f"{CAPS}13"]),
+    ],
+    ids=["all", "an instance", "a part of one", "the whole GPU", "both"],
+)
+def test_mig_instances_keep_their_nodes_in_mode_runtime(wanted: Any, nodes: list[str]) -> None:
+    """Without them a container would lose its instances at a daemon-reload."""
+    given = offer(DIVIDED, "runtime", "gpus", OPENED)
+    assert share(given, wanted)["device_nodes"] == [*nodes, *CONTROL]
+    assert offer(DIVIDED, "cdi", "gpus", OPENED)["device_nodes"] == []
+
+
+def test_nodes_of_instances_that_the_driver_does_not_tell_are_not_given() -> None:
+    given = offer(DIVIDED, "runtime", "gpus", {"nodes": NODES})
+    assert given["device_nodes"] == [WHOLE, ONE, *CONTROL]

@@ -103,6 +103,35 @@ def test_proof(case: str) -> None:
     assert proof.ok is (not words)
 
 
+# What `test -w /dev/nvidia-uvm` answers in the container, and what is wrong then.
+UVM = {
+    "there": ((0, "", ""), ""),
+    "not there, or not allowed": ((1, "", ""), "may not open /dev/nvidia-uvm, so that CUDA ends with error 999"),
+    "no such program": ((127, "", "executable file not found"), ""),
+    "no answer": ((124, "", "no answer within 60 s"), ""),
+}
+
+
+@pytest.mark.parametrize(("answer", "words"), UVM.values(), ids=list(UVM))
+def test_a_container_without_uvm_has_no_cuda(answer: tuple[int, str, str], words: str) -> None:
+    asked: list[str] = []
+
+    def run(argv: Sequence[str]) -> tuple[int, str, str]:
+        asked.append(" ".join(argv))
+        return (0, text("2x-quadro-rtx4000"), "") if argv[0] == "nvidia-smi" else answer
+
+    assert str(prove("mesh", [], QUADROS, run, needs_uvm=True)) == words
+    assert asked == ["nvidia-smi -L", "test -w /dev/nvidia-uvm"]
+    proof = prove("mesh", [], QUADROS, run, needs_uvm=False)
+    assert proof.ok
+    assert len(asked) == 3
+
+
+def test_where_nvidia_smi_fails_nothing_more_is_asked() -> None:
+    answers = iter([(255, text("container-lost-gpu-unknown-error"), "")])
+    assert not prove("mesh", [], QUADROS, lambda _: next(answers), needs_uvm=True).ok
+
+
 def test_a_program_that_is_not_in_the_image_is_told() -> None:
     proof = prove("mesh", [], QUADROS, lambda _: (126, "", text("docker-exec-not-found-in-path")))
     assert 'exec: "nvidia-smi": executable file not found' in str(proof)

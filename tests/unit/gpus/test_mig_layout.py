@@ -67,6 +67,39 @@ def test_instances_as_printed() -> None:
     assert len(mig.parse_compute_instances(fixture("lci-before-470"))) == 2
 
 
+# A GPU instance, its compute instances, and whether it is one whole device.
+DEVICES = {
+    "plain": ("1g.10gb", ["1g.10gb"], True),
+    "media extensions": ("1g.10gb+me", ["1g.10gb"], True),
+    "media extensions that its compute instance names": ("1g.10gb+me", ["1g.10gb+me"], True),
+    "all media extensions": ("1g.24gb+me.all", ["1g.24gb"], True),
+    "without media extensions": ("2g.48gb-me", ["2g.48gb"], True),
+    "graphics": ("1g.24gb+gfx", ["1g.24gb"], True),
+    "a part of it": ("2g.20gb", ["1c.2g.20gb"], False),
+    "a part of one with media extensions": ("2g.24gb+me", ["1c.2g.24gb"], False),
+    "two parts": ("2g.20gb", ["1c.2g.20gb", "1c.2g.20gb"], False),
+    "of another size": ("1g.20gb+me", ["1g.10gb"], False),
+    "no compute instance": ("1g.10gb+me", [], False),
+}
+
+
+@pytest.mark.parametrize(("profile", "inside", "whole"), DEVICES.values(), ids=list(DEVICES))
+def test_a_whole_device_is_known_by_its_size(profile: str, inside: list[str], whole: bool) -> None:
+    parts = tuple(mig.ComputeInstance(0, 13, name, number) for number, name in enumerate(inside))
+    state = mig.State(PROFILES, (mig.GpuInstance(0, profile, 13, 0, 1),), parts)
+    assert state.layout(0) == [profile if whole else f"{profile} (in parts)"]
+
+
+def test_a_layout_with_media_extensions_is_made_once() -> None:
+    """As the tables have it: the compute instance of 1g.10gb+me is named 1g.10gb."""
+    state = mig.State(
+        PROFILES, mig.parse_gpu_instances(fixture("lgi-me")), mig.parse_compute_instances(fixture("lci-me"))
+    )
+    declared = {"H100": ["1g.10gb+me", "3g.40gb"]}
+    assert mig.plan([gpu()], declared, state).steps == ()
+    mig.check_made([gpu()], declared, state)
+
+
 @pytest.mark.parametrize(
     ("parse", "row"),
     [

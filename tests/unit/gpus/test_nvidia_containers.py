@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.testing import patch_module_args
 from ansible_collections.gpustead.cluster.plugins.module_utils.docker import daemon_json_check
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
@@ -56,9 +57,12 @@ MODES = [
     ("24.0.7", "auto", "runtime", RUNTIME, ["runtimes.nvidia"]),
     ("25.0.0", "auto", "runtime", RUNTIME, ["runtimes.nvidia"]),
     ("26.0.2", "cdi", "cdi", CDI, ["features.cdi"]),
-    ("26.1.5+dfsg1", "auto", "cdi", CDI, ["features.cdi"]),
+    ("26.1.5+dfsg1", "auto", "runtime", RUNTIME, ["runtimes.nvidia"]),
+    ("27.5.1", "auto", "runtime", RUNTIME, ["runtimes.nvidia"]),
     ("26.1.5+dfsg1", "cdi", "cdi", CDI, ["features.cdi"]),
-    ("28.1.1", "auto", "cdi", CDI, ["features.cdi"]),
+    ("28.1.1", "auto", "runtime", RUNTIME, ["runtimes.nvidia"]),
+    ("28.1.1", "cdi", "cdi", CDI, ["features.cdi"]),
+    ("28.2.0", "auto", "cdi", {}, []),
     ("28.2.0-rc.1", "auto", "cdi", {}, []),
     ("29.4.0", "auto", "cdi", {}, []),
     ("29.4.0", "runtime", "runtime", RUNTIME, ["runtimes.nvidia"]),
@@ -71,6 +75,25 @@ def test_mode(version: str, wanted: str, mode: str, settings: dict[str, Any], ke
     assert containers.choose_mode(docker, wanted) == mode
     assert containers.settings(docker, mode) == settings
     assert containers.keys(docker, mode) == keys
+
+
+@pytest.mark.parametrize(
+    ("version", "mode", "said"),
+    [
+        ("26.0.2", "cdi", ["does not start containers with CDI devices", "cannot read the CDI specifications"]),
+        ("26.1.5+dfsg1", "cdi", ["Docker 26.1.5+dfsg1 does not start containers with CDI devices"]),
+        ("27.5.1", "cdi", ["Set nvidia_container_mode: auto, or upgrade Docker to 28.2."]),
+        ("28.1.1", "cdi", ["after a reboot they stay Exited (255)"]),
+        ("28.2.0", "cdi", []),
+        ("29.4.0", "cdi", []),
+        ("26.1.5+dfsg1", "runtime", []),
+        ("24.0.7", "runtime", []),
+    ],
+)
+def test_cdi_of_a_docker_that_does_not_restart_containers_with_it(version: str, mode: str, said: list[str]) -> None:
+    found = containers.drawbacks(engine(ServerVersion=version), mode)
+    assert len(found) == len(said)
+    assert all(words in sentence for words, sentence in zip(said, found)), found
 
 
 def test_cdi_where_there_is_none() -> None:
@@ -201,7 +224,10 @@ def test_another_docker_alone() -> None:
     assert containers.other_dockers(None, snap=False) == []
 
 
-FOUND: dict[str, Any] = {"obstacles": [], "settings": {"features": {"cdi": True}}, "dotted_keys": ["features.cdi"]}
+FOUND: dict[str, Any] = {
+    **{"obstacles": [], "settings": {"features": {"cdi": True}}, "dotted_keys": ["features.cdi"]},
+    "drawbacks": ["Docker forgets them."],
+}
 
 
 @pytest.mark.parametrize(
@@ -222,6 +248,8 @@ def test_a_daemon_json_that_could_not_take_the_settings(
     query.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     monkeypatch.setattr(daemon_json_check, "DAEMON_JSON", str(tmp_path / "daemon.json"))
+    told: list[str] = []
+    monkeypatch.setattr(AnsibleModule, "warn", lambda _self, text: told.append(text))
     monkeypatch.setattr(nvidia_containers_info, "observe", lambda *_: {**FOUND, "obstacles": given.get("obstacles")})
     arguments = {"packages": ["nvidia-container-toolkit"], "former_keys": ["features.cdi", "runtimes.nvidia"]}
     with patch_module_args({**arguments, "configured": "configured" in given}), pytest.raises(SystemExit):
@@ -229,3 +257,4 @@ def test_a_daemon_json_that_could_not_take_the_settings(
     answer = json.loads(capsys.readouterr().out)
     assert (answer.get("failed", False), words in answer.get("msg", "")) == (bool(words), True), answer
     assert words or answer["installed"] == ["nvidia-container-toolkit=1.20.1-1"]
+    assert told == ([] if words or "configured" in given else ["Docker forgets them."])

@@ -85,6 +85,8 @@ BY_CDI: dict[str, list[Any]] = {
     "unit": [UNIT],
     "gpu_settings": [settings()],
 }
+NODES = ["/dev/nvidia-uvm", "/dev/nvidia0", "/dev/nvidiactl"]
+UVM = {"name": NODES[0], "content": False, "keep": True}
 READY = Found("ready", containers=CDI, obstacles=[], boot_commands=BOOT, refresh_unit="loaded")
 KEYS_BEFORE = ["features.cdi", "runtimes.nvidia"]
 FILES_BEFORE = [*FILES, SPEC, DRIVER_FILES[0]]
@@ -112,9 +114,35 @@ CASES: dict[str, tuple[Declared, Found, Plan]] = {
             {**BY_CDI, "gpu_settings": []},
         ),
     ),
+    "UVM is held in the receipt, and never removed": (
+        DECLARED,
+        replace(READY, previous=[["file", UVM]], nodes=NODES),
+        Plan(
+            *(True, False, True, "cdi", [], False, True, [], []),
+            {
+                **BY_CDI,
+                "file": [*BY_CDI["file"], UVM],
+                "unit": [UNIT, "nvidia-cdi-refresh.path"],
+                "gpu_settings": [settings("GPU-1", "GPU-2")],
+            },
+        ),
+    ),
+    "UVM cannot be made": (
+        DECLARED,
+        replace(READY, nodes=NODES[1:], problems=["There is no UVM.", ""]),
+        Plan(
+            *(True, False, True, None, ["There is no UVM."], False, True, [], []),
+            {
+                **BY_CDI,
+                "file": FILES,
+                "unit": [UNIT, "nvidia-cdi-refresh.path"],
+                "gpu_settings": [settings("GPU-1", "GPU-2")],
+            },
+        ),
+    ),
     "a specification that does not serve": (
         DECLARED,
-        Found("ready", PREVIOUS, CDI, obstacles=["Docker says no."], cdi_problem="It names no GPU."),
+        Found("ready", PREVIOUS, CDI, obstacles=["Docker says no."], problems=["", "It names no GPU."]),
         Plan(
             *(True, False, True, None, ["Docker says no.", "It names no GPU."], True, False),
             *(["runtimes.nvidia"], FILES_BEFORE, {**BY_CDI, "file": FILES}),
@@ -159,7 +187,7 @@ CASES: dict[str, tuple[Declared, Found, Plan]] = {
     ),
     "a check of a host without Docker": (
         replace(DECLARED, check_mode=True),
-        Found("ready", (), NO_DOCKER, cdi_problem="It names no GPU."),
+        Found("ready", (), NO_DOCKER, problems=["", "It names no GPU."]),
         Plan(True, False, False, None, [], False, False, [], [], NOTHING),
     ),
     "a check of a host with Docker": (
@@ -184,11 +212,12 @@ def test_the_role_hands_over_what_its_tasks_have_found(tmp_path: Path) -> None:
         "__nvidia_after": {"obstacles": ["Docker has to be restarted."]},
         "__nvidia_again": {"obstacles": []},
         "__nvidia_cdi": {"skipped": True},
+        "__nvidia_devices": {"nodes": NODES, "problem": ""},
         "__nvidia_settings": {"at_boot": BOOT},
         "__nvidia_refresh": {"stdout": "loaded"},
     }
     found = render(tmp_path, "nvidia", ["__nvidia_plan"], {"gpu_nodes": ["a"]}, registered)
-    assert found["__nvidia_plan"] == vars(plan(DECLARED, replace(READY, previous=PREVIOUS)))
+    assert found["__nvidia_plan"] == vars(plan(DECLARED, replace(READY, previous=PREVIOUS, nodes=NODES)))
 
 
 def test_the_role_knows_what_its_tasks_have_not_come_to(tmp_path: Path) -> None:

@@ -40,8 +40,39 @@ def test_chosen(declared: dict[str, int], value: int | None) -> None:
     assert choose("x", declared, GPU) == value
 
 
+# A model, the names of GPUs that it means, and those of others.
+MODELS = {
+    "A10": (["NVIDIA A10", "NVIDIA A10-24Q"], ["NVIDIA A100-SXM4-40GB", "NVIDIA A10G", "NVIDIA A10M"]),
+    "A100": (
+        ["NVIDIA A100-SXM4-40GB", "NVIDIA A100 80GB PCIe", "A100-SXM-80GB", "GRID A100-4C"],
+        ["NVIDIA A100X", "GRID A100D-40C"],
+    ),
+    "A100 SXM4": (["NVIDIA A100-SXM4-40GB"], ["NVIDIA A100-PCIE-40GB"]),
+    "a100-pcie": (["NVIDIA A100-PCIE-40GB"], ["NVIDIA A100 80GB PCIe"]),
+    "H200": (["NVIDIA H200", "NVIDIA H200 NVL"], ["NVIDIA GH200 480GB"]),
+    "GH200": (["NVIDIA GH200 480GB"], ["NVIDIA H200"]),
+    "B200": (["NVIDIA B200"], ["NVIDIA GB200"]),
+    "L4": (["NVIDIA L4"], ["NVIDIA L40", "NVIDIA L40S"]),
+    "T4": (["Tesla T4"], ["NVIDIA T400 4GB", "NVIDIA T4G"]),
+    "V100": (["Tesla V100-SXM2-16GB"], ["Tesla V100S-PCIE-32GB"]),
+    "RTX 4090": (["NVIDIA GeForce RTX 4090"], ["NVIDIA GeForce RTX 4090 D", "NVIDIA GeForce RTX 4090 Laptop GPU"]),
+    "RTX 4070": (["NVIDIA GeForce RTX 4070"], ["NVIDIA GeForce RTX 4070 Ti SUPER", "NVIDIA GeForce RTX 4070 SUPER"]),
+    "RTX 4070 Ti": (["NVIDIA GeForce RTX 4070 Ti"], ["NVIDIA GeForce RTX 4070 Ti SUPER"]),
+    "RTX 6000": (["Quadro RTX 6000"], ["NVIDIA RTX 6000 Ada Generation", "NVIDIA RTX PRO 6000 Blackwell"]),
+    "RTX 6000 Ada": (["NVIDIA RTX 6000 Ada Generation"], ["Quadro RTX 6000"]),
+    "A6000": (["NVIDIA RTX A6000"], []),
+}
+
+
+@pytest.mark.parametrize(("key", "names"), MODELS.items(), ids=list(MODELS))
+def test_a_model_names_whole_words(key: str, names: tuple[list[str], list[str]]) -> None:
+    meant, others = names
+    assert [name for name in meant if choose("x", {key: 1}, {**GPU, "name": name}) is None] == []
+    assert [name for name in others if choose("x", {key: 1}, {**GPU, "name": name}) is not None] == []
+
+
 @pytest.mark.parametrize(
-    "declared", [{"": 1}, {"gpu:": 1}, {"gpu:a": 1}, {"gpu:0": 1, UUID: 2}, {"A100": 1, "SXM4": 2}]
+    "declared", [{"": 1}, {" - ": 1}, {"gpu:": 1}, {"gpu:a": 1}, {"gpu:0": 1, UUID: 2}, {"A100": 1, "SXM4": 2}]
 )
 def test_refused(declared: dict[str, int]) -> None:
     with pytest.raises(GpusteadError, match=r"^x: "):

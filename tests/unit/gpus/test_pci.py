@@ -85,6 +85,25 @@ def test_nearest(
     assert pci.nearest(pci.gpus(tmp_path)[0], devices) == nearest
 
 
+# The states of a device's ports, as the kernel writes them, and whether NCCL could use it.
+PORTS = {
+    "up": (("4: ACTIVE",), True),
+    "no cable": (("1: DOWN",), False),
+    "no subnet manager": (("2: INIT",), False),
+    "armed": (("3: ARMED",), False),
+    "just lost": (("5: ACTIVE_DEFER",), False),
+    "the second port is up": (("1: DOWN", "4: ACTIVE"), True),
+    "both are down": (("1: DOWN", "1: DOWN"), False),
+    "no port": ((), False),
+}
+
+
+@pytest.mark.parametrize(("ports", "active"), PORTS.values(), ids=list(PORTS))
+def test_a_device_is_active_where_a_port_is(tmp_path: Path, ports: tuple[str, ...], active: bool) -> None:
+    make_sysfs(tmp_path, Device("0000:20:00.0", vendor="0x15b3", kind="0x020700", rdma="mlx5_0", ports=ports))
+    assert [device.active for device in pci.rdma(tmp_path)] == [active]
+
+
 @pytest.mark.parametrize(
     ("text", "address"),
     [

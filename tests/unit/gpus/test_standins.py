@@ -7,11 +7,14 @@ import os
 import re
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import pytest
+from ansible_collections.gpustead.cluster.plugins.module_utils.gpus import cdi_spec, mig_layout, nvidia_device_nodes
 from ansible_collections.gpustead.cluster.plugins.module_utils.gpus.gpu_info import GpuReport, observe
+from ansible_collections.gpustead.cluster.plugins.module_utils.gpus.gpu_offer import offer, share
+from ansible_collections.gpustead.cluster.plugins.module_utils.gpus.nvidia_device_nodes import UVM
 from ansible_collections.gpustead.cluster.plugins.module_utils.run import within
 
 NVIDIA = Path(__file__).resolve().parents[2] / "nvidia"
@@ -20,6 +23,13 @@ NVIDIA = Path(__file__).resolve().parents[2] / "nvidia"
 @dataclass(frozen=True)
 class Standin:
     root: Path
+
+    def toolkit(self, program: str, *argv: str) -> tuple[int, str, str]:
+        """One of the toolkit's programs, which are one file under several names."""
+        path = self.root / program
+        if not path.exists():
+            path.symlink_to(NVIDIA / "standins/toolkit.py")
+        return within(60)([sys.executable, str(path), *argv])
 
     def smi(self, *argv: str, status: int = 0) -> str:
         done = subprocess.run(
@@ -42,6 +52,7 @@ def host(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mon
     )
     monkeypatch.setenv("NVIDIA_STANDIN", str(tmp_path / "usr/lib/nvidia-standin"))
     monkeypatch.setenv("NVIDIA_STANDIN_DEV", str(tmp_path / "dev"))
+    monkeypatch.setenv("NVIDIA_STANDIN_SMI", str(tmp_path / "usr/bin/nvidia-smi"))
     return Standin(tmp_path)
 
 
@@ -88,6 +99,57 @@ def test_a_layout_is_made_anew_under_other_names(host: Standin) -> None:
     assert [one.profile for one in after] == ["3g.20gb", "2g.10gb", "1g.5gb", "1g.5gb"]
     assert len({one.uuid for one in after} - before) == 4
     assert "Insufficient Resources" in host.smi("mig", "-i", "0", "-cgi", "9", status=23)
+
+
+@pytest.mark.parametrize("host", ["h100"], indirect=True)
+def test_uvm_is_there_only_after_it_was_asked_for(host: Standin) -> None:
+    """As after a boot: nvidia-smi works, and a specification that is made then gives containers no UVM."""
+    dev, proc = host.root / "dev", host.root / "var/lib/nvidia-standin/proc"
+    assert len(host.smi("-L").splitlines()) == 8
+    first = host.toolkit("nvidia-ctk", "cdi", "generate")[1]
+    uuids = [gpu.uuid for gpu in host.report().gpus]
+    assert cdi_spec.outdated(uuids, first, cdi_spec.Desired(uuids, uuids)) == ""
+    assert cdi_spec.outdated(uuids, first, cdi_spec.Desired(uuids, uuids, uvm=510)) == f"it does not give {UVM}"
+    outcome = nvidia_device_nodes.apply(lambda argv: host.toolkit(*argv), dev, proc, check_mode=False)
+    assert (outcome.changed, outcome.problem, UVM in outcome.nodes.paths) == (True, "", True)
+    assert list(outcome.nodes.minors.values()) == list(range(8))
+    second = host.toolkit("nvidia-ctk", "cdi", "generate")[1]
+    assert cdi_spec.outdated(uuids, second, cdi_spec.Desired(uuids, uuids, uvm=510)) == ""
+
+
+@pytest.mark.parametrize("host", ["a100"], indirect=True)
+@pytest.mark.skipif(os.geteuid() != 0, reason="as with the real one, only root makes nodes")
+def test_the_command_of_libnvidia_container_makes_all_nodes(host: Standin) -> None:
+    code, out, _err = host.toolkit("nvidia-container-cli", "--load-kmods", "info")
+    assert (code, len(out.splitlines())) == (0, 6)
+    made = {path.name for path in (host.root / "dev").rglob("nvidia*")}
+    assert {"nvidia-uvm", "nvidia-uvm-tools", "nvidia-modeset"} < made
+    assert len([name for name in made if name.startswith("nvidia-cap") and name != "nvidia-caps"]) == 8
+
+
+@pytest.mark.parametrize("host", ["a100"], indirect=True)
+@pytest.mark.skipif(os.geteuid() != 0, reason="as the driver, only root makes the nodes of instances")
+def test_mig_instances_are_given_with_their_nodes(host: Standin) -> None:
+    host.smi("-L")  # makes them
+    report = asdict(host.report())
+    observed = nvidia_device_nodes.observe(host.root / "dev", host.root / "var/lib/nvidia-standin/proc")
+    given = offer(report, "runtime", "gpus", vars(observed) | {"nodes": observed.paths})
+    instance = share(given, [0])
+    (spec,) = re.findall(
+        rf"- name: {instance['uuids'][0]}\n(?:.*\n)*?(?= *- name)", host.toolkit("nvidia-ctk", "cdi", "generate")[1]
+    )
+    assert sorted(instance["device_nodes"]) == sorted(["/dev/nvidiactl", *re.findall(r"path: (\S+)", spec)])
+
+
+@pytest.mark.parametrize("host", ["h100"], indirect=True)
+@pytest.mark.skipif(os.geteuid() != 0, reason="as with the real one, only root may change a GPU")
+def test_a_layout_with_media_extensions_is_found_as_declared(host: Standin) -> None:
+    """The compute instance in 1g.10gb+me is named 1g.10gb."""
+    smi, gpus = str(host.root / "usr/bin/nvidia-smi"), [asdict(host.report().gpus[0])]
+    layouts, run = {"gpu:0": ["1g.10gb+me", "3g.40gb"]}, within(30)
+    mig_layout.apply(run, smi, gpus, mig_layout.plan(gpus, layouts, mig_layout.observe(run, smi)))
+    assert "MIG 1g.10gb " in host.smi("mig", "-lci")
+    assert mig_layout.observe(run, smi).layout(0) == ["3g.40gb", "1g.10gb+me"]
 
 
 @pytest.mark.parametrize("host", ["h100"], indirect=True)

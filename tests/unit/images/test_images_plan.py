@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
 from ansible_collections.gpustead.cluster.plugins.module_utils.images.images_plan import Observed, Settings, plan
 
 CASES = json.loads((Path(__file__).parents[1] / "fixtures/images/plans.json").read_text())
@@ -49,6 +50,18 @@ def test_before_anything_is_known() -> None:
     found = plan(Settings(**ROLE, extra=["alpine:3"]), Observed())
     assert (found.announcement, found.ref, found.wanted, found.superfluous) == ({}, "", ["alpine:3"], [])
     assert plan(Settings(**ROLE, tag="abc"), Observed()).announcement == {}
+
+
+TORCH = {"name": "torch", "args": {"torch_version": "2.15.0", "torch_index": "https://download.pytorch.org/whl/cu126"}}
+
+
+def test_an_index_without_the_release_of_torch_is_refused() -> None:
+    """An installer would take a wheel of another CUDA from PyPI."""
+    stack = [*ROLE["stack"], TORCH]
+    with pytest.raises(GpusteadError, match=r"layer torch: torch 2\.15\.0 from cu126: expected .* cu130 or cu132"):
+        plan(Settings(**{**ROLE, "stack": stack}), Observed())
+    for own in ("wheelhouse", "python_lock"):
+        assert plan(Settings(**{**ROLE, "stack": stack, own: "/srv/own"}), Observed()).layers[-1]["name"] == "torch"
 
 
 REFUSED: dict[str, tuple[dict[str, Any], str, str]] = {

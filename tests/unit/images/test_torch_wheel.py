@@ -8,9 +8,14 @@ from typing import Any
 
 import pytest
 from ansible.errors import AnsibleFilterError
+from ansible.utils.display import Display
 from ansible_collections.gpustead.cluster.plugins.filter.torch_wheel import FilterModule
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
-from ansible_collections.gpustead.cluster.plugins.module_utils.images.torch_wheel import torch_wheel
+from ansible_collections.gpustead.cluster.plugins.module_utils.images.torch_wheel import (
+    beyond,
+    refuse_index,
+    torch_wheel,
+)
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -21,7 +26,8 @@ INDEXES = {
     ("2.7",): ["cu118", "cu126", "cu128"],
     ("2.8",): ["cu126", "cu128", "cu129"],
     ("2.9", "2.10", "2.11"): ["cu126", "cu128", "cu130"],
-    ("2.12", "2.13"): ["cu126", "cu130", "cu132"],
+    ("2.12", "2.13", "2.14"): ["cu126", "cu130", "cu132"],
+    ("2.15",): ["cu130", "cu132"],
 }
 ROWS = {torch: indexes for releases, indexes in INDEXES.items() for torch in releases}
 # CUDA and the driver it was shipped with.
@@ -50,11 +56,29 @@ GPUS = {
     "RTX 50": "12.0",
 }
 NEW_DRIVER = "610.57.04"
+# For aarch64, where other architectures are built, and none before 2.7.
+ARM = {
+    ("2.7",): ["cu128"],
+    ("2.8",): ["cu129"],
+    ("2.9", "2.10", "2.11"): ["cu126", "cu128", "cu130"],
+    ("2.12", "2.13", "2.14"): ["cu126", "cu130", "cu132"],
+    ("2.15",): ["cu130", "cu132"],
+}
+ARM_ROWS = {torch: indexes for releases, indexes in ARM.items() for torch in releases}
+ARM_GPUS = {
+    "A100": "8.0",
+    "Orin": "8.7",
+    "GH200": "9.0",
+    "GB200": "10.0",
+    "GB300": "10.3",
+    "Thor": "11.0",
+    "GB10": "12.1",
+}
 PAIRS = [(torch, index) for torch, indexes in ROWS.items() for index in indexes]
 
 
-def choose(driver: str | None, capabilities: list[Any], torch: str) -> str:
-    return torch_wheel({"driver": driver, "compute_capabilities": capabilities}, torch)
+def choose(driver: str | None, capabilities: list[Any], torch: str, **host: str) -> str:
+    return torch_wheel({"driver": driver, "compute_capabilities": capabilities, **host}, torch)
 
 
 def holds(torch: str, index: str, capability: str) -> bool:
@@ -67,6 +91,93 @@ def holds(torch: str, index: str, capability: str) -> bool:
     if number < 7.5 and index >= "cu128":  # Volta: in those of 2.8 to 2.10, and never with CUDA 13
         return index < "cu130" and 8 <= minor <= 10
     return True
+
+
+def arm_holds(torch: str, index: str, capability: str) -> bool:
+    """The same for aarch64."""
+    number, minor = float(capability), int(torch.split(".")[1])
+    if 11 <= number < 12:
+        return index >= "cu130"
+    if number >= 10:
+        return index >= "cu128"
+    return minor > 7 or number >= 9
+
+
+@pytest.mark.parametrize("torch", ARM_ROWS)
+@pytest.mark.parametrize("gpu", ARM_GPUS)
+def test_each_gpu_of_an_arm_host_gets_the_newest_index_that_holds_it(torch: str, gpu: str) -> None:
+    holding = [index for index in ARM_ROWS[torch] if arm_holds(torch, index, ARM_GPUS[gpu])]
+    if holding:
+        assert choose(NEW_DRIVER, [ARM_GPUS[gpu]], torch, machine="aarch64") == holding[-1]
+    else:
+        with pytest.raises(GpusteadError, match=f"has compute capability {ARM_GPUS[gpu]}"):
+            choose(NEW_DRIVER, [ARM_GPUS[gpu]], torch, machine="aarch64")
+
+
+def test_one_index_serves_hosts_of_both_kinds() -> None:
+    hosts = [
+        {"host": "x", "machine": "x86_64", "driver": NEW_DRIVER, "compute_capabilities": ["9.0"]},
+        {"host": "arm", "machine": "aarch64", "driver": NEW_DRIVER, "compute_capabilities": ["9.0"]},
+    ]
+    assert torch_wheel(hosts, "2.8") == "cu129"
+    assert torch_wheel(hosts, "2.14.1") == "cu132"
+    with pytest.raises(GpusteadError, match=r"arm is aarch64, for which cu118 has no wheel.*Take torch 2\.15"):
+        torch_wheel(hosts, "2.6")
+
+
+@pytest.mark.parametrize("torch", ["2.16.0", "2.16.0.dev20261120+cu132", "3.0.1", "10.0"])
+def test_a_release_newer_than_the_table_is_taken_for_its_newest(torch: str) -> None:
+    assert choose(NEW_DRIVER, ["9.0"], torch) == choose(NEW_DRIVER, ["9.0"], "2.15") == "cu132"
+    assert choose("580.65", ["9.0"], torch) == "cu130"
+    assert f"torch {torch} is newer than 2.15" in beyond(torch)
+
+
+@pytest.mark.parametrize("torch", [*ROWS, "2.14.0", "2.14.1", "2.15.0", "2.1", "nightly", ""])
+def test_of_other_releases_nothing_is_told(torch: str) -> None:
+    assert beyond(torch) == ""
+
+
+def test_the_filter_warns_of_a_release_that_is_newer_than_the_table(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[str] = []
+    monkeypatch.setattr(Display, "warning", lambda _self, text: told.append(text))
+    wheel = FilterModule().filters()["torch_wheel"]
+    assert wheel({"driver": NEW_DRIVER, "compute_capabilities": ["9.0"]}, "2.15.0") == "cu132"
+    assert told == []
+    assert wheel({"driver": NEW_DRIVER, "compute_capabilities": ["9.0"]}, "2.16.0") == "cu132"
+    assert told == [beyond("2.16.0")]
+
+
+URL = "https://download.pytorch.org/whl"
+
+
+@pytest.mark.parametrize(
+    ("torch", "index"),
+    [
+        *((torch, f"{URL}/{index}/") for torch, index in PAIRS),
+        *((torch, f"{URL}/{index}") for torch, indexes in ARM_ROWS.items() for index in indexes),
+        ("2.16.0", f"{URL}/cu126"),
+        ("2.15.0", f"{URL}/cu134"),
+        ("2.15.0", f"{URL}/cpu"),
+        ("2.15.0", "https://mirror.example/simple"),
+        ("2.15.0", ""),
+        ("", f"{URL}/cu126"),
+    ],
+)
+def test_an_index_that_may_have_a_release(torch: str, index: str) -> None:
+    refuse_index("x", torch, index)
+
+
+@pytest.mark.parametrize(
+    ("torch", "index", "words"),
+    [
+        ("2.15.0", "cu126", "torch 2.15.0 from cu126: expected an index that has it, cu130 or cu132.*, or torch 2.14"),
+        ("2.14.1", "cu128/", "torch 2.14.1 from cu128: expected an index that has it, cu126 or cu130 or cu132"),
+        ("2.4.0", "cu130", "or torch 2.15"),
+    ],
+)
+def test_an_index_without_a_release_is_refused(torch: str, index: str, words: str) -> None:
+    with pytest.raises(GpusteadError, match=words):
+        refuse_index("x", torch, f"{URL}/{index}")
 
 
 @pytest.mark.parametrize(("torch", "index"), PAIRS)
@@ -130,7 +241,7 @@ REFUSED: dict[str, tuple[Any, str, list[str]]] = {
     "Blackwell with an old driver and an old torch": (
         {"driver": "470.1", "compute_capabilities": ["12.0"]},
         "2.4",
-        ["Take torch 2.13 and install driver 580 or newer on the host."],
+        ["Take torch 2.15 and install driver 580 or newer on the host."],
     ),
     "GPUs that no index of this torch holds together": (
         {"driver": "590.1", "compute_capabilities": ["7.0", "12.0"]},
@@ -160,7 +271,21 @@ REFUSED: dict[str, tuple[Any, str, list[str]]] = {
         "2.1",
         ["torch 2.1: ", "2.4, 2.5, ", "2.13"],
     ),
-    "a later torch": ({"driver": "590.1", "compute_capabilities": ["9.0"]}, "3.0.1", ["torch 3.0.1: ", "2.13"]),
+    "an old torch on an arm host": (
+        {"machine": "aarch64", "driver": "590.1", "compute_capabilities": ["9.0"]},
+        "2.6",
+        ["the host is aarch64, for which cu126 has no wheel", "Take torch 2.15."],
+    ),
+    "a machine without wheels": (
+        {"machine": "ppc64le", "driver": "590.1", "compute_capabilities": ["7.0"]},
+        "2.9",
+        ["the host: machine 'ppc64le'", "x86_64, aarch64"],
+    ),
+    "Pascal with a torch that has left it": (
+        {"driver": "590.1", "compute_capabilities": ["6.1"]},
+        "2.15",
+        ["has compute capability 6.1, cu130 is built for", "Take torch 2.14."],
+    ),
     "no torch": ({"driver": "590.1", "compute_capabilities": ["9.0"]}, "nightly", ["torch nightly: "]),
     "a driver that is none": ({"driver": "N/A", "compute_capabilities": ["9.0"]}, "2.9", ["driver 'N/A'"]),
     "a GPU that is not known": (

@@ -482,6 +482,27 @@ def test_gpus(case: str) -> None:
     assert [text for line, text in zip(lines, expected) if not line.startswith(text)] == [], lines
 
 
+@pytest.mark.parametrize(
+    ("nodes", "lines"),
+    [
+        (["/dev/nvidiactl"], ["GPUs in gpustead-workspace/ssh are not the node's: may not open /dev/nvidia-uvm"]),
+        (["/dev/nvidiactl", "/dev/nvidia-uvm"], ["GPUs in gpustead-workspace/ssh are not the node's: may not open"]),
+        (["/dev/dxg"], []),
+    ],
+    ids=["a host that lost it", "a container that lost it", "WSL"],
+)
+def test_a_container_without_uvm(nodes: list[str], lines: list[str]) -> None:
+    """nvidia-smi works there, and CUDA does not."""
+    changes: Changes = {GPUS_FILE: json.dumps(BOTH), **dict.fromkeys(nodes, "")}
+    for service in ("jupyter", "ssh", "mesh"):
+        changes[f"docker exec --user ada id-{service} nvidia-smi -L"] = (0, LISTED, "")
+        changes[f"docker exec --user ada id-{service} test -w /dev/nvidia-uvm"] = (int(service == "ssh"), "", "")
+    desired = Desired(**{**DESIRED.__dict__, "gpu_info": READY})
+    found = [f"{problem.subject} {problem.what}" for problem in look(changes, desired).problems]
+    assert len(found) == len(lines), found
+    assert all(line.startswith(words) for line, words in zip(found, lines))
+
+
 @pytest.mark.parametrize("case", ["a sick one, known", "ready, and not for containers"])
 def test_gpus_that_are_not_required_may_be_unusable(case: str) -> None:
     assert look_at_gpus(case, False) == []

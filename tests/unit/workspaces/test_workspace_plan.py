@@ -134,6 +134,18 @@ def test_a_driver_that_is_too_old_for_every_wheel_is_a_problem_of_the_node() -> 
     assert environment["GPUSTEAD_TORCH_INDEX"] == "https://index/cu130"
 
 
+def test_wheels_are_of_the_architecture_of_the_node() -> None:
+    """For aarch64 there is none of 2.8 but with CUDA 12.9."""
+    gpus = {
+        **NO_GPUS,
+        "driver_version": "560.35.03",
+        "gpus": [{"compute_capability": "9.0", "devices": [], "node": ""}],
+    }
+    for machine, index in ((None, "cu126"), ("x86_64", "cu126"), ("aarch64", "cu129")):
+        found = planned(offered({**gpus, "machine": machine}), torch_version="2.8.0").of["ada"]
+        assert found.environment["GPUSTEAD_TORCH_INDEX"] == f"https://index/{index}"
+
+
 def test_receipts_look_at_the_share_as_who_owns_it() -> None:
     found = planned(vouches=True).receipt
     assert [subject["as"] for subject in found["shared"]] == [1500] * 4 + [1501] * 4
