@@ -57,6 +57,7 @@ class Found:
         obstacles: what it says is in the way of containers after that; None where it was not asked again.
         cdi_problem: why the CDI specification does not serve.
         boot_commands: the commands of nvidia_settings at boot.
+        withheld: UUIDs of GPUs that the role leaves alone.
         refresh_unit: LoadState of the toolkit's own unit for the CDI specification.
     """
 
@@ -66,6 +67,7 @@ class Found:
     obstacles: Sequence[str] | None = None
     cdi_problem: str = ""
     boot_commands: Sequence[Sequence[str]] = ()
+    withheld: Sequence[str] = ()
     refresh_unit: str = ""
 
 
@@ -143,8 +145,10 @@ def _leaves(declared: Declared, found: Found, mode: str | None, refreshes: bool)
     """What the role leaves where containers get GPUs. keep: its own tasks take these back."""
     keys = [key.split(".") for key in found.containers["dotted_keys"]]
     daemon = {"name": f"{DAEMON_JSON} (GPUs)", "path": DAEMON_JSON, "keep": True, "keys": keys}
-    limited = [command[1] for command in found.boot_commands if command[0] == "-i"]
+    limited = [command[1] for command in found.boot_commands if command[0] == "-i" and "-pl" in command]
     settings = {"name": declared.smi, "keep": True, "persistence": declared.persistence, "limits": limited}
+    if found.withheld:
+        settings["withheld"] = [*found.withheld]
     return {
         "package": [*declared.toolkit_packages],
         "file": [*declared.toolkit_files, *([{"name": CDI_FILE, "content": False}] if mode == "cdi" else [])],

@@ -134,6 +134,18 @@ CASES: dict[str, tuple[Declared, Found, Plan]] = {
             },
         ),
     ),
+    "a GPU that is left out": (
+        DECLARED,
+        replace(READY, boot_commands=[["-i", "GPU-1", "-pm", "1"], BOOT[1]], withheld=["GPU-2"]),
+        Plan(
+            *(True, False, True, "cdi", [], False, True, [], []),
+            {
+                **BY_CDI,
+                "unit": [UNIT, "nvidia-cdi-refresh.path"],
+                "gpu_settings": [{**settings("GPU-1"), "withheld": ["GPU-2"]}],
+            },
+        ),
+    ),
     "CDI as Docker has it by default": (
         DECLARED,
         Found("ready", (), {**CDI, "dotted_keys": []}, [], boot_commands=BOOT[:1]),

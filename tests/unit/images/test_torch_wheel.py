@@ -168,6 +168,23 @@ REFUSED: dict[str, tuple[Any, str, list[str]]] = {
         "2.9",
         ["compute capability None"],
     ),
+    "a GPU of some that is not known": (
+        {
+            "driver_version": "470.57.02",
+            "gpus": [
+                {"index": 0, "compute_capability": "8.0"},
+                {"index": 1, "name": "Graphics Device", "uuid": "GPU-1", "compute_capability": None},
+            ],
+            "host": "gpu07",
+        },
+        "2.5",
+        ["gpu07: compute capability None of GPU 1, Graphics Device, GPU-1", "Install driver 510", "nvidia_exclude"],
+    ),
+    "a driver that is not known": (
+        {"driver_version": None, "gpus": [{"index": 0, "compute_capability": "8.7"}]},
+        "2.9",
+        ["the version of the driver is not known"],
+    ),
     "something else": ([{"driver": "590.1"}, {}], "2.9", ["host 1: ['driver']"]),
 }
 
