@@ -202,6 +202,13 @@ def info(driver: str | None, *capabilities: str) -> dict[str, Any]:
     return {"driver_version": driver, "gpus": [{"compute_capability": value} for value in capabilities]}
 
 
+@pytest.mark.parametrize(("withheld", "index"), [(None, "cu126"), ("excluded", "cu130")])
+def test_a_gpu_that_is_left_out_chooses_no_index(withheld: str | None, index: str) -> None:
+    found = info("590.48.01", "8.6", "6.1")
+    found["gpus"][1]["withheld"] = withheld
+    assert torch_wheel(found, "2.12.0") == index
+
+
 def test_one_index_serves_all_hosts() -> None:
     wheel = FilterModule().filters()["torch_wheel"]
     assert wheel([info("590.48.01", "9.0"), info("570.26", "9.0")], "2.9") == "cu128"
