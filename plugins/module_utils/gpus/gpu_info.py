@@ -206,7 +206,8 @@ def read_answer(status: int, out: str, err: str) -> Answer:
     except GpusteadError as error:
         return Answer(status, None, " ".join(f"{err} {error.what}".split()), lost)
     everyone = (*log.lost, *lost)
-    return Answer(status, replace(log, gpus=_numbered(log.gpus, everyone)) if lost else log, words, everyone)
+    gpus = nvidia_smi_errors.with_warnings(_numbered(log.gpus, everyone) if lost else log.gpus, words)
+    return Answer(status, replace(log, gpus=gpus), words, everyone)
 
 
 def _ask(run: Run, smi: str) -> Answer:

@@ -414,6 +414,13 @@ def test_the_topology_is_not_asked_for(tmp_path: Path) -> None:
     assert [argv[0] for argv in host.started] == ["-q", ASKED[0]]
 
 
+def test_a_corrupted_inforom_is_told_of_its_gpu(tmp_path: Path) -> None:
+    said = f"WARNING: infoROM is corrupted at gpu 0000{smi_xml.ADDRESSES[1].upper()}\n"
+    found = report(tmp_path, log(0, 1, err=said, status=14), EIGHT[:2], OPEN)
+    assert (found.state, found.gpus[1].health) == ("ready", None)
+    assert [gpu.problems for gpu in found.gpus] == [(), ("Its infoROM is corrupted, where errors are counted.",)]
+
+
 PENDING = "<remapped_rows><remapped_row_pending>Yes</remapped_row_pending></remapped_rows>"
 TWO = (smi_xml.gpu(0), smi_xml.gpu(1, PENDING).replace("NVIDIA H100 80GB HBM3", "NVIDIA DGX Display"))
 THREE = cards("nvidia", "nvidia", None)
