@@ -171,9 +171,9 @@ def test_complaints(found: dict[str, Any], obstacles: list[str], said: list[str]
     assert all(words in sentence for words, sentence in zip(said, sentences))
 
 
-SOUND = {"compute_capability": "8.0", "memory_mib": 81920}
-DISPLAY = {"compute_capability": "7.5", "memory_mib": 3911, "name": "NVIDIA DGX Display"}
-FAN = {**SOUND, "problems": ["nvidia-smi says 'ERR!' for fan_speed."]}
+SOUND: dict[str, Any] = {"compute_capability": "8.0", "memory_mib": 81920}
+DISPLAY: dict[str, Any] = {"compute_capability": "7.5", "memory_mib": 3911, "name": "NVIDIA DGX Display"}
+FAN: dict[str, Any] = {**SOUND, "problems": ["nvidia-smi says 'ERR!' for fan_speed."]}
 WARNINGS: dict[str, tuple[dict[str, Any], list[str]]] = {
     "none": (report("none"), []),
     "all alike": (report("ready", *(gpu(n, **SOUND) for n in range(4))), []),
