@@ -330,6 +330,9 @@ def _health(gpu: _Fields, ecc: Ecc, retired: Retired, remapped: Remapped) -> tup
     """What is bad follows NVIDIA's "GPU memory error management" and "dynamic page retirement"."""
     action = gpu.text("gpu_recovery_action")
     troubles, warnings = _troubles(gpu)
+    licence = gpu.text("vgpu_software_licensed_product/license_status") or ""
+    if "(restricted)" in licence.lower():
+        warnings.append(f"The licence of the vGPU is '{licence}': its driver slows it down.")
     signs = {
         f"{ecc.uncorrected} uncorrected ECC error(s) since the driver was loaded.": bool(ecc.uncorrected),
         "Memory pages wait for a reboot to be retired.": retired.pending,

@@ -322,6 +322,16 @@ def test_a_sensor_that_fails_is_told_and_keeps_nobody_from_the_gpu(sensor: str, 
     assert [problem.startswith(f"nvidia-smi says '{word.strip('[]')}' for ") for problem in gpu.problems] == [True]
 
 
+@pytest.mark.parametrize(
+    ("status", "told"),
+    [("Unlicensed (Restricted)", True), ("Unlicensed (Unrestricted)", False), ("Licensed (Expiry: 2026-7-7)", False)],
+)
+def test_a_vgpu_without_a_licence_is_slow(status: str, told: bool) -> None:
+    xml = "<vgpu_software_licensed_product><license_status>{}</license_status></vgpu_software_licensed_product>"
+    gpu = first(xml.format(status))
+    assert (gpu.health, bool(gpu.problems)) == (None, told)
+
+
 def test_sensors_of_an_ill_gpu_are_told_last() -> None:
     gpu = first(f"<fan_speed>Unknown Error</fan_speed>{BAD['rows'][0]}")
     assert gpu.health == "bad"
