@@ -14,7 +14,7 @@ version_added: "0.1.0"
 author: gpustead developers
 description:
   - The content of C(gpus.json), which role nvidia leaves for whoever starts containers.
-  - A GPU with MIG is given as its instances, one without as itself, and one in bad health not at all.
+  - A GPU with MIG is given as its instances, one without as itself, and one in bad health or withheld not at all.
 options:
   _input:
     description: What M(gpustead.cluster.gpu_info) returned.

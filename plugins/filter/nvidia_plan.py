@@ -60,6 +60,11 @@ options:
     type: list
     elements: list
     default: []
+  withheld:
+    description: UUIDs of GPUs that the role leaves alone.
+    type: list
+    elements: str
+    default: []
   refresh_unit:
     description: C(LoadState) of the toolkit's own unit for the CDI specification.
     type: str

@@ -20,7 +20,8 @@ description:
     One image is built for all nodes, so one index must serve them all.
   - An index whose CUDA is no newer than the drivers goes before one that runs by NVIDIA's minor-version compatibility
     alone.
-  - Hosts without a usable GPU do not count. Where no host has one, the index is C(cpu).
+  - Hosts without a usable GPU do not count. Where no host has one, the index is C(cpu). Nor do GPUs that
+    M(gpustead.cluster.gpu_info) withholds. One whose compute capability is not known is an error.
   - Fails where no index serves all hosts, and says which constraint failed for each index and what would satisfy it.
 positional: torch
 options:

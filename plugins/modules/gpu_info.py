@@ -14,8 +14,9 @@ description:
   - Asks C(nvidia-smi), the PCI bus and the loaded kernel module, and says in RV(state) what they amount to.
   - A GPU that is there without a working driver is reported as V(unusable) with the reason and a remedy, never as
     V(none).
-  - Starts two processes at most, C(nvidia-smi -q -x), and either C(nvidia-smi topo -m) or, where there are MIG devices,
-    C(nvidia-smi -L), which alone knows their UUIDs. What is near a GPU is then read from sysfs.
+  - Starts three processes at most, C(nvidia-smi -q -x), C(nvidia-smi --query-gpu) for the compute capability, and
+    either C(nvidia-smi topo -m) or, where there are MIG devices, C(nvidia-smi -L), which alone knows their UUIDs. What
+    is near a GPU is then read from sysfs.
   - A value that is not known is V(null), and a list of which nothing is known is empty. There are no made-up zeros.
   - Does not fail because of a GPU, whatever its state. Root is not needed.
 options:
@@ -36,6 +37,15 @@ options:
     description: Whether to ask for the links between the GPUs and for what is near them.
     type: bool
     default: true
+  exclude:
+    description:
+      - GPUs that are not for containers. They are returned with RV(gpus[].withheld=excluded), and the state is that of
+        the others.
+      - Each is a model, V(GPU-...), V(gpu:<number>), or an address on the PCI bus such as V("0000:c1:00.0"), by which
+        also a card is named that no driver takes.
+    type: list
+    elements: str
+    default: []
   timeout:
     description:
       - How long to wait for each process, in seconds.
@@ -44,8 +54,8 @@ options:
     default: 60
 extends_documentation_fragment: [gpustead.cluster.attributes.info]
 notes:
-  - The compute capability is taken from a table of NVIDIA's products, because C(nvidia-smi -q -x) does not give it. It
-    is V(null) for a product that is not in the table.
+  - The compute capability is what the driver says. Drivers before 510 do not; then it is taken from a table of NVIDIA's
+    products, and V(null) for one that is not in the table.
   - Virtual functions of a GPU are not counted as GPUs, and GPUs that are held for virtual machines (C(vfio-pci)) are
     not missing where others answer.
 seealso:
@@ -74,6 +84,10 @@ EXAMPLES = r"""
       {{ gpus.gpus | map(attribute='mig.instances') | flatten
          | selectattr('profile', 'equalto', '1g.10gb') | map(attribute='uuid') }}
 
+- name: Leave out the card for the display
+  gpustead.cluster.gpu_info:
+    exclude: [DGX Display]
+
 - name: Ask a driver that is not on the PATH, quickly, and not for the topology
   gpustead.cluster.gpu_info:
     nvidia_smi_path: /run/nvidia/driver/usr/bin/nvidia-smi
@@ -84,7 +98,7 @@ EXAMPLES = r"""
 RETURN = r"""
 state:
   description:
-    - V(none), the host has no NVIDIA GPU.
+    - V(none), the host has no NVIDIA GPU, or O(exclude) names all of them.
     - V(unusable), it has some, and none of them answers; see RV(reason).
     - V(degraded), some answer and others do not, or the health of some is bad.
     - V(ready), all of them answer and none is known to be unhealthy.
@@ -98,7 +112,8 @@ reason:
     - V(not_loaded), the kernel module is not loaded.
     - V(version_mismatch), the libraries are not of the version of the loaded kernel module.
     - V(gpu_lost), all GPUs, or some of them where the state is V(degraded), do not answer any more.
-    - V(no_devices), the driver runs and accepts none of the GPUs.
+    - V(no_devices), the driver runs and accepts none of the GPUs, or some of them not where the state is V(degraded).
+    - V(vgpu_host), the GPUs are shared out to virtual machines, and this host has no CUDA.
     - V(vfio), all GPUs are held for virtual machines.
     - V(nouveau), the kernel's own driver holds the GPUs that do not answer.
     - V(unhealthy), all GPUs answer and the health of some is bad; only where the state is V(degraded).
@@ -257,7 +272,8 @@ gpus:
       type: str
       sample: ok
     problems:
-      description: What is bad, in sentences; empty unless the health is V(bad).
+      description:
+        - What is bad, in sentences. Where the health is not V(bad), sensors that fail, which keep nobody from the GPU.
       type: list
       elements: str
       sample: ["Memory rows wait for a reset to be remapped."]
@@ -317,6 +333,12 @@ gpus:
       type: list
       elements: str
       sample: [mlx5_0]
+    withheld:
+      description:
+        - Why containers do not get the GPU, whatever its health, V(excluded) by O(exclude), or V(vgpu_host), it is for
+          virtual machines. V(null) where nothing keeps it from them.
+      type: str
+      sample: excluded
 topology:
   description: How the GPUs are linked.
   type: dict
@@ -358,6 +380,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
 from ansible_collections.gpustead.cluster.plugins.module_utils.gpus.gpu_info import observe
 from ansible_collections.gpustead.cluster.plugins.module_utils.run import within
 
@@ -366,6 +389,7 @@ SPEC = {
     "sysfs_root": {"type": "path", "default": "/sys"},
     "proc_root": {"type": "path", "default": "/proc"},
     "topology": {"type": "bool", "default": True},
+    "exclude": {"type": "list", "elements": "str", "default": []},
     "timeout": {"type": "int", "default": 60},
 }
 
@@ -377,7 +401,10 @@ def main() -> None:
         module.fail_json(msg=f"timeout is {given['timeout']}: expected seconds, 1 or more. Set it to 60.")
     smi = given["nvidia_smi_path"] or module.get_bin_path("nvidia-smi", opt_dirs=["/usr/lib/wsl/lib"])
     sysfs, proc = Path(given["sysfs_root"]), Path(given["proc_root"])
-    report = observe(within(given["timeout"]), smi, sysfs, proc, given["topology"])
+    try:
+        report = observe(within(given["timeout"]), smi, sysfs, proc, given["topology"], exclude=given["exclude"])
+    except GpusteadError as error:
+        module.fail_json(msg=str(error))
     module.exit_json(changed=False, **asdict(report))
 
 

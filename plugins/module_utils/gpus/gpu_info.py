@@ -14,6 +14,8 @@ from pathlib import Path
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
 from ansible_collections.gpustead.cluster.plugins.module_utils.gpus import (
     driver_version,
+    gpu_capability,
+    gpu_exclusion,
     nvidia_smi_errors,
     nvidia_smi_list,
     nvidia_smi_log,
@@ -21,7 +23,8 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.gpus import (
     topology,
 )
 from ansible_collections.gpustead.cluster.plugins.module_utils.gpus.driver_version import KernelModule
-from ansible_collections.gpustead.cluster.plugins.module_utils.gpus.nvidia_smi_log import Gpu, Log, Lost
+from ansible_collections.gpustead.cluster.plugins.module_utils.gpus.gpu_exclusion import EXCLUDED
+from ansible_collections.gpustead.cluster.plugins.module_utils.gpus.nvidia_smi_log import VGPU_HOST, Gpu, Log, Lost
 from ansible_collections.gpustead.cluster.plugins.module_utils.gpus.pci import PciGpu
 from ansible_collections.gpustead.cluster.plugins.module_utils.run import TIMED_OUT, Run
 
@@ -40,7 +43,7 @@ _DMESG = "the lines with NVRM in 'dmesg'"
 
 # The table of the README.
 VERDICTS = {
-    "none": Verdict("none", None, "the PCI bus has no NVIDIA GPU and no driver answers", None),
+    "none": Verdict("none", None, "the PCI bus has no NVIDIA GPU and no driver answers, or all are excluded", None),
     "ready": Verdict("ready", None, "all GPUs answer and none is unhealthy", None),
     "not_installed": Verdict(
         "unusable",
@@ -54,7 +57,7 @@ VERDICTS = {
         "not_loaded",
         "`nvidia-smi` cannot reach the driver and no kernel module of NVIDIA's is loaded",
         "Run 'modprobe nvidia' and read what it says: the module is missing for this kernel (install its headers and"
-        " let DKMS build it), or Secure Boot refuses it.",
+        " let DKMS build it), Secure Boot refuses it, or it supports none of the GPUs ('No such device').",
     ),
     "version_mismatch": Verdict(
         "unusable",
@@ -73,7 +76,7 @@ VERDICTS = {
     "some_lost": Verdict(
         "degraded",
         "gpu_lost",
-        "some GPUs answer and others do not",
+        "some GPUs answer and others, which the driver has, do not",
         f"Drain the host, read {_DMESG}, power the host off and on, and have the card that is missing checked if it"
         " happens again.",
     ),
@@ -83,6 +86,21 @@ VERDICTS = {
         "the driver runs and accepts none of the GPUs",
         f"Read {_DMESG}: the driver or its open or proprietary kind does not fit the GPU, the GPU gets no power, or"
         " the firmware lacks Above 4G Decoding and Resizable BAR.",
+    ),
+    "some_refused": Verdict(
+        "degraded",
+        "no_devices",
+        "some GPUs answer and the driver does not take the others",
+        f"Read {_DMESG}: the driver is too new or too old for the card, its kind does not fit (open modules from Turing"
+        " on, proprietary ones up to Hopper), or another driver has the card. Install what serves all of them, or leave"
+        " the card out by its address in nvidia_exclude.",
+    ),
+    "vgpu_host": Verdict(
+        "unusable",
+        "vgpu_host",
+        "the GPUs are shared out to virtual machines (`Host VGPU`), and their host has no CUDA",
+        "Make a virtual machine with a vGPU the node, install the driver for data centers in the place of the vGPU"
+        " manager, or set 'nvidia_required: false'.",
     ),
     "vfio": Verdict(
         "unusable",
@@ -190,7 +208,8 @@ def read_answer(status: int, out: str, err: str) -> Answer:
     except GpusteadError as error:
         return Answer(status, None, " ".join(f"{err} {error.what}".split()), lost)
     everyone = (*log.lost, *lost)
-    return Answer(status, replace(log, gpus=_numbered(log.gpus, everyone)) if lost else log, words, everyone)
+    gpus = nvidia_smi_errors.with_warnings(_numbered(log.gpus, everyone) if lost else log.gpus, words)
+    return Answer(status, replace(log, gpus=gpus), words, everyone)
 
 
 def _ask(run: Run, smi: str) -> Answer:
@@ -244,10 +263,18 @@ def _case(answer: Answer | None, cards: Sequence[PciGpu], module: KernelModule |
     return "unknown" if case == "not_loaded" and module else case
 
 
+def _case_of_missing(missing: Sequence[PciGpu]) -> str:
+    """The name of the verdict where some GPUs answer. One that the driver has lost stays bound to it."""
+    if any(card.gone or card.driver == "nvidia" for card in missing):
+        return "some_lost"
+    return "some_nouveau" if all(card.nouveau for card in missing) else "some_refused"
+
+
 def judge(answer: Answer | None, cards: Sequence[PciGpu], module: KernelModule | None) -> str:
     """Decide which verdict of VERDICTS holds.
 
-    GPUs that are held for virtual machines are not missing where others work: somebody wanted that.
+    GPUs that are held for virtual machines are not missing where others work: somebody wanted that. Those that the site
+    excludes are looked at by nobody.
 
     Args:
         answer: what nvidia-smi said, None when it is not there.
@@ -256,12 +283,37 @@ def judge(answer: Answer | None, cards: Sequence[PciGpu], module: KernelModule |
     """
     if not answer or not answer.gpus:
         return _case(answer, cards, module)
+    wanted = [gpu for gpu in answer.gpus if gpu.withheld != EXCLUDED]
+    shared = [gpu for gpu in wanted if gpu.withheld == VGPU_HOST]
+    if shared and (len(shared) == len(wanted) or not (answer.log and answer.log.cuda_version)):
+        return "vgpu_host"
     missing = _missing(answer, cards)
-    if missing and all(card.nouveau for card in missing) and not answer.lost:
-        return "some_nouveau"
     if missing or answer.lost:
-        return "some_lost"
-    return "unhealthy" if any(gpu.health == "bad" for gpu in answer.gpus) else "ready"
+        return "some_lost" if answer.lost else _case_of_missing(missing)
+    if not wanted:
+        return "none"
+    return "unhealthy" if any(gpu.health == "bad" and not gpu.withheld for gpu in wanted) else "ready"
+
+
+def _exclude(
+    names: Sequence[str], answer: Answer | None, cards: Sequence[PciGpu]
+) -> tuple[Answer | None, tuple[PciGpu, ...]]:
+    """The answer with what is withheld, without lost GPUs that nobody misses; and the cards without such ones."""
+    log, lost = (answer.log, answer.lost) if answer else (None, ())
+    gpus = tuple(replace(gpu, withheld=gpu_exclusion.withheld(names, gpu)) for gpu in log.gpus) if log else ()
+    known = {gpu.pci_address for gpu in gpus}
+    forgotten = [gpu for gpu in lost if gpu_exclusion.is_excluded(names, gpu.index, gpu.pci_address)]
+    addresses = {gpu.pci_address for gpu in forgotten}
+    missed = tuple(
+        card
+        for card in cards
+        if card.address in known
+        or not (card.address in addresses or gpu_exclusion.is_excluded(names, None, card.address))
+    )
+    if answer is None:
+        return None, missed
+    left = tuple(gpu for gpu in lost if gpu not in forgotten)
+    return replace(answer, log=replace(log, gpus=gpus) if log else None, lost=left), missed
 
 
 def _counted(number: int, what: str) -> str:
@@ -286,17 +338,29 @@ def _of_smi(answer: Answer | None) -> list[str]:
     return said
 
 
-def detail(answer: Answer | None, cards: Sequence[PciGpu], module: KernelModule | None) -> str:
-    """What the verdict was concluded from, for people."""
+def detail(
+    answer: Answer | None, cards: Sequence[PciGpu], module: KernelModule | None, forgotten: Sequence[PciGpu] = ()
+) -> str:
+    """What the verdict was concluded from, for people. `forgotten`: what else is on the bus, and excluded."""
     parts = _of_smi(answer)
-    parts += [f"GPU {gpu.index}: {problem}" for gpu in (answer.gpus if answer else ()) for problem in gpu.problems]
+    gpus = answer.gpus if answer else ()
+    parts += [f"GPU {gpu.index}: {problem}" for gpu in gpus if gpu.withheld != EXCLUDED for problem in gpu.problems]
+    parts += [
+        f"GPU {gpu.pci_address or gpu.index}: {problem}"
+        for gpu in (answer.lost if answer else ())
+        for problem in gpu.problems
+    ]
+    excluded = [f"GPU {gpu.index}" for gpu in gpus if gpu.withheld == EXCLUDED]
+    excluded += [card.address for card in forgotten]
+    if excluded:
+        parts.append(f"excluded: {', '.join(excluded)}")
     missing = [card.address for card in _missing(answer, cards)] if answer and answer.gpus else []
     if missing:
         parts.append(f"silent: {', '.join(missing)}")
     gone = [card.address for card in cards if card.gone]
     if gone:
         parts.append(f"off the bus: {', '.join(gone)}")
-    parts.append(_of_bus(cards))
+    parts.append(_of_bus([*cards, *forgotten]))
     if module:
         parts.append(f"the loaded kernel module is {module.version or 'of an unknown version'}")
     library = driver_version.library_version(answer.words) if answer else None
@@ -340,8 +404,16 @@ def _read(path: Path) -> str | None:
         return None
 
 
-def observe(run: Run, smi: str | None, sysfs: Path, proc: Path, matrix: bool = True) -> GpuReport:
-    """Look at the GPUs of a host; at most two processes are started, and one for each GPU where a log is forged.
+def _with_capabilities(gpus: tuple[Gpu, ...], text: str) -> tuple[Gpu, ...]:
+    """The GPUs with the compute capability that the driver gives, else that of their name."""
+    given = gpu_capability.parse_query(text)
+    return tuple(replace(gpu, compute_capability=given.get(gpu.uuid, gpu.compute_capability)) for gpu in gpus)
+
+
+def observe(
+    run: Run, smi: str | None, sysfs: Path, proc: Path, matrix: bool = True, *, exclude: Sequence[str] = ()
+) -> GpuReport:
+    """Look at the GPUs of a host; at most three processes are started, and one for each GPU where a log is forged.
 
     Args:
         run: starts a command and gives its status, output and errors; TIMED_OUT when it does not end.
@@ -349,12 +421,20 @@ def observe(run: Run, smi: str | None, sysfs: Path, proc: Path, matrix: bool = T
         sysfs: where sysfs is mounted.
         proc: where procfs is mounted.
         matrix: whether to ask for the links between the GPUs.
+        exclude: GPUs that containers do not get; see `gpu_exclusion.is_excluded`.
+
+    Raises:
+        GpusteadError: `exclude` has a name that means no GPU of any host.
     """
+    gpu_exclusion.check(exclude)
     cards, devices = pci.gpus(sysfs), pci.rdma(sysfs)
     text = _read(proc / "driver/nvidia/version")
     module = None if text is None else driver_version.parse_module(text)
-    answer = _ask(run, smi) if smi else None
+    answer, missed = _exclude(exclude, _ask(run, smi) if smi else None, cards)
+    log = answer.log if answer else None
     gpus, links = answer.gpus if answer else (), topology.Matrix()
+    if smi and gpus and gpu_capability.is_asked(log.driver_version if log else None):
+        gpus = _with_capabilities(gpus, run([smi, *gpu_capability.QUERY])[1])
     if smi and any(gpu.mig.instances for gpu in gpus):
         gpus = _with_mig_names(gpus, nvidia_smi_list.parse_list(run([smi, *nvidia_smi_list.LIST])[1]))
     elif smi and gpus and matrix:
@@ -362,13 +442,12 @@ def observe(run: Run, smi: str | None, sysfs: Path, proc: Path, matrix: bool = T
             run([smi, *topology.COMMAND])[1], [device.name for device in devices if not device.active]
         )
     active = tuple(device for device in devices if device.active)
-    verdict = VERDICTS[judge(answer, cards, module)]
-    log = answer.log if answer else None
+    verdict = VERDICTS[judge(answer, missed, module)]
     return GpuReport(
         state=verdict.state,
         reason=verdict.reason,
         remedy=verdict.remedy,
-        detail=detail(answer, cards, module),
+        detail=detail(answer, missed, module, [card for card in cards if card not in missed]),
         driver_version=(log.driver_version if log else None) or (module.version if module else None),
         cuda_version=log.cuda_version if log else None,
         kernel_module=module.kind if module else None,

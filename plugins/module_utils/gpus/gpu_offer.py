@@ -43,9 +43,13 @@ def all_devices(report: Mapping[str, Any]) -> list[str]:
     return [uuid for gpu in report["gpus"] for uuid in devices(gpu)]
 
 
+def _wanted(report: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    return [gpu for gpu in report["gpus"] if not gpu.get("withheld")]
+
+
 def given(report: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """The GPUs that containers get: those that answer, are not known to be ill, and have something to give."""
-    usable = report["gpus"] if report["state"] in ("ready", "degraded") else []
+    """The GPUs that containers get: those that answer, are neither withheld nor ill, and have something to give."""
+    usable = _wanted(report) if report["state"] in ("ready", "degraded") else []
     return [gpu for gpu in usable if gpu["health"] != "bad" and devices(gpu)]
 
 
@@ -189,7 +193,7 @@ def complaints(report: Mapping[str, Any], obstacles: Sequence[str] = ()) -> list
     found = []
     if report["state"] == "unusable" or (report["state"] == "degraded" and report["reason"] != "unhealthy"):
         found.append(_sentence(f"{report['reason']}: {report['detail']}", report["remedy"]))
-    for gpu in report["gpus"]:
+    for gpu in _wanted(report):
         if gpu["health"] == "bad":
             problems = " ".join(gpu["problems"]) or report["detail"]
             found.append(_sentence(f"{label(gpu)}, {gpu['uuid']}: {problems}", report["remedy"]))
@@ -198,6 +202,37 @@ def complaints(report: Mapping[str, Any], obstacles: Sequence[str] = ()) -> list
                 f"{label(gpu)}: MIG is on and has no instances. Declare a layout for it in nvidia_mig, or none ([])."
             )
     return [*found, *obstacles]
+
+
+def warnings(report: Mapping[str, Any]) -> list[str]:
+    """What people should know of GPUs that containers get, each one with what to do.
+
+    Args:
+        report: what gpu_info returns.
+    """
+    gpus = given(report)
+    found = [f"{label(gpu)}: {problem}" for gpu in gpus for problem in gpu["problems"]]
+    most = max((gpu.get("memory_mib") or 0 for gpu in gpus), default=0)
+    for gpu in gpus:
+        memory = gpu.get("memory_mib")
+        if memory and memory * 2 < most:
+            found.append(
+                f"{label(gpu)} has {memory} MiB and another one {most}; a job over all of them gets no more of each."
+                f" nvidia_exclude: [{gpu['uuid']}] leaves it out."
+            )
+        if not gpu.get("compute_capability"):
+            found.append(
+                f"{label(gpu)}: its compute capability is not known, by which wheels are chosen. Driver 510 and newer"
+                " tell it."
+            )
+    if gpus and not report.get("cuda_version") and report.get("driver_version"):
+        found.append(
+            "nvidia-smi names no version of CUDA: without the driver's libcuda (package libcuda1 or libnvidia-compute)"
+            " no program in a container computes."
+        )
+    if report["gpus"] and report["state"] == "none":
+        found.append("nvidia_exclude names all GPUs of the host: containers get none.")
+    return found
 
 
 def _sentence(what: str, remedy: str | None) -> str:

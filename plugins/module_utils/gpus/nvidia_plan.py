@@ -59,6 +59,7 @@ class Found:
         nodes: device nodes of the driver that are there now.
         problems: why these or the CDI specification do not serve; what is empty counts for nothing.
         boot_commands: the commands of nvidia_settings at boot.
+        withheld: UUIDs of GPUs that the role leaves alone.
         refresh_unit: LoadState of the toolkit's own unit for the CDI specification.
     """
 
@@ -69,6 +70,7 @@ class Found:
     nodes: Sequence[str] = ()
     problems: Sequence[str] = ()
     boot_commands: Sequence[Sequence[str]] = ()
+    withheld: Sequence[str] = ()
     refresh_unit: str = ""
 
 
@@ -146,12 +148,14 @@ def _leaves(declared: Declared, found: Found, mode: str | None, refreshes: bool)
     """What the role leaves where containers get GPUs. keep: its own tasks take these back."""
     keys = [key.split(".") for key in found.containers["dotted_keys"]]
     daemon = {"name": f"{DAEMON_JSON} (GPUs)", "path": DAEMON_JSON, "keep": True, "keys": keys}
-    limited = [command[1] for command in found.boot_commands if command[0] == "-i"]
+    limited = [command[1] for command in found.boot_commands if command[0] == "-i" and "-pl" in command]
     files: list[Any] = [*declared.toolkit_files]
     files += [{"name": CDI_FILE, "content": False}] if mode == "cdi" else []
     # Whether it is there still, and may be used.
     files += [{"name": UVM, "content": False, "keep": True}] if mode and UVM in found.nodes else []
     settings = {"name": declared.smi, "keep": True, "persistence": declared.persistence, "limits": limited}
+    if found.withheld:
+        settings["withheld"] = [*found.withheld]
     return {
         "package": [*declared.toolkit_packages],
         "file": files,

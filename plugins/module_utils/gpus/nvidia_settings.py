@@ -52,14 +52,14 @@ def plan(gpus: Sequence[Mapping[str, Any]], persistence: bool, limits: Mapping[s
     """What must change; of what the driver does not tell, nothing. Without `persistence` it stays as it is.
 
     Args:
-        gpus: as gpu_info returns them.
+        gpus: as gpu_info returns them; those that are withheld from containers are left alone.
         limits: power limits (W) by model, UUID or number; see `nvidia_choice.choose`.
 
     Raises:
         GpusteadError: a limit cannot be set.
     """
     steps = []
-    for gpu in gpus:
+    for gpu in _ours(gpus):
         on, limit, now = ("-i", str(gpu["index"])), limit_for(limits, gpu), gpu.get("power_limit_w")
         if persistence and gpu.get("persistence") is False:
             steps.append(
@@ -92,6 +92,12 @@ def apply(run: Run, smi: str, steps: Sequence[Step]) -> None:
 
 def at_boot(gpus: Sequence[Mapping[str, Any]], persistence: bool, limits: Mapping[str, float]) -> list[list[str]]:
     """The commands (without `nvidia-smi`) that set all of it again after a reboot, which forgets it."""
-    chosen = [(gpu["uuid"], limit_for(limits, gpu)) for gpu in gpus]
+    ours = _ours(gpus)
+    on = [["-pm", "1"]] if len(ours) == len(gpus) else [["-i", gpu["uuid"], "-pm", "1"] for gpu in ours]
+    chosen = [(gpu["uuid"], limit_for(limits, gpu)) for gpu in ours]
     power = [["-i", uuid, "-pl", f"{limit:g}"] for uuid, limit in chosen if limit is not None]
-    return [["-pm", "1"]] * bool(persistence) + power
+    return (on if persistence else []) + power
+
+
+def _ours(gpus: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    return [gpu for gpu in gpus if not gpu.get("withheld")]

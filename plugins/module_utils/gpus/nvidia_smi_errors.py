@@ -5,9 +5,11 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
+from dataclasses import replace
 
 from ansible_collections.gpustead.cluster.plugins.module_utils.gpus import pci
-from ansible_collections.gpustead.cluster.plugins.module_utils.gpus.nvidia_smi_log import Lost
+from ansible_collections.gpustead.cluster.plugins.module_utils.gpus.nvidia_smi_log import Gpu, Lost
 from ansible_collections.gpustead.cluster.plugins.module_utils.run import NOT_FOUND
 
 # GPU3: 0000:5F:00.0, GPU 0000:09:00.0, GPU0000:07:00.0, GPU2
@@ -21,6 +23,20 @@ def lost_gpus(text: str) -> tuple[Lost, ...]:
     """The GPUs of which nvidia-smi says that it cannot get at them; it says so and may exit with 0."""
     return tuple(
         Lost(int(line[1]) if line[1] else None, pci.address(line[2] or "")) for line in _LOST_LINE.finditer(text)
+    )
+
+
+# WARNING: infoROM is corrupted at gpu 0000:18:00.0
+_INFOROM = re.compile(r"inforom is corrupted at gpu\s+([0-9a-f:.]{7,16})", re.IGNORECASE)
+
+
+def with_warnings(gpus: Iterable[Gpu], text: str) -> tuple[Gpu, ...]:
+    """The GPUs with what nvidia-smi says of one beside its log: that it works, and nobody knows its past errors."""
+    corrupted = {pci.address(address) for address in _INFOROM.findall(text)}
+    problem = "Its infoROM is corrupted, where errors are counted."
+    return tuple(
+        replace(gpu, problems=(*gpu.problems, problem)) if gpu.pci_address in corrupted - {None} else gpu
+        for gpu in gpus
     )
 
 

@@ -9,8 +9,8 @@ over, fields that are missing are None, and one that has moved is looked for in 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 from xml.etree import ElementTree
 
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
@@ -19,6 +19,7 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.gpus.driver_versi
 from ansible_collections.gpustead.cluster.plugins.module_utils.gpus.gpu_capability import compute_capability
 
 QUERY = ("-q", "-x")
+VGPU_HOST = "vgpu_host"
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,10 @@ class Mig:
 
 @dataclass(frozen=True)
 class Gpu:
-    """A GPU that answers. None and an empty list mean: not known."""
+    """A GPU that answers. None and an empty list mean: not known.
+
+    `withheld`: why containers do not get it, whatever its health.
+    """
 
     index: int
     uuid: str
@@ -96,14 +100,16 @@ class Gpu:
     numa_nodes: tuple[int, ...] = ()
     cpus: str | None = None
     nics: tuple[str, ...] = ()
+    withheld: str | None = None
 
 
 @dataclass(frozen=True)
 class Lost:
-    """A GPU that the driver knows and that does not answer."""
+    """A GPU that the driver knows and that does not answer; `problems` is what its fields say of it."""
 
     index: int | None
     pci_address: str | None
+    problems: tuple[str, ...] = field(default=(), compare=False)
 
 
 @dataclass(frozen=True)
@@ -116,17 +122,47 @@ class Log:
     lost: tuple[Lost, ...] = ()
 
 
-# What stands in a field that has no value. nvidia-smi puts some in brackets in tables.
-_NO_VALUE = re.compile(
-    r"\[?(|n/a|none|not supported|not found|not available|unknown error|err!|error|insufficient permissions|"
-    r"gpu is lost|(gpu )?requires reset|requested functionality has been deprecated|deprecated)\]?",
-    re.IGNORECASE,
+# What stands in a field that has no value, and is no sign of anything. nvidia-smi puts some in brackets in tables.
+_ABSENT = r"|n/a|none|[\w ]*not (?:supported|available)|(?:requested functionality has been )?deprecated"
+# The words of nvmlErrorString and what nvidia-smi makes of some. It writes them where a value should be. From NVML's
+# API reference and nvml_error_strings.h of NVIDIA/DCGM, with the older words of pynvml.
+_ERROR = (
+    r"unknown error|err!|error|timeout|uninitialized|already initialized|invalid (?:argument|state)|no data|"
+    r"insufficient (?:permissions|size|external power|memory|resources)|driver not loaded|interrupt request issue|"
+    r"(?:function |gpu |nvml shared library )?not found|no gpus were found|corrupted inforom|inforom is corrupted|"
+    r"gpu is lost|(?:gpu )?requires (?:reset|restart)|gpu access blocked by the operating system|"
+    r"the operating system has blocked the request|driver/library version mismatch|argument version mismatch|"
+    r"rm has detected an nvml/rm version mismatch|in use by another client|(?:system is )?not (?:in )?ready(?: state)?"
 )
-# Of these, what a GPU in order does not say.
-_TROUBLE = re.compile(r"\[?(unknown error|err!|gpu requires reset)\]?", re.IGNORECASE)
-_GONE = re.compile(r"\[?gpu is lost\]?", re.IGNORECASE)
+_NO_VALUE = re.compile(rf"\[?(?:{_ABSENT}|{_ERROR})\.?\]?", re.IGNORECASE)
+_TROUBLE = re.compile(rf"\[?(?:{_ERROR})\.?\]?", re.IGNORECASE)
+_GONE = re.compile(r"\[?gpu is lost\.?\]?", re.IGNORECASE)
+# What concerns the whole GPU, whichever field says it.
+_OF_GPU = re.compile(
+    r"\[?(?:(?:gpu )?requires .*|insufficient external power|interrupt request issue)\.?\]?", re.IGNORECASE
+)
+# With MIG on, memory and clocks of the whole GPU are not for everybody.
+_NOT_ALLOWED = re.compile(r"\[?insufficient permissions\.?\]?", re.IGNORECASE)
 # Drivers of branch 535 say this of GPUs that work.
 _HARMLESS = ("addressing_mode",)
+# Fields, and groups of them, that measure. A GPU computes as well without.
+_SENSORS = frozenset(
+    {
+        *(
+            "fan_speed",
+            "temperature",
+            "supported_gpu_target_temp",
+            "voltage",
+            "replay_counter",
+            "replay_rollover_counter",
+        ),
+        *("power_readings", "gpu_power_readings", "module_power_readings", "gpu_memory_power_readings"),
+        *("utilization", "encoder_stats", "fbc_stats", "tx_util", "rx_util"),
+    }
+)
+# What is good in the health of the NVLink fabric. Each field but the last one names a fault.
+_FABRIC_GOOD = ("full", "healthy", "false", "no", "ok", "good", "normal", "success", "0")
+_FABRIC_FIELDS_GOOD = {"partition_assigned": ("true", "yes", "1")}
 _NOT_XML = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
 _LOG = re.compile(r"<nvidia_smi_log[\s>].*</nvidia_smi_log\s*>", re.DOTALL)
 # The clocks are nine tenths of the text.
@@ -237,30 +273,66 @@ def _mig(gpu: _Fields) -> Mig:
     )
 
 
-def _troubles(gpu: _Fields) -> list[str]:
-    """One sentence for each word that a GPU in order does not say, with the fields that say it."""
-    fields: dict[str, list[str]] = {}
-    for field in gpu.element.iter():
-        text = " ".join((field.text or "").split())
-        if _TROUBLE.fullmatch(text) and field.tag not in _HARMLESS:
-            fields.setdefault(text.strip("[]"), []).append(str(field.tag))
-    return [
-        f"nvidia-smi says '{said}' for {tags[0]}" + (f" and {len(tags) - 1} more fields." if tags[1:] else ".")
-        for said, tags in fields.items()
-    ]
+def _fields(gpu: _Fields) -> Iterator[tuple[ElementTree.Element, int]]:
+    """The GPU's element and all below, in their order, each with how little it weighs: memory 0, a sensor 2."""
+    waiting = [(gpu.element, 1)]
+    while waiting:
+        element, weight = waiting.pop()
+        weight = 2 if element.tag in _SENSORS else 0 if element.tag == "fb_memory_usage" else weight
+        yield element, weight
+        waiting += [(child, weight) for child in reversed(element)]
 
 
-def _fabric(gpu: _Fields) -> str | None:
-    """The NVLink fabric of a GPU behind NVSwitch; CUDA does not start (error 802) before it is ready."""
+def _troubles(gpu: _Fields) -> tuple[list[str], list[str]]:
+    """One sentence for each word that a GPU in order does not say, with the fields that say it.
+
+    Returns: those of which the GPU is bad, and those that sensors alone say.
+    """
+    fields: dict[str, list[tuple[int, str]]] = {}
+    divided = gpu.switch("mig_mode/current_mig")
+    for element, weight in _fields(gpu):
+        text = " ".join((element.text or "").split())
+        if not _TROUBLE.fullmatch(text) or element.tag in _HARMLESS or (divided and _NOT_ALLOWED.fullmatch(text)):
+            continue
+        said = text.strip("[]").rstrip(".")
+        fields.setdefault(said, []).append((1 if weight == 2 and _OF_GPU.fullmatch(text) else weight, str(element.tag)))
+    bad: list[str] = []
+    warnings: list[str] = []
+    for said, found in fields.items():
+        (weight, tag), *more = sorted(found, key=lambda one: one[0])
+        rest = f" and {len(more)} more field{'s' if more[1:] else ''}." if more else "."
+        (warnings if weight == 2 else bad).append(f"nvidia-smi says '{said}' for {tag}{rest}")
+    return bad, warnings
+
+
+def _fabric(gpu: _Fields) -> list[str]:
+    """The NVLink fabric of a GPU behind NVSwitch; CUDA does not start (error 802) before it is ready.
+
+    What is wrong with one that is ready stands in its health (nvmlGpuFabricInfo_v3_t).
+    """
     state, status = gpu.text("fabric/state"), gpu.text("fabric/status")
-    if state is None or (state == "Completed" and status in (None, "Success")):
-        return None
-    return f"The NVLink fabric is not ready (state {state}, status {status or 'not known'}): see nvidia-fabricmanager."
+    found = []
+    if state is not None and (state != "Completed" or status not in (None, "Success")):
+        found.append(f"is not ready (state {state}, status {status or 'not known'})")
+    signs = {str(sign.tag): _value(sign.text) for sign in gpu.element.iterfind("fabric/health//*") if not len(sign)}
+    signs["health"] = gpu.text("fabric/health")
+    bad = [
+        f"{name} {value}"
+        for name, value in signs.items()
+        if value is not None and value.lower() not in _FABRIC_FIELDS_GOOD.get(name, _FABRIC_GOOD)
+    ]
+    if bad:
+        found.append(f"is not well ({', '.join(bad)})")
+    return [f"The NVLink fabric {what}: see nvidia-fabricmanager." for what in found]
 
 
 def _health(gpu: _Fields, ecc: Ecc, retired: Retired, remapped: Remapped) -> tuple[str | None, tuple[str, ...]]:
     """What is bad follows NVIDIA's "GPU memory error management" and "dynamic page retirement"."""
     action = gpu.text("gpu_recovery_action")
+    troubles, warnings = _troubles(gpu)
+    licence = gpu.text("vgpu_software_licensed_product/license_status") or ""
+    if "(restricted)" in licence.lower():
+        warnings.append(f"The licence of the vGPU is '{licence}': its driver slows it down.")
     signs = {
         f"{ecc.uncorrected} uncorrected ECC error(s) since the driver was loaded.": bool(ecc.uncorrected),
         "Memory pages wait for a reboot to be retired.": retired.pending,
@@ -273,12 +345,15 @@ def _health(gpu: _Fields, ecc: Ecc, retired: Retired, remapped: Remapped) -> tup
             "ecc_errors/aggregate/sram_threshold_exceeded"
         ),
         "The driver says that the GPU has to be reset.": gpu.switch("gpu_reset_status/reset_required"),
+        "The driver says that the GPU should be drained and reset.": gpu.switch(
+            "gpu_reset_status/drain_and_reset_recommended"
+        ),
         f"The driver asks for recovery: {action}.": bool(action),
     }
     problems = [sentence for sentence, bad in signs.items() if bad]
-    problems += [sentence for sentence in (_fabric(gpu), *_troubles(gpu)) if sentence]
+    problems += [*_fabric(gpu), *troubles]
     if problems:
-        return "bad", tuple(problems)
+        return "bad", (*problems, *warnings)
     says = (
         ecc.uncorrected,
         retired.pending,
@@ -286,7 +361,7 @@ def _health(gpu: _Fields, ecc: Ecc, retired: Retired, remapped: Remapped) -> tup
         remapped.failed,
         gpu.element.find("gpu_recovery_action"),
     )
-    return (None if all(sign is None for sign in says) else "ok"), ()
+    return (None if all(sign is None for sign in says) else "ok"), tuple(warnings)
 
 
 def _processes(gpu: _Fields) -> int | None:
@@ -324,7 +399,14 @@ def _gpu(index: int, uuid: str, gpu: _Fields) -> Gpu:
         health=health,
         problems=problems,
         mig=_mig(gpu),
+        withheld=_withheld(gpu),
     )
+
+
+def _withheld(gpu: _Fields) -> str | None:
+    """NVIDIA's vGPU manager brings no CUDA: the GPUs of its host are for virtual machines."""
+    mode = gpu.text("gpu_virtualization_mode/virtualization_mode") or ""
+    return VGPU_HOST if mode.lower().startswith("host") else None
 
 
 def _is_lost(gpu: _Fields) -> bool:
@@ -352,7 +434,7 @@ def _cut(gpu: str, alone: bool) -> str:
     if not alone and not end:
         return gpu
     count = said.count("<process_info")
-    left = "<process_info/>" * count or (said if re.fullmatch(r"[\w\s/\[\]]*", said) else "")
+    left = "<process_info/>" * count or (said if re.fullmatch(r"[\w\s/\[\]!.]*", said) else "")
     return f"{before}<processes>{left}</processes>" + ("</gpu>\n" if alone else after)
 
 
@@ -418,7 +500,8 @@ def parse_log(text: str) -> Log:
     lost: list[Lost] = []
     for index, gpu in enumerate(map(_Fields, root.iterfind("gpu"))):
         if _is_lost(gpu):
-            lost.append(Lost(index, _address(gpu)))
+            bad, _warnings = _troubles(gpu)
+            lost.append(Lost(index, _address(gpu), tuple(bad)))
         else:
             gpus.append(_gpu(index, str(gpu.text("uuid")), gpu))
     return Log(

@@ -190,7 +190,9 @@ def _usable(hosts: Sequence[Mapping[str, Any]]) -> Iterator[NodeGpus]:
         driver, machine = given[keys[0]], str(given.get("machine") or "x86_64")
         listed = given.get("compute_capabilities")
         if listed is None:
-            listed = [gpu.get("compute_capability") for gpu in given.get("gpus") or ()]
+            gpus = [gpu for gpu in given.get("gpus") or () if not gpu.get("withheld")]
+            _refuse_unknown(name, driver, gpus)
+            listed = [gpu["compute_capability"] for gpu in gpus]
         if driver and listed:
             if machine not in WHEELS:
                 raise GpusteadError(
@@ -206,6 +208,21 @@ def _usable(hosts: Sequence[Mapping[str, Any]]) -> Iterator[NodeGpus]:
                     _version(value, r"\d+\.\d+", f"{name}: compute capability", "a version such as 9.0")
                     for value in listed
                 ),
+            )
+
+
+def _refuse_unknown(host: str, driver: object, gpus: Sequence[Mapping[str, Any]]) -> None:
+    """A GPU of which something is not known is no reason for a wheel without CUDA."""
+    if gpus and not driver:
+        remedy = "See nvidia-smi on the host, or leave its GPUs out (nvidia_exclude)."
+        raise GpusteadError(f"{host}: the version of the driver is not known", "one such as 590.48.01", remedy)
+    for gpu in gpus:
+        if not gpu.get("compute_capability"):
+            named = ", ".join(str(gpu[key]) for key in ("index", "name", "uuid") if gpu.get(key) is not None)
+            raise GpusteadError(
+                f"{host}: compute capability None of GPU {named}",
+                "one that is known, such as 9.0",
+                "Install driver 510 or newer, which tells it, or leave the GPU out (nvidia_exclude).",
             )
 
 

@@ -46,7 +46,9 @@ def judge_gpus(desired: Desired) -> Iterator[Finding]:
     if "state" not in info:
         yield Finding("GPUs", f"cannot be asked ({info.get('msg') or 'no result'})", remedy)
     elif info["state"] in ("unusable", "degraded") and desired.gpus_required:
-        sentences = [problem for gpu in info["gpus"] for problem in gpu["problems"]] or [info["detail"]]
+        ill = [gpu for gpu in info["gpus"] if gpu["health"] == "bad" and not gpu.get("withheld")]
+        problems = [problem for gpu in ill for problem in gpu["problems"]]
+        sentences = problems if problems and info["reason"] == "unhealthy" else [info["detail"]]
         details = " ".join(sentences).rstrip(".")
         yield Finding("GPUs", f"are {info['state']}, {info['reason']} ({details})", info["remedy"] or remedy)
 

@@ -382,11 +382,10 @@ def _torch_index(offered: Mapping[str, Any], settings: Settings) -> str:
     """The index of wheels that fits the driver and the GPUs of the node."""
     if not settings.torch_version:
         return ""
-    capabilities = [gpu["compute_capability"] for gpu in offered["gpus"] if gpu.get("compute_capability")]
     host = {
-        "driver": offered["driver_version"],
+        "driver_version": offered["driver_version"],
         "machine": offered.get("machine"),
-        "compute_capabilities": capabilities,
+        "gpus": offered["gpus"],
     }
     return f"{settings.torch_index}/{torch_wheel(host, settings.torch_version)}"
 

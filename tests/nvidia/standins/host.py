@@ -52,7 +52,9 @@ def make_sysfs(root: Path, host: dict[str, Any]) -> None:
         write(folder / "class", host["class"])
         # The first bytes of the configuration space; of a device that fell off the bus all bits are set.
         (folder / "config").write_bytes(b"\xff" * 64 if gpu.get("gone") else bytes.fromhex("de10") + bytes(62))
-        link(folder / "driver", root / "bus/pci/drivers" / host["driver"])
+        driver = gpu.get("driver", host["driver"])
+        if driver:
+            link(folder / "driver", root / "bus/pci/drivers" / driver)
     for name, nic in host["infiniband"].items():
         folder = make_device(root, nic["address"], near(host, nic["node"]), vendor=MELLANOX, device="0x1021")
         write(folder / "class", "0x020700")
@@ -85,11 +87,16 @@ def make_proc(root: Path, host: dict[str, Any], kind: Path) -> None:
         given = kind / "proc_version"
         words = f"NVRM version: NVIDIA UNIX x86_64 Kernel Module  {version}  Tue Nov  5 00:00:00 UTC 2024"
         write(root / "driver/nvidia/version", given.read_text().rstrip("\n") if given.exists() else words)
-    for minor, address in enumerate(sorted(host["gpus"])):
+    for minor, address in enumerate(taken(host)):
         write(
             root / f"driver/nvidia/gpus/{address}/information", f"Bus Location: \t {address}\nDevice Minor: \t {minor}"
         )
-    write(root / "driver/nvidia-caps/mig-minors", "\n".join(mig_minors(len(host["gpus"]))))
+    write(root / "driver/nvidia-caps/mig-minors", "\n".join(mig_minors(len(taken(host)))))
+
+
+def taken(host: dict[str, Any]) -> list[str]:
+    """The GPUs that the driver has; one may be none that it knows."""
+    return [address for address, gpu in sorted(host["gpus"].items()) if gpu.get("driver", host["driver"])]
 
 
 def mig_minors(gpus: int) -> list[str]:
@@ -157,7 +164,7 @@ def main(kind: Path, target: Path, files: bool = False) -> None:
     shutil.copy(HERE / "reload.py", target / GENERATOR)
     (target / GENERATOR).chmod(0o755)
     state = json.loads((data / "state.json").read_text())
-    state.update(make_nodes(target / "dev", len(host["gpus"]), files))
+    state.update(make_nodes(target / "dev", len(taken(host)), files))
     write(data / "state.json", json.dumps(state, indent=1))
     # What depmod leaves; nvidia-cdi-refresh looks for the driver there.
     write(target / "usr/lib/modules" / os.uname().release / "modules.dep", "updates/dkms/nvidia.ko.xz:")

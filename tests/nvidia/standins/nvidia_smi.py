@@ -88,6 +88,7 @@ class Gpu:
         return bool(self.state["processes"])
 
 
+CAPABILITIES = {"Hopper": "9.0", "Ampere": "8.0", "Turing": "7.5"}
 QUERIES: dict[str, Callable[[Gpu], str]] = {
     "index": lambda gpu: str(gpu.shown),
     "uuid": lambda gpu: gpu.uuid,
@@ -95,7 +96,7 @@ QUERIES: dict[str, Callable[[Gpu], str]] = {
     "name": lambda gpu: gpu.name,
     "gpu_name": lambda gpu: gpu.name,
     "driver_version": lambda gpu: gpu.driver,
-    "compute_cap": lambda gpu: {"Hopper": "9.0", "Ampere": "8.0"}.get(gpu.text("product_architecture"), "[N/A]"),
+    "compute_cap": lambda gpu: CAPABILITIES.get(gpu.text("product_architecture"), "[N/A]"),
     "pci.bus_id": lambda gpu: gpu.bus,
     "gpu_bus_id": lambda gpu: gpu.bus,
     "memory.total": lambda gpu: gpu.text("fb_memory_usage/total"),

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from ansible_collections.gpustead.cluster.plugins.module_utils.gpus.gpu_capability import compute_capability
+from ansible_collections.gpustead.cluster.plugins.module_utils.gpus.gpu_capability import (
+    compute_capability,
+    is_asked,
+    parse_query,
+)
 
 # Name, architecture, capability: every row of NVIDIA's table that is on sale or in the captures.
 CAPABILITIES = [
@@ -17,6 +21,8 @@ CAPABILITIES = [
     ("GRID A100X-40C", "Ampere", "8.0"),
     ("GRID A100D-40C", "Ampere", "8.0"),
     ("NVIDIA A30", "Ampere", "8.0"),
+    ("NVIDIA PG509-210", "Ampere", "8.0"),
+    ("NVIDIA DGX Display", "Turing", "7.5"),
     ("NVIDIA GeForce RTX 4080 SUPER", "Ada Lovelace", "8.9"),
     ("NVIDIA L40S", "Ada Lovelace", "8.9"),
     ("NVIDIA L4", None, "8.9"),
@@ -62,3 +68,25 @@ CAPABILITIES = [
 @pytest.mark.parametrize(("name", "architecture", "capability"), CAPABILITIES)
 def test_compute_capability(name: str | None, architecture: str | None, capability: str | None) -> None:
     assert compute_capability(name, architecture) == capability
+
+
+ANSWERS = {
+    "all": ("uuid, compute_cap\nGPU-1, 8.0\nGPU-2, 12.1\n", {"GPU-1": "8.0", "GPU-2": "12.1"}),
+    "of some": ("uuid, compute_cap\nGPU-1, [N/A]\nGPU-2, [Unknown Error]\nGPU-3, 9.0\r\n", {"GPU-3": "9.0"}),
+    "a lost one": ("Unable to determine the device handle for GPU1: Unknown Error\nGPU-2, 8.6", {"GPU-2": "8.6"}),
+    "an old driver": ('Field "compute_cap" is not a valid field to query.\n\n', {}),
+    "no driver": ("Failed to initialize NVML: Driver/library version mismatch\n", {}),
+    "none": ("", {}),
+    "zero": ("GPU-1, 0.0\n", {}),
+    "too much": ("GPU-1, 8.0, 9\nGPU-2, eight\n", {}),
+}
+
+
+@pytest.mark.parametrize(("text", "capabilities"), ANSWERS.values(), ids=list(ANSWERS))
+def test_what_the_driver_says(text: str, capabilities: dict[str, str]) -> None:
+    assert parse_query(text) == capabilities
+
+
+@pytest.mark.parametrize(("driver", "asked"), [("510.39.01", True), ("470.256.02", False), ("61", False), (None, True)])
+def test_which_driver_is_asked(driver: str | None, asked: bool) -> None:
+    assert is_asked(driver) == asked

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import pytest
+from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
 from ansible_collections.gpustead.cluster.plugins.module_utils.gpus import gpu_info as gpu_report
 from ansible_collections.gpustead.cluster.plugins.module_utils.gpus.gpu_info import (
     VERDICTS,
@@ -24,6 +25,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 SMI = "/usr/bin/nvidia-smi"
+ASKED = ("--query-gpu=uuid,compute_cap", "--format=csv")
 OPEN = "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  580.173.02  Release Build\n"
 Said = tuple[int, str, str]
 
@@ -35,23 +37,31 @@ class Host:
     query: Said = (0, "", "")
     topo: Said = (0, "", "")
     listing: Said = (0, "", "")
+    capabilities: Said = (2, 'Field "compute_cap" is not a valid field to query.', "")
     started: list[Sequence[str]] = field(default_factory=list)
 
     def run(self, argv: Sequence[str]) -> Said:
         assert argv[0] == SMI
         self.started.append(argv[1:])
-        return {"-q": self.query, "topo": self.topo, "-L": self.listing}[argv[1]]
+        answers = {"-q": self.query, "topo": self.topo, "-L": self.listing, ASKED[0]: self.capabilities}
+        return answers[argv[1]]
 
 
 def report(
-    folder: Path, host: Host | None, cards: Sequence[Device], module: str | None, matrix: bool = True
+    folder: Path,
+    host: Host | None,
+    cards: Sequence[Device],
+    module: str | None,
+    matrix: bool = True,
+    *,
+    exclude: Sequence[str] = (),
 ) -> GpuReport:
     make_sysfs(folder / "sys", *cards)
     if module is not None:
         (folder / "proc/driver/nvidia").mkdir(parents=True)
         (folder / "proc/driver/nvidia/version").write_text(module)
     run = (host or Host()).run
-    return observe(run, SMI if host else None, folder / "sys", folder / "proc", matrix)
+    return observe(run, SMI if host else None, folder / "sys", folder / "proc", matrix, exclude=exclude)
 
 
 def cards(*drivers: str | None, gone: bool = False) -> list[Device]:
@@ -72,6 +82,7 @@ ONE = EIGHT[:1]
 UNHEALTHY = Host(
     (0, smi_xml.host(1, _0="<remapped_rows><remapped_row_pending>Yes</remapped_row_pending></remapped_rows>"), "")
 )
+SHARED = "<gpu_virtualization_mode><virtualization_mode>Host VGPU</virtualization_mode></gpu_virtualization_mode>"
 LOST = "Unable to determine the device handle for GPU3: 0000:5D:00.0: Unknown Error\n"
 # What a host says, its GPUs on the bus, its kernel module, the verdict, the indexes of the GPUs, words of the detail.
 HOSTS: dict[str, tuple[Host | None, Sequence[Device], str | None, str, list[int], str]] = {
@@ -209,6 +220,88 @@ HOSTS: dict[str, tuple[Host | None, Sequence[Device], str | None, str, list[int]
         [1],
         f"silent: {smi_xml.ADDRESSES[0]}",
     ),
+    "one that the driver does not take": (
+        log(0),
+        cards("nvidia", None),
+        OPEN,
+        "some_refused",
+        [0],
+        f"silent: {smi_xml.ADDRESSES[1]}; the PCI bus has 2 NVIDIA GPUs (1 with no driver, 1 with nvidia)",
+    ),
+    "one that another driver has": (log(0), cards("nvidia", "nvidiafb"), OPEN, "some_refused", [0], "1 with nvidiafb"),
+    "one that the driver does not take, one with nouveau": (
+        log(0),
+        cards("nvidia", None, "nouveau"),
+        OPEN,
+        "some_refused",
+        [0],
+        "1 with no driver, 1 with nouveau",
+    ),
+    "one that the driver does not take, one lost": (
+        log(0),
+        cards("nvidia", None, "nvidia"),
+        OPEN,
+        "some_lost",
+        [0],
+        "1 with no driver",
+    ),
+    "one without a driver that fell off the bus": (
+        log(0),
+        [*ONE, Device(smi_xml.ADDRESSES[1], config=b"\xff\xff\xff\xff")],
+        OPEN,
+        "some_lost",
+        [0],
+        f"off the bus: {smi_xml.ADDRESSES[1]}",
+    ),
+    "all time out": (
+        Host((0, smi_xml.log(smi_xml.gpu(0, "<fan_speed>Timeout</fan_speed>", uuid="Timeout")), "")),
+        ONE,
+        OPEN,
+        "gpu_lost",
+        [],
+        f"GPU {smi_xml.ADDRESSES[0]}: nvidia-smi says 'Timeout' for uuid and 1 more field",
+    ),
+    "a vGPU host": (
+        Host((0, smi_xml.log(smi_xml.gpu(0, SHARED), cuda="Not Found"), "")),
+        ONE,
+        OPEN,
+        "vgpu_host",
+        [0],
+        "",
+    ),
+    "a vGPU host with CUDA": (Host((0, smi_xml.host(1, _0=SHARED), "")), ONE, OPEN, "vgpu_host", [0], "1 GPU answers"),
+    "a vGPU host, a GPU in graphics mode": (
+        Host((0, smi_xml.log(smi_xml.gpu(0), smi_xml.gpu(1, SHARED), cuda="N/A"), "")),
+        EIGHT[:2],
+        OPEN,
+        "vgpu_host",
+        [0, 1],
+        "2 GPUs answer",
+    ),
+    "a vGPU host that lost a GPU": (
+        Host((0, smi_xml.host(1, _0=SHARED), "")),
+        EIGHT[:2],
+        OPEN,
+        "vgpu_host",
+        [0],
+        "silent",
+    ),
+    "one shared out to virtual machines beside CUDA": (
+        Host((0, smi_xml.host(2, _1=SHARED.replace("VGPU", "VSGA")), "")),
+        EIGHT[:2],
+        OPEN,
+        "ready",
+        [0, 1],
+        "2 GPUs answer",
+    ),
+    "a vGPU in a virtual machine": (
+        Host((0, smi_xml.host(1, _0=SHARED.replace("Host VGPU", "VGPU")), "")),
+        ONE,
+        OPEN,
+        "ready",
+        [0],
+        "1 GPU answers",
+    ),
     "one with nouveau": (log(0), cards("nvidia", "nouveau"), OPEN, "some_nouveau", [0], "1 with nouveau"),
     "unhealthy": (
         UNHEALTHY,
@@ -287,7 +380,7 @@ def test_what_is_near_as_nvidia_smi_says(tmp_path: Path) -> None:
     host = log(*range(8))
     host.topo = (0, capture("topo/8xh100-8nic-full"), "")
     found = report(tmp_path, host, PLACED, OPEN)
-    assert [" ".join(argv) for argv in host.started] == ["-q -x", "topo -m"]
+    assert [" ".join(argv) for argv in host.started] == ["-q -x", " ".join(ASKED), "topo -m"]
     assert len(found.topology.links) == 28
     assert asdict(found.topology.links[0]) == {"a": 0, "b": 1, "link": "NV18"}
     assert [(gpu.cpus, gpu.numa_nodes, gpu.nics) for gpu in found.gpus[3:5]] == [
@@ -356,7 +449,81 @@ def test_a_card_without_a_name_is_asked_of_the_bus(tmp_path: Path) -> None:
 def test_the_topology_is_not_asked_for(tmp_path: Path) -> None:
     host = log(0, 1)
     assert report(tmp_path, host, PLACED, OPEN, matrix=False).gpus[1].cpus == "1-31"
-    assert len(host.started) == 1
+    assert [argv[0] for argv in host.started] == ["-q", ASKED[0]]
+
+
+def test_a_corrupted_inforom_is_told_of_its_gpu(tmp_path: Path) -> None:
+    said = f"WARNING: infoROM is corrupted at gpu 0000{smi_xml.ADDRESSES[1].upper()}\n"
+    found = report(tmp_path, log(0, 1, err=said, status=14), EIGHT[:2], OPEN)
+    assert (found.state, found.gpus[1].health) == ("ready", None)
+    assert [gpu.problems for gpu in found.gpus] == [(), ("Its infoROM is corrupted, where errors are counted.",)]
+
+
+PENDING = "<remapped_rows><remapped_row_pending>Yes</remapped_row_pending></remapped_rows>"
+TWO = (smi_xml.gpu(0), smi_xml.gpu(1, PENDING).replace("NVIDIA H100 80GB HBM3", "NVIDIA DGX Display"))
+THREE = cards("nvidia", "nvidia", None)
+# What is excluded on a host with a well GPU, an ill one, and one that the driver does not take: the verdict, what is
+# withheld, words of the detail.
+EXCLUDED: dict[str, tuple[list[str], str, list[str | None], str]] = {
+    "nothing": ([], "some_refused", [None, None], "GPU 1: Memory rows wait"),
+    "one of another host": (["GT 1030", "gpu:7", "GPU-0"], "some_refused", [None, None], "silent"),
+    "the card without a driver": (
+        [smi_xml.ADDRESSES[2]],
+        "unhealthy",
+        [None, None],
+        f"excluded: {smi_xml.ADDRESSES[2]}",
+    ),
+    "both, by model and address": (["DGX Display", "3A:00.0"], "ready", [None, "excluded"], "excluded: GPU 1, 0000:3a"),
+    "both, by UUID and address": (
+        [smi_xml.UUIDS[1].upper(), "0000003A:00:3a.0"],
+        "some_refused",
+        [None, "excluded"],
+        "GPU 1",
+    ),
+    "by number": (["gpu:1", smi_xml.ADDRESSES[2]], "ready", [None, "excluded"], "the PCI bus has 3 NVIDIA GPUs"),
+    "by address": ([*smi_xml.ADDRESSES[1:3]], "ready", [None, "excluded"], "excluded: GPU 1"),
+    "all that answer": (["gpu:0", "gpu:1"], "some_refused", ["excluded"] * 2, "silent"),
+    "all": ([*smi_xml.ADDRESSES[:3]], "none", ["excluded"] * 2, "excluded: GPU 0, GPU 1"),
+}
+
+
+@pytest.mark.parametrize("case", EXCLUDED)
+def test_the_state_is_that_of_the_gpus_that_are_not_excluded(tmp_path: Path, case: str) -> None:
+    exclude, verdict, withheld, words = EXCLUDED[case]
+    found = report(tmp_path, Host((0, smi_xml.log(*TWO), "")), THREE, OPEN, exclude=exclude)
+    assert (found.state, found.reason) == (VERDICTS[verdict].state, VERDICTS[verdict].reason)
+    assert [gpu.withheld for gpu in found.gpus] == withheld
+    assert words in found.detail
+    assert len(found.pci_gpus) == 3
+
+
+@pytest.mark.parametrize("exclude", ["gpu:1", "GPU:1", smi_xml.ADDRESSES[1]])
+@pytest.mark.parametrize(("first", "state"), [(smi_xml.UUIDS[0], "ready"), ("GPU is lost", "unusable")])
+def test_a_lost_gpu_that_is_excluded_is_missed_by_nobody(tmp_path: Path, exclude: str, first: str, state: str) -> None:
+    host = Host((0, smi_xml.log(smi_xml.gpu(0, uuid=first), smi_xml.gpu(1, uuid="ERR!")), ""))
+    assert report(tmp_path / "one", host, EIGHT[:2], OPEN, exclude=[exclude]).state == state
+    assert report(tmp_path / "all", host, EIGHT[:2], OPEN, exclude=[exclude, "gpu:0"]).state == "none"
+
+
+@pytest.mark.parametrize("exclude", ["", " ", "gpu:", "gpu:x", "1", "60.0", "MIG-1", "gpu:-1"])
+def test_what_can_mean_no_gpu_is_refused_whatever_the_host_has(tmp_path: Path, exclude: str) -> None:
+    with pytest.raises(GpusteadError, match="nvidia_exclude"):
+        report(tmp_path, None, [], None, exclude=[exclude])
+
+
+CAPABILITIES = f"uuid, compute_cap\n{smi_xml.UUIDS[0]}, 10.3\nUnable to determine it\n{smi_xml.UUIDS[1]}, [N/A]\n"
+
+
+def test_the_driver_knows_the_compute_capability_better_than_a_name(tmp_path: Path) -> None:
+    host = log(0, 1)
+    host.capabilities = (0, CAPABILITIES, "")
+    assert [gpu.compute_capability for gpu in report(tmp_path, host, EIGHT[:2], OPEN).gpus] == ["10.3", "9.0"]
+
+
+def test_a_driver_that_does_not_know_the_question_is_not_asked(tmp_path: Path) -> None:
+    host = Host((0, smi_xml.log(smi_xml.gpu(0), driver="470.256.02"), ""))
+    assert report(tmp_path, host, ONE, OPEN).gpus[0].compute_capability == "9.0"
+    assert [argv[0] for argv in host.started] == ["-q", "topo"]
 
 
 MIG = (
@@ -375,7 +542,7 @@ def test_mig_devices_get_their_names(tmp_path: Path) -> None:
     listing = capture("smi-L/a100-40gb-mig-on-gpu5-partial").replace("GPU 5", "GPU 1")
     host = Host((0, smi_xml.host(2, _1=MIG), ""), listing=(0, listing.split("Device  3")[0], ""))
     found = report(tmp_path, host, PLACED, OPEN)
-    assert [" ".join(argv) for argv in host.started] == ["-q -x", "-L"]
+    assert [" ".join(argv) for argv in host.started] == ["-q -x", " ".join(ASKED), "-L"]
     whole, divided = found.gpus
     assert (whole.mig.current, whole.mig.instances) == (None, ())
     assert [asdict(mig) for mig in divided.mig.instances[2:]] == [
@@ -401,7 +568,7 @@ def test_the_table_of_the_readme_is_this_one() -> None:
     assert table.splitlines() == [" ".join(row.split()) for row in rows]
 
 
-REASONS = {"not_installed", "not_loaded", "version_mismatch", "gpu_lost", "no_devices", "vfio", "nouveau", "unknown"}
+REASONS = {"not_installed", "not_loaded", "version_mismatch", "gpu_lost", "no_devices", "vgpu_host", "vfio", "nouveau"}
 
 
 def test_the_states_are_those_that_others_build_on() -> None:
@@ -412,8 +579,8 @@ def test_the_states_are_those_that_others_build_on() -> None:
     assert states == {
         "none": {None},
         "ready": {None},
-        "degraded": {"gpu_lost", "nouveau", "unhealthy"},
-        "unusable": REASONS,
+        "degraded": {"gpu_lost", "no_devices", "nouveau", "unhealthy"},
+        "unusable": REASONS | {"unknown"},
     }
     assert all(bool(verdict.remedy) == bool(verdict.reason) for verdict in VERDICTS.values())
     assert all(verdict.remedy is None or verdict.remedy.endswith(".") for verdict in VERDICTS.values())

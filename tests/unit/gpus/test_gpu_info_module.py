@@ -17,6 +17,7 @@ from ansible_collections.gpustead.cluster.tests.unit import smi_xml
 from ansible_collections.gpustead.cluster.tests.unit.captures import OWN, PROJECT, capture
 from ansible_collections.gpustead.cluster.tests.unit.gpu_host import Device, make_sysfs
 
+ASKED = "--query-gpu=uuid,compute_cap --format=csv"
 EIGHT = [Device(address, driver="nvidia", numa_node="0") for address in smi_xml.ADDRESSES]
 
 
@@ -40,6 +41,7 @@ def host(tmp_path: Path) -> dict[str, object]:
 echo "$@" >>{tmp_path}/started
 case "$1" in
 -q) cat {tmp_path}/log.xml ;;
+--query-gpu=uuid,compute_cap) echo "{smi_xml.UUIDS[7]}, 10.0" ;;
 topo) cat {OWN}/topo/8xh100-8nic-full.txt ;;
 esac
 """
@@ -58,14 +60,15 @@ def test_ready(capsys: pytest.CaptureFixture[str], host: dict[str, object], tmp_
     assert [gpu["uuid"] for gpu in result["gpus"]] == list(smi_xml.UUIDS)
     assert result["gpus"][5]["nics"] == ["mlx5_5"]
     assert len(result["topology"]["links"]) == 28
-    assert (tmp_path / "started").read_text() == "-q -x\ntopo -m\n"
+    assert (tmp_path / "started").read_text() == f"-q -x\n{ASKED}\ntopo -m\n"
+    assert [gpu["compute_capability"] for gpu in result["gpus"]] == ["9.0"] * 7 + ["10.0"]
 
 
 def test_the_topology_is_not_asked_for(
     capsys: pytest.CaptureFixture[str], host: dict[str, object], tmp_path: Path
 ) -> None:
     assert module(capsys, **host, topology=False, _ansible_check_mode=True)["topology"] == {"links": []}
-    assert (tmp_path / "started").read_text() == "-q -x\n"
+    assert (tmp_path / "started").read_text() == f"-q -x\n{ASKED}\n"
 
 
 def test_an_nvidia_smi_that_hangs(capsys: pytest.CaptureFixture[str], host: dict[str, object], tmp_path: Path) -> None:
@@ -92,6 +95,12 @@ def test_nvidia_smi_is_found_on_the_path(
     assert module(capsys, **host)["reason"] == "not_installed"
 
 
+def test_gpus_are_left_out(capsys: pytest.CaptureFixture[str], host: dict[str, object]) -> None:
+    result = module(capsys, **host, exclude=["gpu:1", smi_xml.ADDRESSES[3]])
+    assert [gpu["index"] for gpu in result["gpus"] if gpu["withheld"] == "excluded"] == [1, 3]
+    assert module(capsys, **host, exclude=["gpu:one"])["msg"].startswith("nvidia_exclude: the key 'gpu:one': expected")
+
+
 def test_a_time_limit_must_be_one(capsys: pytest.CaptureFixture[str], host: dict[str, object]) -> None:
     assert "timeout is 0: expected" in module(capsys, **host, timeout=0)["msg"]
 
@@ -100,7 +109,11 @@ def test_it_costs_little_beside_nvidia_smi(tmp_path: Path) -> None:
     """Less than 100 ms of CPU, with eight of the longest GPUs that were captured."""
     text = capture("smi-xml/telegraf-rtx-3080-v13").replace("<attached_gpus>1<", "<attached_gpus>8<")
     begin, end = text.index("\t<gpu id"), text.index("</gpu>\n") + len("</gpu>\n")
-    answers = {"-q": text[:begin] + text[begin:end] * 8 + text[end:], "topo": capture("topo/8xh100-8nic-full")}
+    answers = {
+        ASKED.split(maxsplit=1)[0]: "",
+        "-q": text[:begin] + text[begin:end] * 8 + text[end:],
+        "topo": capture("topo/8xh100-8nic-full"),
+    }
     make_sysfs(tmp_path, *EIGHT)
     took = []
     for _ in range(3):
@@ -141,7 +154,8 @@ def test_every_documented_value_has_type_and_sample() -> None:
 def test_every_option_is_documented() -> None:
     options = yaml.safe_load(gpu_info.DOCUMENTATION)["options"]
     assert {
-        name: {key: option[key] for key in ("type", "default") if key in option} for name, option in options.items()
+        name: {key: option[key] for key in ("type", "elements", "default") if key in option}
+        for name, option in options.items()
     } == gpu_info.SPEC
 
 

@@ -11,6 +11,7 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.gpus.gpu_offer im
     complaints,
     offer,
     share,
+    warnings,
 )
 
 NODES = [f"/dev/nvidia{n}" for n in range(4)] + ["/dev/nvidiactl", "/dev/nvidia-uvm", "/dev/nvidia-caps"]
@@ -102,6 +103,22 @@ OFFERS: dict[str, tuple[dict[str, Any], str | None, str, dict[str, Any]]] = {
         {"uuids": ["GPU-1"], "slots": 1, "driver": "cdi", "state": "degraded"},
     ),
     "all ill": (report("degraded", gpu(0, health="bad"), reason="unhealthy"), "runtime", "gpus", NOTHING),
+    "one excluded, one for virtual machines": (
+        report("ready", gpu(0), gpu(1, withheld="excluded"), gpu(2, withheld="vgpu_host"), gpu(3, withheld=None)),
+        "runtime",
+        "gpus",
+        {
+            **{"uuids": ["GPU-0", "GPU-3"], "device_ids": ["GPU-0", "GPU-3"], "slots": 2, "driver": "nvidia"},
+            "device_nodes": ["/dev/nvidia2", "/dev/nvidia3", "/dev/nvidiactl", "/dev/nvidia-uvm"],
+            "nics": ["mlx5_0", "mlx5_1"],
+        },
+    ),
+    "all for virtual machines": (
+        report("unusable", gpu(0, withheld="vgpu_host"), reason="vgpu_host"),
+        "cdi",
+        "gpus",
+        NOTHING,
+    ),
     "an instance without a name": (
         report("ready", gpu(0, [None, "MIG-a"])),
         "cdi",
@@ -135,6 +152,13 @@ COMPLAINTS: dict[str, tuple[dict[str, Any], list[str], list[str]]] = {
         [],
         [f"GPU 1 (NVIDIA A100), GPU-1: 3 uncorrectable errors. {REMEDY}"],
     ),
+    "an ill one that is excluded": (report("ready", gpu(0), gpu(1, health="bad", withheld="excluded")), [], []),
+    "a divided one that is excluded": (report("ready", gpu(0), gpu(1, [], withheld="excluded")), [], []),
+    "a vGPU host": (
+        report("unusable", gpu(0, withheld="vgpu_host"), reason="vgpu_host"),
+        [],
+        ["vgpu_host: nvidia-smi said so."],
+    ),
     "MIG without instances": (report("ready", gpu(0, [])), [], ["MIG is on and has no instances"]),
     "in the way": (report("ready", gpu(0)), ["Docker runs rootless."], ["Docker runs rootless."]),
 }
@@ -145,6 +169,37 @@ def test_complaints(found: dict[str, Any], obstacles: list[str], said: list[str]
     sentences = complaints(found, obstacles)
     assert len(sentences) == len(said)
     assert all(words in sentence for words, sentence in zip(said, sentences))
+
+
+SOUND: dict[str, Any] = {"compute_capability": "8.0", "memory_mib": 81920}
+DISPLAY: dict[str, Any] = {"compute_capability": "7.5", "memory_mib": 3911, "name": "NVIDIA DGX Display"}
+FAN: dict[str, Any] = {**SOUND, "problems": ["nvidia-smi says 'ERR!' for fan_speed."]}
+WARNINGS: dict[str, tuple[dict[str, Any], list[str]]] = {
+    "none": (report("none"), []),
+    "all alike": (report("ready", *(gpu(n, **SOUND) for n in range(4))), []),
+    "a card for the display": (
+        report("ready", gpu(0, **SOUND), gpu(1, **DISPLAY)),
+        ["GPU 1 (NVIDIA DGX Display) has 3911 MiB and another one 81920", "nvidia_exclude: [GPU-1] leaves it out."],
+    ),
+    "one that is excluded": (report("ready", gpu(0, **SOUND), gpu(1, **DISPLAY, withheld="excluded")), []),
+    "one that is ill": (report("degraded", gpu(0, **SOUND), gpu(1, **DISPLAY, health="bad"), reason="unhealthy"), []),
+    "half of it": (report("ready", gpu(0, **SOUND), gpu(1, **{**SOUND, "memory_mib": 40960})), []),
+    "not known how much": (report("ready", gpu(0, **SOUND), gpu(1, **{**SOUND, "memory_mib": None})), []),
+    "a sensor": (report("ready", gpu(0, **FAN)), ["GPU 0 (NVIDIA A100): nvidia-smi says 'ERR!' for fan_speed."]),
+    "a capability": (
+        report("ready", gpu(0, **{**SOUND, "compute_capability": None})),
+        ["GPU 0 (NVIDIA A100): its compute capability is not known"],
+    ),
+    "no CUDA": ({**report("ready", gpu(0, **SOUND)), "driver_version": "590.48.01", "cuda_version": None}, ["libcuda"]),
+    "all excluded": (report("none", gpu(0, **SOUND, withheld="excluded")), ["nvidia_exclude names all GPUs"]),
+}
+
+
+@pytest.mark.parametrize(("found", "said"), WARNINGS.values(), ids=list(WARNINGS))
+def test_warnings(found: dict[str, Any], said: list[str]) -> None:
+    sentences = warnings(found)
+    assert len(sentences) == bool(said)
+    assert all(words in sentences[0] for words in said)
 
 
 NEAR = report("ready", gpu(0, cpus="0-7"), gpu(1, cpus="8-15"), gpu(2, cpus="8-15"), gpu(3))

@@ -162,6 +162,18 @@ CASES: dict[str, tuple[Declared, Found, Plan]] = {
             },
         ),
     ),
+    "a GPU that is left out": (
+        DECLARED,
+        replace(READY, boot_commands=[["-i", "GPU-1", "-pm", "1"], BOOT[1]], withheld=["GPU-2"]),
+        Plan(
+            *(True, False, True, "cdi", [], False, True, [], []),
+            {
+                **BY_CDI,
+                "unit": [UNIT, "nvidia-cdi-refresh.path"],
+                "gpu_settings": [{**settings("GPU-1"), "withheld": ["GPU-2"]}],
+            },
+        ),
+    ),
     "CDI as Docker has it by default": (
         DECLARED,
         Found("ready", (), {**CDI, "dotted_keys": []}, [], boot_commands=BOOT[:1]),
@@ -241,3 +253,35 @@ def test_the_role_knows_what_its_tasks_have_not_come_to(tmp_path: Path) -> None:
             {"name": "/etc/apt/sources.list.d/gpustead-non-free.sources", "keep": True},
         ],
     }
+
+
+GPU = {"index": 0, "uuid": "GPU-1", "name": "NVIDIA A100", "mig": {"current": None}, "compute_capability": "8.0"}
+FAN = {**GPU, "health": "ok", "withheld": None, "problems": ["nvidia-smi says 'ERR!' for fan_speed."]}
+ILL = {**GPU, "health": "bad", "withheld": None, "problems": ["Memory rows wait for a reset to be remapped."]}
+OTHER = {**ILL, "index": 1, "uuid": "GPU-2", "withheld": "excluded"}
+SAID = "GPU 0 (NVIDIA A100): nvidia-smi says 'ERR!' for fan_speed."
+
+
+@pytest.mark.parametrize(
+    ("gpus", "required", "warned"),
+    [
+        ([FAN, OTHER], True, [SAID]),
+        ([FAN, {**ILL, "index": 1, "uuid": "GPU-3"}], True, [SAID]),
+        ([FAN, {**ILL, "index": 1, "uuid": "GPU-3"}], False, ["a has GPUs that containers cannot use:", SAID]),
+        ([{**FAN, "problems": []}, OTHER], True, []),
+    ],
+)
+def test_what_the_role_says_at_its_end(
+    tmp_path: Path, gpus: list[dict[str, Any]], required: bool, warned: list[str]
+) -> None:
+    ill = any(gpu["health"] == "bad" and not gpu["withheld"] for gpu in gpus)
+    report = {"reason": "unhealthy" if ill else None, "remedy": "Reset it.", "detail": "", "gpus": gpus}
+    registered = {
+        "__nvidia_gpus": {"state": "degraded" if ill else "ready", **report},
+        "__nvidia_receipt": {"previous": []},
+        "nvidia_required": required,
+    }
+    names = ["__nvidia_warnings", "__nvidia_complaints", "__nvidia_plan", "__nvidia_fails"]
+    found = render(tmp_path, "nvidia", names, {"gpu_nodes": ["a"]}, registered)
+    assert [text.partition("\n")[0] for text in found["__nvidia_warnings"]] == warned
+    assert (len(found["__nvidia_complaints"]), found["__nvidia_fails"]) == (int(ill), required)

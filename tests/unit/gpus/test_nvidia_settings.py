@@ -142,6 +142,17 @@ def test_apply() -> None:
     assert asked[0] == ["/usr/bin/nvidia-smi", "-i", "0", "-pm", "1"]
 
 
+def test_gpus_that_are_left_out_are_left_alone() -> None:
+    other = {**GPU, "index": 1, "uuid": "GPU-1", "persistence": False, "withheld": "excluded"}
+    mine = {**GPU, "persistence": False, "withheld": None}
+    limits = {"A100": 300}
+    assert {step.command[1] for step in nvidia_settings.plan([mine, other], True, limits)} == {"0"}
+    assert nvidia_settings.at_boot([mine, other], True, limits) == [
+        ["-i", UUID, "-pm", "1"],
+        ["-i", UUID, "-pl", "300"],
+    ]
+
+
 def test_at_boot() -> None:
     assert nvidia_settings.at_boot([GPU], True, {"A100": 300}) == [["-pm", "1"], ["-i", UUID, "-pl", "300"]]
     assert nvidia_settings.at_boot([GPU], False, {}) == []

@@ -157,6 +157,21 @@ FIELDS: dict[str, tuple[str, str, Any]] = {
     ),
     "no bus": ("<pci><pci_bus_id>N/A</pci_bus_id></pci>", "pci_address", "0000:18:00.0"),
     "healthy fabric": ("<fabric><state>Completed</state><status>Success</status></fabric>", "problems", ()),
+    "healthy in all": (
+        "<fabric><state>Completed</state><status>Success</status><cliqueId>4026</cliqueId><health><summary>Healthy"
+        "</summary><bandwidth>Full</bandwidth><route_recovery_in_progress>False</route_recovery_in_progress>"
+        "<route_unhealthy>False</route_unhealthy><access_timeout_recovery>False</access_timeout_recovery>"
+        "<incorrect_configuration>None</incorrect_configuration><partition_assigned>True</partition_assigned></health>"
+        "</fabric>",
+        "problems",
+        (),
+    ),
+    "health of a fabric that nobody knows": (
+        "<fabric><health><summary>N/A</summary><bandwidth>Not Supported</bandwidth></health></fabric>",
+        "problems",
+        (),
+    ),
+    "not supported, in other words": ("<fan_speed>Freq Not Supported</fan_speed>", "problems", ()),
     "no fabric": ("<fabric><state>N/A</state><status>N/A</status></fabric>", "problems", ()),
     "harmless": ("<addressing_mode>Unknown Error</addressing_mode>", "health", None),
     "deprecated": (
@@ -203,10 +218,136 @@ BAD = {
     "reset": ("<gpu_reset_status><reset_required>Yes</reset_required></gpu_reset_status>", "reset"),
     "fabric": ("<fabric><state>In Progress</state><status>N/A</status></fabric>", "fabricmanager"),
     "fabric failed": ("<fabric><state>Completed</state><status>Failure</status></fabric>", "status Failure"),
-    "one error": ("<fan_speed>ERR!</fan_speed>", "'ERR!' for fan_speed."),
+    "fabric is not well": (
+        "<fabric><state>Completed</state><status>Success</status><health><bandwidth>Degraded</bandwidth></health></fabric>",
+        "is not well (bandwidth Degraded)",
+    ),
+    "fabric, several": (
+        "<fabric><state>Completed</state><status>Success</status><health><summary>Unhealthy</summary><bandwidth>Full"
+        "</bandwidth><route_unhealthy>True</route_unhealthy><access_timeout_recovery>False</access_timeout_recovery>"
+        "<incorrect_configuration>Insufficient Nvlinks</incorrect_configuration></health></fabric>",
+        "(summary Unhealthy, route_unhealthy True, incorrect_configuration Insufficient Nvlinks)",
+    ),
+    "fabric, limited": (
+        "<fabric><health><summary>Limited Capacity</summary></health></fabric>",
+        "summary Limited Capacity",
+    ),
+    "fabric, route": (
+        "<fabric><health><route_recovery_in_progress>True</route_recovery_in_progress></health></fabric>",
+        "route_recovery_in_progress True",
+    ),
+    "fabric, partition": (
+        "<fabric><health><partition_assigned>False</partition_assigned></health></fabric>",
+        "partition",
+    ),
+    "fabric, a sign to come": ("<fabric><health><new><deep>Bad</deep></new></health></fabric>", "deep Bad"),
+    "fabric, in one word": ("<fabric><health>Unhealthy</health></fabric>", "health Unhealthy"),
+    "drain": (
+        "<gpu_reset_status><drain_and_reset_recommended>Yes</drain_and_reset_recommended></gpu_reset_status>",
+        "drained and reset",
+    ),
+    "clock": ("<clocks><sm_clock>ERR!</sm_clock></clocks>", "'ERR!' for sm_clock."),
+    "ECC mode": ("<ecc_mode><current_ecc>[Unknown Error]</current_ecc></ecc_mode>", "'Unknown Error' for current_ecc."),
+    "memory of a MIG device": (
+        "<mig_devices><mig_device><fb_memory_usage><total>ERR!</total></fb_memory_usage></mig_device></mig_devices>",
+        "'ERR!' for total.",
+    ),
+    "all times out": (
+        "<fan_speed>Timeout</fan_speed><performance_state>Timeout</performance_state><fb_memory_usage><total>Timeout</total>"
+        "<used>Timeout</used></fb_memory_usage><fabric><state>Timeout</state><status>Timeout</status></fabric>",
+        "'Timeout' for total and 5 more fields.",
+    ),
+    "a sensor of a GPU that has to be reset": ("<fan_speed>GPU requires reset</fan_speed>", "'GPU requires reset' for"),
+    "a sensor of a GPU without power": (
+        "<fan_speed>Insufficient External Power</fan_speed>",
+        "External Power' for fan",
+    ),
     "errors": ("<a>[Unknown Error]</a><b>Unknown Error</b>", "'Unknown Error' for a and 1 more"),
     "needs a reset": ("<performance_state>GPU requires reset</performance_state>", "requires reset"),
 }
+
+
+# The words of nvmlErrorString and of its predecessors, which stand where a value should be. None of them is one.
+ERRORS = [
+    *("Uninitialized", "Invalid Argument", "Insufficient Permissions", "Already Initialized", "Not Found", "Timeout"),
+    *("Insufficient Size", "Insufficient External Power", "Driver Not Loaded", "Interrupt Request Issue", "No data"),
+    *("NVML Shared Library Not Found", "Function Not Found", "Corrupted infoROM", "infoROM is corrupted", "ERR!"),
+    *("GPU requires reset", "GPU requires restart", "GPU access blocked by the operating system", "Unknown Error"),
+    *("The operating system has blocked the request.", "Driver/library version mismatch", "In use by another client"),
+    *("RM has detected an NVML/RM version mismatch.", "Insufficient Memory", "Insufficient Resources", "Invalid State"),
+    *(
+        "Argument version mismatch",
+        "System is not in ready state",
+        "No GPUs were found",
+        "[Unknown Error]",
+        "[Timeout]",
+    ),
+]
+NAMED = "<product_name>NVIDIA H100 80GB HBM3</product_name>"
+
+
+@pytest.mark.parametrize("word", ERRORS)
+def test_no_word_of_an_error_is_a_value(word: str) -> None:
+    said = word.strip("[]").rstrip(".")
+    memory = f"<fb_memory_usage><total>{word}</total></fb_memory_usage>"
+    gpu = first(f"{memory}<compute_mode>{word.swapcase()}</compute_mode>")
+    assert (gpu.memory_mib, gpu.compute_mode, gpu.health) == (None, None, "bad")
+    assert gpu.problems[0] == f"nvidia-smi says '{said}' for total."
+    nameless = parse_log(smi_xml.log(smi_xml.gpu(0).replace(NAMED, NAMED.replace("NVIDIA H100 80GB HBM3", word)))).gpus[
+        0
+    ]
+    assert (nameless.name, nameless.health) == (None, "bad")
+    lost = parse_log(smi_xml.log(smi_xml.gpu(0, uuid=word)))
+    assert (lost.gpus, lost.lost[0].problems) == ((), (f"nvidia-smi says '{said}' for uuid.",))
+
+
+SENSORS = {
+    "fan": "<fan_speed>{}</fan_speed>",
+    "temperature": "<temperature><gpu_temp>{}</gpu_temp><memory_temp>45 C</memory_temp></temperature>",
+    "power": "<power_readings><power_draw>{}</power_draw></power_readings>",
+    "power, newer": "<gpu_power_readings><instant_power_draw>{}</instant_power_draw></gpu_power_readings>",
+    "power of the module": "<module_power_readings><power_draw>{}</power_draw></module_power_readings>",
+    "load": "<utilization><gpu_util>{}</gpu_util></utilization>",
+    "voltage": "<voltage><graphics_volt>{}</graphics_volt></voltage>",
+    "link": "<pci><tx_util>{}</tx_util></pci>",
+    "an instance": "<mig_devices><mig_device><utilization><a>{}</a></utilization></mig_device></mig_devices>",
+}
+
+
+@pytest.mark.parametrize("sensor", SENSORS)
+@pytest.mark.parametrize("word", ["ERR!", "Unknown Error", "Timeout", "[Function Not Found]", "Not Found"])
+def test_a_sensor_that_fails_is_told_and_keeps_nobody_from_the_gpu(sensor: str, word: str) -> None:
+    gpu = first(f"{SENSORS[sensor].format(word)}<gpu_recovery_action>None</gpu_recovery_action>")
+    assert gpu.health == "ok"
+    assert [problem.startswith(f"nvidia-smi says '{word.strip('[]')}' for ") for problem in gpu.problems] == [True]
+
+
+@pytest.mark.parametrize(
+    ("status", "told"),
+    [("Unlicensed (Restricted)", True), ("Unlicensed (Unrestricted)", False), ("Licensed (Expiry: 2026-7-7)", False)],
+)
+def test_a_vgpu_without_a_licence_is_slow(status: str, told: bool) -> None:
+    xml = "<vgpu_software_licensed_product><license_status>{}</license_status></vgpu_software_licensed_product>"
+    gpu = first(xml.format(status))
+    assert (gpu.health, bool(gpu.problems)) == (None, told)
+
+
+def test_sensors_of_an_ill_gpu_are_told_last() -> None:
+    gpu = first(f"<fan_speed>Unknown Error</fan_speed>{BAD['rows'][0]}")
+    assert gpu.health == "bad"
+    assert [problem.split()[0] for problem in gpu.problems] == ["Memory", "nvidia-smi"]
+
+
+@pytest.mark.parametrize(("mode", "health"), [("Enabled", None), ("Disabled", "bad")])
+def test_memory_of_a_gpu_that_is_divided_is_not_for_all_eyes(mode: str, health: str | None) -> None:
+    memory = "<fb_memory_usage><total>Insufficient Permissions</total></fb_memory_usage>"
+    assert first(f"<mig_mode><current_mig>{mode}</current_mig></mig_mode>{memory}").health == health
+
+
+@pytest.mark.parametrize(("mode", "withheld"), [("Host VGPU", "vgpu_host"), ("Host vSGA", "vgpu_host"), ("VGPU", None)])
+def test_a_gpu_that_is_shared_out_to_virtual_machines(mode: str, withheld: str | None) -> None:
+    xml = f"<gpu_virtualization_mode><virtualization_mode>{mode}</virtualization_mode></gpu_virtualization_mode>"
+    assert first(xml).withheld == withheld
 
 
 @pytest.mark.parametrize(("xml", "words"), BAD.values(), ids=list(BAD))

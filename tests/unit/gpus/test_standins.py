@@ -13,7 +13,13 @@ from pathlib import Path
 import pytest
 from ansible_collections.gpustead.cluster.plugins.module_utils.gpus import cdi_spec, mig_layout, nvidia_device_nodes
 from ansible_collections.gpustead.cluster.plugins.module_utils.gpus.gpu_info import GpuReport, observe
-from ansible_collections.gpustead.cluster.plugins.module_utils.gpus.gpu_offer import offer, share
+from ansible_collections.gpustead.cluster.plugins.module_utils.gpus.gpu_offer import (
+    all_devices,
+    complaints,
+    offer,
+    share,
+    warnings,
+)
 from ansible_collections.gpustead.cluster.plugins.module_utils.gpus.nvidia_device_nodes import UVM
 from ansible_collections.gpustead.cluster.plugins.module_utils.run import within
 
@@ -38,10 +44,10 @@ class Standin:
         assert done.returncode == status, done.stdout + done.stderr
         return done.stdout
 
-    def report(self) -> GpuReport:
+    def report(self, *exclude: str) -> GpuReport:
         smi = self.root / "usr/bin/nvidia-smi"
         state = self.root / "var/lib/nvidia-standin"
-        return observe(within(30), str(smi) if smi.exists() else None, state / "sys", state / "proc")
+        return observe(within(30), str(smi) if smi.exists() else None, state / "sys", state / "proc", exclude=exclude)
 
 
 @pytest.fixture
@@ -63,6 +69,7 @@ KINDS = {
     "a100": ("ready", None, 2, 2, 4),
     "mismatch": ("unusable", "version_mismatch", 2, 0, 0),
     "lost": ("unusable", "gpu_lost", 2, 0, 0),
+    "mixed": ("degraded", "no_devices", 4, 3, 0),
 }
 
 
@@ -73,6 +80,19 @@ def test_each_kind_of_host_is_told_apart(host: Standin, expected: tuple[object, 
     report = host.report()
     instances = sum(len(gpu.mig.instances) for gpu in report.gpus)
     assert (report.state, report.reason, len(report.pci_gpus), len(report.gpus), instances) == expected
+
+
+@pytest.mark.parametrize("host", ["mixed"], indirect=True)
+def test_what_is_left_out_of_a_mixed_host(host: Standin) -> None:
+    everything = asdict(host.report())
+    assert [gpu["compute_capability"] for gpu in everything["gpus"]] == ["8.0", "8.0", "7.5"]
+    said = "\n".join(warnings(everything))
+    assert re.findall("(GPU .).*(fan_speed|3911 MiB)", said) == [("GPU 2", "fan_speed"), ("GPU 2", "3911 MiB")]
+    rest = asdict(host.report("DGX Display", "0000:c2:00.0"))
+    assert (rest["state"], complaints(rest), warnings(rest)) == ("ready", [], [])
+    offered = offer(rest, "runtime", observed={"nodes": [f"/dev/nvidia{n}" for n in range(3)]})
+    assert (offered["slots"], offered["device_nodes"]) == (2, ["/dev/nvidia0", "/dev/nvidia1"])
+    assert all_devices(rest) == [gpu["uuid"] for gpu in everything["gpus"]]  # what the CDI specification names
 
 
 @pytest.mark.parametrize("host", ["h100"], indirect=True)

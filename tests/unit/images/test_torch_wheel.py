@@ -293,6 +293,23 @@ REFUSED: dict[str, tuple[Any, str, list[str]]] = {
         "2.9",
         ["compute capability None"],
     ),
+    "a GPU of some that is not known": (
+        {
+            "driver_version": "470.57.02",
+            "gpus": [
+                {"index": 0, "compute_capability": "8.0"},
+                {"index": 1, "name": "Graphics Device", "uuid": "GPU-1", "compute_capability": None},
+            ],
+            "host": "gpu07",
+        },
+        "2.5",
+        ["gpu07: compute capability None of GPU 1, Graphics Device, GPU-1", "Install driver 510", "nvidia_exclude"],
+    ),
+    "a driver that is not known": (
+        {"driver_version": None, "gpus": [{"index": 0, "compute_capability": "8.7"}]},
+        "2.9",
+        ["the version of the driver is not known"],
+    ),
     "something else": ([{"driver": "590.1"}, {}], "2.9", ["host 1: ['driver']"]),
 }
 
@@ -308,6 +325,13 @@ def test_refused(case: str) -> None:
 def info(driver: str | None, *capabilities: str) -> dict[str, Any]:
     """What gpu_info returns, as far as it is read."""
     return {"driver_version": driver, "gpus": [{"compute_capability": value} for value in capabilities]}
+
+
+@pytest.mark.parametrize(("withheld", "index"), [(None, "cu126"), ("excluded", "cu130")])
+def test_a_gpu_that_is_left_out_chooses_no_index(withheld: str | None, index: str) -> None:
+    found = info("590.48.01", "8.6", "6.1")
+    found["gpus"][1]["withheld"] = withheld
+    assert torch_wheel(found, "2.12.0") == index
 
 
 def test_one_index_serves_all_hosts() -> None:

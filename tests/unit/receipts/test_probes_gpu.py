@@ -59,6 +59,11 @@ SETTINGS: dict[str, tuple[tuple[int, str, str], dict[str, Any], dict[str, Any]]]
         {"persistence": True, "limits": [UUID]},
         {f"{UUID} persistence": "Enabled", "GPU-2 persistence": "Disabled", f"{UUID} limit": "700.00 W"},
     ),
+    "one that is left to others": (
+        (0, ROWS, ""),
+        {"persistence": True, "withheld": [UUID]},
+        {"GPU-2 persistence": "Disabled"},
+    ),
     "limits alone": ((0, ROWS, ""), {"limits": ["GPU-2"]}, {"GPU-2 limit": "[N/A]"}),
     "one does not answer": (
         (15, f"{UUID}, Enabled, 700.00 W\n{LOST}\n", ""),

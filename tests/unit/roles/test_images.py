@@ -322,15 +322,29 @@ PLAYBOOK = """
 """
 
 
-def test_without_a_gpu_to_compile_for_nothing_is_compiled(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("gpus", "said"),
+    [
+        (None, "gpus.json on a names no GPU to compile for"),
+        (
+            [{"uuid": "GPU-1", "compute_capability": "9.0"}, {"uuid": "GPU-2", "compute_capability": None}],
+            "gpus.json on a names no compute capability of GPU-2: set images_cuda_architectures",
+        ),
+    ],
+)
+def test_without_a_gpu_to_compile_for_nothing_is_compiled(
+    tmp_path: Path, gpus: list[dict[str, Any]] | None, said: str
+) -> None:
     variables = {"images_deepspeed_ops": ["CPU_ADAM"], "images_gpus_file": str(tmp_path / "gpus.json")}
+    if gpus:
+        (tmp_path / "gpus.json").write_text(json.dumps({"gpus": gpus}))
     (tmp_path / "play.yml").write_text(PLAYBOOK)
     ansible = Path(sys.executable).with_name("ansible-playbook")
     command = [str(ansible), "-i", "a,", "-e", json.dumps(variables), f"{tmp_path}/play.yml"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 2
     words = " ".join(done.stderr.split()) + " ".join(done.stdout.split())
-    assert "gpus.json on a names no GPU to compile for" in words
+    assert said in words
 
 
 def test_settings_that_cannot_be_met_are_a_problem_of_the_plan(tmp_path: Path) -> None:

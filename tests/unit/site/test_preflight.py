@@ -85,6 +85,12 @@ BAD: dict[str, tuple[dict[str, Any], list[str]]] = {
     "host bits": ({"cluster_clients": ["10.9.0.1/16"]}, ["cluster_clients: 10.9.0.1/16 has host bits set"]),
     "an address elsewhere": ({"ansible_host": "10.2.0.1"}, ["gpu01 has the address 10.2.0.1", "10.1.0.0/24"]),
     "cluster_address counts": ({"cluster_address": "10.3.0.1"}, ["gpu01 has the address 10.3.0.1"]),
+    "a GPU by its bare number": ({"nvidia_exclude": [1]}, ["nvidia_exclude: '1' is none", "gpu:<number>"]),
+    "an address that YAML reads as a number": (
+        {"nvidia_exclude": [60.0]},
+        ["nvidia_exclude: '60.0'", "quotation marks"],
+    ),
+    "no GPU's number": ({"nvidia_exclude": ["gpu:one"]}, ["nvidia_exclude: the key 'gpu:one'", "Correct"]),
     "no NAS": ({"nas_source": " "}, ["nas_source: is empty"]),
     "a NAS that is nothing": ({"nas_source": None}, ["nas_source: is empty"]),
     "a NAS without a server": ({"nas_source": "/export"}, ["nas_source: the source is '/export'", "server of nfs4"]),

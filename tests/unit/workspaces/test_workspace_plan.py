@@ -129,6 +129,8 @@ def test_a_driver_that_is_too_old_for_every_wheel_is_a_problem_of_the_node() -> 
         "gpus": [{"compute_capability": "9.0", "devices": [], "node": ""}],
     }
     assert "torch 2.13" in planned(offered(gpus), torch_version="2.13.0").of["ada"].problem
+    unknown = {**gpus, "gpus": [{**gpus["gpus"][0], "compute_capability": None}]}
+    assert "compute capability None" in planned(offered(unknown), torch_version="2.5.0").of["ada"].problem
     fits = {**gpus, "driver_version": "590.48.01"}
     environment = planned(offered(fits), torch_version="2.13.0").of["ada"].environment
     assert environment["GPUSTEAD_TORCH_INDEX"] == "https://index/cu130"

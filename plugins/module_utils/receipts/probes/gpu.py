@@ -49,7 +49,10 @@ def _gpus(subject: Subject, host: Host) -> Value:
 
 
 def _settings(subject: Subject, host: Host) -> Value:
-    """Persistence mode and power limit by UUID; of each GPU that answers what the subject asks for."""
+    """Persistence mode and power limit by UUID; of each GPU that answers what the subject asks for.
+
+    GPUs in `withheld` are left to others.
+    """
     code, out, err = host.run([subject["name"], *_SETTINGS], _TIMEOUT)
     rows = [line.split(",") for line in out.splitlines() if line.startswith("GPU-") and line.count(",") == 2]
     if not rows:
@@ -57,6 +60,8 @@ def _settings(subject: Subject, host: Host) -> Value:
     value: dict[str, object] = {}
     for row in rows:
         uuid, persistence, limit = (field.strip() for field in row)
+        if uuid in subject.get("withheld", ()):
+            continue
         if subject.get("persistence"):
             value[f"{uuid} persistence"] = persistence
         if uuid in subject.get("limits", ()):

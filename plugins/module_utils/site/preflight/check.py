@@ -11,6 +11,7 @@ from dataclasses import replace
 from ansible_collections.gpustead.cluster.plugins.module_utils.site.preflight import (
     accounts,
     authorities,
+    gpus,
     mounts,
     names,
     networks,
@@ -56,6 +57,7 @@ VARIABLES = (
     "nas_fstype",
     "nas_options",
     "nas_source",
+    "nvidia_exclude",
     "ssh_mesh_port",
     "workspace_instances",
     "workspace_mounts",
@@ -128,6 +130,7 @@ def _check_host(host: HostVariables, site: Site, is_node: bool) -> list[accounts
         ports.check_workspaces(host)
         ports.check_ports(host, site)
         ports.check_firewall(host, site)
+        gpus.check_exclusion(host)
     return found
 
 
