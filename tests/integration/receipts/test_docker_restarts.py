@@ -1,4 +1,4 @@
-"""Docker does not start with what it was told: it runs again with what it had, and the run says so in Docker's words."""
+"""Docker does not start with what it was told: it runs again with what it had, and the run has its words."""
 
 from __future__ import annotations
 

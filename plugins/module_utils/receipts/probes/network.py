@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Union
 
 from ansible_collections.gpustead.cluster.plugins.module_utils.firewall import openings as filtered
-from ansible_collections.gpustead.cluster.plugins.module_utils.firewall import spans
+from ansible_collections.gpustead.cluster.plugins.module_utils.firewall import spans, sshd_ports
 from ansible_collections.gpustead.cluster.plugins.module_utils.firewall.saved_rules import (
     Chains,
     accepts,
@@ -22,7 +22,6 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.firewall.saved_ru
     parse_kept,
     parse_save,
 )
-from ansible_collections.gpustead.cluster.plugins.module_utils.firewall.sshd_ports import sshd_ports
 from ansible_collections.gpustead.cluster.plugins.module_utils.receipts.probes.files import (
     Host,
     Subject,
@@ -294,8 +293,8 @@ def _ssh(
             # That somebody calls a rule so makes none of our ports SSH's: there sshd itself has to say it.
             ports = spans.ports_of(words[2])
             if any(entry.ports != spans.PORTS and spans.common(entry.ports, ports) for entry in policy):
-                said = host.once("sshd", lambda host: host.run(["sshd", "-T"], 10)[1])
-                if not {int(port) for port in re.findall(r"\d+", words[2])} <= sshd_ports(said):
+                listens = host.once("sshd", lambda host: sshd_ports.observe(lambda argv: host.run(argv, 10)))
+                if not {int(port) for port in re.findall(r"\d+", words[2])} <= listens:
                     continue
             here = [words[5]] * (comment != SSH)
             controllers += here
