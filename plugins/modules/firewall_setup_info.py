@@ -59,10 +59,17 @@ missing:
   elements: str
   returned: success
   sample: [ufw]
+bridges:
+  description: The bridges of Docker's networks that O(bridges) does not match.
+  type: list
+  elements: str
+  returned: success
+  sample: [docker-ml]
 """
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError, of_system
+from ansible_collections.gpustead.cluster.plugins.module_utils.firewall.docker_bridges import unmatched
 from ansible_collections.gpustead.cluster.plugins.module_utils.firewall.firewall_setup import check, observe
 from ansible_collections.gpustead.cluster.plugins.module_utils.packages.dpkg import installed
 from ansible_collections.gpustead.cluster.plugins.module_utils.run import within
@@ -79,12 +86,17 @@ def main() -> None:
     run, packages = within(60, environment={"LC_ALL": "C"}), module.params["packages"]
     try:
         there = installed(run, packages) if packages else {}
-        check(observe(run), module.params["networks"], module.params["bridges"])
+        found = observe(run)
+        check(found, module.params["networks"], module.params["bridges"])
     except GpusteadError as error:
         module.fail_json(msg=str(error))
     except OSError as error:
         module.fail_json(msg=str(of_system(error, "what the firewall depends on")))
-    module.exit_json(changed=False, missing=[name for name in packages if name not in there])
+    module.exit_json(
+        changed=False,
+        missing=[name for name in packages if name not in there],
+        bridges=unmatched(found.networks, module.params["bridges"]),
+    )
 
 
 if __name__ == "__main__":
