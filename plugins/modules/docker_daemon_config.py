@@ -20,7 +20,7 @@ description:
     and V(iptables) false, wherever they stand. Each is named with the reason and the remedy.
   - Where the log driver changes, C(log-opts) are replaced as a whole, since they were those of the former driver.
   - Refuses a setting that the systemd unit of Docker or one of its drop-ins also gives as an option, since dockerd
-    does not start then, and names the file.
+    does not start then, and names the file. So it does with a key that somebody else put into the file.
   - Lets C(dockerd --validate) judge the result where dockerd is installed, before anything is written. The file that
     was there is kept as C(daemon.json.<time>.bak). Passwords may stand in them, so the file and all of its copies are
     made root's alone (mode 0600), also where nothing else changes.
@@ -134,6 +134,8 @@ def main() -> None:
         if systemctl:
             given, info = daemon_json_check.check_on_host(run, plan, settings, path)
             untaken = daemon_json.not_taken_over(plan, info, given)
+        if path == daemon_json.DAEMON_JSON and not module.check_mode:
+            docker_service.keep(path)
         exposed = dockerd.exposed(path)
         validated = False
         if plan.changed:
@@ -143,8 +145,6 @@ def main() -> None:
             if not module.check_mode:
                 target = Path(path).resolve()  # a link stays a link
                 target.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-                if path == daemon_json.DAEMON_JSON:
-                    docker_service.keep(path)
                 there = target.exists()
                 target.touch(mode=0o600)  # which its copy gets, too
                 target.chmod(0o600)

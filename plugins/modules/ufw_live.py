@@ -75,6 +75,7 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
 from ansible_collections.gpustead.cluster.plugins.module_utils.firewall import bans, ufw_live, ufw_lock, ufw_trial
+from ansible_collections.gpustead.cluster.plugins.module_utils.firewall.spans import EVERY
 
 
 def read(path: str) -> str:
@@ -92,7 +93,7 @@ def main() -> None:
     }
     module = AnsibleModule(argument_spec=argument_spec, supports_check_mode=True)
     input_accepts: list[str] | None = module.params["input_accepts"]
-    protected: ufw_live.Protected = ufw_live.EVERY
+    protected: ufw_live.Protected = EVERY
     if module.params["protected"] is not None:
         kept = [read(f"/etc/ufw/user{family.suffix}.rules") for family in ufw_live.FAMILIES]
         protected = bans.protected_sources(module.params["protected"], kept)

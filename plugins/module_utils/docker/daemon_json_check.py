@@ -19,6 +19,8 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.docker.docker_dae
 from ansible_collections.gpustead.cluster.plugins.module_utils.run import Run
 
 _DATA_ROOT = "/var/lib/docker"
+# What newer ones take from both, where it is somebody else's (moby, daemon/config/config.go: skipDuplicates).
+_MERGED = ("runtimes",)
 
 
 def check(
@@ -60,7 +62,7 @@ def check_on_host(
         GpusteadError: what does not.
     """
     given = dockerd.observe_flags(run, dockerd.read)
-    check_flags(list(settings), given, path)
+    check_flags([*settings, *(key for key in todo.wanted if key not in _MERGED)], given, path)
     if path != DAEMON_JSON:
         return given, {}
     info = dockerd.observe_info(run)

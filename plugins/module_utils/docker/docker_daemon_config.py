@@ -208,13 +208,14 @@ def check_host(settings: Mapping[str, Any], given: Sequence[Flag], swarm: str, f
 
 
 def check_flags(keys: Sequence[str], given: Sequence[Flag], path: str) -> None:
-    """Refuse a key that dockerd also gets as an option: it would not start."""
+    """Refuse a key that dockerd also gets as an option: it would not start, or does not start again."""
     for flag in given:
         if flag.key in keys:
             raise GpusteadError(
                 f"{flag.path} starts dockerd with {shown(flag.text)!r}, and {path} is to hold {flag.key!r}",
                 "it in one of the two: dockerd does not start with both",
-                f"Remove the option from {flag.path} and run systemctl daemon-reload.",
+                f"Remove the option from {flag.path} (systemctl edit docker) and run systemctl daemon-reload, or take "
+                f"the key out: of docker_daemon_settings, else by docker_daemon_absent: [{flag.key}].",
             )
 
 

@@ -65,11 +65,12 @@ def must(run: Run, argv: Sequence[str]) -> None:
 
 
 def keep(path: str = DAEMON_JSON) -> None:
-    """Keep the file for the case that Docker does not start with what is about to replace it."""
+    """Keep the file, if Docker has started with it, for the case that it does not start with what replaces it."""
     file = Path(path).resolve()  # a link stays a link
     kept = Path(f"{file}{_KEPT}")
-    if _is_started_with(file) or not kept.exists():
-        _write(kept, file.read_bytes() if file.exists() else b"")
+    now = file.read_bytes() if file.exists() else b""
+    if not kept.exists() or (_is_started_with(file) and kept.read_bytes() != now):
+        _write(kept, now)
 
 
 def bring(run: Run, state: str, path: str = DAEMON_JSON) -> str:

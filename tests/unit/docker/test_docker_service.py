@@ -344,7 +344,11 @@ def test_the_module_that_writes_the_file_keeps_the_former_one(
     host.start()
     monkeypatch.setattr(daemon_json, "DAEMON_JSON", str(host.file))
     monkeypatch.setenv("PATH", str(tmp_path))
-    with patch_module_args({"path": str(host.file), "settings": {"debug": True}}), pytest.raises(SystemExit):
-        docker_daemon_config.main()
-    assert json.loads(capsys.readouterr().out)["changed"]
-    assert host.kept.read_text() == GOOD
+    for settings, check in (({}, True), ({}, False), ({"debug": True}, False), ({"debug": False}, False)):
+        arguments = {"path": str(host.file), "settings": settings, "_ansible_check_mode": check}
+        with patch_module_args(arguments), pytest.raises(SystemExit):
+            docker_daemon_config.main()
+        capsys.readouterr()
+        assert host.kept.exists() is not check
+        time.sleep(0.02)
+    assert (host.kept.read_text(), json.loads(host.read())["debug"]) == (GOOD, False)

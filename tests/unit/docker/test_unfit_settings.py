@@ -286,6 +286,34 @@ def test_it_is_seen_before_anything_is_changed(tmp_path: Path, monkeypatch: pyte
     assert list(map(str, found)) == ["no-new-privileges: true"]
 
 
+@pytest.mark.parametrize(
+    ("text", "settings", "words"),
+    [
+        # An edit by hand that Docker has not read yet: it would be down after a restart of ours.
+        ('{"hosts": ["fd://"]}', {"debug": True}, "docker.service starts dockerd with '-H', .* to hold 'hosts'"),
+        ('{"hosts": ["fd://"]}', {}, r"docker_daemon_absent: \[hosts\]"),
+        ('{"runtimes": {"nvidia": {"path": "nvidia"}}}', {"debug": True}, None),
+        ('{"runtimes": {}}', {"runtimes": {"nvidia": {"path": "nvidia"}}}, "'runtimes'"),
+    ],
+)
+def test_a_key_that_stands_in_the_file_clashes_with_an_option_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, settings: dict[str, Any], words: str | None
+) -> None:
+    file, unit = tmp_path / "daemon.json", tmp_path / "docker.service"
+    file.write_text(text)
+    unit.write_text("[Service]\nExecStart=/usr/bin/dockerd -H fd:// --add-runtime=a=/a\n")
+    monkeypatch.setattr(daemon_json_check, "DAEMON_JSON", str(file))
+
+    def run(argv: Sequence[str]) -> tuple[int, str, str]:
+        return (0, f"FragmentPath={unit}\n", "") if argv[1] == "show" else (3, "", "")
+
+    if words is None:
+        daemon_json_check.check(run, settings, [], None, str(tmp_path))
+    else:
+        with pytest.raises(GpusteadError, match=words):
+            daemon_json_check.check(run, settings, [], None, str(tmp_path))
+
+
 ROLE: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "the default": ({}, {"log-driver": "json-file", "log-opts": ROTATION}),
     "local": ({"docker_log_driver": "local"}, {"log-driver": "local", "log-opts": ROTATION}),

@@ -10,6 +10,7 @@ import pytest
 from ansible_collections.gpustead.cluster.plugins.module_utils.firewall import ufw_live
 from ansible_collections.gpustead.cluster.plugins.module_utils.firewall.bans import is_ban, protected_sources
 from ansible_collections.gpustead.cluster.plugins.module_utils.firewall.saved_rules import parse_save
+from ansible_collections.gpustead.cluster.plugins.module_utils.firewall.spans import EVERY
 from ansible_collections.gpustead.cluster.plugins.module_utils.receipts.probes import Host, observe
 from ansible_collections.gpustead.cluster.tests.unit.firewall.test_ufw_live import LIVE, Kernel
 
@@ -75,7 +76,7 @@ BANS = {
 @pytest.mark.parametrize(("rule", "ban"), BANS.values(), ids=list(BANS))
 def test_what_only_keeps_out_others_is_a_ban(rule: str, ban: bool) -> None:
     assert is_ban(rule, CHAINS, PROTECTED["v4"]) is ban
-    assert not is_ban(rule, CHAINS, ufw_live.EVERY["v4"])
+    assert not is_ban(rule, CHAINS, EVERY["v4"])
 
 
 def test_of_both_families() -> None:

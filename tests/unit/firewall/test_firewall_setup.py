@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
@@ -26,7 +27,7 @@ BANNED = [
 ]
 # As `docker network inspect` describes them, without what is of no use here.
 NAME = "com.docker.network.bridge.name"
-MADE = [
+MADE: list[dict[str, Any]] = [
     {"Name": "bridge", "Id": "a" * 64, "Driver": "bridge", "Options": {NAME: "docker0"}},
     {"Name": "a_default", "Id": "0123456789abcdef" * 4, "Driver": "bridge", "Options": {}},
     {"Name": "ml", "Id": "b" * 64, "Driver": "bridge", "Options": {NAME: "docker-ml"}},
