@@ -35,6 +35,7 @@ _LONGEST = 1000  # characters of what Docker says
 # dockerd reloads after systemctl has returned, and says so with log-level info or below.
 _RELOADED = "Reloaded configuration"
 _PATIENCE, _PAUSE = 15, 0.2  # how often it is asked, and seconds in between
+_MOMENT = 2.0  # seconds; systemd itself waits as long before it tries again
 _GRAVE = re.compile(r'level=(error|fatal|panic)|"level":"(error|fatal|panic)"')
 _MINOR = re.compile(r'level=(info|warning|debug|trace)|"level":"(info|warning|debug|trace)"')
 _LAST = re.compile(r"failed|unable|error|panic|fatal", re.IGNORECASE)
@@ -94,6 +95,7 @@ def bring(run: Run, state: str, path: str = DAEMON_JSON) -> str:
     said = why
     if why and not is_over and not is_reload:
         # What is in its way is often gone a moment later: rules of the firewall, containerd.
+        time.sleep(_MOMENT)
         why, is_over = _attempt(run, "restart")
         said = why or said
     said = _shown(said, secrets)
@@ -233,6 +235,7 @@ def _put_back(path: str) -> str:
 
 def _write(path: Path, data: bytes) -> None:
     """At once, for root alone: passwords may stand in it."""
+    path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     with open(handle, "wb") as file:
         file.write(data)

@@ -34,6 +34,7 @@ class Host:
         self.kept = folder / "daemon.json.started.bak"
         monkeypatch.setattr(docker_service, "PID", str(self.pid))
         monkeypatch.setattr(docker_service, "_PAUSE", 0)
+        monkeypatch.setattr(docker_service, "_MOMENT", 0)
         self.failed, self.active, self.journal = 0, False, [""]
         self.done: list[str] = []
         self.hiccups, self.broken, self.tells, self.late = 0, "", True, 0
@@ -199,6 +200,12 @@ def test_a_reload_starts_docker_where_it_does_not_run(host: Host) -> None:
     host.tells = False
     assert docker_service.bring(host.run, "reloaded", str(host.file)) == ""
     assert host.active
+
+
+def test_a_fresh_host_has_no_place_for_the_file_yet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(docker_service, "PID", str(tmp_path / "docker.pid"))
+    docker_service.keep(str(tmp_path / "docker" / "daemon.json"))
+    assert (tmp_path / "docker" / "daemon.json.started.bak").read_text() == ""
 
 
 def test_docker_that_hangs_is_asked_no_third_time(host: Host) -> None:
