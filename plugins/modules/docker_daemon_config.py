@@ -15,11 +15,16 @@ description:
   - Objects are merged key by key at every depth. Everything else, lists too, is replaced.
   - Refuses a file that it cannot read without doubt (comments, typographic quotes, a key that stands there twice, a
     second document, keys that dockerd no longer knows), and names the line, the column and the remedy.
+  - Refuses what dockerd does not start with and C(dockerd --validate) lets pass (options that the log driver does not
+    know, live-restore on a host that is in a swarm), and settings with which a cluster cannot run, as V(userns-remap)
+    and V(iptables) false, wherever they stand. Each is named with the reason and the remedy.
+  - Where the log driver changes, C(log-opts) are replaced as a whole, since they were those of the former driver.
   - Refuses a setting that the systemd unit of Docker or one of its drop-ins also gives as an option, since dockerd
-    does not start then, and names the file.
+    does not start then, and names the file. So it does with a key that somebody else put into the file.
   - Lets C(dockerd --validate) judge the result where dockerd is installed, before anything is written. The file that
     was there is kept as C(daemon.json.<time>.bak). Passwords may stand in them, so the file and all of its copies are
     made root's alone (mode 0600), also where nothing else changes.
+  - What Docker last started with is kept as C(daemon.json.started.bak), too, for M(gpustead.cluster.docker_service).
   - Neither reloads nor restarts Docker; it tells which of the two is needed. Also where the file is right and Docker
     runs with other settings, as far as C(docker info) tells (C(log-driver), C(live-restore), C(registry-mirrors),
     C(insecure-registries)); this counts as a change.
@@ -98,8 +103,8 @@ from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.gpustead.cluster.plugins.module_utils.docker import daemon_json_check, docker_service, dockerd
 from ansible_collections.gpustead.cluster.plugins.module_utils.docker import docker_daemon_config as daemon_json
-from ansible_collections.gpustead.cluster.plugins.module_utils.docker import dockerd
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError, of_system
 from ansible_collections.gpustead.cluster.plugins.module_utils.files import leftovers
 
@@ -126,10 +131,10 @@ def main() -> None:
         systemctl, program = module.get_bin_path("systemctl"), module.get_bin_path("dockerd")
         untaken: tuple[str, ...] = ()
         if systemctl:
-            given = dockerd.observe_flags(run, dockerd.read)
-            daemon_json.check_flags(list(settings), given, path)
-            info = dockerd.observe_info(run) if path == daemon_json.DAEMON_JSON else {}
+            given, info = daemon_json_check.check_on_host(run, plan, settings, path)
             untaken = daemon_json.not_taken_over(plan, info, given)
+        if path == daemon_json.DAEMON_JSON and not module.check_mode:
+            docker_service.keep(path)
         exposed = dockerd.exposed(path)
         validated = False
         if plan.changed:

@@ -13,7 +13,8 @@ author: The gpustead developers (@gpustead)
 description:
   - Fails where Docker cannot be set up. That is where the distribution's own is too old, the engine of the other source
     is installed, the Docker from Snap is there, or C(daemon.json) cannot take the settings. The file is read and judged
-    as M(gpustead.cluster.docker_daemon_config) does, before Docker's package, which fails on one that is broken.
+    as M(gpustead.cluster.docker_daemon_config) does, before Docker's package, which fails on one that is broken. Of
+    settings in it with which a part of a cluster does not work it warns.
   - Asks the sockets in C(/run/user) as the accounts that they belong to. One where a rootless daemon answers is warned
     of, with whose it is. A file, or a socket that says nothing or something else, is nobody's Docker.
   - Changes nothing.
@@ -123,11 +124,14 @@ def main() -> None:
         others = other_dockers.observe()
         docker_setup.check(given["source"], given["release"], there, others.snap)
         settings = merge(given["settings"], given["secret"])
-        daemon_json_check.check(run, settings, given["absent"], module.get_bin_path("dockerd"), module.tmpdir)
+        program, absent = module.get_bin_path("dockerd"), given["absent"]
+        unfit = daemon_json_check.check(run, settings, absent, program, module.tmpdir)
     except GpusteadError as error:
         module.fail_json(msg=str(error))
     except OSError as error:
         module.fail_json(msg=str(of_system(error, "what is there of Docker")))
+    for setting in unfit:
+        module.warn(f"daemon.json has {setting}: {setting.why}.")
     for each in others.rootless:
         module.warn(f"{each}. It is that account's alone and gives no GPUs; root's Docker goes on beside it.")
     module.exit_json(

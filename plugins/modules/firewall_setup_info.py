@@ -49,10 +49,17 @@ missing:
   elements: str
   returned: success
   sample: [ufw]
+bridges:
+  description: The bridges of Docker's networks that O(bridges) does not match.
+  type: list
+  elements: str
+  returned: success
+  sample: [docker-ml]
 """
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError, of_system
+from ansible_collections.gpustead.cluster.plugins.module_utils.firewall.docker_bridges import unmatched
 from ansible_collections.gpustead.cluster.plugins.module_utils.firewall.firewall_setup import check, observe
 from ansible_collections.gpustead.cluster.plugins.module_utils.packages.dpkg import installed, lacking
 from ansible_collections.gpustead.cluster.plugins.module_utils.run import within
@@ -69,12 +76,14 @@ def main() -> None:
     run, packages = within(60, environment={"LC_ALL": "C"}), module.params["packages"]
     try:
         missing = lacking(run, packages, installed(run, packages)) if packages else []
-        check(observe(run), module.params["networks"], module.params["bridges"])
+        observed = observe(run)
+        check(observed, module.params["networks"], module.params["bridges"])
     except GpusteadError as error:
         module.fail_json(msg=str(error))
     except OSError as error:
         module.fail_json(msg=str(of_system(error, "what the firewall depends on")))
-    module.exit_json(changed=False, missing=missing)
+    bridges = unmatched(observed.networks, module.params["bridges"])
+    module.exit_json(changed=False, missing=missing, bridges=bridges)
 
 
 if __name__ == "__main__":

@@ -31,6 +31,13 @@ options:
       - Without it such rules are not looked at.
     type: list
     elements: str
+  protected:
+    description:
+      - Addresses and networks (CIDR) that nobody may shut out. Rules of others in these chains that only keep out
+        others (fail2ban's) stay, also those in C(DOCKER-USER), which a reload empties.
+      - Without it all are protected.
+    type: list
+    elements: str
   reload:
     description:
       - Reload ufw in any case, if it is enabled. For who has seen that other chains of ufw's are not as they were.
@@ -64,7 +71,8 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
-from ansible_collections.gpustead.cluster.plugins.module_utils.firewall import ufw_live, ufw_lock, ufw_trial
+from ansible_collections.gpustead.cluster.plugins.module_utils.firewall import bans, ufw_live, ufw_lock, ufw_trial
+from ansible_collections.gpustead.cluster.plugins.module_utils.firewall.spans import EVERY
 
 
 def read(path: str) -> str:
@@ -77,10 +85,15 @@ def read(path: str) -> str:
 def main() -> None:
     argument_spec = {
         "input_accepts": {"type": "list", "elements": "str"},
+        "protected": {"type": "list", "elements": "str"},
         "reload": {"type": "bool", "default": False},
     }
     module = AnsibleModule(argument_spec=argument_spec, supports_check_mode=True)
-    input_accepts = module.params["input_accepts"]
+    input_accepts: list[str] | None = module.params["input_accepts"]
+    protected: ufw_live.Protected = EVERY
+    if module.params["protected"] is not None:
+        kept = [read(f"/etc/ufw/user{family.suffix}.rules") for family in ufw_live.FAMILIES]
+        protected = bans.protected_sources(module.params["protected"], kept)
 
     def run(argv: Any, data: str) -> tuple[int, str, str]:
         environ = {"LC_ALL": "C", "LANGUAGE": "C"}
@@ -94,11 +107,11 @@ def main() -> None:
 
     try:
         ufw_lock.close_to_accounts(module.warn)
-        stale = ufw_live.observe(run, read, input_accepts)
+        stale = ufw_live.observe(run, read, input_accepts, protected)
         changed = bool(stale) or (module.params["reload"] and ufw_live.is_enabled(read))
         if changed and not module.check_mode:
             ufw_trial.arm(lambda argv: run(argv, ""))
-            ufw_live.heal(run, read, stale, input_accepts)
+            ufw_live.heal(run, read, stale, input_accepts, protected)
     except GpusteadError as error:
         module.fail_json(msg=str(error))
     module.exit_json(changed=changed, stale=[str(one) for one in stale])

@@ -14,8 +14,9 @@ description:
   - Reads C(ufw show added), adds what is missing, and removes the rules that bear our tag (a comment that
     begins with C(gpustead:)) and are not declared any more. Rules of others are left, except that one for the
     very same traffic as a declared one becomes ours.
-  - Adds rules for SSH by itself, for each port on which this session came in or for which sshd is configured,
-    and refuses, before it changes anything, rules under which the controller could not come back.
+  - Adds rules for SSH by itself, for each port on which this session came in, for which sshd is configured
+    (C(ListenAddress) lines too), at which it listens in fact, or whose socket systemd holds for it, and refuses, before
+    it changes anything, rules under which the controller could not come back.
   - It neither enables nor disables ufw; M(gpustead.cluster.ufw_enabled) does, afterwards.
   - Within a trial (M(gpustead.cluster.ufw_trial)) each change is under its timer.
 options:

@@ -108,7 +108,10 @@ ALLOWED: dict[str, dict[str, str]] = {
     "module_utils/verify/containers.py": all_of(CAPPED, "_peers", "_proof"),
     "module_utils/verify/share.py": {"examine_mount": MOUNTPOINT},
     "module_utils/docker/daemon_json_check.py": {"check": PRIVATE},
-    "module_utils/docker/dockerd.py": all_of(SYSTEM, "exposed", "read"),
+    "module_utils/docker/docker_service.py": all_of(
+        SYSTEM, "_is_started_with", "_put_back", "_secrets", "_write", "keep"
+    ),
+    "module_utils/docker/dockerd.py": all_of(SYSTEM, "exposed", "observe_forwarding", "observe_swarm", "read"),
     "module_utils/docker/node_images.py": {"_free": SYSTEM, "_lines": OURS},
     "module_utils/docker/node_offer.py": {"_read": SYSTEM, "observe": SYSTEM},
     "module_utils/docker/other_dockers.py": {

@@ -273,10 +273,10 @@ OTHERS: dict[str, str] = {
         ("apt_conflicts", "base_info", "firewall_setup_info", "host_files", "nas_info", "trust_store"), ROOTS
     ),
     **dict.fromkeys(("image_contexts", "mesh_authority", "node_images_info", "ssh_host_key"), ROOTS),
-    **dict.fromkeys(("cdi_spec", "docker_daemon_config", "gpu_info", "image_stack", "leftovers"), ROOTS),
+    **dict.fromkeys(("cdi_spec", "docker_daemon_config", "docker_service", "gpu_info", "image_stack"), ROOTS),
     **dict.fromkeys(("mesh_certificate", "mig_layout", "nas_mountpoint", "nas_mounts", "node_offer_info"), ROOTS),
     "nvidia_device_nodes": ROOTS,
-    **dict.fromkeys(("nvidia_containers_info", "nvidia_settings", "pinned_file"), ROOTS),
+    **dict.fromkeys(("leftovers", "nvidia_containers_info", "nvidia_settings", "pinned_file"), ROOTS),
     **dict.fromkeys(("ufw_enabled", "ufw_live", "foreign_openings", "ufw_rules", "ufw_trial"), ROOTS),
     **dict.fromkeys(("closed_directories", "docker_setup_info"), CHECKED),
     "compose_project": "an action of the controller: what it returns is docker_compose_v2's or of modules of ours",

@@ -5,11 +5,13 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from ansible_collections.gpustead.cluster.plugins.module_utils.credentials.secret_settings import has_credentials
+from ansible_collections.gpustead.cluster.plugins.module_utils.docker import log_options, unfit_settings
 from ansible_collections.gpustead.cluster.plugins.module_utils.docker.daemon_json_editor import (
     parse,
     render,
@@ -105,7 +107,7 @@ def plan(text: str, settings: Mapping[str, Any], absent: Sequence[str], path: st
         )
     node = parse(text, path)
     current: dict[str, Any] = node.value
-    wanted = {key: _without(key, value, absent) for key, value in merge(current, settings).items() if key not in absent}
+    wanted = _wanted(current, settings, absent)
     for key in wanted:
         if key in LEGACY:
             raise GpusteadError(
@@ -113,12 +115,7 @@ def plan(text: str, settings: Mapping[str, Any], absent: Sequence[str], path: st
                 "no key that dockerd no longer knows",
                 f"{LEGACY[key]}; Docker was left as it is.",
             )
-    if any(has_credentials(str(mirror)) for mirror in wanted.get("registry-mirrors") or ()):
-        raise GpusteadError(
-            "a registry mirror has a user or password in its URL (not shown)",
-            "mirrors without: dockerd does not start with them",
-            "Let the mirror admit the hosts by their addresses; Docker was left as it is.",
-        )
+    check_settings(wanted, path, lambda key: where(text, node, key.partition(".")[0]))
     names = [*current, *(key for key in wanted if key not in current)]
     changed = [
         key for key in names if (key in current) != (key in wanted) or not same(current.get(key), wanted.get(key))
@@ -134,14 +131,91 @@ def plan(text: str, settings: Mapping[str, Any], absent: Sequence[str], path: st
     )
 
 
+def _wanted(current: Mapping[str, Any], settings: Mapping[str, Any], absent: Sequence[str]) -> dict[str, Any]:
+    """The file with the settings and without what must not be there; a new log driver begins without options."""
+    there = {key: _without(key, value, absent) for key, value in current.items() if key not in absent}
+    driver = log_options.driver_of({**there, **settings})
+    return merge(log_options.kept(there, driver), settings)
+
+
+def check_settings(settings: Mapping[str, Any], path: str, place: Callable[[str], str] = lambda key: "") -> None:
+    """Refuse what dockerd does not start with and `dockerd --validate` lets pass, and what no cluster runs with.
+
+    Args:
+        settings: all that is to be in daemon.json.
+        path: what they are called in the message.
+        place: where a key stands there, to be put before it.
+
+    Raises:
+        GpusteadError: the first of them.
+    """
+    log_options.check(settings)
+    for mirror in map(str, settings.get("registry-mirrors") or ()):
+        if has_credentials(mirror):
+            raise GpusteadError(
+                "a registry mirror has a user or password in its URL (not shown)",
+                "mirrors without: dockerd does not start with them",
+                "Let the mirror admit the hosts by their addresses; Docker was left as it is.",
+            )
+        if not mirror.startswith(("http://", "https://")):
+            raise GpusteadError(
+                f"registry mirror {re.sub('.*@', '***@', mirror)!r}",
+                "one that begins with https:// or http://: dockerd does not start with others",
+                "Write the whole URL; Docker was left as it is.",
+            )
+    for unfit in unfit_settings.refused(settings):
+        raise GpusteadError(f"{path} {place(unfit.key)}{unfit}", *_fit(unfit))
+
+
+def _fit(unfit: unfit_settings.Unfit) -> tuple[str, str]:
+    """What is expected instead, and what to do."""
+    top = unfit.key.partition(".")[0]
+    return (
+        f"it not to be there: {unfit.why}",
+        f"Take it out: of docker_daemon_settings where it stands there, else by docker_daemon_absent: [{top}]; "
+        "Docker was left as it is.",
+    )
+
+
+def check_host(settings: Mapping[str, Any], given: Sequence[Flag], swarm: str, forwards: bool, path: str) -> None:
+    """Refuse what does not go together with the host.
+
+    Args:
+        settings: all that is to be in daemon.json.
+        given: options that dockerd gets besides.
+        swarm: the host's state in a swarm of Docker's; empty where it is in none.
+        forwards: whether the kernel forwards packets now.
+        path: of daemon.json.
+
+    Raises:
+        GpusteadError: the first of them.
+    """
+    if swarm and settings.get("live-restore"):
+        raise GpusteadError(
+            f"the host is in a swarm of Docker's ({swarm}), and {path} is to hold live-restore: true",
+            "one of the two: dockerd does not start with both",
+            "Set docker_live_restore: false for this host (containers then stop with Docker), or let it leave the "
+            "swarm (docker swarm leave); Docker was left as it is.",
+        )
+    for unfit in unfit_settings.refused(settings, forwards):
+        raise GpusteadError(f"{path}: {unfit}", *_fit(unfit))
+    for flag, unfit in unfit_settings.of_flags(given, forwards):
+        raise GpusteadError(
+            f"{flag.path} starts dockerd with {shown(flag.text)!r}",
+            f"it without: {unfit.why}",
+            f"Remove the option from {flag.path} and run systemctl daemon-reload; Docker was left as it is.",
+        )
+
+
 def check_flags(keys: Sequence[str], given: Sequence[Flag], path: str) -> None:
-    """Refuse a key that dockerd also gets as an option: it would not start."""
+    """Refuse a key that dockerd also gets as an option: it would not start, or does not start again."""
     for flag in given:
         if flag.key in keys:
             raise GpusteadError(
                 f"{flag.path} starts dockerd with {shown(flag.text)!r}, and {path} is to hold {flag.key!r}",
                 "it in one of the two: dockerd does not start with both",
-                f"Remove the option from {flag.path} and run systemctl daemon-reload.",
+                f"Remove the option from {flag.path} (systemctl edit docker) and run systemctl daemon-reload, or take "
+                f"the key out: of docker_daemon_settings, else by docker_daemon_absent: [{flag.key}].",
             )
 
 

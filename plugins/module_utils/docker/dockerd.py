@@ -7,7 +7,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Callable
@@ -157,6 +157,25 @@ def observe_info(run: Run) -> dict[str, Any]:
     except ValueError:
         return {}
     return info if isinstance(info, dict) and "LoggingDriver" in info else {}
+
+
+def observe_swarm(info: Mapping[str, Any], data_root: str) -> str:
+    """The state in which the host is in a swarm; empty where it is in none.
+
+    Args:
+        info: what the daemon says of itself; empty where none runs, and then its own note of a swarm counts.
+        data_root: where the daemon keeps its data.
+    """
+    if not info:
+        return "its state is not known" if (Path(data_root) / "swarm/docker-state.json").exists() else ""
+    state = str((info.get("Swarm") or {}).get("LocalNodeState") or "inactive")
+    return "" if state == "inactive" else state
+
+
+def observe_forwarding() -> bool:
+    """Whether the kernel forwards IPv4 now."""
+    file = Path("/proc/sys/net/ipv4/ip_forward")
+    return not file.exists() or file.read_text().strip() != "0"
 
 
 def validate(run: Run, dockerd: str, candidate: str, path: str) -> bool:

@@ -6,6 +6,8 @@ from __future__ import annotations
 
 import re
 
+# What role firewall calls its rules for SSH; "… of the controller" for where a run came from.
+SSH = "gpustead: ssh"
 Chains = dict[str, tuple[str, list[str]]]  # policy ("-" where there is none) and rules
 
 

@@ -5,22 +5,27 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
+from ansible_collections.gpustead.cluster.plugins.module_utils.firewall.bans import is_ban
 from ansible_collections.gpustead.cluster.plugins.module_utils.firewall.saved_rules import (
+    Chains,
     accepts,
     bypassed,
     parse_save,
 )
+from ansible_collections.gpustead.cluster.plugins.module_utils.firewall.spans import EVERY, Spans
 from ansible_collections.gpustead.cluster.plugins.module_utils.run import RunWith as Run
 from ansible_collections.gpustead.cluster.plugins.module_utils.run import must
 
 Read = Callable[[str], str]
+Protected = Mapping[str, Spans]
 
 MARKER = "gpustead: what Docker publishes"
-OWN_CHAINS = ("gpustead-forward", "DOCKER-USER")
+DOCKER_USER = "DOCKER-USER"
+OWN_CHAINS = ("gpustead-forward", DOCKER_USER)
 # As ufw puts them, in this order.
 STAGES = ("before-logging", "before", "after", "after-logging", "reject", "track")
 _BLOCK = re.compile(rf"^# BEGIN {MARKER}\n(.*?)^# END {MARKER}$", re.MULTILINE | re.DOTALL)
@@ -123,11 +128,16 @@ def jumps_back(save: str, family: Family, docker: bool = False) -> str:
     return "\n".join(["*filter", *sorted(lines, key=lambda line: line[0] != ":"), "COMMIT", ""]) if lines else ""
 
 
-def observe(run: Run, read: Read, input_accepts: Sequence[str] | None = None) -> list[Stale]:
+def observe(
+    run: Run, read: Read, input_accepts: Sequence[str] | None = None, protected: Protected = EVERY
+) -> list[Stale]:
     """What is not in force as the files say.
 
     Of a ufw that is not enabled the jumps alone count: to enable it with its old chains there would not make them.
-    `input_accepts`: the rules ("v4 -s 10.0.0.1/32 -j ACCEPT") that may stand in INPUT itself; None: any.
+
+    Args:
+        input_accepts: the rules ("v4 -s 10.0.0.1/32 -j ACCEPT") that may stand in INPUT itself; None: any.
+        protected: by family, the sources that nobody may shut out: bans of others stay.
     """
     defaults, enabled = read("/etc/default/ufw"), is_enabled(read)
     found = []
@@ -141,7 +151,9 @@ def observe(run: Run, read: Read, input_accepts: Sequence[str] | None = None) ->
         docker, strays = False, []
         if enabled:
             text, names = kept(read, family)
-            chains += _differing(live, printed(run, family, text), names, defaults, family)
+            wanted = printed(run, family, text)
+            chains += _others(live, wanted, names, protected[family.name])
+            chains += _unlike_ufw(live, defaults, family)
             docker = "DOCKER-USER" in names and bypassed(parse_save(live))
             chains += ["FORWARD"] if docker else []
             if input_accepts is not None:
@@ -152,9 +164,23 @@ def observe(run: Run, read: Read, input_accepts: Sequence[str] | None = None) ->
     return found
 
 
-def _differing(live: str, wanted: str, names: Sequence[str], defaults: str, family: Family) -> list[str]:
-    chains = [name for name in names if chain(live, name) != chain(wanted, name)]
-    prefix = f"ufw{family.suffix}"
+def _others(live: str, wanted: str, names: Sequence[str], protected: Spans) -> list[str]:
+    """Of these chains those that are not as they should be. Bans that nobody has declared are no difference."""
+    chains, found = parse_save(live), []
+    for name in names:
+        ours = chain(wanted, name)
+        rest = [line for line in chain(live, name) if line in ours or not _is_ban(line, chains, protected)]
+        found += [name] if rest != ours else []
+    return found
+
+
+def _is_ban(line: str, chains: Chains, protected: Spans) -> bool:
+    return line.startswith("-A ") and is_ban(line.split(" ", 2)[-1], chains, protected)
+
+
+def _unlike_ufw(live: str, defaults: str, family: Family) -> list[str]:
+    """Chains of ufw's own that do not lead to its rules, and built-in ones with another policy."""
+    chains, prefix = [], f"ufw{family.suffix}"
     for way in map(str.lower, WAYS):
         if f"-A {prefix}-before-{way} -j {prefix}-user-{way}" not in live.splitlines():
             chains.append(f"{prefix}-before-{way}")
@@ -166,20 +192,43 @@ def _differing(live: str, wanted: str, names: Sequence[str], defaults: str, fami
     return chains
 
 
-def heal(run: Run, read: Read, stale: Sequence[Stale], input_accepts: Sequence[str] | None = None) -> None:
-    """Jumps first: with them in place a reload never leaves a policy without rules. Strays last: ufw then lets in."""
+def heal(
+    run: Run,
+    read: Read,
+    stale: Sequence[Stale],
+    input_accepts: Sequence[str] | None = None,
+    protected: Protected = EVERY,
+) -> None:
+    """Jumps first: with them in place a reload never leaves a policy without rules. Strays last: ufw then lets in.
+
+    A reload empties DOCKER-USER. What others keep out there is put back.
+    """
+    bans = [(family, _bans(run, family, protected[family.name])) for family in FAMILIES]
     for one in stale:
         if one.restore:
             must(run, [f"{one.family.command}-restore", "--noflush"], one.restore)
     must(run, ["ufw", "reload"], "")
+    for family, rules in bans:
+        if rules:
+            lines = ["*filter", *(f"-I {DOCKER_USER} {rule}" for rule in reversed(rules)), "COMMIT", ""]
+            must(run, [f"{family.command}-restore", "--noflush"], "\n".join(lines))
     for one in stale:
         if one.strays:
             lines = ["*filter", *(f"-D INPUT {rule}" for rule in one.strays), "COMMIT", ""]
             must(run, [f"{one.family.command}-restore", "--noflush"], "\n".join(lines))
-    left = observe(run, read, input_accepts)
+    left = observe(run, read, input_accepts, protected)
     if left:
         raise GpusteadError(
             f"after a reload of ufw the kernel still has other rules ({'; '.join(map(str, left))})",
             "those in /etc/ufw",
             "Find what else writes to these chains (a script, another firewall) and stop it.",
         )
+
+
+def _bans(run: Run, family: Family, protected: Spans) -> list[str]:
+    """What others keep out in DOCKER-USER; nothing without IPv6 in the kernel."""
+    if protected in EVERY.values():
+        return []
+    code, save, _err = run([f"{family.command}-save", "-t", "filter"], "")
+    chains = parse_save(save) if code == 0 else {}
+    return [rule for rule in chains.get(DOCKER_USER, ("", []))[1] if is_ban(rule, chains, protected)]

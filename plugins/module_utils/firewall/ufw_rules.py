@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Callable
 
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
-from ansible_collections.gpustead.cluster.plugins.module_utils.firewall.sshd_ports import sshd_ports
+from ansible_collections.gpustead.cluster.plugins.module_utils.firewall import sshd_ports
 from ansible_collections.gpustead.cluster.plugins.module_utils.run import Run, must
 
 TAG = "gpustead: "
@@ -206,10 +206,8 @@ def find_session(environ: Mapping[str, str], pid: int, read: Callable[[str], str
 
 
 def ssh_ports(run: Run, session: Session | None, fallback: int) -> tuple[int, ...]:
-    """The ports by which this host is administered: the session's, and those sshd is configured for."""
-    code, out, _err = run(["sshd", "-T"])
-    found = sshd_ports(out) if code == 0 else set()
-    found |= {session.port} if session else set()
+    """The ports by which this host is administered: the session's, and sshd's."""
+    found = sshd_ports.observe(run) | ({session.port} if session else set())
     return tuple(sorted(found or {fallback}))
 
 

@@ -173,6 +173,32 @@ class TestOpened:
             node.check_output("ufw delete reject from 203.0.113.7")
             node.check_output(f"ufw delete reject from {lab.nodes[0].address}")
 
+    @pytest.mark.parametrize("chain", ["INPUT", "DOCKER-USER", "ufw-before-input"])
+    def test_bans_in_chains_of_their_own_stay_and_are_no_drift(
+        self, lab: Lab, node: Host, tmp_path: Path, chain: str
+    ) -> None:
+        """As fail2ban makes them (iptables-multiport, with `chain`), and CrowdSec."""
+        site(lab, "--limit", node.name)
+        banned = "iptables -N f2b-lab; iptables -A f2b-lab -s 203.0.113.7 -j REJECT; iptables -A f2b-lab -j RETURN"
+        jump = f"{chain} -p tcp -m multiport --dports 22,18888 -j f2b-lab"
+        node.check_output(f"{banned}; iptables -I {jump}")
+        try:
+            assert drift(lab, node, tmp_path) == (0, {})
+            code, said = verify(lab, node, tmp_path)
+            assert code == 0, said
+            site(lab, "--limit", node.name)
+            node.check_output(f"iptables -C {jump}")
+            if chain == "DOCKER-USER":
+                # Something else is to be put right: ufw is reloaded, which empties that chain.
+                node.check_output("iptables -A ufw-user-input -p tcp --dport 2222 -j ACCEPT")
+                site(lab, "--limit", node.name)
+                node.check_output(f"iptables -C {jump}")
+            # One of the cluster's own is drift.
+            node.check_output(f"iptables -I f2b-lab -s {lab.nodes[0].address} -j DROP")
+            assert drift(lab, node, tmp_path)[0] == 2
+        finally:
+            node.run(f"iptables -D {jump}; iptables -F f2b-lab; iptables -X f2b-lab")
+
     def test_a_listener_that_only_the_host_hears(self, lab: Lab, node: Host, tmp_path: Path) -> None:
         node.check_output("docker compose -p gpustead-mesh stop mesh")
         node.check_output(f'systemd-run --unit lab-listener --collect python3 -c "{LISTENER}" && sleep 1')
@@ -184,7 +210,7 @@ class TestOpened:
         assert "the mesh's sshd listens at 127.0.0.1 alone" in said
 
     def test_what_is_published_on_a_bridge_of_any_name_is_closed(self, lab: Lab, node: Host) -> None:
-        image = node.check_output("cat /etc/gpustead/image")
+        image, address = node.check_output("cat /etc/gpustead/image"), ""
         node.check_output(f"docker network create -o com.docker.network.bridge.name={BRIDGE} lab")
         try:
             serve = "--entrypoint python3 --rm --detach --name lab-web"
@@ -192,8 +218,34 @@ class TestOpened:
             assert banner(node, node.address, 18999) == "hello"
             assert banner(lab["outsider"], node.address, 18999) == ""
             assert banner(lab.nodes[0], node.address, 18999) == ""
+            # Its own address, to who has a route there: closed once the role has seen the bridge.
+            address = node.check_output("docker inspect -f '{{.NetworkSettings.Networks.lab.IPAddress}}' lab-web")
+            lab["outsider"].check_output(f"ip route add {address} via {node.address}")
+            site(lab, "--limit", node.name, "-e", "site_force=true", "--tags", "firewall")
+            assert banner(lab["outsider"], address, 22) == ""
+            assert f"-o {BRIDGE} -j DROP" in node.check_output("iptables -S gpustead-forward")
         finally:
+            lab["outsider"].run(f"ip route del {address}")
             node.run("docker rm -f lab-web; docker network rm lab")
+            site(lab, "--limit", node.name)
+
+    def test_where_sshd_listens_in_fact_is_open(self, lab: Lab, node: Host) -> None:
+        """By a ListenAddress with a port of its own, and by a port that only its command line names."""
+        config, options = "/etc/ssh/sshd_config.d/lab.conf", "/etc/default/ssh"
+        node.check_output(f"cp -a {options} /root/default-ssh")
+        lines = f"ListenAddress {node.address}:2022\\nListenAddress 0.0.0.0:22"
+        node.check_output(f"printf '{lines}\\n' > {config}; sshd -t && systemctl restart ssh")
+        try:
+            site(lab, "--limit", node.name, "-e", "site_force=true", "--tags", "firewall")
+            assert banner(lab["outsider"], node.address, 2022).startswith("SSH-2.0")
+            node.check_output(f"rm {config}; echo 'SSHD_OPTS=\"-p 22 -p 2023\"' > {options}; systemctl restart ssh")
+            site(lab, "--limit", node.name, "-e", "site_force=true", "--tags", "firewall")
+            assert banner(lab["outsider"], node.address, 2023).startswith("SSH-2.0")
+            assert banner(lab["outsider"], node.address, 2222) == ""
+            assert "2022" not in node.check_output("ufw status")
+        finally:
+            node.check_output(f"rm -f {config}; mv /root/default-ssh {options}; systemctl restart ssh")
+            site(lab, "--limit", node.name)
 
 
 PUBLISHED = """

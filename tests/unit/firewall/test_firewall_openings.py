@@ -19,6 +19,7 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.receipts.probes.n
     listeners,
     strangers,
 )
+from ansible_collections.gpustead.cluster.tests.unit import docker_engine
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
 # A converged node of the lab with Docker 26, as captured; with the line that role firewall has put there since.
@@ -48,7 +49,9 @@ POLICY = {"rules": RULES, "ssh_sources": ["any"], "protected": ALL}
 DOCKER = {"published": [18888, "16006", 17860, 10022], "published_to": ALL, "bridges": ["docker0", "br-+"]}
 
 
-def look(policy: dict[str, Any], root: Path, saves: dict[str, str], files: Path) -> dict[str, Any]:
+def look(
+    policy: dict[str, Any], root: Path, saves: dict[str, str], files: Path, docker: str = "/nowhere"
+) -> dict[str, Any]:
     """The probe's value, on a host with these rules in the kernel and these files of ufw's."""
     (root / "proc/net").mkdir(parents=True, exist_ok=True)
     (root / "proc/net/if_inet6").touch()
@@ -61,7 +64,8 @@ def look(policy: dict[str, Any], root: Path, saves: dict[str, str], files: Path)
             return 0, "port 22\nlistenaddress 0.0.0.0:22\nlistenaddress [::]:22\n", ""
         return 0, saves["v6" if argv[0] == "ip6tables-save" else "v4"], ""
 
-    value = observe([("openings", {"name": "ports", **policy})], Host(str(root), b"salt", run))["openings ports"]
+    host = Host(str(root), b"salt", run, docker)
+    value = observe([("openings", {"name": "ports", **policy})], host)["openings ports"]
     assert isinstance(value, dict)
     return value
 
@@ -319,6 +323,42 @@ def test_dockers_rules_for_a_bridge_of_any_name_are_nobodys_to_remove(tmp_path: 
     (line,) = look({**POLICY, **DOCKER}, tmp_path, saves, FIXTURES / "probes")["open"]
     assert "reached past gpustead-forward" in line
     assert " -D " not in line
+
+
+# What Docker 26 adds for `docker network create -o com.docker.network.bridge.name=docker-ml ml` and `-p 80` on it.
+PORT = "-A DOCKER -d 172.20.0.2/32 ! -i docker-ml -o docker-ml -p tcp -m tcp --dport 80 -j ACCEPT\n"
+WAY = "-A FORWARD -o docker-ml -j DOCKER\n-A FORWARD -i docker-ml ! -o docker-ml -j ACCEPT\n"
+NAMED = (
+    NODE["v4"]
+    .replace("-A DOCKER -d ", f"{PORT}-A DOCKER -d ", 1)
+    .replace("-A FORWARD -o docker0 ", f"{WAY}-A FORWARD -o docker0 ", 1)
+)
+NETWORKS = [
+    {"Id": "b" * 64, "Driver": "bridge", "Options": {"com.docker.network.bridge.name": "docker-ml"}},
+    {"Id": "b7dbd1d787de" + "0" * 52, "Driver": "bridge", "Options": {}},
+    {"Id": "c" * 64, "Driver": "macvlan", "Options": None},
+]
+
+
+@pytest.mark.parametrize(
+    ("more", "openings"),
+    [
+        ("", ["containers (v4) are open to any by Docker's own rules, which are reached past gpustead-forward"]),
+        ("-A gpustead-forward -o docker-ml -j DROP\n", []),  # as the role leaves it once it has seen the bridge
+    ],
+)
+def test_a_containers_own_address_on_a_bridge_that_somebody_named(
+    more: str, openings: list[str], tmp_path: Path
+) -> None:
+    """What it publishes is closed before the role has seen the bridge; its own address, to who has a route, is not."""
+    for name, text in {"run/docker.pid": "12", "proc/12/status": "Name:\tdockerd\nUid:\t0\t0\t0\t0\n"}.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    saves = {**NODE, "v4": NAMED.replace(LAST, more + LAST)}
+    socket = tmp_path / "docker.sock"
+    with docker_engine.engine(socket, {"/networks": NETWORKS}):
+        found = look({**POLICY, **DOCKER}, tmp_path, saves, FIXTURES / "probes", str(socket))
+    assert found == {"open": openings, "closed": []}
 
 
 REAL = FIXTURES / "firewall"

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.gpustead.cluster.plugins.module_utils.firewall.firewall_plan import Settings, plan
+from ansible_collections.gpustead.cluster.plugins.module_utils.firewall.saved_rules import parse_save
 from ansible_collections.gpustead.cluster.tests.unit.role_variables import render
 
 NODES, CLIENTS = ["10.1.0.0/24", "fd00::/64"], ["192.0.2.0/24"]
@@ -79,3 +80,25 @@ def test_the_role_hands_over_its_settings(tmp_path: Path) -> None:
     }
     found = render(tmp_path, "firewall", ["__firewall_plan"], {group: ["a"] for group in groups}, settings)
     assert found["__firewall_plan"] == vars(plan(DECLARED, groups))
+
+
+TEMPLATE = "lookup('ansible.builtin.template', role_path ~ '/templates/docker_user.rules.j2', template_vars=these)"
+
+
+def test_the_block_closes_what_was_not_declared_whatever_the_bridge_is_called(tmp_path: Path) -> None:
+    settings = {
+        "text": f"{{{{ {TEMPLATE} }}}}",
+        "these": {"__firewall_networks": ["10.1.0.0/24"]},
+        "firewall_published_ports": ["18888"],
+        "__firewall_setup": {"bridges": ["docker-ml"]},
+    }
+    text = render(tmp_path, "firewall", ["text"], {"gpu_nodes": ["a"]}, settings)["text"]
+    bridges = ["docker0", "docker_gwbridge", "br-+", "docker-ml"]
+    assert parse_save(text)["gpustead-forward"][1] == [
+        "-m conntrack --ctstate RELATED,ESTABLISHED -j RETURN",
+        *(f"-i {bridge} -j RETURN" for bridge in bridges),
+        "-s 10.1.0.0/24 -p tcp -m conntrack --ctstate DNAT --ctorigdstport 18888 -j RETURN",
+        "-m conntrack --ctstate DNAT -j DROP",
+        *(f"-o {bridge} -j DROP" for bridge in bridges),
+        "-j RETURN",
+    ]

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import pytest
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
+from ansible_collections.gpustead.cluster.plugins.module_utils.firewall.sshd_ports import observe
 from ansible_collections.gpustead.cluster.plugins.module_utils.firewall.ufw_rules import (
     Session,
     UfwRule,
@@ -203,3 +204,41 @@ def test_ssh_ports(answer: tuple[int, str, str], session: Session | None, number
         return answer
 
     assert ssh_ports(run, session, 222) == numbers
+
+
+SOCKET = "Listen=0.0.0.0:{0} (Stream)\nListen=[::]:{0} (Stream)\nActiveState={1}\n"
+LISTENS = "LISTEN 0 128 {}:{} {}:* {}ino:18439 sk:1 cgroup:{} {}<->\n"
+UNIT = "/system.slice/ssh.service"
+
+
+@pytest.mark.parametrize(
+    ("sshd", "held", "sockets", "ports"),
+    [
+        # What `sshd -T` prints with `Port 22` and these ListenAddress lines.
+        ("port 22\nlistenaddress 192.0.2.1:2222\n", "", "", {2222}),
+        ("port 22\nlistenaddress [2001:db8::1]:2222\nlistenaddress 0.0.0.0:22\n", "", "", {22, 2222}),
+        ("port 22\nlistenaddress 192.0.2.1:2222 rdomain mgmt\n", "", "", {2222}),
+        ("port 22\nport 2222\nlistenaddress [::]:22\nlistenaddress [::]:2222\n", "", "", {22, 2222}),
+        # Ubuntu from 22.10 on: systemctl edit ssh.socket. Without /run/sshd `sshd -T` fails.
+        ("port 22\nlistenaddress 0.0.0.0:22\n", SOCKET.format(2222, "active"), "", {22, 2222}),
+        ("", SOCKET.format(2222, "active"), "", {2222}),
+        ("port 22\n", SOCKET.format(2222, "inactive") + "\nActiveState=inactive\n", "", {22}),
+        ("port 22\n", "Listen=/run/sshd.socket (Stream)\nActiveState=active\n", "", {22}),
+        ("port 22\n", "Listen=[::1]:2022 (SequentialPacket)\nActiveState=active\n", "", {22}),
+        # `SSHD_OPTS="-p 2222"` in /etc/default/ssh, or a port that is changed and not in force yet.
+        ("port 22\n", "", LISTENS.format("0.0.0.0", 2222, "0.0.0.0", "", UNIT, ""), {22, 2222}),
+        ("port 22\n", "", LISTENS.format("[::]", 2222, "[::]", "", UNIT, "v6only:1 "), {22, 2222}),
+        # The mesh's sshd, an account's process in the unit (UsePAM no), and one of root's in a group alike.
+        ("port 22\n", "", LISTENS.format("0.0.0.0", 2222, "0.0.0.0", "", "/system.slice/docker-1.scope", ""), {22}),
+        ("port 22\n", "", LISTENS.format("0.0.0.0", 8080, "0.0.0.0", "uid:1500 ", UNIT, ""), {22}),
+        ("port 22\n", "", LISTENS.format("0.0.0.0", 8080, "0.0.0.0", "", f"/user.slice{UNIT}", ""), {22}),
+    ],
+)
+def test_where_the_hosts_own_sshd_listens(sshd: str, held: str, sockets: str, ports: set[int]) -> None:
+    def run(argv: Sequence[str]) -> tuple[int, str, str]:
+        if argv[0] == "sshd":
+            return (0, sshd, "") if sshd else (255, "", "Missing privilege separation directory: /run/sshd")
+        return 0, {"systemctl": held, "ss": sockets}[argv[0]], ""
+
+    assert observe(run) == ports
+    assert ssh_ports(run, None, 22) == tuple(sorted(ports))

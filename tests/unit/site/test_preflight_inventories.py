@@ -160,6 +160,14 @@ BAD: dict[str, tuple[dict[str, Any], list[str]]] = {
     "a text for a dictionary": (site(nvidia_mig="1g.5gb"), ["nvidia_mig (", "not a dictionary"]),
     "a proxy's name": (site(cluster_proxy_env={"http_prxy": "http://proxy"}), ["cluster_proxy_env (", "'http_prxy'"]),
     "a password of the mesh": (site(cluster_ca_passphrase=["hunter2"]), ["is a list (not shown), not a text"]),
+    "options of another log driver": (
+        site(docker_log_driver="journald", docker_log_opts={"max-size": "50m"}),
+        ["log-opts has max-size, and log-driver is journald", "docker_log_opts"],
+    ),
+    "a setting of Docker's with which no cluster runs": (
+        site(docker_daemon_settings={"userns-remap": "default"}),
+        ["userns-remap: default", "the mesh may not use the host's network"],
+    ),
     "two accounts with one uid": (site(cluster_users=[ADA, {"name": "bob", "uid": 1500}]), ["1500 belongs to ada and"]),
     "two tokens": (
         site(workspace_jupyter_token="hunter2hunter2hunter2", workspace_jupyter_password_hash="argon2:$x"),

@@ -12,6 +12,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+from ansible_collections.gpustead.cluster.plugins.module_utils.firewall import docker_bridges
 from ansible_collections.gpustead.cluster.plugins.module_utils.receipts.probes.host import (
     Host,
     Subject,
@@ -130,6 +131,11 @@ def compose_services(host: Host) -> dict[str, list[str]]:
             number = labels.get(_LABEL + "container-number", "")
             services.setdefault(service, []).append((int(number) if number.isdecimal() else 0, entry["Id"]))
     return {service: [name for _first, name in sorted(found)] for service, found in services.items()}
+
+
+def bridges(host: Host) -> list[str]:
+    """The network bridges of Docker's networks."""
+    return docker_bridges.names(_get("/networks", host) or ())
 
 
 def inspect(container: str, host: Host) -> dict[str, Any] | None:

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import os
 import re
@@ -11,9 +12,11 @@ import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Union
 
+from ansible_collections.gpustead.cluster.plugins.module_utils.firewall import docker_bridges, spans, sshd_ports
 from ansible_collections.gpustead.cluster.plugins.module_utils.firewall import openings as filtered
-from ansible_collections.gpustead.cluster.plugins.module_utils.firewall import spans
+from ansible_collections.gpustead.cluster.plugins.module_utils.firewall.bans import is_ban, protected_sources
 from ansible_collections.gpustead.cluster.plugins.module_utils.firewall.saved_rules import (
+    SSH,
     Chains,
     accepts,
     bypassed,
@@ -22,14 +25,19 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.firewall.saved_ru
     parse_kept,
     parse_save,
 )
-from ansible_collections.gpustead.cluster.plugins.module_utils.firewall.sshd_ports import sshd_ports
-from ansible_collections.gpustead.cluster.plugins.module_utils.receipts.probes.host import Host, Subject, Value, each
+from ansible_collections.gpustead.cluster.plugins.module_utils.receipts.probes import docker
+from ansible_collections.gpustead.cluster.plugins.module_utils.receipts.probes.host import (
+    Host,
+    Subject,
+    Unreadable,
+    Value,
+    each,
+)
 
 _FAMILIES = ("v4", "v6")
 _SAVE = {"v4": "iptables-save", "v6": "ip6tables-save"}
 _UFW = {"v4": "ufw", "v6": "ufw6"}  # how the names of ufw's chains begin
 _FILES = {"v4": ("before.rules", "after.rules"), "v6": ("before6.rules", "after6.rules")}
-SSH = "gpustead: ssh"  # what role firewall calls its rules for SSH; "… of the controller" for where a run came from
 _KEPT = {"v4": "/etc/ufw/user.rules", "v6": "/etc/ufw/user6.rules"}
 _BUILT_IN = ("INPUT", "FORWARD", "OUTPUT")
 _WORDS = {"ACCEPT": "allow", "DROP": "deny", "REJECT": "reject"}
@@ -64,25 +72,40 @@ def _ufw(subject: Subject, host: Host) -> Value:
         "default_incoming": _WORDS.get(incoming, incoming),
         "default_outgoing": _WORDS.get(outgoing, outgoing),
         "logging": conf.get("LOGLEVEL", ""),
-        "kernel": [f"{family} {line}" for family, chains in ruled.items() for line in _in_force(family, chains, host)],
+        "kernel": [
+            f"{family} {line}"
+            for family, chains in ruled.items()
+            for line in _in_force(family, chains, _protected(subject, host)[family], host)
+        ],
         "accepts": [f"{family} {rule}" for family, chains in ruled.items() for rule in accepts(chains)],
     }
 
 
-def _in_force(family: str, chains: Chains, host: Host) -> list[str]:
+def _protected(subject: Subject, host: Host) -> dict[str, spans.Spans]:
+    """By family, the sources that nobody may shut out; all of them where the subject does not say."""
+    if "protected" not in subject:
+        return spans.EVERY
+    return protected_sources(subject["protected"], [host.text(name) or "" for name in _KEPT.values()])
+
+
+def _in_force(family: str, chains: Chains, protected: spans.Spans, host: Host) -> list[str]:
     """What the kernel has of ufw: policies, its jumps in the built-in chains in their order, and its own chains.
 
     FORWARD's policy is Docker's, too. Of the chains with rules of ufw's users `_ufw_rules` judges one; in those that go
     out and through, what ufw does not keep so counts. The rest of them ufw fills at its next reload, or never.
+    Bans come and go at any time.
     """
     prefix, lines = f"{_UFW[family]}-", []
     kept = [line for _first, _second, rules in parse_kept(host.text(_KEPT[family]) or "") for line in rules]
-    for name, (policy, rules) in sorted(chains.items()):
+    for name, (policy, every) in sorted(chains.items()):
+        rules = [rule for rule in every if not is_ban(rule, chains, protected)]
         if name in _BUILT_IN:
             lines += [f"{name} {policy}"] if name != "FORWARD" else []
             lines += [f"{name} {rule}" for rule in rules if rule.startswith(f"-j {prefix}")]
         elif name in (f"{prefix}user-output", f"{prefix}user-forward"):
             wanted = [line.partition(" ")[2] for line in kept if line.startswith(name + " ")]
+            ours = set(map(normal, wanted))
+            rules = [rule for rule in every if normal(rule) in ours or not is_ban(rule, chains, protected)]
             lines += [f"{name} {line}" for line in _unlike(wanted, rules)]
         elif name.startswith(prefix) and not name.startswith(f"{prefix}user-"):
             lines += [f"{name} {rule}" for rule in rules]
@@ -105,11 +128,8 @@ def _ufw_rules(subject: Subject, host: Host) -> Value:
     With `protected` (sources), a rule that keeps others out is in nobody's way.
     """
     value: dict[str, Any] = {}
-    controllers = _ssh(subject, [], host)[1]
     for family in _FAMILIES:
-        protected = spans.EVERY[family]
-        if "protected" in subject:
-            protected = spans.sources_of([*subject["protected"], *controllers])[family]
+        protected = _protected(subject, host)[family]
         text = host.text(_KEPT[family])
         if text is None:
             return None
@@ -171,7 +191,11 @@ def _is_plain(rule: str) -> bool:
 def _chain(subject: Subject, host: Host) -> Value:
     tables = {family: _chains(family, host) for family in _FAMILIES}
     rules = {family: chains.get(subject["name"]) for family, chains in tables.items()}
-    value: dict[str, Any] = {family: found and found[1] for family, found in rules.items()}
+    protected = _protected(subject, host)
+    value: dict[str, Any] = {
+        family: found and [rule for rule in found[1] if not is_ban(rule, tables[family], protected[family])]
+        for family, found in rules.items()
+    }
     if subject.get("forwarded"):
         value["bypassed"] = [family for family, chains in tables.items() if bypassed(chains)]
     return value if any(rules.values()) else None
@@ -191,6 +215,7 @@ def find_openings(subject: Subject, host: Host) -> tuple[list[Found], list[filte
     policy = filtered.declared(rule for rule in subject.get("rules", []) if rule not in narrow)
     ssh, controllers = _ssh(subject, policy, host)
     protected = spans.sources_of([*subject.get("protected", []), *controllers])
+    bridges = [*subject.get("bridges", []), *_named_bridges(subject, host)]
     to = {"from_ip": subject.get("published_to", []), "proto": "tcp"}
     published = filtered.declared({**to, "to_port": str(port)} for port in subject.get("published", []))
     open_: list[filtered.Opening] = []
@@ -203,7 +228,7 @@ def find_openings(subject: Subject, host: Host) -> tuple[list[Found], list[filte
         def judge(chains: Chains, family: str = family) -> tuple[list[filtered.Opening], list[filtered.Closing]]:
             found, shut = filtered.incoming(chains, family, [*policy, *ssh], protected[family])
             if "published" in subject:
-                found += filtered.forwarded(chains, family, published, subject.get("bridges", []))
+                found += filtered.forwarded(chains, family, published, bridges)
             return found, shut
 
         found, shut = judge(chains)
@@ -215,7 +240,19 @@ def find_openings(subject: Subject, host: Host) -> tuple[list[Found], list[filte
             open_ += found
     origins = [origin(opening, host) for opening in open_]
     kept = [one for one in origins if not one.kept or not _is_declared(one.kept, narrow)]
-    return [*kept, *(strangers(subject.get("bridges", []), host) if "published" in subject else ())], closed
+    return [*kept, *(strangers(bridges, host) if "published" in subject else ())], closed
+
+
+def _named_bridges(subject: Subject, host: Host) -> list[str]:
+    """The bridges of Docker's networks that have other names than is declared.
+
+    A Docker that does not answer keeps nobody from looking at the rules: it is named by others.
+    """
+    found: list[str] = []
+    if "published" in subject and docker.runs(host):
+        with contextlib.suppress(Unreadable):
+            found = docker.bridges(host)
+    return docker_bridges.unmatched(found, subject.get("bridges", []))
 
 
 def strangers(patterns: Sequence[str], host: Host) -> list[filtered.Stranger]:
@@ -226,7 +263,7 @@ def strangers(patterns: Sequence[str], host: Host) -> list[filtered.Stranger]:
     found = []
     devices = host.path("/sys/class/net")
     for name in sorted(os.listdir(devices)) if patterns and os.path.isdir(devices) else ():
-        matching = [pattern for pattern in patterns if name == pattern or _starts(name, pattern)]
+        matching = [pattern for pattern in patterns if docker_bridges.matches(name, pattern)]
         if not matching or not os.path.isdir(host.path(f"/sys/class/net/{name}/bridge")):
             continue
         ports = sorted(port for port in os.listdir(host.path(f"/sys/class/net/{name}/brif")) if _leads_out(port, host))
@@ -235,10 +272,6 @@ def strangers(patterns: Sequence[str], host: Host) -> list[filtered.Stranger]:
         elif name not in matching and name.startswith("br-") and not re.fullmatch("br-[0-9a-f]{12}", name):
             found.append(filtered.Stranger(name, "its name is not one that Docker gives"))
     return found
-
-
-def _starts(name: str, pattern: str) -> bool:
-    return pattern.endswith("+") and name.startswith(pattern[:-1])
 
 
 def _leads_out(port: str, host: Host) -> bool:
@@ -289,8 +322,8 @@ def _ssh(
             # That somebody calls a rule so makes none of our ports SSH's: there sshd itself has to say it.
             ports = spans.ports_of(words[2])
             if any(entry.ports != spans.PORTS and spans.common(entry.ports, ports) for entry in policy):
-                said = host.once("sshd", lambda host: host.run(["sshd", "-T"], 10)[1])
-                if not {int(port) for port in re.findall(r"\d+", words[2])} <= sshd_ports(said):
+                listens = host.once("sshd", lambda host: sshd_ports.observe(lambda argv: host.run(argv, 10)))
+                if not {int(port) for port in re.findall(r"\d+", words[2])} <= listens:
                     continue
             here = [words[5]] * (comment != SSH)
             controllers += here
