@@ -151,7 +151,8 @@ def main() -> None:
                     result["backup_file"] = f"{target}.{time.strftime('%Y-%m-%d@%H:%M:%S')}.bak"
                     module.preserved_copy(str(target), result["backup_file"])
                 module.atomic_move(candidate.name, str(target))
-                leftovers.remove(leftovers.find([str(target)], leftovers.KEEP, time.time()))
+                written = [str(target), f"{target}{docker_service.KEPT}"]
+                leftovers.remove(leftovers.find(written, leftovers.KEEP, time.time()))
         for name in [] if module.check_mode else dockerd.exposed(path):
             os.chown(name, 0, 0)
             os.chmod(name, 0o600)

@@ -11,12 +11,12 @@ from __future__ import annotations
 import json
 import os
 import re
-import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from ansible_collections.gpustead.cluster.plugins.module_utils import as_account
 from ansible_collections.gpustead.cluster.plugins.module_utils.credentials import secret_settings
 from ansible_collections.gpustead.cluster.plugins.module_utils.docker import dockerd
 from ansible_collections.gpustead.cluster.plugins.module_utils.docker.docker_daemon_config import DAEMON_JSON
@@ -30,7 +30,7 @@ _SOCKET = "docker.socket"  # it fails with its service when that has met systemd
 SECONDS = 280
 VERBS = {"started": "start", "restarted": "restart", "reloaded": "reload-or-restart"}
 PID = "/run/docker.pid"  # dockerd writes it when it starts
-_KEPT = ".started.bak"
+KEPT = ".started.bak"
 _LONGEST = 1000  # characters of what Docker says
 # dockerd reloads after systemctl has returned, and says so with log-level info or below.
 _RELOADED = "Reloaded configuration"
@@ -60,7 +60,7 @@ def observe(run: Run) -> Unit:
 def keep(path: str = DAEMON_JSON) -> None:
     """Keep the file, if Docker has started with it, for the case that it does not start with what replaces it."""
     file = Path(path).resolve()  # a link stays a link
-    kept = Path(f"{file}{_KEPT}")
+    kept = Path(f"{file}{KEPT}")
     now = file.read_bytes() if file.exists() else b""
     if not kept.exists() or (_is_started_with(file) and kept.read_bytes() != now):
         _write(kept, now)
@@ -181,7 +181,7 @@ def _plain(message: str) -> str:
 def _secrets(path: str) -> list[str]:
     """Passwords and tokens in the file and in the former one."""
     found: list[str] = []
-    for file in (path, f"{Path(path).resolve()}{_KEPT}"):
+    for file in (path, f"{Path(path).resolve()}{KEPT}"):
         try:
             settings = json.loads(dockerd.read(file) or "{}")
         except (ValueError, GpusteadError):
@@ -211,7 +211,7 @@ def _is_started_with(file: Path) -> bool:
 def _put_back(path: str) -> str:
     """Put the former file back, and keep what was there: its name. Empty where there is no former one, or no other."""
     file = Path(path).resolve()
-    kept = Path(f"{file}{_KEPT}")
+    kept = Path(f"{file}{KEPT}")
     now = file.read_bytes() if file.exists() else b""
     if not kept.exists() or kept.read_bytes() == now:
         return ""
@@ -228,7 +228,8 @@ def _put_back(path: str) -> str:
 def _write(path: Path, data: bytes) -> None:
     """At once, for root alone: passwords may stand in it."""
     path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    with open(handle, "wb") as file:
-        file.write(data)
-    os.replace(name, path)
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        as_account.put(folder, path.name, data, 0o600)
+    finally:
+        os.close(folder)
