@@ -59,6 +59,50 @@ BAD: dict[str, tuple[dict[str, Any], list[str]]] = {
         users({"name": "ada", "uid": 1500, "gid": 2000}, {"name": "bob", "uid": 1501, "gid": 2000}),
         ["gid 2000", "ada and bob"],
     ),
+    "one gid for two groups that are named": (
+        users(
+            {"name": "ada", "uid": 1500, "gid": 2000, "group": "ml"},
+            {"name": "bob", "uid": 1501, "gid": 2000, "group": "cv"},
+        ),
+        ["the gid 2000 would have several names, ml and cv", "(group: staff)"],
+    ),
+    "one group with two gids": (
+        users(
+            {"name": "ada", "uid": 1500, "gid": 2000, "group": "ml"},
+            {"name": "bob", "uid": 1501, "gid": 2001, "group": "ml"},
+        ),
+        ["the group ml would have several gids, 2000 and 2001"],
+    ),
+    "a gid that has a name on each host": (
+        users({"name": "ada", "uid": 1500, "gid": 100}),
+        ["the gid 100 would have several names, ada and users"],
+    ),
+    "a group that has a gid on each host": (
+        ada(group="users"),
+        ["the group users would have several gids, 1500 and 100"],
+    ),
+    "Docker's group as the primary one": (
+        ada(group="docker"),
+        ["the primary group of ada, docker, is one that the system or a package has, and the gid is 1500"],
+    ),
+    **{
+        f"an account {name}": (
+            users({"name": "ada", "uid": 1500}, {"name": name, "uid": 1505}),
+            [f"cluster_users: {name} is a name that the system, or a package of the cluster's, has", "Choose another"],
+        )
+        for name in ("docker", "root", "nobody", "sshd", "www-data", "sudo", "_rpc", "ceph", "gluster", "render")
+    },
+    "an account of a package's with a system id": (
+        users({"name": "ada", "uid": 1500}, {"name": "docker", "uid": 990, "system": True}),
+        ["docker is a name that the system"],
+    ),
+    **{
+        f"an account {name!r}": (
+            users({"name": "ada", "uid": 1500}, {"name": name, "uid": 1505}),
+            [f"{name!r} cannot be the name of an account", "letters, digits, '_', '.' and '-'", "not digits alone"],
+        )
+        for name in ("1505", ".ada", "..", "-ada", "ada@ex.org", "EX\\ada", "host$", "a" * 33, "ada\n", "é", "a:b", "")
+    },
     "a system uid": (users({"name": "ada", "uid": 999}), ["uid 999, below 1000", "system: true"]),
     "root's uid": (users({"name": "ada", "uid": 0, "system": True}), ["uid of ada is 0"]),
     "nobody's uid": (users({"name": "ada", "uid": 65534}), ["uid of ada is 65534"]),
@@ -66,6 +110,7 @@ BAD: dict[str, tuple[dict[str, Any], list[str]]] = {
     "a uid that is true": (users({"name": "ada", "uid": True}), ["uid of ada is True"]),
     "a user without uid": (users({"name": "ada"}), ["ada has no uid"]),
     "a user without name": (users({"uid": 1500}, {"name": "ada", "uid": 1500}), ["None cannot be the name"]),
+    "a bad primary group": (ada(group="domain users"), ["'domain users', a group of ada"]),
     "a bad name": (users({"name": "Ada L", "uid": 1500}), ["'Ada L' cannot be the name"]),
     "a bad group": (ada(groups=["no way"]), ["'no way', a group of ada"]),
     "a password in clear": (ada(password_hash="hunter2 in clear"), ["password_hash of ada", "crypt(3)"]),
@@ -218,6 +263,24 @@ def problems(change: dict[str, Any], groups: dict[str, list[str]] | None = None)
     values = {**GOOD, **change}
     site = Site(groups or {"gpu_nodes": ["gpu01"], "registry": ["gpu01"]}, {"gpu01": values}, read)
     return [str(problem) for problem in check(site)]
+
+
+@pytest.mark.parametrize(
+    "entries",
+    [
+        [{"name": name, "uid": 1500} for name in ("ada.lovelace",)],
+        [{"name": "Ada", "uid": 1500}, {"name": "ADA-L_2", "uid": 1501, "groups": ["GPU.Users"]}],
+        [{"name": name, "uid": 1500} for name in ("a" * 32,)],
+        [{"name": "2ada", "uid": 1500}, {"name": "_ada", "uid": 1501}, {"name": "ada.", "uid": 1502}],
+        # One gid under one name: local accounts, and those of a directory.
+        [{"name": name, "uid": uid, "group": "users", "gid": 100} for name, uid in (("ada", 1500), ("bob", 1501))],
+        [{"name": name, "uid": uid, "group": "staff-ml", "gid": 5000} for name, uid in (("ada", 5001), ("bob", 5002))],
+        [{"name": "ada", "uid": 1500}, {"name": "bob", "uid": 1501, "group": "ada", "gid": 1500}],
+        [{"name": "ada", "uid": 1500, "groups": ["docker", "video"]}],
+    ],
+)
+def test_names_and_groups_as_hosts_and_directories_have_them(entries: list[dict[str, Any]]) -> None:
+    assert problems(users(*entries)) == []
 
 
 def test_a_good_inventory_has_no_problem() -> None:
