@@ -12,10 +12,17 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.terminal import s
 
 # Below it are the accounts of the system.
 FIRST_USER_ID = 1000
+# nobody and nogroup, and nfsnobody of older systems.
+NOBODY = frozenset({65534, 4294967294})
 # Where subordinate ids begin, of which useradd gives each account some: SUB_UID_MIN of login.defs.
 FIRST_SUBORDINATE_ID = 100_000
 
 Range = tuple[int, int]  # first and count
+
+
+def stays(number: int, as_system: bool) -> bool:
+    """Whether a uid or gid is the system's own: with `as_system` others than root's and nobody's may change."""
+    return number in {0, *NOBODY} or (number < FIRST_USER_ID and not as_system)
 
 
 @dataclass(frozen=True)

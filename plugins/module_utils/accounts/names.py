@@ -6,30 +6,28 @@ from __future__ import annotations
 
 import re
 
-# What useradd takes on every supported release, and a directory has (`ada.lovelace`, `Ada`): with a dot in front it would
-# be hidden, with a dash an option, and all of digits a uid. Debian 12 takes 32 characters at most.
+# What useradd takes on every supported release, and a directory has (`ada.lovelace`, `Ada`). With a dot in front it would
+# be hidden, with a dash be an option, and of digits alone be a uid. Debian 12 takes 32 characters at most.
 FORM = "up to 32 of letters, digits, '_', '.' and '-', beginning with a letter, a digit or '_', not digits alone"
 _NAME = re.compile(r"(?![0-9]+\Z)[A-Za-z0-9_][A-Za-z0-9_.-]{0,31}\Z")
 
 # Groups that are in every host's /etc/group with these ids.
 FIXED_GROUPS = {"users": 100}
-# Packages look for their users and groups by name, and take those that they find: of a group `docker` made for an account,
-# this account would be root. Sources: base-passwd's passwd.master and group.master, systemd's sysusers.d, and the
-# maintainers' scripts of what the roles install, on Debian 12 and 13 and Ubuntu 22.04 and 24.04.
-RESERVED = frozenset(
-    (
-        # base-passwd
-        "root daemon bin sys sync games man lp mail news uucp proxy www-data backup list irc gnats nobody _apt adm tty disk"
-        " kmem dialout fax voice cdrom floppy tape sudo audio dip operator src shadow utmp video sasl plugdev staff users"
-        " nogroup"
-        # systemd, udev, D-Bus and what else is on a server from the beginning
-        " input kvm render sgx clock messagebus polkitd systemd-coredump systemd-journal systemd-network systemd-oom"
-        " systemd-resolve systemd-timesync _chrony _ssh ssh sshd crontab dhcpcd landscape lxd netdev ssl-cert syslog"
-        " tcpdump tss uuidd"
-        # docker-ce, nfs-common, rpcbind, GlusterFS, Ceph, NVIDIA's driver, RDMA
-        " docker _rpc statd gluster ceph nvidia-persistenced rdma"
-    ).split()
-)
+# base-passwd's passwd.master and group.master, on Debian 12 and 13 and Ubuntu 22.04 and 24.04.
+_BASE = """
+root daemon bin sys sync games man lp mail news uucp proxy www-data backup list irc gnats nobody _apt adm tty disk kmem
+dialout fax voice cdrom floppy tape sudo audio dip operator src shadow utmp video sasl plugdev staff users nogroup
+"""
+# systemd's sysusers.d, and the maintainers' scripts of what else is on a server from the beginning.
+_SERVER = """
+input kvm render sgx clock messagebus polkitd systemd-coredump systemd-journal systemd-network systemd-oom systemd-resolve
+systemd-timesync _chrony _ssh ssh sshd crontab dhcpcd landscape lxd netdev ssl-cert syslog tcpdump tss uuidd
+"""
+# Those of docker-ce, nfs-common and rpcbind, GlusterFS, Ceph, NVIDIA's driver, and RDMA.
+_CLUSTER = "docker _rpc statd gluster ceph nvidia-persistenced rdma"
+# Packages look for users and groups by name, and take what they find: in a group `docker` that was made for an account,
+# this account would be root.
+RESERVED = frozenset(f"{_BASE} {_SERVER} {_CLUSTER}".split())
 
 
 def is_name(name: object) -> bool:
@@ -39,4 +37,6 @@ def is_name(name: object) -> bool:
 
 def reserved(name: str) -> str:
     """Why an account must not have this name, in words; empty where it may."""
-    return f"{name} is a name that the system, or a package of the cluster's, has for its own" if name in RESERVED else ""
+    return (
+        f"{name} is a name that the system, or a package of the cluster's, has for its own" if name in RESERVED else ""
+    )

@@ -14,13 +14,16 @@ from dataclasses import dataclass, field, replace
 from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.host_accounts import (
     FIRST_SUBORDINATE_ID,
     FIRST_USER_ID,
+    NOBODY,
     Account,
     Group,
     Host,
     Renumbering,
     is_within,
     refuse_busy,
+    stays,
 )
+from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.names import FORM, is_name, reserved
 from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.removal import unlock
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError, Refusal
 
@@ -101,6 +104,14 @@ def plan(host: Host, declared: Sequence[DesiredAccount], refused: list[Refusal] 
             group = replace(host.group(desired.group) or Group(desired.group, desired.gid), gid=desired.gid)
             host = replace(host, accounts=(*others, change.after), groups=(*groups, group))
     return changes
+
+
+def refuse_name(desired: DesiredAccount) -> None:
+    """Packages take the users and groups that they find by name; who has them gets what these may."""
+    if not is_name(desired.name):
+        raise GpusteadError(f"account {desired.name!r}", f"a name of {FORM}", "Choose another name.")
+    if reserved(desired.name) and not desired.system:
+        raise GpusteadError(reserved(desired.name), "one that an account may have", "Choose another name.")
 
 
 def refuse_foreign_ids(host: Host, desired: DesiredAccount) -> None:
@@ -184,6 +195,7 @@ def plan_one(host: Host, desired: DesiredAccount, declared: Declared) -> Change:
     group_steps, former_gid = plan_group(host, desired)
     group_steps += plan_subordinate(host, desired, declared)
     renumbering = plan_renumbering(host, desired, before, former_gid)
+    refuse_name(desired)
     if renumbering and before and (before.uid, before.gid) != (desired.uid, desired.gid):
         refuse_held(host, before, desired)
         refuse_busy(host, before)
@@ -227,7 +239,7 @@ def plan_group(host: Host, desired: DesiredAccount) -> tuple[list[tuple[str, ...
     if local and local.gid == desired.gid:
         return [], None
     if local:
-        if local.gid < FIRST_USER_ID and not (desired.system and local.gid):
+        if stays(local.gid, desired.system):
             remedy = f"Set group of '{desired.name}' to a name that is free."
             raise GpusteadError(f"group '{desired.group}' is a system group, gid {local.gid}", f"{desired.gid}", remedy)
         return [("groupmod", "-g", str(desired.gid), desired.group)], local.gid
@@ -257,7 +269,7 @@ def plan_renumbering(
     if not begun and not old_uids and not old_gids:
         return None
     whole = former_gid is not None or bool(begun and begun.whole_group)
-    if before and before.uid != desired.uid and before.uid < FIRST_USER_ID and not (desired.system and before.uid):
+    if before and before.uid != desired.uid and stays(before.uid, desired.system):
         remedy = "Choose another name, or say system: true."
         raise GpusteadError(f"'{desired.name}' is a system account, uid {before.uid}", f"uid {desired.uid}", remedy)
     for uid in sorted(old_uids):
@@ -293,9 +305,7 @@ def modifying_commands(before: Account, after: Account) -> Iterator[tuple[str, .
 def subordinate(host: Host, declared: Declared) -> bool:
     """Whether useradd may give subordinate ids: it looks at no account's own, and one has an id where they begin."""
     ids = {number for account in (*host.accounts, *host.remote_accounts) for number in (account.uid, account.gid)}
-    # nobody and nfsnobody are far beyond.
-    nobodys = {65534, 4294967294}
-    return max({*ids, *declared.uids, *declared.gids} - nobodys, default=0) < FIRST_SUBORDINATE_ID
+    return max({*ids, *declared.uids, *declared.gids} - NOBODY, default=0) < FIRST_SUBORDINATE_ID
 
 
 def plan_subordinate(host: Host, desired: DesiredAccount, declared: Declared) -> list[tuple[str, ...]]:
