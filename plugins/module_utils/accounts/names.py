@@ -6,8 +6,8 @@ from __future__ import annotations
 
 import re
 
-# What useradd takes on every supported release, and a directory has (`ada.lovelace`, `Ada`). With a dot in front it would
-# be hidden, with a dash be an option, and of digits alone be a uid. Debian 12 takes 32 characters at most.
+# What useradd takes on every supported release, and a directory has (`ada.lovelace`, `Ada`). With a dot in front it
+# would be hidden, with a dash be an option, and of digits alone be a uid. Debian 12 takes 32 characters at most.
 FORM = "up to 32 of letters, digits, '_', '.' and '-', beginning with a letter, a digit or '_', not digits alone"
 _NAME = re.compile(r"(?![0-9]+\Z)[A-Za-z0-9_][A-Za-z0-9_.-]{0,31}\Z")
 
@@ -20,8 +20,9 @@ dialout fax voice cdrom floppy tape sudo audio dip operator src shadow utmp vide
 """
 # systemd's sysusers.d, and the maintainers' scripts of what else is on a server from the beginning.
 _SERVER = """
-input kvm render sgx clock messagebus polkitd systemd-coredump systemd-journal systemd-network systemd-oom systemd-resolve
-systemd-timesync _chrony _ssh ssh sshd crontab dhcpcd landscape lxd netdev ssl-cert syslog tcpdump tss uuidd
+input kvm render sgx clock messagebus polkitd systemd-coredump systemd-journal systemd-network systemd-oom
+systemd-resolve systemd-timesync _chrony _ssh ssh sshd crontab dhcpcd landscape lxd netdev ssl-cert syslog tcpdump tss
+uuidd
 """
 # Those of docker-ce, nfs-common and rpcbind, GlusterFS, Ceph, NVIDIA's driver, and RDMA.
 _CLUSTER = "docker _rpc statd gluster ceph nvidia-persistenced rdma"

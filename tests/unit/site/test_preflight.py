@@ -424,6 +424,20 @@ def test_two_nodes_with_one_address() -> None:
     assert "a and b have one address, 10.1.0.11" in line
 
 
+def test_nodes_that_only_capital_letters_tell_apart_are_refused() -> None:
+    def said(**addresses: str) -> list[str]:
+        hosts = {name: {**GOOD, "ansible_host": address} for name, address in addresses.items()}
+        return [str(one) for one in check(Site({"gpu_nodes": [*hosts], "registry": [*hosts][:1]}, hosts, read))]
+
+    refused = ["gpu_nodes: GPU01 and gpu01 are one name to ssh and DNS. Rename one of them."]
+    assert said(GPU01="10.1.0.1", gpu01="10.1.0.2") == refused
+    assert said(GPU01="n1.example.org", gpu01="N1.example.org") == refused
+    assert said(GPU01="10.1.0.1") == []
+    assert said(n1="Nas.example.org", n2="nas.example.org") == [
+        "gpu_nodes: n1 and n2 have one address, nas.example.org. Correct cluster_address."
+    ]
+
+
 HUB = {"name": "docker.io", "url": "https://registry-1.docker.io", "port": 5001}
 
 
