@@ -9,6 +9,7 @@ text, or look like another line to others who read it. A NAS that hangs is asked
 from __future__ import annotations
 
 import re
+import socket
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -25,6 +26,9 @@ _HARMLESS = ("nosuid", "nodev")
 _ROOT = as_account.Identity(0, 0)
 _MOST = 10  # mounts on top of each other
 
+# Sources on other hosts: `admin@<fsid>.<name>=/path`, and `<servers>:/path`, whose slash GlusterFS does not need.
+_CEPH = re.compile(r"(?P<user>[^@=/]+)@(?P<fsid>[^.=/]*)\.(?P<name>[^=/]+)=(?P<path>/.*)")
+_SERVERS = re.compile(r"(?P<servers>(?:\[[^\]]*\]|[^\[\]/])+?):(?P<path>/(?!/).*|/?|[^/:,]+(?:/.*)?)")
 Look = Callable[[], Mapping[str, Mounted]]
 
 
@@ -125,7 +129,70 @@ def mismatch(mount: Mount, seen: Mapping[str, Mounted]) -> GpusteadError | None:
 
 
 def _is_of(mount: Mount, source: str) -> bool:
-    return ":" not in mount.source or _source(source) == _source(mount.source)
+    """The kernel lists NFS as it was written. Of other kinds it lists what a helper has made of it (mount.ceph: all
+    monitors by address and port, or the form without servers; mount.glusterfs: the first server; JuiceFS: a name)."""
+    if ":" not in mount.source and "=" not in mount.source:
+        return True
+    if _kind(mount.fstype) == "nfs":
+        return _of_nfs(source) == _of_nfs(mount.source)
+    declared, found = _Remote.parse(mount.source), _Remote.parse(source)
+    return declared is None or found is None or declared.is_same(found)
+
+
+def _of_nfs(source: str) -> str:
+    return re.sub(r"/$", "", re.sub(r":/?", ":", source))
+
+
+@dataclass(frozen=True)
+class _Remote:
+    """A source on other hosts.
+
+    Attributes:
+        path: what it is there.
+        servers: as they are written; empty in Ceph's newer form, `admin@<fsid>.<name>=/path`.
+        user, fsid, name: of that form.
+    """
+
+    path: str
+    servers: str = ""
+    user: str = ""
+    fsid: str = ""
+    name: str = ""
+
+    @classmethod
+    def parse(cls, source: str) -> _Remote | None:
+        """None where it is no such source: a URL, `//server/share`, a name alone."""
+        found = _CEPH.fullmatch(source) or _SERVERS.fullmatch(source)
+        if found is None:
+            return None
+        parts = found.groupdict()
+        return cls(**{**parts, "path": parts["path"].strip("/")})
+
+    @property
+    def names(self) -> list[str]:
+        """Those of the servers, without ports, and without the network that Lustre has behind an @."""
+        words = re.findall(r"(?<=\[)[^\]]+|[^,:\[\]]+", self.servers)
+        return [word.partition("@")[0] for word in words if not word.isdigit()]
+
+    def is_same(self, other: _Remote) -> bool:
+        if self.path != other.path:
+            return False
+        if not (self.servers and other.servers):
+            pairs = ((self.user, other.user), (self.fsid, other.fsid), (self.name, other.name))
+            return all(one == another for one, another in pairs if one and another)
+        if self.servers == other.servers:
+            return True
+        here, there = ([addresses(name) for name in one.names] for one in (self, other))
+        # What cannot be resolved may be any of them.
+        return not (all(here) and all(there)) or not set().union(*here).isdisjoint(set().union(*there))
+
+
+def addresses(server: str) -> set[str]:
+    """The addresses of a server by its name or address; none where it has no such name."""
+    try:
+        return {str(entry[4][0]) for entry in socket.getaddrinfo(server, None)}
+    except (OSError, UnicodeError):
+        return set()
 
 
 def _shown(mount: Mount, seen: Mapping[str, Mounted]) -> Mounted | None:
@@ -134,11 +201,8 @@ def _shown(mount: Mount, seen: Mapping[str, Mounted]) -> Mounted | None:
 
 
 def _kind(fstype: str) -> str:
-    return re.sub(r"^fuse\.|\d$", "", fstype)
-
-
-def _source(text: str) -> str:
-    return re.sub(r"/$", "", re.sub(r":/?", ":", text))
+    """`nfs4` is `nfs`, and what FUSE adds says nothing: `fuse.glusterfs`, `fuse.ceph` in fstab for `fuse.ceph-fuse`."""
+    return re.sub(r"^fuse\.|-fuse$|\d$", "", fstype)
 
 
 def how_to_mount(mount: Mount, new_line: bool, seen: Mapping[str, Mounted]) -> str:

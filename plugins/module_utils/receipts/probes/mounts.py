@@ -35,7 +35,7 @@ def _mount(subject: Subject, host: Host) -> Value:
         return None
     fields: list[Any] = [*entry, None, None][:4] if entry else [None] * 4
     return {
-        "source": mount.source if mount else None,
+        "source": _source(mount.source, mount.fstype) if mount else None,
         "fstype": mount.fstype if mount else None,
         "read_only": mount.read_only if mount else None,
         # An automount that waits holds nothing.
@@ -44,6 +44,12 @@ def _mount(subject: Subject, host: Host) -> Value:
         "fstab_fstype": fields[2],
         "fstab_options": fields[3],
     }
+
+
+def _source(listed: str, fstype: str) -> str:
+    """Ceph's monitors are listed in any order, another one after a boot."""
+    servers, slash, path = listed.partition(":/")
+    return f"{','.join(sorted(servers.split(',')))}{slash}{path}" if fstype == "ceph" else listed
 
 
 def _bind(subject: Subject, host: Host) -> Value:
@@ -55,7 +61,7 @@ def _bind(subject: Subject, host: Host) -> Value:
     share = mounted.get(str(subject.get("root", "")).rstrip("/"))
     kinds = {"shared": "shared:" in mount.tags, "slave": "master:" in mount.tags}
     return {
-        "source": mount.source,
+        "source": _source(mount.source, mount.fstype),
         "fstype": mount.fstype,
         "root": mount.root,
         "read_only": "ro" in mount.options,
