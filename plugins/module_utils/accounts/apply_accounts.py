@@ -36,12 +36,15 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.removal 
     state_before_lock,
     still_running,
 )
+from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.share_homes import no_home
 from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.uid_match import Change
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError, Refusal, of_system
 from ansible_collections.gpustead.cluster.plugins.module_utils.run import TIMED_OUT
 from ansible_collections.gpustead.cluster.plugins.module_utils.run import RunWith as Run
 from ansible_collections.gpustead.cluster.plugins.module_utils.terminal import shown
 
+# With which useradd ends where it made all but the home directory.
+_NO_HOME = 12
 # Retires the keys of an account and returns where they lie.
 RetireKeys = Callable[[DesiredKeys], "list[str]"]
 
@@ -164,7 +167,11 @@ def _apply_core(run: Run, change: Change, state_dir: Path) -> None:
         for root in change.renumbering.roots:
             rechown(root, change.renumbering)
     for argv in change.core:
-        must(run, argv)
+        if must(run, argv, fine=(0, _NO_HOME) if argv[0] == "useradd" else (0,)) == _NO_HOME:
+            # The account alone would look done to the next run.
+            must(run, ["userdel", change.desired.name])
+            after = change.after
+            raise no_home(after.home, after.name, (after.uid, after.gid), "what is mounted there")
     if change.renumbering:
         journal.unlink()
     if change.unlock:
@@ -281,8 +288,8 @@ def _retire_keys(host: Host, account: Account, retire_keys: RetireKeys) -> tuple
 # What both need
 
 
-def must(run: Run, argv: Sequence[str], data: str = "", fine: Sequence[int] = (0,)) -> None:
-    """Run a command; raises GpusteadError where it fails, with what it said."""
+def must(run: Run, argv: Sequence[str], data: str = "", fine: Sequence[int] = (0,)) -> int:
+    """Run a command, and return its exit status; raises GpusteadError where it fails, with what it said."""
     code, out, err = run(argv, data)
     if code == TIMED_OUT:
         what = f"{' '.join(argv)} did not end in time"
@@ -290,6 +297,7 @@ def must(run: Run, argv: Sequence[str], data: str = "", fine: Sequence[int] = (0
     if code not in fine:
         said = shown(" ".join((err or out).split()))
         raise GpusteadError(f"{' '.join(argv)} exited with {code} ({said})", "0", "Remove the cause and run again.")
+    return code
 
 
 def write_whole(path: Path, text: str) -> None:

@@ -117,7 +117,8 @@ class Host:
         login: uid as which Ansible logged in; None where that cannot be told.
         unanswered: accounts about which the directory service did not answer.
         locked: how accounts were that were to go and are declared again.
-        insecure_homes: why no home can be made for an account: others can change the way to it.
+        insecure_homes: why no home can be made for an account: others can change the way to it, or root may not there.
+        closed_roots: directories with homes in which root gives no file away, and what is mounted there.
         missing_shells: declared shells that cannot be started.
         subuids, subgids: ranges of subordinate ids, as first and count, by account.
     """
@@ -135,6 +136,7 @@ class Host:
     unanswered: frozenset[str] = frozenset()
     locked: dict[str, StateBeforeLock] = field(default_factory=dict)
     insecure_homes: dict[str, GpusteadError] = field(default_factory=dict)
+    closed_roots: dict[str, str] = field(default_factory=dict)
     missing_shells: frozenset[str] = frozenset()
     subuids: dict[str, tuple[Range, ...]] = field(default_factory=dict)
     subgids: dict[str, tuple[Range, ...]] = field(default_factory=dict)

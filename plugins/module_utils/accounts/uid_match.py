@@ -146,6 +146,18 @@ def refuse_held(host: Host, before: Account, desired: DesiredAccount) -> None:
         raise GpusteadError(what, f"{desired.uid}:{desired.gid}", remedy)
 
 
+def refuse_closed(host: Host, renumbering: Renumbering) -> None:
+    """Half of the files would be given away, or none."""
+    for root in renumbering.roots:
+        if root in host.closed_roots:
+            ids = f"{renumbering.uid}:{renumbering.gid}"
+            what = f"files of '{renumbering.name}' below {root} cannot be given to {ids} on {host.closed_roots[root]}"
+            remedy = (
+                "Declare the ids that it has, or give them away on the server and leave that out of accounts_roots."
+            )
+            raise GpusteadError(what, "a place where root may give files away", remedy)
+
+
 def refuse_lockout(host: Host, before: Account, after: Account) -> None:
     """Keys lie in the home, and nobody gets in without a shell."""
     if before.uid != host.login:
@@ -199,6 +211,8 @@ def plan_one(host: Host, desired: DesiredAccount, declared: Declared) -> Change:
     if renumbering and before and (before.uid, before.gid) != (desired.uid, desired.gid):
         refuse_held(host, before, desired)
         refuse_busy(host, before)
+    if renumbering:
+        refuse_closed(host, renumbering)
     locked = host.locked.get(desired.name)
     if before:
         home = desired.home or (renumbering.home if renumbering and before.home == NOWHERE else before.home)
