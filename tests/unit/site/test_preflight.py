@@ -243,6 +243,10 @@ BAD: dict[str, tuple[dict[str, Any], list[str]]] = {
     ),
     "a mount of all": ({"workspace_mounts": [{"host": "/", "path": "/x"}]}, ["/ holds /boot"]),
     "a mount to nowhere": ({"workspace_mounts": [{"host": "/data"}]}, ["path is None"]),
+    "a share on the homes": (
+        {"nas_extra_mounts": [{"path": "/home/", "source": "x:/home"}]},
+        ["nas_extra_mounts: a share on '/home' would hide the homes", "/mnt/home", "root_squash", "/etc/fstab"],
+    ),
     "a relative extra mount": ({"nas_extra_mounts": [{"path": "data", "source": "x:/y"}]}, ["path is 'data'"]),
     "an extra mount of nothing": (
         {"nas_extra_mounts": [{"path": "/data", "source": ""}]},
