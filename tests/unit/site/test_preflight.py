@@ -594,3 +594,12 @@ def test_the_login_account_is_not_given_another_uid(login: str, refused: bool) -
         ]
         * refused
     )
+
+
+def test_nobody_is_given_the_uid_of_the_login_account() -> None:
+    """That of the image of a cloud, say."""
+    said = "gpustead.uid=0\ngpustead.login=ubuntu 1500\ngpustead.python=3.13\ngpustead.release=debian 13\n"
+    assert [str(one) for one in check_answer("n1", {"stdout": said}, GOOD["cluster_users"])] == [
+        "n1: Ansible logs in there as ubuntu, who has the uid 1500, and cluster_users gives it to ada. Give ada another"
+        " uid, or let Ansible log in as another (ansible_user)."
+    ]
