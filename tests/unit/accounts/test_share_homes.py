@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from ansible_collections.gpustead.cluster.plugins.module_utils.accounts import observe_accounts, share_homes
@@ -23,8 +24,8 @@ pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="mounts, and asks as r
 SQUASHED = "nas:/home (nfs4) on /home"
 
 
-def account(name: str, **more: object) -> DesiredAccount:
-    return DesiredAccount(**{"name": name, "uid": 1500, "gid": 1500, "group": name, **more})  # type: ignore[arg-type]
+def account(name: str, **more: Any) -> DesiredAccount:
+    return DesiredAccount(**{"name": name, "uid": 1500, "gid": 1500, "group": name, **more})
 
 
 @pytest.fixture
@@ -94,7 +95,12 @@ def test_roots_are_asked_about_only_for_who_is_renumbered(tmp_path: Path, monkey
     for name, text in (("passwd", "ada:x:1001:1001::/home/ada:/bin/sh\n"), ("group", ""), ("shadow", "")):
         (tmp_path / "etc" / name).write_text(text)
     asked: list[list[str]] = []
-    monkeypatch.setattr(observe_accounts, "closed_roots", lambda roots: asked.append(roots) or {})
+
+    def nothing(roots: list[str]) -> dict[str, str]:
+        asked.append(roots)
+        return {}
+
+    monkeypatch.setattr(observe_accounts, "closed_roots", nothing)
     for uid in (1001, 1500):
         declared = [account("ada", uid=uid, gid=uid, roots=("/home", "/data"))]
         observe_accounts.observe(lambda _argv, _data: (2, "", ""), declared, tmp_path / "state", tmp_path)
