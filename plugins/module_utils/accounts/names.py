@@ -36,6 +36,11 @@ def is_name(name: object) -> bool:
     return isinstance(name, str) and bool(_NAME.match(name))
 
 
+def is_group(name: object) -> bool:
+    """Whether it can be a primary group: a directory has names with blanks and more, such as `domain users`."""
+    return isinstance(name, str) and name.isprintable() and bool(re.match(r"[^\s:,-][^:,]*(?<!\s)\Z", name))
+
+
 def reserved(name: str) -> str:
     """Why an account must not have this name, in words; empty where it may."""
     return (

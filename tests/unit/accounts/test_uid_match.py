@@ -138,6 +138,22 @@ def test_core(case: str) -> None:
     assert change.changed is bool(expected)
 
 
+def test_accounts_may_have_one_primary_group() -> None:
+    """New ones, those of a directory, and one after the other is gone: the group stays."""
+    zoe, yan = (desired(name, uid, gid=5000, group="staff-ml") for name, uid in (("zoe", 1501), ("yan", 1502)))
+    made = [" ".join(argv) for change in plan(HOST, [zoe, yan]) for argv in change.core]
+    assert [line.partition(" -d ")[0] for line in made] == [
+        "groupadd -g 5000 staff-ml",
+        "useradd -m -u 1501 -g 5000",
+        "useradd -m -u 1502 -g 5000",
+    ]
+    remote = tuple(Account(one.name, one.uid, 5000, "", f"/home/{one.name}", "/bin/sh") for one in (zoe, yan))
+    host = replace(HOST, remote_accounts=remote, remote_groups=(Group("staff-ml", 5000),))
+    assert [change.changed for change in plan(host, [zoe, yan])] == [False, False]
+    with pytest.raises(GpusteadError, match=r"gid 5000 belongs to 'staff-ml'.* or set its group to 'staff-ml'"):
+        plan(host, [desired("xena", 1503, gid=5000)])
+
+
 REFUSED: dict[str, tuple[DesiredAccount, str]] = {
     "uid of another": (desired(uid=1002, gid=1001), "uid 1002 belongs to 'bob'"),
     "uid of a directory's account": (desired(uid=1700, gid=1001), "uid 1700 belongs to 'eve'"),

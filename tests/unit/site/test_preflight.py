@@ -64,7 +64,7 @@ BAD: dict[str, tuple[dict[str, Any], list[str]]] = {
             {"name": "ada", "uid": 1500, "gid": 2000, "group": "ml"},
             {"name": "bob", "uid": 1501, "gid": 2000, "group": "cv"},
         ),
-        ["the gid 2000 would have several names, ml and cv", "(group: staff)"],
+        ["the gid 2000 would have several names, ml and cv", "as getent does (group: staff)"],
     ),
     "one group with two gids": (
         users(
@@ -110,7 +110,8 @@ BAD: dict[str, tuple[dict[str, Any], list[str]]] = {
     "a uid that is true": (users({"name": "ada", "uid": True}), ["uid of ada is True"]),
     "a user without uid": (users({"name": "ada"}), ["ada has no uid"]),
     "a user without name": (users({"uid": 1500}, {"name": "ada", "uid": 1500}), ["None cannot be the name"]),
-    "a bad primary group": (ada(group="domain users"), ["'domain users', a group of ada"]),
+    "a bad primary group": (ada(group="ml:x"), ["'ml:x', the primary group of ada, cannot be the name of a group"]),
+    "a primary group with a dash": (ada(group="-ml"), ["'-ml', the primary group of ada"]),
     "a bad name": (users({"name": "Ada L", "uid": 1500}), ["'Ada L' cannot be the name"]),
     "a bad group": (ada(groups=["no way"]), ["'no way', a group of ada"]),
     "a password in clear": (ada(password_hash="hunter2 in clear"), ["password_hash of ada", "crypt(3)"]),
@@ -279,6 +280,10 @@ def problems(change: dict[str, Any], groups: dict[str, list[str]] | None = None)
         # One gid under one name: local accounts, and those of a directory.
         [{"name": name, "uid": uid, "group": "users", "gid": 100} for name, uid in (("ada", 1500), ("bob", 1501))],
         [{"name": name, "uid": uid, "group": "staff-ml", "gid": 5000} for name, uid in (("ada", 5001), ("bob", 5002))],
+        [
+            {"name": name, "uid": uid, "group": "domain users", "gid": 513}
+            for name, uid in (("Ada", 5001), ("b.b", 5002))
+        ],
         [{"name": "ada", "uid": 1500}, {"name": "bob", "uid": 1501, "group": "ada", "gid": 1500}],
         [{"name": "ada", "uid": 1500, "groups": ["docker", "video"]}],
     ],

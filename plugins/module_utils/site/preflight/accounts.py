@@ -17,6 +17,7 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.names im
     FIXED_GROUPS,
     FORM,
     RESERVED,
+    is_group,
     is_name,
     reserved,
 )
@@ -145,15 +146,7 @@ def _check_user(host: HostVariables, user: Mapping[str, Any]) -> Ids | None:
             f"{name} has the uid {uid}, below 1000, where the system keeps its own accounts",
             "Choose one from 1000 up, or set system: true for this account.",
         )
-    group = user.get("group") or name
-    for one in (group, *(user.get("groups") or ())):
-        if not is_name(one):
-            refuse(f"{one!r}, a group of {name}, cannot be the name of a group", f"Use {FORM}.")
-    if group in RESERVED - FIXED_GROUPS.keys() and gid >= 1000:
-        refuse(
-            f"the primary group of {name}, {group}, is one that the system or a package has, and the gid is {gid}",
-            "Declare another group, and this one in groups where the account is to be in it.",
-        )
+    group = _check_groups(host, user, name, gid)
     for number, key in enumerate(user.get("ssh_keys") or [], 1):
         if not is_public_key(key):
             # It may be a private one, or a password: not shown.
@@ -167,7 +160,26 @@ def _check_user(host: HostVariables, user: Mapping[str, Any]) -> Ids | None:
             f"password_hash of {name} is not a crypt(3) string",  # its value may be a password: not shown
             "Make one with mkpasswd or the filter password_hash and a fixed salt; it begins with $6$ or $y$.",
         )
-    return name, uid, gid, str(group)
+    return name, uid, gid, group
+
+
+def _check_groups(host: HostVariables, user: Mapping[str, Any], name: str, gid: int) -> str:
+    """Look at the groups of an account; returns its primary one."""
+    primary = user.get("group") or name
+    if not is_group(primary):
+        what = f"{primary!r}, the primary group of {name}, cannot be the name of a group"
+        host.refuse("cluster_users", what, "Write it as getent group does.")
+    elif primary in RESERVED - FIXED_GROUPS.keys() and gid >= 1000:
+        host.refuse(
+            "cluster_users",
+            f"the primary group of {name}, {primary}, is one that the system or a package has, and the gid is {gid}",
+            "Declare another group, and this one in groups where the account is to be in it.",
+        )
+    for group in user.get("groups") or []:
+        if not is_name(group):
+            what = f"{group!r}, a group of {name}, cannot be the name of a group"
+            host.refuse("cluster_users", what, f"Use {FORM}.")
+    return str(primary)
 
 
 def clashes(accounts: Sequence[Ids]) -> Iterator[Problem]:
@@ -189,7 +201,7 @@ def clashes(accounts: Sequence[Ids]) -> Iterator[Problem]:
         yield Problem(
             "cluster_users",
             f"the gid {gid} would have several names, {' and '.join(names)}: each primary group has one",
-            "Give each account a gid of its own, or name the group that they have in common (group: staff).",
+            "Give each account a gid of its own, or name the group that all of them have, as getent does (group: staff).",
         )
     for group, gids in _several((group, gid) for gid, group in (*groups, *fixed)):
         yield Problem(
