@@ -201,7 +201,7 @@ def clashes(accounts: Sequence[Ids]) -> Iterator[Problem]:
         yield Problem(
             "cluster_users",
             f"the gid {gid} would have several names, {' and '.join(names)}: each primary group has one",
-            "Give each account a gid of its own, or name the group that all of them have, as getent does (group: staff).",
+            "Give each a gid of its own, or name the group that all of them have, as getent does (group: staff).",
         )
     for group, gids in _several((group, gid) for gid, group in (*groups, *fixed)):
         yield Problem(
