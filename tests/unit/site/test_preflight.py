@@ -573,6 +573,10 @@ def said(python: str = "3.13", uid: str = "0", release: str = "debian 13") -> st
         ({"rc": 0, "stdout": said(release="debian ")}, ["its release is debian (Some"]),
         ({"rc": 0, "stdout": "gpustead.uid=0\ngpustead.python=3.11\n"}, ["release is of an unknown kind"]),
         ({"rc": 0, "stdout": said(uid="1000")}, ["uid 1000, not as root"]),
+        (
+            {"rc": 0, "stdout": f"gpustead.home=/home/ops\n{said()}"},
+            ["write in /home/ops", "ansible_remote_tmp: /tmp/"],
+        ),
         ({"failed": True, "msg": "Missing sudo\npassword"}, ["n1: runs no commands as root (Missing sudo password)"]),
         ({}, ["n1: runs no commands as root (no answer)"]),
         ({"rc": 1, "stderr": "sh: /tmp/x: No space left on device"}, ["n1: can write nothing (sh: ", "See df"]),

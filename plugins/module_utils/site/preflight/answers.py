@@ -35,6 +35,10 @@ def check_answer(name: str, answer: Mapping[str, Any], users: Sequence[Mapping[s
     if said["uid"] != "0":
         problems.append(Problem(name, f"commands run as uid {said['uid']}, not as root", "See become and become_user."))
     problems += _about_login(name, said.get("login", ""), users)
+    if said.get("home"):
+        what = f"root may not write in {said['home']}, where Ansible puts what root is to read (root_squash)"
+        remedy = "Let it use a directory of the host: ansible_remote_tmp: /tmp/.ansible-${USER}/tmp."
+        problems.append(Problem(name, what, remedy))
     version = tuple(
         int(number) for number in re.findall(r"\A(\d+)\.(\d+)\Z", said.get("python", "")) for number in number
     )
