@@ -14,7 +14,7 @@ version_added: "0.1.0"
 author: gpustead developers
 description:
   - Collects what M(gpustead.cluster.receipt_check) found on each host.
-  - A host without a result, because it could not be reached or asked, is a finding.
+  - Of a host without a result, because it could not be reached or asked, it is said why. It is not taken for drift.
 options:
   _input:
     description: Results of M(gpustead.cluster.receipt_check), by host.
@@ -34,17 +34,25 @@ _value:
   type: dict
   contains:
     ok:
-      description: Whether nothing was found.
+      description: Whether nothing was found, and all hosts could be looked at.
       type: bool
     summary:
       description: One line.
       type: str
     findings:
-      description: What was found, each with host, role, subject and what.
+      description: What was found, each with host, role, subject and what. Without a role it is why nothing is known.
       type: list
       elements: dict
     lines:
       description: The same as the lines of a table.
+      type: list
+      elements: str
+    differ:
+      description: The hosts of which it is known that something differs.
+      type: list
+      elements: str
+    unknown:
+      description: Those that could not be looked at.
       type: list
       elements: str
 """

@@ -44,7 +44,9 @@ options:
     type: str
     required: true
   principals:
-    description: Names and addresses under which the host may present the certificate.
+    description:
+      - Names and addresses under which the host may present the certificate. They are written in small letters, as
+        OpenSSH looks for them.
     type: list
     elements: str
     required: true

@@ -28,9 +28,17 @@ options:
     elements: str
     default: []
   peer:
-    description: Address of another node, to which the route is asked for. Empty where none is.
+    description: Address or name of another node, to which the route is asked for. Empty where there is none.
     type: str
     default: ""
+  networks:
+    description:
+      - Networks of the cluster. Of the addresses that this node has for the name O(peer) those in there count. Without
+        one, it is the interface of this node that has an address in there. Where there are several, or none, that is an
+        error.
+    type: list
+    elements: str
+    default: []
   ports:
     description: Ports (TCP) on which the containers are to listen. A port 0 is none.
     type: list
@@ -85,7 +93,7 @@ silent:
     expected: {description: What should be., type: str}
     remedy: {description: What to do., type: str}
 route:
-  description: What C(ip -j route get) prints for O(peer); empty without one.
+  description: What C(ip -j route get) prints for O(peer), at least C(dev); empty without O(peer) and O(networks).
   returned: success
   type: str
 held:
@@ -122,6 +130,7 @@ ARGUMENTS = {
     "gpus_file": {"type": "path", "default": "/etc/gpustead/gpus.json"},
     "projects": {"type": "list", "elements": "str", "default": []},
     "peer": {"type": "str", "default": ""},
+    "networks": {"type": "list", "elements": "str", "default": []},
     "ports": {"type": "list", "elements": "int", "default": []},
     "packages": {"type": "list", "elements": "str", "default": []},
 }

@@ -14,8 +14,10 @@ description:
   - Creates local accounts with exactly these ids, or renumbers those that are there together with their files, all of
     them in one exchange.
   - Refuses, before anything is changed, an id that belongs to somebody else, to renumber an account with running
-    processes, a system account or the one as which Ansible logs in, and ids other than those that a directory service
-    (LDAP, SSSD) has for an account of its own. Such an account is never changed.
+    processes, a system account, C(nobody) or the one as which Ansible logs in, and ids other than those that a
+    directory service (LDAP, SSSD) has for an account of its own. Such an account is never changed.
+  - Refuses names that the system or a package has for its own, such as C(docker), a new account whose home root cannot
+    make, and to renumber one whose files root cannot give away, as on a share that squashes root.
   - Files are opened before it is decided whose they are, through no symbolic link and on one mount alone. A program
     that is setuid stays so only where it was the account's own and nobody else may write it; capabilities are dropped.
   - A renumbering that was interrupted is finished by the next run, from a journal in O(state_dir).

@@ -52,6 +52,10 @@ ALLOWED: dict[str, dict[str, str]] = {
         **all_of(DESCRIPTOR, "Walk._again", "Walk._enter", "Walk._entry", "Walk._open", "keep_own_bits", "rechown"),
         "mount_of": SYSTEM,
     },
+    "module_utils/accounts/share_homes.py": all_of(
+        "whether there is a home, or root may make one: asked by a child within a time, nothing is opened",
+        *("_is_closed_home", "_is_closed_root", "_may_write", "_mount_of"),
+    ),
     "module_utils/kernel/mounts.py": {"detach": OURS, "listed": SYSTEM},
     "module_utils/kernel/processes.py": all_of(SYSTEM, "_files", "_held", "holds_files", "numbers", "uids"),
     "module_utils/as_account.py": {"become": SYSTEM, **all_of(LIBRARY, "open_beneath", "parent", "put")},

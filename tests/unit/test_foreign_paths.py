@@ -49,7 +49,9 @@ MOUNTED = "a mountpoint: its name lies in directories of root's, and what is mou
 EXPORT = "the top of the export, on the NAS itself: its name lies in a directory of root's"
 OWN = "the role's own files in /etc: no plan takes back others"
 VOLUME = "no path: the name and the options of a volume"
+ASKED = "whether there is a home of who logs in, and root may write there: nothing is opened"
 BY_ROOT: dict[tuple[str, str], str] = {
+    ("playbooks/preflight_hosts.yml", "Ask each host what it is"): ASKED,
     ("roles/nas/tasks/client.yml", "Protect the bare mountpoints"): MOUNTED,
     ("roles/nas/tasks/client.yml", "Mount the shares"): MOUNTED,
     ("roles/nas/tasks/retire.yml", "Remove the files no longer declared"): OWN,

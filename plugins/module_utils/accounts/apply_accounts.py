@@ -36,6 +36,7 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.removal 
     state_before_lock,
     still_running,
 )
+from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.share_homes import no_home
 from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.uid_match import AccountChange
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError, Refusal, of_system
 from ansible_collections.gpustead.cluster.plugins.module_utils.run import RunWith as Run
@@ -43,6 +44,8 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.run import must
 
 _REMEDY = "Remove the cause (a directory service or a home that is away, where it did not end), and run again."
 
+# With which useradd ends where it made all but the home directory.
+_NO_HOME = 12
 # Retires the keys of an account and returns where they lie.
 RetireKeys = Callable[[DesiredKeys], "list[str]"]
 
@@ -165,7 +168,13 @@ def _apply_core(run: Run, change: AccountChange, state_dir: Path) -> None:
         for root in change.renumbering.roots:
             rechown(root, change.renumbering)
     for argv in change.core:
-        must(run, argv, "", remedy=_REMEDY)
+        answer = run(argv, "")
+        if argv[0] == "useradd" and answer[0] == _NO_HOME:
+            # The account alone would look done to the next run.
+            must(run, ["userdel", change.desired.name], "", remedy=_REMEDY)
+            after = change.after
+            raise no_home(after.home, after.name, (after.uid, after.gid), "what is mounted there")
+        must(lambda _argv, said=answer: said, argv, remedy=_REMEDY)
     if change.renumbering:
         journal.unlink()
     if change.unlock:

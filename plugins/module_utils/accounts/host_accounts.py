@@ -12,10 +12,17 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.terminal import s
 
 # Below it are the accounts of the system.
 FIRST_USER_ID = 1000
+# nobody and nogroup, and nfsnobody of older systems.
+NOBODY = frozenset({65534, 4294967294})
 # Where subordinate ids begin, of which useradd gives each account some: SUB_UID_MIN of login.defs.
 FIRST_SUBORDINATE_ID = 100_000
 
 Range = tuple[int, int]  # first and count
+
+
+def stays(number: int, as_system: bool) -> bool:
+    """Whether a uid or gid is the system's own: with `as_system` others than root's and nobody's may change."""
+    return number in {0, *NOBODY} or (number < FIRST_USER_ID and not as_system)
 
 
 @dataclass(frozen=True)
@@ -110,7 +117,8 @@ class HostAccounts:
         login: uid as which Ansible logged in; None where that cannot be told.
         unanswered: accounts about which the directory service did not answer.
         locked: how accounts were that were to go and are declared again.
-        insecure_homes: why no home can be made for an account: others can change the way to it.
+        insecure_homes: why no home can be made for an account: others can change the way to it, or root may not there.
+        closed_roots: directories with homes in which root gives no file away, and what is mounted there.
         missing_shells: declared shells that cannot be started.
         subuids, subgids: ranges of subordinate ids, as first and count, by account.
     """
@@ -128,6 +136,7 @@ class HostAccounts:
     unanswered: frozenset[str] = frozenset()
     locked: dict[str, StateBeforeLock] = field(default_factory=dict)
     insecure_homes: dict[str, GpusteadError] = field(default_factory=dict)
+    closed_roots: dict[str, str] = field(default_factory=dict)
     missing_shells: frozenset[str] = frozenset()
     subuids: dict[str, tuple[Range, ...]] = field(default_factory=dict)
     subgids: dict[str, tuple[Range, ...]] = field(default_factory=dict)

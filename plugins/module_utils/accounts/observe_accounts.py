@@ -11,6 +11,7 @@ from pathlib import Path
 
 from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.apply_authorized_keys import refuse_insecure_way
 from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.host_accounts import (
+    Account,
     HostAccounts,
     Process,
     Renumbering,
@@ -18,6 +19,11 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.host_acc
     parse_group,
     parse_passwd,
     parse_ranges,
+)
+from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.share_homes import (
+    closed_homes,
+    closed_roots,
+    no_home,
 )
 from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.uid_match import DesiredAccount
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
@@ -67,18 +73,32 @@ def observe(
         insecure_homes=find_insecure_homes(one for one in declared if one.name not in local and not one.system),
         subuids=parse_ranges(subuids.read_text(errors="replace")) if subuids.exists() else {},
         subgids=parse_ranges(subgids.read_text(errors="replace")) if subgids.exists() else {},
+        closed_roots=closed_roots(
+            sorted({root for one in declared if _is_to_move(one, accounts) for root in one.roots})
+        ),
         missing_shells=frozenset(one.shell for one in declared if one.shell and not os.access(one.shell, os.X_OK)),
     )
 
 
+def _is_to_move(desired: DesiredAccount, accounts: Iterable[Account]) -> bool:
+    ids = (desired.uid, desired.gid)
+    return any(one.name == desired.name and (one.uid, one.gid) != ids for one in accounts)
+
+
 def find_insecure_homes(declared: Iterable[DesiredAccount]) -> dict[str, GpusteadError]:
-    """The homes that useradd would make, as root, in a directory that others can change."""
-    found = {}
+    """The homes that useradd would make, as root, in a directory that others can change, or where root may not."""
+    found, homes = {}, {}
     for desired in declared:
+        home = desired.home or f"/home/{desired.name}"
         try:
-            refuse_insecure_way(desired.home or f"/home/{desired.name}", desired.name)
+            refuse_insecure_way(home, desired.name)
         except GpusteadError as error:
             found[desired.name] = error
+        else:
+            homes[home] = desired
+    for home, there in closed_homes([*homes]).items():
+        one = homes[home]
+        found[one.name] = no_home(home, one.name, (one.uid, one.gid), there)
     return found
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.host_accounts import (
     FIRST_USER_ID,
+    NOBODY,
     Account,
     Group,
     HostAccounts,
@@ -19,7 +20,9 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.host_acc
     how_to_end,
     processes_of,
     refuse_busy,
+    stays,
 )
+from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.names import reserved
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError, Refusal
 
 NOLOGIN = "/usr/sbin/nologin"
@@ -66,11 +69,16 @@ def refuse_removal(host: HostAccounts, account: Account, system: Sequence[str]) 
         what = f"account '{account.name}', as which Ansible logs in, is not declared any more"
         remedy = "Declare it again, or let Ansible log in as another (ansible_user)."
         raise GpusteadError(what, "another account than that", remedy)
-    if account.uid < FIRST_USER_ID and account.name not in system:
+    if account.name in system and account.uid not in NOBODY:
+        return
+    remedy = f"Declare it again, or see that nothing needs it and remove it by hand (userdel {account.name})."
+    if stays(account.uid, as_system=False):
         # It may have been there before it was declared, as Debian's own.
         what = f"account '{account.name}' in absent has the system id {account.uid}"
-        remedy = f"Declare it again, or see that nothing needs it and remove it by hand (userdel {account.name})."
         raise GpusteadError(what, f"{FIRST_USER_ID} or above, or its name in absent_system", remedy)
+    if reserved(account.name):  # its group may be the one that Docker has found
+        what = f"account '{account.name}' in absent: {reserved(account.name)}"
+        raise GpusteadError(what, "another name, or this one in absent_system", remedy)
 
 
 def state_before_lock(host: HostAccounts, account: Account) -> StateBeforeLock:

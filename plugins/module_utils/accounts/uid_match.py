@@ -14,13 +14,16 @@ from dataclasses import dataclass, field, replace
 from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.host_accounts import (
     FIRST_SUBORDINATE_ID,
     FIRST_USER_ID,
+    NOBODY,
     Account,
     Group,
     HostAccounts,
     Renumbering,
     is_within,
     refuse_busy,
+    stays,
 )
+from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.names import FORM, is_name, reserved
 from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.removal import unlock
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError, Refusal
 
@@ -105,6 +108,14 @@ def plan(
     return changes
 
 
+def refuse_name(desired: DesiredAccount) -> None:
+    """Packages take the users and groups that they find by name; who has them gets what these may."""
+    if not is_name(desired.name):
+        raise GpusteadError(f"account {desired.name!r}", f"a name of {FORM}", "Choose another name.")
+    if reserved(desired.name) and not desired.system:
+        raise GpusteadError(reserved(desired.name), "one that an account may have", "Choose another name.")
+
+
 def refuse_foreign_ids(host: HostAccounts, desired: DesiredAccount) -> None:
     """The ids must be free, or the account's already."""
     if desired.uid == 0 or desired.gid == 0:
@@ -135,6 +146,18 @@ def refuse_held(host: HostAccounts, before: Account, desired: DesiredAccount) ->
         what = f"account '{desired.name}', as which Ansible logs in, has {before.uid}:{before.gid}"
         remedy = "Declare these ids, take it out of cluster_users, or let Ansible log in as another (ansible_user)."
         raise GpusteadError(what, f"{desired.uid}:{desired.gid}", remedy)
+
+
+def refuse_closed(host: HostAccounts, renumbering: Renumbering) -> None:
+    """Half of the files would be given away, or none."""
+    for root in renumbering.roots:
+        if root in host.closed_roots:
+            ids = f"{renumbering.uid}:{renumbering.gid}"
+            what = f"files of '{renumbering.name}' below {root} cannot be given to {ids} on {host.closed_roots[root]}"
+            remedy = (
+                "Declare the ids that it has, or give them away on the server and leave that out of accounts_roots."
+            )
+            raise GpusteadError(what, "a place where root may give files away", remedy)
 
 
 def refuse_lockout(host: HostAccounts, before: Account, after: Account) -> None:
@@ -186,9 +209,12 @@ def plan_one(host: HostAccounts, desired: DesiredAccount, declared: DeclaredIds)
     group_steps, former_gid = plan_group(host, desired)
     group_steps += plan_subordinate(host, desired, declared)
     renumbering = plan_renumbering(host, desired, before, former_gid)
+    refuse_name(desired)
     if renumbering and before and (before.uid, before.gid) != (desired.uid, desired.gid):
         refuse_held(host, before, desired)
         refuse_busy(host, before)
+    if renumbering:
+        refuse_closed(host, renumbering)
     locked = host.locked.get(desired.name)
     if before:
         home = desired.home or (renumbering.home if renumbering and before.home == NOWHERE else before.home)
@@ -229,7 +255,7 @@ def plan_group(host: HostAccounts, desired: DesiredAccount) -> tuple[list[tuple[
     if local and local.gid == desired.gid:
         return [], None
     if local:
-        if local.gid < FIRST_USER_ID and not (desired.system and local.gid):
+        if stays(local.gid, desired.system):
             remedy = f"Set group of '{desired.name}' to a name that is free."
             raise GpusteadError(f"group '{desired.group}' is a system group, gid {local.gid}", f"{desired.gid}", remedy)
         return [("groupmod", "-g", str(desired.gid), desired.group)], local.gid
@@ -259,7 +285,7 @@ def plan_renumbering(
     if not begun and not old_uids and not old_gids:
         return None
     whole = former_gid is not None or bool(begun and begun.whole_group)
-    if before and before.uid != desired.uid and before.uid < FIRST_USER_ID and not (desired.system and before.uid):
+    if before and before.uid != desired.uid and stays(before.uid, desired.system):
         remedy = "Choose another name, or say system: true."
         raise GpusteadError(f"'{desired.name}' is a system account, uid {before.uid}", f"uid {desired.uid}", remedy)
     for uid in sorted(old_uids):
@@ -295,9 +321,7 @@ def modifying_commands(before: Account, after: Account) -> Iterator[tuple[str, .
 def subordinate(host: HostAccounts, declared: DeclaredIds) -> bool:
     """Whether useradd may give subordinate ids: it looks at no account's own, and one has an id where they begin."""
     ids = {number for account in (*host.accounts, *host.remote_accounts) for number in (account.uid, account.gid)}
-    # nobody and nfsnobody are far beyond.
-    nobodys = {65534, 4294967294}
-    return max({*ids, *declared.uids, *declared.gids} - nobodys, default=0) < FIRST_SUBORDINATE_ID
+    return max({*ids, *declared.uids, *declared.gids} - NOBODY, default=0) < FIRST_SUBORDINATE_ID
 
 
 def plan_subordinate(host: HostAccounts, desired: DesiredAccount, declared: DeclaredIds) -> list[tuple[str, ...]]:

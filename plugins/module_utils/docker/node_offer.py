@@ -10,10 +10,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ansible_collections.gpustead.cluster.plugins.module_utils.docker.node_route import find_route
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError, of_system
 from ansible_collections.gpustead.cluster.plugins.module_utils.firewall.port_holders import PortHolder, holders, refuse
 from ansible_collections.gpustead.cluster.plugins.module_utils.packages.dpkg import lacking
-from ansible_collections.gpustead.cluster.plugins.module_utils.run import Run, must
+from ansible_collections.gpustead.cluster.plugins.module_utils.run import Run
 
 # Without gpus.json there is no GPU for containers, and whether there is InfiniBand is not known.
 NO_GPUS: Mapping[str, Any] = {
@@ -31,7 +32,7 @@ class Offer:
         gpus: the content of gpus.json, which role nvidia leaves; None where there is no such file.
         infiniband: whether the devices of InfiniBand are there.
         machine_id: of the node.
-        route: what `ip -j route get` prints for the address that was asked for; empty for none.
+        route: what `ip -j route get` prints for the other node that was asked for; empty for none.
         held: which of the ports that were asked for an account has.
         missing: those of the packages that were asked for that are not installed, or only because others need them.
     """
@@ -51,6 +52,7 @@ def observe(
     run: Run,
     *,
     peer: str = "",
+    networks: Sequence[str] = (),
     ports: Iterable[int] = (),
     packages: Sequence[str] = (),
     system: str = "/",
@@ -59,8 +61,9 @@ def observe(
 
     Args:
         image_file, gpus_file: what roles images and nvidia left.
-        run: runs `ip` and `apt-mark`.
-        peer: address to which the route is asked for; empty: none is.
+        run: runs `ip`, `getent` and `apt-mark`.
+        peer, networks: another node, and the cluster's networks, to which the route is asked for, see
+            `node_route.find_route`; empty: none is.
         ports: those of the containers.
         packages: names of packages.
         system: the node's root directory.
@@ -74,7 +77,7 @@ def observe(
         gpus=None if gpus is None else _parse(gpus, gpus_file),
         infiniband=os.path.exists(os.path.join(system, "dev/infiniband")),
         machine_id=(_read(os.path.join(system, "etc/machine-id")) or "").strip(),
-        route=_route(peer, run) if peer else "",
+        route=find_route(peer, networks, run),
         held=tuple(_held(ports)),
         missing=tuple(lacking(run, packages, packages)) if packages else (),
     )
@@ -110,11 +113,6 @@ def refuse_held(ports: Mapping[str, int], found: Mapping[str, Any], remedy: str)
     """
     held = [PortHolder(**one) for one in found.get("held", ())]
     refuse(ports, [one for one in held if one.port in ports.values()], remedy)
-
-
-def _route(peer: str, run: Run) -> str:
-    remedy = "See the node's network, and the addresses of the inventory."
-    return must(run, ["ip", "-j", "route", "get", peer], remedy=remedy)
 
 
 def _held(ports: Iterable[int]) -> list[PortHolder]:

@@ -34,6 +34,12 @@ class Certificate:
 
 @dataclass(frozen=True)
 class DesiredCertificate:
+    """What a certificate is to be.
+
+    `principals` are in small letters, however they are given: so OpenSSH writes host names and HostKeyAlias before it
+    looks for them in a certificate (ssh.c, lowercase), and there it tells letters apart.
+    """
+
     public_key: str  # lines as in a .pub file
     authority: str
     key_id: str
@@ -42,6 +48,7 @@ class DesiredCertificate:
     renew_days: int
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "principals", tuple(dict.fromkeys(name.lower() for name in self.principals)))
         if not 0 < self.renew_days < self.days:
             raise GpusteadError(
                 f"renewal {self.renew_days} days before the end of {self.days} days",

@@ -9,6 +9,7 @@ text, or look like another line to others who read it. A NAS that hangs is asked
 from __future__ import annotations
 
 import re
+import socket
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -25,6 +26,9 @@ _ROOT = as_account.Identity(0, 0)
 _MOST = 10  # mounts on top of each other
 
 _BY_HAND = "See what the NAS says, and run it there by hand."
+# Sources on other hosts: `admin@<fsid>.<name>=/path`, and `<servers>:/path`, whose slash GlusterFS does not need.
+_CEPH = re.compile(r"(?P<user>[^@=/]+)@(?P<fsid>[^.=/]*)\.(?P<name>[^=/]+)=(?P<path>/.*)")
+_SERVERS = re.compile(r"(?P<servers>(?:\[[^\]]*\]|[^\[\]/])+?):(?P<path>/(?!/).*|/?|[^/:,]+(?:/.*)?)")
 Look = Callable[[], Mapping[str, Mounted]]
 
 
@@ -114,7 +118,7 @@ def mismatch(mount: DeclaredMount, seen: Mapping[str, Mounted]) -> GpusteadError
     """What is wrong where something else is seen on the mountpoint than a mount of this kind and, where the source is
     on another host, of this source."""
     found = _shown(mount, seen)
-    if found and is_kind(found.fstype, mount.fstype) and is_source(found.source, mount.source):
+    if found and is_kind(found.fstype, mount.fstype) and is_source(found.source, mount.source, mount.fstype):
         return None
     there = f"{found.source} ({found.fstype})" if found else "nothing"
     return GpusteadError(
@@ -124,6 +128,62 @@ def mismatch(mount: DeclaredMount, seen: Mapping[str, Mounted]) -> GpusteadError
     )
 
 
+def _of_nfs(source: str) -> str:
+    return re.sub(r"/$", "", re.sub(r":/?", ":", source))
+
+
+@dataclass(frozen=True)
+class _Remote:
+    """A source on other hosts.
+
+    Attributes:
+        path: what it is there.
+        servers: as they are written; empty in Ceph's newer form, `admin@<fsid>.<name>=/path`.
+        user, fsid, name: of that form.
+    """
+
+    path: str
+    servers: str = ""
+    user: str = ""
+    fsid: str = ""
+    name: str = ""
+
+    @classmethod
+    def parse(cls, source: str) -> _Remote | None:
+        """None where it is no such source: a URL, `//server/share`, a name alone."""
+        found = _CEPH.fullmatch(source) or _SERVERS.fullmatch(source)
+        if found is None:
+            return None
+        parts = found.groupdict()
+        return cls(**{**parts, "path": parts["path"].strip("/")})
+
+    @property
+    def names(self) -> list[str]:
+        """Those of the servers, without ports, and without the network that Lustre has behind an @."""
+        words = re.findall(r"(?<=\[)[^\]]+|[^,:\[\]]+", self.servers)
+        return [word.partition("@")[0] for word in words if not word.isdigit()]
+
+    def is_same(self, other: _Remote) -> bool:
+        if self.path != other.path:
+            return False
+        if not (self.servers and other.servers):
+            pairs = ((self.user, other.user), (self.fsid, other.fsid), (self.name, other.name))
+            return all(one == another for one, another in pairs if one and another)
+        if self.servers == other.servers:
+            return True
+        here, there = ([addresses(name) for name in one.names] for one in (self, other))
+        # What cannot be resolved may be any of them.
+        return not (all(here) and all(there)) or not set().union(*here).isdisjoint(set().union(*there))
+
+
+def addresses(server: str) -> set[str]:
+    """The addresses of a server by its name or address; none where it has no such name."""
+    try:
+        return {str(entry[4][0]) for entry in socket.getaddrinfo(server, None)}
+    except (OSError, UnicodeError):
+        return set()
+
+
 def _shown(mount: DeclaredMount, seen: Mapping[str, Mounted]) -> Mounted | None:
     found = seen.get(mount.place)
     return None if found is None or found.fstype == "autofs" else found
@@ -131,14 +191,26 @@ def _shown(mount: DeclaredMount, seen: Mapping[str, Mounted]) -> Mounted | None:
 
 def is_kind(fstype: str, declared: str) -> bool:
     """Whether it is a file system of this kind, of whatever version."""
-    seen, meant = (re.sub(r"^fuse\.|\d$", "", one) for one in (fstype, declared))
-    return seen == meant
+    return _kind(fstype) == _kind(declared)
 
 
-def is_source(source: str, declared: str) -> bool:
-    """Whether it is this source; what is on no other host may be any."""
-    seen, meant = (re.sub(r":/?", ":", one).rstrip("/") for one in (source, declared))
-    return ":" not in declared or seen == meant
+def is_source(source: str, declared: str, fstype: str) -> bool:
+    """Whether it is this source; what is on no other host may be any.
+
+    The kernel lists NFS as it was written. Of other kinds it lists what a helper has made of it (mount.ceph: all
+    monitors by address and port, or the form without servers; mount.glusterfs: the first server; JuiceFS: a name).
+    """
+    if ":" not in declared and "=" not in declared:
+        return True
+    if _kind(fstype) == "nfs":
+        return _of_nfs(source) == _of_nfs(declared)
+    meant, found = _Remote.parse(declared), _Remote.parse(source)
+    return meant is None or found is None or meant.is_same(found)
+
+
+def _kind(fstype: str) -> str:
+    """`nfs4` is `nfs`, and what FUSE adds says nothing: `fuse.glusterfs`, `fuse.ceph` in fstab for `fuse.ceph-fuse`."""
+    return re.sub(r"^fuse\.|-fuse$|\d$", "", fstype)
 
 
 def how_to_mount(mount: DeclaredMount, new_line: bool, seen: Mapping[str, Mounted]) -> str:

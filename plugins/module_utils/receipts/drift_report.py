@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from ansible_collections.gpustead.cluster.plugins.module_utils.terminal import shown
@@ -15,22 +15,42 @@ LEFT = "it does not belong on this host any more"
 
 
 def report(results: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """One report of the results of receipt_check, by host: ok, summary, findings, and lines for a table."""
+    """One report of the results of receipt_check, by host: ok, summary, findings, lines for a table, and of which hosts
+    it is known that they differ, and of which nothing is known."""
     found = [finding for host in sorted(results) for finding in _of_host(host, results[host])]
     # Names and values may be an account's, and go to a person.
     findings = [{key: shown(text, LONGEST) for key, text in finding.items()} for finding in found]
-    drifted = sorted({finding["host"] for finding in findings})
-    summary = f"{len(results)} hosts as their roles left them, and as the inventory has them"
-    if findings:
+    unknown = sorted(host for host, result in results.items() if "findings" not in result)
+    differ = sorted({finding["host"] for finding in findings} - {*unknown})
+    return {
+        "ok": not findings,
+        "summary": " ".join(_summary(len(results) - len(unknown), differ, unknown, findings)),
+        "findings": findings,
+        "lines": table(findings),
+        "differ": differ,
+        "unknown": unknown,
+    }
+
+
+def _summary(
+    looked_at: int, differ: Sequence[str], unknown: Sequence[str], findings: Sequence[Mapping[str, str]]
+) -> Iterator[str]:
+    if differ:
         # Roles only run on the hosts that they belong on: none takes back what it left elsewhere.
-        by_hand = all(finding["what"].startswith(LEFT) for finding in findings)
+        by_hand = all(one["what"].startswith(LEFT) for one in findings if one["host"] in differ)
         remedy = "Clear up by hand what is named." if by_hand else "Run site.yml to heal them."
-        summary = f"{len(drifted)} of {len(results)} hosts differ ({', '.join(drifted)}). {remedy}"
-    return {"ok": not findings, "summary": summary, "findings": findings, "lines": table(findings)}
+        yield f"{len(differ)} of {looked_at} hosts differ ({', '.join(differ)}). {remedy}"
+    elif looked_at or not unknown:
+        stop = "." if unknown else ""
+        yield f"{looked_at} hosts as their roles left them, and as the inventory has them{stop}"
+    if unknown:
+        names = ", ".join(unknown)
+        yield f"{len(unknown)} of {looked_at + len(unknown)} hosts could not be looked at ({names}):"
+        yield "whether they differ is not known. See why below, put that right, and run again."
 
 
 def _of_host(host: str, result: Mapping[str, Any]) -> Iterator[dict[str, str]]:
-    """A host's findings. One that could not be looked at is a finding as well."""
+    """A host's findings. Why one could not be looked at stands among them, and is no drift."""
     if "findings" not in result:
         words = " ".join(str(result.get("msg") or "no result").split())[:400]
         what = "it cannot be reached" if result.get("unreachable") else "it cannot be looked at"

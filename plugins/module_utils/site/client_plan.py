@@ -25,7 +25,7 @@ class SshHost:
 
 @dataclass(frozen=True)
 class KnownHost:
-    """A host key: `key` is its kind and its text, as known_hosts has them."""
+    """A host key: `key` is its kind and its text, as known_hosts has them; `name` in small letters, as ssh looks."""
 
     name: str
     key: str
@@ -80,4 +80,4 @@ def _keys(node: str, variables: Mapping[str, Any], workspace: Workspace | None) 
     for name, result in found.items():
         words = base64.b64decode(result.get("content", "")).decode(errors="replace").split()
         if words:
-            yield KnownHost(name, " ".join(words[:2]))
+            yield KnownHost(name.lower(), " ".join(words[:2]))

@@ -135,7 +135,7 @@ def examine_mount(desired: Desired, run: Run, host: Host, findings: Findings) ->
     findings.seen["nas"] = {"source": source, "fstype": fstype}
     if not is_kind(fstype, desired.nas_fstype):
         findings.add(f"NAS {path}", f"is of type {fstype}, declared is {desired.nas_fstype}", desired.again)
-    if not is_source(source, desired.nas_source):
+    if not is_source(source, desired.nas_source, desired.nas_fstype):
         findings.add(f"NAS {path}", f"is {source}, declared is {desired.nas_source}", desired.again)
     lacking = [flag for flag in HARMLESS if not value[flag]]
     if lacking:

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import posixpath
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,6 +17,9 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.inventory import 
 from ansible_collections.gpustead.cluster.plugins.module_utils.inventory.settings import owner_of, setting
 
 PROJECT = "gpustead-workspace"
+# A name of compose's, and of Docker's for a repository of images. Neither takes capital letters.
+_PROJECT = re.compile(r"[a-z0-9_-]+\Z")
+_REPOSITORY = re.compile(r"[a-z0-9]+([._-][a-z0-9]+)*\Z")
 PROFILES = ("server", "local")
 PORTS = services.ports()
 PORT_RANGE = "19000:19999"
@@ -81,6 +85,11 @@ class Workspace:
         return (*above, self.directory, f"{self.directory}/ssh", f"{self.directory}/ssh/authorized_keys.d")
 
     @property
+    def own_image(self) -> str:
+        """What its owner builds on top of the node's image, see the Makefile of role workspace."""
+        return f"gpustead-local/{_lowered(self.owner, _REPOSITORY)}"
+
+    @property
     def host_key(self) -> str:
         """That of its SSH service."""
         return f"{self.directory}/ssh/ssh_host_ed25519_key"
@@ -99,7 +108,7 @@ class Workspace:
 
     def described(self) -> dict[str, Any]:
         """All of it in plain values."""
-        derived = ("directories", "host_key", "files", "compose_files")
+        derived = ("directories", "host_key", "files", "compose_files", "own_image")
         return {**asdict(self), **{name: getattr(self, name) for name in derived}}
 
 
@@ -218,7 +227,7 @@ def _read(entry: Mapping[str, Any], owner: str, known: Mapping[str, Any], defaul
                 accounts=tuple(_account(known[name]) for name in names),
                 # That of the cluster's owner was there before there could be others. No account's name can meet a
                 # file of its directory.
-                project=PROJECT if ours else f"{PROJECT}-{owner}",
+                project=PROJECT if ours else f"{PROJECT}-{_lowered(owner, _PROJECT)}",
                 directory=defaults.directory if ours else f"{defaults.directory}/users/{owner}",
                 profile=profile,
                 ports=ports,
@@ -228,6 +237,14 @@ def _read(entry: Mapping[str, Any], owner: str, known: Mapping[str, Any], defaul
                 sudo=sudo,
             )
         )
+
+
+def _lowered(owner: str, form: re.Pattern[str]) -> str:
+    """An account's name where it is one of this form; else one like it, with a mark that tells Ada from ADA."""
+    if form.match(owner):
+        return owner
+    words = re.sub(r"[^a-z0-9]+", "-", owner.lower()).strip("-")
+    return f"{words}-{hashlib.sha256(owner.encode()).hexdigest()[:8]}".lstrip("-")
 
 
 def _list(entry: Mapping[str, Any], key: str, owner: str, found: Survey) -> list[Any]:

@@ -51,6 +51,7 @@ FIXTURES = Path(__file__).parents[1] / "fixtures" / "getent"
 ADA = Account("ada", 1001, 1001, "", "/home/ada", "/bin/sh")
 BOB = Account("bob", 1002, 1002, "", "/home/bob", "/bin/sh")
 BACKUP = Account("backup", 34, 34, "", "/var/backups", "/usr/sbin/nologin")
+NOBODY = Account("nobody", 65534, 65534, "", "/nonexistent", "/usr/sbin/nologin")
 LDAP = Account("eve", 1700, 1700, "", "/home/eve", "/bin/sh")
 HOST = HostAccounts(
     accounts=(ADA, BOB, BACKUP),
@@ -117,6 +118,14 @@ CORE: dict[str, tuple[DesiredAccount, list[str]]] = {
         desired("backup", 35, system=True),
         ["groupmod -g 35 backup", f"usermod -d {NOWHERE} -u 35 -g 35 backup", "usermod -d /var/backups backup"],
     ),
+    "a name as directories have it": (
+        desired("Ada.L-1_x"),
+        ["groupadd -g 1500 Ada.L-1_x", "useradd -m -u 1500 -g 1500 -d /home/Ada.L-1_x -s /bin/bash -c  Ada.L-1_x"],
+    ),
+    "the group that others have, too": (
+        desired("zoe", gid=1002, group="bob"),
+        ["useradd -m -u 1500 -g 1002 -d /home/zoe -s /bin/bash -c  zoe"],
+    ),
     "a directory's account as it is": (desired("eve", 1700, shell="/bin/zsh", groups=("ml",)), []),
 }
 
@@ -127,6 +136,22 @@ def test_core(case: str) -> None:
     (change,) = plan(HOST, [wanted])
     assert [" ".join(argv) for argv in change.core] == expected
     assert change.changed is bool(expected)
+
+
+def test_accounts_may_have_one_primary_group() -> None:
+    """New ones, those of a directory, and one after the other is gone: the group stays."""
+    zoe, yan = (desired(name, uid, gid=5000, group="staff-ml") for name, uid in (("zoe", 1501), ("yan", 1502)))
+    made = [" ".join(argv) for change in plan(HOST, [zoe, yan]) for argv in change.core]
+    assert [line.partition(" -d ")[0] for line in made] == [
+        "groupadd -g 5000 staff-ml",
+        "useradd -m -u 1501 -g 5000",
+        "useradd -m -u 1502 -g 5000",
+    ]
+    remote = tuple(Account(one.name, one.uid, 5000, "", f"/home/{one.name}", "/bin/sh") for one in (zoe, yan))
+    host = replace(HOST, remote_accounts=remote, remote_groups=(Group("staff-ml", 5000),))
+    assert [change.changed for change in plan(host, [zoe, yan])] == [False, False]
+    with pytest.raises(GpusteadError, match=r"gid 5000 belongs to 'staff-ml'.* or set its group to 'staff-ml'"):
+        plan(host, [desired("xena", 1503, gid=5000)])
 
 
 REFUSED: dict[str, tuple[DesiredAccount, str]] = {
@@ -141,14 +166,21 @@ REFUSED: dict[str, tuple[DesiredAccount, str]] = {
     "a system account": (desired("backup"), "a system"),
     "a system id without saying so": (desired("zoe", 500), "uid 500 of 'zoe' is a system id"),
     "root": (desired("root", 0, system=True), "id 0"),
+    "the name of a group that a package makes": (desired("docker", 1505), "docker is a name that the system, or a"),
+    "an option": (desired("-ada"), "account '-ada': expected a name of up to 32"),
+    "a uid as a name": (desired("1500"), "account '1500': expected a name"),
+    "nobody": (desired("nobody", 1505), "'nobody' is a system account, uid 65534"),
+    "nobody, as a system account": (desired("nobody", 505, system=True), "'nobody' is a system account, uid 65534"),
+    "nobody's group": (desired("zoe", group="nogroup"), "group 'nogroup' is a system group, gid 65534"),
 }
 
 
 @pytest.mark.parametrize("case", REFUSED)
 def test_refused(case: str) -> None:
     wanted, message = REFUSED[case]
+    host = replace(HOST, accounts=(*HOST.accounts, NOBODY), groups=(*HOST.groups, Group("nogroup", 65534)))
     with pytest.raises(GpusteadError) as caught:
-        plan(HOST, [wanted])
+        plan(host, [wanted])
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -171,10 +203,13 @@ def test_who_is_absent_is_removed_and_nobody_else() -> None:
         ("zoe", "in users and in absent"),
         ("root", "id 0"),
         ("backup", "'backup' in absent has the system id 34"),
+        ("nobody", "'nobody' in absent has the system id 65534"),
+        ("docker", "'docker' in absent: docker is a name that the system"),
     ],
 )
 def test_removals_that_are_refused(name: str, words: str) -> None:
-    host = replace(HOST, accounts=(*HOST.accounts, Account("root", 0, 0, "", "/root", "/bin/sh")))
+    docker = replace(ADA, name="docker", uid=1505, gid=1505)
+    host = replace(HOST, accounts=(*HOST.accounts, Account("root", 0, 0, "", "/root", "/bin/sh"), NOBODY, docker))
     with pytest.raises(GpusteadError, match=words):
         removable(host, ["ada", name], ["zoe"], ["root"])
 

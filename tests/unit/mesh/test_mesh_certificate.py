@@ -164,3 +164,14 @@ def test_weak_passphrase_is_refused(tmp_path: Path, passphrase: str) -> None:
 def test_bad_wish_is_refused(principals: tuple[str, ...], days: int, renew: int) -> None:
     with pytest.raises(GpusteadError):
         DesiredCertificate("", "", "a", principals, days, renew)
+
+
+def test_principals_are_as_ssh_looks_for_them(tmp_path: Path, authority: Path) -> None:
+    """Node GPU01 by its name, by an address of DNS, and by one of IPv6."""
+    first = replace(wanted(tmp_path, authority), principals=("GPU01", "Gpu01.Example.org", "FD20::11", "gpu01"))
+    assert first.principals == ("gpu01", "gpu01.example.org", "fd20::11")
+    found = parse_certificate(sign(runner(tmp_path), authority, first, tmp_path))
+    assert found and found.principals == first.principals
+    # One of an earlier release is replaced.
+    before = replace(found, principals=("GPU01", "FD20::11"))
+    assert reason_to_sign(before, first, found.valid_from + 1) == "it is for gpu01 (GPU01, FD20::11)"

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import subprocess
+from pathlib import Path
 from typing import Any
 
+import pytest
 from ansible_collections.gpustead.cluster.plugins.module_utils.mesh.mesh_nodes import endpoints
+from jinja2 import Environment
+
+TEMPLATES = Path(__file__).parents[3] / "roles/ssh_mesh/templates"
 
 
 def test_each_node_has_its_own_address_and_port_as_far_as_it_is_known() -> None:
@@ -20,3 +26,22 @@ def test_each_node_has_its_own_address_and_port_as_far_as_it_is_known() -> None:
         ("c", {"address": "c", "port": 2222}),
         ("unknown", {"address": "unknown", "port": 2222}),
     ]
+
+
+def rendered(template: str, **variables: Any) -> str:
+    shown = Environment(trim_blocks=True).from_string((TEMPLATES / template).read_text())
+    return shown.render({f"__ssh_mesh_{name}": value for name, value in variables.items()}, ssh_mesh_user="Ada.L")
+
+
+@pytest.mark.parametrize("typed", ["GPU01", "gpu01", "Node1.Example.org", "node1.example.org"])
+def test_ssh_finds_a_node_that_is_written_in_capital_letters(tmp_path: Path, typed: str) -> None:
+    nodes = endpoints(["GPU01"], {"GPU01": {"cluster_address": "Node1.Example.org"}}, 2222)
+    (tmp_path / "config").write_text(rendered("ssh_config.j2", nodes=nodes, kex="curve25519-sha256"))
+    said = subprocess.run(
+        ["ssh", "-G", "-F", str(tmp_path / "config"), typed], capture_output=True, text=True, check=True
+    ).stdout
+    found = dict(line.partition(" ")[::2] for line in said.splitlines())
+    assert (found["hostname"].lower(), found["port"], found["user"]) == ("node1.example.org", "2222", "Ada.L")
+    assert found["hostkeyalias"] == "gpu01"
+    authority = {"public": "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAINJhszxqdNZ7p6NBFWsw8DTQAYKtEfXesg2ypqIADe6K"}
+    assert rendered("known_hosts.j2", nodes=nodes, authority=authority).startswith("@cert-authority gpu01 ssh-ed25519 ")

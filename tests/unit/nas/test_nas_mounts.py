@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import os
+import re
+import socket
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
@@ -103,6 +106,56 @@ def test_another_mount_than_the_declared_one_is_named(case: str) -> None:
 )
 def test_what_is_mounted_as_declared_is_none(mount: DeclaredMount, seen: dict[str, Mounted]) -> None:
     assert mismatch(mount, seen) is None
+
+
+CEPH = "10.0.0.1:6789,10.0.0.2:6789,10.0.0.3:6789:/volumes/ml"
+FSID = "b3acfc0d-575f-41d3-9c91-0e7ed3dbb3fa"
+V6 = "[fd00::1]:3300,[fd00::2]:3300:/"
+NAMES_OF = {"mon1": "10.0.0.1", "mon2": "10.0.0.2", "g1": "10.0.0.1", "g2": "10.0.0.2", "mons": "10.0.0.1 10.0.0.3"}
+# How a source is declared, its kind, how the kernel lists it, and whether that is the same.
+SOURCES: dict[str, tuple[str, str, str, str, bool]] = {
+    "monitors by name": ("mon1,mon2,mon3:/volumes/ml", "ceph", CEPH, "ceph", True),
+    "monitors of one name": ("mons:/volumes/ml", "ceph", "10.0.0.3:6789,10.0.0.1:6789:/volumes/ml", "ceph", True),
+    "monitors that nobody knows here": ("mon.elsewhere:/volumes/ml/", "ceph", CEPH, "ceph", True),
+    "monitors in another order": ("10.0.0.3,10.0.0.1:/volumes/ml", "ceph", CEPH, "ceph", True),
+    "monitors by IPv6": ("[fd00:0::2]:/", "ceph", V6, "ceph", True),
+    "another path of Ceph": ("mon1,mon2:/volumes/cv", "ceph", CEPH, "ceph", False),
+    "the root of Ceph": ("mon1:/", "ceph", CEPH, "ceph", False),
+    "other monitors": ("10.0.0.9,10.0.0.8:/volumes/ml", "ceph", CEPH, "ceph", False),
+    "Ceph's newer form": ("admin@.cephfs=/ml", "ceph", f"admin@{FSID}.cephfs=/ml", "ceph", True),
+    "Ceph's newer form of the older": ("mon1:/ml", "ceph", f"admin@{FSID}.cephfs=/ml", "ceph", True),
+    "another file system of Ceph": ("admin@.fast=/ml", "ceph", f"admin@{FSID}.cephfs=/ml", "ceph", False),
+    "another cluster of Ceph": (f"a@{FSID}.fs=/", "ceph", f"a@{FSID[::-1]}.fs=/", "ceph", False),
+    "Ceph by FUSE": ("none", "fuse.ceph", "ceph-fuse", "fuse.ceph-fuse", True),
+    "GlusterFS, the first server": ("g1,g2:/vol", "glusterfs", "g1:/vol", "fuse.glusterfs", True),
+    "GlusterFS, the other server": ("g1,g2:vol", "glusterfs", "g2:/vol", "fuse.glusterfs", True),
+    "GlusterFS, by address": ("g1,g2:/vol/sub", "glusterfs", "10.0.0.2:/vol/sub", "fuse.glusterfs", True),
+    "another volume": ("g1,g2:/vol", "glusterfs", "g1:/old", "fuse.glusterfs", False),
+    "another server of GlusterFS": ("g1:/vol", "glusterfs", "g2:/vol", "fuse.glusterfs", False),
+    "Lustre": ("mon1@tcp:mon2@tcp:/scratch", "lustre", "10.0.0.1@tcp:10.0.0.2@tcp:/scratch", "lustre", True),
+    "another Lustre": ("mon1@o2ib:/scratch", "lustre", "10.0.0.2@o2ib:/scratch", "lustre", False),
+    "JuiceFS": ("redis://10.0.0.1:6379/1", "juicefs", "JuiceFS:ml", "fuse.juicefs", True),
+    "S3": ("bucket:/data", "fuse.s3fs", "s3fs", "fuse.s3fs", True),
+    "SSHFS": ("ada@mon1:/data", "fuse.sshfs", "ada@mon1:/data", "fuse.sshfs", True),
+    "SMB": ("//NAS/ml", "cifs", "//nas/ml", "cifs", True),
+    "NFS as it was written": ("mon1:/export", "nfs4", "mon1:/export", "nfs4", True),
+    "NFS of another name": ("mon1:/export", "nfs4", "10.0.0.1:/export", "nfs4", False),
+}
+
+
+@pytest.mark.parametrize("case", SOURCES)
+def test_sources_are_compared_as_the_kernel_lists_them(case: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def resolved(server: str, _port: None) -> list[Any]:
+        found = NAMES_OF.get(server, str(ipaddress.ip_address(server)) if re.match("[0-9f]", server) else "")
+        if not found:
+            raise socket.gaierror(-2, "Name or service not known")
+        return [(0, 0, 0, "", (address, 0)) for address in found.split()]
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolved)
+    source, fstype, listed, kind, same = SOURCES[case]
+    found = mismatch(DeclaredMount("/mnt/nas", source, fstype, ""), on(listed, kind))
+    assert (found is None) is same
+    assert found is None or f"on /mnt/nas is {listed} ({kind}): expected {source} ({fstype})" in str(found)
 
 
 class Commands:

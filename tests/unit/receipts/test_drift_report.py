@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from ansible_collections.gpustead.cluster.plugins.module_utils.receipts.drift_report import report
 
 FINDING = {"role": "docker", "subject": "file /a", "what": "it is gone"}
@@ -39,3 +40,44 @@ def test_a_host_that_cannot_be_looked_at_is_a_finding() -> None:
         "it cannot be reached: no route",
         "it cannot be looked at: no Python",
     ]
+
+
+SILENT = {"unreachable": True, "msg": "no route"}
+
+
+@pytest.mark.parametrize(
+    ("results", "summary"),
+    [
+        (
+            {f"gpu0{number}": SILENT for number in range(1, 4)},
+            "3 of 3 hosts could not be looked at (gpu01, gpu02, gpu03): whether they differ is not known.",
+        ),
+        (
+            {"gpu01": SILENT, "gpu02": host(), "gpu03": {"msg": "it dropped out of the run"}},
+            "1 hosts as their roles left them, and as the inventory has them. 2 of 3 hosts could not be looked at"
+            " (gpu01, gpu03): whether they differ is not known.",
+        ),
+        (
+            {"gpu01": SILENT, "gpu02": host(FINDING), "gpu03": host()},
+            "1 of 2 hosts differ (gpu02). Run site.yml to heal them. 1 of 3 hosts could not be looked at (gpu01):"
+            " whether they differ is not known.",
+        ),
+        (
+            {"gpu01": SILENT, "gpu02": host(left=("registry",))},
+            "1 of 1 hosts differ (gpu02). Clear up by hand what is named. 1 of 2 hosts could not be looked at (gpu01):"
+            " whether they differ is not known.",
+        ),
+    ],
+)
+def test_a_host_of_which_nothing_is_known_is_no_drift(results: dict[str, Any], summary: str) -> None:
+    found = report(results)
+    assert found["summary"] == f"{summary} See why below, put that right, and run again."
+    assert not found["ok"]
+    assert (set(found["differ"]), set(found["unknown"])) == (
+        {name for name, result in results.items() if result.get("findings") or result.get("left")},
+        {name for name, result in results.items() if "findings" not in result},
+    )
+
+
+def test_no_host_is_none_that_differs() -> None:
+    assert report({})["summary"] == "0 hosts as their roles left them, and as the inventory has them"

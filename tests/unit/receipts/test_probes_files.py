@@ -240,6 +240,8 @@ def test_known_hosts(ask: Ask, tmp_path: Path) -> None:
     write(tmp_path / "f", "@cert-authority a,b,c ssh-ed25519 A\nd ssh-ed25519 B\n@cert-authority\n")
     assert ask("known_hosts", "/f", hosts=["b", "c", "e"]) == {"others": ["", "a"]}
     assert ask("known_hosts", "/none", hosts=[]) is None
+    write(tmp_path / "g", "@cert-authority gpu01,GPU02,gpu03 ssh-ed25519 A\n")
+    assert ask("known_hosts", "/g", hosts=["GPU01", "gpu02"]) == {"others": ["gpu03"]}
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root")

@@ -240,6 +240,13 @@ def test_mounts(lab: Lab) -> None:
     ]
 
 
+@pytest.mark.parametrize("monitors", ["10.0.0.1:6789,10.0.0.2:6789", "10.0.0.2:6789,10.0.0.1:6789"])
+def test_monitors_of_ceph_are_listed_in_any_order(monitors: str, lab: Lab) -> None:
+    lab.has({"/proc/self/mountinfo": f"10 1 0:10 / /mnt/nas rw - ceph {monitors}:/ml rw\n"})
+    found = lab.ask("mount", "/mnt/nas")
+    assert found["source"] == "10.0.0.1:6789,10.0.0.2:6789:/ml"
+
+
 @pytest.mark.parametrize("end", ["\x0b", "\x0c", "\x1c", "\x85", "\u2028", "\r"])
 def test_an_accounts_mount_hides_no_other(end: str, lab: Lab) -> None:
     """Whoever has fusermount chooses the name; of the ends of line that Python knows the kernel escapes one."""

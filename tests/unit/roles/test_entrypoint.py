@@ -164,3 +164,22 @@ def test_logins_get_the_directories_of_their_own_and_the_path_of_the_image(conta
     assert "HISTFILE" not in found["bob"]
     assert found["ada"]["XDG_CACHE_HOME"] == "/local/cache"
     assert "SetEnv" not in everyone
+
+
+@pytest.mark.parametrize("name", ["ada.lovelace", "Ada", "ALL", "2ada", "_a-d.a"])
+def test_names_as_hosts_and_directories_have_them(container: Container, name: str) -> None:
+    container.environment |= {"GPUSTEAD_USER": name, "GPUSTEAD_ACCOUNTS": f"Bob.B:{BOB}:{BOB}", "GPUSTEAD_SUDO": "1"}
+    homes = f"mkdir /home/{name} /home/Bob.B && chown {ADA}:{ADA} /home/{name}\n{SSHD}"
+    after = "cat /etc/sudoers.d/*; grep -E '^(AllowUsers|Match)' /run/gpustead/sshd.conf; id -u Bob.B"
+    out = container.succeed("sshd", before=homes, after=after)
+    # By the uid: in sudoers, a name of capital letters alone would be an alias, and ALL everybody.
+    allowed = [f"AllowUsers {name} Bob.B", "Match User Bob.B", f"Match User {name}", str(BOB)]
+    assert out.splitlines() == [f"#{ADA} ALL=(ALL) NOPASSWD: ALL", *allowed]
+
+
+@pytest.mark.parametrize("name", ["", "64001", ".ada", "-ada", "a b", "a/b", "a:b", "../ada"])
+def test_what_is_no_name_is_refused(container: Container, name: str) -> None:
+    container.environment["GPUSTEAD_USER"] = name
+    done = container.run("true")
+    assert done.returncode == 1
+    assert f"GPUSTEAD_USER is '{name}': set it to the name of an account" in done.stderr

@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 import yaml
 from ansible_collections.gpustead.cluster.plugins.module_utils.inventory.services import ports
+from ansible_collections.gpustead.cluster.plugins.module_utils.workspaces.workspaces import Defaults, plan
+from jinja2 import Template
 
 ROOT = Path(__file__).parents[3]
 KEYS = ["ssh-ed25519 AAAA1 ada@laptop", "ssh-ed25519 AAAA2 ada@desk"]
@@ -369,6 +371,22 @@ MADE: dict[str, tuple[list[str], list[str]]] = {
 def test_the_verbs(several: Path, case: str) -> None:
     arguments, expected = MADE[case]
     assert make(several, *arguments) == expected
+
+
+@pytest.mark.parametrize("owner", ["ada.lovelace", "Ada", "2.ada-_"])
+def test_the_verbs_of_a_name_that_docker_does_not_take(tmp_path: Path, owner: str) -> None:
+    defaults = Defaults([{"name": owner, "uid": 1600}], "ada", ports(), "19000:19999", directory=str(tmp_path))
+    (one,) = plan([{"owner": owner}], defaults)
+    template = Template((ROOT / "roles/workspace/templates/Makefile.j2").read_text())
+    variables = {"__workspace_all": [one.described()], "__workspace_plan": {"image": IMAGE}, "workspace_owner": "ada"}
+    (tmp_path / "Makefile").write_text(template.render(**variables, workspace_mesh_dir="/m", workspace_config_dir="/c"))
+    compose = f"docker compose --file users/{owner}/compose.yml --profile server"
+    built = BUILD.format(one.project, one.own_image.partition("/")[2])
+    assert make(tmp_path, "shell", f"OWNER={owner}") == [f"{compose} exec --user {owner} ssh bash"]
+    assert make(tmp_path, "rebuild", "DIR=./x") == [
+        built,
+        f"GPUSTEAD_IMAGE={one.own_image} {compose} up --detach --wait",
+    ]
 
 
 @pytest.mark.parametrize(

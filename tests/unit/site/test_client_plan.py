@@ -67,3 +67,9 @@ def test_without_a_workspace_or_an_answer_there_is_the_node_alone() -> None:
     assert found == Client([SshHost("a", "a", 22)], [], [])
     skipped = {"__client_workspace_keys": {"results": [{"item": "/etc/gpustead/workspace", "failed": True}]}}
     assert plan({"a": node(**skipped)}, "ada").host_keys == []
+
+
+def test_keys_stand_under_the_names_that_ssh_looks_for() -> None:
+    found = plan({"GPU01": node(__client_host_key=slurped("ssh-ed25519 AAAA root@b\n"))}, "ada")
+    assert found.host_keys == [KnownHost("gpu01", "ssh-ed25519 AAAA")]
+    assert found.hosts[0] == SshHost("GPU01", "GPU01", 22)

@@ -59,6 +59,50 @@ BAD: dict[str, tuple[dict[str, Any], list[str]]] = {
         users({"name": "ada", "uid": 1500, "gid": 2000}, {"name": "bob", "uid": 1501, "gid": 2000}),
         ["gid 2000", "ada and bob"],
     ),
+    "one gid for two groups that are named": (
+        users(
+            {"name": "ada", "uid": 1500, "gid": 2000, "group": "ml"},
+            {"name": "bob", "uid": 1501, "gid": 2000, "group": "cv"},
+        ),
+        ["the gid 2000 would have several names, ml and cv", "as getent does (group: staff)"],
+    ),
+    "one group with two gids": (
+        users(
+            {"name": "ada", "uid": 1500, "gid": 2000, "group": "ml"},
+            {"name": "bob", "uid": 1501, "gid": 2001, "group": "ml"},
+        ),
+        ["the group ml would have several gids, 2000 and 2001"],
+    ),
+    "a gid that has a name on each host": (
+        users({"name": "ada", "uid": 1500, "gid": 100}),
+        ["the gid 100 would have several names, ada and users"],
+    ),
+    "a group that has a gid on each host": (
+        ada(group="users"),
+        ["the group users would have several gids, 1500 and 100"],
+    ),
+    "Docker's group as the primary one": (
+        ada(group="docker"),
+        ["the primary group of ada, docker, is one that the system or a package has, and the gid is 1500"],
+    ),
+    **{
+        f"an account {name}": (
+            users({"name": "ada", "uid": 1500}, {"name": name, "uid": 1505}),
+            [f"cluster_users: {name} is a name that the system, or a package of the cluster's, has", "Choose another"],
+        )
+        for name in ("docker", "root", "nobody", "sshd", "www-data", "sudo", "_rpc", "ceph", "gluster", "render")
+    },
+    "an account of a package's with a system id": (
+        users({"name": "ada", "uid": 1500}, {"name": "docker", "uid": 990, "system": True}),
+        ["docker is a name that the system"],
+    ),
+    **{
+        f"an account {name!r}": (
+            users({"name": "ada", "uid": 1500}, {"name": name, "uid": 1505}),
+            [f"{name!r} cannot be the name of an account", "letters, digits, '_', '.' and '-'", "not digits alone"],
+        )
+        for name in ("1505", ".ada", "..", "-ada", "ada@ex.org", "EX\\ada", "host$", "a" * 33, "ada\n", "é", "a:b", "")
+    },
     "a system uid": (users({"name": "ada", "uid": 999}), ["uid 999, below 1000", "system: true"]),
     "root's uid": (users({"name": "ada", "uid": 0, "system": True}), ["uid of ada is 0"]),
     "nobody's uid": (users({"name": "ada", "uid": 65534}), ["uid of ada is 65534"]),
@@ -66,6 +110,8 @@ BAD: dict[str, tuple[dict[str, Any], list[str]]] = {
     "a uid that is true": (users({"name": "ada", "uid": True}), ["uid of ada is True"]),
     "a user without uid": (users({"name": "ada"}), ["ada has no uid"]),
     "a user without name": (users({"uid": 1500}, {"name": "ada", "uid": 1500}), ["None cannot be the name"]),
+    "a bad primary group": (ada(group="ml:x"), ["'ml:x', the primary group of ada, cannot be the name of a group"]),
+    "a primary group with a dash": (ada(group="-ml"), ["'-ml', the primary group of ada"]),
     "a bad name": (users({"name": "Ada L", "uid": 1500}), ["'Ada L' cannot be the name"]),
     "a bad group": (ada(groups=["no way"]), ["'no way', a group of ada"]),
     "a password in clear": (ada(password_hash="hunter2 in clear"), ["password_hash of ada", "crypt(3)"]),
@@ -204,6 +250,10 @@ BAD: dict[str, tuple[dict[str, Any], list[str]]] = {
     ),
     "a mount of all": ({"workspace_mounts": [{"host": "/", "path": "/x"}]}, ["/ holds /boot"]),
     "a mount to nowhere": ({"workspace_mounts": [{"host": "/data"}]}, ["path is None"]),
+    "a share on the homes": (
+        {"nas_extra_mounts": [{"path": "/home/", "source": "x:/home"}]},
+        ["nas_extra_mounts: a share on '/home' would hide the homes", "/mnt/home", "root_squash", "/etc/fstab"],
+    ),
     "a relative extra mount": ({"nas_extra_mounts": [{"path": "data", "source": "x:/y"}]}, ["path is 'data'"]),
     "an extra mount of nothing": (
         {"nas_extra_mounts": [{"path": "/data", "source": ""}]},
@@ -224,6 +274,28 @@ def problems(change: dict[str, Any], groups: dict[str, list[str]] | None = None)
     values = {**GOOD, **change}
     site = Site(groups or {"gpu_nodes": ["gpu01"], "registry": ["gpu01"]}, {"gpu01": values}, read)
     return [str(problem) for problem in check(site)]
+
+
+@pytest.mark.parametrize(
+    "entries",
+    [
+        [{"name": name, "uid": 1500} for name in ("ada.lovelace",)],
+        [{"name": "Ada", "uid": 1500}, {"name": "ADA-L_2", "uid": 1501, "groups": ["GPU.Users"]}],
+        [{"name": name, "uid": 1500} for name in ("a" * 32,)],
+        [{"name": "2ada", "uid": 1500}, {"name": "_ada", "uid": 1501}, {"name": "ada.", "uid": 1502}],
+        # One gid under one name: local accounts, and those of a directory.
+        [{"name": name, "uid": uid, "group": "users", "gid": 100} for name, uid in (("ada", 1500), ("bob", 1501))],
+        [{"name": name, "uid": uid, "group": "staff-ml", "gid": 5000} for name, uid in (("ada", 5001), ("bob", 5002))],
+        [
+            {"name": name, "uid": uid, "group": "domain users", "gid": 513}
+            for name, uid in (("Ada", 5001), ("b.b", 5002))
+        ],
+        [{"name": "ada", "uid": 1500}, {"name": "bob", "uid": 1501, "group": "ada", "gid": 1500}],
+        [{"name": "ada", "uid": 1500, "groups": ["docker", "video"]}],
+    ],
+)
+def test_names_and_groups_as_hosts_and_directories_have_them(entries: list[dict[str, Any]]) -> None:
+    assert problems(users(*entries)) == []
 
 
 def test_a_good_inventory_has_no_problem() -> None:
@@ -370,6 +442,20 @@ def test_two_nodes_with_one_address() -> None:
     assert "a and b have one address, 10.1.0.11" in line
 
 
+def test_nodes_that_only_capital_letters_tell_apart_are_refused() -> None:
+    def said(**addresses: str) -> list[str]:
+        hosts = {name: {**GOOD, "ansible_host": address} for name, address in addresses.items()}
+        return [str(one) for one in check(Site({"gpu_nodes": [*hosts], "registry": [*hosts][:1]}, hosts, read))]
+
+    refused = ["gpu_nodes: GPU01 and gpu01 are one name to ssh and DNS. Rename one of them."]
+    assert said(GPU01="10.1.0.1", gpu01="10.1.0.2") == refused
+    assert said(GPU01="n1.example.org", gpu01="N1.example.org") == refused
+    assert said(GPU01="10.1.0.1") == []
+    assert said(n1="Nas.example.org", n2="nas.example.org") == [
+        "gpu_nodes: n1 and n2 have one address, nas.example.org. Correct cluster_address."
+    ]
+
+
 HUB = {"name": "docker.io", "url": "https://registry-1.docker.io", "port": 5001}
 
 
@@ -496,6 +582,10 @@ def said(python: str = "3.13", uid: str = "0", release: str = "debian 13") -> st
         ({"rc": 0, "stdout": said(release="debian ")}, ["its release is debian (Some"]),
         ({"rc": 0, "stdout": "gpustead.uid=0\ngpustead.python=3.11\n"}, ["release is of an unknown kind"]),
         ({"rc": 0, "stdout": said(uid="1000")}, ["uid 1000, not as root"]),
+        (
+            {"rc": 0, "stdout": f"gpustead.home=/home/ops\n{said()}"},
+            ["write in /home/ops", "ansible_remote_tmp: /tmp/"],
+        ),
         ({"failed": True, "msg": "Missing sudo\npassword"}, ["n1: runs no commands as root (Missing sudo password)"]),
         ({}, ["n1: runs no commands as root (no answer)"]),
         ({"rc": 1, "stderr": "sh: /tmp/x: No space left on device"}, ["n1: can write nothing (sh: ", "See df"]),
@@ -522,3 +612,12 @@ def test_the_login_account_is_not_given_another_uid(login: str, refused: bool) -
         ]
         * refused
     )
+
+
+def test_nobody_is_given_the_uid_of_the_login_account() -> None:
+    """That of the image of a cloud, say."""
+    said = "gpustead.uid=0\ngpustead.login=ubuntu 1500\ngpustead.python=3.13\ngpustead.release=debian 13\n"
+    assert [str(one) for one in check_answer("n1", {"stdout": said}, GOOD["cluster_users"])] == [
+        "n1: Ansible logs in there as ubuntu, who has the uid 1500, and cluster_users gives it to ada. Give ada another"
+        " uid, or let Ansible log in as another (ansible_user)."
+    ]

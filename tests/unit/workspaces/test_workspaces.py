@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,35 @@ def test_nobody_has_sudo_unless_it_is_given() -> None:
     assert [one.sudo for one in made({"owner": "ada"}, {"owner": "bob", "sudo": False}, sudo=True)] == [True, False]
     with pytest.raises(GpusteadError, match="sudo of bob is 'no': expected true or false"):
         made({"owner": "bob", "sudo": "no"})
+
+
+NAMES = {
+    "bob": ("bob", "bob"),
+    "b_o-b": ("b_o-b", "b_o-b"),
+    "ada.lovelace": ("ada-lovelace-MARK", "ada.lovelace"),
+    "ada-lovelace": ("ada-lovelace", "ada-lovelace"),
+    "Ada": ("ada-MARK", "ada-MARK"),
+    "ADA": ("ada-MARK", "ada-MARK"),
+    "2ada.": ("2ada-MARK", "2ada-MARK"),
+    "_bob": ("_bob", "bob-MARK"),
+    "_.-": ("MARK", "MARK"),
+}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_docker_gets_a_name_that_it_takes(name: str) -> None:
+    (one,) = made({"owner": name}, users=[*USERS, {"name": name, "uid": 1600}])
+    project, image = (re.sub(r"\b[0-9a-f]{8}$", "MARK", word) for word in (one.project, one.own_image))
+    assert (project, image) == (f"gpustead-workspace-{NAMES[name][0]}", f"gpustead-local/{NAMES[name][1]}")
+    assert re.fullmatch("[a-z0-9][a-z0-9_-]*", one.project)  # compose's own rule, and Docker's for a repository
+    assert re.fullmatch("gpustead-local/[a-z0-9]+((_|__|[.]|-+)[a-z0-9]+)*", one.own_image)
+    assert one.directory == f"/etc/gpustead/workspace/users/{name}"
+
+
+def test_each_account_has_a_name_of_its_own_for_docker() -> None:
+    accounts = [{"name": name, "uid": number} for number, name in enumerate(NAMES, 1600)]
+    found = made(*({"owner": name} for name in NAMES), users=[*USERS, *accounts])
+    assert len({one.project for one in found}) == len({one.own_image for one in found}) == len(NAMES)
 
 
 def test_others_have_a_project_a_directory_and_ports_of_their_own() -> None:

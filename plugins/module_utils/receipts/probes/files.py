@@ -261,13 +261,13 @@ def _contains(subject: Subject, host: Host) -> Value:
 
 
 def _known_hosts(subject: Subject, host: Host) -> Value:
-    """The hosts whose certificates ssh takes, but for those of `hosts`."""
+    """The hosts whose certificates ssh takes, but for those of `hosts`. Ssh tells no letters apart there."""
     read = _read(subject, host)
     if read is None:
         return None
-    lines = [line.split() for line in read[0].decode(errors="surrogateescape").splitlines()]
+    lines = [line.split() for line in read[0].decode(errors="surrogateescape").lower().splitlines()]
     names = {name for words in lines if words[:1] == ["@cert-authority"] for name in ",".join(words[1:2]).split(",")}
-    return {"others": sorted(names.difference(subject.get("hosts", ())))}
+    return {"others": sorted(names.difference(host.lower() for host in subject.get("hosts", ())))}
 
 
 file = each(_file)

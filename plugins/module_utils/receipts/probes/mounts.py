@@ -34,7 +34,7 @@ def _mount(subject: Subject, host: Host) -> Value:
         return None
     fields: list[Any] = [*entry, None, None][:4] if entry else [None] * 4
     return {
-        "source": mount.source if mount else None,
+        "source": _source(mount.source, mount.fstype) if mount else None,
         "fstype": mount.fstype if mount else None,
         "read_only": mount.is_read_only if mount else None,
         # An automount that waits holds nothing.
@@ -45,6 +45,12 @@ def _mount(subject: Subject, host: Host) -> Value:
     }
 
 
+def _source(listed: str, fstype: str) -> str:
+    """Ceph's monitors are listed in any order, another one after a boot."""
+    servers, slash, path = listed.partition(":/")
+    return f"{','.join(sorted(servers.split(',')))}{slash}{path}" if fstype == "ceph" else listed
+
+
 def _bind(subject: Subject, host: Host) -> Value:
     """What a bind of role binds shows: which directory of which file system, and how. The directory is not touched."""
     mounted = host.once("mountpoints", mountpoints)
@@ -53,7 +59,7 @@ def _bind(subject: Subject, host: Host) -> Value:
         return None
     share = mounted.get(str(subject.get("root", "")).rstrip("/"))
     return {
-        "source": mount.source,
+        "source": _source(mount.source, mount.fstype),
         "fstype": mount.fstype,
         "root": mount.subtree,
         "read_only": "ro" in mount.options,

@@ -8,10 +8,18 @@ import contextlib
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from ansible_collections.gpustead.cluster.plugins.module_utils.accounts import authorized_keys
+from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.names import (
+    FIXED_GROUPS,
+    FORM,
+    RESERVED,
+    is_group,
+    is_name,
+    reserved,
+)
 from ansible_collections.gpustead.cluster.plugins.module_utils.inventory.settings import SERVICE_ACCOUNT
 from ansible_collections.gpustead.cluster.plugins.module_utils.site.preflight.inventory import (
     HostVariables,
@@ -19,10 +27,9 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.site.preflight.in
     whole_number,
 )
 
-_ACCOUNT = re.compile(r"[a-z_][a-z0-9_-]{0,31}\Z")
 _CRYPT = re.compile(r"([!*]+|\$(5|6|7|y|gy|2[abxy])\$[./A-Za-z0-9=,$]{20,})\Z")
 
-Ids = tuple[str, int, int]  # name, uid and gid of an account
+Ids = tuple[str, int, int, str]  # of an account: name, uid, gid, and name of its primary group
 
 
 def check_users(host: HostVariables, required: bool) -> list[Ids]:
@@ -52,8 +59,10 @@ def _check_service_account(host: HostVariables, users: Sequence[Mapping[str, Any
     where = "cluster_service_account"
     service = {**SERVICE_ACCOUNT, **host.get(where, dict, {})}
     name, uid, gid = service["name"], whole_number(service["uid"]), whole_number(service["gid"])
-    if not isinstance(name, str) or not _ACCOUNT.match(name) or name == "root":
-        host.refuse(where, f"{name!r} cannot be the name of an account", "Use a-z, 0-9, _ and -, and not root.")
+    if not is_name(name):
+        host.refuse(where, f"{name!r} cannot be the name of an account", f"Use {FORM}.")
+    elif reserved(name):
+        host.refuse(where, reserved(name), "Choose another one.")
     for key, number in (("uid", uid), ("gid", gid)):
         if number is None or not 0 < number < 1000:
             host.refuse(where, f"{key} is {service[key]!r}", "Choose one from 1 to 999, as a system account has it.")
@@ -110,11 +119,11 @@ def _check_user(host: HostVariables, user: Mapping[str, Any]) -> Ids | None:
         host.refuse("cluster_users", what, remedy)
 
     name = user.get("name")
-    if not isinstance(name, str) or not _ACCOUNT.match(name) or name == "root":
-        refuse(
-            f"{name!r} cannot be the name of an account",
-            "Use up to 32 of a-z, 0-9, _ and -, beginning with a letter, and not root.",
-        )
+    if not isinstance(name, str) or not is_name(name):
+        refuse(f"{name!r} cannot be the name of an account", f"Use {FORM}.")
+        return None
+    if reserved(name):
+        refuse(reserved(name), "Choose another one: the account would get what that package's user or group may.")
         return None
     uid, gid = whole_number(user.get("uid")), whole_number(user.get("gid", user.get("uid")))
     for key, number in (("uid", uid), ("gid", gid)):
@@ -131,9 +140,7 @@ def _check_user(host: HostVariables, user: Mapping[str, Any]) -> Ids | None:
             f"{name} has the uid {uid}, below 1000, where the system keeps its own accounts",
             "Choose one from 1000 up, or set system: true for this account.",
         )
-    for group in user.get("groups") or []:
-        if not _ACCOUNT.match(group):
-            refuse(f"{group!r}, a group of {name}, cannot be the name of a group", "Use a-z, 0-9, _ and -.")
+    group = _check_groups(host, user, name, gid)
     for number, key in enumerate(user.get("ssh_keys") or [], 1):
         if not authorized_keys.is_one(key):
             # It may be a private one, or a password: not shown.
@@ -147,27 +154,60 @@ def _check_user(host: HostVariables, user: Mapping[str, Any]) -> Ids | None:
             f"password_hash of {name} is not a crypt(3) string",  # its value may be a password: not shown
             "Make one with mkpasswd or the filter password_hash and a fixed salt; it begins with $6$ or $y$.",
         )
-    return name, uid, gid
+    return name, uid, gid, group
+
+
+def _check_groups(host: HostVariables, user: Mapping[str, Any], name: str, gid: int) -> str:
+    """Look at the groups of an account; returns its primary one."""
+    primary = user.get("group") or name
+    if not is_group(primary):
+        what = f"{primary!r}, the primary group of {name}, cannot be the name of a group"
+        host.refuse("cluster_users", what, "Write it as getent group does.")
+    elif primary in RESERVED - FIXED_GROUPS.keys() and gid >= 1000:
+        host.refuse(
+            "cluster_users",
+            f"the primary group of {name}, {primary}, is one that the system or a package has, and the gid is {gid}",
+            "Declare another group, and this one in groups where the account is to be in it.",
+        )
+    for group in user.get("groups") or []:
+        if not is_name(group):
+            what = f"{group!r}, a group of {name}, cannot be the name of a group"
+            host.refuse("cluster_users", what, f"Use {FORM}.")
+    return str(primary)
 
 
 def clashes(accounts: Sequence[Ids]) -> Iterator[Problem]:
-    for name, count in Counter(name for name, _second, _third in accounts).items():
+    """Names and ids that stand for several things. A primary group may have several accounts, under one name."""
+    told = set()  # what these have in common besides follows from that
+    for name, count in Counter(name for name, *_ids in accounts).items():
         if count > 1:
-            uids = " and ".join(str(uid) for other, uid, _third in accounts if other == name)
+            told.add(name)
+            uids = " and ".join(str(uid) for other, uid, _gid, _group in accounts if other == name)
             yield Problem("cluster_users", f"{name} is declared {count} times, with uid {uids}", "Keep one of them.")
-    of_uid: dict[int, list[str]] = {}
-    of_gid: dict[int, list[str]] = {}
-    for name, uid, gid in dict.fromkeys(accounts):
-        of_uid.setdefault(uid, []).append(name)
-        of_gid.setdefault(gid, []).append(name)
-    for kind, owners in (("uid", of_uid), ("gid", of_gid)):
-        for number, names in owners.items():
-            # Two accounts with one uid have one gid by default: reported once.
-            if len(set(names)) > 1 and not (
-                kind == "gid" and set(names) in [set(others) for others in of_uid.values()]
-            ):
-                whose = " and ".join(dict.fromkeys(names))
-                what = f"the uid {number} belongs to {whose}"
-                if kind == "gid":
-                    what = f"the gid {number} would be the primary group of {whose}, which each have one of their own"
-                yield Problem("cluster_users", what, f"Give each account a {kind} of its own.")
+    for uid, names in _several((uid, name) for name, uid, _gid, _group in accounts):
+        told |= set(names)
+        yield Problem(
+            "cluster_users", f"the uid {uid} belongs to {' and '.join(names)}", "Give each account a uid of its own."
+        )
+    groups = [(gid, group) for name, _uid, gid, group in accounts if name not in told]
+    fixed = [(gid, group) for group, gid in FIXED_GROUPS.items()]
+    for gid, names in _several((*groups, *fixed)):
+        yield Problem(
+            "cluster_users",
+            f"the gid {gid} would have several names, {' and '.join(names)}: each primary group has one",
+            "Give each a gid of its own, or name the group that all of them have, as getent does (group: staff).",
+        )
+    for group, gids in _several((group, gid) for gid, group in (*groups, *fixed)):
+        yield Problem(
+            "cluster_users",
+            f"the group {group} would have several gids, {' and '.join(map(str, gids))}",
+            "Declare the gid that it has.",
+        )
+
+
+def _several(pairs: Iterable[tuple[Any, Any]]) -> list[tuple[Any, list[Any]]]:
+    """What has more than one of something."""
+    found: dict[Any, dict[Any, None]] = {}
+    for one, other in pairs:
+        found.setdefault(one, {})[other] = None
+    return [(one, [*others]) for one, others in found.items() if len(others) > 1]

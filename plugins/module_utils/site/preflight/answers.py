@@ -34,12 +34,11 @@ def check_answer(name: str, answer: Mapping[str, Any], users: Sequence[Mapping[s
     problems = []
     if said["uid"] != "0":
         problems.append(Problem(name, f"commands run as uid {said['uid']}, not as root", "See become and become_user."))
-    login, _separator, uid = said.get("login", "").partition(" ")
-    for declared in (whole_number(user.get("uid")) for user in users if login and user.get("name") == login):
-        if declared is not None and str(declared) != uid:
-            what = f"Ansible logs in there as {login}, who has the uid {uid}, and cluster_users gives {declared}"
-            remedy = "Declare the uid that it has, or let Ansible log in as another (ansible_user)."
-            problems.append(Problem(name, what, remedy))
+    problems += _about_login(name, said.get("login", ""), users)
+    if said.get("home"):
+        what = f"root may not write in {said['home']}, where Ansible puts what root is to read (root_squash)"
+        remedy = "Let it use a directory of the host: ansible_remote_tmp: /tmp/.ansible-${USER}/tmp."
+        problems.append(Problem(name, what, remedy))
     version = tuple(
         int(number) for number in re.findall(r"\A(\d+)\.(\d+)\Z", said.get("python", "")) for number in number
     )
@@ -59,4 +58,21 @@ def check_answer(name: str, answer: Mapping[str, Any], users: Sequence[Mapping[s
                 "Install one of these there, or take the host out of the inventory.",
             )
         )
+    return problems
+
+
+def _about_login(name: str, said: str, users: Sequence[Mapping[str, Any]]) -> list[Problem]:
+    """The account as which Ansible logs in is never renumbered nor removed: half of it done, nobody would get in."""
+    login, _separator, uid = said.partition(" ")
+    who = f"Ansible logs in there as {login}, who has the uid {uid}, and cluster_users gives"
+    problems = []
+    for user in users if login else ():
+        name_of, declared = user.get("name"), whole_number(user.get("uid"))
+        is_it, has_it = name_of == login, str(declared) == uid
+        if is_it and not has_it and declared is not None:
+            remedy = "Declare the uid that it has, or let Ansible log in as another (ansible_user)."
+            problems.append(Problem(name, f"{who} {declared}", remedy))
+        elif has_it and not is_it:
+            remedy = f"Give {name_of} another uid, or let Ansible log in as another (ansible_user)."
+            problems.append(Problem(name, f"{who} it to {name_of}", remedy))
     return problems

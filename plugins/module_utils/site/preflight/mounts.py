@@ -59,7 +59,14 @@ def check_mounts(host: HostVariables) -> None:
                 host.refuse("workspace_mounts", what, remedy)
     for entry in host.dicts("nas_extra_mounts"):
         reason = bad_mountpoint(str(entry.get("path") or ""))
-        if reason and isinstance(entry.get("path"), str) and re.match(r"/[^/]", entry["path"]):
+        if str(entry.get("path")).rstrip("/") == "/home":
+            host.refuse(
+                "nas_extra_mounts",
+                "a share on '/home' would hide the homes of the hosts, with the keys by which Ansible logs in",
+                "Mount it on /mnt/home, say, and give the accounts homes in there (home: /mnt/home/ada), which with"
+                " root_squash are made on the server; or mount it on the hosts before, by their own /etc/fstab.",
+            )
+        elif reason and isinstance(entry.get("path"), str) and re.match(r"/[^/]", entry["path"]):
             host.refuse("nas_extra_mounts", reason, "Write it as /mnt/data.")
         if not entry.get("source"):
             host.refuse("nas_extra_mounts", f"the source of {entry.get('path')} is empty", "Say what to mount there.")

@@ -72,9 +72,15 @@ def check_address(host: HostVariables) -> None:
 
 
 def same_addresses(site: Site, nodes: Iterable[str]) -> Iterator[Problem]:
+    """Nodes that the others cannot tell apart, by address or by name: ssh and DNS know no capital letters."""
     owners: dict[str, list[str]] = {}
+    alike: dict[str, list[str]] = {}
     for name in nodes:
-        owners.setdefault(address_of(site.hosts.get(name, {}), name), []).append(name)
-    for address, names in owners.items():
+        owners.setdefault(address_of(site.hosts.get(name, {}), name).lower(), []).append(name)
+        alike.setdefault(name.lower(), []).append(name)
+    for names in alike.values():
         if len(names) > 1:
+            yield Problem("gpu_nodes", f"{' and '.join(names)} are one name to ssh and DNS", "Rename one of them.")
+    for address, names in owners.items():
+        if len({name.lower() for name in names}) > 1:
             yield Problem("gpu_nodes", f"{' and '.join(names)} have one address, {address}", "Correct cluster_address.")
