@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import atexit
 import os
-import shutil
 import sys
 import threading
 from collections.abc import Sequence
@@ -96,8 +95,8 @@ class Screen:
                     self.show(self._run.waiting(monotonic()))
 
     def _draw(self, line: str) -> None:
-        fitting = line[: shutil.get_terminal_size().columns - 1]
-        self._write(TAKE_BACK + fitting, newline=False, screen_only=True)
+        width = os.get_terminal_size(sys.stdout.fileno()).columns or 80
+        self._write(TAKE_BACK + line[: width - 1], newline=False, screen_only=True)
         self._drawn = True
         self._flush()
 
