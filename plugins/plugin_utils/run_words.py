@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import re
+import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -91,8 +92,8 @@ def sentence(said: Sequence[str]) -> str:
 
 def spoken(result: Found, dumped: str) -> list[str]:
     """What a task that speaks, such as debug, has to say, in lines: its `msg`, or else the whole as it was `dumped`."""
-    said = _texts(result["msg"]) if isinstance(result.get("msg"), (str, list, tuple)) else [dumped.strip("\n")]
-    return [shown(line, LONGEST) for text in said for line in text.splitlines()]
+    said = _texts(result["msg"]) if isinstance(result.get("msg"), (str, list, tuple)) else [textwrap.dedent(dumped)]
+    return [shown(line, LONGEST) for text in said for line in text.strip("\n").splitlines()]
 
 
 def escaped(value: Any) -> Any:

@@ -328,7 +328,7 @@ def test_sentence(said: list[str], expected: str) -> None:
 def test_what_speaks() -> None:
     assert spoken({"msg": "a\nb"}, "dump") == ["a", "b"]
     assert spoken({"msg": ["a", "b\nc"]}, "dump") == ["a", "b", "c"]
-    assert spoken({"x": 1}, "\nx: 1\ny: \x1b[2J\n") == ["x: 1", "y: \\x1b[2J"]
+    assert spoken({"x": 1}, "\n    x: 1\n    y: \x1b[2J\n") == ["x: 1", "y: \\x1b[2J"]
 
 
 def test_diffs_keep_their_lines_and_tabs() -> None:
