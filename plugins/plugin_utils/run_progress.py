@@ -13,7 +13,7 @@ from ansible_collections.gpustead.cluster.plugins.plugin_utils.build_progress im
 from ansible_collections.gpustead.cluster.plugins.plugin_utils.run_words import names, natural, sentence
 
 LONG = 5  # seconds after which a task is one that the run waits for
-QUIET = 60  # most seconds without a line
+QUIET = (10, 60)  # seconds without a line: the first time in a step, and at most
 TITLE = 100  # most characters of a name
 MOST_NAMES = 8  # in a line; where hosts failed all are named
 MOST_TOLD = 20  # failures of a task that are told in full; the table has them all
@@ -74,7 +74,7 @@ class RunProgress:
         self._task = self._place = ""
         self._done: set[str] = set()
         self._pending: dict[str, Waiting] = {}
-        self._gap = float(LONG)
+        self._gap = QUIET[0]
         self._told: dict[tuple[str, str], list[str]] = {}
         self._failures: dict[str, tuple[str, bool]] = {}
 
@@ -91,7 +91,7 @@ class RunProgress:
         number = f"[{place}/{len(self._plays)}]" if place else "[-]"
         self._play = Step(number, shown(title, TITLE), now)
         self._phases = phases if len(phases) > 1 else {}
-        self._gap, self._pending = float(LONG), {}
+        self._gap, self._pending = QUIET[0], {}
         return lines
 
     def task(self, title: str, place: str, role: str, now: float) -> list[Line]:
@@ -104,7 +104,7 @@ class RunProgress:
                 lines += self.header(now)
                 number = f"[{list(self._phases).index(role) + 1}/{len(self._phases)}]"
                 self._phase = role, Step(number, shown(self._phases[role], TITLE), now, OF_PHASE)
-                self._gap = float(LONG)
+                self._gap = QUIET[0]
         self._task, self._place, self._done = shown(title, TITLE), place, set()
         return lines
 
@@ -168,11 +168,12 @@ class RunProgress:
         """What the run waits for, if it has been quiet for long; ever less often."""
         quiet = now - self._said
         since = min((at.since for at in self._pending.values()), default=now)
-        if not self._pending or quiet < self._gap or (now - since < LONG and quiet < QUIET):
+        if not self._pending or quiet < self._gap or (now - since < LONG and quiet < QUIET[1]):
             return []
-        self._gap = min(self._gap * 2, QUIET)
+        self._gap = min(self._gap * 2, QUIET[1])
         what = f"waiting {self._longest(now)} for {self._at()}"
-        return [*self.header(now), Line(f"{self._clock(now)} {OF_STEP}{what}")]
+        *above, step = self.header(now) or [None]
+        return [*above, Line(f"{step.text}: {what}" if step else f"{self._clock(now)} {OF_STEP}{what}")]
 
     def live(self, now: float) -> str:
         """The step and what the hosts are at, for a terminal that can take the line back."""

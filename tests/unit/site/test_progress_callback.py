@@ -43,7 +43,7 @@ PLAY = r"""
     - name: Reach
       ansible.builtin.ping:
     - name: Wait
-      ansible.builtin.command: sleep 7
+      ansible.builtin.command: sleep 12
       when: inventory_hostname == 'gpu02'
     - name: Ignore
       ansible.builtin.command: sh -c 'echo boo >&2; exit 3'

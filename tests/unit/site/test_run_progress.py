@@ -118,12 +118,12 @@ def test_what_takes_long_is_named_with_its_hosts_ever_less_often(bed: Bed) -> No
         bed.now += 1
         lines = bed.run.waiting(bed.now)
         said += [line.text for line in lines]
-    assert said[0] == "0:00:05 [1/3] Look"
-    assert said[1] == (
-        "0:00:05       waiting 5 s for gpu0002: Install packages (try 2 of 60 failed); gpu0003-gpu0005: "
+    assert said[0] == (
+        "0:00:10 [1/3] Look: waiting 10 s for gpu0002: Install packages (try 2 of 60 failed); gpu0003-gpu0005: "
         "Install packages (1 done)"
     )
-    assert [line.split()[0] for line in said[1:]] == ["0:00:05", "0:00:15", "0:00:35", "0:01:15", "0:02:15"]
+    assert said[1].startswith("0:00:30       waiting 30 s for gpu0002: ")
+    assert [line.split()[0] for line in said] == ["0:00:10", "0:00:30", "0:01:10", "0:02:10"]
     assert bed.run.live(bed.now).startswith("0:03:00 [1/3] Look - 3 min 00 s, gpu0002: Install packages (try")
 
 
@@ -136,7 +136,7 @@ def test_short_tasks_are_quiet_for_a_minute(bed: Bed) -> None:
         bed.now += 1
         said += [line.text for line in bed.run.waiting(bed.now)]
         bed.run.ended("gpu01", "unchanged")
-    assert said == ["0:01:00 [1/3] Look", "0:01:00       waiting 1 s for gpu01: task 59"]
+    assert said == ["0:01:00 [1/3] Look: waiting 1 s for gpu01: task 59"]
 
 
 def test_a_failure_is_told_once_and_has_its_sentence_in_the_table(bed: Bed) -> None:
