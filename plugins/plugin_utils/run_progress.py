@@ -172,8 +172,8 @@ class RunProgress:
             return []
         self._gap = min(self._gap * 2, QUIET[1])
         what = f"waiting {self._longest(now)} for {self._at()}"
-        *above, step = self.header(now) or [None]
-        return [*above, Line(f"{step.text}: {what}" if step else f"{self._clock(now)} {OF_STEP}{what}")]
+        *above, step = [line.text for line in self.header(now)] or [""]
+        return [*map(Line, above), Line(f"{step}: {what}" if step else f"{self._clock(now)} {OF_STEP}{what}")]
 
     def live(self, now: float) -> str:
         """The step and what the hosts are at, for a terminal that can take the line back."""

@@ -300,7 +300,7 @@ def test_reasons(result: dict[str, Any], expected: list[str]) -> None:
 
 
 def test_reasons_of_a_loop() -> None:
-    items = [
+    items: list[dict[str, Any]] = [
         {"msg": "no disk", "item": "sda"},
         {"msg": "no disk", "item": {"password": "x"}, "_ansible_item_label": "sdb"},
         {"censored": "hidden", "item": "secret"},
