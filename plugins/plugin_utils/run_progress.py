@@ -20,6 +20,8 @@ MOST_TOLD = 20  # failures of a task that are told in full; the table has them a
 # From what is fine to what is not; a host counts once in a step, as the last of these.
 OUTCOMES = ("unchanged", "changed", "unreachable", "failed")
 BAD = OUTCOMES[2:]
+# Of a failure that Ansible counts and no event has told: its sentence, and whether it is of all hosts.
+UNHEARD = ("see above", False)
 # What is told of a failure that does not end the host's run.
 HARMLESS = {"ignored": "ignored", "rescued": "another way is tried"}
 # Behind the clock a role below its play and what is said of either; all else stands below these.
@@ -71,6 +73,7 @@ class RunProgress:
         self._phases: Mapping[str, str] = {}
         self._play: Step | None = None
         self._phase: tuple[str, Step] | None = None
+        self._of_roles = False
         self._task = self._place = ""
         self._done: set[str] = set()
         self._pending: dict[str, Waiting] = {}
@@ -91,6 +94,7 @@ class RunProgress:
         number = f"[{place}/{len(self._plays)}]" if place else "[-]"
         self._play = Step(number, shown(title, TITLE), now)
         self._phases = phases if len(phases) > 1 else {}
+        self._of_roles = False
         self._gap, self._pending = QUIET[0], {}
         return lines
 
@@ -102,6 +106,7 @@ class RunProgress:
             lines += self._end_phase(now)
             if role:
                 lines += self.header(now)
+                self._of_roles = True
                 number = f"[{list(self._phases).index(role) + 1}/{len(self._phases)}]"
                 self._phase = role, Step(number, shown(self._phases[role], TITLE), now, OF_PHASE)
                 self._gap = QUIET[0]
@@ -188,23 +193,22 @@ class RunProgress:
             counts: for each host Ansible's own sums, which decide.
             check: whether nothing was to be changed.
         """
+        words = {outcome: outcome for outcome in OUTCOMES}
+        if check:
+            words["changed"] = "would change"
+        outcomes = {host: _outcome(of_host) for host, of_host in counts.items()}
+        found = list(outcomes.values())
+        total = ", ".join(f"{found.count(of)} {words[of]}" for of in OUTCOMES if of in found)
+        verdict = "Failed" if set(found) & set(BAD) else "Done"
         lines = [*self._same(), *self._end(now)]
-        rows: dict[tuple[int, str], list[str]] = {}
-        for host, of_host in counts.items():
-            outcome = _outcome(of_host)
-            why = _masked(self._why(host), host) if outcome in BAD else ""
-            rows.setdefault((OUTCOMES.index(outcome), why), []).append(host)
-        words = {**dict(zip(OUTCOMES, OUTCOMES)), **({"changed": "would change"} if check else {})}
-        sums = [sum(len(hosts) for (of, _), hosts in rows.items() if of == index) for index in range(len(OUTCOMES))]
-        total = ", ".join(f"{count} {words[outcome]}" for outcome, count in zip(OUTCOMES, sums) if count)
-        verdict = "Failed" if any(sums[OUTCOMES.index(outcome)] for outcome in BAD) else "Done"
         lines.append(Line(f"{self._clock(now)} {verdict}: {total or 'no host had anything to do'}"))
-        for (index, why), hosts in sorted(rows.items()):
-            outcome = OUTCOMES[index]
+        for (outcome, why), hosts in self._rows(outcomes).items():
             whose = names(hosts, 0 if outcome in BAD else MOST_NAMES)
+            if outcome in BAD and self._for_all(hosts[0]):
+                whose = "all hosts"
             reason = f": {why.replace(_HOST, shown(hosts[0]))}" if why else ""
             lines.append(Line(f"{BELOW}{words[outcome]:<13}{whose}{reason}", outcome))
-        return lines + [Line(f"{BELOW}{line}") for line in self._next(counts, check)]
+        return lines + [Line(f"{BELOW}{line}") for line in self._next(outcomes, check)]
 
     # How
 
@@ -230,7 +234,7 @@ class RunProgress:
     def _end(self, now: float) -> list[Line]:
         lines = self._end_phase(now)
         # What the roles did has its lines.
-        if self._play and not (self._phases and self._play.told):
+        if self._play and not self._of_roles:
             lines += self._result(self._play, now)
         self._play = None
         return lines
@@ -265,7 +269,7 @@ class RunProgress:
             self._told.setdefault((of, ""), []).append(host)
             return []
         self._told[same] = []
-        return [*self.header(now), *(Line(f"{BELOW}{line}", of) for line in said)]
+        return [*self.header(now), *(Line(f"{BELOW}{line}".rstrip(), of) for line in said)]
 
     def _same(self) -> list[Line]:
         lines = []
@@ -277,18 +281,25 @@ class RunProgress:
         self._told = {}
         return lines
 
-    def _why(self, host: str) -> str:
-        why, once = self._failures.get(host, ("see above", False))
-        return f"for all hosts: {why}" if once else why
+    def _for_all(self, host: str) -> bool:
+        """Whether what this host failed in was done for all."""
+        return self._failures.get(host, UNHEARD)[1]
 
-    def _next(self, counts: Mapping[str, Mapping[str, int]], check: bool) -> list[str]:
-        bad = [host for host, of_host in counts.items() if _outcome(of_host) in BAD]
+    def _rows(self, outcomes: Mapping[str, str]) -> dict[tuple[str, str], list[str]]:
+        """Outcome and reason to the hosts of which that is so, what is fine first."""
+        rows: dict[tuple[str, str], list[str]] = {}
+        for host, outcome in sorted(outcomes.items(), key=lambda item: OUTCOMES.index(item[1])):
+            why = _masked(self._failures.get(host, UNHEARD)[0], host) if outcome in BAD else ""
+            rows.setdefault((outcome, why), []).append(host)
+        return rows
+
+    def _next(self, outcomes: Mapping[str, str], check: bool) -> list[str]:
+        bad = [host for host, outcome in outcomes.items() if outcome in BAD]
         if not bad:
-            return ["Next: run it without --check."] if check and counts else []
-        for_all = any(self._failures.get(host, ("", False))[1] for host in bad)
-        limited = len(bad) < len(counts) and len(bad) <= MOST_TOLD and not for_all
+            return ["Next: run it without --check."] if check and outcomes else []
+        limited = len(bad) < len(outcomes) and len(bad) <= MOST_TOLD and not any(map(self._for_all, bad))
         limit = f" with --limit {','.join(sorted(bad, key=natural))}" if limited else ""
-        away = [host for host in bad if _outcome(counts[host]) == "unreachable"]
+        away = [host for host in bad if outcomes[host] == "unreachable"]
         todo = ["do what is said above"] if len(away) < len(bad) else []
         todo += [f"see that SSH reaches {names(away, MOST_NAMES)} from here"] if away else []
         return [f"Next: {' and '.join(todo)}, then run it again{limit}. With -v Ansible says all that it has."]

@@ -84,10 +84,11 @@ def _texts(said: Any) -> list[str]:
 
 
 def sentence(said: Sequence[str]) -> str:
-    """What stands for all of these lines: the first, with the one that it announces."""
-    lines = [line.strip() for line in said if line.strip()] or ["no reason was given"]
-    announced = [line.lstrip("- ") for line in lines[1:2] if lines[0].endswith(":")]
-    return shown(" ".join([lines[0], *announced, *(["…"] if len(lines) > 1 + len(announced) else [])]))
+    """What stands for all of these lines: the first, with what it announces where that is one line."""
+    first, *others = [line.strip() for line in said if line.strip()] or ["no reason was given"]
+    if first.endswith(":") and len(others) == 1:
+        return shown(f"{first} {others[0].removeprefix('- ')}")
+    return shown(f"{first.rstrip(':')} …" if others else first)
 
 
 def spoken(result: Found, dumped: str) -> list[str]:
