@@ -69,7 +69,7 @@ class Progress(CallbackBase):
         super().__init__()
         self._run = RunProgress(monotonic())
         self._screen = Screen(self._display, self._run)
-        self._items: dict[str, list[Any]] = {}
+        self._items: dict[str, list[Any]] = {}  # of each host's loop those that failed
 
     @contextmanager
     def _event(self) -> Iterator[float]:
@@ -120,6 +120,7 @@ class Progress(CallbackBase):
 
     def v2_runner_on_start(self, host: Any, task: Any) -> None:
         with self._event() as now:
+            self._items.pop(host.get_name(), None)
             self._run.begun(host.get_name(), _name(task), now)
 
     def v2_runner_retry(self, result: Any) -> None:
@@ -182,7 +183,7 @@ class Progress(CallbackBase):
         with self._event() as now:
             self._handle_warnings(result.result)
             host = result.host.get_name()
-            said = reasons(result.result, self._items.pop(host, []))
+            said = reasons(result.result, self._items.get(host, []))
             self._show(self._run.failed(host, how, said, bool(result.task.run_once), now))
             self._run.ended(host, outcome)
 
