@@ -103,5 +103,5 @@ def told(host: str, result: Mapping[str, Any]) -> str:
     for found in result["findings"]:
         alone = "" if found["subject"] in ("receipt", "run") else found["role"]
         roles.setdefault((alone, f"{found['subject']}: {found['what']}"), []).append(found["role"])
-    lines = [f"{', '.join(of)}: {reason}" for (_, reason), of in roles.items()]
+    lines = [f"{', '.join(of)}: {reason}" for (_alone, reason), of in roles.items()]
     return f"{host} is stale:\n  " + "\n  ".join(lines)

@@ -265,7 +265,7 @@ class RunProgress:
         if same in self._told:
             self._told[same].append(host)
             return []
-        if of in BAD and sum(one in BAD for one, _ in self._told) >= MOST_TOLD:
+        if of in BAD and sum(one in BAD for one, _what in self._told) >= MOST_TOLD:
             self._told.setdefault((of, ""), []).append(host)
             return []
         self._told[same] = []
