@@ -68,7 +68,8 @@ def _of_item(item: Found) -> list[str]:
 def _reason(result: Found) -> list[str]:
     if "censored" in result:
         return ["what it said is not shown (no_log)"]
-    text = "\n".join(_texts(result.get("msg", "")))
+    # ansible-core 2.19 has a reason where something could not be included.
+    text = "\n".join(_texts(result.get("msg") or result.get("reason") or ""))
     lines = text.strip().removeprefix("Task failed: ").splitlines()
     printed = next((str(result[key]).strip() for key in PRINTED if str(result.get(key, "")).strip()), "")
     last = printed.splitlines()[-LAST_LINES:] if printed not in text else []

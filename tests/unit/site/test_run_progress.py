@@ -291,6 +291,7 @@ def test_names(hosts: list[str], most: int, expected: str) -> None:
         ({"msg": "it said: boo", "stderr": "boo"}, ["it said: boo"]),
         ({"censored": "the output has been hidden", "msg": "secret"}, ["what it said is not shown (no_log)"]),
         ({"msg": ""}, ["no reason was given"]),
+        ({"reason": "no such role"}, ["no such role"]),
         ({"msg": 5}, ["5"]),
         ({"msg": "\x1b[2J"}, ["\\x1b[2J"]),
     ],
