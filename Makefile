@@ -1,11 +1,9 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-full test-gpu lint sanity unit integration lab lab-down bench docs venv engine root lock clean
+.PHONY: help demo forecast test test-full test-gpu lint sanity unit integration lab lab-down bench docs venv engine root lock clean
 
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
-export ANSIBLE_CALLBACKS_ENABLED := ansible.posix.profile_tasks
-export PROFILE_TASKS_TASK_OUTPUT_LIMIT := 8
 export PYTHONUNBUFFERED := 1
 
 LAB_NODES ?= 3
@@ -17,13 +15,22 @@ QUICK_SANITY := action-plugin-docs ansible-doc empty-init no-assert shebang syml
 help: ## Print this help
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
 
-demo: root venv lab ## Turn empty hosts of a lab into a cluster, verify it and train on it
+demo: root forecast venv lab ## Turn empty hosts of a lab into a cluster, verify it and train on it
 	@$(STEP) 'Turn the hosts into a cluster (site.yml)' ansible-playbook -i $(INVENTORY) site.yml
 	@$(STEP) 'Verify the cluster' ansible-playbook -i $(INVENTORY) playbooks/verify.yml
 	@$(STEP) 'Train a model over the nodes' ansible-playbook -i $(INVENTORY) playbooks/train.yml
 	@mkdir -p .cache
 	@ansible-playbook -i $(INVENTORY) playbooks/summary.yml >.cache/summary.log || { cat .cache/summary.log; exit 1; }
 	@cat reports/summary.txt
+	@scripts/forecast.sh end
+
+forecast:
+	@scripts/forecast.sh begin
+
+# The runs of the tests end with their slowest tasks.
+integration test-gpu: export ANSIBLE_CALLBACKS_ENABLED := ansible.posix.profile_tasks
+integration test-gpu: export PROFILE_TASKS_SUMMARY_ONLY := true
+integration test-gpu: export PROFILE_TASKS_TASK_OUTPUT_LIMIT := 8
 
 test: root lint unit integration ## Run every check, the lab's included
 

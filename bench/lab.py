@@ -55,9 +55,9 @@ def step(title: str) -> None:
 
 
 def environment() -> dict[str, str]:
-    """As a user runs it from the checkout: without what make sets for its own output."""
+    """As a user runs it from the checkout, but for Ansible's usual output, of which the results are read."""
     ours = {key: value for key, value in os.environ.items() if not key.startswith(("ANSIBLE_", "PROFILE_TASKS"))}
-    return {**ours, "PATH": f"{BIN}:{ours['PATH']}"}
+    return {**ours, "PATH": f"{BIN}:{ours['PATH']}", "ANSIBLE_STDOUT_CALLBACK": "default"}
 
 
 def call(*argv: str, cwd: Path = ROOT, quiet: bool = True) -> str:

@@ -20,7 +20,11 @@ start() {
         fi
         echo "installing Docker from the distribution"
         apt-get update -qq
-        DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends docker.io iptables >.cache/docker-install.log
+        if ! DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends docker.io iptables \
+            >.cache/docker-install.log 2>&1; then
+            tail -n 5 .cache/docker-install.log >&2
+            exit 1
+        fi
     fi
     if [ -d /run/systemd/system ]; then
         systemctl start docker

@@ -10,9 +10,8 @@ step() {
     scripts/step.sh "$@"
 }
 
-take_away() {
-    # Only what went wrong: what failed before is to be the last that one reads.
-    molecule destroy >.cache/destroy.log 2>&1 || { cat .cache/destroy.log; return 1; }
+scenario() {
+    step "$1" scripts/quietly.sh .cache/molecule.out molecule "$2"
 }
 
 finish() {
@@ -21,7 +20,8 @@ finish() {
         echo "the lab of the tests stays (KEEP_LAB): molecule destroy takes it away"
     else
         echo "==> taking the lab away"
-        take_away || status=1
+        # Only what went wrong: what failed before is to be the last that one reads.
+        scripts/quietly.sh .cache/destroy.log molecule destroy || status=1
     fi
     if [ "$status" -ne 0 ]; then
         # From under the statistics of Ansible and of molecule; a failed pytest says it last by itself.
@@ -33,13 +33,14 @@ trap finish EXIT
 
 mkdir -p .cache
 : >"$log"
+echo "follow the playbooks with tail -f $log"
 # Whatever an earlier, interrupted run left.
-step 'clean slate' molecule destroy
-step 'create' molecule create
-step 'check: --check --diff on fresh hosts' molecule check
-step 'converge' molecule converge
-step 'idempotence: the second run changes nothing' molecule idempotence
-step 'verify' molecule verify
+scenario 'clean slate' destroy
+scenario 'create' create
+scenario 'check: --check --diff on fresh hosts' check
+scenario 'converge' converge
+scenario 'idempotence: the second run changes nothing' idempotence
+scenario 'verify' verify
 step 'tests from outside' pytest -v --durations=10 tests/integration --ignore tests/integration/lifecycle \
     --ignore tests/integration/receipts --ignore tests/integration/gpu --ignore tests/integration/images \
     --ignore tests/integration/workspaces --ignore tests/integration/hostile \

@@ -14,5 +14,5 @@ stamp="$folder/.made-from-$minor-$(sha256sum "$lock" | cut -c1-16)"
 [ -e "$stamp" ] && exit 0
 rm -rf "$folder"
 "$python" -m venv "$folder"
-"$folder/bin/python" -m pip install --quiet --disable-pip-version-check --require-hashes -r "$lock"
+"$folder/bin/python" -m pip install --quiet --quiet --disable-pip-version-check --require-hashes -r "$lock"
 touch "$stamp"

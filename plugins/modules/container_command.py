@@ -13,6 +13,7 @@ author: The gpustead developers (@gpustead)
 description:
   - Runs a command in the running container of a service, as one of its accounts, and waits for its end.
   - What it says may be anything, so only its last lines are kept, each cut and with control characters escaped.
+  - With O(follow), the run says while it goes on what the command says.
   - In check mode nothing is run.
 extends_documentation_fragment: [gpustead.cluster.attributes.no_diff]
 attributes:
@@ -45,6 +46,12 @@ options:
     description: Seconds that it has.
     type: int
     default: 86400
+  follow:
+    description: A regular expression. Lines in which it is found are said at once, the first 2000 of them.
+    type: str
+  progress:
+    description: File that gets these lines, as JSON; the action of this module gives it.
+    type: path
 """
 
 EXAMPLES = r"""
@@ -54,6 +61,7 @@ EXAMPLES = r"""
     service: mesh
     user: ada
     argv: [mesh-run, /opt/gpustead/examples/train.py]
+    follow: step=|loss=
   register: trained
 """
 
@@ -69,9 +77,11 @@ rc:
   returned: when it was run
 """
 
+import re
 from collections import deque
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.gpustead.cluster.plugins.module_utils.files.progress_file import reporter
 from ansible_collections.gpustead.cluster.plugins.module_utils.run import stream
 from ansible_collections.gpustead.cluster.plugins.module_utils.terminal import shown
 
@@ -82,7 +92,10 @@ ARGUMENTS = {
     "argv": {"type": "list", "elements": "str", "required": True},
     "lines": {"type": "int", "default": 200},
     "timeout": {"type": "int", "default": 86400},
+    "follow": {"type": "str"},
+    "progress": {"type": "path"},
 }
+MOST = 2000  # lines that are followed: a container does not fill the file
 
 
 def main() -> None:
@@ -90,11 +103,23 @@ def main() -> None:
     params = module.params
     if module.check_mode:
         module.exit_json(changed=True)
+    try:
+        follow = re.compile(params["follow"] or "")
+    except re.error as error:
+        module.fail_json(msg=f"follow {params['follow']!r}: {error}: expected a regular expression. Mend it.")
     said: deque[str] = deque(maxlen=params["lines"])
     inside = ["docker", "compose", "--project-name", params["project"], "exec", "-T", "--user", params["user"]]
-    code, why = stream(
-        [*inside, params["service"], *params["argv"]], lambda line: said.append(shown(line)), params["timeout"]
-    )
+    with reporter(params["progress"]) as report:
+        followed = 0
+
+        def listen(line: str) -> None:
+            nonlocal followed
+            said.append(shown(line))
+            if followed < MOST and follow.search(said[-1]):
+                followed += 1
+                report({"state": "said", "line": said[-1]})
+
+        code, why = stream([*inside, params["service"], *params["argv"]], listen, params["timeout"])
     result = {"changed": True, "rc": code, "said": list(said)}
     if code:
         where = f"{params['argv'][0]} in {params['project']}/{params['service']}"

@@ -173,18 +173,18 @@ store:
 
 import contextlib
 import fcntl
-import json
 import os
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Callable
+from typing import Callable
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.gpustead.cluster.plugins.module_utils.credentials import proxy_plan
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError, of_system
+from ansible_collections.gpustead.cluster.plugins.module_utils.files.progress_file import reporter
 from ansible_collections.gpustead.cluster.plugins.module_utils.images import image_builder as builder
 from ansible_collections.gpustead.cluster.plugins.module_utils.images.image_stack import parse
 from ansible_collections.gpustead.cluster.plugins.module_utils.run import stream, within
@@ -254,23 +254,6 @@ def private(check: bool) -> Iterator[str]:
             old_progress.unlink(missing_ok=True)
     with tempfile.TemporaryDirectory(dir=RUN, prefix=PRIVATE) as work:
         yield work
-
-
-@contextlib.contextmanager
-def reporter(path: str | None) -> Iterator[builder.Report]:
-    """Writes what was reached to the file of progress, if there is one, and at last that all has ended."""
-    if not path:
-        yield lambda event: None
-        return
-    with open(path, "w", buffering=1, encoding="utf-8") as file:
-
-        def write(event: Mapping[str, Any]) -> None:
-            file.write(json.dumps(dict(event)) + "\n")
-
-        try:
-            yield write
-        finally:
-            write({"state": "ended"})
 
 
 def main() -> None:

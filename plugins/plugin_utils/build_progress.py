@@ -1,6 +1,6 @@
 # Copyright: gpustead developers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""What a person reads while a stack is built: a line for every layer, and one when nothing has ended for a while."""
+"""What a person reads while a stack is built, or a command runs in a container."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.terminal import s
 
 
 class Progress:
-    """Turns the events of module image_stack into lines.
+    """Turns the events of module image_stack into lines: one for every layer, and one when nothing ends for a while.
 
     Args:
         host: name that every line begins with.
@@ -50,6 +50,29 @@ class Progress:
     def _reached(self, event: Mapping[str, Any]) -> str:
         after = f" after {duration(event['after'])}" if "after" in event else ""
         return f"{self.host}: layer {event['layer']} {event['state']}{after}"
+
+
+class Said:
+    """Turns the events of module container_command into lines; of many at once the last.
+
+    Args:
+        host: name that every line begins with.
+
+    Attributes:
+        ended: whether the last event was seen.
+    """
+
+    MOST = 10
+
+    def __init__(self, host: str) -> None:
+        self.host = host
+        self.ended = False
+
+    def lines(self, events: Sequence[Mapping[str, Any]], _now: float) -> list[str]:
+        self.ended = self.ended or any(event["state"] == "ended" for event in events)
+        said = [f"{self.host}: {shown(event['line'])}" for event in events if event["state"] == "said"]
+        left_out = len(said) - self.MOST
+        return [f"{self.host}: ({left_out} lines)", *said[-self.MOST :]] if left_out > 0 else said
 
 
 def duration(seconds: float) -> str:

@@ -98,5 +98,10 @@ class HostCheck:
 
 
 def explained(host: str, result: Mapping[str, Any]) -> str:
-    """What a person reads of a stale host."""
-    return f"{host} is stale:\n  " + "\n  ".join(result["lines"])
+    """What a person reads of a stale host; of a fresh one all roles say the same, once."""
+    roles: dict[tuple[str, str], list[str]] = {}
+    for found in result["findings"]:
+        alone = "" if found["subject"] in ("receipt", "run") else found["role"]
+        roles.setdefault((alone, f"{found['subject']}: {found['what']}"), []).append(found["role"])
+    lines = [f"{', '.join(of)}: {reason}" for (_alone, reason), of in roles.items()]
+    return f"{host} is stale:\n  " + "\n  ".join(lines)

@@ -84,6 +84,7 @@ ALLOWED: dict[str, dict[str, str]] = {
     "module_utils/images/image_contexts.py": all_of(
         BUILDER, "_digest", "_kind", "_strays", "entries", "link", "observe", "remove"
     ),
+    "module_utils/files/progress_file.py": {"reporter": OURS},
     "module_utils/images/image_builder.py": {"_write_bake": PRIVATE},
     "module_utils/images/image_stack.py": all_of(BUILDER, "_check_sources", "digest_of_tree", "dockerfile"),
     "module_utils/images/images_plan.py": {"_check_stack": CONTROLLER},
@@ -167,7 +168,7 @@ ALLOWED: dict[str, dict[str, str]] = {
     "modules/docker_daemon_config.py": {"main": SYSTEM},
     "modules/gpu_proof.py": {"main": CAPPED},
     "modules/image_contexts.py": {"contents": "what Ansible has brought for this run"},
-    "modules/image_stack.py": {**all_of(OURS, "alone", "reporter"), "private": PRIVATE},
+    "modules/image_stack.py": {"alone": OURS, "private": PRIVATE},
     "modules/nas_mounts.py": all_of(SYSTEM, "main", "read", "write"),
     "modules/nvidia_containers_info.py": all_of(SYSTEM, "observe", "read"),
     "modules/pinned_file.py": {"main": SYSTEM},

@@ -24,7 +24,7 @@ echo "$*" >>pytest-calls
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
     (tmp_path / "scripts").mkdir()
-    for name in ("integration.sh", "step.sh"):
+    for name in ("integration.sh", "quietly.sh", "step.sh"):
         shutil.copy(SCRIPTS / name, tmp_path / "scripts")
     (tmp_path / "bin").mkdir()
     for name, text in (("molecule", MOLECULE), ("pytest", PYTEST)):

@@ -85,7 +85,9 @@ def _services(workspace: Workspace, host: str, variables: Mapping[str, Any]) -> 
         binds = setting(variables, "workspace_service_bind").get(name, setting(variables, "workspace_bind"))
         local = all(bind == "::1" or bind.startswith("127.") for bind in binds)
         at = "127.0.0.1" if local else address
-        where = f"ssh -p {port} {workspace.owner}@{at}"
+        ours = workspace.owner == (variables.get("client_user") or owner_of(variables))
+        key = variables.get("client_identity_file") if ours else ""
+        where = f"{_ssh(variables, key) if key else 'ssh'} -p {port} {workspace.owner}@{at}"
         if service.is_http:
             where = f"http://[{at}]:{port}/" if ":" in at else f"http://{at}:{port}/"
         yield f"{service.title:<12} {where}{'   (on the node alone)' if local else ''}"
@@ -99,11 +101,11 @@ def _secret(variables: Mapping[str, Any]) -> str:
 
 def _log_in(variables: Mapping[str, Any], host: str) -> str:
     user = f"{variables['ansible_user']}@" if "ansible_user" in variables else ""
-    words = [
-        "ssh",
-        f"-i {variables['ansible_ssh_private_key_file']}" if "ansible_ssh_private_key_file" in variables else "",
-        variables.get("ansible_ssh_common_args", ""),
-        f"-p {variables['ansible_port']}" if "ansible_port" in variables else "",
-        f"{user}{variables.get('ansible_host', host)}",
-    ]
-    return " ".join(filter(None, words))
+    port = f"-p {variables['ansible_port']} " if "ansible_port" in variables else ""
+    ssh = _ssh(variables, variables.get("ansible_ssh_private_key_file"))
+    return f"{ssh} {port}{user}{variables.get('ansible_host', host)}"
+
+
+def _ssh(variables: Mapping[str, Any], key: str | None) -> str:
+    """The command with this key, and with Ansible's way to the node: its jump host, the file of its host keys."""
+    return " ".join(filter(None, ["ssh", f"-i {key}" if key else "", variables.get("ansible_ssh_common_args", "")]))

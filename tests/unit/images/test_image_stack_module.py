@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+from ansible_collections.gpustead.cluster.plugins.module_utils.files.progress_file import reporter
 from ansible_collections.gpustead.cluster.plugins.modules import image_stack
 
 HOLDER = """
@@ -61,16 +62,16 @@ def test_what_builds_left_that_were_killed_goes(tmp_path: Path, monkeypatch: pyt
 
 def test_what_is_reached_is_in_the_file_at_once(tmp_path: Path) -> None:
     path = tmp_path / "progress"
-    with image_stack.reporter(str(path)) as report:
+    with reporter(str(path)) as report:
         report({"layer": "torch", "state": "built"})
         assert json.loads(path.read_text()) == {"layer": "torch", "state": "built"}
     assert [json.loads(line)["state"] for line in path.read_text().splitlines()] == ["built", "ended"]
-    with image_stack.reporter(None) as report:
+    with reporter(None) as report:
         report({"layer": "torch", "state": "built"})
 
 
 def test_the_file_says_that_a_build_ended_that_failed(tmp_path: Path) -> None:
     path = tmp_path / "progress"
-    with pytest.raises(OSError), image_stack.reporter(str(path)):
+    with pytest.raises(OSError), reporter(str(path)):
         raise OSError("disk full")
     assert json.loads(path.read_text()) == {"state": "ended"}

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from ansible import context
 from ansible.utils.context_objects import CLIArgs
-from ansible_collections.gpustead.cluster.plugins.plugin_utils.receipt_host_check import HostCheck
+from ansible_collections.gpustead.cluster.plugins.plugin_utils.receipt_host_check import HostCheck, explained
 from ansible_collections.gpustead.cluster.plugins.plugin_utils.receipt_host_inputs import ROLES
 
 GPU_NODE = [name for name, role in ROLES.items() if "gpu_nodes" in role.groups]
@@ -65,3 +65,16 @@ def test_roles_that_stand_on_a_stale_one_run_too_and_are_no_drift(check: HostChe
     assert followers < set(run)
     assert all(run[name] == [["role docker", "runs again"]] for name in followers)
     assert found(check, force=False, following=False, docker=DRIFTED) == {"docker": DRIFTED["reasons"]}
+
+
+def test_roles_of_a_fresh_host_say_once_that_they_have_not_run() -> None:
+    missing = {"subject": "receipt", "what": "it has not run here"}
+    changed = {"subject": "variable cluster_users", "what": "changed"}
+    findings = [{"role": "base", **missing}, {"role": "nas", **missing}]
+    findings += [{"role": "accounts", **changed}, {"role": "workspace", **changed}]
+    assert explained("gpu01", {"findings": findings}).splitlines() == [
+        "gpu01 is stale:",
+        "  base, nas: receipt: it has not run here",
+        "  accounts: variable cluster_users: changed",
+        "  workspace: variable cluster_users: changed",
+    ]

@@ -91,3 +91,16 @@ def test_how_one_logs_in() -> None:
         ansible_ssh_common_args="-o X=y",
     )
     assert found.log_in == "ssh -i ~/key -o X=y -p 2200 ops@10.0.0.9"
+
+
+def test_who_has_a_key_here_is_told_the_whole_command() -> None:
+    """As in a lab, whose key and host keys lie beside its inventory."""
+    settings = {
+        "ansible_host": "10.0.0.9",
+        "ansible_ssh_common_args": "-o UserKnownHostsFile=/lab/known_hosts",
+        "client_identity_file": "/lab/key",
+        "workspace_instances": [{"owner": "ada"}, {"owner": "bob"}],
+    }
+    ssh = [line for line in services(**settings) if line.startswith("SSH")]
+    assert ssh[0] == "SSH          ssh -i /lab/key -o UserKnownHostsFile=/lab/known_hosts -p 10022 ada@10.0.0.9"
+    assert "ssh -p " in ssh[1] and ssh[1].endswith(" bob@10.0.0.9")

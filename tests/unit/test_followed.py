@@ -1,4 +1,4 @@
-"""How the action follows a build: the command that waits on the host runs in a real shell."""
+"""How an action follows its module: the command that waits on the host runs in a real shell."""
 
 from __future__ import annotations
 
@@ -9,15 +9,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.gpustead.cluster.plugins.action import image_stack
-from ansible_collections.gpustead.cluster.plugins.action.image_stack import ActionModule
+from ansible_collections.gpustead.cluster.plugins.plugin_utils import followed
+from ansible_collections.gpustead.cluster.plugins.plugin_utils.build_progress import Progress, Said
+from ansible_collections.gpustead.cluster.plugins.plugin_utils.followed import FollowedAction
 
 
-class Here(ActionModule):
+class Here(FollowedAction):
     """Runs its commands on this host, and is given the answers of async_status."""
 
     def __init__(self, *answers: dict[str, Any]) -> None:
         self.answers = list(answers)
+
+    def run(self, tmp: Any = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        raise NotImplementedError
 
     def get_shell_option(self, option: str, default: Any = None) -> Any:
         return default
@@ -64,13 +68,24 @@ def test_a_build_is_followed_until_its_answer_is_there(progress: Path, tmp_path:
     results.touch()
     running = {"started": 1, "finished": 0, "results_file": str(results)}
     action = Here(running, {**running, "finished": 1, "changed": True})
-    assert action._follow("1.2", str(progress), {}) == {"changed": True}
+    assert action._follow("1.2", str(progress), Progress("gpu01", 30), {}) == {"changed": True}
     assert not results.exists()
 
 
 def test_a_build_that_died_without_a_word_is_asked_for(progress: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(image_stack, "LOOK", 0)
-    monkeypatch.setattr(image_stack, "PATIENCE", 0)
+    monkeypatch.setattr(followed, "LOOK", 0)
+    monkeypatch.setattr(followed, "PATIENCE", 0)
     progress.write_text("")
     action = Here({"started": 1, "finished": 0}, {"failed": True, "msg": "could not find job"})
-    assert action._follow("1.2", str(progress), {}) == {"failed": True, "msg": "could not find job"}
+    assert action._follow("1.2", str(progress), Progress("gpu01", 30), {}) == {
+        "failed": True,
+        "msg": "could not find job",
+    }
+
+
+def test_what_a_command_says_is_shown_escaped_and_of_many_lines_the_last() -> None:
+    said = Said("gpu01")
+    assert said.lines([{"state": "said", "line": "step=0 \x1b[2J"}], 0) == ["gpu01: step=0 \\x1b[2J"]
+    many = said.lines([{"state": "said", "line": str(number)} for number in range(30)] + [{"state": "ended"}], 0)
+    assert (many[0], many[1], many[-1], len(many)) == ("gpu01: (20 lines)", "gpu01: 20", "gpu01: 29", 11)
+    assert said.ended
