@@ -37,7 +37,7 @@ class Line:
 
 
 @dataclass
-class Step:
+class Stage:
     """A play, or a role in one; `told` is whether it has a line already."""
 
     number: str
@@ -71,8 +71,8 @@ class RunProgress:
         self._began = self._said = now
         self._plays: Sequence[str] = ()
         self._phases: Mapping[str, str] = {}
-        self._play: Step | None = None
-        self._phase: tuple[str, Step] | None = None
+        self._play: Stage | None = None
+        self._phase: tuple[str, Stage] | None = None
         self._of_roles = False
         self._task = self._place = ""
         self._done: set[str] = set()
@@ -92,7 +92,7 @@ class RunProgress:
         lines = [*self._same(), *self._end(now)]
         place = self._plays.index(uid) + 1 if uid in self._plays else 0
         number = f"[{place}/{len(self._plays)}]" if place else "[-]"
-        self._play = Step(number, shown(title, TITLE), now)
+        self._play = Stage(number, shown(title, TITLE), now)
         self._phases = phases if len(phases) > 1 else {}
         self._of_roles = False
         self._gap, self._pending = QUIET[0], {}
@@ -108,7 +108,7 @@ class RunProgress:
                 lines += self.header(now)
                 self._of_roles = True
                 number = f"[{list(self._phases).index(role) + 1}/{len(self._phases)}]"
-                self._phase = role, Step(number, shown(self._phases[role], TITLE), now, OF_PHASE)
+                self._phase = role, Stage(number, shown(self._phases[role], TITLE), now, OF_PHASE)
                 self._gap = QUIET[0]
         self._task, self._place, self._done = shown(title, TITLE), place, set()
         return lines
@@ -216,7 +216,7 @@ class RunProgress:
         minutes, seconds = divmod(int(now - self._began), 60)
         return f"{minutes // 60}:{minutes % 60:02d}:{seconds:02d}"
 
-    def _steps(self) -> list[Step]:
+    def _steps(self) -> list[Stage]:
         """The play, and the role in it."""
         return [step for step in (self._play, self._phase[1] if self._phase else None) if step]
 
@@ -244,7 +244,7 @@ class RunProgress:
         self._phase = None
         return lines
 
-    def _result(self, step: Step, now: float) -> list[Line]:
+    def _result(self, step: Stage, now: float) -> list[Line]:
         """How a step ended; nothing of one in which no host did anything."""
         outcomes = list(step.hosts.values())
         if not outcomes:

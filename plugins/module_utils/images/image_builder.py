@@ -16,6 +16,7 @@ from typing import Any, Callable
 from ansible_collections.gpustead.cluster.plugins.module_utils.credentials import proxy_plan
 from ansible_collections.gpustead.cluster.plugins.module_utils.credentials.secret_settings import forms, without
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
+from ansible_collections.gpustead.cluster.plugins.module_utils.files.progress_file import Report
 from ansible_collections.gpustead.cluster.plugins.module_utils.images.build_output import (
     elapsed,
     events,
@@ -37,7 +38,6 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.run import Run
 
 # Runs a command and hands every line of its output on as it comes; returns the exit status, and why it was killed.
 Stream = Callable[[Sequence[str], Callable[[str], None]], "tuple[int, str]"]
-Report = Callable[[Mapping[str, Any]], None]
 
 LINES = 2000  # of a build are kept, for what is said of one that fails
 
