@@ -4,13 +4,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-from ansible.errors import AnsibleFilterError
 from ansible_collections.gpustead.cluster.plugins.module_utils.credentials.secret_settings import split
 from ansible_collections.gpustead.cluster.plugins.module_utils.docker.docker_daemon_config import check_settings
-from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
+from ansible_collections.gpustead.cluster.plugins.plugin_utils.filters import filter_errors, filter_module
 
 DOCUMENTATION = r"""
 name: docker_plan
@@ -46,16 +45,10 @@ _value:
 """
 
 
+@filter_errors()
 def docker_plan(settings: Mapping[str, Any]) -> dict[str, Any]:
-    try:
-        check_settings(settings, "daemon.json")
-    except GpusteadError as error:
-        raise AnsibleFilterError(str(error)) from None
+    check_settings(settings, "daemon.json")
     return split(settings)
 
 
-class FilterModule:
-    """The filters of this file, by name."""
-
-    def filters(self) -> dict[str, Callable[..., Any]]:
-        return {"docker_plan": docker_plan}
+FilterModule = filter_module(docker_plan=docker_plan)

@@ -1,13 +1,11 @@
 # Copyright: gpustead developers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Filter over module_utils/gpu_offer: what is to be known of GPUs that containers get."""
+"""Filter over module_utils/gpus/gpu_offer: what is to be known of GPUs that containers get."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 from ansible_collections.gpustead.cluster.plugins.module_utils.gpus.gpu_offer import warnings
+from ansible_collections.gpustead.cluster.plugins.plugin_utils.filters import filter_module
 
 DOCUMENTATION = r"""
 name: gpu_warnings
@@ -40,9 +38,4 @@ _value:
   elements: str
 """
 
-
-class FilterModule:
-    """The filters of this file, by name."""
-
-    def filters(self) -> dict[str, Callable[..., Any]]:
-        return {"gpu_warnings": warnings}
+FilterModule = filter_module(gpu_warnings=warnings)

@@ -18,17 +18,7 @@ description:
     with that. The module fails all the same, with Docker's own words. The refused file is kept beside the other as
     C(daemon.json.<time>.bak).
   - Where C(daemon.json) is not to blame (a drop-in, a mount that the unit requires), it is left as it is.
-extends_documentation_fragment:
-  - ansible.builtin.action_common_attributes
-attributes:
-  check_mode:
-    support: full
-    description: Tells whether something would be done.
-  diff_mode:
-    support: none
-    description: There is no diff.
-  platform:
-    platforms: linux
+extends_documentation_fragment: [gpustead.cluster.attributes.no_diff]
 options:
   state:
     description: What is to be done. V(started) does nothing where Docker runs, V(reloaded) starts it where it does not.

@@ -21,13 +21,7 @@ options:
     description: Where procfs is mounted.
     type: path
     default: /proc
-attributes:
-  check_mode:
-    support: full
-    description: Tells what would change.
-  diff_mode:
-    support: none
-    description: There is no diff.
+extends_documentation_fragment: [gpustead.cluster.attributes.no_diff]
 seealso:
   - module: gpustead.cluster.cdi_spec
 """
