@@ -17,6 +17,7 @@ attributes:
     support: full
     description: Shows what is there before and after.
   platform:
+    support: full
     platforms: linux
     description: Which hosts it works on.
 """
@@ -30,6 +31,7 @@ attributes:
     support: none
     description: There is no diff.
   platform:
+    support: full
     platforms: linux
     description: Which hosts it works on.
 """
@@ -43,6 +45,7 @@ attributes:
     support: none
     description: There is no diff.
   platform:
+    support: full
     platforms: linux
     description: Which hosts it works on.
 """

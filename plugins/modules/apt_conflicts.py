@@ -73,7 +73,7 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.packages.apt_conf
 ARGUMENTS = {
     "pattern": {"type": "str", "required": True},
     "own": {"type": "path", "required": True},
-    "keys": {"type": "list", "elements": "str", "default": []},
+    "keys": {"type": "list", "elements": "str", "default": [], "no_log": False},
 }
 
 

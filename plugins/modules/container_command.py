@@ -19,7 +19,7 @@ extends_documentation_fragment: [gpustead.cluster.attributes.no_diff]
 attributes:
   check_mode:
     support: partial
-    description: The command is taken for one that changes something.
+    details: The command is taken for one that changes something.
 options:
   project:
     description: Name of the compose project.

@@ -13,17 +13,7 @@ author: The gpustead developers (@gpustead)
 description:
   - Looks which processes have a device of a GPU open, within a time. Those of containers are among them; the driver's
     own daemon is not.
-extends_documentation_fragment:
-  - ansible.builtin.action_common_attributes
-attributes:
-  check_mode:
-    support: full
-    description: Changes nothing.
-  diff_mode:
-    support: none
-    description: Changes nothing.
-  platform:
-    platforms: linux
+extends_documentation_fragment: [gpustead.cluster.attributes.info]
 """
 
 EXAMPLES = r"""

@@ -121,7 +121,7 @@ ARGUMENTS = {
     "mode": {"type": "str", "choices": ["auto", "cdi", "runtime"], "default": "auto"},
     "configured": {"type": "bool", "default": False},
     "hook_known": {"type": "bool", "default": False},
-    "former_keys": {"type": "list", "elements": "str", "default": []},
+    "former_keys": {"type": "list", "elements": "str", "default": [], "no_log": False},
     "packages": {"type": "list", "elements": "str", "default": []},
 }
 

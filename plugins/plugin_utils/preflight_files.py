@@ -164,10 +164,10 @@ def _variables(loader: DataLoader, folder: str, known: Collection[str]) -> Itera
         if name in known or name == "all":
             for path in loader.find_vars_files(folder, name):
                 yield from _file_of_variables(loader, os.fspath(path))
-        elif isinstance(known, Mapping) and near_groups({name: [""]}, list(known)):
-            (meant,) = near_groups({name: [""]}, list(known)).values()
-            what = f"there is no {kind} {name}, and nothing reads this file"
-            yield Problem(relative(os.path.join(folder, entry)), what, f"Did you mean {meant}?")
+        elif isinstance(known, Mapping):
+            for meant in near_groups({name: [""]}, list(known)).values():
+                what = f"there is no {kind} {name}, and nothing reads this file"
+                yield Problem(relative(os.path.join(folder, entry)), what, f"Did you mean {meant}?")
 
 
 def _file_of_variables(loader: DataLoader, path: str) -> Iterator[Problem]:

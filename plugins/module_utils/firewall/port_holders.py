@@ -91,8 +91,8 @@ def holders(
                 found.add(PortHolder(port, names.get(uid, f"uid {uid}"), pid, command))
     except processes.OutOfTime as error:
         found |= {PortHolder(port, f"unknown ({error})", 0, "") for port in taken - {one.port for one in found}}
-    told = sorted(found, key=lambda holder: (holder.port, holder.account, holder.pid))
-    return [one for number, one in enumerate(told) if number < _TOLD or told[number - _TOLD].port != one.port]
+    ordered = sorted(found, key=lambda holder: (holder.port, holder.account, holder.pid))
+    return [one for number, one in enumerate(ordered) if number < _TOLD or ordered[number - _TOLD].port != one.port]
 
 
 def refuse(ports: Mapping[str, int], found: Iterable[PortHolder], remedy: str) -> None:

@@ -220,7 +220,7 @@ def test_the_builders_directory_is_not_taken_from_others(lab: Lab, trial: Trial)
         code, text = trial.run(images_build_dir=f"{TRIAL}-data")
         assert code == 2
         said = " ".join(text.split())
-        assert f"{TRIAL}-data/sources and {TRIAL}-data/stack, which role images did not make" in said
+        assert f"{TRIAL}-data/stack and {TRIAL}-data/sources, which role images did not make" in said
         listing = builder.check_output(f"cd {TRIAL}-data && find . -type f")
         assert listing == "./sources/theirs/data"
         assert builder.check_output(f"cat {BOARD}") == before
