@@ -21,7 +21,7 @@ class Here(FollowedAction):
         self.answers = list(answers)
 
     def run(self, tmp: Any = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
-        raise NotImplementedError
+        raise NotImplementedError  # abstract in ActionBase, and not what is looked at here
 
     def get_shell_option(self, option: str, default: Any = None) -> Any:
         return default
