@@ -7,6 +7,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cache
 
 from ansible_collections.gpustead.cluster.plugins.module_utils.terminal import shown
 from ansible_collections.gpustead.cluster.plugins.plugin_utils.build_progress import duration
@@ -309,8 +310,13 @@ class RunProgress:
 _HOST = "\0"
 
 
+@cache  # re's own holds 512 expressions: a run has thousands of hosts
+def _name(host: str) -> re.Pattern[str]:
+    return re.compile(rf"(?<!\w){re.escape(host)}(?!\w)")
+
+
 def _masked(text: str, host: str) -> str:
-    return re.sub(rf"(?<!\w){re.escape(host)}(?!\w)", _HOST, text) if host else text
+    return _name(host).sub(_HOST, text) if host else text
 
 
 def _outcome(counts: Mapping[str, int]) -> str:
