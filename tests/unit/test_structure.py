@@ -84,7 +84,7 @@ def test_tests_lie_as_their_source_does() -> None:
 
 
 # What each room has of its own: what a role or a module goes by, what there is, what is to be, and what came of it.
-SHARED_CLASSES = {"Settings", "Observed", "Desired", "Plan", "Step", "Outcome", "ActionModule"}
+SHARED_CLASSES = {"Settings", "Observed", "Desired", "Plan", "Outcome", "ActionModule"}
 
 
 def test_a_class_has_a_name_of_its_own() -> None:

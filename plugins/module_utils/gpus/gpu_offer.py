@@ -1,6 +1,6 @@
 # Copyright: gpustead developers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""What a host offers to containers of its GPUs (gpus.json), the share of one, and what it should offer and does not."""
+"""What a host offers to containers of its GPUs (gpus.json), what one gets of it, what it should offer and does not."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def offer(
         "infiniband": bool(report["infiniband"]),
         "driver_version": report.get("driver_version"),
         "machine": report.get("machine"),
-        # What `share` needs of each GPU.
+        # What `container_gpus` needs of each GPU.
         "gpus": [
             {
                 **{key: gpu.get(key) for key in ("index", "uuid", "compute_capability", "cpus", "numa_nodes")},
@@ -136,7 +136,7 @@ def parse_given(text: str, place: str) -> GivenGpus:
     return given
 
 
-def share(given: Mapping[str, Any], wanted: Iterable[int | str] | None = None) -> dict[str, Any]:
+def container_gpus(given: Mapping[str, Any], wanted: Iterable[int | str] | None = None) -> dict[str, Any]:
     """What one container gets of an offer: `driver`, `device_ids`, `uuids` and `device_nodes` of it, and `cpus`, those
     near its GPUs (None: not known, or no GPU).
 

@@ -98,7 +98,7 @@ class State:
 
 
 @dataclass(frozen=True)
-class Step:
+class MigStep:
     """Commands (without `nvidia-smi`) that bring a GPU forward, and what they do.
 
     `desired`: with the step that switches MIG on, the profiles to come.
@@ -114,7 +114,7 @@ class Step:
 class Plan:
     """`before` and `after`: a line for each GPU that something is declared for."""
 
-    steps: tuple[Step, ...] = ()
+    steps: tuple[MigStep, ...] = ()
     before: tuple[str, ...] = ()
     after: tuple[str, ...] = ()
 
@@ -243,7 +243,7 @@ def plan(gpus: Sequence[Mapping[str, Any]], declared: Mapping[str, Sequence[str]
     Raises:
         GpusteadError: a layout is malformed, does not fit, or the GPU has no MIG.
     """
-    steps: list[Step] = []
+    steps: list[MigStep] = []
     before, after = [], []
     for gpu in gpus:
         desired, index, enabled = declared_for(declared, gpu), gpu["index"], gpu["mig"]["current"]
@@ -260,11 +260,11 @@ def plan(gpus: Sequence[Mapping[str, Any]], declared: Mapping[str, Sequence[str]
         before.append(f"{label(gpu)}: {_layout_text(enabled, observed)}")
         after.append(f"{label(gpu)}: {_layout_text(bool(desired), desired)}")
         if desired and not enabled:
-            steps.append(Step(index, "switch MIG on", (("-i", str(index), "-mig", "1"),), tuple(desired)))
+            steps.append(MigStep(index, "switch MIG on", (("-i", str(index), "-mig", "1"),), tuple(desired)))
         if observed != desired:
             steps += _rebuild(index, observed, desired, state)
         if enabled and not desired:
-            steps.append(Step(index, "switch MIG off", (("-i", str(index), "-mig", "0"),)))
+            steps.append(MigStep(index, "switch MIG off", (("-i", str(index), "-mig", "0"),)))
     return Plan(tuple(steps), tuple(before), tuple(after))
 
 
@@ -272,19 +272,19 @@ def _layout_text(enabled: bool, layout: Sequence[str]) -> str:
     return (", ".join(layout) or "no instances") if enabled else "MIG off"
 
 
-def _rebuild(index: int, observed: Sequence[str], desired: Sequence[str], state: State) -> list[Step]:
+def _rebuild(index: int, observed: Sequence[str], desired: Sequence[str], state: State) -> list[MigStep]:
     on = ("mig", "-i", str(index))
     steps = []
     if observed:
         inner = any(one.gpu == index for one in state.compute_instances)
         commands = ((*on, "-dci"), (*on, "-dgi")) if inner else ((*on, "-dgi"),)
-        steps.append(Step(index, f"destroy {', '.join(observed)}", commands))
+        steps.append(MigStep(index, f"destroy {', '.join(observed)}", commands))
     if desired:
-        steps.append(Step(index, f"create {', '.join(desired)}", ((*on, "-cgi", ",".join(desired), "-C"),)))
+        steps.append(MigStep(index, f"create {', '.join(desired)}", ((*on, "-cgi", ",".join(desired), "-C"),)))
     return steps
 
 
-def check_idle(gpus: Sequence[Mapping[str, Any]], steps: Sequence[Step], run: Run, smi: str) -> None:
+def check_idle(gpus: Sequence[Mapping[str, Any]], steps: Sequence[MigStep], run: Run, smi: str) -> None:
     """Refuse to touch a GPU that a process uses, or of which that is not known.
 
     Raises:

@@ -17,7 +17,7 @@ _SAME = 0.5  # watts: the driver rounds what it is given
 
 
 @dataclass(frozen=True)
-class Step:
+class GpuChange:
     """A command (without `nvidia-smi`) and what it changes, before and after in words."""
 
     command: tuple[str, ...]
@@ -48,7 +48,7 @@ def limit_for(limits: Mapping[str, float], gpu: Mapping[str, Any]) -> float | No
     return wanted
 
 
-def plan(gpus: Sequence[Mapping[str, Any]], persistence: bool, limits: Mapping[str, float]) -> tuple[Step, ...]:
+def plan(gpus: Sequence[Mapping[str, Any]], persistence: bool, limits: Mapping[str, float]) -> tuple[GpuChange, ...]:
     """What must change; of what the driver does not tell, nothing. Without `persistence` it stays as it is.
 
     Args:
@@ -63,18 +63,20 @@ def plan(gpus: Sequence[Mapping[str, Any]], persistence: bool, limits: Mapping[s
         on, limit, now = ("-i", str(gpu["index"])), limit_for(limits, gpu), gpu.get("power_limit_w")
         if persistence and gpu.get("persistence") is False:
             steps.append(
-                Step((*on, "-pm", "1"), f"{label(gpu)}: persistence mode off", f"{label(gpu)}: persistence mode on")
+                GpuChange(
+                    (*on, "-pm", "1"), f"{label(gpu)}: persistence mode off", f"{label(gpu)}: persistence mode on"
+                )
             )
         if limit is not None and now is not None and abs(now - limit) >= _SAME:
             steps.append(
-                Step(
+                GpuChange(
                     (*on, "-pl", f"{limit:g}"), f"{label(gpu)}: {now:g} W at most", f"{label(gpu)}: {limit:g} W at most"
                 )
             )
     return tuple(steps)
 
 
-def apply(run: Run, smi: str, steps: Sequence[Step]) -> None:
+def apply(run: Run, smi: str, steps: Sequence[GpuChange]) -> None:
     """Carry the plan out.
 
     Raises:

@@ -10,9 +10,9 @@ from collections.abc import Iterator, Sequence
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
 from ansible_collections.gpustead.cluster.plugins.module_utils.gpus.gpu_offer import (
     GivenGpus,
+    container_gpus,
     given_uuids,
     parse_given,
-    share,
 )
 from ansible_collections.gpustead.cluster.plugins.module_utils.receipts.probes import Host
 from ansible_collections.gpustead.cluster.plugins.module_utils.verify.findings import Desired, Finding, Findings
@@ -33,7 +33,7 @@ def examine_gpus(desired: Desired, host: Host, findings: Findings) -> dict[str, 
     for project in desired.projects:
         try:
             uuids[project.name] = (
-                given.uuids if project.gpus is None else share(json.loads(text), project.gpus)["uuids"]
+                given.uuids if project.gpus is None else container_gpus(json.loads(text), project.gpus)["uuids"]
             )
         except GpusteadError as error:
             findings.add(f"GPUs of {project.name}", f"have one that is not there ({error.what})", error.remedy)

@@ -17,7 +17,7 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.docker.node_offer
     refuse_held,
 )
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError, Refusal
-from ansible_collections.gpustead.cluster.plugins.module_utils.gpus.gpu_offer import share
+from ansible_collections.gpustead.cluster.plugins.module_utils.gpus.gpu_offer import container_gpus
 from ansible_collections.gpustead.cluster.plugins.module_utils.images.torch_wheel import torch_wheel
 from ansible_collections.gpustead.cluster.plugins.module_utils.workspaces.workspace_binds import (
     Available,
@@ -127,7 +127,7 @@ class Containers:
         local_binds: in profile local besides.
         environment: what the entrypoint of the image reads, see role images.
         local_environment: in profile local besides.
-        gpus: its share of the node's, as compose takes them; see `gpu_offer.share`.
+        gpus: its share of the node's, as compose takes them; see `gpu_offer.container_gpus`.
         cpus: CPUs as compose takes them, or empty.
         secret_digest: of a secret that is set; a part of it, so that a new one recreates JupyterLab.
         recreate: services whose containers run otherwise than the role had left them.
@@ -351,9 +351,9 @@ def _containers(workspace: Workspace, binds: Binds, settings: Settings, observed
     left = available(workspace, binds, observed.mounted, observed.placed.get("refused") or ())
     found = observed.offer.get("gpus")
     offered, problem, index = found or NO_GPUS, "", ""
-    gpus = share(NO_GPUS, [])
+    gpus = container_gpus(NO_GPUS, [])
     try:
-        gpus = share(offered, [] if observed.check and found is None else workspace.gpus)
+        gpus = container_gpus(offered, [] if observed.check and found is None else workspace.gpus)
         index = _torch_index(offered, settings)
         refuse_held(workspace.ports, observed.offer, "choose other ports in workspace_ports or workspace_instances")
     except GpusteadError as error:

@@ -9,8 +9,8 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.errors import Gpu
 from ansible_collections.gpustead.cluster.plugins.module_utils.gpus.gpu_offer import (
     all_devices,
     complaints,
+    container_gpus,
     offer,
-    share,
     warnings,
 )
 
@@ -223,11 +223,11 @@ SHARES: dict[str, tuple[dict[str, Any], str, Any, tuple[str | None, list[str], l
 
 
 @pytest.mark.parametrize(("found", "mode", "wanted", "expected"), SHARES.values(), ids=list(SHARES))
-def test_share(
+def test_container_gpus(
     found: dict[str, Any], mode: str, wanted: Any, expected: tuple[str | None, list[str], list[str], str | None]
 ) -> None:
     given = offer(found, mode, "gpus", {"nodes": NODES, "minors": {"0000:00:00.0": 2, "0000:02:00.0": 0}})
-    made = share(given, wanted)
+    made = container_gpus(given, wanted)
     assert (made["driver"], made["uuids"], made["device_nodes"], made["cpus"]) == expected
     assert made["device_ids"] == [name for name in given["device_ids"] if name.split("=")[-1] in made["uuids"]]
 
@@ -235,7 +235,7 @@ def test_share(
 @pytest.mark.parametrize("wanted", [4, "GPU-9", -1, "7"])
 def test_a_gpu_that_is_not_offered_is_refused(wanted: Any) -> None:
     with pytest.raises(GpusteadError, match=f"GPU {wanted}: .*0 .GPU-0., 1 .GPU-1."):
-        share(offer(NEAR, "cdi", "gpus", {"nodes": NODES}), [wanted])
+        container_gpus(offer(NEAR, "cdi", "gpus", {"nodes": NODES}), [wanted])
 
 
 CAPS = "/dev/nvidia-caps/nvidia-cap"
@@ -273,7 +273,7 @@ ONE, TWO, WHOLE = "/dev/nvidia1", (f"{CAPS}21", f"{CAPS}22"), "/dev/nvidia0"
 def test_mig_instances_keep_their_nodes_in_mode_runtime(wanted: Any, nodes: list[str]) -> None:
     """Without them a container would lose its instances at a daemon-reload."""
     given = offer(DIVIDED, "runtime", "gpus", OPENED)
-    assert share(given, wanted)["device_nodes"] == [*nodes, *CONTROL]
+    assert container_gpus(given, wanted)["device_nodes"] == [*nodes, *CONTROL]
     assert offer(DIVIDED, "cdi", "gpus", OPENED)["device_nodes"] == []
 
 

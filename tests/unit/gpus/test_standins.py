@@ -16,8 +16,8 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.gpus.gpu_info imp
 from ansible_collections.gpustead.cluster.plugins.module_utils.gpus.gpu_offer import (
     all_devices,
     complaints,
+    container_gpus,
     offer,
-    share,
     warnings,
 )
 from ansible_collections.gpustead.cluster.plugins.module_utils.gpus.nvidia_device_nodes import UVM
@@ -154,7 +154,7 @@ def test_mig_instances_are_given_with_their_nodes(host: Standin) -> None:
     report = asdict(host.report())
     observed = nvidia_device_nodes.observe(host.root / "dev", host.root / "var/lib/nvidia-standin/proc")
     given = offer(report, "runtime", "gpus", vars(observed) | {"nodes": observed.paths})
-    instance = share(given, [0])
+    instance = container_gpus(given, [0])
     (spec,) = re.findall(
         rf"- name: {instance['uuids'][0]}\n(?:.*\n)*?(?= *- name)", host.toolkit("nvidia-ctk", "cdi", "generate")[1]
     )
