@@ -6,13 +6,14 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, Union
 
 Spans = tuple[tuple[int, int], ...]  # first and last numbers, ascending, apart
 Network = Union[ipaddress.IPv4Network, ipaddress.IPv6Network]
 
-EVERY: dict[str, Spans] = {"v4": ((0, (1 << 32) - 1),), "v6": ((0, (1 << 128) - 1),)}
+EVERY: Mapping[str, Spans] = MappingProxyType({"v4": ((0, (1 << 32) - 1),), "v6": ((0, (1 << 128) - 1),)})
 PORTS: Spans = ((1, 65535),)
 
 

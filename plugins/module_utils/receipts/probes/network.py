@@ -81,7 +81,7 @@ def _ufw(subject: Subject, host: Host) -> Value:
     }
 
 
-def _protected(subject: Subject, host: Host) -> dict[str, spans.Spans]:
+def _protected(subject: Subject, host: Host) -> Mapping[str, spans.Spans]:
     """By family, the sources that nobody may shut out; all of them where the subject does not say."""
     if "protected" not in subject:
         return spans.EVERY
