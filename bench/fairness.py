@@ -33,6 +33,7 @@ TAMPERS: Mapping[str, tuple[str, str]] = {
         "unshare --mount sh -c 'mount --bind {parent} /run && chattr -i /run/{base}'",
         "unshare --mount sh -c 'mount --bind {parent} /run && chattr +i /run/{base}'",
     ),
+    "bind": ("mount -o remount,bind,suid {0}", "mount -o remount,bind,nosuid {0}"),
     "chain": ("iptables -w -I {0} -j RETURN", "iptables -w -D {0} 1"),
     "ufw": (
         "sed -i s/^ENABLED=.*/ENABLED=no/ /etc/ufw/ufw.conf",

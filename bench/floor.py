@@ -117,6 +117,11 @@ def read_tree(subject: Subject) -> Value | None:
     return {**top, "entries": found}
 
 
+def read_settings(subject: Subject) -> Value:
+    """Files and directories of an account, which its workspace has copies of."""
+    return {path: read_tree({"name": os.path.join(subject["name"], path)}) for path in subject["paths"]}
+
+
 def read_text(subject: Subject) -> Value | None:
     """Kinds that are parts of a file: what they cost is reading it."""
     return entry(subject.get("path") or subject["name"])
@@ -200,6 +205,12 @@ def read_mount(subject: Subject) -> Value:
         value["fstype"], value["source"] = live[-1][after + 1 : after + 3]
         value["options"] = [live[-1][5], *live[-1][after + 3 :]]
     return value
+
+
+def read_bind(subject: Subject) -> Value:
+    """What is mounted there, and on the root of its share: whether it is still the same."""
+    seen = {fields[4]: fields for fields in map(str.split, lines("/proc/self/mountinfo"))}
+    return {"mount": seen.get(subject["name"]), "share": seen.get(subject.get("root", ""), [""] * 3)[2]}
 
 
 def read_sysctl(subject: Subject) -> Value:
@@ -328,6 +339,7 @@ def readers(names: dict[str, list[str]]) -> dict[str, Callable[[Subject], Value 
         "file": read_file,
         "apt_source": read_file,
         "tree": read_tree,
+        "settings": read_settings,
         "block": read_text,
         "json_keys": read_text,
         "lines": read_text,
@@ -340,6 +352,7 @@ def readers(names: dict[str, list[str]]) -> dict[str, Callable[[Subject], Value 
         "group": read_group,
         "member": read_member,
         "mount": read_mount,
+        "bind": read_bind,
         "sysctl": read_sysctl,
         "kernel_module": read_kernel_module,
         "gluster": read_gluster,

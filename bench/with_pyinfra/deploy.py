@@ -138,6 +138,9 @@ def manage_mounts() -> None:
             files.line(name=name, path="/etc/fstab", line=start, replace=whole)
         way = value["options"][0].split(",")[:1] if "options" in value else None  # ro or rw
         server.mount(name=name, path=subject["name"], device=value["source"], fs_type=value["fstype"], options=way)
+    for name, subject, value in of_kind("bind"):
+        # Another than it must be is not told: pyinfra does not look what of a file system is mounted.
+        server.mount(name=name, path=subject["name"], options=value["mount"][5].split(","))
     for name, subject, value in of_kind("mountpoint"):
         if host.get_fact(Beneath, path=subject["name"]) != value["beneath"]:
             parent, base = posixpath.split(subject["name"])
@@ -237,7 +240,7 @@ def manage_units() -> None:
 PARTS: dict[tuple[str, ...], Callable[[], None]] = {
     ("package", "sysctl", "kernel_module"): manage_system,
     ("group", "user", "member", "lines"): manage_accounts,
-    ("mount", "mountpoint"): manage_mounts,
+    ("mount", "bind", "mountpoint"): manage_mounts,
     ("file", "apt_source", "certificate", "json_keys", "tree", "block", "contains"): manage_files,
     ("unit",): manage_units,
     ("chain", "openings", "ufw", "ufw_rules"): manage_firewall,

@@ -13,17 +13,16 @@ import re
 
 from ansible_collections.gpustead.cluster.plugins.module_utils.run import Run
 
-_HELD = ["systemctl", "show", "--property=Listen,ActiveState", "--", "ssh.socket", "sshd.socket"]
-# Names of processes are their accounts' to choose; groups of root's sockets are not (ss -e names no uid of root's).
-_OF_UNIT = re.compile(r"cgroup:/system\.slice/sshd?\.service")
+_UNITS = ["ssh.socket", "sshd.socket", "ssh.service", "sshd.service"]
+_SHOW = ["systemctl", "show", "--property=Listen,ActiveState,ControlGroup", "--", *_UNITS]
 
 
 def observe(run: Run) -> set[int]:
     """The ports; none where nothing tells them."""
     code, told, _err = run(["sshd", "-T"])
-    _code, held, _err = run(_HELD)
+    _code, shown, _err = run(_SHOW)
     _code, sockets, _err = run(["ss", "-Hltne"])
-    return (sshd_ports(told) if code == 0 else set()) | held_ports(held) | unit_ports(sockets)
+    return (sshd_ports(told) if code == 0 else set()) | held_ports(shown) | unit_ports(sockets, shown)
 
 
 def sshd_ports(text: str) -> set[int]:
@@ -33,13 +32,18 @@ def sshd_ports(text: str) -> set[int]:
 
 
 def held_ports(shown: str) -> set[int]:
-    """What systemd holds for sshd, from `systemctl show` of its sockets."""
+    """What systemd holds for sshd, from `systemctl show` of its units."""
     active = [unit for unit in shown.split("\n\n") if "ActiveState=active" in unit.splitlines()]
     return {int(port) for unit in active for port in re.findall(r"^Listen=\S*:(\d+) \(Stream\)$", unit, re.MULTILINE)}
 
 
-def unit_ports(sockets: str) -> set[int]:
-    """Where root's processes of sshd's unit listen, from `ss -Hltne`."""
+def unit_ports(sockets: str, shown: str) -> set[int]:
+    """Where root's processes of sshd's unit listen, from `ss -Hltne` and `systemctl show` of its units.
+
+    Names of processes are their accounts' to choose; groups of root's sockets are not (ss -e names no uid of root's).
+    On a host that is a container itself the group of a unit does not begin with its slice.
+    """
+    ours = {f"cgroup:{group}" for group in re.findall(r"^ControlGroup=(/.+)$", shown, re.MULTILINE)}
     lines = [line.split() for line in sockets.splitlines()]
-    ours = [words for words in lines if any(map(_OF_UNIT.fullmatch, words))]
-    return {int(words[3].rpartition(":")[2]) for words in ours if not any(word.startswith("uid:") for word in words)}
+    held = [words for words in lines if not ours.isdisjoint(words)]
+    return {int(words[3].rpartition(":")[2]) for words in held if not any(word.startswith("uid:") for word in words)}

@@ -210,7 +210,7 @@ class TestOpened:
         assert "the mesh's sshd listens at 127.0.0.1 alone" in said
 
     def test_what_is_published_on_a_bridge_of_any_name_is_closed(self, lab: Lab, node: Host) -> None:
-        image, address = node.check_output("cat /etc/gpustead/image"), ""
+        image, address, neighbour = node.check_output("cat /etc/gpustead/image"), "", lab["nas"]
         node.check_output(f"docker network create -o com.docker.network.bridge.name={BRIDGE} lab")
         try:
             serve = "--entrypoint python3 --rm --detach --name lab-web"
@@ -220,12 +220,13 @@ class TestOpened:
             assert banner(lab.nodes[0], node.address, 18999) == ""
             # Its own address, to who has a route there: closed once the role has seen the bridge.
             address = node.check_output("docker inspect -f '{{.NetworkSettings.Networks.lab.IPAddress}}' lab-web")
-            lab["outsider"].check_output(f"ip route add {address} via {node.address}")
+            neighbour.check_output(f"ip route add {address} via {node.address}")
+            assert banner(neighbour, address, 22) == "hello"
             site(lab, "--limit", node.name, "-e", "site_force=true", "--tags", "firewall")
-            assert banner(lab["outsider"], address, 22) == ""
+            assert banner(neighbour, address, 22) == ""
             assert f"-o {BRIDGE} -j DROP" in node.check_output("iptables -S gpustead-forward")
         finally:
-            lab["outsider"].run(f"ip route del {address}")
+            neighbour.run(f"ip route del {address}")
             node.run("docker rm -f lab-web; docker network rm lab")
             site(lab, "--limit", node.name)
 

@@ -209,6 +209,8 @@ def test_ssh_ports(answer: tuple[int, str, str], session: Session | None, number
 SOCKET = "Listen=0.0.0.0:{0} (Stream)\nListen=[::]:{0} (Stream)\nActiveState={1}\n"
 LISTENS = "LISTEN 0 128 {}:{} {}:* {}ino:18439 sk:1 cgroup:{} {}<->\n"
 UNIT = "/system.slice/ssh.service"
+# As `systemctl show` tells of a socket and of the unit.
+GROUPS = "ControlGroup=\nActiveState=inactive\n\nControlGroup={0}\nActiveState=active\n"
 
 
 @pytest.mark.parametrize(
@@ -226,12 +228,30 @@ UNIT = "/system.slice/ssh.service"
         ("port 22\n", "Listen=/run/sshd.socket (Stream)\nActiveState=active\n", "", {22}),
         ("port 22\n", "Listen=[::1]:2022 (SequentialPacket)\nActiveState=active\n", "", {22}),
         # `SSHD_OPTS="-p 2222"` in /etc/default/ssh, or a port that is changed and not in force yet.
-        ("port 22\n", "", LISTENS.format("0.0.0.0", 2222, "0.0.0.0", "", UNIT, ""), {22, 2222}),
-        ("port 22\n", "", LISTENS.format("[::]", 2222, "[::]", "", UNIT, "v6only:1 "), {22, 2222}),
+        ("port 22\n", GROUPS.format(UNIT), LISTENS.format("0.0.0.0", 2222, "0.0.0.0", "", UNIT, ""), {22, 2222}),
+        ("port 22\n", GROUPS.format(UNIT), LISTENS.format("[::]", 2222, "[::]", "", UNIT, "v6only:1 "), {22, 2222}),
+        # The host is a container, and sees its groups as those outside do.
+        (
+            "port 22\n",
+            GROUPS.format(f"/lxc/node{UNIT}"),
+            LISTENS.format("0.0.0.0", 2222, "0.0.0.0", "", f"/lxc/node{UNIT}", "")
+            + LISTENS.format("0.0.0.0", 8080, "0.0.0.0", "", UNIT, ""),
+            {22, 2222},
+        ),
         # The mesh's sshd, an account's process in the unit (UsePAM no), and one of root's in a group alike.
-        ("port 22\n", "", LISTENS.format("0.0.0.0", 2222, "0.0.0.0", "", "/system.slice/docker-1.scope", ""), {22}),
-        ("port 22\n", "", LISTENS.format("0.0.0.0", 8080, "0.0.0.0", "uid:1500 ", UNIT, ""), {22}),
-        ("port 22\n", "", LISTENS.format("0.0.0.0", 8080, "0.0.0.0", "", f"/user.slice{UNIT}", ""), {22}),
+        (
+            "port 22\n",
+            GROUPS.format(UNIT),
+            LISTENS.format("0.0.0.0", 2222, "0.0.0.0", "", "/system.slice/docker-1.scope", ""),
+            {22},
+        ),
+        ("port 22\n", GROUPS.format(UNIT), LISTENS.format("0.0.0.0", 8080, "0.0.0.0", "uid:1500 ", UNIT, ""), {22}),
+        (
+            "port 22\n",
+            GROUPS.format(UNIT),
+            LISTENS.format("0.0.0.0", 8080, "0.0.0.0", "", f"/user.slice{UNIT}", ""),
+            {22},
+        ),
     ],
 )
 def test_where_the_hosts_own_sshd_listens(sshd: str, held: str, sockets: str, ports: set[int]) -> None:
