@@ -10,7 +10,8 @@ from conftest import Host, Lab
 from support import assert_fresh, converge, receipts, site
 
 FILE = "/etc/docker/daemon.json"
-CONTAINERS = "docker ps --no-trunc --quiet | sort"
+CONTAINERS = "docker ps --format '{{.Names}}' | sort"
+IDS = "docker ps --no-trunc --quiet | sort"
 
 
 @pytest.fixture(scope="module")
@@ -21,12 +22,20 @@ def node(lab: Lab) -> Host:
 
 @pytest.fixture(autouse=True)
 def _as_it_was(lab: Lab, node: Host) -> Iterator[None]:
-    """Whatever a test does: Docker runs with the same containers, and a plain run leaves nothing stale."""
+    """Whatever a test does: Docker runs with as many containers, and a plain run leaves nothing stale."""
     containers = node.check_output(CONTAINERS)
     yield
     site(lab, "--limit", node.name)
     assert node.check_output(CONTAINERS) == containers
     assert_fresh(lab)
+
+
+@pytest.fixture
+def same_containers(node: Host, _as_it_was: None) -> Iterator[None]:
+    """While live-restore holds, none is stopped or made anew."""
+    before = node.check_output(IDS)
+    yield
+    assert node.check_output(IDS) == before
 
 
 def refused(lab: Lab, node: Host, **settings: object) -> str:
@@ -37,6 +46,7 @@ def refused(lab: Lab, node: Host, **settings: object) -> str:
     return said
 
 
+@pytest.mark.usefixtures("same_containers")
 def test_what_docker_refuses_only_when_it_starts_is_taken_back(lab: Lab, node: Host) -> None:
     before = node.check_output(f"cat {FILE}")
     said = refused(lab, node, docker_daemon_settings={"log-opts": {"of-no-driver": "1"}})
@@ -49,6 +59,7 @@ def test_what_docker_refuses_only_when_it_starts_is_taken_back(lab: Lab, node: H
     assert "docker" not in receipts(node)
 
 
+@pytest.mark.usefixtures("same_containers")
 def test_what_docker_refuses_on_a_reload_is_taken_back(lab: Lab, node: Host) -> None:
     before = node.check_output(f"cat {FILE}")
     said = refused(lab, node, docker_registry_mirrors=["https://mirror.example/?a=b"])
@@ -58,6 +69,7 @@ def test_what_docker_refuses_on_a_reload_is_taken_back(lab: Lab, node: Host) -> 
     node.check_output("systemctl restart docker")  # as a boot
 
 
+@pytest.mark.usefixtures("same_containers")
 def test_another_log_driver_and_back(lab: Lab, node: Host) -> None:
     site(lab, "--limit", node.name, "-e", "docker_log_driver=journald")
     assert node.check_output("docker info --format '{{.LoggingDriver}}'") == "journald"
@@ -82,6 +94,7 @@ def test_a_docker_that_systemd_does_not_start_any_more(lab: Lab, node: Host) -> 
     assert node.check_output("systemctl is-active docker") == "active"
 
 
+@pytest.mark.usefixtures("same_containers")
 def test_where_daemon_json_is_not_to_blame_it_stays(lab: Lab, node: Host) -> None:
     drop_in = "/etc/systemd/system/docker.service.d/zz-broken.conf"
     before = node.check_output(f"cat {FILE}")
@@ -108,7 +121,7 @@ def test_what_no_cluster_runs_with_is_refused_before_a_change(
     there = json.loads(node.check_output(f"cat {FILE}"))
     node.check_output(f"cp {FILE} /root/daemon.json; echo '{json.dumps({**there, **settings})}' > {FILE}")
     try:
-        said = refused(lab, node)
+        said = refused(lab, node, site_force=True)
         assert f"{FILE} line " in said
         assert words in said
         assert f"docker_daemon_absent: [{next(iter(settings))}]" in said
