@@ -41,8 +41,8 @@ def of_kind(*kinds: str) -> Iterator[tuple[str, Subject, Value]]:
 
 
 def whose(subject: Subject, value: Value) -> dict[str, Any]:
-    """Root is nobody on the squashed share: there the owner acts."""
-    return {"_su_user": value["user"]} if subject.get("as") and value else {}
+    """Root is nobody on the squashed share: there the owner acts, who may have no shell to log in with."""
+    return {"_su_user": value["user"], "_su_shell": "/bin/sh"} if subject.get("as") and value else {}
 
 
 def local(path: str) -> str:

@@ -29,6 +29,8 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.run import Run
 _KINDS = {stat.S_IFDIR: "directory", stat.S_IFREG: "file", stat.S_IFLNK: "link"}
 _HELD = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 _STEP = _HELD | os.O_DIRECTORY
+_FOR_OTHERS = stat.S_IWGRP | stat.S_IWOTH
+_Identity = tuple[int, int]  # device and inode
 _LINKS = 40  # on the way of one path, as the kernel has it
 _SHOWN = 1000  # characters of what a checker says
 
@@ -37,14 +39,19 @@ def plan_all(entries: Iterable[HostEntry]) -> list[Plan]:
     """What is to be done about entries, each as those before it will have left the host; changes nothing.
 
     Raises:
-        GpusteadError: one cannot be done, or somebody else than root may change what lies on the way to it.
+        GpusteadError: one cannot be done, or somebody else than root may change what lies on the way to it and no entry
+            before it closes that.
     """
     plans: dict[str, Plan] = {}
     result = []
+    closing: set[_Identity] = set()
     for entry in entries:
         uid, gid = _ids(entry)
-        plans[entry.path] = plan(entry, uid, gid, _before(entry, plans))
-        result.append(plans[entry.path])
+        one = plan(entry, uid, gid, _before(entry, plans, closing))
+        if _closes(one):
+            closing.add(_identity(entry, closing))
+        plans[entry.path] = one
+        result.append(one)
     return result
 
 
@@ -68,7 +75,10 @@ def validate_all(plans: Iterable[Plan], run: Run) -> None:
 
 def apply_all(plans: Iterable[Plan]) -> None:
     """Carry the plans out, in their order. Raises GpusteadError, or OSError."""
+    was_open = ""
     for one in plans:
+        if was_open:
+            _refuse_exchanged(one, was_open)
         if not one.changed:
             continue
         try:
@@ -77,22 +87,43 @@ def apply_all(plans: Iterable[Plan]) -> None:
         except FileNotFoundError as error:
             remedy = "Make it by an entry before this one."
             raise GpusteadError(f"the directory of {one.entry.path} is not there", "it to be", remedy) from error
+        was_open = was_open or (one.entry.path if _closes(one) else "")
 
 
-def _before(entry: HostEntry, plans: dict[str, Plan]) -> Observed:
+def _closes(one: Plan) -> bool:
+    """Whether a directory that others can change is one of root's alone after it."""
+    before, after = one.before, one.after
+    is_open = before.kind == "directory" and (before.uid not in _trusted() or bool(before.mode & _FOR_OTHERS))
+    return is_open and after.kind == "directory" and after.uid in _trusted() and not after.mode & _FOR_OTHERS
+
+
+def _identity(entry: HostEntry, closing: Collection[_Identity]) -> _Identity:
+    with _parent(entry, closing) as (directory, name):
+        status = os.stat(name, dir_fd=directory, follow_symlinks=False)
+    return status.st_dev, status.st_ino
+
+
+def _refuse_exchanged(one: Plan, was_open: str) -> None:
+    """Raise where something is not as it was when it was planned, which others could change until now."""
+    if _observe(one.entry, {}) != one.before:
+        what = f"{one.entry.path} is another one now: until now others could change what lies in {was_open}"
+        raise GpusteadError(what, "what was there a moment ago", "See who did that, put it right, and run again.")
+
+
+def _before(entry: HostEntry, plans: dict[str, Plan], closing: Collection[_Identity]) -> Observed:
     """What this entry comes upon: what is there, or what those before it will have made of that."""
-    found = plans[entry.path].after if entry.path in plans else _observe(entry, plans)
+    found = plans[entry.path].after if entry.path in plans else _observe(entry, plans, closing)
     # Their plan had no use for a content that they leave.
     is_unread = found.kind == "file" and found.content is None and entry.path in plans
-    return replace(found, content=_observe(entry, plans).content) if is_unread else found
+    return replace(found, content=_observe(entry, plans, closing).content) if is_unread else found
 
 
-def _observe(entry: HostEntry, planned: dict[str, Plan]) -> Observed:
+def _observe(entry: HostEntry, planned: dict[str, Plan], closing: Collection[_Identity] = ()) -> Observed:
     """What is there, without what is planned to go."""
     if entry.state == "absent" and not os.path.lexists(entry.path):
         return Observed()  # nothing is touched: who can change the way to it is no matter
     try:
-        with _parent(entry) as (directory, name):
+        with _parent(entry, closing) as (directory, name):
             held = os.open(name, _HELD, dir_fd=directory)
             try:
                 found = _look(held, entry, directory, name)
@@ -189,8 +220,10 @@ def _ids(entry: HostEntry) -> tuple[int, int]:
 
 
 @contextlib.contextmanager
-def _parent(entry: HostEntry) -> Iterator[tuple[int, str]]:
+def _parent(entry: HostEntry, closing: Collection[_Identity] = ()) -> Iterator[tuple[int, str]]:
     """The open directory in which an entry lies, and its name there.
+
+    `closing`: directories that may be open to others still.
 
     A link is followed where only root can have made it, as /var/run and /lib are; in the place of the entry itself only
     where the entry says so.
@@ -205,7 +238,9 @@ def _parent(entry: HostEntry) -> Iterator[tuple[int, str]]:
     try:
         while True:
             name, last = ahead.pop(), not ahead
-            _refuse_others(at, entry.path, last)
+            status = os.fstat(at)
+            if (status.st_dev, status.st_ino) not in closing:
+                _refuse_others(at, status, entry.path, last)
             target = "" if last and not entry.follows else _link(at, name, entry.path)
             if target:
                 links += 1
@@ -249,9 +284,8 @@ def _trusted() -> tuple[int, ...]:
     return 0, os.geteuid()
 
 
-def _refuse_others(at: int, path: str, last: bool) -> None:
+def _refuse_others(at: int, status: os.stat_result, path: str, last: bool) -> None:
     """Refuse a directory in which others can exchange what is there, or, where it is the last, make something."""
-    status = os.fstat(at)
     for_all = bool(status.st_mode & stat.S_IWOTH)
     others = _others(status.st_gid) if status.st_mode & stat.S_IWGRP else ()
     # In a sticky one nobody exchanges what is root's; who owns what is entered next is looked at there.

@@ -278,6 +278,43 @@ def test_a_way_that_others_can_change_is_refused(run: Run, tmp_path: Path) -> No
     assert run(entry)["changed"]
 
 
+OPEN = [{"path": "there", "state": "directory", "mode": "0755"}, {"path": "there/file", "content": "x", "mode": "0644"}]
+
+
+@needs_root
+@pytest.mark.parametrize(("owner", "mode"), [(0, 0o777), (0, 0o775), (1500, 0o755)])
+@pytest.mark.parametrize("check", [True, False])
+def test_a_directory_that_an_entry_before_closes_is_closed(
+    owner: int, mode: int, check: bool, run: Run, tmp_path: Path
+) -> None:
+    before(tmp_path)
+    os.chown(tmp_path / "there", owner, 1500)
+    (tmp_path / "there").chmod(mode)
+    result = run(*OPEN, _ansible_check_mode=check)
+    assert result["paths"] == ["there", "there/file"]
+    status = (tmp_path / "there").stat()
+    assert (status.st_uid, status.st_mode & 0o777) == ((owner, mode) if check else (0, 0o755))
+    assert "can be changed by others" in run(OPEN[1])["msg"] if check else not run(*OPEN)["changed"]
+
+
+@pytest.mark.parametrize("content", ["x", "another"])
+def test_what_was_exchanged_before_it_was_closed_is_refused(content: str, tmp_path: Path) -> None:
+    before(tmp_path)
+    file = tmp_path / "there/file"
+    file.write_text("x")
+    file.chmod(0o644)
+    (tmp_path / "there").chmod(0o757)
+    entries = [{**US, **entry, "path": str(tmp_path / entry["path"])} for entry in OPEN]
+    file_entry = {"state": "file", **entries[1], "content": content}
+    plans = apply_host_files.plan_all([parse(entries[0]), parse(file_entry)])
+    file.unlink()
+    file.symlink_to("/etc/hostname")
+    with pytest.raises(GpusteadError, match="file is another one now: until now others could change what lies in"):
+        apply_host_files.apply_all(plans)
+    assert file.is_symlink()
+    assert (tmp_path / "there").stat().st_mode & 0o777 == 0o755
+
+
 @needs_root
 @pytest.mark.parametrize(("members", "refused"), [([], False), (["ada"], True)])
 def test_who_is_in_the_group_of_a_directory_is_asked_once(
