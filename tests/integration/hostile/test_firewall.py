@@ -231,8 +231,9 @@ class TestOpened:
             site(lab, "--limit", node.name)
 
     def test_where_sshd_listens_in_fact_is_open(self, lab: Lab, node: Host) -> None:
-        """By a ListenAddress with a port of its own, and by a port that only its command line names."""
+        """By a ListenAddress, by a port that only its command line names, and by one that systemd holds for it."""
         config, options = "/etc/ssh/sshd_config.d/lab.conf", "/etc/default/ssh"
+        held = "/etc/systemd/system/ssh.socket.d"
         node.check_output(f"cp -a {options} /root/default-ssh")
         lines = f"ListenAddress {node.address}:2022\\nListenAddress 0.0.0.0:22"
         node.check_output(f"printf '{lines}\\n' > {config}; sshd -t && systemctl restart ssh")
@@ -244,8 +245,14 @@ class TestOpened:
             assert banner(lab["outsider"], node.address, 2023).startswith("SSH-2.0")
             assert banner(lab["outsider"], node.address, 2222) == ""
             assert "2022" not in node.check_output("ufw status")
+            node.check_output(f"mkdir {held} && printf '[Socket]\\nListenStream=2024\\n' > {held}/lab.conf")
+            node.check_output("systemctl daemon-reload && systemctl start ssh.socket")
+            site(lab, "--limit", node.name, "-e", "site_force=true", "--tags", "firewall")
+            assert node.check_output("systemctl is-active ssh.socket") == "active"
+            assert banner(lab["outsider"], node.address, 2024).startswith("SSH-2.0")
         finally:
-            node.check_output(f"rm -f {config}; mv /root/default-ssh {options}; systemctl restart ssh")
+            node.check_output(f"rm -rf {config} {held}; mv /root/default-ssh {options}; systemctl daemon-reload")
+            node.check_output("systemctl stop ssh.socket; systemctl restart ssh")
             site(lab, "--limit", node.name)
 
 
