@@ -18,7 +18,7 @@ class HostKey:
     """What was done, or would be.
 
     Attributes:
-        plans: of the private key, the public one, and of the certificate where one was given.
+        plans: of the private key, the public one, and the certificate.
         public, certificate: the lines of their files; empty where there is none, also of a key that a check would make.
     """
 
@@ -33,7 +33,7 @@ def ensure(path: str, comment: str, certificate: str, run: Run, *, check: bool) 
     Args:
         path: of the private key, in a directory that only root can change.
         comment: what a new key is called.
-        certificate: what is to be in the file of the certificate; empty leaves that as it is.
+        certificate: what is to be in the file of the certificate; empty leaves what is there.
         run: runs ssh-keygen.
         check: change nothing.
 
@@ -50,8 +50,8 @@ def ensure(path: str, comment: str, certificate: str, run: Run, *, check: bool) 
         HostEntry(path, "file", mode=0o600, content=private.encode(), secret=True, once=True),
         HostEntry(f"{path}.pub", "file", mode=0o644, content=public.encode()),
     ]
-    if certificate:
-        entries.append(HostEntry(f"{path}-cert.pub", "file", mode=0o644, content=certificate.encode()))
+    state, content = ("file", certificate.encode()) if certificate else ("existing", None)
+    entries.append(HostEntry(f"{path}-cert.pub", state, mode=0o644, content=content))
     plans = plan_all(entries)
     if not check:
         apply_all(plans)

@@ -82,6 +82,18 @@ def test_a_new_node_is_certified_once(top: Path, authority: str) -> None:
     assert (top / "node/key.pub").read_text() == public == f"{' '.join(public.split()[:2])} gpu01\n"
 
 
+def test_modes_are_put_back_where_nothing_is_to_be_written(top: Path, authority: str) -> None:
+    Here(top, False, authority=authority).run(task_vars={})
+    content = (top / "node/key-cert.pub").read_text()
+    for path in (top / "node").iterdir():
+        path.chmod(0o666)
+    put = Here(top, False, authority=authority).run(task_vars={})
+    assert (put["changed"], put["reason"]) == (True, "")
+    modes = {path.name: path.stat().st_mode & 0o777 for path in (top / "node").iterdir()}
+    assert modes == {"key": 0o600, "key.pub": 0o644, "key-cert.pub": 0o644}
+    assert (top / "node/key-cert.pub").read_text() == content
+
+
 def test_another_address_needs_another_certificate_and_not_another_key(top: Path, authority: str) -> None:
     Here(top, False, authority=authority).run(task_vars={})
     public = (top / "node/key.pub").read_text()
@@ -116,6 +128,6 @@ def test_what_is_lost_of_a_key_is_put_back(top: Path) -> None:
     (top / "node/key.pub").unlink()
     (top / "node/key").chmod(0o644)
     put = ensure(f"{top}/node/key", "gpu02", "", run, check=False)
-    assert [one.changed for one in put.plans] == [True, True]
+    assert [one.changed for one in put.plans] == [True, True, False]
     assert put.public == made.public.replace("gpu01", "gpu02")
     assert (top / "node/key").stat().st_mode & 0o777 == 0o600
