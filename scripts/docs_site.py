@@ -30,6 +30,17 @@ PAGES = {
 }
 LINK = re.compile(r"(\]\()([^)\s]+)(\))")
 ITEM = re.compile(r"\s*([-*]|\d+\.) ")
+# Where one types the commands of a page: tests/integration/pages.py has the form of the comment.
+PLACES = {
+    "laptop": "on your own machine",
+    "workspace": "in the workspace",
+    "node": "on a node",
+    "node as root": "on a node, as an administrator",
+    "node gpu02 as root": "on gpu02, as an administrator",
+    "nas": "on the NAS server, as root",
+    "controller": "on the controller",
+}
+COMMANDS = re.compile(r"^<!-- on ([\w ]+): .* -->\n```sh$", re.MULTILINE)
 OTHERS = re.compile(r"[a-z]+:")  # https:, mailto:
 
 
@@ -98,6 +109,11 @@ def spaced(text: str) -> str:
         inside = plain and (begins or (inside and (not line or line.startswith(" "))))
         out.append(line)
     return "\n".join(out) + "\n"
+
+
+def placed(text: str) -> str:
+    """A page whose blocks of commands say above them where one types them."""
+    return COMMANDS.sub(lambda match: f'```sh title="{PLACES[match[1]]}"', text)
 
 
 def described(text: str) -> str:
@@ -211,4 +227,4 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
     source = page.file.src_uri
     if page.file.generated_by is None:
         markdown = relinked(markdown, f"docs/{source}")
-    return spaced(markdown)
+    return placed(spaced(markdown))
