@@ -29,7 +29,7 @@ PAGES = {
     **{f"roles/{role}/defaults/main.yml": f"roles/{role}.md" for role in ROLES},
 }
 LINK = re.compile(r"(\]\()([^)\s]+)(\))")
-ITEM = re.compile(r"\s*([-*]|\d+\.) ")
+ITEM_OR_ROW = re.compile(r"\s*([-*]|\d+\.) |\|")
 # Where one types the commands of a page: tests/integration/pages.py has the form of the comment.
 PLACES = {
     "laptop": "on your own machine",
@@ -99,11 +99,11 @@ def relinked(text: str, source: str) -> str:
 
 
 def spaced(text: str) -> str:
-    """A page with an empty line before each list: Python-Markdown, unlike GitHub, takes it for prose without one."""
+    """A page with an empty line before each list and table: Python-Markdown, unlike GitHub, takes it for prose without one."""
     out: list[str] = []
     inside = False
     for plain, line in prose(text):
-        begins = plain and bool(ITEM.match(line))
+        begins = plain and bool(ITEM_OR_ROW.match(line))
         if begins and not inside and out and out[-1].strip():
             out.append("")
         inside = plain and (begins or (inside and (not line or line.startswith(" "))))

@@ -65,6 +65,10 @@ def test_a_list_has_an_empty_line_before_it() -> None:
     )
 
 
+def test_a_table_has_one_too() -> None:
+    assert spaced("```yaml\na: b\n```\n| a |\n|---|\n| b |\n") == "```yaml\na: b\n```\n\n| a |\n|---|\n| b |\n"
+
+
 def test_a_setting_says_all_that_its_spec_does() -> None:
     option = {
         "description": ["Where <it> is, as C(mount <x>) has it.", "More."],
