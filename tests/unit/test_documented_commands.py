@@ -78,8 +78,10 @@ def test_most_of_what_the_lab_can_run_is_run(page: str) -> None:
     assert len([block for block in told if block.reason]) <= len(told) // 5
 
 
-@pytest.mark.parametrize("path", ["README.md", *(f"docs/{page}.md" for page in GUIDES), "docs/faq.md"])
-def test_every_run_in_the_documentation_names_its_inventory(path: str) -> None:
-    text = (PROJECT / path).read_text().replace("\\\n", " ")
-    runs = re.findall(r"^ansible-playbook .*|`ansible-playbook [^`]*`", text, re.MULTILINE)
+PAGES = [path for pattern in ("*.md", "docs/*.md", "roles/*/README.md") for path in sorted(PROJECT.glob(pattern))]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(PROJECT)))
+def test_every_run_in_the_documentation_names_its_inventory(page: Path) -> None:
+    runs = re.findall(r"^ *ansible-playbook .*|`ansible-playbook [^`]*`", page.read_text(), re.MULTILINE)
     assert [run for run in runs if not re.search(r" -i (inventory/(mycluster|lab)|localhost,)", run)] == []
