@@ -99,7 +99,7 @@ def relinked(text: str, source: str) -> str:
 
 
 def spaced(text: str) -> str:
-    """A page with an empty line before each list and table: Python-Markdown takes them for prose without, unlike GitHub."""
+    """A page with an empty line before each list and table: Python-Markdown takes them for prose without."""
     out: list[str] = []
     inside = False
     for plain, line in prose(text):
