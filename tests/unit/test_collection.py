@@ -71,7 +71,7 @@ def test_what_ansible_test_finds_is_mended_and_not_ignored() -> None:
     assert [path for path in files if switched_off.search(path.read_text())] == []
 
 
-@pytest.mark.parametrize("playbook", ["site", "verify", "summary", "train"])
+@pytest.mark.parametrize("playbook", ["client", "drift", "preflight", "site", "summary", "train", "verify"])
 def test_playbooks_are_found_by_their_full_name(installed: Path, tmp_path: Path, playbook: str) -> None:
     inventory = tmp_path / "hosts.yml"
     inventory.write_text("gpu_nodes: {hosts: {gpu01: {ansible_host: 192.0.2.1}}}\n")
