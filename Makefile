@@ -40,8 +40,9 @@ test-full: test sanity test-gpu ## The same, and every attack by accounts, every
 test-gpu: venv root engine ## Five kinds of nodes, with and without GPUs (stand-ins), in a lab of their own
 	@$(STEP) 'Nodes with GPUs' scripts/gpu_lab.sh
 
-docs: venv ## Write group_vars/all and the argument specs anew from the roles' defaults
+docs: venv ## Write group_vars/all and the argument specs anew from the roles' defaults, and build the site
 	@python scripts/document_settings.py
+	@scripts/site.sh
 
 lint: venv ## Ansible, YAML and Python linters, types, and what Galaxy asks of a collection
 	@$(STEP) 'ansible-lint (production)' ansible-lint --nocolor
@@ -49,6 +50,7 @@ lint: venv ## Ansible, YAML and Python linters, types, and what Galaxy asks of a
 	@$(STEP) 'ruff' ruff check --no-cache .
 	@$(STEP) 'ruff format' ruff format --no-cache --check .
 	@$(STEP) 'mypy (strict)' scripts/mypy.sh
+	@$(STEP) 'the site of the documentation (strict)' scripts/site.sh
 	@$(STEP) 'antsibull-docs and galaxy-importer' scripts/galaxy.sh
 	@$(STEP) 'ansible-test sanity, of modules and layout' scripts/sanity.sh here $(QUICK_SANITY)
 
@@ -90,6 +92,8 @@ lock: venv ## Write the lock files anew (needs uv)
 	    requirements.in -o python$$python.txt; done
 	@cd requirements && uv pip compile --quiet --upgrade --universal --generate-hashes --no-annotate --no-header \
 	  --python-version 3.11 galaxy.in -o galaxy.txt
+	@cd requirements && uv pip compile --quiet --upgrade --universal --generate-hashes --no-annotate --no-header \
+	  --python-version 3.11 docs.in -o docs.txt
 	@cd requirements && for core in 2.19:3.11 2.21:3.12; do \
 	  echo "ansible-core==$${core%:*}.*" | uv pip compile --quiet --upgrade --universal --generate-hashes --no-annotate \
 	    --no-header --python-version $${core#*:} - -o ansible-core-$${core%:*}.txt; done

@@ -14,7 +14,7 @@ DOCUMENTATION = r"""
 name: accounts_plan
 short_description: What role accounts wants of a host and of the share
 version_added: "0.1.0"
-author: gpustead developers
+author: The gpustead developers (@gpustead)
 description:
   - Makes of the declared accounts what the tasks of the role take, and what its receipt holds.
   - Fails where two accounts are given one name or one uid, or there is no owner.

@@ -17,7 +17,7 @@ DOCUMENTATION = r"""
 name: base_plan
 short_description: What role base writes on a host
 version_added: "0.1.0"
-author: gpustead developers
+author: The gpustead developers (@gpustead)
 description:
   - Makes the proxies, and the authorities that are trusted beside the system's own, files of the host.
   - Fails where a file on the controller is not one certificate that is valid.

@@ -15,7 +15,7 @@ DOCUMENTATION = r"""
 name: client_plan
 short_description: What a user's machine knows of the nodes
 version_added: "0.1.0"
-author: gpustead developers
+author: The gpustead developers (@gpustead)
 description:
   - Gives the hosts by which ssh reaches the nodes and the workspaces of a user, and their host keys.
 positional: hostvars, user

@@ -14,7 +14,7 @@ DOCUMENTATION = r"""
 name: compose_value
 short_description: A value as it is written into a compose file
 version_added: "0.1.0"
-author: gpustead developers
+author: The gpustead developers (@gpustead)
 description:
   - JSON, which is YAML, too, in which Compose replaces nothing. Compose takes C($) in a value for a variable.
 options:

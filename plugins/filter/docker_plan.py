@@ -15,7 +15,7 @@ DOCUMENTATION = r"""
 name: docker_plan
 short_description: What role docker declares of daemon.json
 version_added: "0.2.0"
-author: gpustead developers
+author: The gpustead developers (@gpustead)
 description:
   - Refuses settings with which dockerd does not start (options that the log driver does not know, mirrors that are no
     URLs), and those with which a cluster cannot run.

@@ -11,7 +11,7 @@ DOCUMENTATION = r"""
 name: drift_report
 short_description: One report of what the receipts of all hosts no longer vouch for
 version_added: "0.1.0"
-author: gpustead developers
+author: The gpustead developers (@gpustead)
 description:
   - Collects what M(gpustead.cluster.receipt_check) found on each host.
   - Of a host without a result, because it could not be reached or asked, it is said why. It is not taken for drift.

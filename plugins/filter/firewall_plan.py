@@ -14,7 +14,7 @@ DOCUMENTATION = r"""
 name: firewall_plan
 short_description: Whom the firewall of a host lets in
 version_added: "0.1.0"
-author: gpustead developers
+author: The gpustead developers (@gpustead)
 description:
   - Makes rules of the settings of role firewall and of the groups that a host is in.
 options:

@@ -11,7 +11,7 @@ DOCUMENTATION = r"""
 name: gpu_complaints
 short_description: Why containers cannot use a GPU that a host has
 version_added: "0.1.0"
-author: gpustead developers
+author: The gpustead developers (@gpustead)
 description:
   - Judges what M(gpustead.cluster.gpu_info) returned. GPUs that do not answer, are in bad health, or have MIG without
     instances are named, each with what to do.

@@ -14,7 +14,7 @@ DOCUMENTATION = r"""
 name: gpu_cpuset
 short_description: The CPUs and memory nodes near some GPUs
 version_added: "0.1.0"
-author: gpustead developers
+author: The gpustead developers (@gpustead)
 description:
   - Joins what is near each of the GPUs, to pin a container to it.
 positional: wanted

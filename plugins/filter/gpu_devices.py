@@ -11,7 +11,7 @@ DOCUMENTATION = r"""
 name: gpu_devices
 short_description: UUIDs of all GPUs and MIG devices that the driver shows
 version_added: "0.1.0"
-author: gpustead developers
+author: The gpustead developers (@gpustead)
 description:
   - A GPU with MIG is there as its instances, one without as itself, whatever their health.
 options:

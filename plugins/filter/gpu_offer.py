@@ -11,7 +11,7 @@ DOCUMENTATION = r"""
 name: gpu_offer
 short_description: What a host offers to containers of its GPUs
 version_added: "0.1.0"
-author: gpustead developers
+author: The gpustead developers (@gpustead)
 description:
   - The content of C(gpus.json), which role nvidia leaves for whoever starts containers.
   - A GPU with MIG is given as its instances, one without as itself, and one in bad health or withheld not at all.

@@ -11,7 +11,7 @@ DOCUMENTATION = r"""
 name: gpu_warnings
 short_description: What is to be known of the GPUs that containers get
 version_added: "0.1.0"
-author: gpustead developers
+author: The gpustead developers (@gpustead)
 description:
   - Names sensors that fail, a GPU with less than half of the memory of another one, and one whose compute capability
     is not known, each with what to do. None of it keeps containers from a GPU.

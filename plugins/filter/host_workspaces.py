@@ -14,7 +14,7 @@ DOCUMENTATION = r"""
 name: host_workspaces
 short_description: The workspaces that a host's variables declare
 version_added: "0.1.0"
-author: gpustead developers
+author: The gpustead developers (@gpustead)
 description:
   - For playbooks, which do not see the defaults of role workspace; in it, P(gpustead.cluster.workspaces#filter) serves.
 positional: user

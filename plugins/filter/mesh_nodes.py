@@ -11,7 +11,7 @@ DOCUMENTATION = r"""
 name: mesh_nodes
 short_description: Where the sshd of each node of the mesh is
 version_added: "0.1.0"
-author: gpustead developers
+author: The gpustead developers (@gpustead)
 description:
   - Reads C(cluster_address), else C(ansible_host), and C(ssh_mesh_port) of each node.
 positional: variables, port

@@ -15,7 +15,7 @@ DOCUMENTATION = r"""
 name: nas_plan
 short_description: What role nas wants of a host
 version_added: "0.1.0"
-author: gpustead developers
+author: The gpustead developers (@gpustead)
 description:
   - Makes of the settings of the role, and of what was found on the host, what its tasks take and its receipt holds.
   - Fails where a mount has no source.

@@ -13,7 +13,7 @@ DOCUMENTATION = r"""
 name: nccl_env
 short_description: Environment variables of NCCL and gloo for a node
 version_added: "0.1.0"
-author: gpustead developers
+author: The gpustead developers (@gpustead)
 description:
   - Names the interface that leads to the other nodes, and the RDMA devices near the GPUs.
   - C(NCCL_IB_DISABLE) is set only where it is known that there is no RDMA device.

@@ -14,7 +14,7 @@ DOCUMENTATION = r"""
 name: nvidia_plan
 short_description: What role nvidia does on a host and holds in its receipt
 version_added: "0.1.0"
-author: gpustead developers
+author: The gpustead developers (@gpustead)
 description:
   - Makes of the settings of the role, and of what its tasks have found so far, what the next ones take.
 options:

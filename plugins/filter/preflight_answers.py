@@ -14,7 +14,7 @@ DOCUMENTATION = r"""
 name: preflight_answers
 short_description: What is wrong with hosts, as they answered the preflight's probe
 version_added: "0.1.0"
-author: gpustead developers
+author: The gpustead developers (@gpustead)
 description:
   - Judges the results of the probe in C(playbooks/preflight.yml), which runs without Python.
 options:

@@ -14,7 +14,7 @@ DOCUMENTATION = r"""
 name: proxy_plan
 short_description: What each program is told of the proxies of a site
 version_added: "0.1.0"
-author: gpustead developers
+author: The gpustead developers (@gpustead)
 description:
   - Tells the passwords of proxies from the rest, so that they stand only where root alone reads them.
 options:

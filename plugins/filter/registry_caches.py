@@ -11,7 +11,7 @@ DOCUMENTATION = r"""
 name: registry_caches
 short_description: Which cache of registries each GPU node has
 version_added: "0.1.0"
-author: gpustead developers
+author: The gpustead developers (@gpustead)
 description:
   - The hosts of group C(gpu_nodes) take those of group C(registry_caches) in turn.
 positional: variables

@@ -11,7 +11,7 @@ DOCUMENTATION = r"""
 name: secret_settings
 short_description: Which settings may be shown
 version_added: "0.1.0"
-author: gpustead developers
+author: The gpustead developers (@gpustead)
 description:
   - Tells settings that hold a password or token, by their names or in a URL, from the rest.
 options:

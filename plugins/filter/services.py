@@ -18,7 +18,7 @@ DOCUMENTATION = r"""
 name: services
 short_description: The services of workspaces and their ports
 version_added: "0.1.0"
-author: gpustead developers
+author: The gpustead developers (@gpustead)
 description:
   - Gives the table in C(plugins/module_utils/inventory/services.py), where each service is declared once.
 options:

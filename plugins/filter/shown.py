@@ -11,7 +11,7 @@ DOCUMENTATION = r"""
 name: shown
 short_description: What an account or a container said, as it may be shown on a terminal
 version_added: "0.1.0"
-author: gpustead developers
+author: The gpustead developers (@gpustead)
 description:
   - Writes control characters, ends of line and what changes the direction of writing as Python writes them.
   - Cuts what is too long.

@@ -15,7 +15,7 @@ DOCUMENTATION = r"""
 name: summary
 short_description: What the cluster offers, from the inventory alone
 version_added: "0.1.0"
-author: gpustead developers
+author: The gpustead developers (@gpustead)
 description:
   - Says of each workspace where its services are reached, and how one logs in. No host is asked.
 positional: hostvars, example

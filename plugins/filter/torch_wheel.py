@@ -14,7 +14,7 @@ DOCUMENTATION = r"""
 name: torch_wheel
 short_description: The index of PyTorch's wheels that fits drivers and GPUs
 version_added: "0.1.0"
-author: gpustead developers
+author: The gpustead developers (@gpustead)
 description:
   - Chooses the newest index that runs on the drivers of all given hosts and holds machine code for all their GPUs.
     One image is built for all nodes, so one index must serve them all.

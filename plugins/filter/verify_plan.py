@@ -15,7 +15,7 @@ DOCUMENTATION = r"""
 name: verify_plan
 short_description: What verify expects of a host
 version_added: "0.1.0"
-author: gpustead developers
+author: The gpustead developers (@gpustead)
 description:
   - Gives the options of M(gpustead.cluster.node_verify) for a host, from its variables and the groups of the inventory.
   - Variables that are not set have the defaults of the roles, which playbooks do not see.

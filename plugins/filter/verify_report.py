@@ -11,7 +11,7 @@ DOCUMENTATION = r"""
 name: verify_report
 short_description: One report of what was found on all hosts of the cluster
 version_added: "0.1.0"
-author: gpustead developers
+author: The gpustead developers (@gpustead)
 description:
   - Collects the problems that M(gpustead.cluster.node_verify) found on each host, and compares what the hosts saw.
   - A host without a result, because it could not be reached or asked, is a problem.

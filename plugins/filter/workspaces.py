@@ -13,7 +13,7 @@ DOCUMENTATION = r"""
 name: workspaces
 short_description: The workspaces of a node
 version_added: "0.1.0"
-author: gpustead developers
+author: The gpustead developers (@gpustead)
 description:
   - Gives each workspace that is declared for a node its compose project, its directory, its ports and its accounts.
   - Ports that are not declared follow from the user id alone, so that no workspace moves another one.

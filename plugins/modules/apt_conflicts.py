@@ -32,6 +32,9 @@ options:
     type: list
     elements: str
     default: []
+seealso:
+  - module: ansible.builtin.deb822_repository
+  - module: gpustead.cluster.pinned_file
 """
 
 EXAMPLES = r"""
@@ -40,6 +43,17 @@ EXAMPLES = r"""
     pattern: packages\.example\.org/tool
     own: /etc/apt/sources.list.d/tool.sources
     keys: ["tool-*"]
+
+- name: Keep our description of Docker's repository alone
+  gpustead.cluster.apt_conflicts:
+    pattern: download\.docker\.com/linux/debian
+    own: /etc/apt/sources.list.d/docker.sources
+    keys: ["docker*"]
+  register: conflicts
+
+- name: Say what was put aside
+  ansible.builtin.debug:
+    var: conflicts.aside
 """
 
 RETURN = r"""

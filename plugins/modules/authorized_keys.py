@@ -70,6 +70,9 @@ attributes:
     description: Tells what would change, and refuses what a real run would refuse.
   diff_mode:
     description: Shows the lines that go and those that come.
+seealso:
+  - module: ansible.posix.authorized_key
+  - module: gpustead.cluster.uid_match
 """
 
 EXAMPLES = r"""
@@ -78,6 +81,23 @@ EXAMPLES = r"""
     accounts:
       - {name: ada, uid: 1500, gid: 1500, home: /home/ada, keys: ["ssh-ed25519 AAAA... ada@desk"]}
       - {name: bob, uid: 1501, gid: 1501, home: /home/bob, keys: ["ssh-ed25519 AAAA... bob@desk"], exclusive: true}
+
+- name: Take back a key that an account had
+  gpustead.cluster.authorized_keys:
+    accounts:
+      - name: ada
+        uid: 1500
+        gid: 1500
+        home: /home/ada
+        keys: ["ssh-ed25519 AAAA... ada@desk"]
+        former: ["ssh-ed25519 BBBB... ada@lost-laptop"]
+
+- name: Change all accounts that can be, and keep the others for the end
+  gpustead.cluster.authorized_keys:
+    accounts:
+      - {name: bob, uid: 1501, gid: 1501, home: /home/bob, keys: ["ssh-ed25519 AAAA... bob@desk"]}
+    keep_going: true
+  register: keys
 """
 
 RETURN = r"""

@@ -24,6 +24,9 @@ options:
     type: int
     default: 86400
 extends_documentation_fragment: [gpustead.cluster.attributes.info]
+seealso:
+  - module: gpustead.cluster.trust_store
+  - module: ansible.builtin.package_facts
 """
 
 EXAMPLES = r"""
@@ -36,6 +39,10 @@ EXAMPLES = r"""
   ansible.builtin.apt:
     name: "{{ found.missing }}"
   when: found.missing | length > 0
+
+- name: Have package lists that are at most an hour old
+  gpustead.cluster.base_info:
+    lists_valid_time: 3600
 """
 
 RETURN = r"""

@@ -92,6 +92,9 @@ extends_documentation_fragment: [gpustead.cluster.attributes]
 attributes:
   diff_mode:
     description: Shows each place with what is mounted.
+seealso:
+  - module: gpustead.cluster.nas_mounts
+  - module: gpustead.cluster.local_place
 """
 
 EXAMPLES = r"""
@@ -100,6 +103,19 @@ EXAMPLES = r"""
     set: workspace
     binds:
       - {name: home-ada, root: /mnt/nas, path: users/ada, owner: 1500, mounted: true}
+
+- name: Mount a data set that containers only read, and leave out what cannot be
+  gpustead.cluster.binds:
+    set: datasets
+    binds:
+      - {name: imagenet, root: /, path: data/imagenet, read_only: true}
+    required: false
+  register: mounted
+
+- name: Let go of all places on the share before it is unmounted
+  gpustead.cluster.binds:
+    state: released
+    paths: [/mnt/nas]
 """
 
 RETURN = r"""

@@ -42,6 +42,9 @@ options:
     description: The command. By default the one on the PATH.
     type: path
 extends_documentation_fragment: [gpustead.cluster.attributes.no_diff]
+seealso:
+  - module: gpustead.cluster.gpu_info
+  - module: gpustead.cluster.nvidia_device_nodes
 """
 
 EXAMPLES = r"""
@@ -50,6 +53,16 @@ EXAMPLES = r"""
     uuids: [GPU-8f6fe2a1-6b6a-3a5c-0f3f-4f1f3d2b9a10]
     needed: [GPU-8f6fe2a1-6b6a-3a5c-0f3f-4f1f3d2b9a10]
     driver_version: 590.48.01
+
+- name: Look at the GPUs
+  gpustead.cluster.gpu_info:
+  register: gpus
+
+- name: Have a specification of all GPUs that are not divided
+  gpustead.cluster.cdi_spec:
+    uuids: "{{ gpus.gpus | map(attribute='uuid') }}"
+    needed: "{{ gpus.gpus | map(attribute='uuid') }}"
+    driver_version: "{{ gpus.driver_version }}"
 """
 
 RETURN = r"""

@@ -23,12 +23,25 @@ options:
     type: list
     elements: path
     required: true
+seealso:
+  - module: ansible.builtin.file
 """
 
 EXAMPLES = r"""
 - name: Let no account lock the answers of debconf
   gpustead.cluster.closed_directories:
     paths: [/var/cache/debconf]
+
+- name: See which directories accounts can still enter
+  gpustead.cluster.closed_directories:
+    paths: [/var/cache/debconf, /run/mount]
+  check_mode: true
+  register: open
+
+- name: Close both, and say who had locked a file there
+  gpustead.cluster.closed_directories:
+    paths: [/var/cache/debconf, /run/mount]
+  register: closed
 """
 
 RETURN = r"""

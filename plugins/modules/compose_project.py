@@ -82,6 +82,23 @@ EXAMPLES = r"""
     services: [mesh]
     uuids: [GPU-8f6fe2a1-6b6a-3a5c-0f3f-4f1f3d2b9a10]
     user: ada
+
+- name: Run a workspace without GPUs, and wait for five minutes
+  gpustead.cluster.compose_project:
+    project: gpustead-workspace
+    directory: /etc/gpustead/workspace
+    profiles: [server]
+    services: [jupyter, tensorboard, gradio, ssh]
+    timeout: 300
+
+- name: Create the container of one service anew, and name who has its port if it does not come up
+  gpustead.cluster.compose_project:
+    project: gpustead-workspace
+    directory: /etc/gpustead/workspace
+    profiles: [server]
+    services: [jupyter]
+    recreate: [jupyter]
+    ports: {JupyterLab: 18888}
 """
 
 RETURN = r"""

@@ -52,6 +52,9 @@ options:
   progress:
     description: File that gets these lines, as JSON; the action of this module gives it.
     type: path
+seealso:
+  - module: community.docker.docker_container_exec
+  - module: community.docker.docker_compose_v2_exec
 """
 
 EXAMPLES = r"""
@@ -63,6 +66,23 @@ EXAMPLES = r"""
     argv: [mesh-run, /opt/gpustead/examples/train.py]
     follow: step=|loss=
   register: trained
+
+- name: See which PyTorch the workspace has
+  gpustead.cluster.container_command:
+    project: gpustead-workspace
+    service: ssh
+    user: ada
+    argv: [python, -c, "import torch; print(torch.__version__)"]
+  register: torch
+
+- name: Run a script for at most an hour, and keep its last 20 lines
+  gpustead.cluster.container_command:
+    project: gpustead-workspace
+    service: ssh
+    user: ada
+    argv: [python, /home/ada/evaluate.py]
+    timeout: 3600
+    lines: 20
 """
 
 RETURN = r"""

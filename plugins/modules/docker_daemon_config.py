@@ -55,6 +55,9 @@ attributes:
     description: Tells what would change; the result is validated in check mode, too.
   diff_mode:
     description: Shows the file before and after, without passwords and tokens.
+seealso:
+  - module: gpustead.cluster.docker_service
+  - module: gpustead.cluster.docker_setup_info
 """
 
 EXAMPLES = r"""
@@ -65,6 +68,18 @@ EXAMPLES = r"""
       log-opts: {max-size: 50m, max-file: "5"}
     absent: [debug]
   notify: Restart Docker
+
+- name: Send logs to a collector, with a token that is shown nowhere
+  gpustead.cluster.docker_daemon_config:
+    settings: {log-driver: splunk, log-opts: {splunk-url: "https://logs.example.org:8088"}}
+    secret: {log-opts: {splunk-token: "{{ vault_splunk_token }}"}}
+  notify: Restart Docker
+
+- name: See what a change of the file would need
+  gpustead.cluster.docker_daemon_config:
+    settings: {live-restore: true}
+  check_mode: true
+  register: change
 """
 
 RETURN = r"""

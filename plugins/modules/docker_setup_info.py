@@ -47,6 +47,9 @@ options:
     type: list
     elements: str
     default: []
+seealso:
+  - module: gpustead.cluster.docker_daemon_config
+  - module: gpustead.cluster.docker_service
 """
 
 EXAMPLES = r"""
@@ -56,6 +59,18 @@ EXAMPLES = r"""
     release: trixie
     packages: [docker.io, docker-cli]
   register: setup
+
+- name: Install the packages that are missing
+  ansible.builtin.apt:
+    name: "{{ setup.missing }}"
+  when: setup.missing | length > 0
+
+- name: See whether Docker would take these settings, before anything is installed
+  gpustead.cluster.docker_setup_info:
+    source: docker
+    release: bookworm
+    packages: [docker-ce, docker-ce-cli]
+    settings: {data-root: /data/docker}
 """
 
 RETURN = r"""

@@ -31,6 +31,9 @@ options:
     type: list
     elements: str
     default: []
+seealso:
+  - module: gpustead.cluster.ufw_rules
+  - module: gpustead.cluster.ufw_enabled
 """
 
 EXAMPLES = r"""
@@ -40,6 +43,16 @@ EXAMPLES = r"""
     bridges: [docker0, br-+]
     packages: [ufw, iptables]
   register: setup
+
+- name: Install the packages that are missing
+  ansible.builtin.apt:
+    name: "{{ setup.missing }}"
+  when: setup.missing | length > 0
+
+- name: Look at a host whose containers have a bridge of another name, and IPv6
+  gpustead.cluster.firewall_setup_info:
+    networks: [10.1.0.0/24, "fd00:1::/64"]
+    bridges: [docker0, br-+, lab0]
 """
 
 RETURN = r"""

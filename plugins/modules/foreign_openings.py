@@ -35,6 +35,9 @@ attributes:
     description: Tells what would be taken out.
   diff_mode:
     description: Shows the openings.
+seealso:
+  - module: gpustead.cluster.ufw_rules
+  - module: gpustead.cluster.ufw_trial
 """
 
 EXAMPLES = r"""
@@ -50,6 +53,15 @@ EXAMPLES = r"""
   ansible.builtin.assert:
     that: found.complaint | length == 0
     fail_msg: "{{ found.complaint }}"
+
+- name: Tell who else is let in, and leave it so
+  gpustead.cluster.foreign_openings:
+    policy:
+      rules: []
+      ssh_sources: [10.9.0.0/16]
+      published: ["18888"]
+      published_to: [10.1.0.0/24]
+      bridges: [docker0, br-+]
 """
 
 RETURN = r"""

@@ -57,6 +57,21 @@ EXAMPLES = r"""
     services: [mesh]
     uuids: [GPU-8f6fe2a1-6b6a-3a5c-0f3f-4f1f3d2b9a10]
     user: ada
+
+- name: See that no service of a workspace has a GPU
+  gpustead.cluster.gpu_proof:
+    project: gpustead-workspace
+    services: [jupyter, ssh]
+    uuids: []
+
+- name: Look which GPUs the containers have, without failing for it
+  gpustead.cluster.gpu_proof:
+    project: gpustead-workspace
+    services: [jupyter, ssh]
+    uuids: [GPU-8f6fe2a1-6b6a-3a5c-0f3f-4f1f3d2b9a10]
+    user: ada
+    required: false
+  register: proof
 """
 
 RETURN = r"""

@@ -14,12 +14,27 @@ description:
   - Looks which processes have a device of a GPU open, within a time. Those of containers are among them; the driver's
     own daemon is not.
 extends_documentation_fragment: [gpustead.cluster.attributes.info]
+seealso:
+  - module: gpustead.cluster.gpu_info
+  - module: gpustead.cluster.mig_layout
 """
 
 EXAMPLES = r"""
 - name: Look who uses the GPUs
   gpustead.cluster.gpu_users_info:
   register: users
+
+- name: Stop where somebody uses a GPU
+  ansible.builtin.assert:
+    that: users.users | length == 0
+    fail_msg: "{{ users.words | join('; ') }}"
+
+- name: Wait until nobody uses a GPU
+  gpustead.cluster.gpu_users_info:
+  register: users
+  until: users.users | length == 0
+  retries: 60
+  delay: 60
 """
 
 RETURN = r"""

@@ -93,6 +93,10 @@ attributes:
     description: Tells what would change. No checker is run.
   diff_mode:
     description: Shows the entries before and after, without secrets.
+seealso:
+  - module: ansible.builtin.copy
+  - module: ansible.builtin.blockinfile
+  - module: gpustead.cluster.nas_files
 """
 
 EXAMPLES = r"""
@@ -107,6 +111,18 @@ EXAMPLES = r"""
         validate: [apt-config, -c, "%s", dump]
       - {path: /etc/environment, state: block, marker: "example: proxies", content: "no_proxy=10.0.0.1", mode: "0644"}
       - {path: /etc/example/old.conf, state: absent}
+
+- name: A directory that holds nothing but these files
+  gpustead.cluster.host_files:
+    entries:
+      - {path: /etc/example/keys.d, state: directory, mode: "0755", exclusive: true}
+      - {path: /etc/example/keys.d/ada, content: "ssh-ed25519 AAAA... ada@desk", mode: "0644"}
+
+- name: A secret that is made once, and a file that something else makes
+  gpustead.cluster.host_files:
+    entries:
+      - {path: /etc/example/token, content: "{{ vault_token }}", mode: "0600", secret: true, once: true}
+      - {path: /etc/example/state, state: existing, owner: daemon, group: daemon, mode: "0640"}
 """
 
 RETURN = r"""

@@ -60,6 +60,8 @@ extends_documentation_fragment: [gpustead.cluster.attributes]
 attributes:
   diff_mode:
     description: Shows which files would be brought or removed, not what is in them.
+seealso:
+  - module: gpustead.cluster.image_stack
 """
 
 EXAMPLES = r"""
@@ -68,6 +70,24 @@ EXAMPLES = r"""
     directory: /var/lib/gpustead/images
     contexts:
       - {source: stack/base, destination: /var/lib/gpustead/images/stack/base}
+
+- name: Bring a layer and the authorities that builds trust, and keep what is brought otherwise
+  gpustead.cluster.image_contexts:
+    directory: /var/lib/gpustead/images
+    known: true
+    contexts:
+      - {source: stack/base, destination: /var/lib/gpustead/images/stack/base}
+    files:
+      - {source: files/company.crt, destination: /var/lib/gpustead/images/stack/base/ca/company.crt}
+    keep: [/var/lib/gpustead/images/stack/base/ca/.keep]
+
+- name: See which files would be brought or removed
+  gpustead.cluster.image_contexts:
+    directory: /var/lib/gpustead/images
+    contexts:
+      - {source: stack/torch, destination: /var/lib/gpustead/images/stack/torch}
+  check_mode: true
+  diff: true
 """
 
 RETURN = r"""

@@ -120,6 +120,10 @@ attributes:
     description: Tells which layers would be built. Nothing is built, pulled or pushed.
   diff_mode:
     description: Shows the references that are new.
+seealso:
+  - module: gpustead.cluster.image_contexts
+  - module: gpustead.cluster.registry_prune
+  - module: community.docker.docker_image_build
 """
 
 EXAMPLES = r"""
@@ -132,6 +136,25 @@ EXAMPLES = r"""
       - {name: torch, context: /var/lib/gpustead/images/torch, args: {torch_version: 2.13.0}}
       - {name: ffmpeg, context: /var/lib/gpustead/images/ffmpeg, parent: ssh, tags: [stable]}
     target: torch
+
+- name: Build with a secret and through a proxy, and push nothing
+  gpustead.cluster.image_stack:
+    base: debian:bookworm
+    repository: 10.1.0.5:5000/gpustead
+    layers:
+      - {name: private, context: /var/lib/gpustead/images/private}
+    secrets: {netrc: "{{ vault_netrc }}"}
+    proxies: {https_proxy: "http://proxy.example.org:3128"}
+    push: false
+  register: built
+
+- name: Build for two architectures, with a list of what is in it
+  gpustead.cluster.image_stack:
+    base: ubuntu:24.04
+    repository: registry.example.org/team
+    layers:
+      - {name: tools, context: /srv/images/tools, platforms: [linux/amd64, linux/arm64]}
+    attestations: [provenance, sbom]
 """
 
 RETURN = r"""

@@ -26,12 +26,26 @@ options:
     description: How many copies of each stay.
     type: int
     default: 5
+seealso:
+  - module: ansible.builtin.find
+  - module: ansible.builtin.file
 """
 
 EXAMPLES = r"""
 - name: Keep the last copies of fstab
   gpustead.cluster.leftovers:
     files: [/etc/fstab]
+
+- name: Keep the last copy alone
+  gpustead.cluster.leftovers:
+    files: [/etc/docker/daemon.json]
+    keep: 1
+
+- name: See what would go
+  gpustead.cluster.leftovers:
+    files: [/etc/fstab, /etc/docker/daemon.json]
+  check_mode: true
+  register: old
 """
 
 RETURN = r"""

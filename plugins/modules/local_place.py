@@ -56,6 +56,8 @@ extends_documentation_fragment: [gpustead.cluster.attributes]
 attributes:
   diff_mode:
     description: Shows owners and modes; of the copies which ones change, not what is in them.
+seealso:
+  - module: gpustead.cluster.binds
 """
 
 EXAMPLES = r"""
@@ -64,6 +66,18 @@ EXAMPLES = r"""
     top: /var/lib/gpustead/workspace
     places:
       - {name: ada, uid: 1500, gid: 1500, directories: [cache], settings: [.gitconfig]}
+
+- name: Places of two accounts, one of which has its settings on the share
+  gpustead.cluster.local_place:
+    top: /var/lib/gpustead/workspace
+    places:
+      - {name: ada, uid: 1500, gid: 1500, directories: [cache, vscode-server]}
+      - {name: grace, uid: 1501, gid: 1501, homes: /mnt/nas/users, settings: [.gitconfig, .config/nvim]}
+  register: places
+
+- name: Say whose place could not be made
+  ansible.builtin.debug:
+    var: places.refused
 """
 
 RETURN = r"""

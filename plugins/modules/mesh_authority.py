@@ -40,6 +40,21 @@ EXAMPLES = r"""
   become: false
   run_once: true
   register: authority
+
+- name: See whether there is an authority, and whether this is its passphrase
+  gpustead.cluster.mesh_authority:
+    key: secrets/ssh_mesh_ca
+    passphrase: "{{ ca_passphrase }}"
+  delegate_to: localhost
+  become: false
+  check_mode: true
+
+- name: Trust it for all hosts of a domain
+  ansible.builtin.lineinfile:
+    path: /etc/ssh/ssh_known_hosts
+    line: "@cert-authority *.example.org {{ authority.public }}"
+    create: true
+    mode: "0644"
 """
 
 RETURN = r"""

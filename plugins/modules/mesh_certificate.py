@@ -58,6 +58,10 @@ options:
     description: Sign a new certificate when the current one ends within so many days.
     type: int
     default: 30
+seealso:
+  - module: gpustead.cluster.mesh_authority
+  - module: gpustead.cluster.ssh_host_key
+  - module: community.crypto.openssh_cert
 """
 
 EXAMPLES = r"""
@@ -69,6 +73,23 @@ EXAMPLES = r"""
     passphrase: "{{ ca_passphrase }}"
     key_id: gpu01
     principals: [gpu01, 10.0.0.11]
+
+- name: Certify it for 90 days, and anew in the last 10 of these
+  gpustead.cluster.mesh_certificate:
+    path: /etc/gpustead/ssh_mesh/ssh/ssh_host_ed25519_key
+    authority: "{{ authority.public }}"
+    authority_key: secrets/ssh_mesh_ca
+    passphrase: "{{ ca_passphrase }}"
+    key_id: "{{ inventory_hostname }}"
+    principals: ["{{ inventory_hostname }}", "{{ ansible_host }}"]
+    days: 90
+    renew_days: 10
+  register: certificate
+
+- name: Say why there is a new one
+  ansible.builtin.debug:
+    var: certificate.reason
+  when: certificate is changed
 """
 
 RETURN = r"""

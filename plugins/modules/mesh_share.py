@@ -95,6 +95,10 @@ EXAMPLES = r"""
     layout_owner: {uid: 941, gid: 941}
     hostfile: {path: .cluster/mesh/hostfile, state: file, owner: 941, group: 941, mode: "0644"}
     hosts: [gpu01, gpu02]
+
+- name: Name the records that cannot be used
+  ansible.builtin.debug:
+    var: made.damaged
 """
 
 RETURN = r"""

@@ -41,6 +41,10 @@ attributes:
     description: Shows the plan. Processes on the GPUs do not matter to it.
   diff_mode:
     description: Shows the instances of each GPU before and after.
+seealso:
+  - module: gpustead.cluster.gpu_info
+  - module: gpustead.cluster.nvidia_settings
+  - module: gpustead.cluster.gpu_users_info
 """
 
 EXAMPLES = r"""
@@ -54,6 +58,13 @@ EXAMPLES = r"""
     layouts:
       A100: [3g.40gb, 2g.20gb, 1g.10gb, 1g.10gb]
       gpu:0: []
+
+- name: Show the plan
+  gpustead.cluster.mig_layout:
+    gpus: "{{ gpus.gpus }}"
+    layouts: {H100: [7g.80gb]}
+  check_mode: true
+  diff: true
 """
 
 RETURN = r"""

@@ -123,6 +123,9 @@ attributes:
     description: Tells what would change. Where nothing is mounted yet, everything would.
   diff_mode:
     description: Shows the entries before and after, without secrets.
+seealso:
+  - module: gpustead.cluster.share_read_info
+  - module: gpustead.cluster.host_files
 """
 
 EXAMPLES = r"""
@@ -142,6 +145,13 @@ EXAMPLES = r"""
       - {path: users, state: directory, owner: 941, group: 941, mode: "1775"}
       - {path: users/ada, state: directory, owner: 1500, group: 1500, mode: "0700", through: 941}
   register: made
+
+- name: A link that is made where nothing is, and a file that goes
+  gpustead.cluster.nas_files:
+    root: /mnt/nas
+    entries:
+      - {path: users/ada/.vscode-server, state: link, target: /local/vscode-server, owner: 1500, group: 1500}
+      - {path: users/ada/.old, state: absent, owner: 1500, group: 1500}
 """
 
 RETURN = r"""

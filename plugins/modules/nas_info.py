@@ -13,11 +13,22 @@ author: The gpustead developers (@gpustead)
 description:
   - What role nas has to know to order Docker after the mounts.
 extends_documentation_fragment: [gpustead.cluster.attributes.info]
+seealso:
+  - module: gpustead.cluster.nas_mounts
 """
 
 EXAMPLES = r"""
 - name: Ask which systemd there is
   gpustead.cluster.nas_info:
+
+- name: Look at systemd
+  gpustead.cluster.nas_info:
+  register: nas
+
+- name: Have systemd read its units where it does not know Docker's as it is now
+  ansible.builtin.systemd_service:
+    daemon_reload: true
+  when: nas.needs_reload
 """
 
 RETURN = r"""

@@ -26,12 +26,24 @@ extends_documentation_fragment: [gpustead.cluster.attributes]
 attributes:
   diff_mode:
     description: Shows mode and flag before and after.
+seealso:
+  - module: gpustead.cluster.nas_mounts
 """
 
 EXAMPLES = r"""
 - name: Protect the mountpoint
   gpustead.cluster.nas_mountpoint:
     paths: [/mnt/nas]
+
+- name: Protect all mountpoints of a host before anything is mounted
+  gpustead.cluster.nas_mountpoint:
+    paths: [/mnt/nas, /dataset]
+  register: protected
+
+- name: See which ones are not protected
+  gpustead.cluster.nas_mountpoint:
+    paths: [/mnt/nas, /dataset]
+  check_mode: true
 """
 
 RETURN = r"""

@@ -56,6 +56,10 @@ extends_documentation_fragment: [gpustead.cluster.attributes]
 attributes:
   diff_mode:
     description: Shows the lines of C(/etc/fstab), and what would be mounted.
+seealso:
+  - module: ansible.posix.mount
+  - module: gpustead.cluster.nas_mountpoint
+  - module: gpustead.cluster.binds
 """
 
 EXAMPLES = r"""
@@ -63,6 +67,18 @@ EXAMPLES = r"""
   gpustead.cluster.nas_mounts:
     mounts:
       - {path: /mnt/nas, source: "nas.example.org:/export", fstype: nfs4, options: "hard,nosuid,nodev"}
+
+- name: Mount a volume of GlusterFS and a data set, and wait for two minutes
+  gpustead.cluster.nas_mounts:
+    mounts:
+      - {path: /mnt/nas, source: "10.1.0.5:/nas", fstype: glusterfs, options: "nosuid,nodev"}
+      - {path: /dataset, source: "nas.example.org:/dataset", fstype: nfs4, options: "ro,nosuid,nodev"}
+    timeout: 120
+
+- name: Take one back
+  gpustead.cluster.nas_mounts:
+    paths: [/dataset]
+    state: absent
 """
 
 RETURN = r"""

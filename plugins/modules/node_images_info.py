@@ -27,6 +27,9 @@ options:
     type: path
     default: /etc/gpustead/images_pulled
 extends_documentation_fragment: [gpustead.cluster.attributes.info]
+seealso:
+  - module: gpustead.cluster.node_offer_info
+  - module: community.docker.docker_host_info
 """
 
 EXAMPLES = r"""
@@ -34,6 +37,16 @@ EXAMPLES = r"""
   gpustead.cluster.node_images_info:
     images: ["10.1.0.5:5000/gpustead/workspace@sha256:0123"]
   register: found
+
+- name: Stop where an image would not fit
+  ansible.builtin.assert:
+    that: found.missing | length == 0 or found.free_gb > 40
+    fail_msg: "{{ found.free_gb }} GB are free for {{ found.missing | join(', ') }}"
+
+- name: Look at a Docker that keeps its images elsewhere
+  gpustead.cluster.node_images_info:
+    images: ["nvcr.io/nvidia/pytorch:25.10-py3"]
+    directory: /data/docker
 """
 
 RETURN = r"""

@@ -50,6 +50,10 @@ options:
     elements: str
     default: []
 extends_documentation_fragment: [gpustead.cluster.attributes.info]
+seealso:
+  - module: gpustead.cluster.gpu_info
+  - module: gpustead.cluster.port_holders
+  - module: gpustead.cluster.node_images_info
 """
 
 EXAMPLES = r"""
@@ -61,6 +65,12 @@ EXAMPLES = r"""
   ansible.builtin.debug:
     msg: "{{ offer.gpus.uuids }}"
   when: offer.gpus
+
+- name: Look for the interface towards another node, and who has the port of the mesh
+  gpustead.cluster.node_offer_info:
+    peer: 10.1.0.12
+    networks: [10.1.0.0/24]
+    ports: [2222]
 """
 
 RETURN = r"""

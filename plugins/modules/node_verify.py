@@ -148,6 +148,9 @@ options:
     type: int
     default: 30
 extends_documentation_fragment: [gpustead.cluster.attributes.no_diff]
+seealso:
+  - module: gpustead.cluster.gpu_info
+  - module: gpustead.cluster.receipt_check
 """
 
 EXAMPLES = r"""
@@ -156,6 +159,23 @@ EXAMPLES = r"""
     host: "{{ inventory_hostname }}"
     listening: {the registry: 5000}
   register: found
+
+- name: Look at a node, its share, its accounts and its mesh
+  gpustead.cluster.node_verify:
+    host: gpu01
+    node: true
+    owner: ada
+    accounts: [{name: ada, uid: 1500}]
+    nas_source: 10.1.0.5:/export/cluster
+    nodes: [gpu01, gpu02]
+    projects:
+      - {name: gpustead-mesh, services: {mesh: 0}, owner: ada}
+  register: found
+
+- name: Stop where something is not as declared
+  ansible.builtin.assert:
+    that: found.problems | length == 0
+    fail_msg: "{{ found.problems }}"
 """
 
 RETURN = r"""

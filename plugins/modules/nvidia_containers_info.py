@@ -44,6 +44,9 @@ options:
     elements: str
     default: []
 extends_documentation_fragment: [gpustead.cluster.attributes.info]
+seealso:
+  - module: gpustead.cluster.gpu_info
+  - module: gpustead.cluster.docker_daemon_config
 """
 
 EXAMPLES = r"""
@@ -54,6 +57,11 @@ EXAMPLES = r"""
 - name: Show what is in the way
   ansible.builtin.debug:
     var: containers.obstacles
+
+- name: See what CDI would need in Docker's settings
+  gpustead.cluster.nvidia_containers_info:
+    mode: cdi
+  register: cdi
 """
 
 RETURN = r"""

@@ -34,6 +34,11 @@ EXAMPLES = r"""
 - name: Show them
   ansible.builtin.debug:
     var: devices.nodes
+
+- name: See whether some are missing
+  gpustead.cluster.nvidia_device_nodes:
+  check_mode: true
+  register: devices
 """
 
 RETURN = r"""

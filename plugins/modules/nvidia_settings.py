@@ -34,6 +34,9 @@ options:
     description: The command. By default the one on the PATH.
     type: path
 extends_documentation_fragment: [gpustead.cluster.attributes]
+seealso:
+  - module: gpustead.cluster.gpu_info
+  - module: gpustead.cluster.mig_layout
 """
 
 EXAMPLES = r"""
@@ -45,6 +48,12 @@ EXAMPLES = r"""
   gpustead.cluster.nvidia_settings:
     gpus: "{{ gpus.gpus }}"
     power_limits: {H100: 500}
+
+- name: Persistence mode off, one GPU by its UUID and one by its number
+  gpustead.cluster.nvidia_settings:
+    gpus: "{{ gpus.gpus }}"
+    persistence: false
+    power_limits: {GPU-8f6fe2a1-6b6a-3a5c-0f3f-4f1f3d2b9a10: 350, "gpu:1": 400}
 """
 
 RETURN = r"""

@@ -38,6 +38,9 @@ attributes:
     description: Tells whether it would be fetched.
   diff_mode:
     description: Shows which checksum the file gets.
+seealso:
+  - module: ansible.builtin.get_url
+  - module: gpustead.cluster.apt_conflicts
 """
 
 EXAMPLES = r"""
@@ -46,6 +49,21 @@ EXAMPLES = r"""
     url: https://download.docker.com/linux/debian/gpg
     checksum: sha256:1500c1f56fa9e26b9b8f42452a553675796ade0807cdce11975eb98170b3a570
     dest: /etc/apt/keyrings/docker.asc
+
+- name: Fetch a program, for root alone
+  gpustead.cluster.pinned_file:
+    url: https://example.org/releases/tool-1.2.3
+    checksum: "sha256:{{ tool_checksum }}"
+    dest: /usr/local/sbin/tool
+    mode: "0700"
+
+- name: See whether the file is still the one with this checksum
+  gpustead.cluster.pinned_file:
+    url: https://example.org/releases/tool-1.2.3
+    checksum: "sha256:{{ tool_checksum }}"
+    dest: /usr/local/sbin/tool
+  check_mode: true
+  register: tool
 """
 
 RETURN = r""" # """

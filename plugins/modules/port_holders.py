@@ -30,6 +30,9 @@ options:
     description: How another port is chosen, as the end of a sentence that begins with C(End what listens there, or).
     type: str
     required: true
+seealso:
+  - module: gpustead.cluster.compose_project
+  - module: ansible.builtin.wait_for
 """
 
 EXAMPLES = r"""
@@ -37,6 +40,17 @@ EXAMPLES = r"""
   gpustead.cluster.port_holders:
     ports: {the mesh's sshd: 2222}
     remedy: set ssh_mesh_port
+
+- name: See that nobody has the ports of a workspace
+  gpustead.cluster.port_holders:
+    ports: {JupyterLab: 18888, TensorBoard: 16006}
+    remedy: set workspace_ports
+
+- name: The same for a service that runs as an account of its own
+  gpustead.cluster.port_holders:
+    ports: {the registry: 5000}
+    allowed: [docker-registry]
+    remedy: set cluster_registry
 """
 
 RETURN = r""" # """

@@ -27,6 +27,21 @@ EXAMPLES = r"""
 - name: Check every setting of every host
   gpustead.cluster.preflight:
   run_once: true
+
+- name: The same before the roles of a playbook of your own
+  gpustead.cluster.preflight:
+  run_once: true
+  tags: [always]
+
+- name: Check, and do something else where it is not right
+  block:
+    - name: Check the inventory
+      gpustead.cluster.preflight:
+      run_once: true
+  rescue:
+    - name: Tell somebody
+      ansible.builtin.debug:
+        msg: "{{ ansible_failed_result.msg }}"
 """
 
 RETURN = r""" # """

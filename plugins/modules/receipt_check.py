@@ -41,6 +41,18 @@ EXAMPLES = r"""
   gpustead.cluster.receipt_check:
     inputs: "{{ survey.inputs }}"
   register: __receipts
+
+- name: Hold all roles stale, and gather the hosts where one is
+  gpustead.cluster.receipt_check:
+    inputs: "{{ survey.inputs }}"
+    force: true
+    group: to_run
+  register: __receipts
+
+- name: Say which roles are stale, and why
+  ansible.builtin.debug:
+    msg: "{{ __receipts.lines }}"
+  when: __receipts.stale | length > 0
 """
 
 RETURN = r"""

@@ -43,6 +43,18 @@ EXAMPLES = r"""
   gpustead.cluster.receipt_survey:
   register: survey
   run_once: true
+
+- name: Say which hosts are stale
+  ansible.builtin.debug:
+    var: survey.stale
+  run_once: true
+
+- name: Hold every role stale, and get ready to run them
+  gpustead.cluster.receipt_survey:
+    force: true
+    to_run: true
+  register: survey
+  run_once: true
 """
 
 RETURN = r"""

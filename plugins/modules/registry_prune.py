@@ -44,6 +44,8 @@ options:
     type: int
     default: 60
 extends_documentation_fragment: [gpustead.cluster.attributes]
+seealso:
+  - module: gpustead.cluster.image_stack
 """
 
 EXAMPLES = r"""
@@ -54,6 +56,20 @@ EXAMPLES = r"""
     keep:
       - 10.1.0.5:5000/gpustead/debian12_base:0123456789ab
       - 10.1.0.5:5000/gpustead/debian12_base_torch:ba9876543210
+
+- name: See what would be deleted from a registry with an authority of its own
+  gpustead.cluster.registry_prune:
+    registry: registry.example.org
+    repository: team/gpustead
+    keep: ["registry.example.org/team/gpustead/base:0123456789ab"]
+    authorities: /etc/ssl/team
+    docker_config: /root/.docker/team.json
+  check_mode: true
+  register: pruned
+
+- name: Name the repositories that could not be read, and were left whole
+  ansible.builtin.debug:
+    var: pruned.unread
 """
 
 RETURN = r"""

@@ -39,6 +39,9 @@ options:
     type: int
     default: 30
 extends_documentation_fragment: [gpustead.cluster.attributes.info]
+seealso:
+  - module: gpustead.cluster.nas_files
+  - module: ansible.builtin.slurp
 """
 
 EXAMPLES = r"""
@@ -49,6 +52,20 @@ EXAMPLES = r"""
     uid: 941
     gid: 941
   register: record
+
+- name: Show it
+  ansible.builtin.debug:
+    msg: "{{ record.content | b64decode | from_json }}"
+  when: record.exists
+
+- name: Read a small file of an account, within a second
+  gpustead.cluster.share_read_info:
+    root: /mnt/nas
+    path: users/ada/.gitconfig
+    uid: 1500
+    gid: 1500
+    size: 4096
+    timeout: 1
 """
 
 RETURN = r"""

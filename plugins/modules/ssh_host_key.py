@@ -41,6 +41,19 @@ EXAMPLES = r"""
   gpustead.cluster.ssh_host_key:
     path: /etc/gpustead/workspace/ssh/ssh_host_ed25519_key
     comment: workspace@gpu01
+
+- name: See whether there is one
+  gpustead.cluster.ssh_host_key:
+    path: /etc/gpustead/workspace/ssh/ssh_host_ed25519_key
+    comment: workspace@gpu01
+  check_mode: true
+  register: key
+
+- name: Give it a certificate that was signed elsewhere
+  gpustead.cluster.ssh_host_key:
+    path: /etc/gpustead/ssh_mesh/ssh/ssh_host_ed25519_key
+    comment: gpu01
+    certificate: "{{ signed.certificate }}"
 """
 
 RETURN = r"""

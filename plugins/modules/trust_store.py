@@ -28,12 +28,22 @@ extends_documentation_fragment: [gpustead.cluster.attributes]
 attributes:
   diff_mode:
     description: Says why it changes.
+seealso:
+  - module: gpustead.cluster.base_info
 """
 
 EXAMPLES = r"""
 - name: Trust an authority
   gpustead.cluster.trust_store:
     files: [/usr/local/share/ca-certificates/example.crt]
+
+- name: Trust two, and make the bundle anew because one was taken away
+  gpustead.cluster.trust_store:
+    files: [/usr/local/share/ca-certificates/one.crt, /usr/local/share/ca-certificates/two.crt]
+    anew: true
+
+- name: See that everybody can read a sound bundle
+  gpustead.cluster.trust_store:
 """
 
 RETURN = r""" # """

@@ -31,12 +31,25 @@ options:
     choices: ["off", low, medium, high, full]
     default: low
 extends_documentation_fragment: [gpustead.cluster.attributes]
+seealso:
+  - module: gpustead.cluster.ufw_rules
+  - module: gpustead.cluster.ufw_trial
+  - module: community.general.ufw
 """
 
 EXAMPLES = r"""
 - name: Enable, and keep out what no rule lets in
   gpustead.cluster.ufw_enabled:
     logging: low
+
+- name: Keep in, too, what no rule lets out
+  gpustead.cluster.ufw_enabled:
+    outgoing: deny
+
+- name: Answer those who are kept out, and log nothing
+  gpustead.cluster.ufw_enabled:
+    incoming: reject
+    logging: "off"
 """
 
 RETURN = r"""

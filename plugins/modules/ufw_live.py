@@ -47,6 +47,9 @@ extends_documentation_fragment: [gpustead.cluster.attributes.no_diff]
 attributes:
   check_mode:
     description: Tells which chains differ.
+seealso:
+  - module: gpustead.cluster.ufw_rules
+  - module: gpustead.cluster.ufw_trial
 """
 
 EXAMPLES = r"""
@@ -56,6 +59,11 @@ EXAMPLES = r"""
 - name: The same, and take out what accepts past ufw
   gpustead.cluster.ufw_live:
     input_accepts: ["v4 -i virbr0 -p udp -m udp --dport 53 -j ACCEPT"]
+
+- name: Reload in any case, and leave what shuts out others alone
+  gpustead.cluster.ufw_live:
+    reload: true
+    protected: [10.1.0.0/24, 10.9.0.5]
 """
 
 RETURN = r"""

@@ -76,6 +76,10 @@ options:
     type: int
     default: 22
 extends_documentation_fragment: [gpustead.cluster.attributes]
+seealso:
+  - module: gpustead.cluster.ufw_live
+  - module: gpustead.cluster.ufw_trial
+  - module: community.general.ufw
 """
 
 EXAMPLES = r"""
@@ -87,6 +91,20 @@ EXAMPLES = r"""
         proto: tcp
         comment: mesh
     ssh_sources: [10.9.0.0/16]
+
+- name: Rate-limit SSH on another port, and keep a printer out
+  gpustead.cluster.ufw_rules:
+    rules:
+      - {rule: limit, to_port: "2022", proto: tcp, comment: ssh of others}
+      - {rule: deny, from_ip: [10.1.0.77], comment: printer}
+    ssh_port: 2022
+
+- name: See what would change
+  gpustead.cluster.ufw_rules:
+    rules: []
+    ssh_sources: [any]
+  check_mode: true
+  diff: true
 """
 
 RETURN = r"""

@@ -30,6 +30,11 @@ extends_documentation_fragment: [gpustead.cluster.attributes.no_diff]
 attributes:
   check_mode:
     description: Does nothing.
+seealso:
+  - module: gpustead.cluster.ufw_rules
+  - module: gpustead.cluster.ufw_live
+  - module: gpustead.cluster.ufw_enabled
+  - module: gpustead.cluster.foreign_openings
 """
 
 EXAMPLES = r"""

@@ -124,6 +124,9 @@ attributes:
     description: Tells what would change, and refuses what a real run would refuse.
   diff_mode:
     description: Shows the accounts before and after, without password hashes.
+seealso:
+  - module: gpustead.cluster.authorized_keys
+  - module: ansible.builtin.user
 """
 
 EXAMPLES = r"""
@@ -139,6 +142,14 @@ EXAMPLES = r"""
   gpustead.cluster.uid_match:
     users:
       - {name: ada, path: /mnt/nas/users/ada}
+
+- name: All that can be, and the names of those that could not
+  gpustead.cluster.uid_match:
+    users:
+      - {name: exporter, uid: 960, system: true}
+      - {name: ada, uid: 1500, group: research, gid: 2000, groups: [video]}
+    keep_going: true
+  register: accounts
 """
 
 RETURN = r"""

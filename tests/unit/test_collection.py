@@ -71,7 +71,7 @@ def test_what_ansible_test_finds_is_mended_and_not_ignored() -> None:
     assert [path for path in files if switched_off.search(path.read_text())] == []
 
 
-@pytest.mark.parametrize("playbook", ["site", "verify", "summary", "train"])
+@pytest.mark.parametrize("playbook", ["client", "drift", "preflight", "site", "summary", "train", "verify"])
 def test_playbooks_are_found_by_their_full_name(installed: Path, tmp_path: Path, playbook: str) -> None:
     inventory = tmp_path / "hosts.yml"
     inventory.write_text("gpu_nodes: {hosts: {gpu01: {ansible_host: 192.0.2.1}}}\n")
@@ -88,3 +88,17 @@ def test_modules_are_documented(installed: Path, tmp_path: Path, module: str) ->
     done = run("ansible-doc", f"gpustead.cluster.{module}", cwd=tmp_path, collections=installed)
     assert done.returncode == 0, done.stderr
     assert "EXAMPLES" in done.stdout
+
+
+def test_pages_in_the_archive_link_to_what_is_in_it(archive: Path) -> None:
+    dead = []
+    with tarfile.open(archive) as tar:
+        names = set(tar.getnames())
+        pages = {member.name: tar.extractfile(member) for member in tar if member.name.endswith(".md")}
+        for page, file in pages.items():
+            assert file
+            for target in re.findall(r"\]\(([^)#\s]+)[^)]*\)", file.read().decode()):
+                path = os.path.normpath(os.path.join(os.path.dirname(page), target))
+                if not re.match(r"[a-z]+:", target) and path not in names:
+                    dead.append(f"{page}: {target}")
+    assert dead == []

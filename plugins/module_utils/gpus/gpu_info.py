@@ -41,7 +41,7 @@ class Verdict:
 
 _DMESG = "the lines with NVRM in 'dmesg'"
 
-# The table of the README.
+# The table of docs/gpus.md.
 VERDICTS = {
     "none": Verdict("none", None, "the PCI bus has no NVIDIA GPU and no driver answers, or all are excluded", None),
     "ready": Verdict("ready", None, "all GPUs answer and none is unhealthy", None),

@@ -553,14 +553,14 @@ def test_mig_devices_get_their_names(tmp_path: Path) -> None:
     assert divided.nics == ("mlx5_1",)  # where the topology is not asked for, the bus says what is near
 
 
-def test_the_table_of_the_readme_is_this_one() -> None:
+def test_the_table_of_the_documentation_is_this_one() -> None:
     rows = [
         f"| `{verdict.state}` | {f'`{verdict.reason}`' if verdict.reason else ''} | {verdict.when} |"
         f" {verdict.remedy or ''} |"
         for verdict in VERDICTS.values()
     ]
     table = (
-        (PROJECT / "README.md")
+        (PROJECT / "docs/gpus.md")
         .read_text()
         .split("| State | Reason | When | Remedy |\n|---|---|---|---|\n")[1]
         .split("\n\n")[0]

@@ -24,7 +24,10 @@ RECIPE: dict[str, tuple[str | None, str]] = {
     f"{IMAGE}/services/forge": (None, "#!/bin/bash\n# Forge on port 3022.\nexec forge --port 3022\n"),
     f"{IMAGE}/Dockerfile": ("EXPOSE 8888 6006 7860 22", " 3022"),
     "tests/integration/support.py": ('"ssh": 10022', ', "forge": 13022'),
-    "README.md": ("| 10022 | SSH into the workspace | nodes and `cluster_clients` |\n", "| 13022 | Forge | nodes |\n"),
+    "docs/ports.md": (
+        "| 10022 | SSH into the workspace | nodes and `cluster_clients` |\n",
+        "| 13022 | Forge | nodes |\n",
+    ),
     "roles/workspace/README.md": ("| SSH | 10022 | 22 |\n", "| Forge | 13022 | 3022 |\n"),
 }
 # What holds for any number of services.
@@ -125,7 +128,7 @@ def test_tests_name_the_files_that_were_forgotten(copy: Path, tmp_path: Path) ->
     forgotten = python(edited(tmp_path, alone), *tests, "tests/unit/inventory/test_services.py")
     said = [
         "test_the_image_listens_on_the_ports_of_the_table",
-        "documentation[README.md]",
+        "documentation[docs/ports.md]",
         "[roles/workspace/README.md]",
     ]
     assert [words for words in said if words not in forgotten.stdout] == [], forgotten.stdout

@@ -76,7 +76,7 @@ def test_the_image_listens_on_the_ports_of_the_table() -> None:
             assert f" port {service.container_port}" in script.read_text()
 
 
-@pytest.mark.parametrize("page", ["README.md", "roles/workspace/README.md"])
+@pytest.mark.parametrize("page", ["docs/ports.md", "roles/workspace/README.md"])
 def test_tables_of_ports_in_the_documentation(page: str) -> None:
     lines = (ROOT / page).read_text().splitlines()
     for service in services.WORKSPACE_SERVICES:
