@@ -72,7 +72,7 @@ lab-down: venv root ## Take away all that make lab or make demo made, and nothin
 	  $(STEP) 'Take the lab away' ansible-playbook -i localhost, playbooks/lab_down.yml; \
 	else echo 'no Docker engine answers: no lab stands'; fi
 	@scripts/engine.sh stop
-	@rm -f reports/summary.txt
+	@rm -f reports/summary.txt reports/summary.html
 
 bench: root venv engine ## Time runs with nothing or one thing to do beside pyinfra and the floor (BENCH='--only add_user')
 	@python bench/run.py $(BENCH)

@@ -15,11 +15,21 @@ author: The gpustead developers (@gpustead)
 description:
   - Collects the problems that M(gpustead.cluster.node_verify) found on each host, and compares what the hosts saw.
   - A host without a result, because it could not be reached or asked, is a problem.
+positional: at, inventory
 options:
   _input:
     description: Results of M(gpustead.cluster.node_verify), by host.
     type: dict
     required: true
+  at:
+    description: The time, in UTC.
+    type: str
+    default: ""
+  inventory:
+    description: The sources of the inventory.
+    type: list
+    elements: str
+    default: []
 """
 
 EXAMPLES = r"""
@@ -36,6 +46,13 @@ _value:
     ok:
       description: Whether there are no problems.
       type: bool
+    at:
+      description: The time, as it was given.
+      type: str
+    inventory:
+      description: The sources of the inventory, as they were given.
+      type: list
+      elements: str
     summary:
       description: One line.
       type: str

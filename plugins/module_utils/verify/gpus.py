@@ -5,7 +5,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
 from ansible_collections.gpustead.cluster.plugins.module_utils.gpus.gpu_offer import (
@@ -22,6 +24,8 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.verify.host impor
 def examine_gpus(desired: Desired, host: Host, findings: Findings) -> dict[str, Sequence[str]]:
     """The GPUs as they are now, and against what role nvidia left. Returns those that each project should see."""
     findings.problems.extend(judge_gpus(desired))
+    if "state" in desired.gpu_info:
+        findings.seen["gpus"] = _seen(desired.gpu_info)
     text, missing = read(desired.gpus_file, host)
     try:
         given = parse_given(text, desired.gpus_file)
@@ -38,6 +42,11 @@ def examine_gpus(desired: Desired, host: Host, findings: Findings) -> dict[str, 
         except GpusteadError as error:
             findings.add(f"GPUs of {project.name}", f"have one that is not there ({error.what})", error.remedy)
     return uuids
+
+
+def _seen(info: Mapping[str, Any]) -> dict[str, Any]:
+    """What the report says of the GPUs that answer."""
+    return {"state": info["state"], "models": dict(Counter(gpu.get("name") or "GPU" for gpu in info["gpus"]))}
 
 
 def judge_gpus(desired: Desired) -> Iterator[Finding]:

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from ansible_collections.gpustead.cluster.plugins.module_utils.terminal import shown
@@ -14,8 +14,13 @@ LONGEST = 2000  # characters of what is wrong
 COMPARED = {"accounts": "account {}", "files": "file {}", "image": "image"}
 
 
-def report(results: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """One report of the results of node_verify, by host: summary, problems, what will be one, what was seen."""
+def report(results: Mapping[str, Mapping[str, Any]], at: str = "", inventory: Sequence[str] = ()) -> dict[str, Any]:
+    """One report of the results of node_verify, by host: summary, problems, what will be one, what was seen.
+
+    Args:
+        at: the time, in UTC.
+        inventory: its sources: reports of several clusters may be written to one place.
+    """
     problems = [problem for host in sorted(results) for problem in _own(host, results[host])]
     seen = {host: result["seen"] for host, result in results.items() if "seen" in result}
     reported = {problem["subject"] for problem in problems}
@@ -25,6 +30,8 @@ def report(results: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     count = f"{len(problems)} problem{'s' if len(problems) != 1 else ''}"
     return {
         "ok": not problems,
+        "at": at,
+        "inventory": [*inventory],
         "summary": f"{count} on {hosts}" if problems else f"{hosts} as declared, no problems",
         "problems": problems,
         "lines": ["{host}: {subject} {what}. {remedy}".format(**problem) for problem in problems],

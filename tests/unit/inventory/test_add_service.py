@@ -63,7 +63,10 @@ print(json.dumps({
     "firewall": role_variables.render(folder, "firewall", ["firewall_published_ports"], {"gpu_nodes": ["a"]}, settings),
     "preflight": [str(problem) for problem in check(site)],
     "verify": {one["name"]: one["services"] for one in plan("a", settings, {"gpu_nodes": ["a"]}).projects},
-    "summary": [line for one in summary.summary({"a": settings}, "a").workspaces for line in one.services],
+    "summary": [
+        [offer.title, offer.where]
+        for node in summary.summary({"a": settings}, "a").nodes for one in node.workspaces for offer in one.services
+    ],
     "client": [asdict(one) for one in client_plan.plan({"a": settings}, "bob").hosts],
 }))
 """
@@ -113,7 +116,7 @@ def test_a_new_service_is_everywhere_and_moves_nobody(copy: Path, tmp_path: Path
         assert containers["forge"]["command"] == ["forge"]
         assert "('127.0.0.1', 3022)" in containers["forge"]["healthcheck"]["test"][-1]
         assert made["verify"][project] == {**before, "forge": port}
-        assert f"Forge        ssh -p {port} {owner}@a" in made["summary"]
+        assert ["Forge", f"ssh -p {port} {owner}@a"] in made["summary"]
     opened = [*services.ports().values(), 13022, RANGE, "20000:20999"]
     assert made["firewall"]["firewall_published_ports"] == opened
     assert made["preflight"] == []

@@ -466,6 +466,13 @@ GPU_CASES: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, tuple[int, 
 }
 
 
+def test_the_gpus_that_answer_are_in_the_report() -> None:
+    named = {**READY, "gpus": [{**GPU1, "name": "NVIDIA L40S"}, {**GPU2, "name": "NVIDIA L40S"}, GPU1]}
+    seen = look({}, replace(DESIRED, gpu_info=named)).seen["gpus"]
+    assert seen == {"state": "ready", "models": {"NVIDIA L40S": 2, "GPU": 1}}
+    assert "gpus" not in look({}, replace(DESIRED, gpu_info={"msg": "no nvidia-smi"})).seen
+
+
 def look_at_gpus(case: str, required: bool) -> list[str]:
     info, left, inside, _ = GPU_CASES[case]
     changes: Changes = {GPUS_FILE: json.dumps(left)}
