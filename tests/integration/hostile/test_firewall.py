@@ -246,7 +246,7 @@ class TestOpened:
             assert banner(lab["outsider"], node.address, 2222) == ""
             assert "2022" not in node.check_output("ufw status")
             node.check_output(f"mkdir {held} && printf '[Socket]\\nListenStream=2024\\n' > {held}/lab.conf")
-            node.check_output("systemctl daemon-reload && systemctl start ssh.socket")
+            node.check_output("systemctl daemon-reload && systemctl stop ssh && systemctl start ssh.socket")
             site(lab, "--limit", node.name, "-e", "site_force=true", "--tags", "firewall")
             assert node.check_output("systemctl is-active ssh.socket") == "active"
             assert banner(lab["outsider"], node.address, 2024).startswith("SSH-2.0")

@@ -23,9 +23,14 @@ def _converged(lab: Lab) -> None:
 
 @pytest.fixture
 def copy(tmp_path: Path) -> Path:
-    """A copy of the checkout, to be edited."""
-    skip = shutil.ignore_patterns(".venv", ".git", ".cache", "inventory", "reports", "__pycache__")
-    return Path(shutil.copytree(PROJECT, tmp_path / "copy", symlinks=True, ignore=skip))
+    """A copy of the checkout, to be edited; without its clusters."""
+    skip = shutil.ignore_patterns(".venv", ".git", ".cache", "reports", "__pycache__")
+
+    def not_code(folder: str, names: list[str]) -> set[str]:
+        clusters = {"inventory"} & {*names} if "plugins" not in Path(folder).parts else set()
+        return skip(folder, names) | clusters
+
+    return Path(shutil.copytree(PROJECT, tmp_path / "copy", symlinks=True, ignore=not_code))
 
 
 def said(text: str) -> set[str]:
@@ -43,7 +48,7 @@ def run_copy(copy: Path, lab: Lab, *args: str) -> subprocess.CompletedProcess[st
     ("file", "role", "follow"),
     [
         ("roles/ssh_mesh/templates/compose.yml.j2", "ssh_mesh", []),
-        ("roles/nas/tasks/docker.yml", "nas", []),
+        ("roles/nas/tasks/client.yml", "nas", []),
         ("roles/images/tasks/pull.yml", "images", ["workspace", "ssh_mesh"]),
     ],
 )
