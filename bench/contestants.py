@@ -72,12 +72,6 @@ def something_changed(output: str) -> None:
         raise Failed(f"site.yml was to carry out a change, and nothing was to fail:\n{output[-4000:]}")
 
 
-def nothing_failed(output: str) -> None:
-    counts = re.findall(r"^\S+ +: ok=\d+ +changed=\d+ +unreachable=(\d+) +failed=(\d+)", output, re.MULTILINE)
-    if not counts or any(int(number) for numbers in counts for number in numbers):
-        raise Failed(f"nothing of site.yml was to fail:\n{output[-4000:]}")
-
-
 def nothing_to_do(hosts: int) -> Callable[[str], None]:
     """Checks that all hosts were asked at once, and have nothing stale."""
 

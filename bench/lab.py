@@ -24,8 +24,7 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 BIN = Path(sys.executable).parent
 NAME = "bench"
-# Where no other lab of ours lies.
-IPV4, IPV6 = "10.215", "fd00:215"
+NETWORK = 215  # 10.215.0.0/16 and fd00:215::/32: where no other lab of ours lies
 
 # What differs from the lab of the tests: images that are small, so that many nodes fit on one machine.
 SETTINGS: Mapping[str, Any] = {
@@ -78,36 +77,45 @@ def excerpt(output: str) -> str:
 
 
 class Lab:
-    """The lab and everything about it, in one working directory."""
+    """A lab and everything about it, in one working directory.
 
-    def __init__(self, work: Path, nodes: int) -> None:
-        self.work, self.nodes = work, nodes
+    Args:
+        work: the directory.
+        nodes: how many.
+        root: the checkout that makes and converges it.
+        name, network: what no other lab has.
+    """
+
+    def __init__(self, work: Path, nodes: int, *, root: Path = ROOT, name: str = NAME, network: int = NETWORK) -> None:
+        self.work, self.nodes, self.root, self.name, self.network = work, nodes, root, name, network
         self.inventory = work / "inventory"
         self.growth = work / "growth"
         self.state = work / "state"
         self.hosts = [
-            Host(f"gpu{n:02d}", f"{IPV4}.10.{10 + n}", f"gpustead-{NAME}-gpu{n:02d}") for n in range(1, nodes + 1)
+            Host(f"gpu{n:02d}", f"10.{network}.10.{10 + n}", f"gpustead-{name}-gpu{n:02d}") for n in range(1, nodes + 1)
         ]
 
     # The hosts
 
     def up(self) -> None:
         settings = {
-            "lab_name": NAME,
+            "lab_name": self.name,
             "lab_nodes": self.nodes,
-            "lab_ipv4_prefix": IPV4,
-            "lab_ipv6_prefix": IPV6,
+            "lab_ipv4_prefix": f"10.{self.network}",
+            "lab_ipv6_prefix": f"fd00:{self.network}",
             "lab_inventory": str(self.inventory),
         }
-        call("ansible-playbook", "-i", "localhost,", "playbooks/lab.yml", "-e", json.dumps(settings))
+        call("ansible-playbook", "-i", "localhost,", "playbooks/lab.yml", "-e", json.dumps(settings), cwd=self.root)
         (self.inventory / "group_vars/all/zz_bench.yml").write_text(yaml.safe_dump(dict(SETTINGS)))
 
     def converge(self) -> None:
-        call("ansible-playbook", "-i", str(self.inventory), "site.yml")
+        call("ansible-playbook", "-i", str(self.inventory), "site.yml", cwd=self.root)
 
     def down(self, keep_images: bool) -> None:
-        settings = {"lab_name": NAME, "lab_inventory": str(self.inventory), "lab_keep_images": keep_images}
-        call("ansible-playbook", "-i", "localhost,", "playbooks/lab_down.yml", "-e", json.dumps(settings))
+        settings = {"lab_name": self.name, "lab_inventory": str(self.inventory), "lab_keep_images": keep_images}
+        call(
+            "ansible-playbook", "-i", "localhost,", "playbooks/lab_down.yml", "-e", json.dumps(settings), cwd=self.root
+        )
 
     def ssh_config(self, hosts: Sequence[Host]) -> str:
         common = (

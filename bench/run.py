@@ -182,8 +182,8 @@ PARTS: Mapping[str, Callable[[Bench], report.Part]] = {
     "images": Bench.images,
     "pulls": Bench.pulls,
     **{name: partial(Bench.change, name=name) for name in changes.CHANGES},
-    "forced_vs_before": Bench.before,
     "join": Bench.join,
+    "forced_vs_before": Bench.before,
     "survey": Bench.survey,
     # Last: it gives the containers further names.
     "no_change": Bench.no_change,
