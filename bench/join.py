@@ -100,13 +100,14 @@ def by_hand(entries: Sequence[Entry], files: Path) -> str:
     lines += ["ufw --force enable" for _ in of_kind(entries, "ufw")]
     lines += [shlex.join(["systemctl", "restart", *started])] if started else []
     lines += [shlex.join(["docker", "pull", "--quiet", subject["name"]]) for subject, _ in of_kind(entries, "image")]
-    projects = {
-        subject["name"].split("/")[0]: value["compose_file"] for subject, value in of_kind(entries, "container")
-    }
-    for project, file in projects.items():
-        lines.append(
-            shlex.join(["docker", "compose", "--file", file, "--project-name", project, "up", "--detach", "--wait"])
-        )
+    projects: dict[tuple[str, str], list[str]] = {}
+    for subject, value in of_kind(entries, "container"):
+        project, _, service = subject["name"].partition("/")
+        projects.setdefault((project, value["compose_file"]), []).append(service)
+    for (project, files), services in projects.items():
+        chosen = [word for file in files.split(",") for word in ("--file", file)]
+        up = ["--project-name", project, "up", "--detach", "--wait", *services]
+        lines.append(shlex.join(["docker", "compose", *chosen, *up]))
     return "\n".join(lines) + "\n"
 
 

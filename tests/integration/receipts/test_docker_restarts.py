@@ -10,6 +10,7 @@ from conftest import Host, Lab
 from support import assert_fresh, converge, receipts, site
 
 FILE = "/etc/docker/daemon.json"
+KEPT = "/root/daemon.json"
 CONTAINERS = "docker ps --format '{{.Names}}' | sort"
 IDS = "docker ps --no-trunc --quiet | sort"
 
@@ -24,7 +25,9 @@ def node(lab: Lab) -> Host:
 def _as_it_was(lab: Lab, node: Host) -> Iterator[None]:
     """Whatever a test does: Docker runs with as many containers, and a plain run leaves nothing stale."""
     containers = node.check_output(CONTAINERS)
+    node.check_output(f"cp -a {FILE} {KEPT}")
     yield
+    node.check_output(f"rm {KEPT}")
     site(lab, "--limit", node.name)
     assert node.check_output(CONTAINERS) == containers
     assert_fresh(lab)
@@ -80,7 +83,7 @@ def test_another_log_driver_and_back(lab: Lab, node: Host) -> None:
 
 def test_a_host_with_another_driver_and_its_options(lab: Lab, node: Host) -> None:
     theirs = json.dumps({"log-driver": "syslog", "log-opts": {"syslog-address": "udp://127.0.0.1:514"}})
-    node.check_output(f"cp {FILE} /root/daemon.json && echo '{theirs}' > {FILE} && systemctl restart docker")
+    node.check_output(f"echo '{theirs}' > {FILE} && systemctl restart docker")
     site(lab, "--limit", node.name)
     assert "syslog" not in node.check_output(f"cat {FILE}")
 
@@ -119,7 +122,7 @@ def test_what_no_cluster_runs_with_is_refused_before_a_change(
     lab: Lab, node: Host, settings: dict[str, object], words: str
 ) -> None:
     there = json.loads(node.check_output(f"cat {FILE}"))
-    node.check_output(f"cp {FILE} /root/daemon.json; echo '{json.dumps({**there, **settings})}' > {FILE}")
+    node.check_output(f"echo '{json.dumps({**there, **settings})}' > {FILE}")
     try:
         said = refused(lab, node, site_force=True)
         assert f"{FILE} line " in said
@@ -127,7 +130,7 @@ def test_what_no_cluster_runs_with_is_refused_before_a_change(
         assert f"docker_daemon_absent: [{next(iter(settings))}]" in said
         assert node.check_output("systemctl is-active docker") == "active"
     finally:
-        node.check_output(f"cp /root/daemon.json {FILE}")
+        node.check_output(f"cp -a {KEPT} {FILE}")
 
 
 def test_a_swarm_and_live_restore_exclude_each_other(lab: Lab, node: Host) -> None:

@@ -64,7 +64,7 @@ def test_the_script_is_one_that_sh_reads_and_that_makes_each_thing_once(tmp_path
         "ufw --force enable",
         "systemctl restart docker.service",
         "docker pull --quiet registry:5000/cluster/ssh:1",
-        "docker compose --file /opt/w/compose.yml --project-name workspace up --detach --wait",
+        "docker compose --file /opt/w/compose.yml --project-name workspace up --detach --wait jupyter ssh",
     ]
     with tarfile.open(fileobj=io.BytesIO(base64.b64decode(packed))) as tar:
         assert [(info.name, info.uid, info.mode, info.linkname) for info in tar] == [
