@@ -104,8 +104,8 @@ def by_hand(entries: Sequence[Entry], files: Path) -> str:
     for subject, value in of_kind(entries, "container"):
         project, _, service = subject["name"].partition("/")
         projects.setdefault((project, value["compose_file"]), []).append(service)
-    for (project, files), services in projects.items():
-        chosen = [word for file in files.split(",") for word in ("--file", file)]
+    for (project, compose_files), services in projects.items():
+        chosen = [word for file in compose_files.split(",") for word in ("--file", file)]
         up = ["--project-name", project, "up", "--detach", "--wait", *services]
         lines.append(shlex.join(["docker", "compose", *chosen, *up]))
     return "\n".join(lines) + "\n"
