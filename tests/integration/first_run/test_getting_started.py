@@ -1,10 +1,7 @@
 """docs/getting-started.md, typed word by word into an empty directory, against a lab of fresh hosts.
 
-    ansible-playbook -i localhost, playbooks/lab.yml -e lab_name=first -e lab_ipv4_prefix=10.215 \\
-      -e lab_ipv6_prefix=fd00:215 -e lab_inventory=$PWD/.cache/first
-    pytest tests/integration/first_run --inventory .cache/first
-
-Of the page's own files the inventory alone is another one: the lab's. It takes as long as a first run does.
+`make test-first` makes the hosts and takes them away. Of the page's own files the inventory alone is another one: the
+lab's. It takes as long as a first run does.
 """
 
 from __future__ import annotations
