@@ -49,17 +49,22 @@ class Result:
 
 def of_kind(entries: Sequence[Entry], *kinds: str) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
     """Subject and value of what is there; what lies on the share is there before a host joins."""
-    for entry in entries:
-        if entry["kind"] in kinds and entry["value"] and not entry["subject"].get("as"):
+    for entry in on_host(entries):
+        if entry["kind"] in kinds and entry["value"]:
             yield entry["subject"], entry["value"]
+
+
+def on_host(entries: Sequence[Entry]) -> list[Entry]:
+    mounts = [f"{entry['subject']['name']}/" for entry in entries if entry["kind"] == "mount"]
+    return [entry for entry in entries if not entry["subject"]["name"].startswith(tuple(mounts))]
 
 
 def archive(entries: Sequence[Entry], files: Path) -> bytes:
     """All files of the host with their owners and modes, packed."""
     packed = io.BytesIO()
     with tarfile.open(fileobj=packed, mode="w:gz", compresslevel=1) as tar:
-        for entry in entries:
-            for path, value in [] if entry["subject"].get("as") else files_of(entry):
+        for entry in on_host(entries):
+            for path, value in files_of(entry):
                 local = files / path.lstrip("/")
                 # Of a directory that is a tree's top only the mode is known.
                 if "owner" not in value or (value["type"] == "file" and not local.is_file()):
@@ -80,10 +85,11 @@ def by_hand(entries: Sequence[Entry], files: Path) -> str:
     packages = [subject["name"] for subject, _ in of_kind(entries, "package")]
     units = [s["name"] for s, value in of_kind(entries, "unit") if value.get("UnitFileState") == "enabled"]
     started = [s["name"] for s, value in of_kind(entries, "unit") if value.get("ActiveState") == "active"]
-    lines = ["set -eu", "base64 -d <<'END' | tar -xzp --numeric-owner -C /"]
-    lines += [base64.encodebytes(archive(entries, files)).decode().rstrip("\n"), "END"]
+    lines = ["set -eu"]
     lines += [shlex.join(["groupadd", "--gid", value["gid"], s["name"]]) for s, value in of_kind(entries, "group")]
     lines += [user(s, value) for s, value in of_kind(entries, "user")]
+    lines.append("base64 -d <<'END' | tar -xzp --numeric-owner -C /")
+    lines += [base64.encodebytes(archive(entries, files)).decode().rstrip("\n"), "END"]
     lines.append(f"{INSTALL} {shlex.join(packages)}")
     for subject, _ in of_kind(entries, "member"):
         lines.append(shlex.join(["usermod", "--append", "--groups", *reversed(subject["name"].split(":"))]))
@@ -112,10 +118,17 @@ def by_hand(entries: Sequence[Entry], files: Path) -> str:
 
 
 def user(subject: Mapping[str, Any], value: Mapping[str, Any]) -> str:
-    name, gid = subject["name"], value["gid"]
-    own = f"getent group {gid} >/dev/null || {shlex.join(['groupadd', '--gid', gid, name])}"
-    ids = ["--uid", value["uid"], "--gid", gid]
-    return f"{own}\n{shlex.join(['useradd', *ids, '--home-dir', value['home'], '--shell', value['shell'], name])}"
+    """An account with its groups; of one for people with a home, in which the directory of its keys is."""
+    name, gid, home = subject["name"], value["gid"], value["home"]
+    groups = [group for group in subject.get("groups", ()) if group in value["groups"]]
+    lines = [f"getent group {gid} >/dev/null || {shlex.join(['groupadd', '--gid', gid, name])}"]
+    lines += [f"getent group {shlex.quote(group)} >/dev/null || groupadd {shlex.quote(group)}" for group in groups]
+    add = ["useradd", "--uid", value["uid"], "--gid", gid, "--home-dir", home, "--shell", value["shell"]]
+    add += ["--groups", ",".join(groups)] if groups else []
+    lines.append(shlex.join([*add, *([] if subject.get("service") else ["--create-home"]), name]))
+    if not subject.get("service"):
+        lines.append(shlex.join(["install", "-d", "-m", "700", "-o", name, "-g", gid, f"{home}/.ssh"]))
+    return "\n".join(lines)
 
 
 # The runs
@@ -152,7 +165,8 @@ class Joining:
     def reached(self) -> None:
         """Raises Failed where pyinfra would still change something of what our roles had made of the host."""
         seen = detected(pyinfra(self.grown, [self.newcomer], "--dry").start().output)
-        missed = {operation for operation in seen if not operation.startswith("container ")}
+        # Containers and the bridges of networks have names of their own on each host.
+        missed = {operation for operation in seen if not operation.startswith(("container ", "openings "))}
         if missed:
             raise Failed(f"{self.newcomer.name}: the script left undone: {', '.join(sorted(missed))}")
 

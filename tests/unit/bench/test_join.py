@@ -13,6 +13,8 @@ import join
 
 OWNED = {"mode": "0640", "owner": "1500:1500", "user": "ada", "group": "ada"}
 
+ADA = {"uid": "1500", "gid": "1500", "home": "/home/ada", "shell": "/bin/bash", "groups": ["ml"]}
+
 
 def entry(kind: str, name: str, value: Any, **subject: Any) -> dict[str, Any]:
     return {"kind": kind, "subject": {"name": name, **subject}, "value": value}
@@ -25,7 +27,8 @@ ENTRIES = [
     entry("file", "/mnt/nas/users/ada", {**OWNED, "type": "directory"}, **{"as": 1500}),
     entry("file", "/etc/gone", None),
     entry("group", "ml", {"gid": "990"}),
-    entry("user", "ada", {"uid": "1500", "gid": "1500", "home": "/home/ada", "shell": "/bin/bash"}),
+    entry("user", "nas", {**ADA, "uid": "941", "gid": "941", "groups": []}, service=True),
+    entry("user", "ada", ADA, groups=["ml", "other"]),
     entry("member", "ada:ml", {"member": True}),
     entry(
         "mount",
@@ -46,11 +49,19 @@ def test_the_script_is_one_that_sh_reads_and_that_makes_each_thing_once(tmp_path
     (tmp_path / "etc/own file").write_bytes(b"content")
     script = join.by_hand(ENTRIES, tmp_path)
     subprocess.run(["sh", "-n"], input=script, text=True, check=True)
-    packed, _, rest = script.partition("-C /\n")[2].partition("\nEND\n")
-    assert rest.splitlines() == [
+    first, _, others = script.partition("base64 -d <<'END' | tar -xzp --numeric-owner -C /\n")
+    packed, _, rest = others.partition("\nEND\n")
+    assert first.splitlines() == [
+        "set -eu",
         "groupadd --gid 990 ml",
+        "getent group 941 >/dev/null || groupadd --gid 941 nas",
+        "useradd --uid 941 --gid 941 --home-dir /home/ada --shell /bin/bash nas",
         "getent group 1500 >/dev/null || groupadd --gid 1500 ada",
-        "useradd --uid 1500 --gid 1500 --home-dir /home/ada --shell /bin/bash ada",
+        "getent group ml >/dev/null || groupadd ml",
+        "useradd --uid 1500 --gid 1500 --home-dir /home/ada --shell /bin/bash --groups ml --create-home ada",
+        "install -d -m 700 -o ada -g 1500 /home/ada/.ssh",
+    ]
+    assert rest.splitlines() == [
         *f"{join.INSTALL} docker.io".splitlines(),
         "usermod --append --groups ml ada",
         "mkdir -p /mnt/nas",
