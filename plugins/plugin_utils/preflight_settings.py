@@ -20,8 +20,9 @@ from ansible.parsing.vault import AnsibleVaultError
 from ansible_collections.gpustead.cluster.plugins.module_utils.credentials.secret_settings import texts
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
 from ansible_collections.gpustead.cluster.plugins.module_utils.site.preflight import names
-from ansible_collections.gpustead.cluster.plugins.module_utils.site.preflight.check import GROUPS, VARIABLES
+from ansible_collections.gpustead.cluster.plugins.module_utils.site.preflight.check import VARIABLES
 from ansible_collections.gpustead.cluster.plugins.module_utils.site.preflight.inventory import (
+    GROUPS,
     Broken,
     KnownProblems,
     Made,
@@ -107,7 +108,7 @@ class InventorySettings:
         self._as_written = as_written or hostvars.raw_get
         self.templar = templar.copy_with_new_env(available_variables={})
         self.kept = receipt_inputs.Kept()
-        self.roles = {"": receipt_inputs.Role("", GROUPS), **ROLES}
+        self.roles = {"": receipt_inputs.Role("", tuple(GROUPS)), **ROLES}
         self._raw: dict[str, Mapping[str, Any]] = {}
         self._first: dict[tuple[str, ...], Looked] = {}
 

@@ -20,14 +20,15 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.site.preflight im
     secrets,
 )
 from ansible_collections.gpustead.cluster.plugins.module_utils.site.preflight.inventory import (
+    GROUPS,
     Broken,
     HostVariables,
     KnownProblems,
     Problem,
     Site,
+    no_host,
 )
 
-GROUPS = ("gpu_nodes", "nas_server", "registry", "registry_caches")
 # The variables that are looked at. One that is not set has its role's default, which is sound.
 VARIABLES = (
     "ansible_host",
@@ -77,7 +78,7 @@ def check(site: Site) -> list[Problem]:
     broken = {name: {one for one, value in of.items() if isinstance(value, Broken)} for name, of in site.hosts.items()}
     sound = {name: {one: of[one] for one in of if one not in broken[name]} for name, of in site.hosts.items()}
     site = replace(site, hosts=sound)
-    near = names.near_groups(site.groups, GROUPS)
+    near = names.near_groups(site.groups, [*GROUPS])
     for group, meant in near.items():
         found[
             Problem(
@@ -89,7 +90,7 @@ def check(site: Site) -> list[Problem]:
         ] = []
     declared: set[accounts.Ids] = set()
     if not nodes and "gpu_nodes" not in near.values():
-        found[Problem("gpu_nodes", "the inventory has no host in this group", "Put the GPU servers into it.")] = []
+        found[no_host("gpu_nodes")] = []
     for name in members:
         before = site.found.get(name, KnownProblems())
         known = {problem.where for problem in before.problems} | broken.get(name, set())

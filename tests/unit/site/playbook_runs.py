@@ -1,0 +1,93 @@
+"""What ansible-playbook says of inventories.
+
+A program of its own, which loads Ansible once and forks for each run, as a start of Ansible costs more than most of them:
+a list of {files, arguments} in, [{status, said, asked, seconds}, ...] out, as JSON. In place of ssh stands a program that
+notes that it was started.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import resource
+import sys
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NoReturn
+
+import ansible.cli
+from ansible.cli.playbook import PlaybookCLI
+from ansible.plugins.loader import init_plugin_loader
+
+ROOT = Path(__file__).parents[3]
+PLUGINS = "ansible_collections.gpustead.cluster.plugins"
+SSH = "#!/bin/sh\ntouch {noted}\nexit 255\n"
+
+
+def write(folder: Path, files: Mapping[str, str]) -> None:
+    for name, text in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(text.encode("utf-8", "surrogateescape"))
+
+
+def run(folder: Path, arguments: list[str]) -> dict[str, Any]:
+    """Run a playbook in a process of its own, in this directory."""
+    ssh, noted = folder / ".ssh", folder / ".asked"
+    ssh.write_text(SSH.format(noted=noted))
+    ssh.chmod(0o755)
+    before = spent()
+    out, into = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(out)
+        play(folder, into, {"ANSIBLE_SSH_EXECUTABLE": str(ssh)}, arguments)
+    os.close(into)
+    with os.fdopen(out, encoding="utf-8", errors="replace") as stream:
+        said = stream.read()
+    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    return {"status": status, "said": said, "asked": noted.exists(), "seconds": spent() - before}
+
+
+def play(folder: Path, into: int, environment: Mapping[str, str], arguments: list[str]) -> NoReturn:
+    os.chdir(folder)
+    os.environ.update(environment)
+    os.dup2(into, 1)
+    os.dup2(into, 2)
+    os.close(into)
+    argv = ["ansible-playbook", *arguments]
+    sys.argv, status = argv, 99
+    try:
+        PlaybookCLI.cli_executor(argv)
+    except SystemExit as end:
+        status = int(end.code or 0)
+    finally:
+        sys.stdout.flush()
+        os._exit(status)
+
+
+def spent() -> float:
+    """CPU seconds of all processes that have ended."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
+
+
+def main() -> None:
+    cases = json.load(sys.stdin)
+    init_plugin_loader([str(ROOT / ".dev")])
+    # It is done; a second time would warn.
+    ansible.cli.init_plugin_loader = lambda _path: None
+    for name in ("action.preflight", "lookup.cluster_hosts", "action.receipt_survey"):
+        importlib.import_module(f"{PLUGINS}.{name}")
+    answers = []
+    with tempfile.TemporaryDirectory() as scratch:
+        for number, case in enumerate(cases):
+            folder = Path(scratch) / str(number)
+            write(folder, case["files"])
+            answers.append(run(folder, case["arguments"]))
+    json.dump(answers, sys.stdout)
+
+
+if __name__ == "__main__":
+    main()
