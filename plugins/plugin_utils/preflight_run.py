@@ -92,7 +92,7 @@ def of_inventory(
         remedy = f"Give the directory of one, such as -i {merged[-1]}; parts of one cluster each by an -i of their own."
         return [Problem("inventory", what, remedy)]
     looked = {host: settings.look(host) for host in members}
-    found = {host: one.found(settings.unknown(one)) for host, one in looked.items()}
+    found = {host: one.found([*settings.unknown(one), *settings.unreachable(one)]) for host, one in looked.items()}
 
     def where(host: str, name: str) -> str:
         return place(*written(looked[host].given, name)) if host in looked else place_of_group(loader, sources, name)

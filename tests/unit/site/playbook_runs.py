@@ -1,8 +1,8 @@
 """What ansible-playbook says of inventories.
 
-A program of its own, which loads Ansible once and forks for each run, as a start of Ansible costs more than most of them:
-a list of {files, arguments} in, [{status, said, asked, seconds}, ...] out, as JSON. In place of ssh stands a program that
-notes that it was started.
+A program of its own, which loads Ansible once and forks for each run, as a start of Ansible costs more than most of
+them: a list of {files, arguments} in, [{status, said, asked, seconds}, ...] out, as JSON. In place of ssh stands a
+program that notes that it was started.
 """
 
 from __future__ import annotations
@@ -80,6 +80,7 @@ def main() -> None:
     ansible.cli.init_plugin_loader = lambda _path: None
     for name in ("action.preflight", "lookup.cluster_hosts", "action.receipt_survey"):
         importlib.import_module(f"{PLUGINS}.{name}")
+    importlib.import_module(f"{PLUGINS}.plugin_utils.preflight_specs").load()
     answers = []
     with tempfile.TemporaryDirectory() as scratch:
         for number, case in enumerate(cases):
