@@ -19,10 +19,9 @@ from typing import Any, NoReturn
 
 import ansible.cli
 from ansible.cli.playbook import PlaybookCLI
-from ansible.plugins.loader import init_plugin_loader
+from ansible.plugins import loader
 
 ROOT = Path(__file__).parents[3]
-PLUGINS = "ansible_collections.gpustead.cluster.plugins"
 SSH = "#!/bin/sh\ntouch {noted}\nexit 255\n"
 
 
@@ -73,14 +72,32 @@ def spent() -> float:
     return usage.ru_utime + usage.ru_stime
 
 
+def load() -> None:
+    """What every run would load for itself."""
+    for plugins in (loader.cache_loader, loader.callback_loader, loader.inventory_loader):
+        list(plugins.all(class_only=True))
+    for plugins in (loader.filter_loader, loader.test_loader):
+        list(plugins.all())
+    for plugins, names in (
+        (loader.action_loader, ("gpustead.cluster.preflight", "gpustead.cluster.receipt_survey")),
+        (loader.become_loader, ("sudo",)),
+        (loader.callback_loader, ("gpustead.cluster.progress",)),
+        (loader.connection_loader, ("local", "ssh")),
+        (loader.lookup_loader, ("gpustead.cluster.cluster_hosts",)),
+        (loader.shell_loader, ("sh",)),
+        (loader.strategy_loader, ("linear",)),
+    ):
+        for name in names:
+            plugins.get(name, class_only=True)
+    importlib.import_module("ansible_collections.gpustead.cluster.plugins.plugin_utils.preflight_specs").load()
+
+
 def main() -> None:
     cases = json.load(sys.stdin)
-    init_plugin_loader([str(ROOT / ".dev")])
+    loader.init_plugin_loader([str(ROOT / ".dev")])
     # It is done; a second time would warn.
     ansible.cli.init_plugin_loader = lambda _path: None
-    for name in ("action.preflight", "lookup.cluster_hosts", "action.receipt_survey"):
-        importlib.import_module(f"{PLUGINS}.{name}")
-    importlib.import_module(f"{PLUGINS}.plugin_utils.preflight_specs").load()
+    load()
     answers = []
     with tempfile.TemporaryDirectory() as scratch:
         for number, case in enumerate(cases):

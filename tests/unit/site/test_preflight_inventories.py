@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import configparser
 import json
 import os
 import re
@@ -708,6 +709,52 @@ def with_playbook(case: dict[str, Any], playbook: str) -> dict[str, Any]:
     return {**case, "arguments": [*case["arguments"], playbook]}
 
 
+PC = {"others": {"pc": None}}
+# H2: runs that are for no host: the playbook, the run, and what is said.
+NOBODY: dict[str, tuple[str, dict[str, Any], list[str]]] = {
+    "a limit": (
+        "train.yml",
+        site(PC, args=["--limit", "pc"]),
+        ["--limit: 'pc' leaves no host of gpu_nodes. Name one of their hosts"],
+    ),
+    "a limit with a slip": (
+        "summary.yml",
+        site(args=["--limit", "gpu01,gpu1"]),
+        ["--limit: 'gpu1' is no host and no group of this inventory. Did you mean gpu01?"],
+    ),
+    "no inventory": (
+        "verify.yml",
+        {**site(), "arguments": []},
+        ["inventory: there is no host in it. Give the directory"],
+    ),
+    "no group": (
+        "images.yml",
+        {**site(), "arguments": ["-i", "pc,"]},
+        ["gpu_nodes: the inventory has no host in this group. Put the GPU servers into it."],
+    ),
+    "no registry": (
+        "collect.yml",
+        site({"registry": None}),
+        ["registry: the inventory has no host in this group. Put one into it"],
+    ),
+    "a file that was not read": (
+        "commit.yml",
+        site(files={"group_vars/gpu_nodes.yml": "a: [1\n"}),
+        ["mine/group_vars/gpu_nodes.yml:2: it was not read"],
+    ),
+    "a limit on this machine": (
+        "lab_down.yml",
+        {**site(PC), "arguments": ["-i", "mine", "--limit", "pc"]},
+        ["--limit: 'pc' leaves no host of localhost."],
+    ),
+    "hosts that are given": (
+        "client.yml",
+        site({"gpu_nodes": {"gpu01": {"ansible_connection": "local"}}}, args=["--limit", "gpu02", "-e", "x=1"]),
+        ["no hosts to target"],
+    ),
+}
+
+
 @pytest.fixture(scope="module")
 def answers() -> dict[str, dict[str, Any]]:
     """What the first play of site.yml says. All its plays take longer to read than all that this one does."""
@@ -719,6 +766,8 @@ def answers() -> dict[str, dict[str, Any]]:
     }
     for name, case in FINE.items():
         sites[f"fine: {name}"] = with_playbook(case, "their.yml" if "mine/../their.yml" in case["files"] else preflight)
+    for name, (playbook, case, _words) in NOBODY.items():
+        sites[f"nobody: {name}"] = with_playbook(case, str(ROOT / "playbooks" / playbook))
     return dict(zip(sites, runs(list(sites.values()))))
 
 
@@ -748,6 +797,49 @@ def test_a_mistake_is_told_once_with_its_place_before_a_host_is_asked(answers: d
     # What is wrong, and behind it what to do.
     assert re.search(r"[^.]\. [A-Z].*[.?]$", lines[0]), lines
     assert "hunter2" not in answer["said"]
+
+
+@pytest.mark.parametrize("case", NOBODY)
+def test_a_run_that_is_for_no_host_fails_and_says_why(answers: dict[str, Any], case: str) -> None:
+    answer = answers[f"nobody: {case}"]
+    assert answer["status"] != 0, answer["said"]
+    assert not answer["asked"], answer["said"]
+    assert [words for words in NOBODY[case][2] if words not in answer["said"]] == [], answer["said"]
+
+
+PLAYBOOKS = sorted((ROOT / "playbooks").glob("*.yml"))
+
+
+@pytest.mark.parametrize("playbook", PLAYBOOKS, ids=lambda path: path.stem)
+def test_every_playbook_asks_first_whom_it_is_for(playbook: Path) -> None:
+    first = yaml.safe_load(playbook.read_text())[0]
+    imported = str(first.get("ansible.builtin.import_playbook", ""))
+    assert imported == "preflight.yml" or "gpustead.cluster.cluster_hosts" in first["hosts"]
+
+
+def test_what_makes_runs_slow_is_told_once(cluster: Cluster) -> None:
+    done = cluster.preflight()
+    said = " ".join((done.stdout + done.stderr).split())
+    assert done.returncode == 0, said
+    assert said.count("This run takes longer than it has to. Set in ansible.cfg (read was none") == 1
+    assert "pipelining = True; stdout_callback = gpustead.cluster.progress." in said
+    assert "forks" not in said  # one host needs no more
+    assert f"{ROOT}/docs/ansible.cfg" in said.replace("/.dev/ansible_collections/gpustead/cluster", "")
+    (cluster.folder / "ansible.cfg").write_text((ROOT / "docs/ansible.cfg").read_text())
+    done = cluster.preflight()
+    assert "longer than it has to" not in done.stdout + done.stderr
+    assert "1 host done" in done.stdout
+
+
+def test_what_users_copy_is_what_a_checkout_has() -> None:
+    ours, theirs = configparser.ConfigParser(), configparser.ConfigParser()
+    ours.read(ROOT / "ansible.cfg")
+    theirs.read(ROOT / "docs/ansible.cfg")
+    own = {"collections_path": "a checkout's", "host_key_checking": "Ansible's default"}
+    assert {**ours["defaults"]}.keys() - theirs["defaults"].keys() == own.keys()
+    for section in ("defaults", "ssh_connection"):
+        assert {name: ours[section][name] for name in theirs[section]} == {**theirs[section]}
+    assert "inventory" not in ours["defaults"]
 
 
 @pytest.mark.parametrize("case", FINE)

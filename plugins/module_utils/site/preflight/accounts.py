@@ -62,6 +62,8 @@ def _check_homes(host: HostVariables, users: Sequence[Mapping[str, Any]]) -> Non
     owners: dict[str, list[str]] = {}
     for user in users:
         name = str(user.get("name"))
+        if not is_name(name):
+            continue  # told already
         for key, example in (("home", f"/home/{name}"), ("shell", "/bin/bash")):
             path = user.get(key)
             if isinstance(path, str) and path and not re.match(r"/[^\s:]*[^\s:/]/?\Z", path):

@@ -77,9 +77,9 @@ def check_address(host: HostVariables) -> None:
         return  # a name, which each host resolves for itself
     networks = networks_of(host, "cluster_network")
     for network in networks:
-        ends = (network.network_address, network.broadcast_address) if network.num_addresses > 2 else ()
-        if address in ends and address.version == 4:
-            which = "network itself" if address == ends[0] else "broadcasts of the network"
+        first, last = network.network_address, network.broadcast_address
+        if network.version == 4 and network.num_addresses > 2 and address in (first, last):
+            which = "network itself" if address == first else "broadcasts of the network"
             where = "cluster_address" if host.values.get("cluster_address") else "ansible_host"
             host.refuse(where, f"{host.name} has the address {address}, that of the {which} {network}", "Correct it.")
     if networks and not any(address in network for network in networks):
