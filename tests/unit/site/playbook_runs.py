@@ -11,6 +11,7 @@ import importlib
 import json
 import os
 import resource
+import signal
 import sys
 import tempfile
 from collections.abc import Mapping
@@ -22,6 +23,7 @@ from ansible.cli.playbook import PlaybookCLI
 from ansible.plugins import loader
 
 ROOT = Path(__file__).parents[3]
+LONGEST = 120  # seconds
 SSH = "#!/bin/sh\ntouch {noted}\nexit 255\n"
 
 
@@ -50,6 +52,7 @@ def run(folder: Path, arguments: list[str]) -> dict[str, Any]:
 
 
 def play(folder: Path, into: int, environment: Mapping[str, str], arguments: list[str]) -> NoReturn:
+    signal.alarm(LONGEST)
     os.chdir(folder)
     os.environ.update(environment)
     os.dup2(into, 1)

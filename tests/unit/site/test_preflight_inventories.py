@@ -742,16 +742,7 @@ NOBODY: dict[str, tuple[str, dict[str, Any], list[str]]] = {
         site(files={"group_vars/gpu_nodes.yml": "a: [1\n"}),
         ["mine/group_vars/gpu_nodes.yml:2: it was not read"],
     ),
-    "a limit on this machine": (
-        "lab_down.yml",
-        {**site(PC), "arguments": ["-i", "mine", "--limit", "pc"]},
-        ["--limit: 'pc' leaves no host of localhost."],
-    ),
-    "hosts that are given": (
-        "client.yml",
-        site({"gpu_nodes": {"gpu01": {"ansible_connection": "local"}}}, args=["--limit", "gpu02", "-e", "x=1"]),
-        ["no hosts to target"],
-    ),
+    "a limit that is nobody": ("train.yml", site(args=["--limit", "gpu02"]), ["ignoring: gpu02", "no hosts to target"]),
 }
 
 
