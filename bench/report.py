@@ -30,6 +30,12 @@ GOALS: Sequence[tuple[str, str, float, bool]] = (
     ("forced_vs_no_change_10", "forced to no-change run, 10 hosts", 10, True),
     ("controller_cpu_per_host", "the controller's CPU for each added host, seconds", 0.12, False),
     ("survey_cpu_per_host_1000", "the same beyond its ssh client, 1,000 names, seconds", 0.006, False),
+    (
+        "preflight_cpu_per_host_1000",
+        "the controller's CPU for each host of the preflight, 1,000 names, seconds",
+        0.015,
+        False,
+    ),
     ("add_user_tasks_per_host", "tasks for each host when an account is added", 12, False),
     ("add_user_vs_forced_10", "an account added to the forced run, 10 hosts", 0.08, False),
     ("add_user_vs_pyinfra_10", "an account added to pyinfra with the same change, 10 hosts", 1.5, False),

@@ -24,6 +24,7 @@ import changes
 import fairness
 import images
 import join
+import preflight
 import pulls
 import report
 import survey
@@ -47,7 +48,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--work", type=Path, default=ROOT / ".cache/bench", help="where everything is made")
     parser.add_argument("--keep", action="store_true", help="leave the lab for another run, which uses it")
     parser.add_argument("--no-forced", action="store_true", help="leave out the forced runs, which take the most time")
-    parser.add_argument("--survey", type=int, default=1000, help="names of the survey with a stub in place of ssh")
+    parser.add_argument("--survey", type=int, default=1000, help="names of the survey and of the preflight")
     parser.add_argument("--only", type=parts_of, default=list(PARTS), help=f"some of {', '.join(PARTS)}, with commas")
     return parser.parse_args(arguments)
 
@@ -150,6 +151,12 @@ class Bench:
         result = survey.measure(self.lab.work, self.options.survey, self.options.rounds)
         return report.Part(survey.figures(result), {"survey": report.table(survey.HEAD, survey.table(result))})
 
+    def preflight(self) -> report.Part:
+        result = preflight.measure(self.lab.work / "preflight", self.options.survey, self.options.rounds)
+        return report.Part(
+            preflight.figures(result), {"preflight": report.table(preflight.HEAD, preflight.table(result))}
+        )
+
     def _block(self, suffix: str, title: str, size: int, forced: bool = False) -> None:
         step(f"{title}, {self.options.rounds} rounds")
         many = size > self.options.nodes
@@ -185,11 +192,12 @@ PARTS: Mapping[str, Callable[[Bench], report.Part]] = {
     "join": Bench.join,
     "forced_vs_before": Bench.before,
     "survey": Bench.survey,
+    "preflight": Bench.preflight,
     # Last: it gives the containers further names.
     "no_change": Bench.no_change,
 }
 # Need no lab.
-ALONE = frozenset({"survey"})
+ALONE = frozenset({"survey", "preflight"})
 
 
 def rotated(contestants: Sequence[Contestant], number: int) -> list[Contestant]:

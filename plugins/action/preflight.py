@@ -12,6 +12,7 @@ from ansible.plugins.action import ActionBase
 from ansible_collections.gpustead.cluster.plugins.plugin_utils.preflight_files import listed
 from ansible_collections.gpustead.cluster.plugins.plugin_utils.preflight_run import of_inventory, of_run
 from ansible_collections.gpustead.cluster.plugins.plugin_utils.preflight_settings import InventorySettings
+from ansible_collections.gpustead.cluster.plugins.plugin_utils.preflight_speed import slow
 from ansible_collections.gpustead.cluster.plugins.plugin_utils.receipt_host_inputs import as_written
 
 # Of what Ansible adds to a host's variables in a task, what the settings may look at.
@@ -35,5 +36,8 @@ class ActionModule(ActionBase):
             *of_run(arguments, groups, given["ansible_play_hosts_all"]),
             *of_inventory(settings, groups, self._loader, sources),
         ]
+        warning = slow(len(given["ansible_play_hosts_all"]), settings.raw(given["inventory_hostname"]))
+        if warning and not found:
+            self._display.warning(warning)
         result.update(changed=False, failed=bool(found), msg=listed(found))
         return result

@@ -7,9 +7,8 @@ from __future__ import annotations
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from typing import Any
 
-from ansible import context
 from ansible.plugins.action import ActionBase
-from ansible_collections.gpustead.cluster.plugins.plugin_utils.receipt_fan_out import FanOut
+from ansible_collections.gpustead.cluster.plugins.plugin_utils.receipt_fan_out import FanOut, at_once
 from ansible_collections.gpustead.cluster.plugins.plugin_utils.receipt_host_check import HostCheck, explained
 from ansible_collections.gpustead.cluster.plugins.plugin_utils.receipt_host_inputs import HostInputs, shared_inputs
 from ansible_collections.gpustead.cluster.plugins.plugin_utils.receipt_inputs import Kept
@@ -31,7 +30,7 @@ class ActionModule(ActionBase):
         self._kept = Kept()
         shared = shared_inputs(HostInputs(self, task_vars, self._kept))
         fan_out, asked = FanOut(self), {}
-        with ThreadPoolExecutor(context.CLIARGS["forks"]) as pool:
+        with ThreadPoolExecutor(at_once()) as pool:
             for host in task_vars["ansible_play_hosts"]:
                 asked[host] = self._ask(host, {**task_vars, "inventory_hostname": host}, shared, fan_out, pool)
         found = {host: self._result(host, given, args) for host, given in asked.items()}

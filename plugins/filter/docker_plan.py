@@ -7,9 +7,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from ansible.errors import AnsibleFilterError
 from ansible_collections.gpustead.cluster.plugins.module_utils.credentials.secret_settings import split
-from ansible_collections.gpustead.cluster.plugins.module_utils.docker.docker_daemon_config import check_settings
-from ansible_collections.gpustead.cluster.plugins.plugin_utils.filters import filter_errors, filter_module
+from ansible_collections.gpustead.cluster.plugins.module_utils.docker.docker_daemon_config import problems
+from ansible_collections.gpustead.cluster.plugins.plugin_utils.filters import filter_module
 
 DOCUMENTATION = r"""
 name: docker_plan
@@ -18,7 +19,7 @@ version_added: "0.2.0"
 author: The gpustead developers (@gpustead)
 description:
   - Refuses settings with which dockerd does not start (options that the log driver does not know, mirrors that are no
-    URLs), and those with which a cluster cannot run.
+    URLs), and those with which a cluster cannot run: all of them, one in a line.
   - Tells those that may be shown from those that hold a password or token.
 options:
   _input:
@@ -45,9 +46,10 @@ _value:
 """
 
 
-@filter_errors()
 def docker_plan(settings: Mapping[str, Any]) -> dict[str, Any]:
-    check_settings(settings, "daemon.json")
+    found = [str(problem) for problem in problems(settings, "daemon.json")]
+    if found:
+        raise AnsibleFilterError("\n".join(found))
     return split(settings)
 
 

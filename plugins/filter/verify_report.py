@@ -61,7 +61,8 @@ _value:
       type: list
       elements: str
     notices:
-      description: A line for each thing that will be a problem soon, such as a certificate that ends.
+      description: A line for each thing that will be a problem soon, such as a certificate that ends, and for what is
+        to be known of GPUs.
       type: list
       elements: str
     problems:

@@ -188,6 +188,11 @@ notices:
   type: list
   elements: dict
   returned: always
+gpu_warnings:
+  description: What is to be known of the GPUs that containers get, as P(gpustead.cluster.gpu_warnings#filter) says.
+  type: list
+  elements: str
+  returned: always
 problems:
   description: What is wrong.
   type: list
@@ -217,6 +222,7 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.gpustead.cluster.plugins.module_utils.as_account import Identity
 from ansible_collections.gpustead.cluster.plugins.module_utils.firewall.port_holders import SERVICES, holders
+from ansible_collections.gpustead.cluster.plugins.module_utils.gpus.gpu_offer import warnings
 from ansible_collections.gpustead.cluster.plugins.module_utils.receipts.agent import undone
 from ansible_collections.gpustead.cluster.plugins.module_utils.run import within
 from ansible_collections.gpustead.cluster.plugins.module_utils.terminal import shown_in
@@ -294,8 +300,10 @@ def main() -> None:
     notices: list[Finding] = []
     for one in endings(params["host"], posixpath.dirname(params["image_file"]), time.time()):
         (findings.problems if one.over else notices).append(Finding(one.subject, one.what, one.remedy))
-    problems, soon = ([asdict(each) for each in found] for found in (findings.problems, notices))
-    module.exit_json(changed=False, **shown_in({"seen": findings.seen, "problems": problems, "notices": soon}))
+    problems, soon = ([asdict(each) for each in some] for some in (findings.problems, notices))
+    known = warnings(params["gpu_info"]) if "state" in params["gpu_info"] else []
+    found = {"seen": findings.seen, "problems": problems, "notices": soon, "gpu_warnings": known}
+    module.exit_json(changed=False, **shown_in(found))
 
 
 if __name__ == "__main__":

@@ -15,7 +15,9 @@ description:
     asked. Use it with C(run_once).
   - Renders every setting, and holds it against the argument specs of the roles. A value that cannot be rendered is a
     problem like others, and hides none of them. Secrets are not shown.
-  - Refuses variables, keys, groups, tags and hosts of C(--limit) that nothing reads, with what was meant.
+  - Refuses variables, keys, groups, tags and hosts of C(--limit) that nothing reads, with what was meant, and what
+    Ansible's variables name that the controller does not have, such as a private key.
+  - Where nothing is wrong, it says in one warning what in C(ansible.cfg) would make the run quicker.
 author: The gpustead developers (@gpustead)
 extends_documentation_fragment: [gpustead.cluster.attributes.info]
 seealso:

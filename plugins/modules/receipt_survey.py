@@ -11,14 +11,15 @@ short_description: Which roles of which hosts are stale, all hosts at once
 version_added: 0.1.0
 description:
   - Does for all hosts of the play what M(gpustead.cluster.receipt_check) does for one, from one process and with as
-    many hosts at a time as Ansible has C(forks). Ansible forks a process for each host of a task, which costs the
-    controller about as much as the SSH connection in it. Use it with C(run_once).
+    many hosts at a time as Ansible has C(forks), or 50 where nothing sets these. Ansible forks a process for each host
+    of a task, which costs the controller about as much as the SSH connection in it. Use it with C(run_once).
   - Connects with Ansible's own SSH plugin and the options that Ansible would give it; user, port, key, jump host,
-    control socket and become are those of each host.
+    control socket, become and its password are those of each host. What C(-K) asked for is sent when the host asks.
   - Leaves hosts to M(gpustead.cluster.receipt_check) that need more than that, and names them in RV(unasked). Those are
-    hosts with another connection than C(ssh), with a password to log in or one that was asked for (C(-k), C(-K)), hosts
-    whose key is not known yet, hosts that did not answer, and hosts of which a variable cannot be rendered. Ansible
-    asks its questions then, and reports its errors, for each of them.
+    hosts with another connection than C(ssh), with a password to log in (C(-k), too), hosts whose key is not known yet,
+    hosts that did not answer, hosts of which a variable cannot be rendered, and, where the first host of the play has
+    a password for become of its own, those that have none. Ansible asks its questions then, and reports its errors, for
+    each of them.
   - Digests what the roles are run with on all hosts alike, for M(gpustead.cluster.receipt_check).
 options:
   force:

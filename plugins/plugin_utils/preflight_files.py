@@ -9,21 +9,33 @@ not say which it was. What is read here is kept by Ansible's loader, and read on
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
+import yaml
 from ansible.errors import AnsibleError
 from ansible.inventory.data import InventoryData
 from ansible.inventory.manager import IGNORED
 from ansible.parsing.dataloader import DataLoader
+from ansible.parsing.vault import is_encrypted
+from ansible.plugins.inventory import detect_range, expand_hostname_range
 from ansible.plugins.loader import inventory_loader
-from ansible_collections.gpustead.cluster.plugins.module_utils.site.preflight.inventory import Problem
+from ansible_collections.gpustead.cluster.plugins.module_utils.site.preflight.inventory import GROUPS, Problem
 from ansible_collections.gpustead.cluster.plugins.module_utils.site.preflight.names import did_you_mean, near_groups
 from ansible_collections.gpustead.cluster.plugins.plugin_utils.preflight_places import place, relative
 
 YAML = (".yml", ".yaml", ".json")
 SECTIONS = ("hosts", "vars", "children")
-_NOT_READ = "Correct it there: nothing in this file counts."
+FOLDERS = ("group_vars", "host_vars")
+# Suffixes of what editors, people and package managers leave beside a file, and of what a file is made from.
+LEFT = (".bak", ".dist", ".example", ".j2", ".md", ".old", ".orig", ".rpmnew", ".rpmsave", ".sample", ".swp")
+# With which only settings of ours begin.
+PREFIXES = tuple(
+    f"{one}_"
+    for one in ("accounts", "binds", "cluster", "firewall", "images", "nvidia", "registry", "ssh_mesh", "workspace")
+)
+_NOT_READ = "nothing in this file counts."
 
 
 def listed(problems: Sequence[Problem]) -> str:
@@ -45,11 +57,16 @@ def unread(
     # A list of hosts has a comma in it.
     paths = [os.path.abspath(source) for source in sources if "," not in source]
     found = [problem for path in paths for problem in _hosts(loader, path)]
+    for source in sources:
+        if "," in source and any(os.path.exists(part) for part in source.split(",") if part):
+            what = f"{source!r} has a comma, and Ansible takes it for a list of hosts"
+            found.append(Problem("inventory", what, "Give each directory or file an -i of its own."))
     homes = [path if os.path.isdir(path) else os.path.dirname(path) for path in paths]
     for home in dict.fromkeys([*homes, *folders]):
-        found += _variables(loader, os.path.join(home, "group_vars"), groups)
+        found += _folders(home)
+        found += _variables(loader, os.path.join(home, "group_vars"), groups, home in homes)
         hosts = {host for members in groups.values() for host in members}
-        found += _variables(loader, os.path.join(home, "host_vars"), hosts)
+        found += _variables(loader, os.path.join(home, "host_vars"), dict.fromkeys(hosts, ()), home in homes)
     return list(dict.fromkeys(found))
 
 
@@ -81,8 +98,20 @@ def place_of_group(loader: DataLoader, sources: Sequence[str], name: str) -> str
     return ""
 
 
+def _folders(home: str) -> Iterator[Problem]:
+    """Directories of variables whose names have a slip of the pen: Ansible takes them for more inventories."""
+    for name in sorted(os.listdir(home)) if os.path.isdir(home) else ():
+        plain = re.sub("[^a-z]", "", name.lower()).replace("groups", "group").replace("hosts", "host")
+        meant = {"groupvars": "group_vars", "groupvar": "group_vars", "hostvars": "host_vars", "hostvar": "host_vars"}
+        if name not in FOLDERS and plain in meant and os.path.isdir(os.path.join(home, name)):
+            what = "Ansible reads no variables from a directory of this name"
+            yield Problem(relative(os.path.join(home, name)), what, f"Did you mean {meant[plain]}?")
+
+
 def _hosts(loader: DataLoader, path: str) -> Iterator[Problem]:
     if os.path.isdir(path):
+        if any(_folders(os.path.dirname(path))) and os.path.basename(path) not in FOLDERS:
+            return  # it is told what it is
         for name in sorted(os.listdir(path)):
             if not IGNORED.search(os.fsencode(name)):
                 yield from _hosts(loader, os.path.join(path, name))
@@ -105,6 +134,7 @@ def _yaml(loader: DataLoader, path: str) -> Iterator[Problem]:
     if not isinstance(content, Mapping):
         yield Problem(relative(path), "it holds no groups", "Write group names, below each hosts, children or vars.")
         return
+    yield from _repeated(path)
     yield from _groups(content, path)
 
 
@@ -129,8 +159,48 @@ def _groups(groups: Mapping[str, Any], path: str) -> Iterator[Problem]:
                 yield from _variables_of_hosts(section)
 
 
+def _repeated(path: str) -> Iterator[Problem]:
+    """Keys that stand twice in one mapping: the last one counts, and Ansible goes on."""
+    with open(path, "rb") as file:
+        text = file.read()
+    if is_encrypted(text):
+        return
+    todo = [yaml.compose(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))]
+    while todo:
+        node = todo.pop()
+        if isinstance(node, yaml.MappingNode):
+            first: dict[str, int] = {}
+            for key, value in node.value:
+                line = key.start_mark.line + 1
+                name = key.value if isinstance(key, yaml.ScalarNode) else ""
+                if name and name != "<<" and name in first:
+                    what = f"{name} stands here again, after line {first[name]}, and only the last one counts"
+                    yield Problem(f"{relative(path)}:{line}", what, "Make one of them, or take one away.")
+                first.setdefault(name, line)
+                todo.append(value)
+        elif isinstance(node, yaml.SequenceNode):
+            todo += node.value
+
+
+def _range(host: str) -> str:
+    """Why names with brackets are none; empty where they are, or have none."""
+    if "[" not in host:
+        return ""
+    if re.fullmatch(r"\[[0-9a-fA-F:.]+\]", host):
+        return "Give the host a name, and write the address, without brackets, as ansible_host."
+    try:
+        if detect_range(host) and all(expand_hostname_range(host)):
+            return ""
+    except (AnsibleError, ValueError):
+        pass
+    return "Write the first and the last with a colon and with as many digits, as gpu[01:08]."
+
+
 def _variables_of_hosts(hosts: Mapping[str, Any]) -> Iterator[Problem]:
     for host, variables in hosts.items():
+        remedy = _range(str(host))
+        if remedy:
+            yield Problem(place(host) or str(host), f"{host} is no name of a host and no range of names", remedy)
         if variables is not None and not isinstance(variables, Mapping):
             what = f"what stands behind host {host} is no dictionary"
             yield Problem(place(host) or str(host), what, "Write its variables below it, as name: value.")
@@ -151,23 +221,84 @@ def _ini(loader: DataLoader, path: str) -> Iterator[Problem]:
         yield _broken(path, error)
 
 
-def _variables(loader: DataLoader, folder: str, known: Collection[str]) -> Iterator[Problem]:
-    """What is wrong with the files of group_vars or host_vars."""
+def _variables(
+    loader: DataLoader, folder: str, known: Mapping[str, Sequence[str]], of_inventory: bool
+) -> Iterator[Problem]:
+    """What is wrong with the files of group_vars or host_vars.
+
+    Args:
+        known: names of groups or of hosts.
+        of_inventory: they are the inventory's own, not those of a playbook, which may have several.
+    """
     if not os.path.isdir(folder):
         return
     kind = "host" if folder.endswith("host_vars") else "group"
     for entry in sorted(os.listdir(folder)):
+        path = os.path.join(folder, entry)
         name, suffix = os.path.splitext(entry)
         name = name if suffix in YAML else entry
-        if entry.startswith(".") or entry.endswith("~"):
+        if entry.startswith(".") or entry.endswith("~") or suffix in LEFT:
             continue
         if name in known or name == "all":
-            for path in loader.find_vars_files(folder, name):
-                yield from _file_of_variables(loader, os.fspath(path))
-        elif isinstance(known, Mapping):
-            for meant in near_groups({name: [""]}, list(known)).values():
-                what = f"there is no {kind} {name}, and nothing reads this file"
-                yield Problem(relative(os.path.join(folder, entry)), what, f"Did you mean {meant}?")
+            yield from _unread_names(path)
+            for file in loader.find_vars_files(folder, name):
+                yield from _file_of_variables(loader, os.fspath(file))
+            continue
+        meant = near_groups({name: [""]}, list(known)) if kind == "group" else _near_hosts(name, known)
+        for one in meant.values():
+            what = f"there is no {kind} {name}, and nothing reads this file"
+            yield Problem(relative(path), what, f"Did you mean {one}?")
+        if not meant and _begins(entry, [*known, "all"]):
+            yield Problem(
+                relative(path), "nothing reads a file of this name", f"Name it {_begins(entry, [*known, 'all'])}.yml."
+            )
+        elif not meant and of_inventory and kind == "group" and name not in GROUPS:
+            ours = _settings(loader, folder, name)
+            what = f"there is no group {name}, and nothing reads what stands here, such as {ours}"
+            if ours:
+                yield Problem(
+                    relative(path), what, "Put the hosts into a group of this name, or name the file as theirs."
+                )
+
+
+def _begins(entry: str, known: Collection[str]) -> str:
+    """The group or host that a file is named for, where its suffix is none that Ansible reads."""
+    stem = entry.removesuffix(".txt")
+    stem = stem.rsplit(".", 1)[0] if "." in stem else ("" if stem == entry else stem)
+    return stem if stem in known else ""
+
+
+def _unread_names(path: str) -> Iterator[Problem]:
+    """Files in a directory of variables that Ansible passes over."""
+    for entry in sorted(os.listdir(path)) if os.path.isdir(path) else ():
+        suffix = os.path.splitext(entry)[1]
+        if suffix and suffix not in (*YAML, *LEFT) and not entry.startswith(".") and not entry.endswith("~"):
+            what = "nothing reads a file of this name"
+            yield Problem(relative(os.path.join(path, entry)), what, "Let its name end in .yml, or move it elsewhere.")
+
+
+def _near_hosts(name: str, hosts: Collection[str]) -> dict[str, str]:
+    """The host that was meant: one whose name has other capitals, zeros, dashes or a domain. Those of hosts that have
+    gone may stay."""
+    found = next((one for one in hosts if _plain(one) == _plain(name)), "")
+    return {name: found} if found else {}
+
+
+def _plain(host: str) -> str:
+    return re.sub(r"0+(?=\d)|[_-]", "", host.lower().split(".")[0])
+
+
+def _settings(loader: DataLoader, folder: str, name: str) -> str:
+    """A setting of ours in files of variables."""
+    for file in loader.find_vars_files(folder, name):
+        try:
+            content = loader.load_from_file(os.fspath(file), cache="all", unsafe=True, trusted_as_template=True)
+        except AnsibleError:
+            continue
+        for key in content if isinstance(content, Mapping) else ():
+            if str(key).startswith(PREFIXES):
+                return str(key)
+    return ""
 
 
 def _file_of_variables(loader: DataLoader, path: str) -> Iterator[Problem]:
@@ -178,6 +309,8 @@ def _file_of_variables(loader: DataLoader, path: str) -> Iterator[Problem]:
         return
     if content is not None and not isinstance(content, Mapping):
         yield Problem(relative(path), "it holds no variables", "Write each as name: value.")
+    else:
+        yield from _repeated(path)
 
 
 def _broken(path: str, error: AnsibleError) -> Problem:
@@ -187,7 +320,9 @@ def _broken(path: str, error: AnsibleError) -> Problem:
     if "vault" in words.lower() or "decrypt" in words.lower():
         remedy = "Run with --ask-vault-pass or --vault-password-file, and the right password."
         return Problem(where, "it is encrypted, and there is no password for it", remedy)
-    remedy = "Write blanks, no tabs, in front of its lines." if "Tabs" in words else _NOT_READ
+    if "codec" in words:
+        return Problem(where, "it is no text in UTF-8", f"Save it as UTF-8: {_NOT_READ}")
+    remedy = "Write blanks, no tabs, in front of its lines." if "Tabs" in words else f"Correct it there: {_NOT_READ}"
     return Problem(where, f"it was not read, {_lower(words.removeprefix('YAML parsing failed: '))}", remedy)
 
 

@@ -13,8 +13,8 @@ from ansible.module_utils.common.yaml import yaml_load
 from ansible.parsing.dataloader import DataLoader
 from ansible_collections.gpustead.cluster.plugins.module_utils.credentials.secret_settings import without
 from ansible_collections.gpustead.cluster.plugins.module_utils.site.preflight import names
-from ansible_collections.gpustead.cluster.plugins.module_utils.site.preflight.check import GROUPS, check
-from ansible_collections.gpustead.cluster.plugins.module_utils.site.preflight.inventory import Problem, Site
+from ansible_collections.gpustead.cluster.plugins.module_utils.site.preflight.check import check
+from ansible_collections.gpustead.cluster.plugins.module_utils.site.preflight.inventory import GROUPS, Problem, Site
 from ansible_collections.gpustead.cluster.plugins.plugin_utils.partial_run import FOREIGN
 from ansible_collections.gpustead.cluster.plugins.plugin_utils.preflight_files import clusters, place_of_group
 from ansible_collections.gpustead.cluster.plugins.plugin_utils.preflight_places import place
@@ -25,7 +25,10 @@ ALWAYS_THERE = frozenset({"all", "always", "never", "tagged", "untagged"})
 
 
 def of_run(
-    arguments: Mapping[str, Any], groups: Mapping[str, Sequence[str]], play_hosts: Collection[str]
+    arguments: Mapping[str, Any],
+    groups: Mapping[str, Sequence[str]],
+    play_hosts: Collection[str],
+    wanted: Mapping[str, Sequence[str]] | None = None,
 ) -> Iterator[Problem]:
     """What is wrong with the command line: it asks for what there is not.
 
@@ -33,16 +36,18 @@ def of_run(
         arguments: Ansible's, of the command line.
         groups: of the inventory.
         play_hosts: those that the limit leaves.
+        wanted: the groups that the run is for, with their hosts; those of the cluster.
     """
     asked = {option: arguments.get(name) or () for option, name in (("--tags", "tags"), ("--skip-tags", "skip_tags"))}
     asked = {option: [tag for tag in tags if tag not in ALWAYS_THERE | FOREIGN] for option, tags in asked.items()}
     if any(asked.values()):
         yield from names.unknown_tags(asked, tags_of(COLLECTION), not _is_ours(arguments.get("args") or ()))
     limit = arguments.get("subset") or ""
-    yield from names.unknown_limits(str(limit), groups.get("all", ()), groups)
-    members = {host for group in GROUPS for host in groups.get(group, ())}
-    if limit and members and not members & set(play_hosts):
-        what = f"{limit!r} leaves no host of {', '.join(group for group in GROUPS if groups.get(group))}"
+    unknown = [*names.unknown_limits(str(limit), groups.get("all", ()), groups)]
+    yield from unknown
+    wanted = {group: groups[group] for group in GROUPS if groups.get(group)} if wanted is None else wanted
+    if limit and wanted and not unknown and not {host for hosts in wanted.values() for host in hosts} & set(play_hosts):
+        what = f"{limit!r} leaves no host of {', '.join(wanted)}"
         yield Problem("--limit", what, "Name one of their hosts: nothing would be done.")
 
 
@@ -87,7 +92,7 @@ def of_inventory(
         remedy = f"Give the directory of one, such as -i {merged[-1]}; parts of one cluster each by an -i of their own."
         return [Problem("inventory", what, remedy)]
     looked = {host: settings.look(host) for host in members}
-    found = {host: one.found(settings.unknown(one)) for host, one in looked.items()}
+    found = {host: one.found([*settings.unknown(one), *settings.unreachable(one)]) for host, one in looked.items()}
 
     def where(host: str, name: str) -> str:
         return place(*written(looked[host].given, name)) if host in looked else place_of_group(loader, sources, name)

@@ -12,16 +12,19 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any, Callable
 
+from ansible import constants as C
 from ansible.errors import AnsibleError, AnsibleFilterError
 from ansible.parsing.vault import AnsibleVaultError
+from ansible.plugins.loader import become_loader, connection_loader
 from ansible_collections.gpustead.cluster.plugins.module_utils.credentials.secret_settings import texts
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
-from ansible_collections.gpustead.cluster.plugins.module_utils.site.preflight import names
-from ansible_collections.gpustead.cluster.plugins.module_utils.site.preflight.check import GROUPS, VARIABLES
+from ansible_collections.gpustead.cluster.plugins.module_utils.site.preflight import connections, names
+from ansible_collections.gpustead.cluster.plugins.module_utils.site.preflight.check import VARIABLES
 from ansible_collections.gpustead.cluster.plugins.module_utils.site.preflight.inventory import (
+    GROUPS,
     Broken,
     KnownProblems,
     Made,
@@ -107,7 +110,7 @@ class InventorySettings:
         self._as_written = as_written or hostvars.raw_get
         self.templar = templar.copy_with_new_env(available_variables={})
         self.kept = receipt_inputs.Kept()
-        self.roles = {"": receipt_inputs.Role("", GROUPS), **ROLES}
+        self.roles = {"": receipt_inputs.Role("", tuple(GROUPS)), **ROLES}
         self._raw: dict[str, Mapping[str, Any]] = {}
         self._first: dict[tuple[str, ...], Looked] = {}
 
@@ -253,9 +256,13 @@ class InventorySettings:
         """A refusal names the setting itself, as a rule."""
         what = what.rstrip(".")
         first, _colon, rest = what.partition(": ")
-        named = [name for name in looked.reached[item] if re.search(rf"\b{name}\b", what)]
+        reached = looked.reached[item]
+        named = [name for name in reached if re.search(rf"\b{name}\b", f"{what} {remedy}")]
+        if not named:  # those that have what is quoted
+            quoted = re.findall("'([^']+)'", what)
+            named = [name for name in reached if any(one in str(looked.given[name]) for one in quoted)]
         where = place(*(one for name in named for one in written(looked.given, name)))
-        if first in named:
+        if first in reached:
             return Problem(first, rest, remedy, where)
         return Problem(f"role {item[0]}", what, remedy, where)
 
@@ -301,6 +308,19 @@ class InventorySettings:
             except AnsibleError:
                 continue  # there is nothing to show
 
+    def unreachable(self, looked: Looked) -> list[Problem]:
+        """What keeps Ansible from the host, as far as the controller knows."""
+        theirs = frozenset(name for name in looked.given if name.startswith("ansible_"))
+
+        def names_unread() -> list[Problem]:
+            return [*connections.unread(theirs, reads, self._read(looked))]
+
+        found = [*self.kept.once(("theirs", theirs), names_unread), *connections.absent(looked.values, PLUGINS)]
+        return [replace(one, place=place(*written(looked.given, one.where))) for one in found]
+
+    def _read(self, looked: Looked) -> set[str]:
+        return {name for value in looked.given.values() for name in self.kept.identifiers(value)}
+
     def unknown(self, looked: Looked) -> list[Problem]:
         """Variables that look like ours and are none."""
         foreign = looked.values.get(names.FOREIGN)
@@ -312,11 +332,37 @@ class InventorySettings:
         ]
 
     def _unknown(self, of_site: Collection[str], looked: Looked) -> Iterator[Problem]:
-        read = {name for value in looked.given.values() for name in self.kept.identifiers(value)}
+        read = self._read(looked)
         prefixes = [f"{role}_" for role in self.specs if role]
         public = [name for name in self.known if not name.startswith("__")]
         beginnings = sorted([*prefixes, "cluster_", "site_"], reverse=True)
         yield from names.unknown_variables(of_site, public, beginnings, read)
+
+
+@cache
+def reads(name: str) -> bool:
+    """Whether Ansible reads a variable of this name, or gives it."""
+    plugins = (("connection", "ssh"), ("shell", "sh"), ("become", "sudo"), ("become", "su"))
+    options = {one for kind, plugin in plugins for one in C.config.get_plugin_vars(kind, plugin)}
+    base = {one["name"] for of in C.config.get_configuration_definitions().values() for one in of.get("vars") or ()}
+    magic = {one for names in C.MAGIC_VARIABLE_MAPPING.values() for one in names}
+    return name in options | base | magic or name in C.COMMON_CONNECTION_VARS
+
+
+@cache
+def _has_connection(name: str) -> bool:
+    return connection_loader.find_plugin(name) is not None
+
+
+@cache
+def _has_become(name: str) -> bool:
+    return become_loader.find_plugin(name) is not None
+
+
+PLUGINS: Mapping[str, Callable[[str], bool]] = {
+    "ansible_become_method": _has_become,
+    "ansible_connection": _has_connection,
+}
 
 
 def _plans(role: receipt_inputs.Role) -> list[str]:

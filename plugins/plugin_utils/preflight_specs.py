@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,7 @@ class Mistake:
     unusable: bool = False
 
 
+@cache
 def load(root: Path = COLLECTION) -> dict[str, dict[str, Spec]]:
     """The options of each role, and below "" those that are of no role.
 
@@ -60,7 +62,9 @@ def load(root: Path = COLLECTION) -> dict[str, dict[str, Spec]]:
         specs = yaml_load(path.read_text(encoding="utf-8"))["argument_specs"]
         return {name: spec for entry in entries for name, spec in specs[entry].get("options", {}).items()}
 
-    shared = options(root / "meta" / "argument_specs.yml", "main", "run")
+    shared = options(root / "meta" / "argument_specs.yml", "main")
+    of_run = options(root / "meta" / "argument_specs.yml", "run")
+    shared |= {name: {**spec, "of_run": True} for name, spec in of_run.items()}
     accounts = shared["cluster_users"]
 
     def whole(name: str, spec: Spec) -> Spec:
@@ -120,17 +124,16 @@ def _keys(where: str, spec: Spec, value: Mapping[str, Any], secret: bool) -> Ite
 
 
 def _is_kind(kind: str, value: Any, spec: Spec) -> bool:
-    if kind == "raw":
-        return True
-    if kind in ("list", "dict"):
-        return isinstance(value, (list, tuple) if kind == "list" else Mapping)
+    if kind in ("raw", "list", "dict"):
+        return kind == "raw" or isinstance(value, (list, tuple) if kind == "list" else Mapping)
     if isinstance(value, (list, tuple, Mapping)):
         return False
     # YAML has made true of yes and 2.1 of 2.10.
     if kind in ("str", "path"):
         return isinstance(value, str) or (isinstance(value, int) and not isinstance(value, bool))
-    if kind in ("int", "float") and isinstance(value, bool):
-        return False
+    # A text is true in a condition, whatever it says. What single runs are given on the command line is made one there.
+    if isinstance(value, bool) or (kind == "bool" and not spec.get("of_run")):
+        return isinstance(value, bool) and kind == "bool"
     return not ArgumentSpecValidator({"value": {"type": kind}}).validate({"value": value}).error_messages
 
 
@@ -139,6 +142,8 @@ def _example(kind: str, value: Any) -> str:
         return ", in quotes"
     if kind == "list" and not isinstance(value, Mapping):
         return ": [...]"
+    if kind == "bool" and isinstance(value, str):
+        return ", without quotes; in an INI file with a capital letter, with -e as JSON"
     return ""
 
 

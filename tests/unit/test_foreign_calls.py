@@ -127,6 +127,7 @@ ALLOWED: dict[str, dict[str, str]] = {
     "module_utils/gpus/nvidia_device_nodes.py": all_of(SYSTEM, "_names", "_read", "needs_uvm", "observe"),
     "module_utils/gpus/pci.py": all_of(SYSTEM, "_driver", "_gone", "_names", "_read", "gpus", "rdma"),
     "module_utils/site/preflight/accounts.py": {"check_login": CONTROLLER},
+    "module_utils/site/preflight/connections.py": {"_key_file": CONTROLLER},
     "module_utils/packages/apt_conflicts.py": all_of(SYSTEM, "_regular", "observe"),
     "module_utils/files/pinned_file.py": all_of(PRIVATE, "fetch", "has"),
     "module_utils/base/trust_store.py": {"apply": SYSTEM},
@@ -180,7 +181,15 @@ ALLOWED: dict[str, dict[str, str]] = {
         "desired_account": "the owner of a name alone, which the site declares; nothing is opened"
     },
     "plugin_utils/preflight_files.py": all_of(
-        CONTROLLER, "_hosts", "_variables", "clusters", "place_of_group", "unread"
+        CONTROLLER,
+        "_folders",
+        "_hosts",
+        "_repeated",
+        "_unread_names",
+        "_variables",
+        "clusters",
+        "place_of_group",
+        "unread",
     ),
     "plugin_utils/preflight_places.py": {"_is_vault": CONTROLLER},
     "plugin_utils/preflight_run.py": all_of(CONTROLLER, "_is_ours", "of_inventory", "tags_of"),

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -139,32 +139,41 @@ def _wanted(current: Mapping[str, Any], settings: Mapping[str, Any], absent: Seq
 
 
 def check_settings(settings: Mapping[str, Any], path: str, place: Callable[[str], str] = lambda key: "") -> None:
-    """Refuse what dockerd does not start with and `dockerd --validate` lets pass, and what no cluster runs with.
+    """Refuse what `problems` finds.
+
+    Raises:
+        GpusteadError: the first of them.
+    """
+    for problem in problems(settings, path, place):
+        raise problem
+
+
+def problems(
+    settings: Mapping[str, Any], path: str, place: Callable[[str], str] = lambda key: ""
+) -> Iterator[GpusteadError]:
+    """What dockerd does not start with and `dockerd --validate` lets pass, and what no cluster runs with.
 
     Args:
         settings: all that is to be in daemon.json.
         path: what they are called in the message.
         place: where a key stands there, to be put before it.
-
-    Raises:
-        GpusteadError: the first of them.
     """
-    log_options.check(settings)
+    yield from log_options.problems(settings)
     for mirror in map(str, settings.get("registry-mirrors") or ()):
         if has_credentials(mirror):
-            raise GpusteadError(
+            yield GpusteadError(
                 "a registry mirror has a user or password in its URL (not shown)",
                 "mirrors without: dockerd does not start with them",
                 "Let the mirror admit the hosts by their addresses; Docker was left as it is.",
             )
-        if not mirror.startswith(("http://", "https://")):
-            raise GpusteadError(
+        elif not mirror.startswith(("http://", "https://")):
+            yield GpusteadError(
                 f"registry mirror {re.sub('.*@', '***@', mirror)!r}",
                 "one that begins with https:// or http://: dockerd does not start with others",
                 "Write the whole URL; Docker was left as it is.",
             )
     for unfit in unfit_settings.refused(settings):
-        raise GpusteadError(f"{path} {place(unfit.key)}{unfit}", *_fit(unfit))
+        yield GpusteadError(f"{path} {place(unfit.key)}{unfit}", *_fit(unfit))
 
 
 def _fit(unfit: unfit_settings.Unfit) -> tuple[str, str]:

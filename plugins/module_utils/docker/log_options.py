@@ -8,7 +8,8 @@ look (moby, daemon/logger/*/: ValidateLogOpt).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
@@ -16,6 +17,13 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.errors import Gpu
 DEFAULT = "json-file"
 ROTATED = (DEFAULT, "local")  # drivers that write files, and rotate them
 _ROTATION = {"max-size", "max-file", "compress"}
+# What their values are (moby, daemon/logger/jsonfilelog and daemon/logger/local; go-units, RAMInBytes).
+_ANYTHING = re.compile(r".*", re.DOTALL)
+_FORMS = {
+    "max-size": (re.compile(r"-1|\d+(\.\d+)? ?([kmgtp]i?)?b?", re.ASCII | re.IGNORECASE), "50m"),
+    "max-file": (re.compile(r"[1-9]\d*", re.ASCII), "5"),
+    "compress": (re.compile("true|false|[01tf]", re.IGNORECASE), "true"),
+}
 _ATTRIBUTES = {"env", "env-regex", "labels", "labels-regex", "tag"}
 # Of what begins so, by the one driver that knows it.
 _PREFIXES = {
@@ -60,26 +68,30 @@ def kept(current: Mapping[str, Any], driver: str) -> dict[str, Any]:
     return {key: left if key == "log-opts" else value for key, value in current.items() if key != "log-opts" or left}
 
 
-def check(settings: Mapping[str, Any]) -> None:
-    """Refuse options with which dockerd would not start.
-
-    Raises:
-        GpusteadError: the driver does not know them, or a value is no string.
-    """
+def problems(settings: Mapping[str, Any]) -> Iterator[GpusteadError]:
+    """Options with which dockerd would not start, or no container: the driver does not know them, a value is no string,
+    or no number or size where it wants one."""
     driver, options = driver_of(settings), settings.get("log-opts")
     if not isinstance(options, Mapping):
         return
     others = refused(driver, options)
     if others:
-        raise GpusteadError(
+        yield GpusteadError(
             f"log-opts has {', '.join(others)}, and log-driver is {driver}",
             f"options that {driver} knows: dockerd does not start with others",
             "Take them out of log-opts (docker_log_opts), or choose another log-driver (docker_log_driver).",
         )
     for name, value in options.items():
+        form, example = _FORMS.get(name, (_ANYTHING, "…"))
         if not isinstance(value, str):
-            raise GpusteadError(
+            yield GpusteadError(
                 f"log-opts has {name}: {str(value).lower() if isinstance(value, bool) else value}",
                 "a string: dockerd takes nothing else there",
                 f'Put it in quotes (docker_log_opts: {{{name}: "…"}}).',
+            )
+        elif driver in ROTATED and name not in others and not form.fullmatch(value):
+            yield GpusteadError(
+                f"log-opts has {name}: {value}",
+                f"one such as {example}: no container starts with others",
+                f'Correct it (docker_log_opts: {{{name}: "{example}"}}).',
             )

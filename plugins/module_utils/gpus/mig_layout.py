@@ -32,6 +32,7 @@ _COMPUTE_INSTANCE = re.compile(
 )
 _NOTHING = re.compile(r"No (GPU instances|compute instances|MIG-enabled devices|MIG-supported devices) found")
 _NAME = re.compile(r"(\d{1,9})g\.(\d{1,9})gb\S*\Z", re.ASCII)
+_SLICES = 7
 # What follows the size: +me, -me, +me.all, +gfx.
 _ATTRIBUTES = re.compile(r"(?<=gb)[+-]\S*\Z")
 
@@ -184,6 +185,17 @@ def in_order(names: Iterable[str]) -> list[str]:
         return (-int(match[1]), -int(match[2]), name) if match else (0, 0, name)
 
     return sorted(names, key=size)
+
+
+def bad_layout(value: Any) -> str:
+    """What is wrong with a layout that is declared, on any GPU; empty: nothing."""
+    if not isinstance(value, (list, tuple)):
+        return f"{value!r}, which is no list of profiles"
+    for name in value:
+        if not isinstance(name, str) or not _NAME.match(name) or not re.search(r"gb([+-][\w.]+)*\Z", name, re.ASCII):
+            return f"the profile {name!r}"
+    slices = sum(int(match[1]) for match in map(_NAME.match, value) if match)
+    return f"{slices} compute slices, and no GPU has more than {_SLICES}" if slices > _SLICES else ""
 
 
 def declared_for(declared: Mapping[str, Sequence[str]], gpu: Mapping[str, Any]) -> list[str] | None:

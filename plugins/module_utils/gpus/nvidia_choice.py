@@ -35,6 +35,18 @@ def _is_model(key: str, name: str) -> bool:
     )
 
 
+def check(variable: str, key: str) -> None:
+    """Refuse a key that means no GPU of any host.
+
+    Raises:
+        GpusteadError: it is malformed.
+    """
+    if not _words(key) or (key.startswith("gpu:") and not _NUMBER.match(key)):
+        raise GpusteadError(
+            f"{variable}: the key {key!r}", "words of a model's name, a UUID or gpu:<number>", "Correct the key."
+        )
+
+
 def choose(variable: str, declared: Mapping[str, T], gpu: Mapping[str, Any]) -> T | None:
     """The value that `declared` has for a GPU; None where nothing is declared for it.
 
@@ -50,11 +62,8 @@ def choose(variable: str, declared: Mapping[str, T], gpu: Mapping[str, Any]) -> 
     """
     ranked: list[tuple[tuple[int, int], str]] = []
     for key in declared:
+        check(variable, key)
         number = _NUMBER.match(key)
-        if not _words(key) or (key.startswith("gpu:") and not number):
-            raise GpusteadError(
-                f"{variable}: the key {key!r}", "words of a model's name, a UUID or gpu:<number>", "Correct the key."
-            )
         if number:
             means, rank = int(number[1]) == gpu["index"], (1, 0)
         elif key.upper().startswith("GPU-"):

@@ -25,6 +25,13 @@ class GpuChange:
     after: str
 
 
+def bad_limit(value: Any) -> str:
+    """What is wrong with a limit that is declared, on any GPU; empty: nothing."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return f"{value!r}, which is no number of watts"
+    return "" if value > 0 else f"{value} watts"
+
+
 def limit_for(limits: Mapping[str, float], gpu: Mapping[str, Any]) -> float | None:
     """The power limit (W) that is declared for a GPU.
 

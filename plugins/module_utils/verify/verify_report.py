@@ -41,12 +41,14 @@ def report(results: Mapping[str, Mapping[str, Any]], at: str = "", inventory: Se
 
 
 def _notices(results: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """What will be a problem, each once with all its hosts."""
-    reported: dict[str, list[str]] = {}
+    """What will be a problem, and what is to be known of GPUs, each once with all its hosts."""
+    reported: dict[tuple[str, str], list[str]] = {}
     for host in sorted(results):
-        for notice in results[host].get("notices", ()):
-            reported.setdefault(shown("{subject} {what}. {remedy}".format(**notice), LONGEST), []).append(host)
-    return [f"soon, {', '.join(hosts)}: {text}" for text, hosts in reported.items()]
+        said = [("soon", "{subject} {what}. {remedy}".format(**one)) for one in results[host].get("notices", ())]
+        said += [("to know", text) for text in results[host].get("gpu_warnings", ())]
+        for kind, text in said:
+            reported.setdefault((kind, shown(" ".join(text.split()), LONGEST)), []).append(host)
+    return [f"{kind}, {', '.join(hosts)}: {text}" for (kind, text), hosts in sorted(reported.items())]
 
 
 def _problem(host: str, subject: str, what: str, remedy: str) -> dict[str, str]:

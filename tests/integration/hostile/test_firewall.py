@@ -63,7 +63,7 @@ def node(lab: Lab) -> Iterator[Host]:
     host.run("iptables -t raw -D PREROUTING -p tcp --dport 2222 -j CT --notrack")
     host.run("iptables -t nat -D PREROUTING -p tcp --dport 2223 -j REDIRECT --to-ports 2222")
     host.run("ip link del br-lan")
-    site(lab, "--limit", host.name, "-e", "firewall_exclusive=true")
+    site(lab, "--limit", host.name, "-e", '{"firewall_exclusive": true}')
     # Of a chain that somebody jumps to, what it lets in has gone.
     host.run("iptables -D FORWARD -p udp -j lab-mine; iptables -F lab-mine; iptables -X lab-mine")
     assert "lab-mine" not in host.check_output("iptables -S")
@@ -126,7 +126,7 @@ class TestOpened:
             assert "2222/tcp" in node.check_output("ufw status")
             assert "firewall" not in receipts(node)
         finally:
-            site(lab, "--limit", node.name, "-e", "firewall_exclusive=true")
+            site(lab, "--limit", node.name, "-e", '{"firewall_exclusive": true}')
         assert banner(outsider, node.address, 2222) == ""
         assert banner(lab.nodes[0], node.address, 2222).startswith("SSH-2.0")
         assert "203.0.113.9" not in node.check_output("ufw status; iptables -S")

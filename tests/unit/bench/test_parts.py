@@ -10,6 +10,7 @@ import before
 import changes
 import contestants
 import counts
+import preflight
 import pytest
 import report
 import run
@@ -163,6 +164,14 @@ def test_a_thousand_names_have_an_address_each() -> None:
 
 def test_the_stub_and_the_start_are_taken_off() -> None:
     assert survey.Result(1010, few=[1.0], all=[8.0], stubs=[2.02]).per_host == pytest.approx(0.005)
+
+
+# The preflight
+
+
+def test_the_preflight_finds_nothing_in_the_inventory_that_it_is_measured_with(tmp_path: Path) -> None:
+    preflight.over(survey.named(3), tmp_path).run()
+    assert preflight.Result(1010, few=[1.0, 2.0, 1.5], all=[6.0, 7.0, 9.0]).per_host == pytest.approx(0.005)
 
 
 # The parts

@@ -126,6 +126,9 @@ NOT_STARTED: dict[str, tuple[dict[str, Any], str]] = {
     "of the default driver": ({"log-opts": {"syslog-address": "udp://l"}}, "log-opts has syslog-address.*json-file"),
     "a number": ({"log-opts": {"max-file": 5}}, r"log-opts has max-file: 5: expected a string.*docker_log_opts"),
     "a truth": ({"log-opts": {"compress": True}}, "log-opts has compress: true"),
+    "a size": ({"log-opts": {"max-size": "50 megs"}}, "log-opts has max-size: 50 megs: expected one such as 50m"),
+    "how many files": ({"log-opts": {"max-file": "0"}}, "log-opts has max-file: 0: expected one such as 5"),
+    "a truth in words": ({"log-driver": "local", "log-opts": {"compress": "yes"}}, "log-opts has compress: yes"),
     "a mirror without a scheme": ({"registry-mirrors": ["mirror:5000"]}, "registry mirror 'mirror:5000'.* https://"),
     "and with a password": ({"registry-mirrors": ["u:hunter2@mirror"]}, r"registry mirror '\*\*\*@mirror'"),
 }
@@ -138,6 +141,26 @@ def test_what_dockerd_does_not_start_with_is_refused(settings: dict[str, Any], w
     assert "hunter2" not in str(error.value)
     with pytest.raises(AnsibleFilterError, match=words):
         docker_plan(settings)
+
+
+def test_all_that_is_wrong_is_named_one_in_a_line() -> None:
+    settings = {
+        "log-opts": {"max-size": "big", "max-file": 5},
+        "registry-mirrors": ["mirror:5000", "https://u:hunter2@mirror", "https://mirror"],
+        "userns-remap": "default",
+    }
+    with pytest.raises(AnsibleFilterError) as error:
+        docker_plan(settings)
+    words = [
+        "log-opts has max-size: big",
+        "log-opts has max-file: 5",
+        "mirror 'mirror:5000'",
+        "a registry mirror has a user",
+    ]
+    lines = str(error.value.message).splitlines()
+    assert [word for word, line in zip([*words, "userns-remap: default"], lines) if word not in line] == []
+    assert len(lines) == 5
+    assert "hunter2" not in str(error.value)
 
 
 UNFIT: dict[str, tuple[dict[str, Any], str]] = {

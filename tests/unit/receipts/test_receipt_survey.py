@@ -78,7 +78,7 @@ class Site:
         (self.folder / name).write_text(content)
         (self.folder / name).chmod(0o755)
 
-    def play(self, hosts: dict[str, dict[str, Any]], *args: str) -> subprocess.CompletedProcess[str]:
+    def play(self, hosts: dict[str, dict[str, Any]], *args: str, **how: Any) -> subprocess.CompletedProcess[str]:
         common = {
             "ansible_ssh_executable": str(self.folder / "ssh"),
             "ansible_become_exe": str(self.folder / "sudo"),
@@ -94,6 +94,7 @@ class Site:
             capture_output=True,
             text=True,
             check=False,
+            **how,
         )
 
     def survey(self) -> Any:
@@ -211,11 +212,102 @@ def test_the_run_goes_on_when_all_that_are_asked_one_by_one_fail(site: Site) -> 
     ]
 
 
-@pytest.mark.parametrize("option", ["--connection-password-file=password", "--become-password-file=password"])
-def test_passwords_that_were_asked_for_are_ansibles(site: Site, option: str) -> None:
+def test_a_password_to_log_in_that_was_asked_for_is_ansibles(site: Site) -> None:
     (site.folder / "password").write_text("x\n")
-    site.play({"one": {}, "two": {}}, option)
+    site.play({"one": {}, "two": {}}, "--connection-password-file=password")
     assert site.survey()["unasked"] == ["one", "two"]
+
+
+ASKS = """#!{python}
+# Takes the password as sudo -S, su and doas do: it asks on stderr, and reads one line and no byte more.
+import os, sys
+from pathlib import Path
+words = sys.argv[1:]
+shell = next(n for n, word in enumerate(words) if word.startswith("/bin/"))
+with open({notes!r}, "a") as notes:
+    notes.write("become " + " ".join(words[:shell]) + "\\n")
+question = words[words.index("-p") + 1] if "-p" in words else "Password: "
+if "-n" not in words:
+    sys.stderr.write(question)
+    sys.stderr.flush()
+    said = b""
+    while not said.endswith(b"\\n"):
+        said += os.read(0, 1) or sys.exit(1)
+    if said.decode().strip() not in {passwords!r}:
+        sys.exit("Sorry, try again.")
+# What su runs is one word.
+os.execv("/bin/sh", ["sh", "-c", words[shell]] if " " in words[shell] else words[shell:])
+"""
+SUDO_ASKS: dict[str, Any] = {"ansible_become": True}
+OWN = {**SUDO_ASKS, "ansible_become_password": "{{ 'hunter' ~ '3' }}"}
+
+
+class Asking(Site):
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.put(
+            "sudo", ASKS.format(python=sys.executable, notes=f"{self.notes}.become", passwords=("hunter2", "hunter3"))
+        )
+        # Not executable: Ansible would run them.
+        (folder / "password").write_text("hunter2\n")
+        (folder / "wrong").write_text("hunter4\n")
+
+    def ways(self) -> set[str]:
+        """How root was asked for, without the marks that differ each time."""
+        lines = Path(f"{self.notes}.become").read_text().splitlines()
+        return {re.sub("key=[a-z]+", "key=", line) for line in lines}
+
+
+@pytest.fixture
+def asking(tmp_path: Path) -> Asking:
+    return Asking(tmp_path)
+
+
+SU = {"ansible_become_method": "su"}
+FLAGS = {"ansible_become_flags": "-H -S -i", "ansible_become_user": "grace"}
+
+
+def secret(done: subprocess.CompletedProcess[str], site: Asking) -> bool:
+    """Whether no password stands in a command line, of either machine, or in what Ansible says."""
+    return "hunter" not in "".join((done.stdout, done.stderr, site.notes.read_text(), *site.ways()))
+
+
+def test_a_password_for_root_goes_to_the_hosts_question_alone(asking: Asking) -> None:
+    """-K itself: nothing is left for Ansible, which would ask each host for itself."""
+    hosts = {
+        "one": SUDO_ASKS,
+        "two": OWN,
+        "three": {**SUDO_ASKS, **FLAGS},
+        "four": {**SUDO_ASKS, **SU},
+        "five": {**OWN, **SU},
+    }
+    with (asking.folder / "password").open() as answer:
+        done = asking.play(hosts, "-K", "-vvvv", stdin=answer, start_new_session=True)
+    assert asking.survey()["unasked"] == [], done.stdout + done.stderr
+    assert all(of_host["readable"] for of_host in asking.survey()["hosts"].values())
+    assert asking.ways() == {
+        "become -H -S -p [sudo via ansible, key=] password: -u root",
+        "become -H -S -i -p [sudo via ansible, key=] password: -u grace",
+        "become root -c",
+    }
+    assert secret(done, asking)
+
+
+@pytest.mark.parametrize(
+    ("hosts", "file", "unasked"),
+    [
+        ({"one": {**SUDO_ASKS, "ansible_sudo_pass": "hunter3"}, "two": SUDO_ASKS, "three": OWN}, "password", ["two"]),
+        ({"one": {**OWN, "ansible_become": False}, "two": SUDO_ASKS, "three": OWN}, "password", ["two"]),
+        ({"one": SUDO_ASKS, "two": OWN}, "wrong", ["one"]),
+    ],
+    ids=["of the first alone", "of the first, which needs none", "a wrong one"],
+)
+def test_no_host_is_given_the_password_of_another(
+    asking: Asking, hosts: dict[str, dict[str, Any]], file: str, unasked: list[str]
+) -> None:
+    done = asking.play(hosts, f"--become-password-file={file}")
+    assert asking.survey()["unasked"] == unasked, done.stdout + done.stderr
+    assert secret(done, asking)
 
 
 def test_the_first_host_lends_the_others_nothing(site: Site) -> None:

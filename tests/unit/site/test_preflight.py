@@ -215,7 +215,7 @@ BAD: dict[str, tuple[dict[str, Any], list[str]]] = {
     ),
     "a range that is none": (
         {"workspace_instances": [{"owner": "svc"}], "workspace_port_range": "many"},
-        ["workspace_port_range is 'many'", "19000:19999"],
+        ["workspace_port_range: 'many' is no range of ports", "19000:19999"],
     ),
     "a port of two workspaces": (
         {

@@ -80,3 +80,10 @@ def test_what_will_be_a_problem_is_told_once_and_is_none_yet() -> None:
     made = report({"b": {**result("b"), "notices": [notice]}, "a": {**result("a"), "notices": [notice]}})
     assert made["ok"]
     assert made["notices"] == ["soon, a, b: the registry's authority (/ca.crt) ends on 2036-11-25. Renew it."]
+
+
+def test_what_is_to_be_known_of_gpus_is_told_with_their_hosts() -> None:
+    warning = "GPU 1 (NVIDIA A100-SXM4-40GB): the fan\x1b[31m says ERR!."
+    made = report({name: {**result(name), "gpu_warnings": [warning]} for name in ("b", "a")})
+    assert made["ok"]
+    assert made["notices"] == ["to know, a, b: GPU 1 (NVIDIA A100-SXM4-40GB): the fan\\x1b[31m says ERR!."]

@@ -26,8 +26,11 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.site.preflight.in
     Problem,
     whole_number,
 )
+from ansible_collections.gpustead.cluster.plugins.module_utils.site.preflight.mounts import SYSTEM_DIRECTORIES
 
 _CRYPT = re.compile(r"([!*]+|\$(5|6|7|y|gy|2[abxy])\$[./A-Za-z0-9=,$]{20,})\Z")
+
+_NO_HOMES = frozenset(("", *(f"/{name}" for name in SYSTEM_DIRECTORIES)))
 
 Ids = tuple[str, int, int, str]  # of an account: name, uid, gid, and name of its primary group
 
@@ -40,6 +43,7 @@ def check_users(host: HostVariables, required: bool) -> list[Ids]:
         if account:
             accounts.append(account)
     host.problems.extend(clashes(accounts))
+    _check_homes(host, users)
     _check_service_account(host, users)
     names = [str(user.get("name")) for user in users]
     if required and not users and host.ok("cluster_users"):
@@ -52,6 +56,29 @@ def check_users(host: HostVariables, required: bool) -> list[Ids]:
             "Add it there, or name another.",
         )
     return accounts
+
+
+def _check_homes(host: HostVariables, users: Sequence[Mapping[str, Any]]) -> None:
+    owners: dict[str, list[str]] = {}
+    for user in users:
+        name = str(user.get("name"))
+        if not is_name(name):
+            continue  # told already
+        for key, example in (("home", f"/home/{name}"), ("shell", "/bin/bash")):
+            path = user.get(key)
+            if isinstance(path, str) and path and not re.match(r"/[^\s:]*[^\s:/]/?\Z", path):
+                host.refuse(
+                    "cluster_users", f"{key} of {name} is {path!r}, no absolute path", f"Write it as {example}."
+                )
+        home = str(user.get("home") or f"/home/{name}").rstrip("/")
+        if home in _NO_HOMES:
+            what = f"home of {name} is {home!r}, which is a directory of the system"
+            host.refuse("cluster_users", what, f"Write it as /home/{name}.")
+        owners.setdefault(home, []).append(name)
+    for home, names in owners.items():
+        if len(set(names)) > 1:
+            what = f"{' and '.join(names)} have one home, {home}"
+            host.refuse("cluster_users", what, "Give each account a home of its own.")
 
 
 def _check_service_account(host: HostVariables, users: Sequence[Mapping[str, Any]]) -> None:

@@ -11,6 +11,7 @@ from dataclasses import replace
 from ansible_collections.gpustead.cluster.plugins.module_utils.site.preflight import (
     accounts,
     authorities,
+    forms,
     gpus,
     mounts,
     names,
@@ -20,16 +21,20 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.site.preflight im
     secrets,
 )
 from ansible_collections.gpustead.cluster.plugins.module_utils.site.preflight.inventory import (
+    GROUPS,
     Broken,
     HostVariables,
     KnownProblems,
     Problem,
     Site,
+    no_host,
 )
 
-GROUPS = ("gpu_nodes", "nas_server", "registry", "registry_caches")
 # The variables that are looked at. One that is not set has its role's default, which is sound.
 VARIABLES = (
+    "ansible_become_method",
+    "ansible_become_user",
+    "ansible_connection",
     "ansible_host",
     "ansible_port",
     "ansible_private_key_file",
@@ -77,7 +82,7 @@ def check(site: Site) -> list[Problem]:
     broken = {name: {one for one, value in of.items() if isinstance(value, Broken)} for name, of in site.hosts.items()}
     sound = {name: {one: of[one] for one in of if one not in broken[name]} for name, of in site.hosts.items()}
     site = replace(site, hosts=sound)
-    near = names.near_groups(site.groups, GROUPS)
+    near = names.near_groups(site.groups, [*GROUPS])
     for group, meant in near.items():
         found[
             Problem(
@@ -89,12 +94,12 @@ def check(site: Site) -> list[Problem]:
         ] = []
     declared: set[accounts.Ids] = set()
     if not nodes and "gpu_nodes" not in near.values():
-        found[Problem("gpu_nodes", "the inventory has no host in this group", "Put the GPU servers into it.")] = []
+        found[no_host("gpu_nodes")] = []
     for name in members:
         before = site.found.get(name, KnownProblems())
         known = {problem.where for problem in before.problems} | broken.get(name, set())
         host = HostVariables(name, sound.get(name, {}), refused=frozenset(known))
-        declared |= set(_check_host(host, site, is_node=name in nodes))
+        declared |= set(_check_host(host, site, nodes))
         refused = known | {problem.where for problem in host.problems}
         more = []
         for made in before.more:
@@ -109,8 +114,9 @@ def check(site: Site) -> list[Problem]:
     return [_placed(problem, site, hosts, nodes, members) for problem, hosts in found.items()]
 
 
-def _check_host(host: HostVariables, site: Site, is_node: bool) -> list[accounts.Ids]:
+def _check_host(host: HostVariables, site: Site, nodes: Sequence[str]) -> list[accounts.Ids]:
     """Add what is wrong with a host to its problems. Returns the accounts that are sound, with their ids."""
+    is_node = host.name in nodes
     found = accounts.check_users(host, required=is_node)
     accounts.check_login(host, site.read)
     networks.check_way(host)
@@ -120,6 +126,7 @@ def _check_host(host: HostVariables, site: Site, is_node: bool) -> list[accounts
     if site.members("registry_caches"):
         registries.check_caches(host, site)
     mounts.check_nas_path(host)
+    forms.check_forms(host)
     if is_node:
         _check_name(host)
         networks.check_address(host)
@@ -131,7 +138,16 @@ def _check_host(host: HostVariables, site: Site, is_node: bool) -> list[accounts
         ports.check_ports(host, site)
         ports.check_firewall(host, site)
         gpus.check_exclusion(host)
+        gpus.check_keys(host)
+        _check_builder(host, nodes)
     return found
+
+
+def _check_builder(host: HostVariables, nodes: Sequence[str]) -> None:
+    builder = host.get("images_builder", str, "")
+    if builder and builder not in nodes:
+        remedy = names.did_you_mean(builder, nodes, "Name one of them.")
+        host.refuse("images_builder", f"is {builder!r}, no host of gpu_nodes", remedy)
 
 
 def _check_name(host: HostVariables) -> None:
@@ -148,7 +164,9 @@ def _placed(problem: Problem, site: Site, hosts: Sequence[str], *everyone: Seque
     if not hosts or of_all or set(hosts) & set(problem.what.split()):
         where = problem.where
     asked = [*hosts[:1], *(everyone[-1] if not hosts else ())]
-    places = (site.place(host, problem.where) for host in asked)
+    places = [site.place(host, problem.where) for host in asked]
+    if problem.where in GROUPS:
+        places = [site.place("", problem.where)]
     return replace(problem, where=where, place=problem.place or next(filter(None, places), ""))
 
 

@@ -8,6 +8,14 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+# The groups that roles run on, and what to do where one that is wanted has no host.
+GROUPS = {
+    "gpu_nodes": "Put the GPU servers into it.",
+    "nas_server": "Put the server of the share into it.",
+    "registry": "Put one into it, or set cluster_registry.",
+    "registry_caches": "Put the hosts into it that are to keep images for others.",
+}
+
 
 @dataclass(frozen=True)
 class Problem:
@@ -108,6 +116,10 @@ class HostVariables:
 
     def dicts(self, name: str) -> list[Mapping[str, Any]]:
         return [entry for entry in self.get(name, list, []) if isinstance(entry, Mapping)]
+
+
+def no_host(group: str) -> Problem:
+    return Problem(group, "the inventory has no host in this group", GROUPS[group])
 
 
 def whole_number(value: Any) -> int | None:

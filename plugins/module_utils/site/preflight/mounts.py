@@ -8,6 +8,7 @@ import re
 
 from ansible_collections.gpustead.cluster.plugins.module_utils.inventory.settings import DEFAULTS
 from ansible_collections.gpustead.cluster.plugins.module_utils.site.preflight.inventory import HostVariables
+from ansible_collections.gpustead.cluster.plugins.module_utils.site.preflight.names import did_you_mean
 from ansible_collections.gpustead.cluster.plugins.module_utils.workspaces.workspace_binds import HostLayout as MountSite
 from ansible_collections.gpustead.cluster.plugins.module_utils.workspaces.workspace_binds import is_read_only, refusal
 
@@ -18,7 +19,9 @@ SYSTEM_TREES = frozenset(
 SYSTEM_DIRECTORIES = frozenset((*SYSTEM_TREES, "home", "lost+found", "media", "mnt", "opt", "srv", "var"))
 # What is mounted of each kind: a server, by name or address, and what it exports.
 _SERVER = r"(\[[0-9A-Fa-f:.%\w]+\]|[^:/\s\[\]]+):"
-_SOURCES = {"nfs": rf"{_SERVER}/", "nfs4": rf"{_SERVER}/", "glusterfs": rf"{_SERVER}\S"}
+_SOURCES = {"nfs": rf"{_SERVER}/(?!/)\S*\Z", "nfs4": rf"{_SERVER}/(?!/)\S*\Z", "glusterfs": rf"{_SERVER}\S+\Z"}
+# Kinds of file systems that are shares; there are others, but nothing that looks like these is one.
+_KINDS = ("beegfs", "ceph", "cifs", "glusterfs", "lustre", "nfs", "nfs4", "smb3", "virtiofs")
 
 
 def check_nas_path(host: HostVariables) -> None:
@@ -36,9 +39,14 @@ def check_nas_source(host: HostVariables) -> None:
         kind = str(entry.get("fstype") or "")
         sources.append(("nas_extra_mounts", f"of {entry.get('path')} ", str(entry.get("source") or ""), kind))
     for name, whose, source, kind in sources:
+        meant = did_you_mean(kind, _KINDS) if kind and kind not in _KINDS else ""
+        if meant:
+            where = "nas_fstype" if name == "nas_source" else name
+            host.refuse(where, f"{kind!r} is no kind of file system{' ' + whose.strip() if whose else ''}", meant)
+            continue
         form = _SOURCES.get(kind)
         if source.strip() and form and not re.match(form, source):
-            remedy = "Write server and path, such as nas.example.org:/export/cluster."
+            remedy = "Write server and path, such as nas.example.org:/export/cluster, without blanks."
             host.refuse(name, f"the source {whose}is {source!r}, which names no server of {kind}", remedy)
 
 

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from typing import Union
 
 from ansible_collections.gpustead.cluster.plugins.module_utils.inventory.settings import address_of
+from ansible_collections.gpustead.cluster.plugins.module_utils.site.preflight.forms import is_address
 from ansible_collections.gpustead.cluster.plugins.module_utils.site.preflight.inventory import (
     HostVariables,
     Problem,
@@ -23,9 +24,12 @@ def networks_of(host: HostVariables, name: str) -> list[Network]:
     networks: list[Network] = []
     for text in host.get(name, list, []):
         try:
-            if not isinstance(text, str) or "/" not in text:
+            if not isinstance(text, str) or not re.search(r"/\d+\Z", text, re.ASCII):
                 raise ValueError(f"{text!r} is not a network with its prefix")
-            networks.append(ipaddress.ip_network(text))
+            network = ipaddress.ip_network(text)
+            if network.prefixlen == 0 and name == "cluster_network":
+                raise ValueError(f"{text!r} holds every address there is, and its hosts are trusted as nodes")
+            networks.append(network)
         except ValueError as error:
             host.refuse(name, str(error), "Write networks as CIDR, such as 10.20.0.0/24 or fd20::/64.")
     return networks
@@ -52,8 +56,17 @@ def check_way(host: HostVariables) -> None:
             )
         elif re.search(r"^[^:]+:\d+$|\]:\d+$", written):
             host.refuse(name, f"is {written!r}, with a port", "Write the address alone, and the port as ansible_port.")
-        elif re.search(r"[/\s]", written):
+        elif written and not _is_address_or_name(written):
             host.refuse(name, f"is {written!r}, which is no address", "Write one such as 10.20.0.11, or a name.")
+
+
+def _is_address_or_name(text: str) -> bool:
+    """An address, or a name as DNS has it: what has digits and dots alone, or a colon, is meant as an address."""
+    if re.fullmatch(r"[0-9.]+|.*:.*", text):
+        return is_address(text)
+    return bool(
+        re.fullmatch(r"[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9])?(\.[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9])?)*\.?", text)
+    )
 
 
 def check_address(host: HostVariables) -> None:
@@ -63,6 +76,12 @@ def check_address(host: HostVariables) -> None:
     except ValueError:
         return  # a name, which each host resolves for itself
     networks = networks_of(host, "cluster_network")
+    for network in networks:
+        first, last = network.network_address, network.broadcast_address
+        if network.version == 4 and network.num_addresses > 2 and address in (first, last):
+            which = "network itself" if address == first else "broadcasts of the network"
+            where = "cluster_address" if host.values.get("cluster_address") else "ansible_host"
+            host.refuse(where, f"{host.name} has the address {address}, that of the {which} {network}", "Correct it.")
     if networks and not any(address in network for network in networks):
         host.refuse(
             "cluster_network",
@@ -83,4 +102,6 @@ def same_addresses(site: Site, nodes: Iterable[str]) -> Iterator[Problem]:
             yield Problem("gpu_nodes", f"{' and '.join(names)} are one name to ssh and DNS", "Rename one of them.")
     for address, names in owners.items():
         if len({name.lower() for name in names}) > 1:
-            yield Problem("gpu_nodes", f"{' and '.join(names)} have one address, {address}", "Correct cluster_address.")
+            places = (site.place(names[-1], name) for name in ("cluster_address", "ansible_host"))
+            what = f"{' and '.join(names)} have one address, {address}"
+            yield Problem("gpu_nodes", what, "Correct cluster_address.", next(filter(None, places), ""))

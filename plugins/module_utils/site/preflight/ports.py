@@ -24,7 +24,8 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.workspaces.worksp
 
 
 def check_workspaces(host: HostVariables) -> None:
-    for error in _survey(host).errors if host.ok("workspace_instances") else ():
+    sound = all(map(host.ok, ("workspace_instances", "workspace_port_range", "cluster_workspace_port_range")))
+    for error in _survey(host).errors if sound else ():
         host.refuse("workspace_instances", f"{error.what}, expected {error.expected}", error.remedy)
 
 

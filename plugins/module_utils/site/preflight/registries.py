@@ -18,6 +18,7 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.inventory.service
 from ansible_collections.gpustead.cluster.plugins.module_utils.site.preflight.inventory import (
     HostVariables,
     Site,
+    no_host,
     whole_number,
 )
 
@@ -27,7 +28,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]*(:\d+)?\Z")
 def check_registry(host: HostVariables, site: Site) -> None:
     registry = host.get("cluster_registry", str, "")
     if not site.members("registry") and not registry:
-        host.refuse("registry", "the inventory has no host in this group", "Put one into it, or set cluster_registry.")
+        host.problems.append(no_host("registry"))
     if registry and not re.match(r"[^:/\s]+:\d+\Z", registry):
         shown = re.sub(r".*@", "***@", registry, flags=re.DOTALL)  # a password may stand there
         host.refuse(
