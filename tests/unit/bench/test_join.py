@@ -57,7 +57,7 @@ def test_the_script_is_one_that_sh_reads_and_that_makes_each_thing_once(tmp_path
         "getent group 941 >/dev/null || groupadd --gid 941 nas",
         "useradd --uid 941 --gid 941 --home-dir /home/ada --shell /bin/bash nas",
         "getent group 1500 >/dev/null || groupadd --gid 1500 ada",
-        "getent group ml >/dev/null || groupadd ml",
+        "getent group ml >/dev/null || groupadd --system ml",
         "useradd --uid 1500 --gid 1500 --home-dir /home/ada --shell /bin/bash --groups ml --create-home ada",
         "install -d -m 700 -o ada -g 1500 /home/ada/.ssh",
     ]
