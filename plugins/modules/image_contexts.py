@@ -145,11 +145,21 @@ def contents(archive: str, missing: tuple[str, ...]) -> dict[str, bytes]:
         return {path: part.read() for path, part in zip(missing, parts) if part}
 
 
-def look(desired: Desired) -> Observed:
+def look(desired: Desired, check: bool) -> Observed:
     """Look at the builder. Where others than root can change the way, a mark and a link may be theirs: it is refused
     before anything is believed, let alone removed."""
-    plan_all(with_directories_above(HostEntry(**entry) for entry in tops(desired)))
+    above = with_directories_above(HostEntry(**entry) for entry in tops(desired))
+    plan_all(above, close=desired.known and check)
     return observe(desired)
+
+
+def close(desired: Desired, check: bool) -> bool:
+    """Have the directory closed to others where the role is known to have made it; returns whether it was open."""
+    plans = plan_all([HostEntry(desired.directory, "directory", mode=0o755)]) if desired.known else []
+    is_open = any(one.before.kind and one.changed for one in plans)
+    if is_open and not check:
+        apply_all(plans)
+    return is_open
 
 
 def planned(desired: Desired, brought: Mapping[str, bytes]) -> list[Plan]:
@@ -173,8 +183,9 @@ def main() -> None:
     files = {one["path"]: File(one["digest"], int(one["mode"])) for one in asked["files"]}
     desired = Desired(asked["directory"], asked["known"], files, asked["links"], asked["directories"], asked["keep"])
     try:
-        found = look(desired)
-        changed = bool(found.missing or found.strays)
+        changed = close(desired, module.check_mode)
+        found = look(desired, module.check_mode)
+        changed = changed or bool(found.missing or found.strays)
         brought = contents(asked["archive"], found.missing) if asked["archive"] else {}
         if module.check_mode:
             changed = changed or any(one.changed for one in planned(desired, {}))

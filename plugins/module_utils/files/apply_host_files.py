@@ -35,8 +35,13 @@ _LINKS = 40  # on the way of one path, as the kernel has it
 _SHOWN = 1000  # characters of what a checker says
 
 
-def plan_all(entries: Iterable[HostEntry]) -> list[Plan]:
+def plan_all(entries: Iterable[HostEntry], *, close: bool = True) -> list[Plan]:
     """What is to be done about entries, each as those before it will have left the host; changes nothing.
+
+    Args:
+        entries: in the order in which they are made.
+        close: whether what lies in a directory of root's that others can change, and that an entry before closes, is
+            looked at all the same. Nothing that is there may be believed then.
 
     Raises:
         GpusteadError: one cannot be done, or somebody else than root may change what lies on the way to it and no entry
@@ -48,7 +53,7 @@ def plan_all(entries: Iterable[HostEntry]) -> list[Plan]:
     for entry in entries:
         uid, gid = _ids(entry)
         one = plan(entry, uid, gid, _before(entry, plans, closing))
-        if _closes(one):
+        if close and _closes(one):
             closing.add(_identity(entry, closing))
         plans[entry.path] = one
         result.append(one)
@@ -91,10 +96,10 @@ def apply_all(plans: Iterable[Plan]) -> None:
 
 
 def _closes(one: Plan) -> bool:
-    """Whether a directory that others can change is one of root's alone after it."""
+    """Whether a directory of root's that others can change is root's alone after it. What is theirs stays theirs."""
     before, after = one.before, one.after
-    is_open = before.kind == "directory" and (before.uid not in _trusted() or bool(before.mode & _FOR_OTHERS))
-    return is_open and after.kind == "directory" and after.uid in _trusted() and not after.mode & _FOR_OTHERS
+    ours = before.kind == after.kind == "directory" and before.uid in _trusted() and after.uid in _trusted()
+    return ours and bool(before.mode & _FOR_OTHERS) and not after.mode & _FOR_OTHERS
 
 
 def _identity(entry: HostEntry, closing: Collection[_Identity]) -> _Identity:

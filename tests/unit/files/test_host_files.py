@@ -282,19 +282,25 @@ OPEN = [{"path": "there", "state": "directory", "mode": "0755"}, {"path": "there
 
 
 @needs_root
-@pytest.mark.parametrize(("owner", "mode"), [(0, 0o777), (0, 0o775), (1500, 0o755)])
+@pytest.mark.parametrize("mode", [0o777, 0o775])
 @pytest.mark.parametrize("check", [True, False])
-def test_a_directory_that_an_entry_before_closes_is_closed(
-    owner: int, mode: int, check: bool, run: Run, tmp_path: Path
-) -> None:
+def test_a_directory_that_an_entry_before_closes_is_closed(mode: int, check: bool, run: Run, tmp_path: Path) -> None:
     before(tmp_path)
-    os.chown(tmp_path / "there", owner, 1500)
+    os.chown(tmp_path / "there", 0, 1500)
     (tmp_path / "there").chmod(mode)
     result = run(*OPEN, _ansible_check_mode=check)
     assert result["paths"] == ["there", "there/file"]
     status = (tmp_path / "there").stat()
-    assert (status.st_uid, status.st_mode & 0o777) == ((owner, mode) if check else (0, 0o755))
+    assert (status.st_gid, status.st_mode & 0o777) == ((1500, mode) if check else (0, 0o755))
     assert "can be changed by others" in run(OPEN[1])["msg"] if check else not run(*OPEN)["changed"]
+
+
+@needs_root
+def test_a_directory_of_an_account_is_not_taken_from_it(run: Run, tmp_path: Path) -> None:
+    before(tmp_path)
+    os.chown(tmp_path / "there", 1500, 0)
+    assert "can be changed by others (owner 1500" in run(*OPEN)["msg"]
+    assert (tmp_path / "there").stat().st_uid == 1500
 
 
 @pytest.mark.parametrize("content", ["x", "another"])

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 from types import SimpleNamespace
@@ -138,7 +139,7 @@ def test_a_file_that_changes_while_it_is_copied_is_not_taken(tmp_path: Path) -> 
     assert not (tmp_path / "build").exists()
 
 
-@pytest.mark.parametrize("whose", ["an account's", "everybody's"])
+@pytest.mark.parametrize("whose", ["an account's", "everybody's", "root's, and open"])
 def test_where_others_can_change_the_way_nothing_is_believed_and_nothing_removed(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], whose: str
 ) -> None:
@@ -153,7 +154,34 @@ def test_where_others_can_change_the_way_nothing_is_believed_and_nothing_removed
     os.chown(scratch / "build/stack", 2001, 2001, follow_symlinks=False)
     if whose == "everybody's":
         scratch.chmod(0o1777)
+    if whose == "root's, and open":
+        os.chown(scratch / "build", 0, 0)
+        (scratch / "build").chmod(0o777)
     with patch_module_args({"directory": f"{scratch}/build"}), pytest.raises(SystemExit):
         module.main()
     assert "can be changed by others" in capsys.readouterr().out
     assert sorted(path.name for path in (tmp_path / "victim").iterdir()) == ["deep", "file"]
+
+
+@pytest.mark.parametrize("planted", [False, True])
+def test_a_known_directory_that_was_opened_is_closed_before_anything_is_looked_at(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], planted: bool
+) -> None:
+    tmp_path.chmod(0o755)
+    (tmp_path / "victim").mkdir()
+    (tmp_path / "victim/file").touch()
+    build = tmp_path / "build"
+    build.mkdir()
+    build.chmod(0o777)
+    if planted:
+        (build / "stack").symlink_to(tmp_path / "victim")
+        os.chown(build / "stack", 2001, 2001, follow_symlinks=False)
+    for check in (True, False):
+        arguments = {"directory": str(build), "known": True, "_ansible_check_mode": check}
+        with patch_module_args(arguments), pytest.raises(SystemExit):
+            module.main()
+        result = json.loads(capsys.readouterr().out)
+        assert result.get("failed", False) is planted, result
+        assert planted or result["changed"] is True
+        assert build.stat().st_mode & 0o777 == (0o777 if check else 0o755)
+    assert (tmp_path / "victim/file").exists()
