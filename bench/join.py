@@ -122,7 +122,8 @@ def user(subject: Mapping[str, Any], value: Mapping[str, Any]) -> str:
     name, gid, home = subject["name"], value["gid"], value["home"]
     groups = [group for group in subject.get("groups", ()) if group in value["groups"]]
     lines = [f"getent group {gid} >/dev/null || {shlex.join(['groupadd', '--gid', gid, name])}"]
-    lines += [f"getent group {shlex.quote(group)} >/dev/null || groupadd --system {shlex.quote(group)}" for group in groups]
+    for group in map(shlex.quote, groups):
+        lines.append(f"getent group {group} >/dev/null || groupadd --system {group}")
     add = ["useradd", "--uid", value["uid"], "--gid", gid, "--home-dir", home, "--shell", value["shell"]]
     add += ["--groups", ",".join(groups)] if groups else []
     lines.append(shlex.join([*add, *([] if subject.get("service") else ["--create-home"]), name]))
