@@ -19,7 +19,7 @@ version_added: "0.2.0"
 author: The gpustead developers (@gpustead)
 description:
   - Refuses settings with which dockerd does not start (options that the log driver does not know, mirrors that are no
-    URLs), and those with which a cluster cannot run: all of them, one in a line.
+    URLs), and those with which a cluster cannot run. All of them are named, one in a line.
   - Tells those that may be shown from those that hold a password or token.
 options:
   _input:
