@@ -111,7 +111,9 @@ _IMAGE = Form(
     "Write it as docker pull takes it, such as nvcr.io/nvidia/pytorch:25.10-py3.",
 )
 _REGISTRY = Form(
-    _like(r"(?:[A-Za-z0-9._-]+|\[[0-9a-fA-F:]+\]):\d{1,5}"), "not host:port", "Write registry.example.org:5000."
+    _like(r"(?:[A-Za-z0-9._-]+|\[[0-9a-fA-F:]+\]):\d{1,5}|[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)+"),
+    "not host:port",
+    "Write registry.example.org:5000.",
 )
 _VERSION = Form(
     _like(r"\d+(?:\.\d+)+(?:\.?(?:a|b|rc|post|dev)\d+)?(?:\+[\w.]+)?"),
