@@ -296,9 +296,11 @@ def test_a_directory_that_an_entry_before_closes_is_closed(mode: int, check: boo
 
 
 @needs_root
-def test_a_directory_of_an_account_is_not_taken_from_it(run: Run, tmp_path: Path) -> None:
+@pytest.mark.parametrize("mode", [0o755, 0o777])
+def test_a_directory_of_an_account_is_not_taken_from_it(mode: int, run: Run, tmp_path: Path) -> None:
     before(tmp_path)
     os.chown(tmp_path / "there", 1500, 0)
+    (tmp_path / "there").chmod(mode)
     assert "can be changed by others (owner 1500" in run(*OPEN)["msg"]
     assert (tmp_path / "there").stat().st_uid == 1500
 
