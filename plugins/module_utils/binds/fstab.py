@@ -4,14 +4,13 @@
 
 from __future__ import annotations
 
-import contextlib
-import subprocess
 import time
 from collections.abc import Iterable, Sequence
 
 from ansible_collections.gpustead.cluster.plugins.module_utils.binds.bind import Bind
 from ansible_collections.gpustead.cluster.plugins.module_utils.kernel import mounts
 from ansible_collections.gpustead.cluster.plugins.module_utils.kernel.mountinfo import REMOTE, unescape
+from ansible_collections.gpustead.cluster.plugins.module_utils.run import run
 
 
 def awaited(binds: Iterable[Bind], network: bool = True, table: str = "/etc/fstab") -> set[str]:
@@ -38,6 +37,4 @@ def wait(binds: Sequence[Bind], network: bool, seconds: float = 100) -> None:
     """Wait until the disks of these places are mounted, or cannot be: with `nofail` a boot goes on without."""
     end = time.monotonic() + seconds
     for path in sorted(awaited(binds, network)):
-        with contextlib.suppress(OSError, subprocess.TimeoutExpired):
-            left = max(1.0, end - time.monotonic())
-            subprocess.run(["systemctl", "start", "--", path], stdin=subprocess.DEVNULL, check=False, timeout=left)
+        run(["systemctl", "start", "--", path], max(1.0, end - time.monotonic()))
