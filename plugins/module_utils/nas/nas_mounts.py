@@ -18,7 +18,7 @@ from typing import Callable
 from ansible_collections.gpustead.cluster.plugins.module_utils import as_account
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
 from ansible_collections.gpustead.cluster.plugins.module_utils.kernel import mounts as kernel
-from ansible_collections.gpustead.cluster.plugins.module_utils.kernel.mountinfo import HARMLESS, Mounted
+from ansible_collections.gpustead.cluster.plugins.module_utils.kernel.mountinfo import HARMLESS, Mounted, unescape
 from ansible_collections.gpustead.cluster.plugins.module_utils.run import Run, must
 from ansible_collections.gpustead.cluster.plugins.module_utils.terminal import shown
 
@@ -98,13 +98,12 @@ def _lines(text: str) -> list[str]:
 
 
 def _place_of(line: str) -> str:
-    """The mountpoint of a line; empty for what is none."""
+    """The mountpoint of a line; empty for what is none.
+
+    As libmount and systemd read it: nothing needs to follow the kind, and what follows the sixth field is passed over.
+    """
     fields = line.split()
-    return bare(re.sub(r"\\([0-7]{3})", lambda one: chr(int(one[1], 8)), fields[1])) if _is_entry(fields) else ""
-
-
-def _is_entry(fields: Sequence[str]) -> bool:
-    return 4 <= len(fields) <= 6 and not fields[0].startswith("#")
+    return bare(re.sub("/+", "/", unescape(fields[1]))) if len(fields) > 2 and not fields[0].startswith("#") else ""
 
 
 def _escaped(text: str) -> str:

@@ -489,6 +489,9 @@ def test_a_disk_that_is_not_mounted_yet_is_waited_for(
         table.write_text(line)
         other = Bind("set", "/", f"{str(place.parent).lstrip('/')}/other", cover=True)
         assert (fstab.awaited([other], network=False), len(fstab.awaited([other]))) == (set(), 1)
+    # Options may be left out, as may what follows them.
+    table.write_text(f"x {place.parent}/other ext4\n")
+    assert len(fstab.awaited([other], network=False)) == 1
 
 
 def test_a_receipt_and_verify_see_what_became_of_a_cover(tmp_path: Path, run: Path) -> None:
