@@ -42,6 +42,8 @@ REFUSED = {
     "no number": ('{"a": NaN}', "line 1 column 7", "NaN"),
     "no colon": ('{"a" 1}', "line 1 column 6", '":"'),
     "list not closed": ('{"a": [1 2]}', "line 1 column 10", '"]"'),
+    "legacy, since Docker 25": ('{"oom-score-adjust": -500}', "line 1 column 2", "OOMScoreAdjust"),
+    "legacy, since Docker 28": ('{"api-cors-header": "*"}', "line 1 column 2", "Docker 28 dropped"),
     "legacy": ('{"debug": true,\n  "graph": "/data"}', "line 2 column 3", "data-root"),
 }
 

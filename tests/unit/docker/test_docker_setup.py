@@ -16,10 +16,28 @@ from ansible_collections.gpustead.cluster.plugins.modules import docker_setup_in
 
 # What others have met: moby 38185, kURL 3839, ignite 443 (containerd), docker-ce-packaging 1339 (compose), podman 4747.
 REFUSED = {
-    "a runtime that something runs on": ("docker", "noble", ["containerd", "runc"], False, "containerd is .*Kubernetes"),
+    "a runtime that something runs on": (
+        "docker",
+        "noble",
+        ["containerd", "runc"],
+        False,
+        "containerd is .*Kubernetes",
+    ),
     "a runtime of Podman's": ("docker", "trixie", ["runc"], False, "runc is installed.*apt-get remove runc"),
-    "Docker's runtime": ("distribution", "noble", ["containerd.io"], False, "containerd.io is .* docker_source: docker"),
-    "the distribution's compose": ("docker", "noble", ["docker-compose-v2"], False, "compose-v2 is .* a file that both"),
+    "Docker's runtime": (
+        "distribution",
+        "noble",
+        ["containerd.io"],
+        False,
+        "containerd.io is .* docker_source: docker",
+    ),
+    "the distribution's compose": (
+        "docker",
+        "noble",
+        ["docker-compose-v2"],
+        False,
+        "compose-v2 is .* a file that both",
+    ),
     "Docker's compose": ("distribution", "noble", ["docker-compose-plugin"], False, "remove docker-compose-plugin"),
     "Podman as Docker": ("docker", "trixie", ["podman", "podman-docker"], False, "podman-docker is .*Podman's"),
     "Podman as Docker, here too": ("distribution", "trixie", ["podman-docker"], False, "podman-docker is .*Podman's"),
@@ -40,7 +58,10 @@ def test_what_would_be_in_the_way(source: str, release: str, packages: list[str]
     ("source", "packages"),
     [
         ("docker", {}),
-        ("docker", {"docker-ce": "5:29.1.0", "containerd.io": "2.1.5", "docker-compose-plugin": "2.40", "iptables": "1.8"}),
+        (
+            "docker",
+            {"docker-ce": "5:29.1.0", "containerd.io": "2.1.5", "docker-compose-plugin": "2.40", "iptables": "1.8"},
+        ),
         ("docker", {"docker-compose": "1.29.2-3"}),  # of Python, and in the way of nothing
         ("docker", {"podman": "5.4.2", "crun": "1.21"}),
         ("distribution", {"docker.io": "28.2.2", "containerd": "1.7.28", "runc": "1.3.3", "docker-compose-v2": "2.40"}),

@@ -60,7 +60,10 @@ FSTAB: dict[str, tuple[str, str]] = {
     "with a slash at its end": (LINE.replace("/mnt/nas ", "/mnt/nas/ "), LINE),
     # What follows the sixth field is nobody's, whatever it begins with (ansible.posix issues 595 and 743).
     "with words after its last field": (LINE.replace(" 0 0\n", " 0 0 # the NAS\n"),) * 2,
-    "with other options, and words after its last field": (LINE.replace(",nosuid", "").replace("0\n", "0 # NAS\n"), LINE),
+    "with other options, and words after its last field": (
+        LINE.replace(",nosuid", "").replace("0\n", "0 # NAS\n"),
+        LINE,
+    ),
     "without options": ("10.0.0.5:/nas /mnt/nas glusterfs\n" + OTHERS, LINE + OTHERS),
     "with more slashes than it needs": (LINE.replace("/mnt/nas ", "/mnt//nas "), LINE),
     "put out, with a blank before": ("  #" + LINE, "  #" + LINE + LINE),

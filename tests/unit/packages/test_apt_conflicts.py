@@ -32,7 +32,11 @@ FILES: dict[str, tuple[str, str, str | None]] = {
         f"{OF_DEBIAN}\n# NVIDIA's\n{SOURCES} extra/\nEnabled: yes\n \n\n{OF_DEBIAN}",
         f"{OF_DEBIAN}\n# # NVIDIA's\n{PUT_OUT}#  extra/\n# Enabled: yes\n \n\n{OF_DEBIAN}",
     ),
-    "described last, no end of line": (f"{D}/all.sources", f"{OF_DEBIAN}\n{SOURCES[:-1]}", f"{OF_DEBIAN}\n{PUT_OUT[:-1]}"),
+    "described last, no end of line": (
+        f"{D}/all.sources",
+        f"{OF_DEBIAN}\n{SOURCES[:-1]}",
+        f"{OF_DEBIAN}\n{PUT_OUT[:-1]}",
+    ),
     "described among what is put out": (f"{D}/all.sources", f"# Suites: trixie\n\n{SOURCES}", None),
     "a description put out already": (f"{D}/all.sources", f"{OF_DEBIAN}\n{PUT_OUT}", f"{OF_DEBIAN}\n{PUT_OUT}"),
     "of another": (f"{D}/debian.list", DEBIAN, DEBIAN),
