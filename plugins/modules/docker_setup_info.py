@@ -13,9 +13,9 @@ author: The gpustead developers (@gpustead)
 description:
   - Fails where Docker cannot be set up. That is where the distribution's own is too old, the engine of the other source
     is installed, or a package that Docker's would push out or stumble over (C(containerd), C(runc), C(podman-docker),
-    another compose), the Docker from Snap is there, or C(daemon.json) cannot take the settings. The file is read and judged
-    as M(gpustead.cluster.docker_daemon_config) does, before Docker's package, which fails on one that is broken. Of
-    settings in it with which a part of a cluster does not work it warns.
+    another compose), the Docker from Snap is there, or C(daemon.json) cannot take the settings. The file is read and
+    judged as M(gpustead.cluster.docker_daemon_config) does, before Docker's package, which fails on one that is broken.
+    Of settings in it with which a part of a cluster does not work it warns.
   - Asks the sockets in C(/run/user) as the accounts that they belong to. One where a rootless daemon answers is warned
     of, with whose it is. A file, or a socket that says nothing or something else, is nobody's Docker.
   - Changes nothing.

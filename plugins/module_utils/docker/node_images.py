@@ -61,8 +61,8 @@ def observe(
 def kept_in(info: Mapping[str, Any], config: str) -> str:
     """Where Docker keeps images.
 
-    In containerd's store (of new installations from Docker 29 on) these lie in containerd's directory, wherever Docker's
-    own data is (https://docs.docker.com/engine/daemon/#daemon-data-directory).
+    In containerd's store (of new installations from Docker 29 on) these lie in containerd's directory, wherever
+    Docker's own data is (https://docs.docker.com/engine/daemon/#daemon-data-directory).
 
     Args:
         info: of `docker info`; empty where no daemon answers.

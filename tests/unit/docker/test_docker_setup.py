@@ -72,7 +72,7 @@ def test_an_empty_host_and_one_with_this_engine_will_do(source: str, packages: d
 
 
 def test_compose_of_the_second_generation_is_a_plugin_whatever_its_package_is_called() -> None:
-    with pytest.raises(GpusteadError, match="docker-compose is installed.*apt-get remove docker-compose"):
+    with pytest.raises(GpusteadError, match=r"docker-compose is installed.*apt-get remove docker-compose"):
         check("docker", "trixie", {"docker-compose": "2.26.1-4"}, False)
 
 
