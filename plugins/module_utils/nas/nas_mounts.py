@@ -27,6 +27,7 @@ _MOST = 10  # mounts on top of each other
 
 _BY_HAND = "See what the NAS says, and run it there by hand."
 # Sources on other hosts: `admin@<fsid>.<name>=/path`, and `<servers>:/path`, whose slash GlusterFS does not need.
+_HELPERS = ("efs", "aznfs")  # of Amazon and Microsoft: they mount NFS, by an address of their own
 _CEPH = re.compile(r"(?P<user>[^@=/]+)@(?P<fsid>[^.=/]*)\.(?P<name>[^=/]+)=(?P<path>/.*)")
 _SERVERS = re.compile(r"(?P<servers>(?:\[[^\]]*\]|[^\[\]/])+?):(?P<path>/(?!/).*|/?|[^/:,]+(?:/.*)?)")
 Look = Callable[[], Mapping[str, Mounted]]
@@ -201,14 +202,18 @@ def is_source(source: str, declared: str, fstype: str) -> bool:
     """
     if ":" not in declared and "=" not in declared:
         return True
-    if _kind(fstype) == "nfs":
+    if _kind(fstype) == "nfs" and fstype not in _HELPERS:
         return _of_nfs(source) == _of_nfs(declared)
     meant, found = _Remote.parse(declared), _Remote.parse(source)
+    if fstype in _HELPERS and meant and found:
+        return meant.path == found.path
     return meant is None or found is None or meant.is_same(found)
 
 
 def _kind(fstype: str) -> str:
     """`nfs4` is `nfs`, and what FUSE adds says nothing: `fuse.glusterfs`, `fuse.ceph` in fstab for `fuse.ceph-fuse`."""
+    if fstype in _HELPERS:
+        return "nfs"
     return re.sub(r"^fuse\.|-fuse$|\d$", "", fstype)
 
 

@@ -149,6 +149,13 @@ SOURCES: dict[str, tuple[str, str, str, str, bool]] = {
     "S3": ("bucket:/data", "fuse.s3fs", "s3fs", "fuse.s3fs", True),
     "SSHFS": ("ada@mon1:/data", "fuse.sshfs", "ada@mon1:/data", "fuse.sshfs", True),
     "SMB": ("//NAS/ml", "cifs", "//nas/ml", "cifs", True),
+    # Helpers that mount NFS by an address of their own (aws/efs-utils 34, 107 and 267; Azure/AZNFS-mount 62).
+    "EFS through its tunnel": ("fs-0a1b2c:/ml", "efs", "127.0.0.1:/ml", "nfs4", True),
+    "EFS by its whole name": ("fs-0a1b2c:/", "efs", "fs-0a1b2c.efs.eu-west-1.amazonaws.com:/", "nfs4", True),
+    "EFS without a path": ("fs-0a1b2c", "efs", "127.0.0.1:/", "nfs4", True),
+    "another path of EFS": ("fs-0a1b2c:/ml", "efs", "127.0.0.1:/cv", "nfs4", False),
+    "EFS where a disk is": ("fs-0a1b2c:/", "efs", "/dev/nvme1n1", "ext4", False),
+    "Azure": ("a.blob.core.windows.net:/a/ml", "aznfs", "10.161.100.100:/a/ml", "nfs", True),
     "NFS as it was written": ("mon1:/export", "nfs4", "mon1:/export", "nfs4", True),
     "NFS of another name": ("mon1:/export", "nfs4", "10.0.0.1:/export", "nfs4", False),
 }
