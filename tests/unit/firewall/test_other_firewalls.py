@@ -87,6 +87,8 @@ table ip docker-bridges {
 def test_chains_that_keep_out_what_ufw_lets_in() -> None:
     assert list(dropping_chains(CHAINS)) == ["inet filter input", "ip docker-bridges filter-FORWARD"]
     assert list(dropping_chains("")) == []
+    # Where iptables is the legacy one, nobody of ours has these.
+    assert list(dropping_chains(CHAINS, in_nftables=False))[:2] == ["ip filter INPUT", "ip filter FORWARD"]
 
 
 FOUND: dict[str, tuple[str, str, str, OtherFirewalls]] = {
