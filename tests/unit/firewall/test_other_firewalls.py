@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from ansible.module_utils.testing import patch_module_args
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
+from ansible_collections.gpustead.cluster.plugins.module_utils.firewall import other_firewalls
 from ansible_collections.gpustead.cluster.plugins.module_utils.firewall.firewall_setup import Observed
 from ansible_collections.gpustead.cluster.plugins.module_utils.firewall.other_firewalls import (
     OtherFirewalls,
@@ -176,7 +177,7 @@ def test_the_module_refuses_and_warns(capsys: pytest.CaptureFixture[str], monkey
     monkeypatch.setattr(firewall_setup_info, "observe", lambda _run: Observed({}, {}, []))
 
     def asked(found: OtherFirewalls) -> str:
-        monkeypatch.setattr(firewall_setup_info.other_firewalls, "observe", lambda _run: found)
+        monkeypatch.setattr(other_firewalls, "observe", lambda _run: found)
         with patch_module_args({"networks": ["10.1.0.0/24"]}), pytest.raises(SystemExit):
             firewall_setup_info.main()
         answer = json.loads(capsys.readouterr().out)
