@@ -208,11 +208,12 @@ def find_session(environ: Mapping[str, str], pid: int, read: Callable[[str], str
         parent = re.search(r"^PPid:\s*(\d+)", read(f"/proc/{pid}/status"), re.MULTILINE)
         pid = int(parent.group(1)) if parent else 0
     words = text.split()
-    if len(words) != 4:
+    try:
+        client, port = ipaddress.ip_address(words[0].partition("%")[0]), int(words[3])
+    except (IndexError, ValueError):  # there is none, or it comes by no network, and no firewall is in its way
         return None
-    client = ipaddress.ip_address(words[0].partition("%")[0])
     mapped = getattr(client, "ipv4_mapped", None)
-    return Session(str(mapped or client), int(words[3]))
+    return Session(str(mapped or client), port)
 
 
 def ssh_ports(run: Run, session: Session | None, fallback: int) -> tuple[int, ...]:

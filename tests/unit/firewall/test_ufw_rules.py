@@ -202,6 +202,9 @@ def test_guard_lets_ipv6_be(text: str) -> None:
         ({"SSH_CONNECTION": "fe80::1%eth0 5000 fe80::2%eth0 2022"}, {}, Session("fe80::1", 2022)),
         ({}, {7: (5, "A=b\0"), 5: (1, "B=c\0SSH_CONNECTION=192.0.2.7 5000 192.0.2.1 22\0")}, HERE),
         ({}, {7: (1, "A=b\0")}, None),
+        # By AF_VSOCK or a socket's path, as systemd's ssh-generator has sshd listen (systemd 30777 and 39926).
+        ({"SSH_CONNECTION": "UNKNOWN 65535 UNKNOWN 65535"}, {}, None),
+        ({"SSH_CONNECTION": "192.0.2.7 5000 192.0.2.1 ssh"}, {}, None),
         ({}, {}, None),
     ],
 )
