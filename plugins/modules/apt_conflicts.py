@@ -12,8 +12,8 @@ version_added: "0.1.0"
 author: The gpustead developers (@gpustead)
 description:
   - apt refuses everything while one repository is described with two keys. Files in C(/etc/apt) that describe it beside
-    ours are put aside as C(*.bak), and so are its keys. In lists with other entries the lines are commented out, and a
-    copy of the list is kept, with the four before it.
+    ours are put aside as C(*.bak), and so are its keys. In files with other entries the lines, or the stanzas, are
+    commented out, and a copy of the file is kept, with the four before it.
 extends_documentation_fragment: [gpustead.cluster.attributes]
 attributes:
   platform:

@@ -18,6 +18,8 @@ description:
   - Where keys go from the account as which Ansible logs in, a timer on the host puts back within a minute what was
     there, unless the controller has logged in anew in the meantime; then the account is refused.
   - Comments and other people's lines stay, with their options.
+  - Warns where the host's own sshd does not let accounts in by these keys, as it looks for them elsewhere
+    (C(AuthorizedKeysFile)) or lets in others alone (C(AllowUsers), C(AllowGroups) and the like).
 options:
   accounts:
     description: The accounts, as they are on the host.
@@ -145,10 +147,12 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.gpustead.cluster.plugins.module_utils.accounts import authorized_keys as keys
-from ansible_collections.gpustead.cluster.plugins.module_utils.accounts import keys_trial
+from ansible_collections.gpustead.cluster.plugins.module_utils.accounts import keys_trial, sshd_access
 from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.apply_authorized_keys import apply_as_account
+from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.host_accounts import parse_group
 from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.observe_accounts import login_uid
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError, Refusal
+from ansible_collections.gpustead.cluster.plugins.module_utils.run import within
 
 ACCOUNT = {
     "name": {"type": "str", "required": True},
@@ -182,6 +186,7 @@ def main() -> None:
     login = login_uid(Path("/proc"), os.getpid())
     outcomes: dict[str, keys.Outcome] = {}
     refused: list[Refusal] = []
+    written: list[keys.DesiredKeys] = []
     on_trial, taken_back = [], False
 
     def run(argv: Sequence[str]) -> tuple[int, str, str]:
@@ -204,6 +209,10 @@ def main() -> None:
             if not module.params["keep_going"]:
                 module.fail_json(msg=str(error))
             refused.append(Refusal.of(account["name"], error))
+        else:
+            written += [desired] if module.params["state"] == "present" else []
+    for warning in sshd_access.warnings(within(10), written, parse_group(groups)):
+        module.warn(warning)
     module.exit_json(
         changed=any(outcome.changed for outcome in outcomes.values()),
         accounts=[{"name": name, "changed": outcome.changed} for name, outcome in outcomes.items()],

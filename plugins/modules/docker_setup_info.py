@@ -12,9 +12,10 @@ version_added: "0.1.0"
 author: The gpustead developers (@gpustead)
 description:
   - Fails where Docker cannot be set up. That is where the distribution's own is too old, the engine of the other source
-    is installed, the Docker from Snap is there, or C(daemon.json) cannot take the settings. The file is read and judged
-    as M(gpustead.cluster.docker_daemon_config) does, before Docker's package, which fails on one that is broken. Of
-    settings in it with which a part of a cluster does not work it warns.
+    is installed, or a package that Docker's would push out or stumble over (C(containerd), C(runc), C(podman-docker),
+    another compose), the Docker from Snap is there, or C(daemon.json) cannot take the settings. The file is read and
+    judged as M(gpustead.cluster.docker_daemon_config) does, before Docker's package, which fails on one that is broken.
+    Of settings in it with which a part of a cluster does not work it warns.
   - Asks the sockets in C(/run/user) as the accounts that they belong to. One where a rootless daemon answers is warned
     of, with whose it is. A file, or a socket that says nothing or something else, is nobody's Docker.
   - Changes nothing.
@@ -134,7 +135,7 @@ def main() -> None:
     module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
     given, run = module.params, within(60, environment={"LC_ALL": "C"})
     try:
-        there = installed(run, {*docker_setup.ENGINES.values(), *given["packages"]})
+        there = installed(run, {*docker_setup.asked(given["source"]), *given["packages"]})
         missing = lacking(run, given["packages"], there) if given["packages"] else []
         others = other_dockers.observe()
         docker_setup.check(given["source"], given["release"], there, others.snap)

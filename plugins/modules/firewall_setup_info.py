@@ -12,7 +12,10 @@ version_added: "0.1.0"
 author: The gpustead developers (@gpustead)
 description:
   - Fails where no network of the nodes is named, Docker filters with its nftables backend, the chain C(DOCKER-USER)
-    holds rules of others, or a bridge that is not Docker's would be taken for one of its.
+    holds rules of others, or a bridge that is not Docker's would be taken for one of its. So it does where another
+    firewall is enabled beside ufw (firewalld), or one that would put ufw's rules away (C(flush ruleset) in
+    C(/etc/nftables.conf), rules of netfilter-persistent). Of chains of nftables' own that drop what they do not let in
+    it warns.
   - Changes nothing.
 extends_documentation_fragment: [gpustead.cluster.attributes.info]
 options:
@@ -72,6 +75,7 @@ bridges:
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError, of_system
+from ansible_collections.gpustead.cluster.plugins.module_utils.firewall import other_firewalls
 from ansible_collections.gpustead.cluster.plugins.module_utils.firewall.docker_bridges import unmatched
 from ansible_collections.gpustead.cluster.plugins.module_utils.firewall.firewall_setup import check, observe
 from ansible_collections.gpustead.cluster.plugins.module_utils.packages.dpkg import installed, lacking
@@ -89,12 +93,16 @@ def main() -> None:
     run, packages = within(60, environment={"LC_ALL": "C"}), module.params["packages"]
     try:
         missing = lacking(run, packages, installed(run, packages)) if packages else []
+        others = other_firewalls.observe(run)
+        other_firewalls.refuse(others)
         observed = observe(run)
         check(observed, module.params["networks"], module.params["bridges"])
     except GpusteadError as error:
         module.fail_json(msg=str(error))
     except OSError as error:
         module.fail_json(msg=str(of_system(error, "what the firewall depends on")))
+    for warning in other_firewalls.warnings(others):
+        module.warn(warning)
     bridges = unmatched(observed.networks, module.params["bridges"])
     module.exit_json(changed=False, missing=missing, bridges=bridges)
 

@@ -19,9 +19,10 @@ options:
     elements: str
     required: true
   directory:
-    description: Where Docker keeps images.
+    description:
+      - Where Docker keeps images. Without it that is asked of Docker, whose data can be anywhere (C(data-root)), and in
+        containerd's store the images are containerd's.
     type: path
-    default: /var/lib/docker
   pulled_file:
     description: File with a name on each line of the images that role images has pulled beside the stack.
     type: path
@@ -46,7 +47,7 @@ EXAMPLES = r"""
 - name: Look at a Docker that keeps its images elsewhere
   gpustead.cluster.node_images_info:
     images: ["nvcr.io/nvidia/pytorch:25.10-py3"]
-    directory: /data/docker
+    directory: /data/containerd
 """
 
 RETURN = r"""
@@ -55,8 +56,13 @@ missing:
   returned: success
   type: list
   elements: str
+directory:
+  description: Where Docker keeps images.
+  returned: success
+  type: str
+  sample: /var/lib/docker
 free_gb:
-  description: Free space in O(directory) in GiB, rounded up; null where there is no such directory yet.
+  description: Free space in RV(directory) in GiB, rounded up; null where there is no such directory yet.
   returned: success
   type: int
 pulled:
@@ -75,7 +81,7 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.run import within
 
 ARGUMENTS = {
     "images": {"type": "list", "elements": "str", "required": True},
-    "directory": {"type": "path", "default": "/var/lib/docker"},
+    "directory": {"type": "path"},
     "pulled_file": {"type": "path", "default": "/etc/gpustead/images_pulled"},
 }
 

@@ -132,6 +132,7 @@ ALLOWED: dict[str, dict[str, str]] = {
     "module_utils/files/pinned_file.py": all_of(PRIVATE, "fetch", "has"),
     "module_utils/base/trust_store.py": {"apply": SYSTEM},
     "module_utils/firewall/firewall_setup.py": {"observe": SYSTEM},
+    "module_utils/firewall/other_firewalls.py": {"observe": SYSTEM},
     "module_utils/firewall/port_holders.py": all_of(SYSTEM, "_bound", "_command", "_inode", "_listening", "holders"),
     "module_utils/receipts/probes/__init__.py": {
         "_Child._work": "the pipe to who asked",

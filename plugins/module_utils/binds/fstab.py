@@ -25,8 +25,11 @@ def awaited(binds: Iterable[Bind], network: bool = True, table: str = "/etc/fsta
         return set()
     found = {}
     for fields in lines:
-        if len(fields) > 3 and fields[0][:1] != "#" and "noauto" not in fields[3].split(","):
-            found[unescape(fields[1]).rstrip("/")] = fields[2].startswith(REMOTE) or "_netdev" in fields[3].split(",")
+        if len(fields) < 3 or fields[0].startswith("#"):
+            continue
+        options = fields[3].split(",") if len(fields) > 3 else []
+        if "noauto" not in options:
+            found[unescape(fields[1]).rstrip("/")] = fields[2].startswith(REMOTE) or "_netdev" in options
     seen = mounts.mounted()
     wanted = {path for path, remote in found.items() if path.startswith("/") and path not in seen and network >= remote}
     ways = [f"{bind.source}/" for bind in binds if bind.root == "/"]

@@ -56,8 +56,17 @@ LEGACY = {
     "cluster-store": "Remove it: Docker 23 dropped external stores for overlay networks",
     "cluster-store-opts": "Remove it: Docker 23 dropped external stores for overlay networks",
     "cluster-advertise": "Remove it: Docker 23 dropped external stores for overlay networks",
+    "oom-score-adjust": "Set OOMScoreAdjust= in docker.service (systemctl edit docker) instead: Docker 25 dropped it",
+    "api-cors-header": "Remove it: Docker 28 dropped it",
     "disable-legacy-registry": "Remove it: Docker no longer speaks to version 1 registries",
 }
+# https://docs.docker.com/engine/deprecated/ and the release notes of 24.0, 25.0 and 28.0.
+_FORMER_DRIVERS = {"storage-driver": ("aufs", "overlay", "devicemapper"), "log-driver": ("logentries",)}
+_FORMER_OPTIONS = ("overlay2.override_kernel_check", "overlay.override_kernel_check")
+_SWITCHES = (
+    *("debug", "experimental", "icc", "init", "ip-forward", "ip-masq", "ip6tables", "iptables", "ipv6", "live-restore"),
+    *("no-new-privileges", "raw-logs", "selinux-enabled", "tls", "tlsverify", "userland-proxy"),
+)
 
 
 @dataclass(frozen=True)
@@ -159,6 +168,14 @@ def problems(
         place: where a key stands there, to be put before it.
     """
     yield from log_options.problems(settings)
+    yield from _former(settings, path, place)
+    for key in _SWITCHES:
+        if isinstance(settings.get(key), str):
+            yield GpusteadError(
+                f'{path} {place(key)}{key}: "{settings[key]}"',
+                "true or false, without quotes: dockerd does not start with a string there",
+                "Take the quotes away; Docker was left as it is.",
+            )
     for mirror in map(str, settings.get("registry-mirrors") or ()):
         if has_credentials(mirror):
             yield GpusteadError(
@@ -174,6 +191,25 @@ def problems(
             )
     for unfit in unfit_settings.refused(settings):
         yield GpusteadError(f"{path} {place(unfit.key)}{unfit}", *_fit(unfit))
+
+
+def _former(settings: Mapping[str, Any], path: str, place: Callable[[str], str]) -> Iterator[GpusteadError]:
+    """What Docker had formerly."""
+    for key, drivers in _FORMER_DRIVERS.items():
+        if settings.get(key) in drivers:
+            yield GpusteadError(
+                f"{path} {place(key)}{key}: {settings[key]}",
+                "a driver that Docker still has: from version 25 on it does not start with this one",
+                f"Take it out (docker_daemon_absent: [{key}]), or choose another; Docker was left as it is.",
+            )
+    options = settings.get("storage-opts")
+    gone = [str(one) for one in options if str(one).startswith(_FORMER_OPTIONS)] if isinstance(options, list) else []
+    if gone:
+        yield GpusteadError(
+            f"{path} {place('storage-opts')}storage-opts has {', '.join(gone)}",
+            "options that Docker still has: from version 24 on it does not start with this one",
+            "Take it out, or all of them by docker_daemon_absent: [storage-opts]; Docker was left as it is.",
+        )
 
 
 def _fit(unfit: unfit_settings.Unfit) -> tuple[str, str]:

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Mapping
 
 from ansible_collections.gpustead.cluster.plugins.module_utils.docker.other_dockers import SNAP
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
@@ -12,15 +12,41 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.errors import Gpu
 # The package of the engine, by where Docker comes from.
 ENGINES = {"docker": "docker-ce", "distribution": "docker.io"}
 _TOO_OLD = "bookworm"
+_STOPS = "apt would take it away for its own, and what runs on it (Kubernetes, nerdctl, Podman) would stop"
+_SAME_FILE = "dpkg would stop half-way, at a file that both packages have"
+_PODMAN = "its docker is Podman's"
+# What the engine of a source does not stand beside, whether the packages say so or not
+# (https://docs.docker.com/engine/install/ubuntu/#uninstall-old-versions, docker/docker-ce-packaging#1339).
+_IN_THE_WAY = {
+    "docker": {
+        "containerd": _STOPS,
+        "runc": _STOPS,
+        "docker-compose": _SAME_FILE,
+        "docker-compose-v2": _SAME_FILE,
+        "docker-buildx": _SAME_FILE,
+        "podman-docker": _PODMAN,
+    },
+    "distribution": {
+        "containerd.io": _STOPS,
+        "docker-compose-plugin": _SAME_FILE,
+        "docker-buildx-plugin": _SAME_FILE,
+        "podman-docker": _PODMAN,
+    },
+}
 
 
-def check(source: str, release: str, packages: Collection[str], snap: bool) -> None:
+def asked(source: str) -> set[str]:
+    """The packages that `check` has to know of."""
+    return {*ENGINES.values(), *_IN_THE_WAY[source]}
+
+
+def check(source: str, release: str, packages: Mapping[str, str], snap: bool) -> None:
     """Refuse a host on which the Docker of this source would not do, or another one is in the way.
 
     Args:
         source: of ENGINES.
         release: codename of the distribution's release.
-        packages: installed ones, engines among them.
+        packages: the versions of installed ones, of those that are `asked` for among them.
         snap: whether the Docker from Snap is there.
 
     Raises:
@@ -40,6 +66,15 @@ def check(source: str, release: str, packages: Collection[str], snap: bool) -> N
             "the engine of that source: to replace the one that is there would stop all containers",
             f"Set docker_source: {other}, or remove {rival} first (images and volumes in /var/lib/docker stay).",
         )
+    for name, why in _IN_THE_WAY[source].items():
+        # Before its second version compose was a program of its own.
+        if name in packages and not (name == "docker-compose" and packages[name].startswith("1.")):
+            raise GpusteadError(
+                f"{name} is installed, and docker_source is {source!r}",
+                f"it not to be there: {why}",
+                f"Remove it first (apt-get remove {name})"
+                + (f", or set docker_source: {other}, whose Docker goes on with it." if why == _STOPS else "."),
+            )
     if snap:
         raise GpusteadError(
             f"{SNAP} belongs to a Docker from Snap",

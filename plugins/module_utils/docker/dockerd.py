@@ -65,8 +65,10 @@ class Flag:
 
 
 def _lines(unit: str) -> list[str]:
-    joined = re.sub(r"\\\n", " ", unit)
-    return [line.strip() for line in joined.splitlines() if line.strip() and line.strip()[0] not in "#;"]
+    """The lines without remarks, which end no line that goes on behind a backslash."""
+    kept = [line for line in unit.split("\n") if line.lstrip()[:1] not in ("#", ";")]
+    joined = "\n".join(kept).replace("\\\n", " ")
+    return [line.strip() for line in joined.split("\n") if line.strip()]
 
 
 def _environment(text: str) -> dict[str, str]:

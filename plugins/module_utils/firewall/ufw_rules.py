@@ -17,6 +17,7 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.run import Run, m
 
 TAG = "gpustead: "
 ACTIONS = ("allow", "deny", "reject", "limit")
+LOGS = ("log", "log-all")
 PROTOCOLS = ("any", "tcp", "udp", "ah", "esp", "gre", "ipv6", "igmp", "vrrp")
 _PORT = r"\d{1,5}(?::\d{1,5})?"
 _PORTS = re.compile(rf"{_PORT}(?:,{_PORT})*\Z")
@@ -24,7 +25,7 @@ _PORTS = re.compile(rf"{_PORT}(?:,{_PORT})*\Z")
 
 @dataclass(frozen=True)
 class UfwRule:
-    """One rule, in the words of the ufw command. `app` holds a line we do not model (profiles, logging)."""
+    """One rule, in the words of the ufw command. `app` holds a line we do not model (profiles)."""
 
     action: str
     direction: str = "in"
@@ -36,18 +37,20 @@ class UfwRule:
     proto: str = "any"
     app: str = ""
     comment: str = ""
+    log: str = ""
 
     @property
     def ours(self) -> bool:
         return self.comment.startswith(TAG)
 
     def place(self) -> UfwRule:
-        """What ufw holds to be the same rule: it replaces one that differs in action or comment only."""
-        return replace(self, action="", comment="")
+        """What ufw holds to be the same rule: it replaces one that differs in action, logging or comment only."""
+        return replace(self, action="", log="", comment="")
 
     def argv(self, *verbs: str) -> list[str]:
         words = ["ufw", *verbs, self.action, self.direction]
         words += ["on", self.interface] if self.interface else []
+        words += [self.log] if self.log else []
         words += ["from", self.source] + (["port", self.source_port] if self.source_port else [])
         words += ["to", self.destination] + (["port", self.port] if self.port else [])
         words += ["proto", self.proto] if self.proto != "any" else []
@@ -96,20 +99,27 @@ def parse_added(output: str) -> list[UfwRule]:
 
 
 def _parse(line: str) -> UfwRule:
-    words = shlex.split(line)[1:]
+    try:
+        words = shlex.split(line)[1:]
+    except ValueError:  # a quotation mark without its fellow
+        words = line.split()[1:]
     given: dict[str, str] = {"action": words.pop(0)}
     if len(words) > 1 and words[-2] == "comment":
         given["comment"] = words[-1]
         words = words[:-2]
-    unknown = UfwRule(app=line, action=given["action"], comment=given.get("comment", ""))
     if given["action"] not in ACTIONS:
-        return replace(unknown, action="")
+        return UfwRule(app=line, action="", comment=given.get("comment", ""))
     if words and words[0] in ("in", "out"):
         given["direction"] = words.pop(0)
+    unknown = UfwRule(app=line, **given)
+    if len(words) > 1 and words[0] == "on":
+        given["interface"], words = words[1], words[2:]
+    if words and words[0] in LOGS:
+        given["log"] = words.pop(0)
     if len(words) == 1:  # the short form: 22, 22/tcp, or a profile
         given["port"], _separator, proto = words.pop().partition("/")
         given["proto"] = proto or "any"
-    names = {"on": "interface", "from": "source", "to": "destination", "proto": "proto"}
+    names = {"from": "source", "to": "destination", "proto": "proto"}
     end = "source_port"
     while len(words) > 1:
         word, value, words = words[0], words[1], words[2:]
@@ -198,11 +208,12 @@ def find_session(environ: Mapping[str, str], pid: int, read: Callable[[str], str
         parent = re.search(r"^PPid:\s*(\d+)", read(f"/proc/{pid}/status"), re.MULTILINE)
         pid = int(parent.group(1)) if parent else 0
     words = text.split()
-    if len(words) != 4:
+    try:
+        client, port = ipaddress.ip_address(words[0].partition("%")[0]), int(words[3])
+    except (IndexError, ValueError):  # there is none, or it comes by no network, and no firewall is in its way
         return None
-    client = ipaddress.ip_address(words[0].partition("%")[0])
     mapped = getattr(client, "ipv4_mapped", None)
-    return Session(str(mapped or client), int(words[3]))
+    return Session(str(mapped or client), port)
 
 
 def ssh_ports(run: Run, session: Session | None, fallback: int) -> tuple[int, ...]:

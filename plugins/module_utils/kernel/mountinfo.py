@@ -12,7 +12,24 @@ PATH = "/proc/self/mountinfo"
 # With these options setuid programs and devices do nothing.
 HARMLESS = ("nosuid", "nodev")
 # How the kinds of network file systems begin.
-REMOTE = ("nfs", "fuse", "glusterfs", "ceph", "cifs", "smb", "9p", "lustre", "beegfs", "gpfs", "afs")
+REMOTE = (
+    *(
+        "nfs",
+        "fuse",
+        "glusterfs",
+        "ceph",
+        "cifs",
+        "smb",
+        "9p",
+        "virtiofs",
+        "lustre",
+        "beegfs",
+        "gpfs",
+        "wekafs",
+        "panfs",
+    ),
+    *("pvfs2", "afs", "efs", "aznfs"),  # the last two in fstab alone: the kernel lists NFS
+)
 
 
 class Mounted(NamedTuple):

@@ -57,7 +57,8 @@ class Mountpoint:
     def protect(self, bare: Bare) -> Bare:
         """Make the bare directory refuse writes, root's too where the file system can do that."""
         if not bare.mode:
-            self._run(["mkdir", "-p", "--", self.parent])
+            if self._run(["test", "-d", self.parent])[0]:  # whatever the umask, accounts have to get to the share
+                self._run(["install", "-d", "-m", "0755", "--", self.parent])
             self._must("mkdir", "-m", "0755", "--", self.name)
         if self.beneath("chattr", "+i", "--", self.name)[0]:
             self._must("chown", "root:root", "--", self.name)

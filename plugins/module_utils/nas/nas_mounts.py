@@ -18,7 +18,7 @@ from typing import Callable
 from ansible_collections.gpustead.cluster.plugins.module_utils import as_account
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
 from ansible_collections.gpustead.cluster.plugins.module_utils.kernel import mounts as kernel
-from ansible_collections.gpustead.cluster.plugins.module_utils.kernel.mountinfo import HARMLESS, Mounted
+from ansible_collections.gpustead.cluster.plugins.module_utils.kernel.mountinfo import HARMLESS, Mounted, unescape
 from ansible_collections.gpustead.cluster.plugins.module_utils.run import Run, must
 from ansible_collections.gpustead.cluster.plugins.module_utils.terminal import shown
 
@@ -27,6 +27,7 @@ _MOST = 10  # mounts on top of each other
 
 _BY_HAND = "See what the NAS says, and run it there by hand."
 # Sources on other hosts: `admin@<fsid>.<name>=/path`, and `<servers>:/path`, whose slash GlusterFS does not need.
+_HELPERS = ("efs", "aznfs")  # of Amazon and Microsoft: they mount NFS, by an address of their own
 _CEPH = re.compile(r"(?P<user>[^@=/]+)@(?P<fsid>[^.=/]*)\.(?P<name>[^=/]+)=(?P<path>/.*)")
 _SERVERS = re.compile(r"(?P<servers>(?:\[[^\]]*\]|[^\[\]/])+?):(?P<path>/(?!/).*|/?|[^/:,]+(?:/.*)?)")
 Look = Callable[[], Mapping[str, Mounted]]
@@ -98,13 +99,12 @@ def _lines(text: str) -> list[str]:
 
 
 def _place_of(line: str) -> str:
-    """The mountpoint of a line; empty for what is none."""
+    """The mountpoint of a line; empty for what is none.
+
+    As libmount and systemd read it: nothing needs to follow the kind, and what follows the sixth field is passed over.
+    """
     fields = line.split()
-    return bare(re.sub(r"\\([0-7]{3})", lambda one: chr(int(one[1], 8)), fields[1])) if _is_entry(fields) else ""
-
-
-def _is_entry(fields: Sequence[str]) -> bool:
-    return 4 <= len(fields) <= 6 and not fields[0].startswith("#")
+    return bare(re.sub("/+", "/", unescape(fields[1]))) if len(fields) > 2 and not fields[0].startswith("#") else ""
 
 
 def _escaped(text: str) -> str:
@@ -202,14 +202,18 @@ def is_source(source: str, declared: str, fstype: str) -> bool:
     """
     if ":" not in declared and "=" not in declared:
         return True
-    if _kind(fstype) == "nfs":
+    if _kind(fstype) == "nfs" and fstype not in _HELPERS:
         return _of_nfs(source) == _of_nfs(declared)
     meant, found = _Remote.parse(declared), _Remote.parse(source)
+    if fstype in _HELPERS and meant and found:
+        return meant.path == found.path
     return meant is None or found is None or meant.is_same(found)
 
 
 def _kind(fstype: str) -> str:
     """`nfs4` is `nfs`, and what FUSE adds says nothing: `fuse.glusterfs`, `fuse.ceph` in fstab for `fuse.ceph-fuse`."""
+    if fstype in _HELPERS:
+        return "nfs"
     return re.sub(r"^fuse\.|-fuse$|\d$", "", fstype)
 
 

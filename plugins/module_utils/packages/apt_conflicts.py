@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 """Other descriptions of a repository that apt is given anew: apt refuses one repository with two keys.
 
-Whole files are put aside; of files with other entries just the lines are commented out.
+Whole files are put aside; of files with other entries just the lines, or the stanzas, are commented out.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import re
 import stat
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 
 _SOURCES = ("etc/apt", "etc/apt/sources.list.d")
@@ -42,19 +43,32 @@ def plan(files: Mapping[str, str], keys: Sequence[str], pattern: str) -> Plan:
         pattern: regular expression that its URLs match.
     """
     uses = re.compile(rf"[^#]*(?:{pattern})")
-    ours = re.compile(rf"(?={_ENTRY}){uses.pattern}")
-    others = re.compile(rf"{_ENTRY}(?!.*(?:{pattern}))")
     aside, commented = [], {}
     for path, text in files.items():
-        lines = text.splitlines(keepends=True)
-        if not any(map(uses.match, lines)):
+        entries = (_lines if path.endswith(".list") else _stanzas)(text)
+        if not any(uses.match(line) for _is_entry, lines in entries for line in lines):
             continue
-        is_list = path.endswith(".list")
-        if path.endswith(f"/{_MAIN}") or (is_list and any(map(others.match, lines))):
-            commented[path] = "".join(f"# {line}" if ours.match(line) else line for line in lines)
+        ours = [entry for entry in entries if entry[0] and any(map(uses.match, entry[1]))]
+        if path.endswith(f"/{_MAIN}") or any(entry[0] and entry not in ours for entry in entries):
+            lines = [f"# {line}" if entry in ours else line for entry in entries for line in entry[1]]
+            commented[path] = "".join(lines)
         else:
             aside.append(path)
     return Plan([*aside, *keys], {path: text for path, text in commented.items() if text != files[path]})
+
+
+def _lines(text: str) -> list[tuple[bool, list[str]]]:
+    """The lines of a list, and whether each is an entry."""
+    return [(bool(re.match(_ENTRY, line)), [line]) for line in text.splitlines(keepends=True)]
+
+
+def _stanzas(text: str) -> list[tuple[bool, list[str]]]:
+    """The stanzas of descriptions in deb822, parted by empty lines, and whether each describes something."""
+    found: list[tuple[bool, list[str]]] = []
+    for is_text, lines in groupby(text.splitlines(keepends=True), lambda line: bool(line.strip())):
+        stanza = list(lines)
+        found.append((is_text and any(not line.startswith("#") for line in stanza), stanza))
+    return found
 
 
 def observe(own: str, names: Sequence[str], root: Path = Path("/")) -> tuple[dict[str, str], list[str]]:

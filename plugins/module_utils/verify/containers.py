@@ -94,6 +94,8 @@ def _containers(desired: Desired, host: Host) -> dict[tuple[str, str], Container
 def parse_container(inspected: Mapping[str, Any], project: str, service: str) -> Container:
     """A container of a service, as Docker describes it."""
     state, bindings = inspected["State"], (inspected.get("NetworkSettings") or {}).get("Ports") or {}
+    # In some modes of a network a port has none of the host.
+    ports = [str(binding.get("HostPort") or "") for bound in bindings.values() for binding in bound or ()]
     return Container(
         inspected["Id"],
         project,
@@ -101,7 +103,7 @@ def parse_container(inspected: Mapping[str, Any], project: str, service: str) ->
         state["Status"],
         (state.get("Health") or {}).get("Status", ""),
         inspected["Config"]["Image"],
-        tuple(sorted({int(binding["HostPort"]) for bound in bindings.values() for binding in bound or ()})),
+        tuple(sorted({int(port) for port in ports if port.isdecimal() and int(port)})),
     )
 
 

@@ -485,10 +485,13 @@ def test_a_disk_that_is_not_mounted_yet_is_waited_for(
     assert (tmp_path / "said").read_text() == f"start -- {place.parent}\n"
     assert {"nosuid", "nodev"} <= options(place)
     # Early in a boot there is no network to wait for.
-    for line in (f"x {place.parent}/other ext4 _netdev\n", f"x {place.parent}/other nfs4 nofail\n"):
-        table.write_text(line)
+    for kind in ("ext4 _netdev", "nfs4 nofail", "efs tls", "aznfs", "wekafs ro"):
+        table.write_text(f"x {place.parent}/other {kind}\n")
         other = Bind("set", "/", f"{str(place.parent).lstrip('/')}/other", cover=True)
         assert (fstab.awaited([other], network=False), len(fstab.awaited([other]))) == (set(), 1)
+    # Options may be left out, as may what follows them.
+    table.write_text(f"x {place.parent}/other ext4\n")
+    assert len(fstab.awaited([other], network=False)) == 1
 
 
 def test_a_receipt_and_verify_see_what_became_of_a_cover(tmp_path: Path, run: Path) -> None:

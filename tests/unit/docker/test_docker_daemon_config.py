@@ -42,6 +42,8 @@ REFUSED = {
     "no number": ('{"a": NaN}', "line 1 column 7", "NaN"),
     "no colon": ('{"a" 1}', "line 1 column 6", '":"'),
     "list not closed": ('{"a": [1 2]}', "line 1 column 10", '"]"'),
+    "legacy, since Docker 25": ('{"oom-score-adjust": -500}', "line 1 column 2", "OOMScoreAdjust"),
+    "legacy, since Docker 28": ('{"api-cors-header": "*"}', "line 1 column 2", "Docker 28 dropped"),
     "legacy": ('{"debug": true,\n  "graph": "/data"}', "line 2 column 3", "data-root"),
 }
 
@@ -167,6 +169,9 @@ FILES = {
     "/etc/default/docker": '# DOCKER_OPTS="--debug"\nDOCKER_OPTS="--log-driver syslog --dns=10.0.0.1"\n',
     "quoted.conf": '[Service]\nEnvironment="OPTS=--label a=b -l warn"\n'
     "ExecStart=\nExecStart=/usr/bin/dockerd ${OPTS}\n",
+    # systemd passes over remarks between continued lines (systemd.syntax(7)).
+    "remarks.conf": "[Service]\nExecStart=\nExecStart=/usr/bin/dockerd \\\n"
+    "  # the registry \\\n  --insecure-registry=r:5000 \\\n;--debug\n  --iptables=false\nRestart=always\n",
     "dropin.conf": (FIXTURES / "dropin-add-runtime.conf").read_text(),
 }
 
@@ -184,6 +189,7 @@ FILES = {
             ],
         ),
         (["docker.service", "dropin.conf"], [("hosts", "dropin.conf"), ("runtimes", "dropin.conf")]),
+        (["docker.service", "remarks.conf"], [("insecure-registries", "remarks.conf"), ("iptables", "remarks.conf")]),
         (["docker.service", "quoted.conf"], [("labels", "quoted.conf"), ("log-level", "quoted.conf")]),
     ],
 )

@@ -129,6 +129,22 @@ NOT_STARTED: dict[str, tuple[dict[str, Any], str]] = {
     "a size": ({"log-opts": {"max-size": "50 megs"}}, "log-opts has max-size: 50 megs: expected one such as 50m"),
     "how many files": ({"log-opts": {"max-file": "0"}}, "log-opts has max-file: 0: expected one such as 5"),
     "a truth in words": ({"log-driver": "local", "log-opts": {"compress": "yes"}}, "log-opts has compress: yes"),
+    # What Docker had formerly: kainstall 55, install-docker 11, flatcar 1630, dokku 5523.
+    "a check that went with Docker 24": (
+        {"storage-driver": "overlay2", "storage-opts": ["overlay2.override_kernel_check=true", "overlay2.size=9G"]},
+        r"storage-opts has overlay2\.override_kernel_check=true: expected .* docker_daemon_absent: \[storage-opts\]",
+    ),
+    "a storage driver that went with it": (
+        {"storage-driver": "aufs"},
+        "storage-driver: aufs: expected a driver that Docker still has",
+    ),
+    "a storage driver that went with Docker 25": (
+        {"storage-driver": "devicemapper"},
+        r"devicemapper.*docker_daemon_absent: \[storage-driver\]",
+    ),
+    "a log driver that went": ({"log-driver": "logentries"}, "log-driver: logentries: expected a driver"),
+    # moby 44905
+    "a truth in quotes": ({"ipv6": "true", "fixed-cidr-v6": "fd00::/64"}, 'ipv6: "true": expected true or false'),
     "a mirror without a scheme": ({"registry-mirrors": ["mirror:5000"]}, "registry mirror 'mirror:5000'.* https://"),
     "and with a password": ({"registry-mirrors": ["u:hunter2@mirror"]}, r"registry mirror '\*\*\*@mirror'"),
 }
@@ -183,6 +199,9 @@ FIT: list[dict[str, Any]] = [
     {"default-network-opts": {"bridge": {f"{NET}host_binding_ipv4": "10.1.0.5", f"{NET}gateway_mode_ipv4": "nat"}}},
     {"default-network-opts": {"overlay": {}}},
     {"ip-forward": False},  # where the kernel forwards anyhow
+    {"storage-driver": "overlay2", "storage-opts": ["overlay2.size=20G"]},
+    {"storage-driver": "zfs", "storage-opts": ["zfs.fsname=tank/docker"]},
+    {"ipv6": True, "ip6tables": False, "userland-proxy": False, "experimental": True},
 ]
 
 

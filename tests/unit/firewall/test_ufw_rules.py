@@ -46,8 +46,14 @@ PRINTED = {
         "allow", source="10.1.2.0/24", source_port="99", port="80", proto="tcp"
     ),
     "ufw reject out to 1.2.3.4": UfwRule("reject", direction="out", destination="1.2.3.4"),
+    # Rules that log, in the places where ufw's own get_command writes the word.
+    "ufw deny log 23/tcp": UfwRule("deny", log="log", port="23", proto="tcp"),
+    "ufw limit log-all 22/tcp comment 'b'": UfwRule("limit", log="log-all", port="22", proto="tcp", comment="b"),
+    "ufw reject out log 25/tcp": UfwRule("reject", direction="out", log="log", port="25", proto="tcp"),
+    "ufw deny in on eth0 log from 203.0.113.9": UfwRule("deny", interface="eth0", log="log", source="203.0.113.9"),
+    "ufw deny log to any": UfwRule("deny", log="log"),
 }
-VAGUE = ["ufw limit OpenSSH", "ufw allow log 33", "ufw allow from 10.0.0.8 to any app OpenSSH"]
+VAGUE = ["ufw limit OpenSSH", "ufw allow log 'Nginx Full'", "ufw allow from 10.0.0.8 to any app OpenSSH"]
 
 SSH = UfwRule("allow", port="22", proto="tcp", comment="gpustead: ssh")
 MESH = UfwRule("allow", source="10.0.0.0/24", port="2222", proto="tcp", comment="gpustead: mesh")
@@ -66,6 +72,16 @@ def test_parse(line: str, rule: UfwRule) -> None:
 def test_what_is_not_modelled_keeps_its_text(line: str) -> None:
     (rule,) = parse_added(line)
     assert (str(rule), rule.action) == (line, line.split()[1])
+
+
+def test_where_a_rule_that_is_not_modelled_goes_is_known() -> None:
+    assert [rule.direction for rule in parse_added("ufw deny out Samba\nufw deny Samba\n")] == ["out", "in"]
+
+
+def test_a_quotation_mark_without_its_fellow_is_no_end() -> None:
+    """ufw refuses one in a comment; in user.rules it can be all the same, and is printed as it is."""
+    (rule, other) = parse_added("ufw allow 22/tcp comment 'Ada's'\nufw allow 80 comment 'Ada's web'\n")
+    assert (rule.port, rule.proto, other.action, bool(other.app)) == ("22", "tcp", "allow", True)
 
 
 def test_no_rules() -> None:
@@ -111,6 +127,7 @@ def test_bad_address() -> None:
         ([ALIEN], [SSH], [SSH], [], [ALIEN, SSH]),
         ([SSH], [SSH, DENY], [DENY], [], [DENY, SSH]),
         ([UfwRule("limit", port="22", proto="tcp")], [SSH], [SSH], [], [SSH]),
+        ([UfwRule("deny", log="log", port="22", proto="tcp")], [SSH], [SSH], [], [SSH]),
     ],
 )
 def test_plan(
@@ -140,6 +157,9 @@ def test_plan(
         ([UfwRule("allow", interface="eth9", port="22")], "192.0.2.7", 22, False),
         ([UfwRule("deny", app="ufw deny OpenSSH"), SSH], "192.0.2.7", 22, False),
         ([UfwRule("deny", proto="udp"), SSH], "192.0.2.7", 22, True),
+        ([UfwRule("deny", log="log", port="23"), SSH], "192.0.2.7", 22, True),
+        ([UfwRule("deny", log="log"), SSH], "192.0.2.7", 22, False),
+        ([UfwRule("limit", log="log", port="22")], "192.0.2.7", 22, True),
         ([UfwRule("deny", direction="out"), SSH], "192.0.2.7", 22, True),
         ([UfwRule("allow", port="20:30")], "192.0.2.7", 22, True),
     ],
@@ -182,6 +202,9 @@ def test_guard_lets_ipv6_be(text: str) -> None:
         ({"SSH_CONNECTION": "fe80::1%eth0 5000 fe80::2%eth0 2022"}, {}, Session("fe80::1", 2022)),
         ({}, {7: (5, "A=b\0"), 5: (1, "B=c\0SSH_CONNECTION=192.0.2.7 5000 192.0.2.1 22\0")}, HERE),
         ({}, {7: (1, "A=b\0")}, None),
+        # By AF_VSOCK or a socket's path, as systemd's ssh-generator has sshd listen (systemd 30777 and 39926).
+        ({"SSH_CONNECTION": "UNKNOWN 65535 UNKNOWN 65535"}, {}, None),
+        ({"SSH_CONNECTION": "192.0.2.7 5000 192.0.2.1 ssh"}, {}, None),
         ({}, {}, None),
     ],
 )

@@ -33,6 +33,8 @@ CAPABILITIES = [
     ("NVIDIA H200", "Hopper", "9.0"),
     ("NVIDIA GH200 480GB", None, "9.0"),
     ("NVIDIA H20", None, "9.0"),
+    ("NVIDIA H100XM-80C", None, "9.0"),  # a vGPU of one with SXM
+    ("NVIDIA H200X-141C", None, "9.0"),
     ("NVIDIA B200", "Blackwell", "10.0"),
     ("NVIDIA GB200", "Blackwell", "10.0"),
     ("NVIDIA B300 SXM6 AC", "Blackwell", "10.3"),
@@ -44,6 +46,7 @@ CAPABILITIES = [
     ("NVIDIA RTX PRO 4500", None, "12.0"),
     ("Tesla V100-SXM2-32GB", "Volta", "7.0"),
     ("Tesla T4", "Turing", "7.5"),
+    ("Tesla T10", None, "7.5"),
     ("NVIDIA T1000", "Turing", "7.5"),
     ("Quadro RTX 8000", "Turing", "7.5"),
     ("Quadro RTX 5000 with Max-Q Design", "Turing", "7.5"),

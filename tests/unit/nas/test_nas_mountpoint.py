@@ -63,6 +63,23 @@ def test_missing_directory_is_made_and_refuses_root(path: Path) -> None:
 
 
 @needs_root
+def test_the_way_to_it_is_everybodys_whatever_the_umask(tmp_path: Path) -> None:
+    """Hardened hosts have 027 or 077 (CIS Benchmarks, 5.4.3.3): accounts could not reach the share."""
+    path, former = tmp_path / "data/shared/nas", os.umask(0o077)
+    try:
+        point = Mountpoint(str(path), run)
+        point.protect(point.observe())
+    finally:
+        os.umask(former)
+        run(["chattr", "-i", str(path)])
+    assert [place.stat().st_mode & 0o777 for place in (path.parent, path.parent.parent)] == [0o755, 0o755]
+    tmp_path.chmod(0o700)
+    Mountpoint(str(tmp_path / "other"), run).protect(Bare(""))  # what is there stays as it is
+    run(["chattr", "-i", str(tmp_path / "other")])
+    assert tmp_path.stat().st_mode & 0o777 == 0o700
+
+
+@needs_root
 def test_beneath_a_mount(path: Path) -> None:
     path.mkdir(parents=True)
     (path / "forgotten").write_text("")

@@ -58,6 +58,16 @@ FSTAB: dict[str, tuple[str, str]] = {
     "with other options": (LINE.replace(",nosuid", "") + OTHERS, LINE + OTHERS),
     "twice": (LINE.replace("nas ", "old ", 1) + OTHERS + LINE, LINE + OTHERS),
     "with a slash at its end": (LINE.replace("/mnt/nas ", "/mnt/nas/ "), LINE),
+    # What follows the sixth field is nobody's, whatever it begins with (ansible.posix issues 595 and 743).
+    "with words after its last field": (LINE.replace(" 0 0\n", " 0 0 # the NAS\n"),) * 2,
+    "with other options, and words after its last field": (
+        LINE.replace(",nosuid", "").replace("0\n", "0 # NAS\n"),
+        LINE,
+    ),
+    "without options": ("10.0.0.5:/nas /mnt/nas glusterfs\n" + OTHERS, LINE + OTHERS),
+    "with more slashes than it needs": (LINE.replace("/mnt/nas ", "/mnt//nas "), LINE),
+    "put out, with a blank before": ("  #" + LINE, "  #" + LINE + LINE),
+    "a number sign in a source": ("sshfs#ada@a:/ /a fuse ro 0 0\n", "sshfs#ada@a:/ /a fuse ro 0 0\n" + LINE),
     "no text": ("\udcff /\udcff ext4 ro\n", "\udcff /\udcff ext4 ro\n" + LINE),
 }
 
@@ -67,7 +77,8 @@ def test_one_line_for_each_mount_and_the_others_stay(case: str) -> None:
     before, after = FSTAB[case]
     assert with_lines(before, [SHARE]) == after
     assert with_lines(after, [SHARE]) == after
-    assert "mnt/nas" not in without_lines(after, ["/mnt/nas/"]).replace("# /mnt/nas", "")
+    left = [line for line in without_lines(after, ["/mnt/nas/"]).splitlines() if not line.lstrip().startswith("#")]
+    assert not any("mnt/nas" in line for line in left)
 
 
 def test_a_blank_in_a_path_is_escaped() -> None:
@@ -138,6 +149,13 @@ SOURCES: dict[str, tuple[str, str, str, str, bool]] = {
     "S3": ("bucket:/data", "fuse.s3fs", "s3fs", "fuse.s3fs", True),
     "SSHFS": ("ada@mon1:/data", "fuse.sshfs", "ada@mon1:/data", "fuse.sshfs", True),
     "SMB": ("//NAS/ml", "cifs", "//nas/ml", "cifs", True),
+    # Helpers that mount NFS by an address of their own (aws/efs-utils 34, 107 and 267; Azure/AZNFS-mount 62).
+    "EFS through its tunnel": ("fs-0a1b2c:/ml", "efs", "127.0.0.1:/ml", "nfs4", True),
+    "EFS by its whole name": ("fs-0a1b2c:/", "efs", "fs-0a1b2c.efs.eu-west-1.amazonaws.com:/", "nfs4", True),
+    "EFS without a path": ("fs-0a1b2c", "efs", "127.0.0.1:/", "nfs4", True),
+    "another path of EFS": ("fs-0a1b2c:/ml", "efs", "127.0.0.1:/cv", "nfs4", False),
+    "EFS where a disk is": ("fs-0a1b2c:/", "efs", "/dev/nvme1n1", "ext4", False),
+    "Azure": ("a.blob.core.windows.net:/a/ml", "aznfs", "10.161.100.100:/a/ml", "nfs", True),
     "NFS as it was written": ("mon1:/export", "nfs4", "mon1:/export", "nfs4", True),
     "NFS of another name": ("mon1:/export", "nfs4", "10.0.0.1:/export", "nfs4", False),
 }

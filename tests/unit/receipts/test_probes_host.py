@@ -447,6 +447,7 @@ FIRST = "-A ufw-user-input -p tcp -m tcp --dport 22 -j ACCEPT\n"
         (("allow any 443 0.0.0.0/0 any 0.0.0.0/0 in", "-p tcp --dport 443 -j ACCEPT"), "=", ""),
         (("limit tcp 2022 0.0.0.0/0 any 0.0.0.0/0 in", "-p tcp --dport 2022 -j ufw-user-limit-accept"), "=", ""),
         (("deny tcp 22 0.0.0.0/0 any 10.9.9.9 in", "-p tcp --dport 22 -s 10.9.9.9 -j DROP"), "=", "both"),
+        (("deny_log tcp 22 0.0.0.0/0 any 10.9.9.9 in", "-p tcp --dport 22 -s 10.9.9.9 -j DROP"), "=", "both"),
         (("deny tcp 8080 0.0.0.0/0 any 0.0.0.0/0 in", "-p tcp --dport 8080 -j DROP"), "=last", ""),
         # By hand, in the kernel alone.
         (None, "-A ufw-user-input -s 10.9.9.9/32 -j DROP\n" + FIRST, "live"),

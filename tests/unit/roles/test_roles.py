@@ -111,6 +111,14 @@ def test_errors_and_host_keys_are_not_ignored(role: str) -> None:
     assert re.findall(forbidden, role_text(role), re.IGNORECASE) == []
 
 
+@pytest.mark.parametrize("role", SITE_ROLES)
+def test_apt_waits_for_others_that_are_at_it(role: str) -> None:
+    """A new machine upgrades itself for minutes (unattended-upgrades), and 60 seconds are Ansible's default: ansible
+    25414, 51663 and 76411, scylla-ansible-roles 484."""
+    tasks = [task for path in task_files(role) for task in load(path) if "ansible.builtin.apt" in task]
+    assert [task["name"] for task in tasks if task["ansible.builtin.apt"].get("lock_timeout") != 300] == []
+
+
 @pytest.mark.parametrize("role", ROLES)
 def test_what_is_done_once_is_done_on_the_controller(role: str) -> None:
     """A task that is run once and fails ends the run for all hosts: it must not be one host's failure."""

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 from ansible_collections.gpustead.cluster.plugins.module_utils.as_account import Identity
 from ansible_collections.gpustead.cluster.plugins.module_utils.receipts.probes import docker
+from ansible_collections.gpustead.cluster.plugins.module_utils.verify.containers import parse_container
 from ansible_collections.gpustead.cluster.plugins.module_utils.verify.findings import (
     DeclaredAccount,
     Desired,
@@ -109,6 +110,13 @@ def container(project: str, service: str, **more: Any) -> dict[str, Any]:
             else {}
         },
     }
+
+
+@pytest.mark.parametrize(("port", "ports"), [("18888", (18888,)), ("", ()), ("0", ()), (None, ()), ("8091-8093", ())])
+def test_a_port_that_is_none_of_the_hosts_is_passed_over(port: str | None, ports: tuple[int, ...]) -> None:
+    """As of networks that route (gateway_mode_ipv4), and as others have met it: moby 29961, OpenBot 390, wolf 340."""
+    inspected = container("gpustead-workspace", "jupyter", port=port)
+    assert parse_container(inspected, "gpustead-workspace", "jupyter").ports == ports
 
 
 SOUND_CONTAINERS = [

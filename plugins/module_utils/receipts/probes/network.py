@@ -179,9 +179,9 @@ def _elsewhere(rule: str, protected: spans.Spans) -> bool:
 
 def _verdict(rule: str) -> str:
     """allow or deny; nothing for a jump. Of ufw's words and of the kernel's."""
-    if re.match(r"(allow|limit)\b", rule) or rule.endswith("-j ACCEPT"):
+    if re.match(r"(allow|limit)(_|\b)", rule) or rule.endswith("-j ACCEPT"):
         return "allow"
-    return "deny" if re.match(r"(deny|reject)\b", rule) or re.search(r"-j (DROP|REJECT)\b", rule) else ""
+    return "deny" if re.match(r"(deny|reject)(_|\b)", rule) or re.search(r"-j (DROP|REJECT)\b", rule) else ""
 
 
 def _is_plain(rule: str) -> bool:
