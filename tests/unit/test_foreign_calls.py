@@ -57,7 +57,7 @@ ALLOWED: dict[str, dict[str, str]] = {
         *("_is_closed_home", "_is_closed_root", "_may_write", "_mount_of"),
     ),
     "module_utils/kernel/mounts.py": {"detach": OURS, "listed": SYSTEM},
-    "module_utils/kernel/processes.py": all_of(SYSTEM, "_files", "_held", "holds_files", "numbers", "uids"),
+    "module_utils/kernel/processes.py": all_of(SYSTEM, "_files", "_threads", "holds_files", "numbers", "uids"),
     "module_utils/as_account.py": {"become": SYSTEM, **all_of(LIBRARY, "open_beneath", "parent", "put")},
     "module_utils/accounts/apply_authorized_keys.py": {
         **all_of(WORK, "_apply_in", "_free", "forget", "is_kept", "retire", "take_back"),
