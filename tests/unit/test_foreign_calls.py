@@ -153,7 +153,9 @@ ALLOWED: dict[str, dict[str, str]] = {
         **all_of(OURS, "ReceiptStore._noted", "ReceiptStore.begun", "ReceiptStore.prepare", "ReceiptStore.read"),
         **all_of(OURS, "ReceiptStore.remove", "ReceiptStore.roles", "ReceiptStore.salt", "ReceiptStore.write"),
     },
-    "module_utils/files/locks.py": all_of(SYSTEM, "_holders", "_process", "_replace", "_status", "close_directory"),
+    "module_utils/files/locks.py": all_of(
+        SYSTEM, "_device", "_holders", "_process", "_replace", "_status", "close_directory"
+    ),
     "module_utils/mesh/ssh_host_key.py": {"_read": OURS},
     "module_utils/mesh/mesh_certificate.py": {
         **all_of(CONTROLLER, "ensure_authority", "sign"),
