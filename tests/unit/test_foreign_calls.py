@@ -35,7 +35,7 @@ ALLOWED: dict[str, dict[str, str]] = {
     "filter/base_plan.py": {"base_plan": CONTROLLER},
     "action/image_contexts.py": all_of(CONTROLLER, "ActionModule._collect", "ActionModule._send", "_digest", "_pack"),
     "module_utils/accounts/apply_accounts.py": {
-        **all_of(OURS, "_apply_core", "apply", "former_ids", "remove", "write_whole"),
+        **all_of(OURS, "_apply_core", "_leave_groups", "apply", "former_ids", "remove", "write_whole"),
         "_lock": SYSTEM,
     },
     "module_utils/accounts/freed_ids.py": {
@@ -45,8 +45,8 @@ ALLOWED: dict[str, dict[str, str]] = {
         ),
     },
     "module_utils/accounts/observe_accounts.py": {
-        **all_of(SYSTEM, "login_uid", "observe", "read_processes"),
-        **all_of(OURS, "read_journal", "read_record"),
+        **all_of(SYSTEM, "_read", "is_in_container", "login_uid", "observe"),
+        **all_of(OURS, "read_journal", "read_left", "read_record"),
     },
     "module_utils/accounts/ownership.py": {
         **all_of(DESCRIPTOR, "Walk._again", "Walk._enter", "Walk._entry", "Walk._open", "keep_own_bits", "rechown"),

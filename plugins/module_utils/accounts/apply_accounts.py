@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -20,12 +20,17 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.host_acc
     Account,
     HostAccounts,
     Renumbering,
+    how_to_end,
     processes_of,
 )
 from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.observe_accounts import (
     LINGER,
+    is_in_container,
     journal_path,
+    left_path,
+    read_left,
     read_processes,
+    read_threads,
     record_path,
 )
 from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.ownership import rechown
@@ -56,22 +61,27 @@ def apply(
     state_dir: Path,
     refused: list[Refusal] | None = None,
     cleared: list[str] | None = None,
+    *,
+    proc: Path = Path("/proc"),
 ) -> list[AccountChange]:
     """Makes the plan true. Supplementary groups come last, lest one takes an id that a later account needs.
 
-    Before an id is handed on, what was left under it that would act as whoever has it is made harmless.
+    Before an id is handed on, what was left under it that would act as whoever has it is made harmless. Who is taken
+    out of a group is out of it when nothing that runs in that name is in it either, nor a program of theirs setgid.
 
     Args:
         refused: takes the accounts for which that failed, and those that were to have their ids; without it the first
             is an error.
         cleared: takes what was made harmless, in words.
+        proc: where processes are read.
 
     Returns:
         The changes that were made, and those that were none.
     """
     done: list[AccountChange] = []
     stuck: list[AccountChange] = []
-    clearing = _Clearing(changes, [] if cleared is None else cleared, former_ids(state_dir))
+    told: list[str] = [] if cleared is None else cleared
+    clearing = _Clearing(changes, told, former_ids(state_dir))
     for change in changes:
         try:
             _refuse_taken(change, stuck)
@@ -89,11 +99,13 @@ def apply(
     made = []
     for change in done:
         try:
+            _remember_left(state_dir, change)
             _apply_extras(run, change)
-        except GpusteadError as error:
+            told += _leave_groups(state_dir, change, proc)
+        except (GpusteadError, OSError) as error:
             if refused is None:
                 raise
-            refused.append(Refusal.of(change.desired.name, error))
+            refused.append(Refusal.of(change.desired.name, plain(error, change.desired.name)))
         else:
             made.append(change)
     return made
@@ -187,6 +199,37 @@ def _apply_extras(run: Run, change: AccountChange) -> None:
     if change.password:
         # On the command line it would be in every process list.
         must(run, ["chpasswd", "-e"], f"{change.desired.name}:{change.desired.password_hash}\n", remedy=_REMEDY)
+
+
+def _remember_left(state_dir: Path, change: AccountChange) -> None:
+    """Write down, before it is done, which groups an account is taken out of."""
+    if change.left:
+        path = left_path(state_dir, change.desired.name)
+        write_whole(path, json.dumps({**read_left(path), **{group.name: group.gid for group in change.left}}) + "\n")
+
+
+def _leave_groups(state_dir: Path, change: AccountChange, proc: Path) -> list[str]:
+    """See that nothing of an account is in the groups that it was taken out of: a process keeps those that it has, and
+    a program that is setgid gives them back. Says what was made harmless."""
+    path, after = left_path(state_dir, change.desired.name), change.after
+    left = {name: gid for name, gid in read_left(path).items() if name not in change.desired.groups}
+    done = []
+    if left:
+        _refuse_members(change, left, proc)
+        done = freed_ids.clear(freed_ids.Ids(members=frozenset((after.uid, gid) for gid in left.values())))
+        _refuse_members(change, left, proc)  # a program that is setgid could have made another meanwhile
+    path.unlink(missing_ok=True)
+    return done
+
+
+def _refuse_members(change: AccountChange, left: Mapping[str, int], proc: Path) -> None:
+    threads = read_threads(proc)
+    for group, gid in left.items():
+        members = [one for one in threads if gid in one.gids and not is_in_container(proc, one.pid)]
+        found = processes_of(change.after, members, change.subordinate)
+        if found:
+            what = f"account '{change.desired.name}' is taken out of group '{group}', and has processes in it ({found})"
+            raise GpusteadError(what, "none", f"End them ({how_to_end(change.after)}), then run again.")
 
 
 def write_journal(path: Path, renumbering: Renumbering) -> None:

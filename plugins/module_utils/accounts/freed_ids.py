@@ -43,13 +43,15 @@ _KINDS = ("ext", "xfs", "btrfs", "zfs", "f2fs", "tmpfs", "overlay", "jfs", "reis
 
 @dataclass(frozen=True)
 class Ids:
-    """Numbers that are handed on, and so must be nobody's any more."""
+    """Numbers that are handed on, and so must be nobody's any more; `members`, as (uid, gid): groups that are no longer
+    those of an account, whose programs would give them back."""
 
     uids: frozenset[int] = frozenset()
     gids: frozenset[int] = frozenset()
+    members: frozenset[tuple[int, int]] = frozenset()
 
     def __bool__(self) -> bool:
-        return bool(self.uids or self.gids)
+        return bool(self.uids or self.gids or self.members)
 
     @classmethod
     def together(cls, several: Iterable[Ids]) -> Ids:
@@ -65,7 +67,8 @@ class Ids:
         if not stat.S_ISREG(info.st_mode):
             return 0
         own = stat.S_ISUID if info.st_uid in self.uids else 0
-        return info.st_mode & (own | (stat.S_ISGID if info.st_gid in self.gids else 0))
+        given = info.st_gid in self.gids or (info.st_uid, info.st_gid) in self.members
+        return info.st_mode & (own | (stat.S_ISGID if given else 0))
 
 
 def clear(ids: Ids, root: str = "/") -> list[str]:
