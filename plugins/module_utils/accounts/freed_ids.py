@@ -216,9 +216,9 @@ def _search_mount(ids: Ids, mount: _Mount, held: int) -> list[str]:
                 return done[:_TOLD] + [f"{len(done) - _TOLD} more below {shown(mount.path)}"] * (len(done) > _TOLD)
     finally:
         os.close(place)
-    movers = ", ".join(f"uid {owner}" for owner in sorted(search.lost))
-    what = f"directories of {movers} below {shown(mount.path)} are moved while what is setuid there is looked for"
-    raise GpusteadError(what, "nobody to move them", "End what does, then run again.")
+    movers = ", ".join(f"uid {owner}" for owner in sorted(search.lost | search.endless))
+    what = f"directories of {movers} below {shown(mount.path)} are moved or made while what is setuid is looked for"
+    raise GpusteadError(what, "nobody to change them", "End what does, then run again.")
 
 
 def _is_apart(path: str) -> bool:
