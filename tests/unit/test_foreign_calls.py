@@ -92,6 +92,7 @@ ALLOWED: dict[str, dict[str, str]] = {
     "module_utils/base/base_info.py": {"_lists_age": SYSTEM},
     "module_utils/files/apply_host_files.py": {
         **all_of(DESCRIPTOR, "_apply", "_enter", "_identity", "_link", "_look", "_parent", "_refuse_others"),
+        "_writers_of_acl": DESCRIPTOR,
         "_observe": "by descriptors; by its path, only whether what is to go is there",
         "_validate": PRIVATE,
         **all_of(SYSTEM, "with_directories_above", "with_strays"),
