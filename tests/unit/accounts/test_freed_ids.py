@@ -18,7 +18,7 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.freed_id
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
 
 FORMER, OTHER, LEFT = 61001, 61002, 61003
-IDS = Ids(frozenset([FORMER]), frozenset([FORMER]), frozenset([(OTHER, LEFT)]))
+IDS = Ids(frozenset([FORMER]), frozenset([FORMER]), frozenset([(OTHER, LEFT)]), frozenset([(100_000, 10)]))
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root may give files away")
 
@@ -61,6 +61,8 @@ PROGRAMS: dict[str, tuple[tuple[int, int], int, str]] = {
     "another's": ((OTHER, OTHER), 0o6755, "6755"),
     "setgid of a group that its owner has left": ((OTHER, LEFT), 0o6755, "4755"),
     "of that group, of who is in it": ((0, LEFT), 0o2755, "2755"),
+    "of a subordinate id": ((100_009, 100_000), 0o6755, "0755"),
+    "of the one after these": ((100_010, 99_999), 0o6755, "6755"),
     "root's": ((0, 0), 0o4755, "4755"),
     "no program": ((FORMER, FORMER), 0o644, "0644"),
 }

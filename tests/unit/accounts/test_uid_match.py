@@ -386,6 +386,33 @@ def test_ids_are_handed_on_once_nothing_is_left_under_them(tmp_path: Path, clear
     assert [one.name for one in refused] == ["zoe", "yan"] and len(cleared) == 1
 
 
+def test_subordinate_ids_are_handed_on_once_nothing_is_left_under_them(
+    tmp_path: Path, cleared: list[Ids | str]
+) -> None:
+    """The next account that is made gets those of one that went; and who has one of them as its own, it alone."""
+
+    def run(argv: Sequence[str], data: str) -> tuple[int, str, str]:
+        return 0, "", ""
+
+    quiet = replace(HOST, processes=(), subuids={"ada": ((100_000, 10),)}, subgids={"ada": ((100_000, 10),)})
+    remove(run, quiet, [ADA], tmp_path, proc=tmp_path)
+    cleared.clear()
+    without = replace(HOST, processes=(), accounts=tuple(one for one in HOST.accounts if one != ADA))
+    apply(run, plan(without, [desired("svc", 960, system=True)]), tmp_path)
+    assert cleared == []
+    apply(run, plan(without, [desired("zoe", 1601)]), tmp_path)
+    assert cleared == [Ids(ranges=frozenset([(100_000, 10)]))]
+    apply(run, plan(without, [desired("yan", 1602)]), tmp_path)
+    assert len(cleared) == 1  # they are somebody's now, who may do with them what they like
+
+    cleared.clear()
+    users = [desired(uid=1001), desired("zoe", 100_005)]
+    assert [one.desired.name for one in apply(run, plan(quiet, users), tmp_path)] == ["ada", "zoe"]
+    both = frozenset([100_005])
+    assert cleared == [Ids(both, both, ranges=frozenset([(100_000, 10)]))]
+    assert former_ids(tmp_path).ranges == {(100_000, 10)}
+
+
 def test_a_renumbering_that_was_cut_short_takes_nothing_from_the_account(
     tmp_path: Path, cleared: list[Ids | str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
