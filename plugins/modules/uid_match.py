@@ -57,7 +57,10 @@ options:
         elements: str
         default: []
       former_groups:
-        description: Supplementary groups that it was given formerly. It is taken from those not in O(users[].groups).
+        description:
+          - Supplementary groups that it was given formerly. It is taken from those not in O(users[].groups).
+          - A process keeps its groups. Those of the account that are still in such a group are an error, until none is;
+            programs of the account that are setgid for it lose that bit.
         type: list
         elements: str
         default: []
@@ -290,7 +293,7 @@ def main() -> None:
         if account.name in absent:
             module.warn(f"account '{account.name}' in absent is of the directory service and stays: remove it there.")
     for words in cleared:
-        module.warn(f"before its id was handed on: {words}")
+        module.warn(f"made harmless, as nobody has this id or group any more: {words}")
     texts = [one.texts() for one in removals if one.changed] + [change.texts() for change in changes if change.changed]
     module.exit_json(
         changed=bool(texts),

@@ -35,7 +35,7 @@ ALLOWED: dict[str, dict[str, str]] = {
     "filter/base_plan.py": {"base_plan": CONTROLLER},
     "action/image_contexts.py": all_of(CONTROLLER, "ActionModule._collect", "ActionModule._send", "_digest", "_pack"),
     "module_utils/accounts/apply_accounts.py": {
-        **all_of(OURS, "_apply_core", "apply", "former_ids", "remove", "write_whole"),
+        **all_of(OURS, "_apply_core", "_leave_groups", "apply", "former_ids", "remove", "write_whole"),
         "_lock": SYSTEM,
     },
     "module_utils/accounts/freed_ids.py": {
@@ -45,8 +45,8 @@ ALLOWED: dict[str, dict[str, str]] = {
         ),
     },
     "module_utils/accounts/observe_accounts.py": {
-        **all_of(SYSTEM, "login_uid", "observe", "read_processes"),
-        **all_of(OURS, "read_journal", "read_record"),
+        **all_of(SYSTEM, "_read", "is_in_container", "login_uid", "observe"),
+        **all_of(OURS, "read_journal", "read_left", "read_record"),
     },
     "module_utils/accounts/ownership.py": {
         **all_of(DESCRIPTOR, "Walk._again", "Walk._enter", "Walk._entry", "Walk._open", "keep_own_bits", "rechown"),
@@ -57,7 +57,7 @@ ALLOWED: dict[str, dict[str, str]] = {
         *("_is_closed_home", "_is_closed_root", "_may_write", "_mount_of"),
     ),
     "module_utils/kernel/mounts.py": {"detach": OURS, "listed": SYSTEM},
-    "module_utils/kernel/processes.py": all_of(SYSTEM, "_files", "_held", "holds_files", "numbers", "uids"),
+    "module_utils/kernel/processes.py": all_of(SYSTEM, "_files", "_threads", "holds_files", "numbers", "uids"),
     "module_utils/as_account.py": {"become": SYSTEM, **all_of(LIBRARY, "open_beneath", "parent", "put")},
     "module_utils/accounts/apply_authorized_keys.py": {
         **all_of(WORK, "_apply_in", "_free", "forget", "is_kept", "retire", "take_back"),
@@ -92,6 +92,7 @@ ALLOWED: dict[str, dict[str, str]] = {
     "module_utils/base/base_info.py": {"_lists_age": SYSTEM},
     "module_utils/files/apply_host_files.py": {
         **all_of(DESCRIPTOR, "_apply", "_enter", "_identity", "_link", "_look", "_parent", "_refuse_others"),
+        "_writers_of_acl": DESCRIPTOR,
         "_observe": "by descriptors; by its path, only whether what is to go is there",
         "_validate": PRIVATE,
         **all_of(SYSTEM, "with_directories_above", "with_strays"),
@@ -154,7 +155,9 @@ ALLOWED: dict[str, dict[str, str]] = {
         **all_of(OURS, "ReceiptStore._noted", "ReceiptStore.begun", "ReceiptStore.prepare", "ReceiptStore.read"),
         **all_of(OURS, "ReceiptStore.remove", "ReceiptStore.roles", "ReceiptStore.salt", "ReceiptStore.write"),
     },
-    "module_utils/files/locks.py": all_of(SYSTEM, "_holders", "_process", "_replace", "_status", "close_directory"),
+    "module_utils/files/locks.py": all_of(
+        SYSTEM, "_device", "_holders", "_process", "_replace", "_status", "close_directory"
+    ),
     "module_utils/mesh/ssh_host_key.py": {"_read": OURS},
     "module_utils/mesh/mesh_certificate.py": {
         **all_of(CONTROLLER, "ensure_authority", "sign"),

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from ansible_collections.gpustead.cluster.plugins.module_utils.accounts import freed_ids
@@ -19,13 +19,19 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.authoriz
 from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.host_accounts import (
     Account,
     HostAccounts,
+    Range,
     Renumbering,
+    how_to_end,
     processes_of,
 )
 from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.observe_accounts import (
     LINGER,
+    is_in_container,
     journal_path,
+    left_path,
+    read_left,
     read_processes,
+    read_threads,
     record_path,
 )
 from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.ownership import rechown
@@ -56,22 +62,27 @@ def apply(
     state_dir: Path,
     refused: list[Refusal] | None = None,
     cleared: list[str] | None = None,
+    *,
+    proc: Path = Path("/proc"),
 ) -> list[AccountChange]:
     """Makes the plan true. Supplementary groups come last, lest one takes an id that a later account needs.
 
-    Before an id is handed on, what was left under it that would act as whoever has it is made harmless.
+    Before an id is handed on, what was left under it that would act as whoever has it is made harmless. Who is taken
+    out of a group is out of it when nothing that runs in that name is in it either, nor a program of theirs setgid.
 
     Args:
         refused: takes the accounts for which that failed, and those that were to have their ids; without it the first
             is an error.
         cleared: takes what was made harmless, in words.
+        proc: where processes are read.
 
     Returns:
         The changes that were made, and those that were none.
     """
     done: list[AccountChange] = []
     stuck: list[AccountChange] = []
-    clearing = _Clearing(changes, [] if cleared is None else cleared, former_ids(state_dir))
+    told: list[str] = [] if cleared is None else cleared
+    clearing = _Clearing(changes, told, state_dir)
     for change in changes:
         try:
             _refuse_taken(change, stuck)
@@ -89,11 +100,13 @@ def apply(
     made = []
     for change in done:
         try:
+            _remember_left(state_dir, change)
             _apply_extras(run, change)
-        except GpusteadError as error:
+            told += _leave_groups(state_dir, change, proc)
+        except (GpusteadError, OSError) as error:
             if refused is None:
                 raise
-            refused.append(Refusal.of(change.desired.name, error))
+            refused.append(Refusal.of(change.desired.name, plain(error, change.desired.name)))
         else:
             made.append(change)
     return made
@@ -102,16 +115,21 @@ def apply(
 class _Clearing:
     """Looks at the host once for all ids that others had before, and once more for each that is vacated in this run.
 
-    That is a walk over the whole host, so it is made for ids alone that the role has taken from somebody.
+    That is a walk over the whole host, so it is made for ids alone that the role has taken from somebody. Subordinate
+    ones are handed on by useradd, and to whom an account gets that has one of them.
     """
 
-    def __init__(self, changes: Sequence[AccountChange], cleared: list[str], had: freed_ids.Ids) -> None:
+    def __init__(self, changes: Sequence[AccountChange], cleared: list[str], state_dir: Path) -> None:
         former = [change.before for change in changes if change.before and change.renumbering]
         self.vacated = {account.uid for account in former} | {account.gid for account in former}
-        self.free = had & freed_ids.Ids.together(
+        self.had = freed_ids.Ids.together([former_ids(state_dir), *map(taken_back, changes)])
+        new = freed_ids.Ids.together(
             ids for ids in map(handed_on, changes) if not self.vacated & {*ids.uids, *ids.gids}
         )
-        self.cleared, self.looked = cleared, False
+        self.free = new.among(self.had)
+        if any(map(hands_ranges_on, changes)):
+            self.free = replace(self.free, ranges=self.had.ranges)
+        self.cleared, self.looked, self.state_dir = cleared, False, state_dir
         self.failure: GpusteadError | None = None
 
     def before(self, change: AccountChange) -> None:
@@ -120,12 +138,14 @@ class _Clearing:
         if self.vacated & {*ids.uids, *ids.gids}:
             self.cleared += freed_ids.clear(ids)
             return
-        if not ids & self.free:
+        if not ids.among(self.had) and not (self.free.ranges and hands_ranges_on(change)):
             return
         if not self.looked:
             self.looked = True
             try:
                 self.cleared += freed_ids.clear(self.free)
+                if self.free.ranges:  # they are nobody's until they are handed on
+                    _write_former(self.state_dir, replace(former_ids(self.state_dir), ranges=frozenset()))
             except GpusteadError as error:
                 self.failure = error
         if self.failure:
@@ -140,6 +160,18 @@ def handed_on(change: AccountChange) -> freed_ids.Ids:
     groups = [argv[2] for argv in change.core if argv[0] in {"groupadd", "groupmod"} and argv[1] == "-g"]
     mine = not change.core or (change.before is not None and change.before.uid == wanted.uid)
     return freed_ids.Ids(frozenset([] if mine else [wanted.uid]), frozenset(map(int, groups)))
+
+
+def taken_back(change: AccountChange) -> freed_ids.Ids:
+    """The subordinate ids that are taken from whoever has them."""
+    said = [argv[2].split("-") for argv in change.core if argv[1].startswith("--del-sub")]
+    return freed_ids.Ids(ranges=frozenset((int(first), int(last) - int(first) + 1) for first, last in said))
+
+
+def hands_ranges_on(change: AccountChange) -> bool:
+    """Whether subordinate ids of others may be somebody's by it: those that useradd gives, or an account's own id."""
+    gives = any(argv[0] == "useradd" and "SUB_UID_COUNT=0" not in argv for argv in change.core)
+    return (gives and not change.desired.system) or bool(taken_back(change))
 
 
 def plain(error: GpusteadError | OSError, name: str) -> GpusteadError:
@@ -163,6 +195,8 @@ def _apply_core(run: Run, change: AccountChange, state_dir: Path) -> None:
     journal = journal_path(state_dir, change.desired.name)
     if change.renumbering and change.before:
         remember_ids(state_dir, change.before)
+    if taken_back(change):
+        _remember(state_dir, taken_back(change))
     if change.renumbering:
         write_journal(journal, change.renumbering)
         for root in change.renumbering.roots:
@@ -187,6 +221,37 @@ def _apply_extras(run: Run, change: AccountChange) -> None:
     if change.password:
         # On the command line it would be in every process list.
         must(run, ["chpasswd", "-e"], f"{change.desired.name}:{change.desired.password_hash}\n", remedy=_REMEDY)
+
+
+def _remember_left(state_dir: Path, change: AccountChange) -> None:
+    """Write down, before it is done, which groups an account is taken out of."""
+    if change.left:
+        path = left_path(state_dir, change.desired.name)
+        write_whole(path, json.dumps({**read_left(path), **{group.name: group.gid for group in change.left}}) + "\n")
+
+
+def _leave_groups(state_dir: Path, change: AccountChange, proc: Path) -> list[str]:
+    """See that nothing of an account is in the groups that it was taken out of: a process keeps those that it has, and
+    a program that is setgid gives them back. Says what was made harmless."""
+    path, after = left_path(state_dir, change.desired.name), change.after
+    left = {name: gid for name, gid in read_left(path).items() if name not in change.desired.groups}
+    done = []
+    if left:
+        _refuse_members(change, left, proc)
+        done = freed_ids.clear(freed_ids.Ids(members=frozenset((after.uid, gid) for gid in left.values())))
+        _refuse_members(change, left, proc)  # a program that is setgid could have made another meanwhile
+    path.unlink(missing_ok=True)
+    return done
+
+
+def _refuse_members(change: AccountChange, left: Mapping[str, int], proc: Path) -> None:
+    threads = read_threads(proc)
+    for group, gid in left.items():
+        members = [one for one in threads if gid in one.gids and not is_in_container(proc, one.pid)]
+        found = processes_of(change.after, members, change.subordinate)
+        if found:
+            what = f"account '{change.desired.name}' is taken out of group '{group}', and has processes in it ({found})"
+            raise GpusteadError(what, "none", f"End them ({how_to_end(change.after)}), then run again.")
 
 
 def write_journal(path: Path, renumbering: Renumbering) -> None:
@@ -222,7 +287,7 @@ def remove(
                 retired, words = _retire_keys(host, account, retire_keys)
                 done.append(Removal(account, steps, retired))
                 raise still_running(account, running, words)
-            remember_ids(state_dir, account)
+            remember_ids(state_dir, account, (*host.subuids.get(account.name, ()), *host.subgids.get(account.name, ())))
             _remove(run, host, account)
             freed_ids.remove_jobs(account.name, account.uid)
             record_path(state_dir, account.name).unlink(missing_ok=True)
@@ -241,15 +306,25 @@ def former_ids(state_dir: Path) -> freed_ids.Ids:
         known = json.loads(_former_path(state_dir).read_text())
     except FileNotFoundError:
         return freed_ids.Ids()
-    return freed_ids.Ids(frozenset(known["uids"]), frozenset(known["gids"]))
+    ranges = frozenset((first, count) for first, count in known.get("ranges", ()))
+    return freed_ids.Ids(frozenset(known["uids"]), frozenset(known["gids"]), ranges=ranges)
 
 
-def remember_ids(state_dir: Path, account: Account) -> None:
-    """Write down, before it is done, that somebody had the ids of an account."""
+def remember_ids(state_dir: Path, account: Account, ranges: Sequence[Range] = ()) -> None:
+    """Write down, before it is done, that somebody had the ids of an account, with its subordinate ones."""
+    _remember(state_dir, freed_ids.Ids(frozenset([account.uid]), frozenset([account.gid]), ranges=frozenset(ranges)))
+
+
+def _remember(state_dir: Path, ids: freed_ids.Ids) -> None:
     before = former_ids(state_dir)
-    both = freed_ids.Ids.together([before, freed_ids.Ids(frozenset([account.uid]), frozenset([account.gid]))])
+    both = freed_ids.Ids.together([before, ids])
     if both != before:
-        write_whole(_former_path(state_dir), json.dumps({"uids": sorted(both.uids), "gids": sorted(both.gids)}) + "\n")
+        _write_former(state_dir, both)
+
+
+def _write_former(state_dir: Path, ids: freed_ids.Ids) -> None:
+    known = {part: sorted(getattr(ids, part)) for part in ("uids", "gids", "ranges")}
+    write_whole(_former_path(state_dir), json.dumps(known) + "\n")
 
 
 def _former_path(state_dir: Path) -> Path:

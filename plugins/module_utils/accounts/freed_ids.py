@@ -16,6 +16,7 @@ from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 
 from ansible_collections.gpustead.cluster.plugins.module_utils import as_account
+from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.host_accounts import Range, is_within
 from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.ownership import (
     LIST,
     Walk,
@@ -43,29 +44,39 @@ _KINDS = ("ext", "xfs", "btrfs", "zfs", "f2fs", "tmpfs", "overlay", "jfs", "reis
 
 @dataclass(frozen=True)
 class Ids:
-    """Numbers that are handed on, and so must be nobody's any more."""
+    """Numbers that are handed on, and so must be nobody's any more; `members`, as (uid, gid): groups that are no longer
+    those of an account, whose programs would give them back; `ranges`: subordinate ids, uids and gids alike."""
 
     uids: frozenset[int] = frozenset()
     gids: frozenset[int] = frozenset()
+    members: frozenset[tuple[int, int]] = frozenset()
+    ranges: frozenset[Range] = frozenset()
 
     def __bool__(self) -> bool:
-        return bool(self.uids or self.gids)
+        return bool(self.uids or self.gids or self.members or self.ranges)
 
     @classmethod
     def together(cls, several: Iterable[Ids]) -> Ids:
         all_of = list(several)
         empty: frozenset[int] = frozenset()
-        return cls(empty.union(*(ids.uids for ids in all_of)), empty.union(*(ids.gids for ids in all_of)))
+        ranges: frozenset[Range] = frozenset()
+        uids, gids = empty.union(*(ids.uids for ids in all_of)), empty.union(*(ids.gids for ids in all_of))
+        return cls(uids, gids, ranges=ranges.union(*(ids.ranges for ids in all_of)))
 
-    def __and__(self, other: Ids) -> Ids:
-        return Ids(self.uids & other.uids, self.gids & other.gids)
+    def among(self, had: Ids) -> Ids:
+        """Those that were somebody's."""
+        uids = (uid for uid in self.uids if uid in had.uids or is_within(uid, had.ranges))
+        gids = (gid for gid in self.gids if gid in had.gids or is_within(gid, had.ranges))
+        return Ids(frozenset(uids), frozenset(gids))
 
     def bits(self, info: os.stat_result) -> int:
         """Which of its bits would make a program run as one of them."""
         if not stat.S_ISREG(info.st_mode):
             return 0
-        own = stat.S_ISUID if info.st_uid in self.uids else 0
-        return info.st_mode & (own | (stat.S_ISGID if info.st_gid in self.gids else 0))
+        own = info.st_uid in self.uids or is_within(info.st_uid, self.ranges)
+        given = info.st_gid in self.gids or (info.st_uid, info.st_gid) in self.members
+        given = given or is_within(info.st_gid, self.ranges)
+        return info.st_mode & ((stat.S_ISUID if own else 0) | (stat.S_ISGID if given else 0))
 
 
 def clear(ids: Ids, root: str = "/") -> list[str]:
@@ -213,9 +224,9 @@ def _search_mount(ids: Ids, mount: _Mount, held: int) -> list[str]:
                 return done[:_TOLD] + [f"{len(done) - _TOLD} more below {shown(mount.path)}"] * (len(done) > _TOLD)
     finally:
         os.close(place)
-    movers = ", ".join(f"uid {owner}" for owner in sorted(search.lost))
-    what = f"directories of {movers} below {shown(mount.path)} are moved while what is setuid there is looked for"
-    raise GpusteadError(what, "nobody to move them", "End what does, then run again.")
+    movers = ", ".join(f"uid {owner}" for owner in sorted(search.lost | search.endless))
+    what = f"directories of {movers} below {shown(mount.path)} are moved or made while what is setuid is looked for"
+    raise GpusteadError(what, "nobody to change them", "End what does, then run again.")
 
 
 def _is_apart(path: str) -> bool:

@@ -51,11 +51,12 @@ class Group:
 
 @dataclass(frozen=True)
 class Process:
-    """A running process and the ids in whose name it runs."""
+    """A running process and the ids in whose name it runs; `gids` are those of all its groups."""
 
     pid: int
     command: str
     uids: tuple[int, ...]
+    gids: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)

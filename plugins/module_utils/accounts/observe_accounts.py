@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.apply_authorized_keys import refuse_insecure_way
@@ -132,16 +132,37 @@ def _ask(run: Run, declared: Sequence[DesiredAccount], absent: Sequence[str]) ->
 
 def read_processes(proc: Path) -> list[Process]:
     """Reads /proc. A directory there may belong to root while its process does not: the status file tells."""
-    found = []
-    for path in sorted(proc.glob("[0-9]*/status")):
+    return list(_read(proc, "[0-9]*/status"))
+
+
+def read_threads(proc: Path) -> list[Process]:
+    """The same with all threads, which can have groups of their own; those of a process that are alike once."""
+    return list(dict.fromkeys(_read(proc, "[0-9]*/task/[0-9]*/status")))
+
+
+def is_in_container(proc: Path, pid: int) -> bool:
+    """Whether root has given a process mounts of its own: an account can do that only with a user namespace. Groups of
+    a container are those of its image, whose numbers the host has for others. One that has ended is in none."""
+    try:
+        mounts, users = (
+            [os.readlink(proc / process / "ns" / kind) for process in (str(pid), "self")] for kind in ("mnt", "user")
+        )
+        return mounts[0] != mounts[1] and users[0] == users[1]
+    except OSError:
+        return False
+
+
+def _read(proc: Path, pattern: str) -> Iterator[Process]:
+    for path in sorted(proc.glob(pattern)):
         try:
             lines = path.read_text(errors="replace").split("\n")
         except OSError:
             continue  # it has ended
         status = dict(line.split(":", 1) for line in lines if ":" in line)
         uids = tuple(sorted({int(uid) for uid in status.get("Uid", "").split()}))
-        found.append(Process(int(path.parent.name), shown(status.get("Name", "").strip(), 40), uids))
-    return found
+        gids = tuple(sorted({int(gid) for line in ("Gid", "Groups") for gid in status.get(line, "").split()}))
+        number = int(path.relative_to(proc).parts[0])
+        yield Process(number, shown(status.get("Name", "").strip(), 40), uids, gids)
 
 
 def login_uid(proc: Path, pid: int) -> int | None:
@@ -200,6 +221,22 @@ def read_journal(path: Path) -> Renumbering:
 def record_path(state_dir: Path, name: str) -> Path:
     """Beside the journals of renumberings, which are <name>.json."""
     return state_dir / f"{name}.locked"
+
+
+def left_path(state_dir: Path, name: str) -> Path:
+    """The groups that an account was taken out of, while something may still be in them."""
+    return state_dir / f"{name}.left"
+
+
+def read_left(path: Path) -> dict[str, int]:
+    """Their gids, by name."""
+    try:
+        return {str(name): int(gid) for name, gid in json.loads(path.read_text()).items()}
+    except FileNotFoundError:
+        return {}
+    except (ValueError, TypeError, AttributeError) as error:
+        remedy = "End what runs in the account's name, then remove the file."
+        raise GpusteadError(f"{path} cannot be read ({error})", "groups that an account has left", remedy) from error
 
 
 def read_record(path: Path) -> StateBeforeLock | None:

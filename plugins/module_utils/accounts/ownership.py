@@ -17,7 +17,9 @@ import errno
 import os
 import resource
 import stat
+import time
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -35,6 +37,9 @@ LIST = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEX
 _HELD, _MOST, _ELSE = 64, 50_000, 128
 # How often a tree is gone through in which directories are moved meanwhile; and where all of these are others'.
 _PASSES, _OF_OTHERS = 20, 3
+# Directories of one owner that were made, moved or changed since a pass has begun, and are entered in it: somebody may
+# make them faster than they are gone through.
+_CHANGING = 50_000
 _GONE = (errno.ENOENT, errno.ESTALE, errno.ENOTDIR, errno.ELOOP)
 
 
@@ -63,16 +68,17 @@ def rechown(root: str, renumbering: Renumbering) -> None:
         raise GpusteadError(f"root {root}: {error.strerror}", "a directory", "Correct roots.") from error
     try:
         with descriptors() as held:
+            mine = {0, renumbering.uid, *renumbering.old_uids}
             for passed in range(_PASSES):
                 walk = _Renumber(root, os.open(".", LIST, dir_fd=top), held, renumbering)
                 walk.go()
-                if walk.complete or (
-                    passed >= _OF_OTHERS and not walk.lost & {0, renumbering.uid, *renumbering.old_uids}
-                ):
+                if walk.endless & mine:
+                    break
+                if not walk.lost or (passed >= _OF_OTHERS and not walk.lost & mine):
                     return
     finally:
         os.close(top)
-    what = f"directories below {root} are moved while the files of '{renumbering.name}' are given to their new ids"
+    what = f"directories below {root} are moved or made while the files of '{renumbering.name}' get their new ids"
     raise GpusteadError(what, "nobody to change them", "See who does (lsof), end that, then run again.")
 
 
@@ -94,17 +100,20 @@ class Walk(ABC):
     Attributes:
         held: how many levels keep their descriptor.
         lost: who owns the directories that were moved away with others of their parents still to come, and those.
+        endless: who owns more that change than are entered.
     """
 
     def __init__(self, root: str, top: int, held: int) -> None:
         self.root, self.held, self.top = root, held, top
         self.mount = mount_of(top)
-        self.lost: set[int] = set()
+        self.lost, self.endless = set[int](), set[int]()
         self.stack: list[_Level] = []
+        self.began = time.time_ns()
+        self.changing = Counter[int]()
 
     @property
     def complete(self) -> bool:
-        return not self.lost
+        return not self.lost | self.endless
 
     @abstractmethod
     def visit(self, place: int, info: os.stat_result, name: str) -> None:
@@ -164,7 +173,7 @@ class Walk(ABC):
         level = _Level(name, directory, (info.st_dev, info.st_ino), info.st_uid)
         self.stack.append(level)
         self.visit(directory, info, "")
-        if self.passes_by(info):
+        if self.passes_by(info) or self._changes_without_end(info):
             return
         try:
             with os.scandir(directory) as entries:
@@ -176,6 +185,16 @@ class Walk(ABC):
         except OSError as error:
             if error.errno not in _GONE:
                 raise self.failed(error, "") from error
+
+    def _changes_without_end(self, info: os.stat_result) -> bool:
+        """Whether the owner of a directory has too many of these. Nobody can set the time by which that is seen."""
+        if info.st_ctime_ns < self.began:
+            return False
+        self.changing[info.st_uid] += 1
+        if self.changing[info.st_uid] <= _CHANGING:
+            return False
+        self.endless.add(info.st_uid)
+        return True
 
     def _entry(self, directory: int, name: str) -> None:
         try:

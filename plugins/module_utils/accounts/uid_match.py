@@ -18,6 +18,7 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.host_acc
     Account,
     Group,
     HostAccounts,
+    Range,
     Renumbering,
     is_within,
     refuse_busy,
@@ -57,7 +58,10 @@ class DesiredAccount:
 
 @dataclass(frozen=True)
 class AccountChange:
-    """All that is to be done for one account, in this order: core, then (after the others' core) extras."""
+    """All that is to be done for one account, in this order: core, then (after the others' core) extras.
+
+    `left`: groups that it is taken out of; `subordinate`: ids that what runs in its name may have as well.
+    """
 
     desired: DesiredAccount
     before: Account | None
@@ -67,6 +71,8 @@ class AccountChange:
     extras: tuple[tuple[str, ...], ...] = ()
     password: bool = False
     unlock: bool = False
+    left: tuple[Group, ...] = ()
+    subordinate: tuple[Range, ...] = ()
 
     @property
     def changed(self) -> bool:
@@ -245,7 +251,12 @@ def plan_one(host: HostAccounts, desired: DesiredAccount, declared: DeclaredIds)
         steps = [*group_steps, creating_command(after, desired.system, subordinate(host, declared))]
     password = desired.password_hash is not None and host.hashes.get(desired.name) != desired.password_hash
     extras = tuple(plan_extras(host, desired))
-    return AccountChange(desired, before, after, renumbering, tuple(steps), extras, password, locked is not None)
+    left = tuple(
+        group for group in host.groups if any(argv[0] == "gpasswd" and argv[-1] == group.name for argv in extras)
+    )
+    ranges = host.subuids.get(desired.name, ())
+    unlocked = locked is not None
+    return AccountChange(desired, before, after, renumbering, tuple(steps), extras, password, unlocked, left, ranges)
 
 
 def plan_group(host: HostAccounts, desired: DesiredAccount) -> tuple[list[tuple[str, ...]], int | None]:

@@ -13,6 +13,7 @@ import grp
 import os
 import pwd
 import stat
+import struct
 import tempfile
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -32,6 +33,7 @@ _STEP = _HELD | os.O_DIRECTORY
 _FOR_OTHERS = stat.S_IWGRP | stat.S_IWOTH
 _Identity = tuple[int, int]  # device and inode
 _LINKS = 40  # on the way of one path, as the kernel has it
+_ACL_USER, _ACL_OWNING_GROUP, _ACL_GROUP = 0x02, 0x04, 0x08  # linux/posix_acl.h
 _SHOWN = 1000  # characters of what a checker says
 
 
@@ -292,7 +294,8 @@ def _trusted() -> tuple[int, ...]:
 def _refuse_others(at: int, status: os.stat_result, path: str, last: bool) -> None:
     """Refuse a directory in which others can exchange what is there, or, where it is the last, make something."""
     for_all = bool(status.st_mode & stat.S_IWOTH)
-    others = _others(status.st_gid) if status.st_mode & stat.S_IWGRP else ()
+    by_acl = _writers_of_acl(at, status.st_gid)
+    others = () if not status.st_mode & stat.S_IWGRP else _others(status.st_gid) if by_acl is None else by_acl
     # In a sticky one nobody exchanges what is root's; who owns what is entered next is looked at there.
     is_sticky = status.st_mode & stat.S_ISVTX and not last
     is_ours = status.st_uid in _trusted()
@@ -302,13 +305,29 @@ def _refuse_others(at: int, status: os.stat_result, path: str, last: bool) -> No
     what = f"{place}, where {path} lies, can be changed by others (owner {status.st_uid}, group {status.st_gid}, mode"
     letters = "g" * bool(others) + "o" * for_all
     commands = [f"chown root {place}"] * (not is_ours) + [f"chmod {letters}-w {place}"] * bool(letters)
-    named = ", ".join(filter(None, others)) if is_ours and not for_all else ""
+    named = ", ".join(filter(None, others)) if is_ours and not for_all and by_acl is None else ""
     leave = f"; or take {named} out of the group (gpasswd -d)" if named else ""
     raise GpusteadError(
         f"{what} {stat.S_IMODE(status.st_mode):04o})",
         "a directory that only root can change",
         f"See who needs that, then: {' && '.join(commands)}{leave}.",
     )
+
+
+def _writers_of_acl(at: int, gid: int) -> tuple[str, ...] | None:
+    """Who besides root may write by the ACL of a directory, as `_others`; None where it has none. With one, the group's
+    permissions are the most that anybody in it has, and need not be the group's."""
+    try:
+        acl = os.getxattr(_through(at), "system.posix_acl_access")
+    except OSError:  # or the file system knows none
+        return None
+    found: list[str] = []
+    for tag, permissions, number in struct.iter_unpack("<HHI", acl[4:]):
+        if permissions & os.W_OK and tag == _ACL_USER:
+            found += [] if number in _trusted() else [f"uid {number}"]
+        elif permissions & os.W_OK and tag in (_ACL_GROUP, _ACL_OWNING_GROUP):
+            found += _others(gid if tag == _ACL_OWNING_GROUP else number)
+    return tuple(found)
 
 
 @cache  # all accounts are looked at, of a directory service too, and many files lie in one place

@@ -18,11 +18,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.host_accounts import names as names_of
+from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.ownership import mount_of
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import of_system
+from ansible_collections.gpustead.cluster.plugins.module_utils.kernel import mountinfo, mounts
 from ansible_collections.gpustead.cluster.plugins.module_utils.terminal import shown
 
 # 12: FLOCK  ADVISORY  WRITE 9304 fe:00:1509661 0 EOF; of one who waits for it: 12: -> FLOCK …
-_LOCK = re.compile(r"\d+: (?:FLOCK|POSIX|OFDLCK) +\S+ +\S+ (-?\d+) [0-9a-f]+:[0-9a-f]+:(\d+) ")
+_LOCK = re.compile(r"\d+: (?:FLOCK|POSIX|OFDLCK) +\S+ +\S+ (-?\d+) ([0-9a-f]+):([0-9a-f]+):(\d+) ")
 
 
 @dataclass(frozen=True)
@@ -146,16 +148,30 @@ def _holders(path: str, status: os.stat_result | None, root: str, everybody: boo
     """Who has locked a file; root only with `everybody`."""
     if status is None:
         return
-    names = names_of(Path(root, "etc/passwd").read_text(errors="replace"))
+    names, device = names_of(Path(root, "etc/passwd").read_text(errors="replace")), ""
     for line in Path(root, "proc/locks").read_text().splitlines():
         found = _LOCK.match(line)
-        if not found or int(found[2]) != status.st_ino:
+        if not found or int(found[4]) != status.st_ino:
+            continue
+        # On a file system of its own an account can have a file of the same number.
+        device = device or _device(path)
+        if f"{int(found[2], 16)}:{int(found[3], 16)}" != device:
             continue
         # One that has ended, and left its lock to a child, is somebody's.
         uid, command = _process(Path(root, "proc", found[1]))
         account = names.get(uid, f"uid {uid}") if uid >= 0 else "unknown"
         if everybody or account != "root":
             yield LockHolder(path, account, int(found[1]), command)
+
+
+def _device(path: str) -> str:
+    """The file system of a file as the kernel lists it, which is not always what stat says (Btrfs)."""
+    place = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        number = str(mount_of(place))
+    finally:
+        os.close(place)
+    return next((seen.device for mount, _above, seen in mountinfo.each(mounts.listed()) if mount == number), "")
 
 
 def _process(place: Path) -> tuple[int, str]:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import errno
+import fcntl
 import os
 import re
 import socket
@@ -30,6 +31,10 @@ _TOLD = 10  # processes that have one port
 _LISTENING = "0A"  # states of TCP, include/net/tcp_states.h
 _SOCKET = re.compile(r"socket:\[(\d+)\]")
 _PIDFD_OPEN, _PIDFD_GETFD = 434, 438  # asm-generic/unistd.h
+_PIDFD_THREAD = os.O_EXCL  # linux/pidfd.h
+_SIOCGSKNS = 0x894C  # linux/sockios.h
+# It can be kept where nobody sees it: sent to a socket and not taken, by a thread alone, by io_uring.
+_HIDDEN = "unknown (no process shows it)"
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
 
@@ -85,10 +90,13 @@ def holders(
         PortHolder(one.port, names.get(one.uid, f"uid {one.uid}"), *found_by.get(one.inode, (0, ""))) for one in foreign
     }
     taken = {port for port in wanted - {one.port for one in sockets} if not _is_free(port)}
+    unseen = set(taken)
     try:
         for port, uid, pid, command in _bound(taken, root / "proc", seconds) if taken else ():
+            unseen.discard(port)
             if uid != 0 and names.get(uid) not in fine:
                 found.add(PortHolder(port, names.get(uid, f"uid {uid}"), pid, command))
+        found |= {PortHolder(port, _HIDDEN, 0, "") for port in unseen if not _is_free(port)}
     except processes.OutOfTime as error:
         found |= {PortHolder(port, f"unknown ({error})", 0, "") for port in taken - {one.port for one in found}}
     ordered = sorted(found, key=lambda holder: (holder.port, holder.account, holder.pid))
@@ -139,29 +147,44 @@ def _bound(ports: Collection[int], proc: Path, seconds: float) -> Iterator[tuple
 
     Raises processes.OutOfTime where not all could be looked through.
     """
-    patience = processes.Patience(seconds)
+    patience, ours = processes.Patience(seconds), os.stat("/proc/self/ns/net")
     for pid in processes.numbers(proc):
         with contextlib.suppress(OSError):  # it has ended
-            if os.readlink(proc / str(pid) / "ns/net") != os.readlink(proc / "self/ns/net"):
-                continue  # a container has ports of its own
-            handle = _system(_PIDFD_OPEN, pid, 0)
-            try:
-                for link in processes.files(pid, patience, proc):
-                    port = _port(handle, int(os.path.basename(link))) if _inode(link) else 0
-                    if port in ports:
-                        yield port, processes.uids(pid, proc)[1], pid, _command(proc / str(pid))
-            finally:
-                os.close(handle)
+            for link in processes.files(pid, patience, proc):
+                if _inode(link) and _port(link, ours) in ports:
+                    yield _port(link, ours), processes.uids(pid, proc)[1], pid, _command(proc / str(pid))
 
 
-def _port(process: int, file: int) -> int:
-    """The port that another process's socket is bound to; 0 for none."""
+def _port(link: str, host: os.stat_result) -> int:
+    """The port of the host that another process's socket is bound to, by its link; 0 for none."""
+    thread, _fd, file = link.split("/")[-3:]
     try:
-        with socket.socket(fileno=_system(_PIDFD_GETFD, process, file, 0)) as one:
-            is_tcp = one.family in (socket.AF_INET, socket.AF_INET6) and one.type == socket.SOCK_STREAM
-            return int(one.getsockname()[1]) if is_tcp else 0
+        handle = _thread(int(thread))
+        try:
+            with socket.socket(fileno=_system(_PIDFD_GETFD, handle, int(file), 0)) as one:
+                is_tcp = one.family in (socket.AF_INET, socket.AF_INET6) and one.type == socket.SOCK_STREAM
+                port = int(one.getsockname()[1]) if is_tcp else 0
+                return port if port and _is_of(one, host) else 0
+        finally:
+            os.close(handle)
     except OSError:
         return 0
+
+
+def _thread(number: int) -> int:
+    try:
+        return _system(_PIDFD_OPEN, number, _PIDFD_THREAD)
+    except OSError:  # a kernel before 6.9 opens the first thread of a process alone
+        return _system(_PIDFD_OPEN, number, 0)
+
+
+def _is_of(one: socket.socket, host: os.stat_result) -> bool:
+    """Whether a socket is of a network: it stays so where its process has moved to another one, as accounts may."""
+    network = fcntl.ioctl(one, _SIOCGSKNS)
+    try:
+        return os.path.samestat(os.fstat(network), host)
+    finally:
+        os.close(network)
 
 
 def _system(number: int, *arguments: int) -> int:

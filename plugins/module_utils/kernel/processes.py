@@ -55,8 +55,9 @@ def uids(pid: int, proc: Path = Path("/proc")) -> list[int]:
 
 
 def files(pid: int, patience: Patience, proc: Path = Path("/proc")) -> Iterator[str]:
-    """The links of a process to its open files. Raises OSError where it has ended, and OutOfTime."""
-    yield from _counted(pid, patience, _files(f"{proc}/{pid}"))
+    """The links to the open files of a process, of each thread that does not share those of the one before: the first
+    may have ended while others go on. Raises OSError where all have, and OutOfTime."""
+    yield from _counted(pid, patience, _of_threads(f"{proc}/{pid}"))
 
 
 def held(pid: int, patience: Patience) -> Iterator[str]:
@@ -79,17 +80,27 @@ def _counted(pid: int, patience: Patience, links: Iterator[str]) -> Iterator[str
         yield link
 
 
+def _of_threads(place: str) -> Iterator[str]:
+    for thread in _threads(place, _FILES):
+        with contextlib.suppress(OSError):
+            yield from _files(thread)
+
+
 def _held(pid: int) -> Iterator[str]:
-    before = 0
-    for task in sorted(map(int, os.listdir(f"/proc/{pid}/task"))):
-        if before and _same(before, task, _FILES) and _same(before, task, _DIRECTORIES):
-            continue
-        before = task
-        place = f"/proc/{pid}/task/{task}"
-        yield from (f"{place}/{name}" for name in ("cwd", "root", "exe"))
+    for thread in _threads(f"/proc/{pid}", _FILES, _DIRECTORIES):
+        yield from (f"{thread}/{name}" for name in ("cwd", "root", "exe"))
         # A thread that has ended takes none of the others with it.
         with contextlib.suppress(OSError):
-            yield from _files(place)
+            yield from _files(thread)
+
+
+def _threads(place: str, *shared: int) -> Iterator[str]:
+    """The places of those that do not share all of this with the one before."""
+    before = 0
+    for task in sorted(map(int, os.listdir(f"{place}/task"))):
+        if not before or not all(_same(before, task, what) for what in shared):
+            before = task
+            yield f"{place}/task/{task}"
 
 
 def _files(place: str) -> Iterator[str]:

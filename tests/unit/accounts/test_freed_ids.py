@@ -17,8 +17,8 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.accounts import f
 from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.freed_ids import Ids, clear, remove_jobs
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
 
-FORMER, OTHER = 61001, 61002
-IDS = Ids(frozenset([FORMER]), frozenset([FORMER]))
+FORMER, OTHER, LEFT = 61001, 61002, 61003
+IDS = Ids(frozenset([FORMER]), frozenset([FORMER]), frozenset([(OTHER, LEFT)]), frozenset([(100_000, 10)]))
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root may give files away")
 
@@ -59,6 +59,10 @@ PROGRAMS: dict[str, tuple[tuple[int, int], int, str]] = {
     "both": ((FORMER, FORMER), 0o6711, "0711"),
     "setgid of the group alone": ((OTHER, FORMER), 0o6755, "4755"),
     "another's": ((OTHER, OTHER), 0o6755, "6755"),
+    "setgid of a group that its owner has left": ((OTHER, LEFT), 0o6755, "4755"),
+    "of that group, of who is in it": ((0, LEFT), 0o2755, "2755"),
+    "of a subordinate id": ((100_009, 100_000), 0o6755, "0755"),
+    "of the one after these": ((100_010, 99_999), 0o6755, "6755"),
     "root's": ((0, 0), 0o4755, "4755"),
     "no program": ((FORMER, FORMER), 0o644, "0644"),
 }

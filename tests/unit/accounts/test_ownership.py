@@ -233,8 +233,35 @@ def test_directories_that_others_move_stop_nobody(
         genuine(walk, place, info, name)
 
     monkeypatch.setattr(accounts_files._Renumber, "visit", visit)
-    with pytest.raises(GpusteadError, match="are moved") if stops else contextlib.nullcontext():
+    with pytest.raises(GpusteadError, match="are moved or made") if stops else contextlib.nullcontext():
         rechown(str(home), RENUMBERING)
+    assert seen(home / "mine")[:2] == (NEW, NEW)
+
+
+@pytest.mark.parametrize(("owner", "stops"), [(OTHER, False), (NEW, True)])
+def test_who_makes_directories_without_end_keeps_nobody_waiting(
+    home: Path, monkeypatch: pytest.MonkeyPatch, owner: int, stops: bool
+) -> None:
+    """Each that is entered has one more in it, by whoever is faster than the walk."""
+    monkeypatch.setattr(accounts_files, "_CHANGING", 50)
+    endless = home / "endless"
+    endless.mkdir()
+    os.chown(endless, owner, owner)
+    put(home / "mine")
+    genuine, made = accounts_files._Renumber.visit, 0
+
+    def visit(walk: accounts_files._Renumber, place: int, info: os.stat_result, name: str) -> None:
+        nonlocal made
+        if not name and info.st_uid == owner and made < 1_000:
+            made += 1
+            os.mkdir("d", dir_fd=place)
+            os.chown("d", owner, owner, dir_fd=place)
+        genuine(walk, place, info, name)
+
+    monkeypatch.setattr(accounts_files._Renumber, "visit", visit)
+    with pytest.raises(GpusteadError, match="are moved or made") if stops else contextlib.nullcontext():
+        rechown(str(home), RENUMBERING)
+    assert 50 < made < 100
     assert seen(home / "mine")[:2] == (NEW, NEW)
 
 

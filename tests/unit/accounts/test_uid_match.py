@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import stat
+import subprocess
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -266,6 +268,84 @@ def test_a_membership_that_was_given_is_taken_back() -> None:
         plan(host, [desired("bob", 1002, former_groups=("sudo",))])
 
 
+MEMBER = """
+import ctypes, os, sys, threading
+call, (groups, ids) = ctypes.CDLL(None, use_errno=True).syscall, {calls}
+wanted, stop = (ctypes.c_uint * 1)({gid}), threading.Event()
+
+def become(number):  # without the library, which has all threads do the same
+    assert call(groups, number, wanted) == 0 and call(ids, {uid}, {uid}, {uid}) == 0
+
+def work():
+    become(1)
+    print(flush=True)
+    stop.wait()
+
+if {alone}:
+    threading.Thread(target=work, daemon=True).start()
+    become(0)
+else:
+    become(1)
+    print(flush=True)
+sys.stdin.read()
+"""
+IN_CONTAINER = "import ctypes; assert not ctypes.CDLL(None).unshare(0x20000)\n"  # mounts of its own, from root
+CALLS = (116, 117) if os.uname().machine == "x86_64" else (159, 147)
+
+
+@ROOT_ONLY
+@pytest.mark.parametrize("alone", [False, True], ids=["all of it", "one thread"])
+@pytest.mark.parametrize("uid", [61700, 165_000])
+def test_who_has_left_a_group_has_nothing_in_it(
+    tmp_path: Path, cleared: list[Ids | str], uid: int, alone: bool
+) -> None:
+    """What runs keeps its groups, and makes programs that give them back."""
+    docker = Group("docker", 61777, ("ada",))
+    account, ranges = replace(ADA, uid=61700, gid=61700), {"ada": ((165_000, 10),)}
+    host = HostAccounts((account,), (Group("ada", 61700), docker), subuids=ranges)
+    after = replace(host, groups=(Group("ada", 61700), replace(docker, members=())))
+    users = [desired(uid=61700, former_groups=("docker",)), desired("bob", 1002)]
+
+    def applied(found: HostAccounts) -> list[str]:
+        refused: list[Refusal] = []
+        done = apply(lambda argv, data: (0, "", ""), plan(found, users), tmp_path, refused)
+        assert "bob" in [change.desired.name for change in done]
+        return [str(one) for one in refused]
+
+    command = [sys.executable, "-c", MEMBER.format(uid=uid, gid=docker.gid, alone=alone, calls=CALLS)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as member:
+        assert member.stdin and member.stdout and member.stdout.readline()
+        for found in (host, after):  # also when it is no member any more
+            (said,) = applied(found)
+            assert f"'ada' is taken out of group 'docker', and has processes in it ({member.pid} " in said
+            assert "loginctl terminate-user ada" in said and not cleared
+        member.stdin.close()
+    assert applied(after) == []
+    assert cleared == [Ids(members=frozenset([(61700, 61777)]))]
+    assert applied(after) == [] and len(cleared) == 1
+
+
+@ROOT_ONLY
+def test_a_container_has_groups_of_its_own(tmp_path: Path) -> None:
+    host = HostAccounts((replace(ADA, uid=61700),), (Group("docker", 61777, ("ada",)),))
+    users = [desired(uid=61700, gid=1001, former_groups=("docker",))]
+    script = IN_CONTAINER + MEMBER.format(uid=61700, gid=61777, alone=False, calls=CALLS)
+    with subprocess.Popen([sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as member:
+        assert member.stdin and member.stdout and member.stdout.readline()
+        apply(lambda argv, data: (0, "", ""), plan(host, users), tmp_path)
+        member.stdin.close()
+
+
+def test_who_is_in_a_group_again_has_left_none(tmp_path: Path, cleared: list[Ids | str]) -> None:
+    host = replace(HOST, groups=(*HOST.groups, Group("docker", 998, ("ada",))))
+    (tmp_path / "ada.left").write_text('{"docker": 998}')
+    apply(lambda argv, data: (0, "", ""), plan(host, [desired(uid=1001, groups=("docker",))]), tmp_path)
+    assert not cleared and not list(tmp_path.iterdir())
+    (tmp_path / "ada.left").write_text("[")
+    with pytest.raises(GpusteadError, match=r"ada.left cannot be read"):
+        apply(lambda argv, data: (0, "", ""), plan(host, [desired(uid=1001)]), tmp_path)
+
+
 RANGES = {"ada": ((100_000, 65_536), (1_000_000, 65_536)), "lxd": ((400_000, 65_536),)}
 
 
@@ -304,6 +384,33 @@ def test_ids_are_handed_on_once_nothing_is_left_under_them(tmp_path: Path, clear
     done = apply(run, plan(quiet, users), tmp_path, refused)
     assert [change.desired.name for change in done] == ["ada"]
     assert [one.name for one in refused] == ["zoe", "yan"] and len(cleared) == 1
+
+
+def test_subordinate_ids_are_handed_on_once_nothing_is_left_under_them(
+    tmp_path: Path, cleared: list[Ids | str]
+) -> None:
+    """The next account that is made gets those of one that went; and who has one of them as its own, it alone."""
+
+    def run(argv: Sequence[str], data: str) -> tuple[int, str, str]:
+        return 0, "", ""
+
+    quiet = replace(HOST, processes=(), subuids={"ada": ((100_000, 10),)}, subgids={"ada": ((100_000, 10),)})
+    remove(run, quiet, [ADA], tmp_path, proc=tmp_path)
+    cleared.clear()
+    without = replace(HOST, processes=(), accounts=tuple(one for one in HOST.accounts if one != ADA))
+    apply(run, plan(without, [desired("svc", 960, system=True)]), tmp_path)
+    assert cleared == []
+    apply(run, plan(without, [desired("zoe", 1601)]), tmp_path)
+    assert cleared == [Ids(ranges=frozenset([(100_000, 10)]))]
+    apply(run, plan(without, [desired("yan", 1602)]), tmp_path)
+    assert len(cleared) == 1  # they are somebody's now, who may do with them what they like
+
+    cleared.clear()
+    users = [desired(uid=1001), desired("zoe", 100_005)]
+    assert [one.desired.name for one in apply(run, plan(quiet, users), tmp_path)] == ["ada", "zoe"]
+    both = frozenset([100_005])
+    assert cleared == [Ids(both, both, ranges=frozenset([(100_000, 10)]))]
+    assert former_ids(tmp_path).ranges == {(100_000, 10)}
 
 
 def test_a_renumbering_that_was_cut_short_takes_nothing_from_the_account(

@@ -6,6 +6,7 @@ import grp
 import json
 import os
 import pwd
+import struct
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -276,6 +277,38 @@ def test_a_way_that_others_can_change_is_refused(run: Run, tmp_path: Path) -> No
     (tmp_path / "there").chmod(0o755)
     tmp_path.chmod(0o1777)
     assert run(entry)["changed"]
+
+
+# Entries of an ACL beside the owner's: tag, permissions, id; and whether somebody else than root can write.
+USER, OWNING_GROUP, GROUP, MASK, OTHER, NONE = 2, 4, 8, 16, 32, 2**32 - 1
+ACLS = {
+    "an account may write": ([(USER, 7, 1500), (OWNING_GROUP, 5, NONE), (MASK, 7, NONE)], True),
+    "a group may write": ([(OWNING_GROUP, 5, NONE), (GROUP, 7, 54321), (MASK, 7, NONE)], True),
+    "its own group may": ([(USER, 5, 1500), (OWNING_GROUP, 7, NONE), (MASK, 7, NONE)], False),
+    "root may": ([(USER, 7, 0), (OWNING_GROUP, 5, NONE), (GROUP, 7, 0), (MASK, 7, NONE)], False),
+    "more than the mask allows": ([(USER, 7, 1500), (OWNING_GROUP, 5, NONE), (MASK, 5, NONE)], False),
+}
+
+
+@needs_root
+@pytest.mark.parametrize("case", ACLS)
+def test_who_may_write_by_an_acl_is_another_too(case: str, run: Run, tmp_path: Path) -> None:
+    entries, refused = ACLS[case]
+    place = tmp_path / "there"
+    place.mkdir()
+    acl = [(1, 7, NONE), *entries, (OTHER, 5, NONE)]
+    try:
+        os.setxattr(
+            place, "system.posix_acl_access", struct.pack("<I", 2) + b"".join(struct.pack("<HHI", *one) for one in acl)
+        )
+    except OSError:
+        pytest.skip("no ACLs here")
+    found = run({"path": "there/file", "content": "x", "mode": "0644"})
+    assert ("can be changed by others" in found.get("msg", "")) is refused
+    if refused:
+        assert found["msg"].endswith(f"See who needs that, then: chmod g-w {place}.")
+        place.chmod(0o755)
+        assert run({"path": "there/file", "content": "x", "mode": "0644"})["changed"]
 
 
 OPEN = [{"path": "there", "state": "directory", "mode": "0755"}, {"path": "there/file", "content": "x", "mode": "0644"}]

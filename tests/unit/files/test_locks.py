@@ -110,6 +110,38 @@ def test_a_file_that_a_process_of_roots_works_on_stays(place: Path) -> None:
     assert (found.was_open, found.held, file.stat().st_ino) == (True, (), before)
 
 
+@pytest.fixture
+def twins(tmp_path: Path) -> Iterator[tuple[Path, Path]]:
+    """Two file systems, each with a file of the same number."""
+    folders = tmp_path / "ours", tmp_path / "theirs"
+    mounted = []
+    try:
+        for folder in folders:
+            folder.mkdir()
+            command = ["mount", "-t", "tmpfs", "-o", "mode=0755", "locks", str(folder)]
+            if subprocess.run(command, capture_output=True, check=False).returncode:
+                pytest.skip("no mounts here")
+            mounted.append(folder)
+            (folder / "config.dat").write_text("answers")
+        for folder in (tmp_path, *tmp_path.parents):
+            folder.chmod(folder.stat().st_mode | 0o011)
+        yield folders
+    finally:
+        for folder in mounted:
+            subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def test_a_lock_on_a_file_of_the_same_number_elsewhere_is_none(twins: tuple[Path, Path]) -> None:
+    """An account makes files in memory until one has the number that it wants."""
+    ours, theirs = (folder / "config.dat" for folder in twins)
+    before = ours.stat().st_ino
+    assert before == theirs.stat().st_ino
+    # The one that a process of root's works on would be replaced beneath it.
+    with holder(theirs), holder(ours, uid=0):
+        assert close_directory(str(ours.parent)).held == ()
+        assert ours.stat().st_ino == before
+
+
 def test_a_missing_directory_is_made(tmp_path: Path) -> None:
     assert close_directory(str(tmp_path / "mount"), check=True).was_open
     assert not (tmp_path / "mount").exists()

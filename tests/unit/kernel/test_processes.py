@@ -59,7 +59,8 @@ def test_threads_that_share_all_are_looked_at_once() -> None:
 def test_what_a_thread_alone_has_is_seen() -> None:
     with process(threads=3, alone=2) as pid:
         found = targets(processes.held(pid, FOREVER))
-    assert found.count("/dev/full") == 2
+        files = targets(processes.files(pid, FOREVER))
+    assert found.count("/dev/full") == files.count("/dev/full") == 2
     assert found.count("/usr") == 2
 
 
