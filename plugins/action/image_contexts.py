@@ -14,7 +14,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ansible import constants
+from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
+from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
+from ansible_collections.gpustead.cluster.plugins.module_utils.images.image_contexts import KEPT_MODE
 
 MODULE = "gpustead.cluster.image_contexts"
 ARGUMENTS = {
@@ -71,7 +74,8 @@ class ActionModule(ActionBase):
             for name in sorted((*folders, *names)):
                 path, goal = os.path.join(folder, name), os.path.join(place, name)
                 if os.path.isfile(path):
-                    brought.files[goal] = self._real(path), stat.S_IMODE(os.stat(path).st_mode)
+                    real = _inside(path, top)
+                    brought.files[goal] = self._real(real), stat.S_IMODE(os.stat(real).st_mode) & KEPT_MODE
                 elif os.path.islink(path):
                     brought.links[goal] = os.readlink(path)
                 elif os.path.isdir(path):
@@ -92,6 +96,17 @@ class ActionModule(ActionBase):
             self._transfer_file(here.name, there)
         self._fixup_perms2((self._connection._shell.tmpdir, there))
         return there
+
+
+def _inside(path: str, top: str) -> str:
+    """Where a file of a context lies. What others wrote there may lead to the controller's keys, and then everybody who
+    has the image would have them."""
+    real = os.path.realpath(path)
+    if os.path.commonpath([real, os.path.realpath(top)]) != os.path.realpath(top):
+        what = f"{path} is a symbolic link to {real}, which is not below {top}"
+        remedy = "Put the file itself there, or remove the link."
+        raise AnsibleActionFail(str(GpusteadError(what, "that a layer takes files of its own directories alone", remedy)))
+    return real
 
 
 def _pack(archive: str, sources: Iterable[str]) -> None:
