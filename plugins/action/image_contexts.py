@@ -105,7 +105,9 @@ def _inside(path: str, top: str) -> str:
     if os.path.commonpath([real, os.path.realpath(top)]) != os.path.realpath(top):
         what = f"{path} is a symbolic link to {real}, which is not below {top}"
         remedy = "Put the file itself there, or remove the link."
-        raise AnsibleActionFail(str(GpusteadError(what, "that a layer takes files of its own directories alone", remedy)))
+        raise AnsibleActionFail(
+            str(GpusteadError(what, "that a layer takes files of its own directories alone", remedy))
+        )
     return real
 
 

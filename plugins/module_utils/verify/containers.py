@@ -23,7 +23,12 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.verify.findings i
     Project,
 )
 from ansible_collections.gpustead.cluster.plugins.module_utils.verify.host import last_line, read
-from ansible_collections.gpustead.cluster.plugins.module_utils.verify.silent_containers import REMEDY, inspect_all
+from ansible_collections.gpustead.cluster.plugins.module_utils.verify.silent_containers import (
+    REMEDY,
+    inspect_all,
+    other_labels,
+    passes,
+)
 
 MESH = (MESH_PROJECT, "mesh")
 # What a node asks of others at the same time: each sshd has all nodes as guests, and refuses a crowd.
@@ -43,7 +48,7 @@ def examine_containers(
     if not image and not all(project.image for project in desired.projects):
         findings.add("image", f"{desired.image_file} does not name one", desired.again)
     try:
-        containers = _containers(desired, host)
+        containers = _containers(desired, host, findings)
     except Unreadable as error:
         findings.add("docker", f"does not tell about its containers: {error}", "See journalctl -u docker on the host.")
         return
@@ -73,15 +78,18 @@ class Container:
     ports: tuple[int, ...]
 
 
-def _containers(desired: Desired, host: Host) -> dict[tuple[str, str], Container | str]:
-    """The first container of each service, or why Docker does not answer for it.
+def _containers(desired: Desired, host: Host, findings: Findings) -> dict[tuple[str, str], Container | str]:
+    """The first container of each service, or why Docker does not answer for it. Others that pass for one are found.
 
     Raises:
         Unreadable: Docker does not answer at all.
     """
-    ids = docker.compose_services(host)
+    ids, pretenders = docker.compose_containers(host)
     wanted = [(project.name, service) for project in desired.projects for service in project.services]
     first = {each: ids["/".join(each)][0] for each in wanted if ids.get("/".join(each))}
+    for service, names in sorted(pretenders.items()):
+        if service.partition("/")[0] in {project.name for project in desired.projects}:
+            findings.add(f"service {service}", passes(names), other_labels(names))
     said = inspect_all(list(first.values()), host)
     found: dict[tuple[str, str], Container | str] = {}
     for each, container in first.items():

@@ -93,7 +93,8 @@ def test_a_context_is_brought_as_it_is(tmp_path: Path, base: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "kept"), [(0o4755, 0o755), (0o2711, 0o711), (0o6777, 0o755), (0o666, 0o644), (0o1664, 0o644), (0o600, 0o600)]
+    ("given", "kept"),
+    [(0o4755, 0o755), (0o2711, 0o711), (0o6777, 0o755), (0o666, 0o644), (0o1664, 0o644), (0o600, 0o600)],
 )
 def test_what_becomes_roots_is_no_way_to_root_and_nobody_else_writes_it(tmp_path: Path, given: int, kept: int) -> None:
     """The source of a project may be an account's own directory."""
@@ -123,7 +124,9 @@ def test_a_link_out_of_a_context_takes_nothing_of_the_controllers(tmp_path: Path
     if link != "twice":
         (project / "twice").unlink()
     (project / "data").symlink_to(link.format(tmp_path))
-    with pytest.raises(AnsibleActionFail, match=f"is a symbolic link to {tmp_path}/secrets/mesh_ca, which is not below"):
+    with pytest.raises(
+        AnsibleActionFail, match=f"is a symbolic link to {tmp_path}/secrets/mesh_ca, which is not below"
+    ):
         bring(tmp_path / "build", project)
     assert not (tmp_path / "build").exists()
 
