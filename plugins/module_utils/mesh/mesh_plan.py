@@ -18,6 +18,7 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.docker.node_offer
     refuse_held,
 )
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
+from ansible_collections.gpustead.cluster.plugins.module_utils.gpus.gpu_offer import none_by_itself
 from ansible_collections.gpustead.cluster.plugins.module_utils.gpus.nccl_env import nccl_env
 from ansible_collections.gpustead.cluster.plugins.module_utils.nas.node_records import SCHEMA, NodeRecord
 
@@ -158,6 +159,7 @@ def plan(settings: Settings, observed: Observed) -> Plan:
         nas_layout=_nas_layout(settings, observed, nccl.get("GLOO_SOCKET_IFNAME", ""), owned),
         node_env=node_env,
         environment={
+            **none_by_itself(offered),
             **node_env,
             "GPUSTEAD_USER": settings.user,
             "GPUSTEAD_UID": str(uid),

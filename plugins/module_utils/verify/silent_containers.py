@@ -47,8 +47,8 @@ def passes(names: Collection[str]) -> str:
 def other_labels(names: Collection[str]) -> str:
     """What to do about them."""
     return (
-        f"Compose would remove one or the other. Run docker rm --force {' '.join(sorted(names))}, and start it with --label "
-        "com.docker.compose.project= where it is needed. Then run site.yml."
+        f"Compose would remove one or the other. Run docker rm --force {' '.join(sorted(names))}, and start it with "
+        "--label com.docker.compose.project= where it is needed. Then run site.yml."
     )
 
 

@@ -180,7 +180,7 @@ def test_by_default(usual: Path) -> None:
     # What is empty is not in the environment.
     assert set(every["ssh"]["environment"]) == {
         *("GPUSTEAD_USER", "GPUSTEAD_UID", "GPUSTEAD_GID", "GPUSTEAD_SUDO"),
-        *("GPUSTEAD_JUPYTER_TOKEN_FILE", "GPUSTEAD_GRADIO_APP"),
+        *("GPUSTEAD_JUPYTER_TOKEN_FILE", "GPUSTEAD_GRADIO_APP", "NVIDIA_VISIBLE_DEVICES"),
     }
 
 
