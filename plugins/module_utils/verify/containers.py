@@ -23,6 +23,7 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.verify.findings i
     Project,
 )
 from ansible_collections.gpustead.cluster.plugins.module_utils.verify.host import last_line, read
+from ansible_collections.gpustead.cluster.plugins.module_utils.verify.runtime import judge_runtime
 from ansible_collections.gpustead.cluster.plugins.module_utils.verify.silent_containers import (
     REMEDY,
     inspect_all,
@@ -48,6 +49,7 @@ def examine_containers(
     if not image and not all(project.image for project in desired.projects):
         findings.add("image", f"{desired.image_file} does not name one", desired.again)
     try:
+        findings.notices.extend(judge_runtime(docker.components(host)))
         containers = _containers(desired, host, findings)
     except Unreadable as error:
         findings.add("docker", f"does not tell about its containers: {error}", "See journalctl -u docker on the host.")

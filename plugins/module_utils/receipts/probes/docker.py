@@ -162,6 +162,11 @@ def _named_by_compose(project: str, service: str) -> re.Pattern[str]:
     return re.compile(f"([0-9a-f]{{12}}_)?{re.escape(project)}([-_]{re.escape(service)}[-_][0-9]+)?")
 
 
+def components(host: Host) -> list[dict[str, Any]]:
+    """The programs that Docker consists of, each with Name and Version."""
+    return list((_get("/version", host) or {}).get("Components") or ())
+
+
 def bridges(host: Host) -> list[str]:
     """The network bridges of Docker's networks."""
     return docker_bridges.names(_get("/networks", host) or ())
