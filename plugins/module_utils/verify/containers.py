@@ -121,7 +121,8 @@ def judge(found: Container | None, project: Project, service: str, image: str, d
     if found is None:
         yield Finding(subject, "has no container", desired.again)
         return
-    logs = f"docker compose -p {project.name} logs {service} says why."
+    # What an account had it say may have escape sequences.
+    logs = f"docker compose -p {project.name} logs {service} | cat -v says why."
     if found.state != "running":
         yield Finding(subject, f"is {found.state}", f"{logs} {desired.again}")
     elif found.health not in ("", "healthy"):
