@@ -34,6 +34,7 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.verify.silent_con
 MESH = (MESH_PROJECT, "mesh")
 # What a node asks of others at the same time: each sshd has all nodes as guests, and refuses a crowd.
 PEERS_AT_ONCE = 8
+LONGEST_NAME, LONGEST = 255, 1000  # characters of what they answer, and of why they do not
 
 
 def examine_containers(
@@ -155,7 +156,9 @@ def _peers(desired: Desired, container: str, run: Run, findings: Findings) -> di
     options = ["-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=yes", "-o", "ConnectTimeout=10"]
 
     def ask(peer: str) -> tuple[int, str, str]:
-        return run(["docker", "exec", "--user", desired.owner, container, "ssh", *options, peer, "hostname"])
+        code, out, err = run(["docker", "exec", "--user", desired.owner, container, "ssh", *options, peer, "hostname"])
+        # The shell of its user says what it likes, on each of hundreds of nodes.
+        return code, out.strip()[:LONGEST_NAME], last_line(err)[:LONGEST]
 
     with ThreadPoolExecutor(PEERS_AT_ONCE) as pool:
         answers = dict(zip(peers, pool.map(ask, peers)))
@@ -163,7 +166,7 @@ def _peers(desired: Desired, container: str, run: Run, findings: Findings) -> di
         if code:
             findings.add(
                 f"SSH to {peer} in the mesh",
-                f"fails ({last_line(err)})",
+                f"fails ({err})",
                 f"See the mesh of {peer}; run site.yml --limit {peer}.",
             )
-    return {peer: out.strip() for peer, (code, out, _third) in answers.items() if code == 0}
+    return {peer: out for peer, (code, out, _third) in answers.items() if code == 0}

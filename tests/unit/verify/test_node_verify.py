@@ -399,6 +399,13 @@ def test_a_container_for_which_docker_does_not_answer_hides_no_other(monkeypatch
     assert "FIFO" in found[1].remedy
 
 
+def test_what_a_shell_in_the_mesh_says_beside_the_name_fills_no_report() -> None:
+    said = look({SSH: (0, "x" * (4 << 20), "")}).seen["peers"]
+    assert {peer: len(name) for peer, name in said.items()} == {"gpu01": 255, "gpu03": 255}
+    (first, *_others) = look({SSH: (255, "", "\n".join(["a" * (4 << 20)] * 2))}).problems
+    assert len(first.what) < 2000
+
+
 def test_a_bridge_that_passes_for_one_of_dockers_fails_as_it_is_drift() -> None:
     net = "/sys/class/net/br-lan"
     changes = {f"{net}/bridge/bridge_id": "8000", f"{net}/brif/veth1": "", "/sys/class/net/veth1/uevent": ""}
