@@ -14,9 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ansible import constants
-from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
-from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
 from ansible_collections.gpustead.cluster.plugins.module_utils.images.image_contexts import KEPT_MODE
 
 MODULE = "gpustead.cluster.image_contexts"
@@ -66,15 +64,15 @@ class ActionModule(ActionBase):
         return answer
 
     def _collect(self, source: str, destination: str, brought: Brought) -> None:
-        """All that is in a directory. A link to a file is that file, as ansible.builtin.copy has it."""
+        """All that is in a directory. A link to a file in there is that file, another one a link, as Docker has it."""
         top = self._find_needle("files", source.rstrip("/"))
         brought.directories.append(destination)
         for folder, folders, names in os.walk(top):
             place = os.path.normpath(os.path.join(destination, os.path.relpath(folder, top)))
             for name in sorted((*folders, *names)):
                 path, goal = os.path.join(folder, name), os.path.join(place, name)
-                if os.path.isfile(path):
-                    real = _inside(path, top)
+                if os.path.isfile(path) and _lies_in(path, top):
+                    real = os.path.realpath(path)
                     brought.files[goal] = self._real(real), stat.S_IMODE(os.stat(real).st_mode) & KEPT_MODE
                 elif os.path.islink(path):
                     brought.links[goal] = os.readlink(path)
@@ -98,17 +96,10 @@ class ActionModule(ActionBase):
         return there
 
 
-def _inside(path: str, top: str) -> str:
-    """Where a file of a context lies. What others wrote there may lead to the controller's keys, and then everybody who
+def _lies_in(path: str, top: str) -> bool:
+    """Whether a file of a context lies in there. What others wrote may lead to the controller's keys, and everybody who
     has the image would have them."""
-    real = os.path.realpath(path)
-    if os.path.commonpath([real, os.path.realpath(top)]) != os.path.realpath(top):
-        what = f"{path} is a symbolic link to {real}, which is not below {top}"
-        remedy = "Put the file itself there, or remove the link."
-        raise AnsibleActionFail(
-            str(GpusteadError(what, "that a layer takes files of its own directories alone", remedy))
-        )
-    return real
+    return os.path.commonpath([os.path.realpath(path), os.path.realpath(top)]) == os.path.realpath(top)
 
 
 def _pack(archive: str, sources: Iterable[str]) -> None:
