@@ -405,7 +405,7 @@ def test_what_a_container_says_reaches_no_terminal_as_it_is(several: Path, tmp_p
     said = "ssh-1  | \x1b]0;owned\x07\x1b[2J\x9b2J\r ü\t→ 10\n"
     (tmp_path / "docker").write_text(f"#!/bin/sh\ncat <<'X'\n{said}X\n")
     (tmp_path / "docker").chmod(0o755)
-    words = ["make", "--silent", "-C", several, "logs"]
+    words = ["make", "--silent", "-C", str(several), "logs"]
     environment = {"PATH": f"{tmp_path}:/usr/bin:/bin"}
     shown = subprocess.run(words, capture_output=True, text=True, check=True, env=environment).stdout
     assert shown == "ssh-1  | ?]0;owned??[2J?2J? ü\t→ 10\n"
