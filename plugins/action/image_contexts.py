@@ -15,6 +15,7 @@ from typing import Any
 
 from ansible import constants
 from ansible.plugins.action import ActionBase
+from ansible_collections.gpustead.cluster.plugins.module_utils.images.image_contexts import KEPT_MODE
 
 MODULE = "gpustead.cluster.image_contexts"
 ARGUMENTS = {
@@ -63,15 +64,16 @@ class ActionModule(ActionBase):
         return answer
 
     def _collect(self, source: str, destination: str, brought: Brought) -> None:
-        """All that is in a directory. A link to a file is that file, as ansible.builtin.copy has it."""
+        """All that is in a directory. A link to a file in there is that file, another one a link, as Docker has it."""
         top = self._find_needle("files", source.rstrip("/"))
         brought.directories.append(destination)
         for folder, folders, names in os.walk(top):
             place = os.path.normpath(os.path.join(destination, os.path.relpath(folder, top)))
             for name in sorted((*folders, *names)):
                 path, goal = os.path.join(folder, name), os.path.join(place, name)
-                if os.path.isfile(path):
-                    brought.files[goal] = self._real(path), stat.S_IMODE(os.stat(path).st_mode)
+                if os.path.isfile(path) and _lies_in(path, top):
+                    real = os.path.realpath(path)
+                    brought.files[goal] = self._real(real), stat.S_IMODE(os.stat(real).st_mode) & KEPT_MODE
                 elif os.path.islink(path):
                     brought.links[goal] = os.readlink(path)
                 elif os.path.isdir(path):
@@ -92,6 +94,12 @@ class ActionModule(ActionBase):
             self._transfer_file(here.name, there)
         self._fixup_perms2((self._connection._shell.tmpdir, there))
         return there
+
+
+def _lies_in(path: str, top: str) -> bool:
+    """Whether a file of a context lies in there. What others wrote may lead to the controller's keys, and everybody who
+    has the image would have them."""
+    return os.path.commonpath([os.path.realpath(path), os.path.realpath(top)]) == os.path.realpath(top)
 
 
 def _pack(archive: str, sources: Iterable[str]) -> None:

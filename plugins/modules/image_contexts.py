@@ -28,7 +28,8 @@ options:
     description:
       - "Directories of the controller: C(source), and C(destination) below those of the role. Relative sources begin in
         C(files/) of the role or beside the playbook."
-      - Files keep their permissions. A link to a file is copied as that file, another one as a link.
+      - Files keep their permissions, but for the setuid and setgid bits and what others than the owner may write.
+      - A link to a file in there is copied as that file, another one as a link.
     type: list
     elements: dict
     default: []

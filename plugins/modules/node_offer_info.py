@@ -94,6 +94,8 @@ silent:
   description:
     - Those of O(projects) with a container for which Docker does not answer. Every command of Docker's for it would
       wait for ever. There is none where Docker does not run.
+    - So are those with the labels of which another container was started, by an image that brings them. Compose would
+      take it for its own, and remove one or the other.
   returned: success
   type: list
   elements: dict
@@ -133,7 +135,7 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.docker.node_offer
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
 from ansible_collections.gpustead.cluster.plugins.module_utils.receipts.probes import Host
 from ansible_collections.gpustead.cluster.plugins.module_utils.run import within
-from ansible_collections.gpustead.cluster.plugins.module_utils.verify.silent_containers import silent
+from ansible_collections.gpustead.cluster.plugins.module_utils.verify.silent_containers import in_the_way
 
 ARGUMENTS = {
     "image_file": {"type": "path", "default": "/etc/gpustead/image"},
@@ -152,7 +154,7 @@ def main() -> None:
     projects = asked.pop("projects")
     try:
         found = observe(**{**asked, "ports": ports}, run=within(30))
-        refused = silent(projects, Host())
+        refused = in_the_way(projects, Host())
     except GpusteadError as error:
         module.fail_json(msg=str(error))
     module.exit_json(changed=False, **asdict(found), silent=[asdict(one) for one in refused])

@@ -184,7 +184,9 @@ seen:
   type: dict
   returned: always
 notices:
-  description: What will be wrong soon, with the same keys as RV(problems). Certificates that end within 30 days.
+  description:
+    - What will be wrong soon, with the same keys as RV(problems). Certificates that end within 30 days.
+    - A runtime of containers with a hole that is known to lead out of them.
   type: list
   elements: dict
   returned: always
@@ -297,7 +299,7 @@ def main() -> None:
     ours = [*params["listening"].values(), *(port for each in projects for port in each.services.values() if port)]
     for holder in holders(ours, SERVICES):
         findings.problems.append(Finding(f"port {holder.port}", f"is taken by {holder}", "End it, then run site.yml."))
-    notices: list[Finding] = []
+    notices = findings.notices
     for one in endings(params["host"], posixpath.dirname(params["image_file"]), time.time()):
         (findings.problems if one.over else notices).append(Finding(one.subject, one.what, one.remedy))
     problems, soon = ([asdict(each) for each in some] for some in (findings.problems, notices))

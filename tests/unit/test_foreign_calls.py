@@ -33,7 +33,9 @@ def all_of(why: str, *functions: str) -> dict[str, str]:
 
 ALLOWED: dict[str, dict[str, str]] = {
     "filter/base_plan.py": {"base_plan": CONTROLLER},
-    "action/image_contexts.py": all_of(CONTROLLER, "ActionModule._collect", "ActionModule._send", "_digest", "_pack"),
+    "action/image_contexts.py": all_of(
+        CONTROLLER, "ActionModule._collect", "ActionModule._send", "_digest", "_lies_in", "_pack"
+    ),
     "module_utils/accounts/apply_accounts.py": {
         **all_of(OURS, "_apply_core", "_leave_groups", "apply", "former_ids", "remove", "write_whole"),
         "_lock": SYSTEM,

@@ -145,8 +145,12 @@ def _refusal(run: Run, since: float) -> str:
 
 
 def _journal(run: Run, since: float) -> str:
+    """What dockerd and systemd say of the unit. With log driver journald or syslog it is the unit, too, that says what
+    containers do (https://github.com/docker/for-linux/issues/1151); dockerd's own words come by its standard error.
+    """
     run(["journalctl", "--sync"])
-    argv = ["journalctl", f"--unit={UNIT}", f"--since=@{since:.6f}", "--output=json", "--lines=200", "--no-pager"]
+    whose = [f"_SYSTEMD_UNIT={UNIT}", "_TRANSPORT=stdout", "+", f"UNIT={UNIT}", "_UID=0"]
+    argv = ["journalctl", *whose, f"--since=@{since:.6f}", "--output=json", "--lines=200", "--no-pager"]
     return run(argv)[1]
 
 

@@ -162,6 +162,14 @@ def container_gpus(given: Mapping[str, Any], wanted: Iterable[int | str] | None 
     }
 
 
+def none_by_itself(gpus: Mapping[str, Any]) -> dict[str, str]:
+    """The environment of a container that gets these GPUs, as `container_gpus` says it: where there are none, it asks
+    for none. Images of CUDA ask for all, and get them where nvidia is Docker's default runtime
+    (https://github.com/NVIDIA/nvidia-container-toolkit/issues/451).
+    """
+    return {} if gpus["device_ids"] else {"NVIDIA_VISIBLE_DEVICES": "void"}
+
+
 def _nodes(gpu: Mapping[str, Any], uuid: str) -> list[str]:
     """The device nodes of a GPU, or of an instance of it."""
     return [gpu["node"], *gpu.get("caps", {}).get(uuid, ())]

@@ -20,6 +20,9 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.errors import Gpu
 # What the role has in the builder's directory, and the file that says so.
 OWN = ("stack", "sources", "wheelhouse")
 MARK = ".gpustead-images"
+# Permissions that a file keeps. It becomes root's on the builder and in the image: with its own setuid bit it would be
+# everybody's way to root, and what others may write, everybody's way into the image.
+KEPT_MODE = 0o755
 
 
 @dataclass(frozen=True)

@@ -152,10 +152,10 @@ def _check_commits(layer: Layer) -> None:
 
 
 def _check_sources(layer: Layer) -> None:
-    if not os.path.isfile(os.path.join(layer.context, "Dockerfile")):
-        raise GpusteadError(
-            f"layer {layer.name!r}: {layer.context}/Dockerfile", "a file", "Correct the layer's context."
-        )
+    path = os.path.join(layer.context, "Dockerfile")
+    # Of a link that leads out of the context root would read, and quote, what lies there on the builder.
+    if os.path.islink(path) or not os.path.isfile(path):
+        raise GpusteadError(f"layer {layer.name!r}: {path}", "a file, and no link", "Correct the layer's context.")
     for name, source in layer.contexts.items():
         if not is_git(source) and not os.path.isdir(source):
             raise GpusteadError(

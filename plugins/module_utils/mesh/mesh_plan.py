@@ -18,6 +18,7 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.docker.node_offer
     refuse_held,
 )
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
+from ansible_collections.gpustead.cluster.plugins.module_utils.gpus.gpu_offer import none_by_itself
 from ansible_collections.gpustead.cluster.plugins.module_utils.gpus.nccl_env import nccl_env
 from ansible_collections.gpustead.cluster.plugins.module_utils.nas.node_records import SCHEMA, NodeRecord
 
@@ -131,7 +132,8 @@ def plan(settings: Settings, observed: Observed) -> Plan:
 
     Raises:
         GpusteadError: the mesh cannot be on this node: its user has no account, the node is none of the mesh, there is
-            no image, an account has the port; the route is not what ip prints; or a variable is secret.
+            no image, an account has the port, Docker does not answer for its container or another one passes for it;
+            the route is not what ip prints; or a variable is secret.
     """
     for name, variables in (("ssh_mesh_env", settings.env), ("ssh_mesh_node_env", settings.node_env)):
         refuse_secrets(name, variables, SECRETS)
@@ -142,6 +144,8 @@ def plan(settings: Settings, observed: Observed) -> Plan:
     found = observed.offer
     image = offered_image(settings.image, settings.image_file, found, "ssh_mesh_image", check=observed.check)
     refuse_held({"the mesh's sshd": int(settings.port)}, found, "choose another one with ssh_mesh_port")
+    for one in found.get("silent", ()):
+        raise GpusteadError(one["what"], one["expected"], one["remedy"])
     owner, group = int(settings.service_account["uid"]), int(settings.service_account["gid"])
     # Everything on the share is written as its owner: under root_squash, root is nobody there. Of the layout that is an
     # account that nobody logs in as; it takes what accounts had of it.
@@ -158,6 +162,7 @@ def plan(settings: Settings, observed: Observed) -> Plan:
         nas_layout=_nas_layout(settings, observed, nccl.get("GLOO_SOCKET_IFNAME", ""), owned),
         node_env=node_env,
         environment={
+            **none_by_itself(offered),
             **node_env,
             "GPUSTEAD_USER": settings.user,
             "GPUSTEAD_UID": str(uid),

@@ -92,7 +92,7 @@ class UnmetOutput(NamedTuple):
     def reason(self) -> list[str]:
         """As a reason why a role is stale, under the account's name."""
         name = self.account
-        remedy = f"It is {name}'s own to change: see what runs in that name (ps -fu {name}; docker logs), run again."
+        remedy = f"It is {name}'s own to change: see what runs in that name (ps -fu {name}; docker ps), run again."
         return [name, f"{self.text}: expected it to stay as the role leaves it. {remedy}"]
 
 

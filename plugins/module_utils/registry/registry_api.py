@@ -15,7 +15,6 @@ import ssl
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Callable
-from urllib.parse import urlsplit
 
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
 from ansible_collections.gpustead.cluster.plugins.module_utils.terminal import shown
@@ -23,8 +22,13 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.terminal import s
 INDEXES = ("application/vnd.oci.image.index.v1+json", "application/vnd.docker.distribution.manifest.list.v2+json")
 IMAGES = ("application/vnd.oci.image.manifest.v1+json", "application/vnd.docker.distribution.manifest.v2+json")
 PAGE = 100  # names in one answer; registries allow so many
+PAGES = 1000  # of one list
 MOST = 8 << 20  # bytes of one answer; a manifest may have 4 MiB
 DIGEST = re.compile("sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128}")
+# What stands in the path of a question: no name leads to another repository, or is none of a URL.
+_PART = "[A-Za-z0-9_][A-Za-z0-9._-]*"
+_NAMES = re.compile(f"{_PART}(?:/{_PART})*")
+_FOLLOWING = re.compile(r'\s*<(?:https?://[^/>]*)?(/v2/[!-=?-~]*)>\s*;\s*rel="?next"?')
 
 
 @dataclass(frozen=True)
@@ -140,6 +144,7 @@ class Registry:
 
         Raises:
             Refused: the registry tells nobody.
+            UnreadableResponse: what it tells is no list of names.
         """
         names = self._pages("/v2/_catalog", "repositories", {403, 404, 405})
         if names is None:
@@ -147,7 +152,11 @@ class Registry:
         return [name for name in names if name.startswith(f"{prefix}/")]
 
     def tags(self, repository: str) -> list[str]:
-        """The tags of a repository; none where all were deleted."""
+        """The tags of a repository; none where all were deleted.
+
+        Raises:
+            UnreadableResponse: what it tells is no list of names.
+        """
         return self._pages(f"/v2/{repository}/tags/list", "tags", {404}) or []
 
     def manifest(self, repository: str, reference: str) -> Manifest | None:
@@ -229,15 +238,16 @@ class Registry:
         """The names in all pages of a list."""
         found: list[str] = []
         following = f"{path}?n={PAGE}"
-        while following:
+        for _page in range(PAGES):
             answer = self._get(following, {}, absent)
             if answer is None:
                 return None
-            found += _read(path, answer).get(key) or []
-            link = re.match(r'\s*<([^>]*)>\s*;\s*rel="?next"?', answer.headers.get("link", ""))
-            parts = urlsplit(link.group(1)) if link else None
-            following = f"{parts.path}?{parts.query}" if parts else ""
-        return found
+            found += _list_of_names(path, _read(path, answer).get(key))
+            link = _FOLLOWING.match(answer.headers.get("link", ""))
+            if not link:
+                return found
+            following = link[1]
+        raise UnreadableResponse(f"{path} has no end")
 
 
 def _kind(answer: Response) -> str:
@@ -264,6 +274,14 @@ def _content(name: str, answer: Response) -> dict[str, Any]:
         why = "is no JSON object" if answer.status == 200 else f"is not to be had: {said(answer)}"
         raise UnreadableResponse(f"{name} {why}")
     return found
+
+
+def _list_of_names(path: str, value: Any) -> list[str]:
+    """Of repositories, or of tags; no list at all stands for an empty one."""
+    names = [] if value is None else value
+    if not isinstance(names, list) or not all(isinstance(one, str) and _NAMES.fullmatch(one) for one in names):
+        raise UnreadableResponse(f"{path} has something else among its names")
+    return names
 
 
 def _digest(name: str, value: Any) -> str:
@@ -296,7 +314,7 @@ def said(answer: Response) -> str:
     try:
         errors = json.loads(answer.body)["errors"]
         words = [f"{error.get('code')} {error.get('message', '')}".strip() for error in errors]
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         words = []
     return shown(", ".join([f"status {answer.status}", *words]))
 

@@ -161,7 +161,7 @@ def prune(registry: Registry, prefix: str, keep: Collection[str], check: bool) -
                 if not check:
                     registry.delete(repository, removal.digest)
                 removed.append(removal)
-    except Refused as reason:
+    except (Refused, UnreadableResponse) as reason:
         return Pruned(removed, str(reason), unread)
     return Pruned(removed, unread=unread)
 

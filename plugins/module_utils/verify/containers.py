@@ -23,11 +23,18 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.verify.findings i
     Project,
 )
 from ansible_collections.gpustead.cluster.plugins.module_utils.verify.host import last_line, read
-from ansible_collections.gpustead.cluster.plugins.module_utils.verify.silent_containers import REMEDY, inspect_all
+from ansible_collections.gpustead.cluster.plugins.module_utils.verify.runtime import judge_runtime
+from ansible_collections.gpustead.cluster.plugins.module_utils.verify.silent_containers import (
+    REMEDY,
+    inspect_all,
+    other_labels,
+    passes,
+)
 
 MESH = (MESH_PROJECT, "mesh")
 # What a node asks of others at the same time: each sshd has all nodes as guests, and refuses a crowd.
 PEERS_AT_ONCE = 8
+LONGEST_NAME, LONGEST = 255, 1000  # characters of what they answer, and of why they do not
 
 
 def examine_containers(
@@ -43,7 +50,8 @@ def examine_containers(
     if not image and not all(project.image for project in desired.projects):
         findings.add("image", f"{desired.image_file} does not name one", desired.again)
     try:
-        containers = _containers(desired, host)
+        findings.notices.extend(judge_runtime(docker.components(host)))
+        containers = _containers(desired, host, findings)
     except Unreadable as error:
         findings.add("docker", f"does not tell about its containers: {error}", "See journalctl -u docker on the host.")
         return
@@ -73,15 +81,18 @@ class Container:
     ports: tuple[int, ...]
 
 
-def _containers(desired: Desired, host: Host) -> dict[tuple[str, str], Container | str]:
-    """The first container of each service, or why Docker does not answer for it.
+def _containers(desired: Desired, host: Host, findings: Findings) -> dict[tuple[str, str], Container | str]:
+    """The first container of each service, or why Docker does not answer for it. Others that pass for one are found.
 
     Raises:
         Unreadable: Docker does not answer at all.
     """
-    ids = docker.compose_services(host)
+    ids, pretenders = docker.compose_containers(host)
     wanted = [(project.name, service) for project in desired.projects for service in project.services]
     first = {each: ids["/".join(each)][0] for each in wanted if ids.get("/".join(each))}
+    for service, names in sorted(pretenders.items()):
+        if service.partition("/")[0] in {project.name for project in desired.projects}:
+            findings.add(f"service {service}", passes(names), other_labels(names))
     said = inspect_all(list(first.values()), host)
     found: dict[tuple[str, str], Container | str] = {}
     for each, container in first.items():
@@ -113,7 +124,8 @@ def judge(found: Container | None, project: Project, service: str, image: str, d
     if found is None:
         yield Finding(subject, "has no container", desired.again)
         return
-    logs = f"docker compose -p {project.name} logs {service} says why."
+    # What an account had it say may have escape sequences.
+    logs = f"docker compose -p {project.name} logs {service} | cat -v says why."
     if found.state != "running":
         yield Finding(subject, f"is {found.state}", f"{logs} {desired.again}")
     elif found.health not in ("", "healthy"):
@@ -146,7 +158,9 @@ def _peers(desired: Desired, container: str, run: Run, findings: Findings) -> di
     options = ["-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=yes", "-o", "ConnectTimeout=10"]
 
     def ask(peer: str) -> tuple[int, str, str]:
-        return run(["docker", "exec", "--user", desired.owner, container, "ssh", *options, peer, "hostname"])
+        code, out, err = run(["docker", "exec", "--user", desired.owner, container, "ssh", *options, peer, "hostname"])
+        # The shell of its user says what it likes, on each of hundreds of nodes.
+        return code, out.strip()[:LONGEST_NAME], last_line(err)[:LONGEST]
 
     with ThreadPoolExecutor(PEERS_AT_ONCE) as pool:
         answers = dict(zip(peers, pool.map(ask, peers)))
@@ -154,7 +168,7 @@ def _peers(desired: Desired, container: str, run: Run, findings: Findings) -> di
         if code:
             findings.add(
                 f"SSH to {peer} in the mesh",
-                f"fails ({last_line(err)})",
+                f"fails ({err})",
                 f"See the mesh of {peer}; run site.yml --limit {peer}.",
             )
-    return {peer: out.strip() for peer, (code, out, _third) in answers.items() if code == 0}
+    return {peer: out for peer, (code, out, _third) in answers.items() if code == 0}

@@ -86,10 +86,11 @@ class Finding:
 
 @dataclass
 class Findings:
-    """What was seen, for the comparison with other hosts, and what is wrong."""
+    """What was seen, for the comparison with other hosts, what is wrong, and what is to be known."""
 
     seen: dict[str, Any] = field(default_factory=dict)
     problems: list[Finding] = field(default_factory=list)
+    notices: list[Finding] = field(default_factory=list)
 
     def add(self, subject: str, what: str, remedy: str) -> None:
         self.problems.append(Finding(subject, what, remedy))

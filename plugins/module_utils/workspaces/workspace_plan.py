@@ -17,7 +17,7 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.docker.node_offer
     refuse_held,
 )
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError, Refusal
-from ansible_collections.gpustead.cluster.plugins.module_utils.gpus.gpu_offer import container_gpus
+from ansible_collections.gpustead.cluster.plugins.module_utils.gpus.gpu_offer import container_gpus, none_by_itself
 from ansible_collections.gpustead.cluster.plugins.module_utils.images.torch_wheel import torch_wheel
 from ansible_collections.gpustead.cluster.plugins.module_utils.workspaces.workspace_binds import (
     Available,
@@ -369,7 +369,7 @@ def _containers(workspace: Workspace, binds: Binds, settings: Settings, observed
         problem=problem,
         binds=left.binds,
         local_binds=(*local, copies),
-        environment=_environment(workspace, left, index, settings),
+        environment={**none_by_itself(gpus), **_environment(workspace, left, index, settings)},
         local_environment=_local_environment(settings),
         gpus=gpus,
         cpus=(gpus["cpus"] or "") if workspace.cpus == NEAR else workspace.cpus,

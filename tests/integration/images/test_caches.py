@@ -215,6 +215,34 @@ def test_who_has_no_account_has_no_image_of_the_cluster(lab: Lab) -> None:
     assert lab["client"].run(f"nc -z -w 3 {cache} {PORT}").rc != 0
 
 
+CROOKED = """import http.client, ssl
+context = ssl.create_default_context(cafile={authority!r})
+for path in {paths!r}:
+    link = http.client.HTTPSConnection({host!r}, {port}, context=context)
+    link.putrequest("GET", path)
+    link.endheaders()
+    print(link.getresponse().status)
+"""
+
+
+def test_a_crooked_path_keeps_nothing_under_another_digest(lab: Lab, cached: Cached) -> None:
+    """Any account of a node reaches the cache."""
+    node, cache = lab.nodes[1], lab.nodes[0].address
+    blobs = cached.outside.push("straight", 100_000, 100_000)
+    evil, good = blobs[:2]
+    paths = [
+        f"/v2/library/straight/blobs/{evil}%23/../{good}",
+        f"/v2/library/straight/blobs/{evil}%2f..%2f{good}",
+        f"/v2/library/straight/blobs/{good}?digest={evil}",
+    ]
+    authority = f"/etc/docker/certs.d/{cache}:{PORT}/ca.crt"
+    script = CROOKED.format(authority=authority, paths=paths, host=cache, port=PORT)
+    node.check_output(f"python3 - <<'END'\n{script}END")
+    cached.extra = ["trial:1", "straight:1"]
+    cached.succeed()
+    assert all(here(one, "straight:1") for one in lab.nodes)
+
+
 def test_a_registry_that_goes_away_in_the_middle_leaves_no_half_image(lab: Lab, cached: Cached) -> None:
     blobs = cached.outside.push("large", 200_000_000)
     cached.extra = ["trial:1", "large:1"]

@@ -281,6 +281,10 @@ def test_a_running_container_is_saved_and_pushed(lab: Lab, stack: Stack) -> None
     assert started(node) == before
     other = lab.nodes[1]
     assert other.check_output(f"docker run --rm --entrypoint cat {image} /tmp/found") == "found"
+    # What is started of it passes neither for a container of the workspace nor for a layer of the stack.
+    labels = json.loads(other.check_output(f"docker image inspect --format '{{{{json .Config.Labels}}}}' {image}"))
+    for name in ("com.docker.compose.project", "com.docker.compose.service", "org.gpustead.key"):
+        assert labels[name] == "", name
     other.check_output(f"docker image rm {image}")
     node.check_output(f"docker image rm {image}")
 

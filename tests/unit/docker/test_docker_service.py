@@ -23,7 +23,19 @@ TOO_QUICKLY = "docker.service: Start request repeated too quickly."
 
 
 def entry(message: str, by: str = "dockerd") -> str:
-    return json.dumps({"MESSAGE": message, "SYSLOG_IDENTIFIER": by})
+    """As journald has it, with who it was by its own knowledge."""
+    unit = {"UNIT" if by == "systemd" else "_SYSTEMD_UNIT": "docker.service"}
+    how = {"_TRANSPORT": "stdout" if by == "dockerd" else "journal", "_UID": "0"}
+    return json.dumps({"MESSAGE": message, "SYSLOG_IDENTIFIER": by, **unit, **how})
+
+
+def chosen(argv: Sequence[str], journal: Sequence[str]) -> list[str]:
+    """What journalctl prints: the last of those that have all fields of a group; + stands between groups."""
+    fields = " ".join(word for word in argv[1:] if not word.startswith("--"))
+    groups = [dict(word.split("=", 1) for word in group.split()) for group in fields.split(" + ")]
+    most = next(int(word.partition("=")[2]) for word in argv if word.startswith("--lines="))
+    found = [line for line in filter(None, journal) if any(one.items() <= json.loads(line).items() for one in groups)]
+    return found[-most:]
 
 
 class Host:
@@ -38,6 +50,7 @@ class Host:
         self.failed, self.active, self.journal = 0, False, [""]
         self.done: list[str] = []
         self.hiccups, self.broken, self.tells, self.late = 0, "", True, 0
+        self.containers: list[str] = []  # what they say meanwhile, with log driver journald or syslog
 
     def read(self) -> str:
         return self.file.read_text() if self.file.exists() else ""
@@ -50,7 +63,7 @@ class Host:
     def run(self, argv: Sequence[str]) -> tuple[int, str, str]:
         verb = argv[1]
         if argv[0] == "journalctl":
-            return (0, "\n".join(self.journal), "") if "--output=json" in argv else (0, "", "")
+            return (0, "\n".join(chosen(argv, self.journal)), "") if "--output=json" in argv else (0, "", "")
         if verb == "is-active":
             return (0 if self.active else 3), "", ""
         self.done.append(verb)
@@ -85,6 +98,7 @@ class Host:
             )
         elif self.tells:
             self.journal.append(entry('time="x" level=info msg="Reloaded configuration: {}"'))
+        self.journal += [entry(said, "gpustead-workspace-ssh-1") for said in self.containers]
         return 0, "", ""
 
 
@@ -184,6 +198,20 @@ def test_a_reload_that_docker_refuses_is_seen_and_taken_back(host: Host) -> None
     ):
         docker_service.bring(host.run, "reloaded", str(host.file))
     assert (host.active, host.read()) == (True, GOOD)
+
+
+FORGED = ['time="x" level=fatal msg="owned"', 'time="x" level=info msg="Reloaded configuration: {}"', *["."] * 500]
+
+
+def test_what_containers_say_meanwhile_is_none_of_dockers_words(host: Host) -> None:
+    """By log driver journald or syslog it stands in the journal of Docker's unit."""
+    host.containers, host.tells = FORGED, False
+    host.write('{"registry-mirrors": ["https://m"]}\n')
+    assert docker_service.bring(host.run, "reloaded", str(host.file)) == ""
+    host.containers = FORGED[1:]
+    host.write('{"registry-mirrors": ["no-scheme"]}\n')
+    with pytest.raises(GpusteadError, match="Error reconfiguring the daemon: invalid mirror"):
+        docker_service.bring(host.run, "reloaded", str(host.file))
 
 
 @pytest.mark.parametrize("tells", [True, False], ids=["it says so", "its log-level is warn"])

@@ -91,6 +91,49 @@ def test_a_context_is_brought_as_it_is(tmp_path: Path, base: Path) -> None:
     assert bring(build, base) == ([], [])
 
 
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [(0o4755, 0o755), (0o2711, 0o711), (0o6777, 0o755), (0o666, 0o644), (0o1664, 0o644), (0o600, 0o600)],
+)
+def test_what_becomes_roots_is_no_way_to_root_and_nobody_else_writes_it(tmp_path: Path, given: int, kept: int) -> None:
+    """The source of a project may be an account's own directory."""
+    (tmp_path / "project").mkdir()
+    path = tmp_path / "project/tool"
+    path.write_text("#!/bin/sh\n")
+    os.chown(path, 2001, 2001)
+    path.chmod(given)
+    bring(tmp_path / "build", tmp_path / "project")
+    made = (tmp_path / "build/stack/project/tool").stat()
+    assert (made.st_uid, oct(made.st_mode & 0o7777)) == (0, oct(kept))
+    # What an earlier release brought.
+    (tmp_path / "build/stack/project/tool").chmod(given)
+    bring(tmp_path / "build", tmp_path / "project")
+    assert oct((tmp_path / "build/stack/project/tool").stat().st_mode & 0o7777) == oct(kept)
+
+
+@pytest.mark.parametrize("link", ["../secrets/mesh_ca", "{}/secrets/mesh_ca", "sub/up/secrets/mesh_ca", "twice"])
+def test_a_link_out_of_a_context_takes_nothing_of_the_controllers(tmp_path: Path, link: str) -> None:
+    """A checkout has the links that its authors put there; a vaulted file would even be decrypted."""
+    (tmp_path / "secrets").mkdir()
+    (tmp_path / "secrets/mesh_ca").write_text("key")
+    project = tmp_path / "project"
+    (project / "sub").mkdir(parents=True)
+    (project / "sub/up").symlink_to("../..")
+    (project / "twice").symlink_to("../secrets/mesh_ca")
+    if link != "twice":
+        (project / "twice").unlink()
+    (project / "data").symlink_to(link.format(tmp_path))
+    bring(tmp_path / "build", project)
+    assert os.readlink(tmp_path / "build/stack/project/data") == link.format(tmp_path)
+    files = [path for path in (tmp_path / "build").rglob("*") if path.is_file() and not path.is_symlink()]
+    assert [path for path in files if "key" in path.read_text()] == []
+
+
+def test_a_context_that_is_itself_reached_by_a_link_is_as_any_other(tmp_path: Path, base: Path) -> None:
+    (tmp_path / "elsewhere").symlink_to(base)
+    assert len(bring(tmp_path / "build", tmp_path / "elsewhere")[0]) == 3
+
+
 def test_what_differs_is_put_right_and_what_nobody_declares_goes(tmp_path: Path, base: Path) -> None:
     build = tmp_path / "build"
     bring(build, base)

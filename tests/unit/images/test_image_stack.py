@@ -79,6 +79,12 @@ def spoil_source(stack: list[dict[str, Any]]) -> None:
     stack[2]["contexts"] = {"source": "/nowhere"}
 
 
+def spoil_dockerfile(stack: list[dict[str, Any]]) -> None:
+    path = Path(stack[2]["context"], "Dockerfile")
+    path.unlink()
+    path.symlink_to("/etc/shadow")
+
+
 def spoil_context(stack: list[dict[str, Any]]) -> None:
     stack[2]["context"] = "/nowhere"
 
@@ -95,6 +101,7 @@ def spoil_context(stack: list[dict[str, Any]]) -> None:
         (spoil_commit, "'top': source is 'https://git.example.org/ours.git#main'"),
         (spoil_source, "'top': source is '/nowhere'"),
         (spoil_context, "'top': /nowhere/Dockerfile"),
+        (spoil_dockerfile, "Dockerfile: expected a file, and no link"),
         (list.clear, "no layer"),
     ],
 )

@@ -64,6 +64,19 @@ def test_the_site_wins_over_what_was_found_and_the_role_over_both() -> None:
     assert (found.environment["GPUSTEAD_SUDO"], found.environment["GPUSTEAD_UID"]) == ("0", "1500")
 
 
+def test_a_container_that_passes_for_the_meshs_is_named_before_compose_removes_one() -> None:
+    what = "service gpustead-mesh/mesh: container x passes for one of it: its image has the labels"
+    alike = {"name": "gpustead-mesh", "what": what, "expected": "that only Compose gives these", "remedy": "Remove it."}
+    with pytest.raises(GpusteadError, match="container x passes for one of it"):
+        planned(offered(silent=[alike]))
+    assert planned(offered(silent=[]))
+
+
+def test_without_gpus_the_container_asks_for_none_whatever_its_image_asks_for() -> None:
+    assert planned().environment["NVIDIA_VISIBLE_DEVICES"] == "void"
+    assert "NVIDIA_VISIBLE_DEVICES" not in planned(offered(gpus=GPUS, route=ROUTE)).environment
+
+
 @pytest.mark.parametrize("setting", ["env", "node_env"])
 def test_no_secret_stands_where_others_read_it(setting: str) -> None:
     given: dict[str, Any] = {setting: {"NCCL_DEBUG": "INFO", "HF_TOKEN": "hunter2"}}

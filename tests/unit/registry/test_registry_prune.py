@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import json
+import random
 import re
 import ssl
 import threading
@@ -375,6 +376,87 @@ def test_what_is_not_expected_is_an_error(shelf: Shelf, where: str, answer: Resp
     shelf.answers[where] = answer
     with pytest.raises(GpusteadError, match=words):
         shelf.prune(*KEEP)
+
+
+LINK = {"link": '</v2/_catalog?n=100&last=z>; rel="next"'}
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (Response(200, LINK, b'{"repositories": ["other/a"]}'), "/v2/_catalog has no end"),
+        *(
+            (Response(200, {}, json.dumps({"repositories": names}).encode()), "has something else among its names")
+            for names in (
+                *(
+                    ["gpustead/../other"],
+                    ["gpustead/a b"],
+                    ["gpustead/\xfc"],
+                    ["gpustead/x\r\nHost: y"],
+                    [None],
+                    ["_" * 99 + "!"],
+                ),
+                *({"gpustead/a": 1}, "gpustead/a", 1, [["gpustead/a"]]),
+            )
+        ),
+    ],
+)
+def test_a_registry_that_lists_what_is_no_name_deletes_nothing(answer: Response, words: str) -> None:
+    """Whoever answers there would choose what is asked for with our password, or hold the run up for ever."""
+    asked: list[str] = []
+
+    def ask(method: str, path: str, _headers: Mapping[str, str]) -> Response:
+        asked.append(f"{method} {path}")
+        return answer
+
+    found = prune(Registry(ask), "gpustead", ["h/gpustead/a:x"], check=False)
+    assert (found.removed, len(found.refused) < 200) == ([], True)
+    assert words in found.refused
+    assert len(asked) < 2000 and {one.split("?")[0] for one in asked} == {"GET /v2/_catalog"}
+
+
+@pytest.mark.parametrize(
+    "link", ["<http://[x>; rel=next", "<//evil/v2/>; rel=next", "</v2/\xfc>; rel=next", "<>; rel=next"]
+)
+def test_a_following_page_that_is_no_path_of_the_registry_is_none(link: str) -> None:
+    asked: list[str] = []
+
+    def ask(_method: str, path: str, _headers: Mapping[str, str]) -> Response:
+        asked.append(path)
+        return Response(200, {"link": link}, b'{"tags": ["x"]}')
+
+    assert Registry(ask).tags("a") == ["x"]
+    assert asked == ["/v2/a/tags/list?n=100"]
+
+
+ODD: list[Any] = [
+    *(None, 0, True, "", digest("a"), OLD, "gpustead/a", [], {}, [digest("a")], [OLD, None], [["x"]], "9" * 5000),
+    *(
+        [{"digest": digest("b")}],
+        {"digest": digest("b")},
+        {"config": {"Labels": {"org.gpustead.key": OLD}}},
+        {"Labels": 1},
+    ),
+]
+
+
+def test_whatever_a_registry_answers_is_understood_or_the_error() -> None:
+    keys = ["repositories", "tags", "manifests", "config", "mediaType", "errors"]
+    bodies = [b"", b"[", b"[]", b"\xff", b"[" * 100_000, b"1" * 5000, b'{"tags": ' + b"1" * 5000 + b"}"]
+    for seed in range(400):
+        odd = random.Random(seed)
+
+        def ask(_method: str, _path: str, _headers: Mapping[str, str], odd: random.Random = odd) -> Response:
+            document = {key: odd.choice(ODD) for key in keys if odd.random() < 0.7}
+            document |= {"repositories": ["gpustead/a"]} if odd.random() < 0.6 else {}
+            document |= {"tags": [OLD, OLDER]} if odd.random() < 0.6 else {}
+            document |= {"mediaType": odd.choice([*INDEXES, *IMAGES])} if odd.random() < 0.6 else {}
+            body = json.dumps(document).encode() if odd.random() < 0.9 else odd.choice(bodies)
+            headers = {"docker-content-digest": odd.choice([digest("a"), digest("b"), "x"])}
+            return Response(odd.choice([200] * 8 + [401, 403, 404, 500]), headers, body)
+
+        with contextlib.suppress(GpusteadError):
+            prune(Registry(ask), "gpustead", [f"h/gpustead/a:{NEW}"], check=False)
 
 
 def test_nothing_to_keep_is_a_mistake(shelf: Shelf) -> None:

@@ -46,3 +46,10 @@ def test_each_command_of_dockers_has_a_limit(path: Path) -> None:
 
 def test_such_commands_are_found() -> None:
     assert sum(waits(task) for path in FILES for task in tasks(yaml.safe_load(path.read_text()))) >= 19
+
+
+def test_a_saved_container_brings_nothing_by_which_compose_or_we_know_our_own() -> None:
+    play = yaml.safe_load((ROLES.parent / "playbooks/commit.yml").read_text())[0]
+    saves = next(task for task in tasks(play["tasks"]) if task["name"] == "Save the container as an image")
+    assert {"com.docker.compose.project", "org.gpustead.key"} <= set(saves["vars"]["__commit_labels"])
+    assert "__commit_labels | map('regex_replace', '^(.*)$', '--change=LABEL " in saves["vars"]["__commit_changes"]

@@ -180,7 +180,7 @@ def test_by_default(usual: Path) -> None:
     # What is empty is not in the environment.
     assert set(every["ssh"]["environment"]) == {
         *("GPUSTEAD_USER", "GPUSTEAD_UID", "GPUSTEAD_GID", "GPUSTEAD_SUDO"),
-        *("GPUSTEAD_JUPYTER_TOKEN_FILE", "GPUSTEAD_GRADIO_APP"),
+        *("GPUSTEAD_JUPYTER_TOKEN_FILE", "GPUSTEAD_GRADIO_APP", "NVIDIA_VISIBLE_DEVICES"),
     }
 
 
@@ -342,7 +342,7 @@ MADE: dict[str, tuple[list[str], list[str]]] = {
     "shell, bob": (["shell", "OWNER=bob"], [f"{BOB} exec --user bob ssh bash"]),
     "shell, root": (["shell", "PROFILE=root"], [f"{ROOT_} exec --user root root bash"]),
     "shell, mesh": (["shell", "PROFILE=multinode", "OWNER=bob"], [f"{MESH} exec --user ada mesh bash"]),
-    "logs": (["logs"], [f"{SERVER} logs --follow --tail 100"]),
+    "logs": (["logs"], [f"{SERVER} logs --follow --tail 100 | LC_ALL=C.UTF-8 sed -u 's/[^[:print:][:blank:]]/?/g'"]),
     "run": (["run", "CMD=python x.py"], [f'{SERVER} run --rm ssh bash -c "$CMD"']),
     "run, root": (["run", "CMD=id", "PROFILE=root"], [f'{ROOT_} run --rm --entrypoint bash root -c "$CMD"']),
     "run, mesh": (["run", "CMD=id", "PROFILE=multinode"], [f'{MESH} exec --user ada mesh bash -c "$CMD"']),
@@ -399,6 +399,16 @@ def test_the_verbs_of_a_name_that_docker_does_not_take(tmp_path: Path, owner: st
 def test_verbs_that_cannot_be_meant(several: Path, arguments: list[str], words: str) -> None:
     with pytest.raises(Refused, match=words):
         make(several, *arguments)
+
+
+def test_what_a_container_says_reaches_no_terminal_as_it_is(several: Path, tmp_path: Path) -> None:
+    said = "ssh-1  | \x1b]0;owned\x07\x1b[2J\x9b2J\r ü\t→ 10\n"
+    (tmp_path / "docker").write_text(f"#!/bin/sh\ncat <<'X'\n{said}X\n")
+    (tmp_path / "docker").chmod(0o755)
+    words = ["make", "--silent", "-C", str(several), "logs"]
+    environment = {"PATH": f"{tmp_path}:/usr/bin:/bin"}
+    shown = subprocess.run(words, capture_output=True, text=True, check=True, env=environment).stdout
+    assert shown == "ssh-1  | ?]0;owned??[2J?2J? ü\t→ 10\n"
 
 
 def test_make_alone_lists_the_verbs(several: Path) -> None:

@@ -259,6 +259,13 @@ BAD: dict[str, tuple[dict[str, Any], list[str]]] = {
         {"nas_extra_mounts": [{"path": "/data", "source": ""}]},
         ["source of /data is empty"],
     ),
+    **{
+        f"a toolkit with a way out of containers, {version}": (
+            {"nvidia_toolkit_version": version},
+            ["becomes root of the host (CVE-2025-23266)", "from 1.17.8-1 up"],
+        )
+        for version in ("1.17.7-1", "1.16.2-1", "1.9.0", "0.99.1-1", "latest")
+    },
     "a registry without port": (
         {"cluster_registry": "registry.example.org"},
         ["'registry.example.org' is not host:port"],
@@ -300,6 +307,11 @@ def test_names_and_groups_as_hosts_and_directories_have_them(entries: list[dict[
 
 def test_a_good_inventory_has_no_problem() -> None:
     assert problems({}) == []
+
+
+@pytest.mark.parametrize("version", ["1.17.8-1", "1.17.*", "1.20.1-1", "1.18.0~rc.1-1", "2.0.0"])
+def test_versions_of_the_toolkit_without_a_way_out(version: str) -> None:
+    assert problems({"nvidia_toolkit_version": version}) == []
 
 
 @pytest.mark.parametrize(

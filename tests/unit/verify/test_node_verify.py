@@ -95,6 +95,7 @@ def container(project: str, service: str, **more: Any) -> dict[str, Any]:
     port = {"jupyter": "18888", "ssh": "10022"}.get(service)
     return {
         "Id": f"id-{service}",
+        "Name": more.get("name", f"{project}-{service}-1"),
         "State": {"Status": more.get("status", "running"), "Health": {"Status": more.get("health", "healthy")}},
         "Config": {
             "Image": more.get("image", IMAGE),
@@ -180,7 +181,7 @@ def look(changes: Changes, desired: Desired = DESIRED, seen: ObservedShare = SHA
         return replace(seen, files={path: seen.files.get(path) for path in paths})
 
     found = changes.get("containers", SOUND_CONTAINERS)
-    listed = [{"Id": one["Id"], "Labels": one["Config"]["Labels"]} for one in found]
+    listed = [{"Id": one["Id"], "Names": [f"/{one['Name']}"], "Labels": one["Config"]["Labels"]} for one in found]
     documents = {"/containers/json?all=1": listed, **{f"/containers/{one['Id']}/json": one for one in found}}
     documents.update({f"/containers/{one}/json": docker_engine.SILENT for one in changes.get("silent", ())})
     with tempfile.TemporaryDirectory() as root:
@@ -278,6 +279,15 @@ BROKEN: dict[str, tuple[Changes, list[str]]] = {
     "a service that is missing": (
         containers(*SOUND_CONTAINERS[1:]),
         ["service gpustead-workspace/jupyter has no container"],
+    ),
+    "a container that has the labels of a service from its image": (
+        containers(
+            *SOUND_CONTAINERS,
+            {**container("gpustead-workspace", "jupyter", name="somebodys"), "Id": "id-0", "State": {}},
+        ),
+        [
+            "service gpustead-workspace/jupyter container somebodys passes for one of it: its image has the labels",
+        ],
     ),
     "a container of compose run": (instead(oneoff="True"), ["service gpustead-workspace/jupyter has no container"]),
     "a stopped service": (instead(status="exited"), ["service gpustead-workspace/jupyter is exited"]),
@@ -395,6 +405,13 @@ def test_a_container_for_which_docker_does_not_answer_hides_no_other(monkeypatch
         "service gpustead-workspace/ssh cannot be asked: Docker does not answer: timed out",
     ]
     assert "FIFO" in found[1].remedy
+
+
+def test_what_a_shell_in_the_mesh_says_beside_the_name_fills_no_report() -> None:
+    said = look({SSH: (0, "x" * (4 << 20), "")}).seen["peers"]
+    assert {peer: len(name) for peer, name in said.items()} == {"gpu01": 255, "gpu03": 255}
+    (first, *_others) = look({SSH: (255, "", "\n".join(["a" * (4 << 20)] * 2))}).problems
+    assert len(first.what) < 2000
 
 
 def test_a_bridge_that_passes_for_one_of_dockers_fails_as_it_is_drift() -> None:

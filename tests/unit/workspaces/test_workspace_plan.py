@@ -57,6 +57,17 @@ def test_a_workspace_that_docker_does_not_answer_for_is_left_alone_in_a_check_to
         assert found["bob"].refused == bob
 
 
+@pytest.mark.parametrize(("wanted", "told"), [([], "void"), ([0], None), (None, None)])
+def test_one_without_gpus_gets_none_where_docker_gives_them_to_who_asks(
+    wanted: list[int] | None, told: str | None
+) -> None:
+    """Images of CUDA ask for all of them, and nvidia may be Docker's default runtime."""
+    gpus = {**NO_GPUS, "driver": "nvidia", "device_ids": ["GPU-0"], "uuids": ["GPU-0"], "gpus": []}
+    found = planned(offered(gpus), [{"owner": "ada", "gpus": wanted}]).of["ada"]
+    assert (found.problem, found.environment.get("NVIDIA_VISIBLE_DEVICES")) == ("", told)
+    assert planned(offered(None)).of["ada"].environment["NVIDIA_VISIBLE_DEVICES"] == "void"
+
+
 def test_keys_that_the_site_adds_are_the_owners_alone() -> None:
     found = planned(authorized_keys=["d", "a"]).host_files
     keys = {

@@ -10,7 +10,7 @@ import re
 import socket
 import time
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from ansible_collections.gpustead.cluster.plugins.module_utils.firewall import docker_bridges
 from ansible_collections.gpustead.cluster.plugins.module_utils.receipts.probes.host import (
@@ -26,6 +26,7 @@ _LONGEST = 32 << 20  # bytes; a container is some 20 KiB of it, with what its he
 _REFERENCE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/:@-]*\Z")
 _OWN = {"127.0.0.0/8", "::1/128"}  # what Docker itself holds to be insecure
 _LABEL = "com.docker.compose."
+_ORDINAL = re.compile("[0-9]{1,9}")
 # What depends on who created the container and with what, not on what was wanted.
 _PASSING = {"AttachStdin", "AttachStdout", "AttachStderr", "ConsoleSize", "ContainerIDFile", "Image"}
 _PASSING |= {_LABEL + name for name in ("container-number", "image", "replace", "version")}
@@ -118,19 +119,52 @@ def _image(subject: Subject, host: Host) -> Value:
     return {"id": found["Id"]} if found else None
 
 
-def compose_services(host: Host) -> dict[str, list[str]]:
-    """The ids of the containers of each Compose service (`project/service`), by their numbers.
+class ComposeContainers(NamedTuple):
+    """The containers of Compose services, by service (`project/service`).
 
-    What was started beside a service with `run` is not one of them.
+    Attributes:
+        services: their ids, by their numbers.
+        pretenders: names of others with the labels of a service, which their image has given them.
+    """
+
+    services: dict[str, list[str]]
+    pretenders: dict[str, list[str]]
+
+
+def compose_containers(host: Host) -> ComposeContainers:
+    """Those of each Compose service. What was started beside a service with `run` is not one of them.
+
+    By their labels, as Compose finds them; but a container has those of its image, too
+    (https://github.com/moby/moby/issues/36321). No image decides its name.
     """
     services: dict[str, list[tuple[int, str]]] = {}
+    pretenders: dict[str, list[str]] = {}
     for entry in _get("/containers/json?all=1", host):
         labels = entry.get("Labels") or {}
         if labels.get(_LABEL + "oneoff", "False") == "False":
-            service = f"{labels.get(_LABEL + 'project')}/{labels.get(_LABEL + 'service')}"
-            number = labels.get(_LABEL + "container-number", "")
-            services.setdefault(service, []).append((int(number) if number.isdecimal() else 0, entry["Id"]))
-    return {service: [name for _first, name in sorted(found)] for service, found in services.items()}
+            project, name = str(labels.get(_LABEL + "project")), str(labels.get(_LABEL + "service"))
+            service, number = f"{project}/{name}", str(labels.get(_LABEL + "container-number"))
+            # One that is on its way out has none.
+            named = [one.lstrip("/") for one in entry.get("Names") or ()]
+            if any(map(_named_by_compose(project, name).fullmatch, named)):
+                ordinal = int(number) if _ORDINAL.fullmatch(number) else 0
+                services.setdefault(service, []).append((ordinal, entry["Id"]))
+            elif named:
+                pretenders.setdefault(service, []).append(min(named))
+    return ComposeContainers(
+        {service: [identity for _first, identity in sorted(found)] for service, found in services.items()}, pretenders
+    )
+
+
+def _named_by_compose(project: str, service: str) -> re.Pattern[str]:
+    """The names that Compose gives; those with an id in front while it exchanges a container. Where the file names it,
+    as of the mesh, it has the name of its project."""
+    return re.compile(f"([0-9a-f]{{12}}_)?{re.escape(project)}([-_]{re.escape(service)}[-_][0-9]+)?")
+
+
+def components(host: Host) -> list[dict[str, Any]]:
+    """The programs that Docker consists of, each with Name and Version."""
+    return list((_get("/version", host) or {}).get("Components") or ())
 
 
 def bridges(host: Host) -> list[str]:
@@ -146,7 +180,7 @@ def inspect(container: str, host: Host) -> dict[str, Any] | None:
 
 def container(subjects: Sequence[Subject], host: Host) -> dict[str, Value]:
     """The containers of a Compose service."""
-    services = compose_services(host)
+    services = compose_containers(host).services
 
     def one(subject: Subject, host: Host) -> Value:
         found = services.get(subject["name"], [])

@@ -73,6 +73,13 @@ def is_address(value: Any) -> bool:
         return False
 
 
+def _is_sound_toolkit(value: Any) -> bool:
+    """In 1.17.7 and before, whoever made the image of a container with GPUs becomes root of the host: CVE-2025-23266,
+    CVE-2025-23359, CVE-2024-0132 (https://www.nvidia.com/en-us/security/)."""
+    match = re.match(r"(\d{1,4})\.(\d{1,4})\.(?:\*|(\d{1,4})[\w.~+*-]*)\Z", str(value), re.ASCII)
+    return match is not None and (int(match[1]), int(match[2]), int(match[3] or 9999)) >= (1, 17, 8)
+
+
 def _at_least(least: int) -> Form:
     def is_it(value: Any) -> bool:
         number = whole_number(value)
@@ -119,6 +126,11 @@ _VERSION = Form(
     _like(r"\d+(?:\.\d+)+(?:\.?(?:a|b|rc|post|dev)\d+)?(?:\+[\w.]+)?"),
     "no version",
     "Write the whole one, such as 2.13.0.",
+)
+_TOOLKIT = Form(
+    _is_sound_toolkit,
+    "no version, or one in which who makes an image becomes root of the host (CVE-2025-23266)",
+    "Write one from 1.17.8-1 up, as apt names it, such as 1.20.1-1.",
 )
 _URL = Form(
     _like(r"(?:https?|ftp)://[^\s/]+\S*|file:/\S+"), "no URL", "Write it whole, such as https://example.org/path."
@@ -207,6 +219,7 @@ FORMS: Mapping[str, Form] = {
         ),
         _VERSION,
     ),
+    "nvidia_toolkit_version": _TOOLKIT,
     **dict.fromkeys(
         (
             "docker_repository_key_url",
