@@ -141,7 +141,7 @@ def connect(host: Host) -> list[str]:
     """
     first, *others = host.variables["cluster_network"]
     wide = ipaddress.ip_network(first).supernet(new_prefix=20)
-    made = "ip link add lab0 type veth peer name lab1 && ip link set lab1 up && ip link set lab0 up"
+    made = "ip link add name lab0 type veth peer name lab1 && ip link set lab1 up && ip link set lab0 up"
     host.check_output(f"[ -e /sys/class/net/lab0 ] || ({made} && ip address add {wide[7]}/22 dev lab0)")
     return [str(wide), *others]
 
