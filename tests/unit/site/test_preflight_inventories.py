@@ -759,6 +759,7 @@ def answers() -> dict[str, dict[str, Any]]:
         sites[f"fine: {name}"] = with_playbook(case, "their.yml" if "mine/../their.yml" in case["files"] else preflight)
     for name, (playbook, case, _words) in NOBODY.items():
         sites[f"nobody: {name}"] = with_playbook(case, str(ROOT / "playbooks" / playbook))
+    sites["drift"] = with_playbook(site(TWO), str(ROOT / "playbooks/drift.yml"))
     return dict(zip(sites, runs(list(sites.values()))))
 
 
@@ -798,6 +799,15 @@ def test_a_run_that_is_for_no_host_fails_and_says_why(answers: dict[str, Any], c
     assert [words for words in NOBODY[case][2] if words not in answer["said"]] == [], answer["said"]
 
 
+def test_hosts_that_cannot_be_reached_are_not_said_to_differ(answers: dict[str, dict[str, Any]]) -> None:
+    answer = answers["drift"]
+    said = " ".join(answer["said"].split())
+    assert (answer["status"] != 0, answer["asked"]) == (True, True), said
+    assert "2 of 2 hosts could not be looked at (gpu01, gpu02): whether they differ is not known." in said
+    assert "hosts differ" not in said
+    assert "heal" not in said
+
+
 PLAYBOOKS = sorted((ROOT / "playbooks").glob("*.yml"))
 
 
@@ -821,6 +831,14 @@ def test_what_makes_runs_slow_is_told_once(cluster: Cluster, monkeypatch: pytest
     done = cluster.preflight()
     assert "longer than it has to" not in done.stdout + done.stderr
     assert "1 host done" in done.stdout
+
+
+def test_that_hosts_wait_for_each_other_is_told_where_they_do(cluster: Cluster) -> None:
+    nodes = {f"gpu0{n}": {"ansible_host": f"10.1.0.1{n}"} for n in range(1, 7)}
+    groups = {"gpu_nodes": {"hosts": nodes}, "registry": {"hosts": {"gpu01": None}}}
+    cluster.write(hosts_yml=yaml.safe_dump(groups))
+    done = cluster.preflight()
+    assert "forks = 50; pipelining = True" in " ".join((done.stdout + done.stderr).split())
 
 
 def test_what_users_copy_is_what_a_checkout_has() -> None:
