@@ -679,6 +679,13 @@ FINE: dict[str, dict[str, Any]] = {
     "a tag of their own playbook": site(files={"../their.yml": THEIRS}, args=["--tags", "web"]),
     "patterns": site(args=["--limit", "gpu*:!nas,~gpu0."]),
     "a file with nothing": site(files={"notes.yml": "# nothing\n"}),
+    "names of DNS beside an address": site({"gpu_nodes": {**GROUPS["gpu_nodes"], "gpu02": None, "gpu03": None}}),
+    "a name of DNS beside addresses": site(
+        {
+            "gpu_nodes": {"gpu01": None, **{f"gpu0{n}": {"ansible_host": f"10.1.0.1{n}"} for n in (2, 3)}},
+            "nas_server": {"nas": {"cluster_address": "10.1.0.5", "ansible_port": 2222}, "nas2": None},
+        }
+    ),
     "own layers": site(images_stack=[{"name": "base"}, {"name": "ours", "context": "/srv/ours"}]),
 }
 
