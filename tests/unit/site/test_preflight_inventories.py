@@ -30,6 +30,7 @@ GOOD: dict[str, Any] = {
 GROUPS: dict[str, Any] = {"gpu_nodes": {"gpu01": {"ansible_host": "10.1.0.11"}}, "registry": {"gpu01": None}}
 TWO = {"gpu_nodes": {f"gpu0{n}": {"ansible_host": f"10.1.0.1{n}"} for n in (1, 2)}}
 FILE = "mine/group_vars/all.yml"
+EXAMPLE = {"gpu_nodes": {"hosts": {"gpu0[1:4]": None}}, "registry": {"hosts": {"gpu01": None}}}
 INI = "[gpu_nodes]\ngpu01 ansible_host=10.1.0.11\n[registry]\ngpu01\n"
 THEIRS = "- ansible.builtin.import_playbook: gpustead.cluster.preflight\n"
 VAULT = "$ANSIBLE_VAULT;1.1;AES256\n6162\n"
@@ -238,6 +239,24 @@ BAD: dict[str, tuple[dict[str, Any], list[str]]] = {
     "several clusters": (
         site(files={"lab/hosts.yml": "gpu_nodes:\n  hosts:\n    gpu09:\n"}),
         ["inventory: one -i takes the hosts of mine and mine/lab as one cluster", "such as -i mine/lab"],
+    ),
+    "a copy of a cluster": (
+        site(files={"hosts.yml": None, "a/hosts.yml": yaml.safe_dump(EXAMPLE), "b/hosts.yml": yaml.safe_dump(EXAMPLE)}),
+        ["inventory: one -i takes the hosts of mine/a and mine/b as one cluster", "such as -i mine/b"],
+    ),
+    "a copy of a cluster in INI, with fewer hosts": (
+        site(files={"hosts.yml": None, "a/hosts.yml": yaml.safe_dump(EXAMPLE), "b/hosts": INI}),
+        ["inventory: one -i takes the hosts of mine/a and mine/b as one cluster", "such as -i mine/b"],
+    ),
+    "variables below what is named": (
+        site(
+            files={
+                "hosts.yml": None,
+                "a/hosts.yml": yaml.safe_dump(EXAMPLE),
+                "a/group_vars/all.yml": "rack: 9\n",
+            }
+        ),
+        ["inventory: Ansible reads no group_vars in mine/a, as -i names a directory above it", "-i mine/a"],
     ),
     # H5: the way to the hosts.
     "an address out of range": (
@@ -686,6 +705,11 @@ FINE: dict[str, dict[str, Any]] = {
             "nas_server": {"nas": {"cluster_address": "10.1.0.5", "ansible_port": 2222}, "nas2": None},
         }
     ),
+    "a directory above one with hosts alone": site(files={"hosts.yml": None, "a/hosts.yml": yaml.safe_dump(EXAMPLE)}),
+    "parts of one cluster": {
+        **site(files={"more/hosts.yml": yaml.safe_dump(EXAMPLE)}),
+        "arguments": ["-i", "mine/hosts.yml", "-i", "mine/more"],
+    },
     "own layers": site(images_stack=[{"name": "base"}, {"name": "ours", "context": "/srv/ours"}]),
 }
 
@@ -733,6 +757,11 @@ NOBODY: dict[str, tuple[str, dict[str, Any], list[str]]] = {
         "verify.yml",
         {**site(), "arguments": []},
         ["inventory: there is no host in it. Give the directory"],
+    ),
+    "several clusters": (
+        "verify.yml",
+        site(files={"hosts.yml": None, "a/hosts.yml": yaml.safe_dump(EXAMPLE), "b/hosts": INI}),
+        ["inventory: one -i takes the hosts of mine/a and mine/b as one cluster"],
     ),
     "no group": (
         "images.yml",
