@@ -34,12 +34,18 @@ def typed(lab: Lab, node: Host, folder: Path, *arguments: str) -> str:
     """A run for the host, at whose question the password is typed; what it printed."""
     inventory = folder / "login.yml"
     inventory.write_text(f"gpu_nodes: {{hosts: {{{node.name}: {{ansible_user: {LOGIN}}}}}}}\n")
-    command = ["ansible-playbook", "-i", lab.inventory, "-i", inventory, "--limit", node.name, "-K", *arguments]
+    sources = ["-i", str(lab.inventory), "-i", str(inventory)]
     # Without a terminal, it is read from stdin.
     done = subprocess.run(
-        command, cwd=PROJECT, env={**plain_environment(), "ANSIBLE_NOCOLOR": "1"}, input=f"{PASSWORD}\n",
-        start_new_session=True, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+        ["ansible-playbook", *sources, "--limit", node.name, "-K", *arguments],
+        cwd=PROJECT,
+        env={**plain_environment(), "ANSIBLE_NOCOLOR": "1"},
+        input=f"{PASSWORD}\n",
+        start_new_session=True,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     said = done.stdout + done.stderr
     assert done.returncode == 0, said
     assert PASSWORD not in said
