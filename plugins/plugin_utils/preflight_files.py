@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence, Set
 from typing import Any
 
 import yaml
@@ -67,16 +67,59 @@ def unread(
         found += _variables(loader, os.path.join(home, "group_vars"), groups, home in homes)
         hosts = {host for members in groups.values() for host in members}
         found += _variables(loader, os.path.join(home, "host_vars"), dict.fromkeys(hosts, ()), home in homes)
+    found += merged(loader, sources, {host for group in GROUPS for host in groups.get(group, ())})
     return list(dict.fromkeys(found))
 
 
-def clusters(sources: Sequence[str], folders: Collection[str]) -> list[str]:
-    """Directories of several clusters that one source has taken together: those below it from which hosts come."""
+def merged(
+    loader: DataLoader, sources: Sequence[str], hosts: Set[str], folders: Collection[str] = ()
+) -> Iterator[Problem]:
+    """That one source takes several clusters together, or a cluster without its variables.
+
+    Args:
+        loader: Ansible's.
+        sources: what -i names.
+        hosts: those in groups of ours.
+        folders: from which they come, where that is known: those in which each stood first. The files have the others.
+    """
     for source in (os.path.abspath(one) for one in sources if os.path.isdir(one)):
-        below = sorted({folder for folder in folders if folder and f"{folder}/".startswith(f"{source}/")})
+        files = [*_files(source)]
+        deeper = any(os.path.dirname(file) != source for file in files)
+        named = {os.path.dirname(file) for file in files if deeper and not hosts.isdisjoint(_names(loader, file))}
+        below = sorted(named | {folder for folder in folders if f"{folder}/".startswith(f"{source}/")})
+        there = [relative(folder) for folder in below]
+        unread = [name for folder in below for name in FOLDERS if os.path.isdir(os.path.join(folder, name))]
         if len(below) > 1:
-            return [relative(folder) for folder in below]
-    return []
+            what = f"one -i takes the hosts of {' and '.join(there)} as one cluster"
+            remedy = f"Give the directory of one, such as -i {there[-1]}"
+            yield Problem("inventory", what, f"{remedy}; parts of one cluster each by an -i of their own.")
+        elif unread and below != [source]:
+            what = f"Ansible reads no {' and no '.join(unread)} in {there[0]}, as -i names a directory above it"
+            yield Problem("inventory", what, f"Give the directory of the cluster itself: -i {there[0]}.")
+
+
+def _files(path: str) -> Iterator[str]:
+    """Those that Ansible takes for parts of an inventory."""
+    if not os.path.isdir(path):
+        yield path
+        return
+    for name in sorted(os.listdir(path)):
+        if not IGNORED.search(os.fsencode(name)):
+            yield from _files(os.path.join(path, name))
+
+
+def _names(loader: DataLoader, path: str) -> set[str]:
+    """The hosts in a file; of a program, or of one that cannot be read, nobody knows."""
+    if not path.endswith(YAML) and os.access(path, os.X_OK):
+        return set()
+    for kind in ("yaml",) if path.endswith(YAML) else ("yaml", "ini"):
+        data = InventoryData()
+        try:
+            inventory_loader.get(f"ansible.builtin.{kind}").parse(data, loader, path)
+        except AnsibleError:
+            continue
+        return set(data.hosts)
+    return set()
 
 
 def place_of_group(loader: DataLoader, sources: Sequence[str], name: str) -> str:

@@ -16,7 +16,7 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.site.preflight im
 from ansible_collections.gpustead.cluster.plugins.module_utils.site.preflight.check import check
 from ansible_collections.gpustead.cluster.plugins.module_utils.site.preflight.inventory import GROUPS, Problem, Site
 from ansible_collections.gpustead.cluster.plugins.plugin_utils.partial_run import FOREIGN
-from ansible_collections.gpustead.cluster.plugins.plugin_utils.preflight_files import clusters, place_of_group
+from ansible_collections.gpustead.cluster.plugins.plugin_utils.preflight_files import merged, place_of_group
 from ansible_collections.gpustead.cluster.plugins.plugin_utils.preflight_places import place
 from ansible_collections.gpustead.cluster.plugins.plugin_utils.preflight_settings import InventorySettings, written
 from ansible_collections.gpustead.cluster.plugins.plugin_utils.receipt_inputs import COLLECTION
@@ -86,11 +86,9 @@ def of_inventory(
         sources: what -i names.
     """
     members = list(dict.fromkeys(str(host) for group in GROUPS for host in groups.get(group, ())))
-    merged = clusters(sources, {str(settings.raw(host).get("inventory_dir") or "") for host in members})
-    if merged:
-        what = f"one -i takes the hosts of {' and '.join(merged)} as one cluster"
-        remedy = f"Give the directory of one, such as -i {merged[-1]}; parts of one cluster each by an -i of their own."
-        return [Problem("inventory", what, remedy)]
+    folders = {str(folder) for host in members if (folder := settings.raw(host).get("inventory_dir"))}
+    if together := [*merged(loader, sources, {*members}, folders)]:
+        return together
     looked = {host: settings.look(host) for host in members}
     found = {host: one.found([*settings.unknown(one), *settings.unreachable(one)]) for host, one in looked.items()}
 

@@ -65,8 +65,9 @@ class Looked:
     values: dict[str, Any] = field(default_factory=dict)
 
     def take(self, item: Item, other: Looked) -> None:
-        """What was found out about another host, which has all that this one depends on."""
-        self.depends[item], self.reached[item] = other.depends[item], other.reached[item]
+        """What was found out about another host, which has all that this one depends on, but for its own addresses."""
+        self.depends[item] = other.depends[item]
+        self.reached[item] = tuple(name for name in other.reached[item] if name in self.given)
         if item in other.problems:
             self.problems[item] = other.problems[item]
         if item[1] in other.values:

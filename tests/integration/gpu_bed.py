@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import re
 from collections.abc import Iterator
@@ -19,6 +20,9 @@ MESH = ("gpustead-mesh", "mesh")
 
 H100 = re.findall(r"<uuid>(GPU-[^<]+)<", (KINDS / "h100/smi.xml").read_text())
 A100 = re.findall(r"<uuid>(GPU-[^<]+)<", (KINDS / "a100/smi.xml").read_text())
+MIXED = re.findall(r"<uuid>(GPU-[^<]+)<", (KINDS / "mixed/smi.xml").read_text())
+SMI_LOG = "/usr/lib/nvidia-standin/smi.xml"
+FAN = "<fan_speed>{}</fan_speed>"
 
 
 def mig_uuids() -> list[str]:
@@ -128,3 +132,26 @@ def at_work(host: Host, gpu: str) -> Iterator[None]:
 def become(host: Host, kind: str) -> None:
     """Take the GPUs out of a host, or put others in."""
     host.check_output(f"python3 /srv/bed/standins/host.py /srv/bed/kinds/{kind} /")
+
+
+def connect(host: Host) -> list[str]:
+    """Give a host one more network, for its management, say. Returns those of a cluster that both of its belong to.
+
+    They begin where the new one does: the way to their first address is not the one to the other nodes.
+    """
+    first, *others = host.variables["cluster_network"]
+    wide = ipaddress.ip_network(first).supernet(new_prefix=20)
+    made = "ip link add name lab0 type veth peer name lab1 && ip link set lab1 up && ip link set lab0 up"
+    host.check_output(f"[ -e /sys/class/net/lab0 ] || ({made} && ip address add {wide[7]}/22 dev lab0)")
+    return [str(wide), *others]
+
+
+@contextmanager
+def fan_fails(host: Host) -> Iterator[None]:
+    """Of the first GPU, which has none: what the driver then says."""
+    well, ill = FAN.format("N/A"), FAN.format("ERR!")
+    host.check_output(f"sed -i '0,\\,{well},s,,{ill},' {SMI_LOG} && grep -q '{ill}' {SMI_LOG}")
+    try:
+        yield
+    finally:
+        host.check_output(f"sed -i 's,{ill},{well},' {SMI_LOG}")

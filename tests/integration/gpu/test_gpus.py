@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass
+from pathlib import Path
 
 import gpu_bed as bed
 import pytest
@@ -29,7 +30,7 @@ class Expected:
 
 
 NODES = {
-    "gpu01": Expected("none"),
+    "GPU01": Expected("none"),
     "gpu02": Expected("ready", None, "nvidia", tuple(bed.H100), 8, 8),
     "gpu03": Expected("ready", None, "cdi", (*bed.mig_uuids(), bed.A100[1]), 2, 2),
     "gpu04": Expected("unusable", "version_mismatch"),
@@ -41,6 +42,7 @@ BROKEN = {
 }
 WELL = [name for name, expected in NODES.items() if expected.given]
 CPU_SLOTS = 2
+GRACE = "Grace"
 
 # What is there where somebody has followed NVIDIA's instructions: the same repository, with its key in another place.
 THEIR_SOURCE = "/etc/apt/sources.list.d/nvidia-container-toolkit.list"
@@ -82,6 +84,8 @@ def first_run(lab: Lab) -> tuple[set[str], str]:
         bed.vary(lab, lab[name])
     # What Debian's Docker 26.1 gets by itself is the runtime, as it does not restart containers with CDI devices.
     bed.vary(lab, lab["gpu03"], nvidia_container_mode="cdi")
+    bed.vary(lab, host, cluster_network=bed.connect(host))
+    bed.vary(lab, lab["GPU01"], workspace_instances=[{"owner": lab.owner}, {"owner": GRACE}])
     return bed.failed(lab)
 
 
@@ -129,7 +133,7 @@ def test_stacks_reserve_gpus_by_uuid_or_none(converged: Lab, name: str, project:
 
 
 def test_slots(converged: Lab) -> None:
-    hostfile = converged["gpu01"].check_output("cat /mnt/nas/.cluster/mesh/hostfile")
+    hostfile = converged["GPU01"].check_output("cat /mnt/nas/.cluster/mesh/hostfile")
     slots = {name: int(count) for name, count in re.findall(r"^(\S+) slots=(\d+)$", hostfile, re.MULTILINE)}
     assert slots == {name: expected.slots or CPU_SLOTS for name, expected in NODES.items()}
 
@@ -138,6 +142,48 @@ def test_a_second_run_changes_nothing(converged: Lab) -> None:
     assert_fresh(converged)
     counts = bed.results(site(converged, "-e", "site_force=true"))
     assert {name: counts[name]["changed"] for name in NODES} == dict.fromkeys(NODES, 0)
+
+
+def test_a_sensor_that_fails_is_to_know_and_no_problem(converged: Lab, tmp_path: Path) -> None:
+    """And nothing else on any node of the cluster is."""
+    report = tmp_path / "verify.json"
+    with bed.fan_fails(converged["gpu03"]):
+        done = converged.playbook("playbooks/verify.yml", "-e", f"verify_report={report}")
+    said = " ".join((done.stdout + done.stderr).split())
+    assert done.returncode == 0, said
+    told = "to know, gpu03: GPU 0 (NVIDIA A100-SXM4-40GB): nvidia-smi says 'ERR!' for fan_speed."
+    assert json.loads(report.read_text())["notices"] == [told]
+    assert told in said
+
+
+@pytest.mark.parametrize(("here", "typed"), [("gpu02", "GPU01"), ("gpu02", "gpu01"), ("GPU01", "gpu02")])
+def test_the_mesh_reaches_a_node_that_is_written_in_capital_letters(converged: Lab, here: str, typed: str) -> None:
+    command = f"ssh -o BatchMode=yes -o StrictHostKeyChecking=yes {typed} 'hostname; id -un'"
+    done = converged[here].compose(*bed.MESH, command, user=converged.owner)
+    assert (done.rc, done.stdout.split()) == (0, [typed.lower(), "ada.lovelace"]), done.stderr
+
+
+def test_an_account_with_a_capital_letter_has_its_workspace(converged: Lab) -> None:
+    host = converged["GPU01"]
+    assert host.check_output("id -un 1500 && id -un 1501 && id -nG Grace").split() == [
+        *("ada.lovelace", GRACE, GRACE, "ML.team")
+    ]
+    running = host.check_output("docker compose ls --quiet").split()
+    (project,) = [name for name in running if re.fullmatch(r"gpustead-workspace-grace-[0-9a-f]{8}", name)]
+    done = host.compose(project, "ssh", "sh -c 'id -un; pwd; touch ~/own && stat -c %U ~/own && rm ~/own'", user=GRACE)
+    assert (done.rc, done.stdout.split()[::2]) == (0, [GRACE, GRACE]), done.stdout + done.stderr
+
+
+def test_of_two_interfaces_it_is_the_one_to_the_other_nodes(converged: Lab) -> None:
+    """Which are known by name; the network of the cluster is that of both."""
+    host = converged["gpu02"]
+    environment = host.check_output("cat /etc/gpustead/ssh_mesh/env").splitlines()
+    assert {"NCCL_SOCKET_IFNAME==eth0", "GLOO_SOCKET_IFNAME=eth0"} <= set(environment)
+    networks = bed.connect(host)
+    assert '"dev":"lab0"' in host.check_output(f"ip -j route get {networks[0].partition('/')[0]}")
+    unknown = host.module("gpustead.cluster.node_offer_info", {"peer": "gpu09.lab", "networks": networks})
+    for words in ("resolves gpu09.lab to no address", "eth0", "lab0", "Set ssh_mesh_interface"):
+        assert words in unknown["msg"], unknown
 
 
 @pytest.mark.parametrize("name", WELL)
@@ -354,9 +400,21 @@ def test_a_drop_in_that_clashes_with_daemon_json_is_named(converged: Lab) -> Non
 # The end
 
 
+def test_gpus_that_are_left_out_are_nobodys(converged: Lab) -> None:
+    """Other cards were put in: two of four are for work."""
+    host, excluded = converged["gpu02"], ["DGX Display", "0000:c2:00.0"]
+    bed.become(host, "mixed")
+    site(converged, "--limit", "gpu02", "-e", json.dumps({"nvidia_exclude": excluded}))
+    given = bed.given(host)
+    assert (given["state"], given["uuids"], given["slots"]) == ("ready", bed.MIXED[:2], 2)
+    assert {"/dev/nvidia0", "/dev/nvidia1"} <= {*given["device_nodes"]}
+    assert "/dev/nvidia2" not in given["device_nodes"]
+    assert all(sorted(found) == sorted(bed.MIXED[:2]) for found in containers(host).values())
+    assert "gpu02 slots=2" in host.check_output("cat /mnt/nas/.cluster/mesh/hostfile")
+
+
 def test_a_node_whose_gpus_were_taken_out_is_as_one_without(converged: Lab) -> None:
     host = converged["gpu02"]
-    site(converged, "--limit", "gpu02")
     bed.become(host, "none")
     site(converged, "--limit", "gpu02")
     given = bed.given(host)

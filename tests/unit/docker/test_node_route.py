@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import ipaddress
 import json
+import os
+import re
+import shutil
+import subprocess
+import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 from ansible_collections.gpustead.cluster.plugins.module_utils.docker.node_route import find_route
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
+from ansible_collections.gpustead.cluster.tests.unit.captures import PROJECT
 
 BOTH = ["192.168.0.0/16"]
 ROUTES = {"192.168.5.0/24": "enp37s0f0", "fd00:5::/64": "enp37s0f0", "127.0.0.0/8": "lo", "0.0.0.0/0": "eno1"}
@@ -100,6 +107,61 @@ def test_what_could_be_several_or_none_is_refused(case: str) -> None:
     with pytest.raises(GpusteadError) as caught:
         find_route(peer, networks, run)
     assert words in str(caught.value)
+
+
+HOSTS = "192.168.5.8 gpu02.example.org\n10.9.0.8 elsewhere.example.org\n"
+# A node with a management network that has the default route, a fast one, and a bridge of Docker's.
+NETWORK = """
+ip link set lo up
+for name in eno1 enp37s0f0 docker0; do ip link add name $name type veth peer name to-$name; done
+ip address add 192.168.3.7/24 dev eno1
+ip address add 192.168.5.7/24 dev enp37s0f0
+ip address add 192.168.17.1/24 dev docker0
+for name in eno1 enp37s0f0 docker0; do ip link set to-$name up; ip link set $name up; done
+ip route add default via 192.168.3.1
+mount --bind "$1" /etc/hosts
+printf 'hosts: files\n' > "$1.nss" && mount --bind "$1.nss" /etc/nsswitch.conf
+shift
+exec "$@"
+"""
+ASK = """
+import sys
+from ansible_collections.gpustead.cluster.plugins.module_utils.docker.node_route import find_route
+from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
+from ansible_collections.gpustead.cluster.plugins.module_utils.run import within
+for peer in sys.argv[1:]:
+    try:
+        print(find_route(peer, ["192.168.0.0/16"], within(30)).strip())
+    except GpusteadError as error:
+        print(error)
+"""
+
+
+MADE = ["unshare", "--net", "--mount", "ip", "link", "add", "name", "x0", "type", "veth"]
+
+
+@pytest.mark.skipif(
+    os.geteuid() != 0 or not shutil.which("ip") or subprocess.run(MADE, check=False).returncode != 0,
+    reason="needs root, ip and network namespaces",
+)
+def test_two_networks_as_ip_itself_prints_them(tmp_path: Path) -> None:
+    (tmp_path / "hosts").write_text(HOSTS)
+    inside = ["unshare", "--net", "--mount", "sh", "-euc", NETWORK, "sh", str(tmp_path / "hosts")]
+    asked = ["gpu02.example.org", "192.168.3.8", "elsewhere.example.org", "gpu09.example.org"]
+    done = subprocess.run(
+        [*inside, sys.executable, "-c", ASK, *asked],
+        env={**os.environ, "PYTHONPATH": str(PROJECT / ".dev")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    fast, managed, *refused = done.stdout.splitlines()
+    assert [json.loads(route)[0]["dev"] for route in (fast, managed)] == ["enp37s0f0", "eno1"]
+    for line in refused:
+        assert re.search(
+            "are reached by (eno1 and enp37s0f0|enp37s0f0 and eno1): expected one. Set ssh_mesh_inter", line
+        )
 
 
 def test_a_node_alone_needs_no_interface() -> None:

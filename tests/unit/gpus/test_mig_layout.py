@@ -181,6 +181,21 @@ def test_plan(state: mig.State, one: dict[str, Any], wanted: list[str], commands
     assert [list(command) for step in steps for command in step.commands] == commands
 
 
+@pytest.mark.parametrize(
+    ("key", "name", "meant"),
+    [
+        ("A10", "NVIDIA A100-SXM4-40GB", False),
+        ("H200", "NVIDIA GH200 480GB", False),
+        ("A100", "NVIDIA A100X", False),
+        ("A100 SXM4", "NVIDIA A100-SXM4-40GB", True),
+    ],
+)
+def test_a_model_names_whole_words(key: str, name: str, meant: bool) -> None:
+    state = divided("7g.40gb", profiles=A100_PROFILES)
+    assert bool(mig.plan([gpu(name=name)], {key: ["3g.20gb"]}, state).steps) is meant
+    assert bool(mig.at_boot([gpu(name=name)], {key: ["3g.20gb"]})) is meant
+
+
 def test_a_gpu_that_is_not_named_is_left_alone() -> None:
     state = divided("7g.80gb", index=1)
     plan = mig.plan([gpu(0, current=False), gpu(1)], {"A100": ["1g.5gb"], "gpu:0": []}, state)

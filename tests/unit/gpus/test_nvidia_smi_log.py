@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import astuple, fields
 from typing import Any
 
@@ -299,6 +300,25 @@ def test_no_word_of_an_error_is_a_value(word: str) -> None:
     assert (nameless.name, nameless.health) == (None, "bad")
     lost = parse_log(smi_xml.log(smi_xml.gpu(0, uuid=word)))
     assert (lost.gpus, lost.lost[0].problems) == ((), (f"nvidia-smi says '{said}' for uuid.",))
+
+
+FABRIC = "<fabric><state>Timeout</state><status>Timeout</status></fabric>"
+PROCESSES = re.compile(r"<processes>.*?</processes>", re.DOTALL)
+
+
+@pytest.mark.parametrize("fabric", ["", FABRIC], ids=["without a fabric", "with a fabric"])
+@pytest.mark.parametrize("name", ["netdata-tesla-p100", "telegraf-a10g"])
+def test_a_gpu_of_which_every_field_times_out_is_bad(name: str, fabric: str) -> None:
+    head, start, gpu = capture(f"smi-xml/{name}").partition("<gpu id=")
+    whole = PROCESSES.sub("", gpu).replace("</gpu>", f"{fabric}</gpu>")
+    kept = r"<(?!uuid|pci_bus_id|product_name|product_architecture)(\w+)>[^<>\n]+</\1>"
+    silent, fields = re.subn(kept, r"<\1>Timeout</\1>", whole)
+    (found,) = parse_log(f"{head}{start}{silent}").gpus
+    assert fields > 50
+    assert (found.health, found.memory_mib, found.power_limit_w) == ("bad", None, None)
+    (said,) = [problem for problem in found.problems if "Timeout" in problem]
+    assert re.fullmatch(r"nvidia-smi says 'Timeout' for total and \d+ more fields\.", said)
+    assert "fabricmanager" not in "".join(found.problems)
 
 
 SENSORS = {

@@ -133,6 +133,8 @@ def test_uvm_is_there_only_after_it_was_asked_for(host: Standin) -> None:
     outcome = nvidia_device_nodes.apply(lambda argv: host.toolkit(*argv), dev, proc, check_mode=False)
     assert (outcome.changed, outcome.problem, UVM in outcome.nodes.paths) == (True, "", True)
     assert list(outcome.nodes.minors.values()) == list(range(8))
+    by_runtime = offer(asdict(host.report()), "runtime", observed=vars(outcome.nodes) | {"nodes": outcome.nodes.paths})
+    assert UVM in by_runtime["device_nodes"]
     second = host.toolkit("nvidia-ctk", "cdi", "generate")[1]
     assert cdi_spec.outdated(uuids, second, cdi_spec.Desired(uuids, uuids, uvm=510)) == ""
 

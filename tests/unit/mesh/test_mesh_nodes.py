@@ -43,5 +43,6 @@ def test_ssh_finds_a_node_that_is_written_in_capital_letters(tmp_path: Path, typ
     found = dict(line.partition(" ")[::2] for line in said.splitlines())
     assert (found["hostname"].lower(), found["port"], found["user"]) == ("node1.example.org", "2222", "Ada.L")
     assert found["hostkeyalias"] == "gpu01"
+    assert "HostKeyAlias gpu01\n" in (tmp_path / "config").read_text()  # which ssh itself would make small, too
     authority = {"public": "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAINJhszxqdNZ7p6NBFWsw8DTQAYKtEfXesg2ypqIADe6K"}
     assert rendered("known_hosts.j2", nodes=nodes, authority=authority).startswith("@cert-authority gpu01 ssh-ed25519 ")

@@ -44,6 +44,19 @@ def test_each_command_of_dockers_has_a_limit(path: Path) -> None:
     assert found == []
 
 
+def starts(task: dict[str, Any]) -> bool:
+    """Whether it has Docker start, or read its file, by other means than docker_service."""
+    services = [task.get(f"ansible.builtin.{module}") or {} for module in ("systemd_service", "systemd", "service")]
+    argv = (task.get("ansible.builtin.command") or {}).get("argv") or []
+    words = [service.get("name") for service in services] + (list(argv) if argv[:1] == ["systemctl"] else [])
+    return not {"docker", "docker.service", "docker.socket"}.isdisjoint(map(str, words))
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROLES)))
+def test_nothing_starts_docker_but_the_module_that_puts_the_former_file_back(path: Path) -> None:
+    assert [task["name"] for task in tasks(yaml.safe_load(path.read_text())) if starts(task)] == []
+
+
 def test_such_commands_are_found() -> None:
     assert sum(waits(task) for path in FILES for task in tasks(yaml.safe_load(path.read_text()))) >= 19
 

@@ -30,6 +30,7 @@ GOOD: dict[str, Any] = {
 GROUPS: dict[str, Any] = {"gpu_nodes": {"gpu01": {"ansible_host": "10.1.0.11"}}, "registry": {"gpu01": None}}
 TWO = {"gpu_nodes": {f"gpu0{n}": {"ansible_host": f"10.1.0.1{n}"} for n in (1, 2)}}
 FILE = "mine/group_vars/all.yml"
+EXAMPLE = {"gpu_nodes": {"hosts": {"gpu0[1:4]": None}}, "registry": {"hosts": {"gpu01": None}}}
 INI = "[gpu_nodes]\ngpu01 ansible_host=10.1.0.11\n[registry]\ngpu01\n"
 THEIRS = "- ansible.builtin.import_playbook: gpustead.cluster.preflight\n"
 VAULT = "$ANSIBLE_VAULT;1.1;AES256\n6162\n"
@@ -238,6 +239,24 @@ BAD: dict[str, tuple[dict[str, Any], list[str]]] = {
     "several clusters": (
         site(files={"lab/hosts.yml": "gpu_nodes:\n  hosts:\n    gpu09:\n"}),
         ["inventory: one -i takes the hosts of mine and mine/lab as one cluster", "such as -i mine/lab"],
+    ),
+    "a copy of a cluster": (
+        site(files={"hosts.yml": None, "a/hosts.yml": yaml.safe_dump(EXAMPLE), "b/hosts.yml": yaml.safe_dump(EXAMPLE)}),
+        ["inventory: one -i takes the hosts of mine/a and mine/b as one cluster", "such as -i mine/b"],
+    ),
+    "a copy of a cluster in INI, with fewer hosts": (
+        site(files={"hosts.yml": None, "a/hosts.yml": yaml.safe_dump(EXAMPLE), "b/hosts": INI}),
+        ["inventory: one -i takes the hosts of mine/a and mine/b as one cluster", "such as -i mine/b"],
+    ),
+    "variables below what is named": (
+        site(
+            files={
+                "hosts.yml": None,
+                "a/hosts.yml": yaml.safe_dump(EXAMPLE),
+                "a/group_vars/all.yml": "rack: 9\n",
+            }
+        ),
+        ["inventory: Ansible reads no group_vars in mine/a, as -i names a directory above it", "-i mine/a"],
     ),
     # H5: the way to the hosts.
     "an address out of range": (
@@ -679,6 +698,18 @@ FINE: dict[str, dict[str, Any]] = {
     "a tag of their own playbook": site(files={"../their.yml": THEIRS}, args=["--tags", "web"]),
     "patterns": site(args=["--limit", "gpu*:!nas,~gpu0."]),
     "a file with nothing": site(files={"notes.yml": "# nothing\n"}),
+    "names of DNS beside an address": site({"gpu_nodes": {**GROUPS["gpu_nodes"], "gpu02": None, "gpu03": None}}),
+    "a name of DNS beside addresses": site(
+        {
+            "gpu_nodes": {"gpu01": None, **{f"gpu0{n}": {"ansible_host": f"10.1.0.1{n}"} for n in (2, 3)}},
+            "nas_server": {"nas": {"cluster_address": "10.1.0.5", "ansible_port": 2222}, "nas2": None},
+        }
+    ),
+    "a directory above one with hosts alone": site(files={"hosts.yml": None, "a/hosts.yml": yaml.safe_dump(EXAMPLE)}),
+    "parts of one cluster": {
+        **site(files={"more/hosts.yml": yaml.safe_dump(EXAMPLE)}),
+        "arguments": ["-i", "mine/hosts.yml", "-i", "mine/more"],
+    },
     "own layers": site(images_stack=[{"name": "base"}, {"name": "ours", "context": "/srv/ours"}]),
 }
 
@@ -727,6 +758,11 @@ NOBODY: dict[str, tuple[str, dict[str, Any], list[str]]] = {
         {**site(), "arguments": []},
         ["inventory: there is no host in it. Give the directory"],
     ),
+    "several clusters": (
+        "verify.yml",
+        site(files={"hosts.yml": None, "a/hosts.yml": yaml.safe_dump(EXAMPLE), "b/hosts": INI}),
+        ["inventory: one -i takes the hosts of mine/a and mine/b as one cluster"],
+    ),
     "no group": (
         "images.yml",
         {**site(), "arguments": ["-i", "pc,"]},
@@ -759,6 +795,7 @@ def answers() -> dict[str, dict[str, Any]]:
         sites[f"fine: {name}"] = with_playbook(case, "their.yml" if "mine/../their.yml" in case["files"] else preflight)
     for name, (playbook, case, _words) in NOBODY.items():
         sites[f"nobody: {name}"] = with_playbook(case, str(ROOT / "playbooks" / playbook))
+    sites["drift"] = with_playbook(site(TWO), str(ROOT / "playbooks/drift.yml"))
     return dict(zip(sites, runs(list(sites.values()))))
 
 
@@ -798,6 +835,15 @@ def test_a_run_that_is_for_no_host_fails_and_says_why(answers: dict[str, Any], c
     assert [words for words in NOBODY[case][2] if words not in answer["said"]] == [], answer["said"]
 
 
+def test_hosts_that_cannot_be_reached_are_not_said_to_differ(answers: dict[str, dict[str, Any]]) -> None:
+    answer = answers["drift"]
+    said = " ".join(answer["said"].split())
+    assert (answer["status"] != 0, answer["asked"]) == (True, True), said
+    assert "2 of 2 hosts could not be looked at (gpu01, gpu02): whether they differ is not known." in said
+    assert "hosts differ" not in said
+    assert "heal" not in said
+
+
 PLAYBOOKS = sorted((ROOT / "playbooks").glob("*.yml"))
 
 
@@ -821,6 +867,14 @@ def test_what_makes_runs_slow_is_told_once(cluster: Cluster, monkeypatch: pytest
     done = cluster.preflight()
     assert "longer than it has to" not in done.stdout + done.stderr
     assert "1 host done" in done.stdout
+
+
+def test_that_hosts_wait_for_each_other_is_told_where_they_do(cluster: Cluster) -> None:
+    nodes = {f"gpu0{n}": {"ansible_host": f"10.1.0.1{n}"} for n in range(1, 7)}
+    groups = {"gpu_nodes": {"hosts": nodes}, "registry": {"hosts": {"gpu01": None}}}
+    cluster.write(hosts_yml=yaml.safe_dump(groups))
+    done = cluster.preflight()
+    assert "forks = 50; pipelining = True" in " ".join((done.stdout + done.stderr).split())
 
 
 def test_what_users_copy_is_what_a_checkout_has() -> None:
