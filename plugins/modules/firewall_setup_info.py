@@ -71,6 +71,10 @@ bridges:
   elements: str
   returned: success
   sample: [docker-ml]
+ipv6:
+  description: Whether the kernel has IPv6.
+  type: bool
+  returned: success
 """
 
 from ansible.module_utils.basic import AnsibleModule
@@ -104,7 +108,7 @@ def main() -> None:
     for warning in other_firewalls.warnings(others):
         module.warn(warning)
     bridges = unmatched(observed.networks, module.params["bridges"])
-    module.exit_json(changed=False, missing=missing, bridges=bridges)
+    module.exit_json(changed=False, missing=missing, bridges=bridges, ipv6=observed.ipv6)
 
 
 if __name__ == "__main__":

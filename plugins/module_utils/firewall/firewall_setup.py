@@ -35,12 +35,14 @@ class Observed:
             where there is no such chain.
         bridges: names of the host's network bridges that look like Docker's.
         networks: the bridges of Docker's networks.
+        ipv6: whether the kernel has IPv6; without, ip6tables may not answer.
     """
 
     docker: dict[str, Any]
     chains: dict[str, list[str]]
     bridges: list[str]
     networks: list[str] = field(default_factory=list)
+    ipv6: bool = True
 
 
 def observe(run: Run, root: Path = Path("/")) -> Observed:
@@ -56,11 +58,12 @@ def observe(run: Run, root: Path = Path("/")) -> Observed:
         docker = json.loads(said) if said.startswith("{") else {}
         networks = _networks(run)
     chains = {}
-    for command in FAMILIES:
-        if (root / "usr/sbin" / command).exists():
+    ipv6 = (root / "proc/net/if_inet6").exists()
+    for command, family in FAMILIES.items():
+        if (root / "usr/sbin" / command).exists() and (family == "v4" or ipv6):
             chains[command] = _rules(run, command)
     found = sorted(path.name for path in (root / "sys/class/net").glob("br-*"))
-    return Observed(docker, chains, found, networks)
+    return Observed(docker, chains, found, networks, ipv6)
 
 
 def _networks(run: Run) -> list[str]:

@@ -114,9 +114,9 @@ def test_what_is_there_is_asked(tmp_path: Path) -> None:
         said = {"info": json.dumps(GOOD.docker), "ls": "1234\n5678\n", "inspect": "\n".join(map(json.dumps, MADE))}
         return 0, said[argv[1] if argv[1] == "info" else argv[2]], ""
 
-    assert observe(run, host(tmp_path)) == Observed(
-        GOOD.docker, {"iptables": BANNED}, ["br-lan"], ["br-0123456789ab", "docker-ml", "docker0", "docker_gwbridge"]
-    )
+    found = observe(run, host(tmp_path))
+    bridges = ["br-0123456789ab", "docker-ml", "docker0", "docker_gwbridge"]
+    assert found == Observed(GOOD.docker, {"iptables": BANNED}, ["br-lan"], bridges, ipv6=False)
     assert [" ".join(argv) for argv in asked] == [
         "docker info --format {{json .}}",
         "docker network ls --quiet --filter driver=bridge",
@@ -124,7 +124,24 @@ def test_what_is_there_is_asked(tmp_path: Path) -> None:
         "iptables -S DOCKER-USER",
         "iptables -S f2b-nginx",
     ]
-    assert observe(run, tmp_path / "other") == Observed({}, {}, [])
+    assert observe(run, tmp_path / "other") == Observed({}, {}, [], ipv6=False)
+
+
+def test_without_ipv6_in_the_kernel_ip6tables_is_not_asked(tmp_path: Path) -> None:
+    """With ipv6.disable=1 it ends with 3: sack-cve-fixer 4, bosh-linux-stemcell-builder 40, mailcow-dockerized 5899."""
+
+    def run(argv: Sequence[str]) -> tuple[int, str, str]:
+        said = "can't initialize ip6tables table `filter': Address family not supported by protocol"
+        return (3, "", said) if argv[0] == "ip6tables" else (0, "", "")
+
+    (tmp_path / "usr/sbin").mkdir(parents=True)
+    for command in ("iptables", "ip6tables"):
+        (tmp_path / "usr/sbin" / command).touch()
+    assert observe(run, tmp_path) == Observed({}, {"iptables": []}, [], ipv6=False)
+    (tmp_path / "proc/net").mkdir(parents=True)
+    (tmp_path / "proc/net/if_inet6").touch()
+    with pytest.raises(GpusteadError, match=r"ip6tables .* ended with 3"):
+        observe(run, tmp_path)
 
 
 @pytest.mark.parametrize("program", ["docker", "iptables"])

@@ -545,6 +545,10 @@ def test_chains(lab: Lab) -> None:
     assert ours["v4"][0] == "-m conntrack --ctstate RELATED,ESTABLISHED -j RETURN"
     assert none is None
     assert lab.ask("chain", "DOCKER-ISOLATION-STAGE-1")["v6"] is None
+    (lab.root / "proc/net/if_inet6").unlink()
+    lab.says("ip6tables-save", "", 3, "Address family not supported by protocol")
+    without = lab.ask("chain", "DOCKER-USER", forwarded=True)
+    assert (without["v6"], without["bypassed"]) == (without["v4"], []), "nothing comes by IPv6"
 
 
 @pytest.mark.parametrize(

@@ -47,9 +47,14 @@ _PLAIN = {"-s", "-d", "-p", "-i", "-o", "-j", "--dport", "--dports", "--sport", 
 
 def _chains(family: str, host: Host) -> Chains:
     """The filter table, asked for once. Without IPv6 in the kernel there is nothing to filter."""
-    if family == "v6" and not os.path.exists(host.path("/proc/net/if_inet6")):
+    if family == "v6" and not _has_ipv6(host):
         return {}
     return host.once(_SAVE[family], lambda host: parse_save(host.must([_SAVE[family], "-t", "filter"])))
+
+
+def _has_ipv6(host: Host) -> bool:
+    """Whether the kernel has IPv6: not with ipv6.disable=1, where ip6tables may not even answer."""
+    return os.path.exists(host.path("/proc/net/if_inet6"))
 
 
 def _settings(name: str, host: Host) -> dict[str, str]:
@@ -196,6 +201,8 @@ def _chain(subject: Subject, host: Host) -> Value:
         family: found and [rule for rule in found[1] if not is_ban(rule, tables[family], protected[family])]
         for family, found in rules.items()
     }
+    if not _has_ipv6(host):
+        value["v6"] = value["v4"]  # nothing comes that way, so it is as well kept
     if subject.get("forwarded"):
         value["bypassed"] = [family for family, chains in tables.items() if bypassed(chains)]
     return value if any(rules.values()) else None
