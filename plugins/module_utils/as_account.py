@@ -245,6 +245,7 @@ def _remedy(code: int | None) -> str:
         errno.EROFS: "It is mounted read-only: see why, and mount it anew.",
         errno.ESTALE: "The share was exported anew: mount it again.",
         errno.ENAMETOOLONG: "Give it a shorter name.",
+        errno.EAGAIN: "A process of the account's has a lease on it (/proc/locks): end that, then run again.",
     }
     return remedies.get(code or 0, "Look at what lies there, and at the mount.")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import resource
 import signal
@@ -166,6 +167,21 @@ def test_nothing_else_is_read(home: Path, name: str, lay: Callable[[Path], objec
         as_account.read(str(home), name, ADA, size=4096, owner=ADA.uid)
     assert time.monotonic() - begun < 5
     assert name.rpartition("/")[2] in str(caught.value) or "symbolic" in str(caught.value)
+
+
+def test_a_lease_holds_nobody_up(home: Path) -> None:
+    """Whoever owns a file can have who opens it wait, for 45 seconds each time."""
+    file = os.open(theirs(home / "file"), os.O_RDWR)
+    before = signal.signal(signal.SIGIO, signal.SIG_IGN)
+    try:
+        fcntl.fcntl(file, fcntl.F_SETLEASE, fcntl.F_WRLCK)
+        begun = time.monotonic()
+        with pytest.raises(GpusteadError, match="has a lease on it"):
+            as_account.read(str(home), "file", ADA, owner=ADA.uid)
+        assert time.monotonic() - begun < 5
+    finally:
+        os.close(file)
+        signal.signal(signal.SIGIO, before)
 
 
 def test_what_only_others_may_read_is_the_domain_error(home: Path) -> None:

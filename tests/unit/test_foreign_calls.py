@@ -47,7 +47,7 @@ ALLOWED: dict[str, dict[str, str]] = {
         ),
     },
     "module_utils/accounts/observe_accounts.py": {
-        **all_of(SYSTEM, "_read", "is_in_container", "login_uid", "observe"),
+        **all_of(SYSTEM, "_is_namespace", "_read", "find_namespaces", "is_in_container", "login_uid", "observe"),
         **all_of(OURS, "read_journal", "read_left", "read_record"),
     },
     "module_utils/accounts/ownership.py": {

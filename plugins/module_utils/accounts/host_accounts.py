@@ -122,6 +122,7 @@ class HostAccounts:
         closed_roots: directories with homes in which root gives no file away, and what is mounted there.
         missing_shells: declared shells that cannot be started.
         subuids, subgids: ranges of subordinate ids, as first and count, by account.
+        in_namespaces: processes that are in a user namespace, or hold one; looked for where an id could be subordinate.
     """
 
     accounts: tuple[Account, ...] = ()
@@ -141,6 +142,7 @@ class HostAccounts:
     missing_shells: frozenset[str] = frozenset()
     subuids: dict[str, tuple[Range, ...]] = field(default_factory=dict)
     subgids: dict[str, tuple[Range, ...]] = field(default_factory=dict)
+    in_namespaces: frozenset[int] = frozenset()
 
     def account(self, name: str) -> Account | None:
         return next((account for account in self.accounts if account.name == name), None)

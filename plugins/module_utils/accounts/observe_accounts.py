@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
@@ -11,6 +12,7 @@ from pathlib import Path
 
 from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.apply_authorized_keys import refuse_insecure_way
 from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.host_accounts import (
+    FIRST_SUBORDINATE_ID,
     Account,
     HostAccounts,
     Process,
@@ -27,6 +29,7 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.share_ho
 )
 from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.uid_match import DesiredAccount
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
+from ansible_collections.gpustead.cluster.plugins.module_utils.kernel import processes
 from ansible_collections.gpustead.cluster.plugins.module_utils.run import TIMED_OUT
 from ansible_collections.gpustead.cluster.plugins.module_utils.run import RunWith as Run
 from ansible_collections.gpustead.cluster.plugins.module_utils.terminal import shown
@@ -76,8 +79,13 @@ def observe(
         closed_roots=closed_roots(
             sorted({root for one in declared if _is_to_move(one, accounts) for root in one.roots})
         ),
+        in_namespaces=find_namespaces(root / "proc") if any(map(_may_be_subordinate, declared)) else frozenset(),
         missing_shells=frozenset(one.shell for one in declared if one.shell and not os.access(one.shell, os.X_OK)),
     )
+
+
+def _may_be_subordinate(desired: DesiredAccount) -> bool:
+    return max(desired.uid, desired.gid) >= FIRST_SUBORDINATE_ID
 
 
 def _is_to_move(desired: DesiredAccount, accounts: Iterable[Account]) -> bool:
@@ -138,6 +146,30 @@ def read_processes(proc: Path) -> list[Process]:
 def read_threads(proc: Path) -> list[Process]:
     """The same with all threads, which can have groups of their own; those of a process that are alike once."""
     return list(dict.fromkeys(_read(proc, "[0-9]*/task/[0-9]*/status")))
+
+
+def find_namespaces(proc: Path, seconds: float = 20) -> frozenset[int]:
+    """The processes that are in another user namespace than we are, or hold one open.
+
+    Raises GpusteadError where there are too many open files to look through.
+    """
+    patience, ours, found = processes.Patience(seconds), os.readlink(proc / "self/ns/user"), set[int]()
+    try:
+        for pid in processes.numbers(proc):
+            with contextlib.suppress(OSError):  # it has ended
+                links = processes.files(pid, patience, proc)
+                if os.readlink(proc / str(pid) / "ns/user") != ours or any(map(_is_namespace, links)):
+                    found.add(pid)
+    except processes.OutOfTime as error:
+        raise GpusteadError(str(error), "fewer, to see who has subordinate ids", "End that, then run again.") from None
+    return frozenset(found)
+
+
+def _is_namespace(link: str) -> bool:
+    try:
+        return os.readlink(link).startswith("user:[")
+    except OSError:  # it was closed
+        return False
 
 
 def is_in_container(proc: Path, pid: int) -> bool:

@@ -20,7 +20,9 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.host_acc
     HostAccounts,
     Range,
     Renumbering,
+    how_to_end,
     is_within,
+    processes_of,
     refuse_busy,
     stays,
 )
@@ -339,7 +341,8 @@ def plan_subordinate(host: HostAccounts, desired: DesiredAccount, declared: Decl
     """Steps that take subordinate ids back which are an account's: with them one becomes that account.
 
     From this account, those that are another's; and from whoever has them, those that are this one's. Raises
-    GpusteadError where these are of an account that is not declared: they are not ours to take.
+    GpusteadError where these are of an account that is not declared: they are not ours to take; or of one that has
+    processes with them.
     """
     steps: list[tuple[str, ...]] = []
     for option, ranges, own, others in (
@@ -354,8 +357,18 @@ def plan_subordinate(host: HostAccounts, desired: DesiredAccount, declared: Decl
                 what = f"id {own} of '{desired.name}' is among the subordinate ids of '{holder}' ({each[0]}:{each[1]})"
                 remedy = f"Choose another for '{desired.name}', or take them from '{holder}' (usermod {option})."
                 raise GpusteadError(what, "one that nobody else can become", remedy)
+            refuse_in_use(host, holder, each)
             steps.append(("usermod", option, f"{each[0]}-{each[0] + each[1] - 1}", holder))
     return steps
+
+
+def refuse_in_use(host: HostAccounts, holder: str, each: Range) -> None:
+    """A user namespace that was made keeps its ids, whatever becomes of /etc/subuid."""
+    account, inside = host.account(holder), [one for one in host.processes if one.pid in host.in_namespaces]
+    found = processes_of(account, inside, host.subuids.get(holder, ())) if account else ""
+    if account and found:
+        what = f"subordinate ids {each[0]}:{each[1]} of '{holder}' hold an account's, and processes have them ({found})"
+        raise GpusteadError(what, "none, to take them back", f"End them ({how_to_end(account)}), then run again.")
 
 
 def creating_command(account: Account, system: bool, subordinate: bool = True) -> tuple[str, ...]:

@@ -33,6 +33,7 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.host_acc
     processes_of,
 )
 from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.observe_accounts import (
+    find_namespaces,
     login_uid,
     observe,
     read_journal,
@@ -301,8 +302,8 @@ def test_who_has_left_a_group_has_nothing_in_it(
 ) -> None:
     """What runs keeps its groups, and makes programs that give them back."""
     docker = Group("docker", 61777, ("ada",))
-    account, ranges = replace(ADA, uid=61700, gid=61700), {"ada": ((165_000, 10),)}
-    host = HostAccounts((account,), (Group("ada", 61700), docker), subuids=ranges)
+    account = replace(ADA, uid=61700, gid=61700)
+    host = HostAccounts((account,), (Group("ada", 61700), docker), subuids={"ada": ((165_000, 10),)})
     after = replace(host, groups=(Group("ada", 61700), replace(docker, members=())))
     users = [desired(uid=61700, former_groups=("docker",)), desired("bob", 1002)]
 
@@ -362,6 +363,55 @@ def test_nobody_becomes_another_by_subordinate_ids() -> None:
     assert refusal.name == "yan" and "id 400001 of 'yan' is among the subordinate ids of 'lxd'" in refusal.what
     (change,) = plan(host, [desired(uid=1001)])  # no id is within them
     assert change.core == ()
+
+
+@pytest.mark.parametrize("uid", [1001, 100_007])
+def test_ids_that_something_runs_with_are_not_another_accounts_yet(uid: int) -> None:
+    """What runs keeps the ids that its user namespace was made with."""
+    runs = (Process(8, "podman", (uid,)), Process(9, "bash", (1001,)))
+    busy = replace(HOST, processes=runs, subuids=RANGES, subgids={}, in_namespaces=frozenset([8]))
+    refused: list[Refusal] = []
+    assert [one.desired.name for one in plan(busy, [desired(uid=1001), desired("zoe", 100_500)], refused)] == []
+    assert [one.name for one in refused] == ["ada", "zoe"]
+    assert {one.what for one in refused} == {
+        "subordinate ids 100000:65536 of 'ada' hold an account's, and processes have them (8 podman)"
+    }
+    assert "loginctl terminate-user ada" in refused[0].remedy
+    assert plan(busy, [desired(uid=1001), desired("zoe", 1601)])[1].core
+
+
+NAMESPACE = """
+import ctypes, os, sys, time
+if os.fork() == 0:
+    assert not ctypes.CDLL(None).unshare(0x10000000)
+    print("inside", os.getpid(), flush=True)
+    time.sleep(60)
+    os._exit(0)
+{hold}
+print("above", os.getpid(), flush=True)
+sys.stdin.read()
+os.kill(0, 15)
+"""
+HOLD = """
+time.sleep(0.3)
+child = [int(one) for one in open(f"/proc/self/task/{os.getpid()}/children").read().split()][0]
+kept = os.open(f"/proc/{child}/ns/user", os.O_RDONLY)
+"""
+
+
+@ROOT_ONLY
+@pytest.mark.parametrize("hold", ["", HOLD])
+def test_who_is_in_a_user_namespace_or_holds_one_is_found(hold: str) -> None:
+    command = [sys.executable, "-c", NAMESPACE.format(hold=hold)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True) as one:
+        assert one.stdin and one.stdout
+        said = dict(one.stdout.readline().split() for _each in range(2))
+        found = find_namespaces(Path("/proc"))
+        one.stdin.close()
+    assert int(said[b"inside"]) in found
+    assert (int(said[b"above"]) in found) is bool(hold)
+    with pytest.raises(GpusteadError, match="too many files open"):
+        find_namespaces(Path("/proc"), -1)
 
 
 def test_ids_are_handed_on_once_nothing_is_left_under_them(tmp_path: Path, cleared: list[Ids | str]) -> None:
