@@ -184,6 +184,38 @@ def test_by_default(usual: Path) -> None:
     }
 
 
+OPTIONS = {
+    *(
+        "image",
+        "pull_policy",
+        "restart",
+        "init",
+        "cap_drop",
+        "security_opt",
+        "sysctls",
+        "hostname",
+        "shm_size",
+        "ulimits",
+    ),
+    *("cpuset", "mem_limit", "environment", "volumes", "devices", "deploy", "profiles", "command", "ports"),
+    *("healthcheck", "labels", "user", "entrypoint"),
+}
+
+
+def test_no_container_has_a_way_to_the_host_that_is_not_declared(several: Path) -> None:
+    """Neither its namespaces nor its devices, and nothing of its file system but what only root can exchange."""
+    for folder in (several, several / "users/bob", several / "users/carol"):
+        for service in services(folder).values():
+            assert set(service) <= OPTIONS
+            assert service["security_opt"] == ["no-new-privileges:true"]
+            assert service["sysctls"] == {"net.ipv4.ip_unprivileged_port_start": "1024"}
+            assert service.get("user", "root") == "root" and set(service.get("devices", [])) == set()
+            for bind in [*service["volumes"], *services(folder, "compose.local.yml")["ssh"]["volumes"]]:
+                own = (f"{folder}/ssh", "/run/gpustead/binds/workspace/", "/var/lib/gpustead/workspace/.settings/")
+                assert bind["source"].startswith(own), bind
+                assert bind["bind"].get("propagation", "rprivate") in ("rprivate", "rslave", "private")
+
+
 def test_of_workspaces_that_are_refused_only_the_makefile_is_written(tmp_path: Path) -> None:
     """Without it nobody could see to them, or end what still runs of them."""
     refused = {"name": "home-ada", "what": "it hangs", "expected": "an answer", "remedy": "Look."}
