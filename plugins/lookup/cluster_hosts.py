@@ -11,7 +11,8 @@ version_added: "0.2.0"
 author: The gpustead developers (@gpustead)
 description:
   - Gives the names of all hosts, or those of the groups that it is asked for in which there are hosts. It fails where a
-    file of the inventory could not be read, with the file, the line and what to do, and where there is no host at all.
+    file of the inventory could not be read, with the file, the line and what to do, where there is no host at all, and
+    where one C(-i) takes several clusters together.
   - Asked for groups, it also fails where there is no host in the first, where C(--limit) leaves none of any, and for
     names in C(--limit) and tags that there are not. Ansible itself ends such a run well.
   - It stands in the C(hosts) of a play, since Ansible looks at that before it reads any variable of a host, and also
