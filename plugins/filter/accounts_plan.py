@@ -13,7 +13,7 @@ from ansible_collections.gpustead.cluster.plugins.plugin_utils.filters import fi
 DOCUMENTATION = r"""
 name: accounts_plan
 short_description: What role accounts wants of a host and of the share
-version_added: "0.1.0"
+version_added: "0.2.0"
 author: The gpustead developers (@gpustead)
 description:
   - Makes of the declared accounts what the tasks of the role take, and what its receipt holds.

@@ -16,7 +16,7 @@ from ansible_collections.gpustead.cluster.plugins.plugin_utils.filters import fi
 DOCUMENTATION = r"""
 name: base_plan
 short_description: What role base writes on a host
-version_added: "0.1.0"
+version_added: "0.2.0"
 author: The gpustead developers (@gpustead)
 description:
   - Makes the proxies, and the authorities that are trusted beside the system's own, files of the host.

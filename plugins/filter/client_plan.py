@@ -14,7 +14,7 @@ from ansible_collections.gpustead.cluster.plugins.plugin_utils.filters import fi
 DOCUMENTATION = r"""
 name: client_plan
 short_description: What a user's machine knows of the nodes
-version_added: "0.1.0"
+version_added: "0.2.0"
 author: The gpustead developers (@gpustead)
 description:
   - Gives the hosts by which ssh reaches the nodes and the workspaces of a user, and their host keys.

@@ -13,7 +13,7 @@ from ansible_collections.gpustead.cluster.plugins.plugin_utils.filters import fi
 DOCUMENTATION = r"""
 name: compose_value
 short_description: A value as it is written into a compose file
-version_added: "0.1.0"
+version_added: "0.2.0"
 author: The gpustead developers (@gpustead)
 description:
   - JSON, which is YAML, too, in which Compose replaces nothing. Compose takes C($) in a value for a variable.

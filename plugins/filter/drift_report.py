@@ -10,7 +10,7 @@ from ansible_collections.gpustead.cluster.plugins.plugin_utils.filters import fi
 DOCUMENTATION = r"""
 name: drift_report
 short_description: One report of what the receipts of all hosts no longer vouch for
-version_added: "0.1.0"
+version_added: "0.2.0"
 author: The gpustead developers (@gpustead)
 description:
   - Collects what M(gpustead.cluster.receipt_check) found on each host.

@@ -13,7 +13,7 @@ from ansible_collections.gpustead.cluster.plugins.plugin_utils.filters import fi
 DOCUMENTATION = r"""
 name: firewall_plan
 short_description: Whom the firewall of a host lets in
-version_added: "0.1.0"
+version_added: "0.2.0"
 author: The gpustead developers (@gpustead)
 description:
   - Makes rules of the settings of role firewall and of the groups that a host is in.

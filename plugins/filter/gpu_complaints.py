@@ -10,7 +10,7 @@ from ansible_collections.gpustead.cluster.plugins.plugin_utils.filters import fi
 DOCUMENTATION = r"""
 name: gpu_complaints
 short_description: Why containers cannot use a GPU that a host has
-version_added: "0.1.0"
+version_added: "0.2.0"
 author: The gpustead developers (@gpustead)
 description:
   - Judges what M(gpustead.cluster.gpu_info) returned. GPUs that do not answer, are in bad health, or have MIG without

@@ -13,7 +13,7 @@ from ansible_collections.gpustead.cluster.plugins.plugin_utils.filters import fi
 DOCUMENTATION = r"""
 name: gpu_cpuset
 short_description: The CPUs and memory nodes near some GPUs
-version_added: "0.1.0"
+version_added: "0.2.0"
 author: The gpustead developers (@gpustead)
 description:
   - Joins what is near each of the GPUs, to pin a container to it.

@@ -10,7 +10,7 @@ from ansible_collections.gpustead.cluster.plugins.plugin_utils.filters import fi
 DOCUMENTATION = r"""
 name: gpu_devices
 short_description: UUIDs of all GPUs and MIG devices that the driver shows
-version_added: "0.1.0"
+version_added: "0.2.0"
 author: The gpustead developers (@gpustead)
 description:
   - A GPU with MIG is there as its instances, one without as itself, whatever their health.

@@ -10,7 +10,7 @@ from ansible_collections.gpustead.cluster.plugins.plugin_utils.filters import fi
 DOCUMENTATION = r"""
 name: gpu_offer
 short_description: What a host offers to containers of its GPUs
-version_added: "0.1.0"
+version_added: "0.2.0"
 author: The gpustead developers (@gpustead)
 description:
   - The content of C(gpus.json), which role nvidia leaves for whoever starts containers.

@@ -10,7 +10,7 @@ from ansible_collections.gpustead.cluster.plugins.plugin_utils.filters import fi
 DOCUMENTATION = r"""
 name: gpu_warnings
 short_description: What is to be known of the GPUs that containers get
-version_added: "0.1.0"
+version_added: "0.2.0"
 author: The gpustead developers (@gpustead)
 description:
   - Names sensors that fail, a GPU with less than half of the memory of another one, and one whose compute capability

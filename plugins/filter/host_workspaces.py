@@ -13,7 +13,7 @@ from ansible_collections.gpustead.cluster.plugins.plugin_utils.filters import fi
 DOCUMENTATION = r"""
 name: host_workspaces
 short_description: The workspaces that a host's variables declare
-version_added: "0.1.0"
+version_added: "0.2.0"
 author: The gpustead developers (@gpustead)
 description:
   - For playbooks, which do not see the defaults of role workspace; in it, P(gpustead.cluster.workspaces#filter) serves.

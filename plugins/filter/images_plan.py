@@ -14,7 +14,7 @@ from ansible_collections.gpustead.cluster.plugins.plugin_utils.filters import fi
 DOCUMENTATION = r"""
 name: images_plan
 short_description: What role images does on a node
-version_added: "0.1.0"
+version_added: "0.2.0"
 author: The gpustead developers (@gpustead)
 description:
   - Gives what the builder builds and records, and what each node pulls and removes.

@@ -10,7 +10,7 @@ from ansible_collections.gpustead.cluster.plugins.plugin_utils.filters import fi
 DOCUMENTATION = r"""
 name: mesh_nodes
 short_description: Where the sshd of each node of the mesh is
-version_added: "0.1.0"
+version_added: "0.2.0"
 author: The gpustead developers (@gpustead)
 description:
   - Reads C(cluster_address), else C(ansible_host), and C(ssh_mesh_port) of each node.

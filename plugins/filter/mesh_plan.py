@@ -14,7 +14,7 @@ from ansible_collections.gpustead.cluster.plugins.plugin_utils.filters import fi
 DOCUMENTATION = r"""
 name: mesh_plan
 short_description: All that role ssh_mesh makes on a node
-version_added: "0.1.0"
+version_added: "0.2.0"
 author: The gpustead developers (@gpustead)
 description:
   - Gives what the role writes on the share and mounts on a node, and what the container of the mesh is made of.

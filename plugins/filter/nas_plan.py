@@ -14,7 +14,7 @@ from ansible_collections.gpustead.cluster.plugins.plugin_utils.filters import fi
 DOCUMENTATION = r"""
 name: nas_plan
 short_description: What role nas wants of a host
-version_added: "0.1.0"
+version_added: "0.2.0"
 author: The gpustead developers (@gpustead)
 description:
   - Makes of the settings of the role, and of what was found on the host, what its tasks take and its receipt holds.

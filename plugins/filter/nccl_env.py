@@ -12,7 +12,7 @@ from ansible_collections.gpustead.cluster.plugins.plugin_utils.filters import fi
 DOCUMENTATION = r"""
 name: nccl_env
 short_description: Environment variables of NCCL and gloo for a node
-version_added: "0.1.0"
+version_added: "0.2.0"
 author: The gpustead developers (@gpustead)
 description:
   - Names the interface that leads to the other nodes, and the RDMA devices near the GPUs.

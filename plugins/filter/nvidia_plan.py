@@ -13,7 +13,7 @@ from ansible_collections.gpustead.cluster.plugins.plugin_utils.filters import fi
 DOCUMENTATION = r"""
 name: nvidia_plan
 short_description: What role nvidia does on a host and holds in its receipt
-version_added: "0.1.0"
+version_added: "0.2.0"
 author: The gpustead developers (@gpustead)
 description:
   - Makes of the settings of the role, and of what its tasks have found so far, what the next ones take.

@@ -13,7 +13,7 @@ from ansible_collections.gpustead.cluster.plugins.plugin_utils.filters import fi
 DOCUMENTATION = r"""
 name: proxy_plan
 short_description: What each program is told of the proxies of a site
-version_added: "0.1.0"
+version_added: "0.2.0"
 author: The gpustead developers (@gpustead)
 description:
   - Tells the passwords of proxies from the rest, so that they stand only where root alone reads them.

@@ -10,7 +10,7 @@ from ansible_collections.gpustead.cluster.plugins.plugin_utils.filters import fi
 DOCUMENTATION = r"""
 name: registry_caches
 short_description: Which cache of registries each GPU node has
-version_added: "0.1.0"
+version_added: "0.2.0"
 author: The gpustead developers (@gpustead)
 description:
   - The hosts of group C(gpu_nodes) take those of group C(registry_caches) in turn.

@@ -13,7 +13,7 @@ from ansible_collections.gpustead.cluster.plugins.plugin_utils.filters import fi
 DOCUMENTATION = r"""
 name: registry_plan
 short_description: What role registry has on a host
-version_added: "0.1.0"
+version_added: "0.2.0"
 author: The gpustead developers (@gpustead)
 description:
   - Gives what the role has on a host, which may be the registry, a cache and a node that uses them.

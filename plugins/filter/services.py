@@ -17,7 +17,7 @@ from ansible_collections.gpustead.cluster.plugins.plugin_utils.filters import fi
 DOCUMENTATION = r"""
 name: services
 short_description: The services of workspaces and their ports
-version_added: "0.1.0"
+version_added: "0.2.0"
 author: The gpustead developers (@gpustead)
 description:
   - Gives the table in C(plugins/module_utils/inventory/services.py), where each service is declared once.

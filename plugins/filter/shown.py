@@ -10,7 +10,7 @@ from ansible_collections.gpustead.cluster.plugins.plugin_utils.filters import fi
 DOCUMENTATION = r"""
 name: shown
 short_description: What an account or a container said, as it may be shown on a terminal
-version_added: "0.1.0"
+version_added: "0.2.0"
 author: The gpustead developers (@gpustead)
 description:
   - Writes control characters, ends of line and what changes the direction of writing as Python writes them.

@@ -17,7 +17,7 @@ from ansible_collections.gpustead.cluster.plugins.plugin_utils.run_words import 
 DOCUMENTATION = r"""
 name: summary
 short_description: What the cluster offers, from the inventory and the last report of verify
-version_added: "0.1.0"
+version_added: "0.2.0"
 author: The gpustead developers (@gpustead)
 description:
   - Says of each workspace where its services are reached, how one logs in, and who reaches which ports. No host is

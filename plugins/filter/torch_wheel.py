@@ -13,7 +13,7 @@ from ansible_collections.gpustead.cluster.plugins.plugin_utils.filters import fi
 DOCUMENTATION = r"""
 name: torch_wheel
 short_description: The index of PyTorch's wheels that fits drivers and GPUs
-version_added: "0.1.0"
+version_added: "0.2.0"
 author: The gpustead developers (@gpustead)
 description:
   - Chooses the newest index that runs on the drivers of all given hosts and holds machine code for all their GPUs.

@@ -14,7 +14,7 @@ from ansible_collections.gpustead.cluster.plugins.plugin_utils.filters import fi
 DOCUMENTATION = r"""
 name: verify_plan
 short_description: What verify expects of a host
-version_added: "0.1.0"
+version_added: "0.2.0"
 author: The gpustead developers (@gpustead)
 description:
   - Gives the options of M(gpustead.cluster.node_verify) for a host, from its variables and the groups of the inventory.

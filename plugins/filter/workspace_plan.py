@@ -17,7 +17,7 @@ from ansible_collections.gpustead.cluster.plugins.plugin_utils.filters import fi
 DOCUMENTATION = r"""
 name: workspace_plan
 short_description: All that role workspace makes on a node
-version_added: "0.1.0"
+version_added: "0.2.0"
 author: The gpustead developers (@gpustead)
 description:
   - Gives what the role mounts and writes on a node and on the share, what the containers of each workspace are made of,

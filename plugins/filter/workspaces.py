@@ -12,7 +12,7 @@ from ansible_collections.gpustead.cluster.plugins.plugin_utils.filters import fi
 DOCUMENTATION = r"""
 name: workspaces
 short_description: The workspaces of a node
-version_added: "0.1.0"
+version_added: "0.2.0"
 author: The gpustead developers (@gpustead)
 description:
   - Gives each workspace that is declared for a node its compose project, its directory, its ports and its accounts.

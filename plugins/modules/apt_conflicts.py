@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: apt_conflicts
 short_description: Put other descriptions of a repository of apt aside
-version_added: "0.1.0"
+version_added: "0.2.0"
 author: The gpustead developers (@gpustead)
 description:
   - apt refuses everything while one repository is described with two keys. Files in C(/etc/apt) that describe it beside

@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: authorized_keys
 short_description: The SSH keys of accounts, each file written as its account
-version_added: "0.1.0"
+version_added: "0.2.0"
 author: The gpustead developers (@gpustead)
 description:
   - Puts keys into C(~/.ssh/authorized_keys) of several accounts, and takes others out, all in one exchange.

@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: base_info
 short_description: Release, package lists and packages of a host
-version_added: "0.1.0"
+version_added: "0.2.0"
 author: The gpustead developers (@gpustead)
 description:
   - Looks at a host before packages are installed, so that apt runs only where it has something to do.

@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: binds
 short_description: Mount the places that containers see below a directory of root's
-version_added: "0.1.0"
+version_added: "0.2.0"
 author: The gpustead developers (@gpustead)
 description:
   - Docker follows symbolic links in what it binds, and whoever owns a directory can put one there. So each place is

@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: cdi_spec
 short_description: Keep the CDI specification of NVIDIA GPUs up to date
-version_added: "0.1.0"
+version_added: "0.2.0"
 author: The gpustead developers (@gpustead)
 description:
   - Compares the devices that C(nvidia-ctk cdi list) finds in C(/var/run/cdi) with the GPUs and MIG devices that are

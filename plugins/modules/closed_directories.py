@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: closed_directories
 short_description: Close directories with lock files of root's programs to accounts
-version_added: "0.1.0"
+version_added: "0.2.0"
 author: The gpustead developers (@gpustead)
 description:
   - Whoever may read a file may lock it. Some programs of root's lock files that all may read, and make them so again at

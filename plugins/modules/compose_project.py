@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: compose_project
 short_description: Run a compose project, and prove that its containers have their GPUs
-version_added: "0.1.0"
+version_added: "0.2.0"
 author: The gpustead developers (@gpustead)
 description:
   - Has M(community.docker.docker_compose_v2) start the services and wait until they are healthy, without pulling

@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: container_command
 short_description: Run a command in a container of a compose project, and tell the end of what it said
-version_added: "0.1.0"
+version_added: "0.2.0"
 author: The gpustead developers (@gpustead)
 description:
   - Runs a command in the running container of a service, as one of its accounts, and waits for its end.

@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: docker_setup_info
 short_description: Tell whether Docker can be set up on a host, and which packages it lacks
-version_added: "0.1.0"
+version_added: "0.2.0"
 author: The gpustead developers (@gpustead)
 description:
   - Fails where Docker cannot be set up. That is where the distribution's own is too old, the engine of the other source

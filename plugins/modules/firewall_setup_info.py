@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: firewall_setup_info
 short_description: Tell whether a firewall can govern a host, and which packages it lacks
-version_added: "0.1.0"
+version_added: "0.2.0"
 author: The gpustead developers (@gpustead)
 description:
   - Fails where no network of the nodes is named, Docker filters with its nftables backend, the chain C(DOCKER-USER)

@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: foreign_openings
 short_description: See that nobody is let in beyond what is declared
-version_added: "0.1.0"
+version_added: "0.2.0"
 author: The gpustead developers (@gpustead)
 description:
   - Walks the kernel's rules, IPv4 and IPv6, as a new connection from outside would, and compares whom they let in to

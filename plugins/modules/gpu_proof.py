@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: gpu_proof
 short_description: Prove that containers have the GPUs that were meant for them
-version_added: "0.1.0"
+version_added: "0.2.0"
 author: The gpustead developers (@gpustead)
 description:
   - Runs C(nvidia-smi -L) in the running containers of a compose project, and compares what it lists with what is

@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: gpu_users_info
 short_description: Who uses the GPUs of a host
-version_added: "0.1.0"
+version_added: "0.2.0"
 author: The gpustead developers (@gpustead)
 description:
   - Looks which processes have a device of a GPU open, within a time. Those of containers are among them; the driver's

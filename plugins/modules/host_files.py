@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: host_files
 short_description: Directories and files of root's on a host, in one call
-version_added: "0.1.0"
+version_added: "0.2.0"
 author: The gpustead developers (@gpustead)
 description:
   - Makes directories and files, in the order given. All is planned, and what has a checker is checked, before anything

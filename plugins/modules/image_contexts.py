@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: image_contexts
 short_description: Have what Dockerfiles take from on the builder, and nothing else
-version_added: "0.1.0"
+version_added: "0.2.0"
 author: The gpustead developers (@gpustead)
 description:
   - Compares files of the controller with those of the builder by their digests, all of them in one exchange, and

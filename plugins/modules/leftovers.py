@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: leftovers
 short_description: Keep the last copies of a file, and remove the older ones
-version_added: "0.1.0"
+version_added: "0.2.0"
 author: The gpustead developers (@gpustead)
 description:
   - Removes all but the newest of the copies that Ansible (C(backup=true)) and this collection make of a file.

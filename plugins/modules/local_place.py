@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: local_place
 short_description: Make the places of accounts on a node, and copy their settings
-version_added: "0.1.0"
+version_added: "0.2.0"
 author: The gpustead developers (@gpustead)
 description:
   - Makes a directory for each account below one that only root enters. What lies in it is made with the account's ids,

@@ -13,7 +13,7 @@ description:
     passphrase before anything is to be signed.
   - Runs where that key lies, usually on the controller with C(delegate_to).
   - The passphrase reaches C(ssh-keygen) through C(SSH_ASKPASS), never through a command line.
-version_added: 0.1.0
+version_added: 0.2.0
 author: The gpustead developers (@gpustead)
 requirements:
   - OpenSSH 8.4 or newer

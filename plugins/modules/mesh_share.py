@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: mesh_share
 short_description: What the mesh has on the share
-version_added: "0.1.0"
+version_added: "0.2.0"
 author: The gpustead developers (@gpustead)
 description:
   - Makes directories and files on the share as M(gpustead.cluster.nas_files) does, and besides the two that only a node

@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: mig_layout
 short_description: Divide NVIDIA GPUs into MIG instances as declared
-version_added: "0.1.0"
+version_added: "0.2.0"
 author: The gpustead developers (@gpustead)
 description:
   - Compares the GPU instances of each GPU with those that are declared for it, and where they differ destroys and

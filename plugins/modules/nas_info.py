@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: nas_info
 short_description: Which systemd there is on a host, and whether it knows Docker's unit as it is now
-version_added: "0.1.0"
+version_added: "0.2.0"
 author: The gpustead developers (@gpustead)
 description:
   - What role nas has to know to order Docker after the mounts.

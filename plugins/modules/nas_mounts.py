@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: nas_mounts
 short_description: Mount the shares of a host, or take them back
-version_added: "0.1.0"
+version_added: "0.2.0"
 author: The gpustead developers (@gpustead)
 description:
   - Writes the lines of the shares in C(/etc/fstab) and mounts them as these say. One that is mounted to be read alone

@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: node_images_info
 short_description: Which images a node has, and how much space there is for others
-version_added: "0.1.0"
+version_added: "0.2.0"
 author: The gpustead developers (@gpustead)
 description:
   - Asks Docker which of some images are there, and looks at the free space where it keeps them.

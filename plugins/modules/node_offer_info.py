@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: node_offer_info
 short_description: What a node has for containers
-version_added: "0.1.0"
+version_added: "0.2.0"
 author: The gpustead developers (@gpustead)
 description:
   - Reads the files that roles images and nvidia leave on a node for whoever starts containers there, and looks whether

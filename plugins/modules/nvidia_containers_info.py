@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: nvidia_containers_info
 short_description: Tell how Docker gives NVIDIA GPUs to containers, and what is in the way
-version_added: "0.1.0"
+version_added: "0.2.0"
 author: The gpustead developers (@gpustead)
 description:
   - Asks the running daemon and reads C(daemon.json) and the configuration of NVIDIA's container toolkit.

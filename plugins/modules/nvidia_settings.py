@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: nvidia_settings
 short_description: Set persistence mode and power limits of NVIDIA GPUs
-version_added: "0.1.0"
+version_added: "0.2.0"
 author: The gpustead developers (@gpustead)
 description:
   - Switches persistence mode on, and sets the power limits that are declared, by C(nvidia-smi).

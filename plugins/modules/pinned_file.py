@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: pinned_file
 short_description: Fetch a file with a known checksum, as apt fetches
-version_added: "0.1.0"
+version_added: "0.2.0"
 author: The gpustead developers (@gpustead)
 description:
   - Fetches with C(apt-helper), so through the proxies that apt is configured with. Their passwords stand in no command

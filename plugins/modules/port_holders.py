@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: port_holders
 short_description: Refuse ports on which an account of the host listens already
-version_added: "0.1.0"
+version_added: "0.2.0"
 author: The gpustead developers (@gpustead)
 description:
   - Fails where a process of an account listens on one of the ports, on any address, or keeps others from listening

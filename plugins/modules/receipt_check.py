@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: receipt_check
 short_description: Which roles of a host are stale, in one exchange
-version_added: 0.1.0
+version_added: 0.2.0
 description:
   - Compares the receipts that roles left on the host with what the roles would be run with now, and with what is on
     the host now. Changes nothing.

@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: receipt_survey
 short_description: Which roles of which hosts are stale, all hosts at once
-version_added: 0.1.0
+version_added: 0.2.0
 description:
   - Does for all hosts of the play what M(gpustead.cluster.receipt_check) does for one, from one process and with as
     many hosts at a time as Ansible has C(forks), or 50 where nothing sets these. Ansible forks a process for each host

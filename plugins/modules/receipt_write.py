@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: receipt_write
 short_description: Begin a role's run, or that of several roles, or leave a role's receipt on the host
-version_added: 0.1.0
+version_added: 0.2.0
 description:
   - Stands in a role, as its first task with O(state=begun) and as its last one without. What the role reads and leaves
     is declared in its C(meta/receipt.yml).

@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: registry_prune
 short_description: Delete the images of a stack that are not kept from a registry
-version_added: "0.1.0"
+version_added: "0.2.0"
 author: The gpustead developers (@gpustead)
 description:
   - Deletes the manifests that M(gpustead.cluster.image_stack) pushed under keys (tags of 12 hex digits) and that nobody

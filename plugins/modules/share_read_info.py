@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: share_read_info
 short_description: Read one file on a network share, as its owner
-version_added: "0.1.0"
+version_added: "0.2.0"
 author: The gpustead developers (@gpustead)
 description:
   - Reads a file of a share in a process with the ids of its owner, within limits of time and size. What is a symbolic

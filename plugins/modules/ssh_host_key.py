@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: ssh_host_key
 short_description: The SSH host key of a container, made once on its host
-version_added: "0.1.0"
+version_added: "0.2.0"
 author: The gpustead developers (@gpustead)
 description:
   - Makes an Ed25519 key pair where there is none, and keeps the private key to root. It never leaves the host.

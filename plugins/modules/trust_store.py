@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: trust_store
 short_description: Have the system's bundle of authorities hold those that lie on the host
-version_added: "0.1.0"
+version_added: "0.2.0"
 author: The gpustead developers (@gpustead)
 description:
   - Runs C(update-ca-certificates) where C(/etc/ssl/certs/ca-certificates.crt) is not there, lacks one of O(files), or

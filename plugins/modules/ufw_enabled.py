@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: ufw_enabled
 short_description: Enable ufw, with its policies and what it logs
-version_added: "0.1.0"
+version_added: "0.2.0"
 author: The gpustead developers (@gpustead)
 description:
   - Compares C(/etc/ufw/ufw.conf), C(/etc/default/ufw) and C(ufw status) with what is wanted and carries out what

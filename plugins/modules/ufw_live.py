@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: ufw_live
 short_description: Reload ufw where the kernel has other rules than its files
-version_added: "0.1.0"
+version_added: "0.2.0"
 author: The gpustead developers (@gpustead)
 description:
   - Compares the chains of ufw's user rules, the chains that govern what Docker publishes, the policies and ufw's jumps

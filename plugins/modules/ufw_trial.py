@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: ufw_trial
 short_description: Take changed firewall rules back unless the controller can log in anew
-version_added: "0.1.0"
+version_added: "0.2.0"
 author: The gpustead developers (@gpustead)
 description:
   - With C(state=noted) the files of ufw and the kernel's rules are kept in C(/run/gpustead/firewall). From then on
