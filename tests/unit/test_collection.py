@@ -9,6 +9,8 @@ import tarfile
 from pathlib import Path
 
 import pytest
+import tomllib
+import yaml
 
 PROJECT = Path(__file__).resolve().parents[2]
 MODULES = sorted(path.stem for path in (PROJECT / "plugins/modules").glob("*.py"))
@@ -62,6 +64,18 @@ def test_the_archive_holds_what_users_need_and_no_more(archive: Path) -> None:
     assert {"README.md", "LICENSE", "meta/runtime.yml", "playbooks/site.yml", "playbooks/verify.yml"} <= set(names)
     assert [name for name in names if name.startswith(NOT_FOR_USERS)] == []
     assert [name for name in names if "__pycache__" in name or name.endswith((".pyc", ".tar.gz"))] == []
+
+
+def test_all_say_the_same_release() -> None:
+    """What Galaxy is told, what the notes end with, the form for faults; and what is new stands in the notes."""
+    release = yaml.safe_load((PROJECT / "galaxy.yml").read_text())["version"]
+    releases = yaml.safe_load((PROJECT / "changelogs/changelog.yaml").read_text())["releases"]
+    assert list(releases)[-1] == release
+    assert tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]["version"] == release
+    assert f"placeholder: {release}," in (PROJECT / ".github/ISSUE_TEMPLATE/bug.yml").read_text()
+    told = {plugin["name"] for one in releases.values() for plugin in one.get("modules", ())}
+    coming = list((PROJECT / "changelogs/fragments").glob("*.yml"))
+    assert coming or told >= set(MODULES)
 
 
 def test_what_ansible_test_finds_is_mended_and_not_ignored() -> None:
