@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.testing import patch_module_args
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
 from ansible_collections.gpustead.cluster.plugins.module_utils.firewall import other_firewalls
@@ -175,13 +176,17 @@ def test_what_is_not(found: OtherFirewalls) -> None:
 
 def test_the_module_refuses_and_warns(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(firewall_setup_info, "observe", lambda _run: Observed({}, {}, []))
+    # Those in an answer are of all modules that this process has run.
+    warned: list[str] = []
+    monkeypatch.setattr(AnsibleModule, "warn", lambda _module, text: warned.append(text))
 
     def asked(found: OtherFirewalls) -> str:
+        warned.clear()
         monkeypatch.setattr(other_firewalls, "observe", lambda _run: found)
         with patch_module_args({"networks": ["10.1.0.0/24"]}), pytest.raises(SystemExit):
             firewall_setup_info.main()
         answer = json.loads(capsys.readouterr().out)
-        return f"{answer.get('msg', '')}{answer.get('warnings', '')}"
+        return f"{answer.get('msg', '')}{''.join(warned)}"
 
     assert "firewalld is enabled" in asked(FOUND["firewalld"][-1])
     assert asked(OtherFirewalls()) == ""
