@@ -1,7 +1,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo forecast test test-full test-gpu test-first lint sanity unit integration lab lab-down bench docs venv engine root lock clean
+.PHONY: help demo forecast test test-full test-gpu test-kernel test-first lint sanity unit integration lab lab-down bench docs venv engine root lock clean
 
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export PYTHONUNBUFFERED := 1
@@ -13,7 +13,7 @@ STEP := scripts/step.sh
 QUICK_SANITY := action-plugin-docs ansible-doc empty-init no-assert shebang symlinks validate-modules
 
 help: ## Print this help
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
 
 demo: root forecast venv lab ## Turn empty hosts of a lab into a cluster, verify it and train on it
 	@$(STEP) 'Turn the hosts into a cluster (site.yml)' ansible-playbook -i $(INVENTORY) site.yml
@@ -28,9 +28,9 @@ forecast:
 	@scripts/forecast.sh begin
 
 # The runs of the tests end with their slowest tasks.
-integration test-gpu: export ANSIBLE_CALLBACKS_ENABLED := ansible.posix.profile_tasks
-integration test-gpu: export PROFILE_TASKS_SUMMARY_ONLY := true
-integration test-gpu: export PROFILE_TASKS_TASK_OUTPUT_LIMIT := 8
+integration test-gpu test-kernel: export ANSIBLE_CALLBACKS_ENABLED := ansible.posix.profile_tasks
+integration test-gpu test-kernel: export PROFILE_TASKS_SUMMARY_ONLY := true
+integration test-gpu test-kernel: export PROFILE_TASKS_TASK_OUTPUT_LIMIT := 8
 
 test: root lint unit integration ## Run every check, the lab's included
 
@@ -39,6 +39,9 @@ test-full: test sanity test-gpu test-first ## The same, and every attack by acco
 
 test-gpu: venv root engine ## Five kinds of nodes, with and without GPUs (stand-ins), in a lab of their own
 	@$(STEP) 'Nodes with GPUs' scripts/gpu_lab.sh
+
+test-kernel: venv root engine ## Hosts with kernels of their own: an NFS server, boots without Ansible, the firewall through all of it
+	@$(STEP) 'Hosts with kernels of their own' scripts/integration.sh kernel
 
 test-first: venv root engine ## docs/getting-started.md word by word, from the archive on fresh hosts of a lab
 	@$(STEP) 'The first hour' scripts/first_run.sh

@@ -1,7 +1,8 @@
 #!/bin/bash
-# The molecule scenario, with the tests from outside before the lab is taken away again.
+# integration.sh [SCENARIO]: a scenario of molecule's, with the tests from outside before the lab is taken away again.
 set -eu -o pipefail
-inventory=molecule/default/inventory
+scenario=${1:-default}
+inventory=molecule/$scenario/inventory
 log=.cache/molecule.log
 begun=1  # the line of the log at which the latest step began
 
@@ -11,17 +12,17 @@ step() {
 }
 
 scenario() {
-    step "$1" scripts/quietly.sh .cache/molecule.out molecule "$2"
+    step "$1" scripts/quietly.sh .cache/molecule.out molecule "$2" --scenario-name "$scenario"
 }
 
 finish() {
     status=$?
     if [ "${KEEP_LAB:-}" ]; then
-        echo "the lab of the tests stays (KEEP_LAB): molecule destroy takes it away"
+        echo "the lab of the tests stays (KEEP_LAB): molecule destroy -s $scenario takes it away"
     else
         echo "==> taking the lab away"
         # Only what went wrong: what failed before is to be the last that one reads.
-        scripts/quietly.sh .cache/destroy.log molecule destroy || status=1
+        scripts/quietly.sh .cache/destroy.log molecule destroy --scenario-name "$scenario" || status=1
     fi
     if [ "$status" -ne 0 ]; then
         # From under the statistics of Ansible and of molecule; a failed pytest says it last by itself.
@@ -37,13 +38,19 @@ echo "follow the playbooks with tail -f $log"
 # Whatever an earlier, interrupted run left.
 scenario 'clean slate' destroy
 scenario 'create' create
-scenario 'check: --check --diff on fresh hosts' check
+if [ "$scenario" = default ]; then scenario 'check: --check --diff on fresh hosts' check; fi
 scenario 'converge' converge
 scenario 'idempotence: the second run changes nothing' idempotence
 scenario 'verify' verify
+if [ "$scenario" = kernel ]; then
+    step 'the share, the boot and the firewall of real kernels' pytest -v -p no:cacheprovider --durations=10 \
+        tests/integration/kernel --inventory "$inventory"
+    exit
+fi
 step 'tests from outside' pytest -v --durations=10 tests/integration --ignore tests/integration/lifecycle \
     --ignore tests/integration/receipts --ignore tests/integration/gpu --ignore tests/integration/images \
     --ignore tests/integration/workspaces --ignore tests/integration/hostile --ignore tests/integration/first_run \
+    --ignore tests/integration/kernel \
     --inventory "$inventory"
 # Without FULL those that run no playbook; the others make well over a hundred runs.
 attacks=(tests/integration/hostile/test_container_output.py tests/integration/hostile/test_ssh_audit.py)

@@ -33,10 +33,12 @@ def project(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def scenario(project: Path, broken: str = "", **environment: str) -> subprocess.CompletedProcess[str]:
+def scenario(
+    project: Path, broken: str = "", name: str = "default", **environment: str
+) -> subprocess.CompletedProcess[str]:
     path = f"{project / 'bin'}:{os.environ['PATH']}"
     return subprocess.run(
-        ["bash", "scripts/integration.sh"], cwd=project, env={"PATH": path, "BROKEN": broken, **environment},
+        ["bash", "scripts/integration.sh", name], cwd=project, env={"PATH": path, "BROKEN": broken, **environment},
         capture_output=True, text=True, check=False,
     )  # fmt: skip
 
@@ -84,6 +86,16 @@ def test_attacks_that_run_playbooks_wait_for_the_full_run(project: Path) -> None
     scenario(project, FULL="1")
     assert attacks(project) == {file.name for file in HOSTILE.glob("test_*.py")}
     assert "--ignore tests/integration/hostile" in (project / "pytest-calls").read_text()
+
+
+def test_the_lab_of_real_kernels_has_its_own_inventory_and_tests(project: Path) -> None:
+    assert scenario(project, name="kernel", FULL="1").returncode == 0
+    assert calls(project) == ["destroy", "create", "converge", "idempotence", "verify", "destroy"]
+    (ran,) = (project / "pytest-calls").read_text().splitlines()
+    assert ran.endswith("tests/integration/kernel --inventory molecule/kernel/inventory")
+    assert scenario(project, "pytest", "kernel").returncode != 0
+    scenario(project)
+    assert "--ignore tests/integration/kernel" in (project / "pytest-calls").read_text()
 
 
 def test_a_failed_test_from_outside_fails_it(project: Path) -> None:

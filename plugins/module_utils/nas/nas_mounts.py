@@ -26,6 +26,22 @@ _ROOT = as_account.Identity(0, 0)
 _MOST = 10  # mounts on top of each other
 
 _BY_HAND = "See what the NAS says, and run it there by hand."
+# What mount(8) and mount.nfs(8) say, as captured from nfs-utils 2.8 or in its utils/mount/error.c, and what to do.
+_REMEDIES = (
+    (r"helper program|unknown filesystem", "Install the client of this kind (nas_packages)."),
+    (
+        r"No such file",
+        "The server has no such path, or not for this host: see `exportfs -s` there, and correct the source.",
+    ),
+    (r"denied|not permitted", "Have the server export it to this host's address: see `exportfs -s` there."),
+    (r"not supported|incorrect mount option|bad option", "Ask for what the server has: see `vers=` in the options."),
+    (r"resolve", "Correct the name of the server, or have this host resolve it."),
+    (r"[Ss]tale", "The export was exchanged: end what uses it, `umount -f` it here, and run again."),
+    (
+        r"no answer|timed out|refused|No route|unreachable",
+        "See whether the server runs (systemctl status nfs-server), and whether a firewall keeps this host from it.",
+    ),
+)
 # Sources on other hosts: `admin@<fsid>.<name>=/path`, and `<servers>:/path`, whose slash GlusterFS does not need.
 _HELPERS = ("efs", "aznfs")  # of Amazon and Microsoft: they mount NFS, by an address of their own
 _CEPH = re.compile(r"(?P<user>[^@=/]+)@(?P<fsid>[^.=/]*)\.(?P<name>[^=/]+)=(?P<path>/.*)")
@@ -262,7 +278,15 @@ def _mount(mount: DeclaredMount, how: str, run: Run) -> None:
     if how in ("remount", "anew"):  # not every kind can be remounted
         must(run, ["umount", mount.place], remedy=_BY_HAND)
     if how:
-        must(run, ["mount", mount.place], remedy=_BY_HAND)
+        try:
+            must(run, ["mount", mount.place])
+        except GpusteadError as error:
+            raise GpusteadError(f"{mount.source}: {error.what}", error.expected, _remedy(error.what)) from None
+
+
+def _remedy(said: str) -> str:
+    """What to do where a share cannot be mounted, by what was said of it."""
+    return next((what for sign, what in _REMEDIES if re.search(sign, said)), _BY_HAND)
 
 
 def _right(mount: DeclaredMount, run: Run, check: bool, look: Look) -> list[str]:

@@ -32,6 +32,7 @@ def waits(task: dict[str, Any]) -> bool:
     return (
         argv[:1] == ["docker"]
         or str(argv).startswith("{{ ['docker'")
+        or "$(docker " in str(argv)
         or "community.docker.docker_compose_v2" in task
         or "gpustead.cluster.compose_project" in task
         or "gpustead.cluster.docker_service" in task

@@ -1,0 +1,62 @@
+# Copyright: gpustead developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Shares that were away when a host booted: waited for, and what Docker could not start without them is started."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterable, Sequence
+
+from ansible_collections.gpustead.cluster.plugins.module_utils.binds.bind import DIRECTORY, Bind
+from ansible_collections.gpustead.cluster.plugins.module_utils.kernel import mounts
+from ansible_collections.gpustead.cluster.plugins.module_utils.run import NOT_FOUND, TIMED_OUT, run
+
+PAUSE = 10  # seconds between two attempts to mount
+_MOUNTING = 120.0  # seconds; systemd ends it before, at x-systemd.mount-timeout
+_ANSWERING = 20.0  # seconds for Docker to say what it has
+_STARTING = 60.0  # seconds for it to start one
+
+
+def away(binds: Iterable[Bind]) -> list[str]:
+    """The shares of these places that are not mounted."""
+    seen = mounts.mounted()
+    roots = sorted({bind.root for bind in binds if bind.mounted})
+    return [root for root in roots if root not in seen or seen[root].fstype == "autofs"]
+
+
+def wait(binds: Sequence[Bind]) -> None:
+    """Mount these shares, however long that takes; what is waited for is said once."""
+    said: list[str] = []
+    missing = away(binds)
+    while missing:
+        if missing != said:
+            _say(f"waiting for {', '.join(missing)}")
+            said = missing
+        for root in missing:
+            _call(["systemctl", "start", "--", root], _MOUNTING)
+        missing = away(binds)
+        if missing:
+            time.sleep(PAUSE)
+    if said:
+        _say("all shares are mounted")
+
+
+def start_containers(directory: str = DIRECTORY) -> None:
+    """Start the containers that Docker could not, since what they bind was not there. Who stopped one wants it so."""
+    states = ("--filter=status=exited", "--filter=status=created")
+    for container in _call(["docker", "ps", "--all", "--quiet", "--no-trunc", *states], _ANSWERING).split():
+        # One by one: there are containers for which Docker does not answer.
+        error = _call(["docker", "inspect", "--format={{.State.Error}}", container], _ANSWERING)
+        if f"{directory}/" in error:
+            _say(f"starting {_call(['docker', 'start', container], _STARTING).strip() or container}")
+
+
+def _say(what: str) -> None:
+    sys.stderr.write(f"{what}\n")
+
+
+def _call(argv: Sequence[str], seconds: float) -> str:
+    """What a command prints; nothing where it fails or does not end."""
+    code, out, _err = run(argv, seconds)
+    return "" if code in (NOT_FOUND, TIMED_OUT) else out
