@@ -6,7 +6,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from role_variables import render
+from ansible_collections.gpustead.cluster.tests.unit.role_variables import render
 
 # As Debian's package has it on a host where ufw was never enabled, with our block behind it.
 RULES = """# rules.input-after
