@@ -16,4 +16,4 @@ MYPYPATH=. mypy --config-file "$root/pyproject.toml" --cache-dir "$root/.mypy_ca
 cd "$root/tests/nvidia"
 mypy --config-file "$root/pyproject.toml" --cache-dir "$root/.mypy_cache" standins/*.py packages/*.py
 cd "$root/tests/integration"
-MYPYPATH=.:hostile:../../bench exec mypy --config-file "$root/pyproject.toml" --cache-dir "$root/.mypy_cache" $(find . -name '*.py')
+MYPYPATH=.:hostile:kernel:../../bench exec mypy --config-file "$root/pyproject.toml" --cache-dir "$root/.mypy_cache" $(find . -name '*.py')

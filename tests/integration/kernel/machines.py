@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import time
 from collections.abc import Callable, Iterable
+from functools import partial
 
 from conftest import Host, Lab
 
@@ -58,7 +59,11 @@ def reboot(hosts: Iterable[Host], seconds: float = 240) -> None:
     for host in hosts:
         ask(host, "systemctl reboot --no-block")
     for host in hosts:
-        until(f"{host.name} boots", lambda host=host: boot_of(host) not in ("", before[host.name]), seconds)
+        until(f"{host.name} boots", partial(_has_booted, host, before[host.name]), seconds)
+
+
+def _has_booted(host: Host, before: str) -> bool:
+    return boot_of(host) not in ("", before)
 
 
 def is_running(node: Host) -> bool:
