@@ -384,11 +384,11 @@ NAMESPACE = """
 import ctypes, os, sys, time
 if os.fork() == 0:
     assert not ctypes.CDLL(None).unshare(0x10000000)
-    print("inside", os.getpid(), flush=True)
+    os.write(1, b"inside %d\\n" % os.getpid())  # each line at once: both write into one pipe
     time.sleep(60)
     os._exit(0)
 {hold}
-print("above", os.getpid(), flush=True)
+os.write(1, b"above %d\\n" % os.getpid())
 sys.stdin.read()
 os.kill(0, 15)
 """
