@@ -13,22 +13,9 @@ PATH = "/proc/self/mountinfo"
 HARMLESS = ("nosuid", "nodev")
 # How the kinds of network file systems begin.
 REMOTE = (
-    *(
-        "nfs",
-        "fuse",
-        "glusterfs",
-        "ceph",
-        "cifs",
-        "smb",
-        "9p",
-        "virtiofs",
-        "lustre",
-        "beegfs",
-        "gpfs",
-        "wekafs",
-        "panfs",
-    ),
-    *("pvfs2", "afs", "efs", "aznfs"),  # the last two in fstab alone: the kernel lists NFS
+    *("nfs", "fuse", "glusterfs", "ceph", "cifs", "smb", "9p", "virtiofs", "lustre", "beegfs", "gpfs", "wekafs"),
+    *("panfs", "pvfs2", "afs"),
+    *("efs", "aznfs"),  # in fstab alone: the kernel lists NFS
 )
 
 
