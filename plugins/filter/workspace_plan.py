@@ -38,7 +38,7 @@ options:
     description:
       - What was found on the node. C(offer), C(mounted) and C(placed), what M(gpustead.cluster.node_offer_info),
         M(gpustead.cluster.binds) and M(gpustead.cluster.local_place) returned; C(drifted), as
-        M(gpustead.cluster.receipt_write) returned it; C(silent), as M(gpustead.cluster.node_offer_info) returned it;
+        M(gpustead.cluster.receipt_write) returned it; C(blocked), as M(gpustead.cluster.node_offer_info) returned it;
         C(check), whether it is a check.
       - What is left out is not known yet.
     type: dict

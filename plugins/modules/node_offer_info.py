@@ -90,7 +90,7 @@ machine_id:
   description: The id of the machine; empty where it has none.
   returned: success
   type: str
-silent:
+blocked:
   description:
     - Those of O(projects) with a container for which Docker does not answer. Every command of Docker's for it would
       wait for ever. There is none where Docker does not run.
@@ -135,7 +135,7 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.docker.node_offer
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
 from ansible_collections.gpustead.cluster.plugins.module_utils.receipts.probes import Host
 from ansible_collections.gpustead.cluster.plugins.module_utils.run import within
-from ansible_collections.gpustead.cluster.plugins.module_utils.verify.silent_containers import in_the_way
+from ansible_collections.gpustead.cluster.plugins.module_utils.verify.blocked_projects import in_the_way
 
 ARGUMENTS = {
     "image_file": {"type": "path", "default": "/etc/gpustead/image"},
@@ -157,7 +157,7 @@ def main() -> None:
         refused = in_the_way(projects, Host())
     except GpusteadError as error:
         module.fail_json(msg=str(error))
-    module.exit_json(changed=False, **asdict(found), silent=[asdict(one) for one in refused])
+    module.exit_json(changed=False, **asdict(found), blocked=[asdict(one) for one in refused])
 
 
 if __name__ == "__main__":

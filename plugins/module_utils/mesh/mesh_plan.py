@@ -144,7 +144,7 @@ def plan(settings: Settings, observed: Observed) -> Plan:
     found = observed.offer
     image = offered_image(settings.image, settings.image_file, found, "ssh_mesh_image", check=observed.check)
     refuse_held({"the mesh's sshd": int(settings.port)}, found, "choose another one with ssh_mesh_port")
-    for one in found.get("silent", ()):
+    for one in found.get("blocked", ()):
         raise GpusteadError(one["what"], one["expected"], one["remedy"])
     owner, group = int(settings.service_account["uid"]), int(settings.service_account["gid"])
     # Everything on the share is written as its owner: under root_squash, root is nobody there. Of the layout that is an

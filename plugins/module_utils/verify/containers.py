@@ -16,6 +16,12 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.inventory.service
 from ansible_collections.gpustead.cluster.plugins.module_utils.receipts.probes import Host, docker, observe
 from ansible_collections.gpustead.cluster.plugins.module_utils.receipts.probes.host import Unreadable
 from ansible_collections.gpustead.cluster.plugins.module_utils.run import Run
+from ansible_collections.gpustead.cluster.plugins.module_utils.verify.blocked_projects import (
+    REMEDY,
+    inspect_all,
+    other_labels,
+    passes,
+)
 from ansible_collections.gpustead.cluster.plugins.module_utils.verify.findings import (
     Desired,
     Finding,
@@ -24,12 +30,6 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.verify.findings i
 )
 from ansible_collections.gpustead.cluster.plugins.module_utils.verify.host import last_line, read
 from ansible_collections.gpustead.cluster.plugins.module_utils.verify.runtime import judge_runtime
-from ansible_collections.gpustead.cluster.plugins.module_utils.verify.silent_containers import (
-    REMEDY,
-    inspect_all,
-    other_labels,
-    passes,
-)
 
 MESH = (MESH_PROJECT, "mesh")
 # What a node asks of others at the same time: each sshd has all nodes as guests, and refuses a crowd.

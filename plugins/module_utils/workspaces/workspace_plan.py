@@ -104,7 +104,7 @@ class Observed:
         offer: what module node_offer_info returned; empty before that.
         mounted, placed: what modules binds and local_place returned.
         drifted: what was found to have drifted, as a receipt names it.
-        silent: compose projects that must be left alone, as module node_offer_info returned them.
+        blocked: compose projects that must be left alone, as module node_offer_info returned them.
         check: whether it is a check, in which other roles have left nothing yet on a fresh host.
     """
 
@@ -112,7 +112,7 @@ class Observed:
     mounted: Mapping[str, Any] = field(default_factory=dict)
     placed: Mapping[str, Any] = field(default_factory=dict)
     drifted: Sequence[str] = ()
-    silent: Sequence[Mapping[str, str]] = ()
+    blocked: Sequence[Mapping[str, str]] = ()
     check: bool = False
 
 
@@ -363,7 +363,7 @@ def _containers(workspace: Workspace, binds: Binds, settings: Settings, observed
     bound = [bind.name for bind in (*left.binds, *local)]
     replaced = observed.mounted.get("replaced") or ()
     secret = _secret(workspace, settings).content
-    hangs = " ".join(str(Refusal(**one)) for one in observed.silent if one["name"] == workspace.project)
+    hangs = " ".join(str(Refusal(**one)) for one in observed.blocked if one["name"] == workspace.project)
     return Containers(
         refused=hangs or ("" if observed.check else left.refused),
         problem=problem,

@@ -68,8 +68,8 @@ def test_a_container_that_passes_for_the_meshs_is_named_before_compose_removes_o
     what = "service gpustead-mesh/mesh: container x passes for one of it: its image has the labels"
     alike = {"name": "gpustead-mesh", "what": what, "expected": "that only Compose gives these", "remedy": "Remove it."}
     with pytest.raises(GpusteadError, match="container x passes for one of it"):
-        planned(offered(silent=[alike]))
-    assert planned(offered(silent=[]))
+        planned(offered(blocked=[alike]))
+    assert planned(offered(blocked=[]))
 
 
 def test_without_gpus_the_container_asks_for_none_whatever_its_image_asks_for() -> None:

@@ -52,7 +52,7 @@ def test_a_workspace_that_docker_does_not_answer_for_is_left_alone_in_a_check_to
     hangs = {"name": "gpustead-workspace", "what": "container 01", "expected": "an answer", "remedy": "End it."}
     lost = {"missing": ["home-bob"], "refused": [{**hangs, "name": "home-bob"}]}
     for check, bob in ((False, "container 01: expected an answer. End it."), (True, "")):
-        found = planned(Observed(silent=[hangs], mounted=lost, check=check)).of
+        found = planned(Observed(blocked=[hangs], mounted=lost, check=check)).of
         assert found["ada"].refused == "container 01: expected an answer. End it."
         assert found["bob"].refused == bob
 

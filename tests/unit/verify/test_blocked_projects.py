@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
 from ansible_collections.gpustead.cluster.plugins.module_utils.receipts.probes import Host, docker
-from ansible_collections.gpustead.cluster.plugins.module_utils.verify.silent_containers import in_the_way
+from ansible_collections.gpustead.cluster.plugins.module_utils.verify.blocked_projects import in_the_way
 from ansible_collections.gpustead.cluster.tests.unit import docker_engine
 
 LIST = "/containers/json?all=1"
