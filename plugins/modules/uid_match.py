@@ -15,7 +15,8 @@ description:
     them in one exchange.
   - Refuses, before anything is changed, an id that belongs to somebody else, to renumber an account with running
     processes, a system account, C(nobody) or the one as which Ansible logs in, and ids other than those that a
-    directory service (LDAP, SSSD) has for an account of its own. Such an account is never changed.
+    directory service (LDAP, SSSD) has for an account of its own. Such an account is never changed. So is one that is
+    both in a directory and on the host, with two uids, and whatever is not there while a directory does not answer.
   - Refuses names that the system or a package has for its own, such as C(docker), a new account whose home root cannot
     make, and to renumber one whose files root cannot give away, as on a share that squashes root.
   - Files are opened before it is decided whose they are, through no symbolic link and on one mount alone. A program
@@ -264,7 +265,7 @@ def main() -> None:
     state_dir = Path(module.params["state_dir"])
 
     def run(argv: Any, data: str) -> tuple[int, str, str]:
-        seconds = "20" if argv[0] == "getent" else "300"
+        seconds = "20" if argv[0] in {"getent", "journalctl"} else "300"
         command = ["timeout", "--kill-after=5", seconds, module.get_bin_path(argv[0], required=True), *argv[1:]]
         environ = {"LC_ALL": "C", "LANGUAGE": "C"}
         # binary_data: as it stands, with no line end added.

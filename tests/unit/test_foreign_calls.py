@@ -46,6 +46,7 @@ ALLOWED: dict[str, dict[str, str]] = {
             DESCRIPTOR, "_Search.worth", "_clear_held", "_has_acl", "_is_apart", "_made_harmless", "_search_mount"
         ),
     },
+    "module_utils/accounts/directory_services.py": all_of(SYSTEM, "_is_offline", "is_away", "services"),
     "module_utils/accounts/observe_accounts.py": {
         **all_of(SYSTEM, "_is_namespace", "_read", "find_namespaces", "is_in_container", "login_uid", "observe"),
         **all_of(OURS, "read_journal", "read_left", "read_record"),

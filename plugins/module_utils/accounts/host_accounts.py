@@ -117,6 +117,7 @@ class HostAccounts:
         lingering: accounts whose services run without a login.
         login: uid as which Ansible logged in; None where that cannot be told.
         unanswered: accounts about which the directory service did not answer.
+        twins: accounts of the directory service whose names are of local ones, too.
         locked: how accounts were that were to go and are declared again.
         insecure_homes: why no home can be made for an account: others can change the way to it, or root may not there.
         closed_roots: directories with homes in which root gives no file away, and what is mounted there.
@@ -136,6 +137,7 @@ class HostAccounts:
     lingering: frozenset[str] = frozenset()
     login: int | None = None
     unanswered: frozenset[str] = frozenset()
+    twins: tuple[Account, ...] = ()
     locked: dict[str, StateBeforeLock] = field(default_factory=dict)
     insecure_homes: dict[str, GpusteadError] = field(default_factory=dict)
     closed_roots: dict[str, str] = field(default_factory=dict)

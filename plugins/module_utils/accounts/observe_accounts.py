@@ -10,6 +10,7 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
+from ansible_collections.gpustead.cluster.plugins.module_utils.accounts import directory_services
 from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.apply_authorized_keys import refuse_insecure_way
 from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.host_accounts import (
     FIRST_SUBORDINATE_ID,
@@ -37,6 +38,9 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.terminal import s
 # One file for each account whose services run without a login.
 LINGER = "/var/lib/systemd/linger"
 
+_FOUND = (0, 2)  # what getent answers: all of them, not all of them
+_KILLED = (TIMED_OUT, 137)  # by SIGTERM, and by SIGKILL where that was not enough
+
 SSHD = ("sshd", "sshd-session")
 
 
@@ -56,11 +60,18 @@ def observe(
     passwd_text, group_text, unanswered = ask(run, declared, absent)
     subuids, subgids = (root / "etc/subuid", root / "etc/subgid")
     local, local_groups = {account.name for account in accounts}, {group.name for group in groups}
+    services = directory_services.services(root)
+    remote = tuple(one for one in parse_passwd(passwd_text) if one.name not in local)
+    remote_groups = tuple(one for one in parse_group(group_text) if one.name not in local_groups)
+    named, all_groups = {one.name for one in remote}, {one.name for one in (*groups, *remote_groups)}
+    unknown = {one.name for one in declared if one.name not in named and not _is_made(one, accounts, all_groups)}
+    if unknown and any(directory_services.is_away(service, run, root) for service in services):
+        unanswered |= unknown
     return HostAccounts(
         accounts=tuple(accounts),
         groups=tuple(groups),
-        remote_accounts=tuple(one for one in parse_passwd(passwd_text) if one.name not in local),
-        remote_groups=tuple(one for one in parse_group(group_text) if one.name not in local_groups),
+        remote_accounts=remote,
+        remote_groups=remote_groups,
         hashes={row[0]: row[1] for row in shadow if len(row) > 1},
         processes=tuple(read_processes(root / "proc")),
         journals={name: read_journal(path) for name, path in journals.items() if path.exists()},
@@ -68,6 +79,7 @@ def observe(
         lingering=frozenset(path.name for path in linger.iterdir()) if linger.is_dir() else frozenset(),
         login=login_uid(root / "proc", os.getpid()),
         unanswered=unanswered,
+        twins=tuple(find_twins(run, services, [one.name for one in declared if one.name in local])),
         locked={
             name: before
             for name, path in ((one.name, record_path(state_dir, one.name)) for one in declared)
@@ -82,6 +94,21 @@ def observe(
         in_namespaces=find_namespaces(root / "proc") if any(map(_may_be_subordinate, declared)) else frozenset(),
         missing_shells=frozenset(one.shell for one in declared if one.shell and not os.access(one.shell, os.X_OK)),
     )
+
+
+def find_twins(run: Run, services: Iterable[str], names: Sequence[str]) -> Iterator[Account]:
+    """Who of these a directory service has as well: the host's own files hide them. One that hangs has nobody."""
+    for service in services if names else ():
+        code, out, _err = run(directory_services.asking(service, "passwd", names), "")
+        yield from parse_passwd(out) if code in _FOUND else ()
+
+
+def _is_made(desired: DesiredAccount, accounts: Iterable[Account], groups: Iterable[str]) -> bool:
+    """Whether it is there with its ids, and its groups are: else a directory may have what is to be made."""
+    ids = (desired.name, desired.uid, desired.gid)
+    return any((one.name, one.uid, one.gid) == ids for one in accounts) and {desired.group, *desired.groups} <= {
+        *groups
+    }
 
 
 def _may_be_subordinate(desired: DesiredAccount) -> bool:
@@ -220,10 +247,10 @@ def getent(run: Run, database: str, keys: Iterable[str]) -> str:
     """What all sources of the host know of these names and numbers."""
     wanted = sorted(set(keys))
     code, out, err = run(["getent", database, *wanted], "") if wanted else (0, "", "")
-    if code == TIMED_OUT:
+    if code in _KILLED:
         what = f"the directory service does not answer getent {database} {' '.join(wanted)[:200]}"
         raise NoAnswer(what, "an answer", "See nsswitch.conf and what it names (SSSD, LDAP).")
-    if code not in {0, 2}:  # 2: some are not there
+    if code not in _FOUND:
         raise GpusteadError(f"getent {database} exited with {code} ({err.strip()})", "an answer", "See nsswitch.conf.")
     return out
 

@@ -135,6 +135,8 @@ def refuse_foreign_ids(host: HostAccounts, desired: DesiredAccount) -> None:
     holders = host.holders(desired.uid, desired.name)
     if holders:
         remedy = f"Choose another uid for '{desired.name}', or renumber '{holders[0]}' first."
+        if any(one.name in holders for one in host.remote_accounts):
+            remedy = f"Declare it by that name, or choose another uid for '{desired.name}': the directory is not ours."
         what = f"uid {desired.uid} belongs to '{', '.join(holders)}'"
         raise GpusteadError(what, f"'{desired.name}' or nobody", remedy)
     holders = host.group_holders(desired.gid, desired.group)
@@ -142,6 +144,15 @@ def refuse_foreign_ids(host: HostAccounts, desired: DesiredAccount) -> None:
         remedy = f"Choose another gid for '{desired.name}', or set its group to '{holders[0]}'."
         what = f"gid {desired.gid} belongs to '{', '.join(holders)}'"
         raise GpusteadError(what, f"'{desired.group}' or nobody", remedy)
+
+
+def refuse_twins(host: HostAccounts, before: Account | None) -> None:
+    """Which of them is meant cannot be told: files of both may lie anywhere."""
+    for twin in host.twins:
+        if before and twin.name == before.name and twin.uid != before.uid:
+            ids = f"{before.uid}:{before.gid} in /etc/passwd and {twin.uid}:{twin.gid} in the directory service"
+            remedy = f"Remove one of them (userdel {before.name}, its files stay), or give them the same ids."
+            raise GpusteadError(f"account '{before.name}' is there twice, with {ids}", "one, or one uid", remedy)
 
 
 def refuse_held(host: HostAccounts, before: Account, desired: DesiredAccount) -> None:
@@ -202,7 +213,8 @@ def plan_one(host: HostAccounts, desired: DesiredAccount, declared: DeclaredIds)
     if desired.name in host.unanswered:
         account = f"account '{desired.name}' (uid {desired.uid}, gid {desired.gid})"
         what = f"the directory service does not answer for {account}"
-        raise GpusteadError(what, "an answer to getent", "See nsswitch.conf and what it names (SSSD, LDAP).")
+        remedy = "See nsswitch.conf and what it names (SSSD, LDAP); in the journal `Backend is offline` is of sssd."
+        raise GpusteadError(what, "an answer to getent", remedy)
     remote = next((account for account in host.remote_accounts if account.name == desired.name), None)
     before = host.account(desired.name)
     if remote and not before:
@@ -213,6 +225,7 @@ def plan_one(host: HostAccounts, desired: DesiredAccount, declared: DeclaredIds)
             f"{desired.uid}:{desired.gid}",
             "Declare these ids, or change them in the directory: it is not ours to change.",
         )
+    refuse_twins(host, before)
     refuse_foreign_ids(host, desired)
     group_steps, former_gid = plan_group(host, desired)
     group_steps += plan_subordinate(host, desired, declared)
