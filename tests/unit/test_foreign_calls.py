@@ -67,6 +67,7 @@ ALLOWED: dict[str, dict[str, str]] = {
         **all_of(DESCRIPTOR, "_open_way", "_step", "refuse_insecure_way"),
     },
     "module_utils/binds/declared.py": all_of(OURS, "covered", "read", "write", "write_covered"),
+    "module_utils/binds/returning_shares.py": all_of(OURS, "_show", "wait"),
     "module_utils/binds/fstab.py": {"awaited": SYSTEM},
     "module_utils/binds/observe_place.py": {
         **all_of(DESCRIPTOR, "_step", "open_place"),

@@ -4,6 +4,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import socket
 import sys
 import time
 from collections.abc import Iterable, Sequence
@@ -12,6 +15,7 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.binds.bind import
 from ansible_collections.gpustead.cluster.plugins.module_utils.kernel import mounts
 from ansible_collections.gpustead.cluster.plugins.module_utils.run import NOT_FOUND, TIMED_OUT, run
 
+NOTICE = "/run/motd.d/gpustead-shares"  # shown at each login, see pam_motd(8)
 PAUSE = 10  # seconds between two attempts to mount
 _MOUNTING = 120.0  # seconds; systemd ends it before, at x-systemd.mount-timeout
 _ANSWERING = 20.0  # seconds for Docker to say what it has
@@ -25,13 +29,18 @@ def away(binds: Iterable[Bind]) -> list[str]:
     return [root for root in roots if root not in seen or seen[root].fstype == "autofs"]
 
 
-def wait(binds: Sequence[Bind]) -> None:
-    """Mount these shares, however long that takes; what is waited for is said once."""
+def wait(binds: Sequence[Bind], notice: str = NOTICE) -> None:
+    """Mount these shares, however long that takes; what is waited for is said once, and at each login."""
     said: list[str] = []
     missing = away(binds)
     while missing:
         if missing != said:
-            _say(f"waiting for {', '.join(missing)}")
+            shares = ", ".join(missing)
+            _say(f"waiting for {shares}")
+            _show(
+                notice,
+                f"The NAS does not answer for {shares}. What needs it here, workspaces too, starts when it does.\n",
+            )
             said = missing
         for root in missing:
             _call(["systemctl", "start", "--", root], _MOUNTING)
@@ -40,6 +49,8 @@ def wait(binds: Sequence[Bind]) -> None:
             time.sleep(PAUSE)
     if said:
         _say("all shares are mounted")
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(notice)
 
 
 def start_containers(directory: str = DIRECTORY) -> None:
@@ -53,7 +64,19 @@ def start_containers(directory: str = DIRECTORY) -> None:
 
 
 def _say(what: str) -> None:
+    """In the journal, and to all who ask `systemctl status`: only root reads the journal."""
     sys.stderr.write(f"{what}\n")
+    address = os.environ.get("NOTIFY_SOCKET", "")
+    if address:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager, contextlib.suppress(OSError):
+            manager.sendto(f"STATUS={what}".encode(), address.replace("@", "\0", 1))
+
+
+def _show(notice: str, text: str) -> None:
+    os.makedirs(os.path.dirname(notice), 0o755, exist_ok=True)
+    with open(notice, "w", encoding="utf-8") as file:
+        file.write(text)
+    os.chmod(notice, 0o644)
 
 
 def _call(argv: Sequence[str], seconds: float) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 from pathlib import Path
 
@@ -16,6 +17,7 @@ ADA = 61500
 # Fails twice, as a mount unit does while the server is away.
 SYSTEMCTL = """#!/bin/sh
 echo "$*" >>{log}
+cat {folder}/motd.d/* >>{folder}/notices
 [ "$(wc -l <{log})" -gt 2 ] && mount -t tmpfs nas "$3" && mkdir -p "$3/users/ada" && chown {uid} "$3/users/ada"
 """
 DOCKER = """#!/bin/sh
@@ -29,6 +31,9 @@ esac
 """
 
 
+REST = "What needs it here, workspaces too, starts when it does.\n"
+
+
 def program_of(folder: Path, name: str, text: str) -> None:
     (folder / name).write_text(text)
     (folder / name).chmod(0o755)
@@ -40,14 +45,24 @@ def test_it_is_waited_for_and_what_could_not_start_without_it_is_started(
     share, run, commands = tmp_path / "nas", tmp_path / "run/binds", tmp_path / "bin"
     share.mkdir()
     commands.mkdir()
-    program_of(commands, "systemctl", SYSTEMCTL.format(log=tmp_path / "mounts", uid=ADA))
+    program_of(commands, "systemctl", SYSTEMCTL.format(log=tmp_path / "mounts", uid=ADA, folder=tmp_path))
     program_of(commands, "docker", DOCKER.format(log=tmp_path / "starts", run=run))
     monkeypatch.setenv("PATH", f"{commands}:{os.environ['PATH']}")
     monkeypatch.setattr(returning_shares, "PAUSE", 0.01)
+    notice = tmp_path / "motd.d/gpustead-shares"
+    monkeypatch.setattr(returning_shares.wait, "__defaults__", (str(notice),))
     monkeypatch.setattr(returning_shares, "_ANSWERING", 1.0)
     places = {"directory": str(run), "declared": f"{run}.d"}
     write("w", [Bind("ada", str(share), "users/ada", owner=ADA, mounted=True)], declared=places["declared"])
-    assert program.main(["wait"], **places) == 0
+    monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(tmp_path / "notify"))
+        assert program.main(["wait"], **places) == 0
+        said = [manager.recv(1000).decode() for _message in range(3)]
+    assert said == [f"STATUS=waiting for {share}", "STATUS=all shares are mounted", "STATUS=starting refused"]
+    # Whoever logged in between its first attempt and the last was told.
+    assert (tmp_path / "notices").read_text() == f"The NAS does not answer for {share}. {REST}" * 3
+    assert not notice.exists()
     assert (tmp_path / "mounts").read_text() == f"start -- {share}\n" * 3
     assert (tmp_path / "starts").read_text() == "refused\n"
     assert subprocess.run(["mountpoint", "-q", run / "w/ada"], check=False).returncode == 0
