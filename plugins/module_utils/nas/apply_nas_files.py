@@ -21,6 +21,7 @@ from typing import Callable
 from ansible_collections.gpustead.cluster.plugins.module_utils import as_account
 from ansible_collections.gpustead.cluster.plugins.module_utils.as_account import Identity
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError, Refusal
+from ansible_collections.gpustead.cluster.plugins.module_utils.kernel import mounts
 from ansible_collections.gpustead.cluster.plugins.module_utils.nas.nas_files import (
     EntryChange,
     Observed,
@@ -205,8 +206,12 @@ def apply_as_root(root: str, entry: ShareEntry, check: bool, trusted: Collection
 
 
 def is_mounted(root: str, check: bool) -> bool:
-    """Whether the share is there; in a check it need not be yet. Raises GpusteadError where it must be."""
-    mounted = os.path.ismount(root)
+    """Whether the share is there; in a check it need not be yet. Raises GpusteadError where it must be.
+
+    By the kernel's own list: whoever asks for the directory waits for a NAS that does not answer, without an end.
+    """
+    above, name = os.path.split(root.rstrip("/"))
+    mounted = os.path.join(os.path.realpath(above), name) in mounts.mounted()
     if mounted or check:
         return mounted
     raise GpusteadError(f"nothing is mounted on {root}", "the share", "Run role nas first, or mount it.")
@@ -227,7 +232,8 @@ def apply_all(
         root: where the share is mounted; a path that only root can change.
         check: change nothing.
         timeout: seconds for one entry; all of them have five times as long, and each owner has an equal part of what is
-            left of that, so that no number of accounts uses up what others need.
+            left of that, so that no number of accounts uses up what others need. Where after one that did not answer
+            the root of the share does not either, within a quarter of it, no other is waited for.
         refused: takes the entries that could not be made so, and what lies below them; without it the first one is
             raised.
         trusted: ids of accounts that nobody logs in as: root also works in their directories.
@@ -238,6 +244,7 @@ def apply_all(
     entries = list(entries)
     deadline = time.monotonic() + _PATIENCE * timeout
     slow: set[int] = set()
+    silent = ""
     changes = []
     for number, entry in enumerate(entries):
         began = time.monotonic()
@@ -245,6 +252,8 @@ def apply_all(
         left = min(timeout, (deadline - began) / max(1, len(waiting)))
         try:
             _refuse_below(root, entry, refused or ())
+            if silent:
+                raise GpusteadError(silent, "an answer", "See what the NAS and the network do, and run again.")
             if entry.owner in slow or left <= 0:
                 what = f"{os.path.join(root, entry.path)} was not looked at: what came before it took too long"
                 raise GpusteadError(what, "answers in time", "See what hangs there, and run again.")
@@ -252,11 +261,20 @@ def apply_all(
         except GpusteadError as error:
             if time.monotonic() - began >= left:
                 slow.add(entry.owner)
+                silent = silent or ("" if _answers(root, timeout / 4) else f"the share on {root} does not answer")
             if refused is None:
                 raise
             refused.append(Refusal.of(entry.path, error))
             changes.append(EntryChange("", ""))
     return changes
+
+
+def _answers(root: str, timeout: float) -> bool:
+    """Whether it is an entry alone that does not."""
+    try:
+        return bool(as_account.run(lambda: os.statvfs(root).f_bsize, _ROOT, timeout=timeout, place=root))
+    except (GpusteadError, PermissionError):
+        return False
 
 
 def _refuse_below(root: str, entry: ShareEntry, refused: Iterable[Refusal]) -> None:
