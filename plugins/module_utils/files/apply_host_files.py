@@ -19,9 +19,13 @@ import time
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import cache
+from pathlib import Path
 from typing import Any, Callable
 
 from ansible_collections.gpustead.cluster.plugins.module_utils import as_account
+from ansible_collections.gpustead.cluster.plugins.module_utils.accounts import directory_services
+from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.host_accounts import FIRST_USER_ID
+from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.names import FIXED_GROUPS
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
 from ansible_collections.gpustead.cluster.plugins.module_utils.files import leftovers
 from ansible_collections.gpustead.cluster.plugins.module_utils.files.host_files import HostEntry, Observed, Plan, plan
@@ -343,7 +347,15 @@ def _others(gid: int) -> tuple[str, ...]:
     except KeyError:  # it has no name: who could come into it is not known
         members = [""]
     primary = {user.pw_name for user in pwd.getpwall() if user.pw_gid == gid and user.pw_uid not in _trusted()}
-    return tuple(sorted({name for name in members if not _is_trusted(name)} | primary))
+    unlisted = {""} if _may_be_of_a_directory(gid) else set()
+    return tuple(sorted({name for name in members if not _is_trusted(name)} | primary | unlisted))
+
+
+def _may_be_of_a_directory(gid: int) -> bool:
+    """Whether accounts of a directory service may be in a group and stand in no list: sssd lists no accounts unless it
+    is told to (`enumerate`), and no members of groups where it is told not to (`ignore_group_members`)."""
+    has_people = gid >= FIRST_USER_ID or gid in FIXED_GROUPS.values()
+    return has_people and bool(directory_services.services(Path("/")))
 
 
 def _is_trusted(name: str) -> bool:

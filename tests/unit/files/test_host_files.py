@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from ansible.module_utils.testing import patch_module_args
+from ansible_collections.gpustead.cluster.plugins.module_utils.accounts import directory_services
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
 from ansible_collections.gpustead.cluster.plugins.module_utils.files import apply_host_files
 from ansible_collections.gpustead.cluster.plugins.module_utils.files.host_files import merged, parse
@@ -383,6 +384,25 @@ def test_who_is_in_the_group_of_a_directory_is_asked_once(
     remedy = f"See who needs that, then: chmod g-w {place}; or take ada out of the group (gpasswd -d)."
     assert (remedy in found.get("msg", "")) is refused
     assert len(asked) == 1
+
+
+@needs_root
+@pytest.mark.parametrize("case", ["4711", "4711 sss", "100 sss", "50 sss"])
+def test_a_group_that_a_directory_may_have_people_in_without_a_list_is_not_trusted(
+    case: str, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    number, *services = case.split()
+    gid = int(number)
+    monkeypatch.setattr(pwd, "getpwall", list)
+    monkeypatch.setattr(grp, "getgrgid", lambda _gid: SimpleNamespace(gr_mem=[]))
+    monkeypatch.setattr(directory_services, "services", lambda _root: services)
+    (tmp_path / "data").mkdir()
+    os.chown(tmp_path / "data", 0, gid)
+    (tmp_path / "data").chmod(0o2775)
+    apply_host_files._others.cache_clear()
+    found = run({"path": "data/file", "content": "x", "mode": "0644"})
+    apply_host_files._others.cache_clear()
+    assert (f"then: chmod g-w {tmp_path / 'data'}." in found.get("msg", "")) is (case in ("4711 sss", "100 sss"))
 
 
 def test_nothing_is_refused_where_nothing_is_to_be_removed(run: Run, tmp_path: Path) -> None:
