@@ -20,7 +20,11 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.run import RunWit
 _CONFIGURED_BY = {"sss": ("etc/sssd/sssd.conf", "etc/sssd/conf.d/*.conf"), "ldap": ("etc/nslcd.conf",)}
 _PIPE = "var/lib/sss/pipes/nss"
 _SECONDS = 5.0
-_STATES = ("journalctl", "--boot", "--quiet", "--no-pager", "--output=short", "--grep=^Backend is", "_COMM=sssd_be")
+# Of its unit: any account can call a process sssd_be, and log what it likes.
+_STATES = (
+    *("journalctl", "--boot", "--quiet", "--no-pager", "--output=short", "--grep=^Backend is"),
+    *("_SYSTEMD_UNIT=sssd.service", "_COMM=sssd_be"),
+)
 
 
 def services(root: Path) -> tuple[str, ...]:
