@@ -29,7 +29,7 @@ def away(binds: Iterable[Bind]) -> list[str]:
     return [root for root in roots if root not in seen or seen[root].fstype == "autofs"]
 
 
-def wait(binds: Sequence[Bind], notice: str = NOTICE) -> None:
+def wait(binds: Sequence[Bind]) -> None:
     """Mount these shares, however long that takes; what is waited for is said once, and at each login."""
     said: list[str] = []
     missing = away(binds)
@@ -37,10 +37,7 @@ def wait(binds: Sequence[Bind], notice: str = NOTICE) -> None:
         if missing != said:
             shares = ", ".join(missing)
             _say(f"waiting for {shares}")
-            _show(
-                notice,
-                f"The NAS does not answer for {shares}. What needs it here, workspaces too, starts when it does.\n",
-            )
+            _show(f"The NAS does not answer for {shares}. What needs it here, workspaces too, starts when it does.\n")
             said = missing
         for root in missing:
             _call(["systemctl", "start", "--", root], _MOUNTING)
@@ -50,7 +47,7 @@ def wait(binds: Sequence[Bind], notice: str = NOTICE) -> None:
     if said:
         _say("all shares are mounted")
     with contextlib.suppress(FileNotFoundError):
-        os.unlink(notice)
+        os.unlink(NOTICE)
 
 
 def start_containers(directory: str = DIRECTORY) -> None:
@@ -72,11 +69,11 @@ def _say(what: str) -> None:
             manager.sendto(f"STATUS={what}".encode(), address.replace("@", "\0", 1))
 
 
-def _show(notice: str, text: str) -> None:
-    os.makedirs(os.path.dirname(notice), 0o755, exist_ok=True)
-    with open(notice, "w", encoding="utf-8") as file:
+def _show(text: str) -> None:
+    os.makedirs(os.path.dirname(NOTICE), 0o755, exist_ok=True)
+    with open(NOTICE, "w", encoding="utf-8") as file:
         file.write(text)
-    os.chmod(notice, 0o644)
+    os.chmod(NOTICE, 0o644)
 
 
 def _call(argv: Sequence[str], seconds: float) -> str:

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
 import dataclasses
 import json
 import os
 import shutil
-import signal
-import struct
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +25,7 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.files.host_files 
 from ansible_collections.gpustead.cluster.plugins.module_utils.kernel import mounts
 from ansible_collections.gpustead.cluster.plugins.module_utils.receipts.probes import Host, observe
 from ansible_collections.gpustead.cluster.tests.unit.role_variables import render
+from ansible_collections.gpustead.cluster.tests.unit.silent_mount import silent
 
 ROLE = Path(__file__).parents[3] / "roles/binds"
 ADA, BOB = 61500, 61501
@@ -217,35 +214,6 @@ def test_later_mounts_are_seen_as_declared_and_never_go_back(
     assert apply(run, [place]).changes == []
     apply(run, [])
     assert str(share / "shared/sub") in mounts.mounted()
-
-
-@contextlib.contextmanager
-def silent(place: Path, uid: int) -> Iterator[None]:
-    """A FUSE mount of `uid` there that takes what it is asked and never answers; no signal ends who waits for it."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    device, (mounted, tell) = os.open("/dev/fuse", os.O_RDWR), os.pipe()
-    daemon = os.fork()
-    if daemon == 0:
-        options = f"fd={device},rootmode=40000,user_id={uid},group_id={uid},allow_other"
-        if libc.mount(b"own", os.fsencode(place), b"fuse.own", 2 | 4, options.encode()):
-            os._exit(1)
-        os.write(tell, b"x")
-        while True:
-            _length, code, unique = struct.unpack_from("<IIQ", os.read(device, 1 << 17))
-            if code == 26:  # FUSE_INIT
-                about = struct.pack("<IIIIHHIIHHI28x", 7, 31, 0, 0, 12, 9, 4096, 1, 1, 0, 0)
-                os.write(device, struct.pack("<IiQ", 16 + len(about), 0, unique) + about)
-    os.close(device)
-    os.close(tell)
-    try:
-        if not os.read(mounted, 1):
-            pytest.skip("no FUSE")
-        yield
-    finally:
-        os.close(mounted)
-        os.kill(daemon, signal.SIGKILL)
-        os.waitpid(daemon, 0)
-        subprocess.run(["umount", "-l", place], check=False)
 
 
 def test_an_accounts_own_mount_in_a_place_is_refused_before_it_is_asked(share: Path, run: Path) -> None:

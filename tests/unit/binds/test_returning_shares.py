@@ -31,9 +31,6 @@ esac
 """
 
 
-REST = "What needs it here, workspaces too, starts when it does.\n"
-
-
 def program_of(folder: Path, name: str, text: str) -> None:
     (folder / name).write_text(text)
     (folder / name).chmod(0o755)
@@ -50,7 +47,7 @@ def test_it_is_waited_for_and_what_could_not_start_without_it_is_started(
     monkeypatch.setenv("PATH", f"{commands}:{os.environ['PATH']}")
     monkeypatch.setattr(returning_shares, "PAUSE", 0.01)
     notice = tmp_path / "motd.d/gpustead-shares"
-    monkeypatch.setattr(returning_shares.wait, "__defaults__", (str(notice),))
+    monkeypatch.setattr(returning_shares, "NOTICE", str(notice))
     monkeypatch.setattr(returning_shares, "_ANSWERING", 1.0)
     places = {"directory": str(run), "declared": f"{run}.d"}
     write("w", [Bind("ada", str(share), "users/ada", owner=ADA, mounted=True)], declared=places["declared"])
@@ -61,7 +58,8 @@ def test_it_is_waited_for_and_what_could_not_start_without_it_is_started(
         said = [manager.recv(1000).decode() for _message in range(3)]
     assert said == [f"STATUS=waiting for {share}", "STATUS=all shares are mounted", "STATUS=starting refused"]
     # Whoever logged in between its first attempt and the last was told.
-    assert (tmp_path / "notices").read_text() == f"The NAS does not answer for {share}. {REST}" * 3
+    told = f"The NAS does not answer for {share}. What needs it here, workspaces too, starts when it does.\n"
+    assert (tmp_path / "notices").read_text() == told * 3
     assert not notice.exists()
     assert (tmp_path / "mounts").read_text() == f"start -- {share}\n" * 3
     assert (tmp_path / "starts").read_text() == "refused\n"

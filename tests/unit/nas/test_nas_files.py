@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
-import signal
 import stat
-import struct
 import subprocess
 import sys
 import tempfile
@@ -21,6 +18,7 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.errors import Gpu
 from ansible_collections.gpustead.cluster.plugins.module_utils.nas import apply_nas_files
 from ansible_collections.gpustead.cluster.plugins.module_utils.nas.apply_nas_files import apply_all, is_mounted
 from ansible_collections.gpustead.cluster.plugins.module_utils.nas.nas_files import ShareEntry, parse, root_problems
+from ansible_collections.gpustead.cluster.tests.unit.silent_mount import silent
 
 ADA, BOB = 61500, 61501
 Trap = Callable[[Path, Path], None]
@@ -474,57 +472,37 @@ def test_whose_root_of_a_share_is_refused(uid: int, gid: int, mode: int, problem
 
 
 @pytest.fixture
-def silent(namespace: None) -> Iterator[Path]:
-    """A share whose server takes what it is asked and never answers: FUSE, which waits as a hard mount of NFS does."""
+def silent_share(namespace: None) -> Iterator[Path]:
     with tempfile.TemporaryDirectory() as top:
         os.chmod(top, 0o711)
         root = Path(top, "share")
         root.mkdir()
-        try:
-            device = os.open("/dev/fuse", os.O_RDWR)
-        except OSError as error:
-            pytest.skip(f"no FUSE: {error.strerror}")
-        options = f"fd={device},rootmode=40000,user_id=0,group_id=0,allow_other"
-        libc = ctypes.CDLL(None, use_errno=True)
-        assert libc.mount(b"nas", os.fsencode(root), b"fuse", 6, options.encode()) == 0
-        server = os.fork()
-        if server == 0:
-            while True:
-                _length, code, unique = struct.unpack_from("<IIQ", os.read(device, 1 << 17))
-                if code == 26:  # FUSE_INIT
-                    about = struct.pack("<IIIIHHIIHHI28x", 7, 31, 0, 0, 12, 9, 4096, 1, 1, 0, 0)
-                    os.write(device, struct.pack("<IiQ", 16 + len(about), 0, unique) + about)
-        os.close(device)
-        try:
+        with silent(root, 0):
             yield root
-        finally:
-            os.kill(server, signal.SIGKILL)
-            os.waitpid(server, 0)
-            subprocess.run(["umount", "--lazy", root], check=True)
 
 
 @needs_root
-def test_a_share_that_does_not_answer_is_seen_to_be_mounted_at_once(silent: Path) -> None:
+def test_a_share_that_does_not_answer_is_seen_to_be_mounted_at_once(silent_share: Path) -> None:
     looked = os.fork()
     if looked == 0:
-        os._exit(0 if is_mounted(str(silent), False) and is_mounted(f"{silent}/", False) else 1)
+        os._exit(0 if is_mounted(str(silent_share), False) and is_mounted(f"{silent_share}/", False) else 1)
     ended, patience = (0, 0), time.monotonic() + 10
     while ended[0] == 0 and time.monotonic() < patience:
         ended = os.waitpid(looked, os.WNOHANG)
         time.sleep(0.01)
     assert ended == (looked, 0)
     with pytest.raises(GpusteadError, match="nothing is mounted"):
-        is_mounted(str(silent.parent), check=False)
-    assert not is_mounted(str(silent.parent), check=True)
+        is_mounted(str(silent_share.parent), check=False)
+    assert not is_mounted(str(silent_share.parent), check=True)
 
 
 @needs_root
-def test_nobody_waits_for_a_share_that_did_not_answer_another(silent: Path) -> None:
+def test_nobody_waits_for_a_share_that_did_not_answer_another(silent_share: Path) -> None:
     entries = [folder(f"users/{uid}", uid) for uid in range(61500, 61510)]
     refused: list[Refusal] = []
     began = time.monotonic()
-    apply_all(str(silent), entries, check=True, timeout=2, refused=refused)
+    apply_all(str(silent_share), entries, check=True, timeout=2, refused=refused)
     assert time.monotonic() - began < 2 + 2 / 4 + 2
     assert "did not answer uid 61500" in refused[0].what
-    assert {one.what for one in refused[1:]} == {f"the share on {silent} does not answer"}
+    assert {one.what for one in refused[1:]} == {f"the share on {silent_share} does not answer"}
     assert len(refused) == 10
