@@ -7,11 +7,9 @@ No module is put on the host, and nothing is unpacked there: that alone costs as
 
 from __future__ import annotations
 
-import ast
-import io
 import json
+import re
 import shlex
-import tokenize
 import zlib
 from collections.abc import Mapping
 from typing import Any
@@ -22,6 +20,9 @@ from ansible_collections.gpustead.cluster.plugins.plugin_utils.receipt_inputs im
 
 PACKAGE = "ansible_collections.gpustead.cluster.plugins.module_utils"
 MARK = "gpustead-receipts:"
+# As the code's formatter writes it. To parse all of them at each run would take longer than a host's whole answer.
+IMPORT = re.compile(rf"^ *from {re.escape(PACKAGE)}(\.[\w.]+)? import (\([^)]*\)|.*)", re.MULTILINE)
+NAME = re.compile(r"\w+")
 
 # Runs the library on the host from memory, under the names by which its parts import each other.
 START = """
@@ -43,25 +44,6 @@ sys.stdout.write("\\n%(mark)s" + answer(request) + "\\n")
 """
 
 
-def bare(source: str) -> str:
-    """Python without comments and docstrings: a third less to send to every host, and to read there.
-
-    What is left stays as it was written: what `ast.unparse` makes of an f-string, a Python before 3.12 cannot read.
-    """
-    lines = source.splitlines()
-    for token in tokenize.generate_tokens(io.StringIO(source).readline):
-        if token.type == tokenize.COMMENT:
-            row, column = token.start
-            lines[row - 1] = lines[row - 1][:column].rstrip()
-    for node in ast.walk(ast.parse(source)):
-        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)) and ast.get_docstring(node, clean=False):
-            text = node.body[0]
-            first, last = text.lineno - 1, text.end_lineno or text.lineno
-            # An empty one in its place: a body is never empty, and nothing but a docstring stands before a __future__.
-            lines[first:last] = [lines[first][: text.col_offset] + '""', *[""] * (last - first - 1)]
-    return "\n".join(lines) + "\n"
-
-
 def library() -> dict[str, str]:
     """The sources that the agent needs on the host, by the name under which they are imported.
 
@@ -76,7 +58,7 @@ def library() -> dict[str, str]:
         if name in sources:
             continue
         source = path.read_text()
-        sources[name] = bare(source)
+        sources[name] = source
         todo += [file for imported in imports(source) for file in (folder / imported,) if file.is_file()]
     packages = {name.rsplit(".", length)[0] for name in sources for length in range(1, name.count(".") + 1)}
     return {**dict.fromkeys(packages - sources.keys(), ""), **dict(sorted(sources.items()))}
@@ -88,11 +70,10 @@ def imports(source: str) -> set[str]:
     Where a name is imported from a package, it may be a part or a name in it: both are given, one of them exists.
     """
     found = set()
-    for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.ImportFrom) and f"{node.module}.".startswith(f"{PACKAGE}."):
-            inner = (node.module or "").removeprefix(PACKAGE).strip(".").replace(".", "/")
-            found |= {f"{inner}.py", f"{inner}/__init__.py".lstrip("/")}
-            found |= {f"{inner}/{name.name}.py".lstrip("/") for name in node.names}
+    for package, names in IMPORT.findall(source):
+        inner = package.strip(".").replace(".", "/")
+        found |= {f"{inner}.py", f"{inner}/__init__.py".lstrip("/")}
+        found |= {f"{inner}/{name}.py".lstrip("/") for name in NAME.findall(names)}
     return found
 
 

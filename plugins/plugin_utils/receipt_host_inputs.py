@@ -10,12 +10,15 @@ from typing import Any
 
 from ansible.errors import AnsibleActionFail, AnsibleError
 from ansible.plugins.action import ActionBase
+from ansible.plugins.loader import filter_loader
 from ansible.release import __version__ as core
 from ansible_collections.gpustead.cluster.plugins.plugin_utils import receipt_inputs as inputs
 from ansible_collections.gpustead.cluster.plugins.plugin_utils import template_names
 
 # Read once, when Ansible loads the action plugins: the processes that it forks for the hosts share it.
 ROLES = inputs.site_roles()
+# And so are the filters, of which Ansible loads all of a collection's to find one.
+filter_loader.get("gpustead.cluster.services")
 GROUPS = frozenset(group for role in ROLES.values() for group in role.groups)
 # Groups of site.yml's own, which are there when a role begins or has run, and not at the check.
 PASSING = frozenset({"site_unasked", "site_stale", "site_broken", "registry_uncollected"})
@@ -46,9 +49,11 @@ class HostInputs:
     """
 
     def __init__(self, action: ActionBase, task_vars: Mapping[str, Any], kept: inputs.Kept | None = None) -> None:
-        self.templar, self.basedir = action._templar, action._loader.get_basedir()
+        self.basedir = action._loader.get_basedir()
         self.hostvars, self.host = task_vars["hostvars"], task_vars["inventory_hostname"]
         self.kept = kept or inputs.Kept()
+        # One for all hosts: each new one looks for every filter again.
+        self.templar = self.kept.once("templar", lambda: action._templar.copy_with_new_env(available_variables={}))
         self.given = as_written(action, self.hostvars, self.host)
         self.variables = inputs.without_facts(self.given)
         self.group_names = [group for group in self.given["group_names"] if group not in PASSING]
@@ -187,7 +192,8 @@ class HostInputs:
         return self._template(known, value)
 
     def _template(self, known: Mapping[str, Any], value: Any) -> Any:
-        return self.templar.copy_with_new_env(available_variables=known).template(value)
+        self.templar.available_variables = known
+        return self.templar.template(value)
 
 
 def shared_inputs(ours: HostInputs) -> dict[str, Any]:

@@ -23,3 +23,14 @@ def of_nodes(groups: Mapping[str, Sequence[str]], variables: Mapping[str, Mappin
     nodes = (groups.get("gpu_nodes") or []) if caches else []
     found = [{"host": cache, "address": address_of(variables[cache], cache)} for cache in caches]
     return {node: found[position % len(found)] for position, node in enumerate(nodes)}
+
+
+def places(groups: Mapping[str, Sequence[str]], variables: Mapping[str, Mapping[str, Any]], port: int) -> list[str]:
+    """Where the caches answer, `address:port` of each: a node may have had another of them than it has now.
+
+    Args:
+        groups: members of each group of the inventory.
+        variables: of each host of the inventory.
+        port: the port of all of them.
+    """
+    return [f"{address_of(variables[cache], cache)}:{port}" for cache in groups.get("registry_caches") or []]

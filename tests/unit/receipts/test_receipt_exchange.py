@@ -1,4 +1,4 @@
-"""The program that goes to a host: what is left out of it, and that the Pythons of hosts can read it."""
+"""The program that goes to a host: that it is whole, and that the Pythons of hosts can read it."""
 
 from __future__ import annotations
 
@@ -10,47 +10,14 @@ from typing import Any
 
 import pytest
 from ansible_collections.gpustead.cluster.plugins.module_utils.receipts import agent
-from ansible_collections.gpustead.cluster.plugins.plugin_utils.receipt_exchange import MARK, bare, exchange, library
+from ansible_collections.gpustead.cluster.plugins.plugin_utils.receipt_exchange import (
+    MARK,
+    PACKAGE,
+    exchange,
+    library,
+)
 
-SOURCE = '''"""A module
-of two lines."""
-
-import os  # what it needs
-
-
-class Thing:
-    """Only this."""
-
-
-def told(thing, names):
-    """What it gives.
-
-    More of it.
-    """
-    # Why.
-    kept = "# not a comment"
-    text = """
-    # nor this
-"""
-    return f"{thing['name']!r}: {', '.join(f'{name:>{4}}' for name in names)}" + kept + text
-'''
 OLDER = [found for minor in (9, 10, 11) if (found := shutil.which(f"python3.{minor}", path="/usr/bin:/usr/local/bin"))]
-
-
-def test_comments_and_docstrings_are_left_out_and_nothing_else() -> None:
-    left = bare(SOURCE)
-    assert "two lines" not in left and "Only this" not in left and "More of it" not in left
-    assert "what it needs" not in left and "Why" not in left
-    names: dict[str, Any] = {}
-    exec(compile(left, "left", "exec"), names)
-    assert names["told"]({"name": "a"}, ["b", "c"]) == "'a':    b,    c# not a comment\n    # nor this\n"
-
-
-def test_what_is_left_stands_as_it_was_written() -> None:
-    """A newer Python writes an f-string anew with quotes in it that an older one cannot read."""
-    left = bare(SOURCE)
-    (text, *_inner) = (node for node in ast.walk(ast.parse(left)) if isinstance(node, ast.JoinedStr))
-    assert (ast.get_source_segment(left, text) or "none") in SOURCE
 
 
 @pytest.mark.skipif(not OLDER, reason="no Python older than 3.12 is installed here")
@@ -84,3 +51,16 @@ def test_an_answer_may_quote_the_mark(before: str) -> None:
 
 def test_the_agent_is_part_of_it() -> None:
     assert agent.__name__ in library()
+
+
+def test_what_is_imported_anywhere_is_part_of_it() -> None:
+    """What it finds by the code's layout is what Python finds in it."""
+    sources = library()
+    for name, source in sources.items():
+        for node in ast.walk(ast.parse(source)):
+            if isinstance(node, ast.ImportFrom) and f"{node.module}.".startswith(f"{PACKAGE}."):
+                inner = [f"{node.module}.{one.name}" for one in node.names]
+                assert node.module in sources, name
+                assert sources[node.module] or all(one in sources for one in inner), name
+            assert not (isinstance(node, ast.Import) and any(one.name.startswith(PACKAGE) for one in node.names)), name
+            assert not (isinstance(node, ast.ImportFrom) and node.level), name
