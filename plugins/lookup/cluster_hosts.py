@@ -49,6 +49,7 @@ from ansible import constants as C
 from ansible import context
 from ansible.errors import AnsibleError
 from ansible.inventory.manager import InventoryManager
+from ansible.plugins.loader import filter_loader
 from ansible.plugins.lookup import LookupBase
 from ansible_collections.gpustead.cluster.plugins.module_utils.site.preflight.inventory import GROUPS, Problem, no_host
 from ansible_collections.gpustead.cluster.plugins.module_utils.site.preflight.names import did_you_mean
@@ -67,6 +68,8 @@ class LookupModule(LookupBase):
 
     def run(self, terms: Any, variables: Mapping[str, Any] | None = None, **kwargs: Any) -> list[str]:
         self.set_options(var_options=variables, direct=kwargs)
+        # To find a filter Ansible loads all of its collection: once here, not in each process that it forks later.
+        filter_loader.get("gpustead.cluster.services")
         groups: Groups = (variables or {})["groups"]
         wanted = [str(one) for term in terms for one in (term if isinstance(term, list) else [term])]
         hosts = [str(host) for host in groups.get("all", [])]

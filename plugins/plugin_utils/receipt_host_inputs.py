@@ -10,15 +10,12 @@ from typing import Any
 
 from ansible.errors import AnsibleActionFail, AnsibleError
 from ansible.plugins.action import ActionBase
-from ansible.plugins.loader import filter_loader
 from ansible.release import __version__ as core
 from ansible_collections.gpustead.cluster.plugins.plugin_utils import receipt_inputs as inputs
 from ansible_collections.gpustead.cluster.plugins.plugin_utils import template_names
 
 # Read once, when Ansible loads the action plugins: the processes that it forks for the hosts share it.
 ROLES = inputs.site_roles()
-# And so are the filters, of which Ansible loads all of a collection's to find one.
-filter_loader.get("gpustead.cluster.services")
 GROUPS = frozenset(group for role in ROLES.values() for group in role.groups)
 # Groups of site.yml's own, which are there when a role begins or has run, and not at the check.
 PASSING = frozenset({"site_unasked", "site_stale", "site_broken", "registry_uncollected"})
