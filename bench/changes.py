@@ -132,6 +132,9 @@ class Changing:
     def _theirs(self, name: str, result: Result) -> None:
         result.block.add(name, self.pyinfra().run())
         self.reached()
+        # Our roles take back what they know of: an account that they did not make is somebody else's.
+        self._declare()
+        self._site()
         self.back()
 
     def _forced(self, name: str, result: Result) -> None:
