@@ -108,8 +108,8 @@ class Lab:
         call("ansible-playbook", "-i", "localhost,", "playbooks/lab.yml", "-e", json.dumps(settings), cwd=self.root)
         (self.inventory / "group_vars/all/zz_bench.yml").write_text(yaml.safe_dump(dict(SETTINGS)))
 
-    def converge(self) -> None:
-        call("ansible-playbook", "-i", str(self.inventory), "site.yml", cwd=self.root)
+    def converge(self, *arguments: str) -> None:
+        call("ansible-playbook", "-i", str(self.inventory), "site.yml", *arguments, cwd=self.root)
 
     def down(self, keep_images: bool) -> None:
         settings = {"lab_name": self.name, "lab_inventory": str(self.inventory), "lab_keep_images": keep_images}
