@@ -33,6 +33,7 @@ class Inputs:
 
 @pytest.fixture
 def check() -> HostCheck:
+    # In place of HostInputs, of which the check takes these and nothing else.
     return HostCheck(Inputs(), {"common": {name: {} for name in ROLES}})  # type: ignore[arg-type]
 
 

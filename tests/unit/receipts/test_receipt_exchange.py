@@ -6,16 +6,13 @@ import ast
 import json
 import shutil
 import subprocess
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from ansible_collections.gpustead.cluster.plugins.module_utils.receipts import agent
-from ansible_collections.gpustead.cluster.plugins.plugin_utils.receipt_exchange import (
-    MARK,
-    PACKAGE,
-    exchange,
-    library,
-)
+from ansible_collections.gpustead.cluster.plugins.plugin_utils.receipt_exchange import MARK, PACKAGE, exchange, library
+from ansible_collections.gpustead.cluster.plugins.plugin_utils.receipt_inputs import COLLECTION
 
 OLDER = [found for minor in (9, 10, 11) if (found := shutil.which(f"python3.{minor}", path="/usr/bin:/usr/local/bin"))]
 
@@ -49,18 +46,24 @@ def test_an_answer_may_quote_the_mark(before: str) -> None:
     assert exchange(action, "python3", {}) == answer
 
 
+def modules() -> Iterator[str]:
+    """The names of all modules of the library."""
+    folder = COLLECTION / "plugins/module_utils"
+    for path in folder.rglob("*.py"):
+        yield ".".join([PACKAGE, *path.relative_to(folder).with_suffix("").parts]).removesuffix(".__init__")
+
+
 def test_the_agent_is_part_of_it() -> None:
     assert agent.__name__ in library()
 
 
 def test_what_is_imported_anywhere_is_part_of_it() -> None:
     """What it finds by the code's layout is what Python finds in it."""
-    sources = library()
+    sources, there = library(), {*modules()}
     for name, source in sources.items():
         for node in ast.walk(ast.parse(source)):
             if isinstance(node, ast.ImportFrom) and f"{node.module}.".startswith(f"{PACKAGE}."):
-                inner = [f"{node.module}.{one.name}" for one in node.names]
-                assert node.module in sources, name
-                assert sources[node.module] or all(one in sources for one in inner), name
+                inner = {f"{node.module}.{one.name}" for one in node.names}
+                assert {node.module, *inner & there} <= sources.keys(), name
             assert not (isinstance(node, ast.Import) and any(one.name.startswith(PACKAGE) for one in node.names)), name
             assert not (isinstance(node, ast.ImportFrom) and node.level), name

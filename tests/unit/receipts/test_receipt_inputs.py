@@ -501,6 +501,21 @@ def test_hosts_share_what_nothing_of_theirs_can_change(
     assert rendered.count("{{ role_files }}") == (1 if shared else 2)
 
 
+@pytest.mark.parametrize("name", sorted(ROLES))
+def test_no_leaf_is_rendered_for_each_host_by_itself(name: str) -> None:
+    """Names in texts count, too: map(attribute='ansible_host') would be each host's own address."""
+    for leaf in (*ROLES[name].rendered, *ROLES[name].by_host):
+        reached = inputs.reach([leaf], ROLES[name])
+        assert not reached & inputs.CONNECTION and not inputs.is_of_one_host(reached), leaf
+
+
+def test_hosts_are_rendered_in_one_environment() -> None:
+    kept = inputs.Kept()
+    one, two = (host_inputs(host, {"mine": host, "said": "{{ mine }}"}, kept) for host in ("one", "two"))
+    assert one.templar is two.templar
+    assert [ours.value("said", "") for ours in (one, two, one)] == ["one", "two", "one"]
+
+
 @pytest.mark.parametrize("taken_over", [True, False])
 def test_names_of_files_are_rendered_once_for_hosts_that_share_them(tmp_path: Path, taken_over: bool) -> None:
     given = {"base_ca_certificates": "{{ mine }}", "mine": [str(tmp_path / "a")]}
