@@ -62,7 +62,7 @@ def measure(lab: Lab, rounds: int) -> Result:
     try:
         own.up()
         own.converge()
-        own.converge("-e", "site_force=true")  # the first one after it still changes something
+        own.converge("-e", "site_force=true")  # its first forced run may write the mesh's files once more
         both = contestants({"forced": lab, "before": own}, path)
         for number in range(rounds):
             for contestant in both[:: -1 if number % 2 else 1]:
