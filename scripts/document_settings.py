@@ -2,9 +2,9 @@
 """Write what roles/*/defaults/main.yml says a second time: group_vars/all and the argument specs (`make docs`).
 
 The defaults with their comments are the source. Of an option of entry point main, description and default are written
-from them; its type, choices, elements and suboptions, other entry points and group_vars/all/cluster.yml stay written by
-hand. The defaults have one form, which this reads by line: comment lines, then `name: value`, whose further lines are
-indented.
+from them, and the keys of a setting for single services from the table of these; its type, choices, elements and
+other suboptions, other entry points and group_vars/all/cluster.yml stay written by hand. The defaults have one form,
+which this reads by line: comment lines, then `name: value`, whose further lines are indented.
 """
 
 from __future__ import annotations
@@ -18,6 +18,13 @@ from pathlib import Path
 import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / ".dev"))
+from ansible_collections.gpustead.cluster.plugins.module_utils.inventory.services import (  # noqa: E402
+    WORKSPACE_SERVICES,
+)
+
+# Each service of a workspace is a key of it.
+BY_SERVICE = "workspace_service_bind"
 # The lab is no part of a site.
 NOT_OF_A_SITE = {"lab"}
 LINKS = ROOT / "playbooks" / "group_vars" / "all"
@@ -128,7 +135,17 @@ def option(setting: Setting, written: list[str]) -> list[str]:
     for key, lines in by_hand.items():
         if key not in ("description", "default", "options"):
             parts += lines
-    return [f"      {setting.name}:", *parts, *default(setting), *by_hand.get("options", [])]
+    suboptions = services() if setting.name == BY_SERVICE else by_hand.get("options", [])
+    return [f"      {setting.name}:", *parts, *default(setting), *suboptions]
+
+
+def services() -> list[str]:
+    """The suboptions of BY_SERVICE."""
+    table = (
+        f"{one.name}: {{description: Addresses for {one.title}., type: list, elements: str}}"
+        for one in WORKSPACE_SERVICES
+    )
+    return ["        options:", *(f"          {line}" for line in table)]
 
 
 def argument_specs(spec: str, found: list[Setting]) -> str:

@@ -34,7 +34,7 @@ options:
     type: str
     required: true
   ports:
-    description: The ports of its services.
+    description: The ports of its services; one that is not named has its usual port.
     type: dict
     required: true
   port_range:

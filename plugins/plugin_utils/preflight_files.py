@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence, Set
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -22,7 +23,11 @@ from ansible.parsing.vault import is_encrypted
 from ansible.plugins.inventory import detect_range, expand_hostname_range
 from ansible.plugins.loader import inventory_loader
 from ansible_collections.gpustead.cluster.plugins.module_utils.site.preflight.inventory import GROUPS, Problem
-from ansible_collections.gpustead.cluster.plugins.module_utils.site.preflight.names import did_you_mean, near_groups
+from ansible_collections.gpustead.cluster.plugins.module_utils.site.preflight.names import (
+    SHARED,
+    did_you_mean,
+    near_groups,
+)
 from ansible_collections.gpustead.cluster.plugins.plugin_utils.preflight_places import place, relative
 
 YAML = (".yml", ".yaml", ".json")
@@ -30,11 +35,9 @@ SECTIONS = ("hosts", "vars", "children")
 FOLDERS = ("group_vars", "host_vars")
 # Suffixes of what editors, people and package managers leave beside a file, and of what a file is made from.
 LEFT = (".bak", ".dist", ".example", ".j2", ".md", ".old", ".orig", ".rpmnew", ".rpmsave", ".sample", ".swp")
+ROLES = sorted(path.name for path in (Path(__file__).resolve().parents[2] / "roles").iterdir() if path.is_dir())
 # With which only settings of ours begin.
-PREFIXES = tuple(
-    f"{one}_"
-    for one in ("accounts", "binds", "cluster", "firewall", "images", "nvidia", "registry", "ssh_mesh", "workspace")
-)
+PREFIXES = tuple({f"{one}_" for one in (*ROLES, "cluster")} - {*SHARED})
 _NOT_READ = "nothing in this file counts."
 
 

@@ -104,6 +104,11 @@ def ports() -> dict[str, int]:
     return {service.name: service.port for service in WORKSPACE_SERVICES}
 
 
+def with_usual(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Declared ports by service; a service that they do not name, as one that is new, has its usual one."""
+    return {**ports(), **given}
+
+
 def port_ranges(text: str) -> list[tuple[int, int]]:
     """First and last port of the ranges in which the workspaces of others have theirs.
 

@@ -131,7 +131,7 @@ def defaults_of(variables: Mapping[str, Any]) -> Defaults:
     return Defaults(
         users=list(variables.get("cluster_users") or []),
         owner=str(variables.get("workspace_owner") or owner_of(variables)),
-        ports=variables.get("workspace_ports") or PORTS,
+        ports=services.with_usual(variables.get("workspace_ports") or {}),
         port_range=str(variables.get("workspace_port_range") or range_of_all),
         profile=str(variables.get("workspace_profile") or "server"),
         directory=f"{setting(variables, 'cluster_config_dir')}/workspace",
@@ -261,20 +261,25 @@ def _account(user: Mapping[str, Any]) -> WorkspaceAccount:
 
 
 def _ports(entry: Mapping[str, Any], owner: str, uid: int, defaults: Defaults, found: Survey) -> dict[str, int]:
-    """Those declared; else of the cluster's owner the usual ones, of others those that their uid gives them."""
-    given = entry.get("ports") or (defaults.ports if owner == defaults.owner else None)
-    if given is None:
-        try:
-            return services.ports_of(uid, defaults.port_range)
-        except GpusteadError as error:
-            found.errors.append(error)
-            return {}
-    numbers = {name: _port(value) for name, value in given.items()} if isinstance(given, Mapping) else {}
+    """Those declared; of the others the cluster's owner has the usual ones, an account those that its uid gives it."""
+    given = entry.get("ports") or {}
+    try:
+        if owner == defaults.owner:
+            usual = services.with_usual(defaults.ports)
+        else:
+            # Without room in the range for all: those that name each port need none.
+            whole = isinstance(given, Mapping) and set(given) == set(SERVICES)
+            usual = {} if whole else services.ports_of(uid, defaults.port_range)
+    except GpusteadError as error:
+        found.errors.append(error)
+        return {}
+    ports = {**usual, **given} if isinstance(given, Mapping) else {}
+    numbers = {str(name): _port(value) for name, value in ports.items()}
     if set(numbers) != set(SERVICES) or 0 in numbers.values():
         found.refuse(
-            f"the ports of {owner} are {given!r}",
-            f"one from 1 to 65535 for each of {', '.join(SERVICES)}",
-            "Name them.",
+            f"the ports of {owner} are {given or defaults.ports!r}",
+            f"ports from 1 to 65535, by {', '.join(SERVICES)}",
+            "Correct them.",
         )
         return {}
     return numbers

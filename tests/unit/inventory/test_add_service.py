@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
+import yaml
 from ansible_collections.gpustead.cluster.plugins.module_utils.inventory import services
 
 ROOT = Path(__file__).parents[3]
@@ -40,6 +41,8 @@ RANGE = "19000:19999"
 SETTINGS = {
     "cluster_users": USERS,
     "cluster_workspace_port_range": RANGE,
+    # Written before there was the service.
+    "workspace_ports": services.ports(),
     "workspace_instances": [{"owner": "ada"}, {"owner": "bob"}],
 }
 # Prints all that follows from the table, in the copy as Ansible itself renders it there.
@@ -121,6 +124,14 @@ def test_a_new_service_is_everywhere_and_moves_nobody(copy: Path, tmp_path: Path
     assert made["firewall"]["firewall_published_ports"] == opened
     assert made["preflight"] == []
     assert {"name": "a-forge", "address": "a", "port": 20004} in made["client"]
+
+
+def test_make_docs_has_it_in_the_specs(copy: Path) -> None:
+    done = python(copy, "scripts/document_settings.py")
+    assert done.returncode == 0, done.stderr
+    spec = yaml.safe_load((copy / "roles/workspace/meta/argument_specs.yml").read_text())
+    options = spec["argument_specs"]["main"]["options"]["workspace_service_bind"]["options"]
+    assert list(options) == [*services.ports(), "forge"]
 
 
 def test_tests_name_the_files_that_were_forgotten(copy: Path, tmp_path: Path) -> None:

@@ -235,7 +235,12 @@ BAD: dict[str, tuple[dict[str, Any], list[str]]] = {
         ["lacks 19000, the port of ssh of svc", "cluster_workspace_port_range"],
     ),
     "no port": ({"workspace_ports": {**PORTS, "ssh": 70000}}, ["70000, the port of ssh"]),
-    "a service left out": ({"workspace_ports": {"ssh": 10022}}, ["names ssh", "jupyter"]),
+    "a port of no service": ({"workspace_ports": {"jupter": 18888}}, ["names 'jupter'", "Did you mean jupyter?"]),
+    "a port at that of a service left out": ({"workspace_ports": {"ssh": 18888}}, ["by jupyter and ssh"]),
+    "a bind that is no address": (
+        {"workspace_service_bind": {"jupyter": ["127.0.0.1", "[::1]"]}},
+        ["workspace_service_bind: jupyter, '[::1]' is no address", "without brackets"],
+    ),
     "a short passphrase": ({"cluster_ca_passphrase": "short"}, ["cluster_ca_passphrase: is missing or shorter"]),
     "an authority that is not there": ({"cluster_ca_certificates": ["/nowhere.pem"]}, ["/nowhere.pem cannot be read"]),
     "an authority by a relative path": ({"cluster_ca_certificates": ["ca.pem"]}, ["'ca.pem'", "absolute"]),

@@ -109,6 +109,12 @@ def test_ports_can_be_declared() -> None:
     assert bob.ports == {**declared, "jupyter": 1}
 
 
+def test_a_service_without_a_declared_port_has_its_usual_one() -> None:
+    ada, bob = made({"owner": "ada"}, {"owner": "bob", "ports": {"ssh": 2022}}, ports={"jupyter": 28888})
+    assert ada.ports == {**USUAL, "jupyter": 28888}
+    assert bob.ports == {**ports_of(1501, "19000:19999"), "ssh": 2022}
+
+
 REFUSED: dict[str, tuple[list[Any], dict[str, Any], str]] = {
     "an owner without an account": ([{"owner": "eve"}], {}, "'eve' is no account: .*ada, bob, carol, dan"),
     "no owner": ([{"profile": "local"}], {}, "'' is no account"),
@@ -122,7 +128,7 @@ REFUSED: dict[str, tuple[list[Any], dict[str, Any], str]] = {
     "GPUs as a number": ([{"owner": "bob", "gpus": 2}], {}, "gpus of bob is 2: expected a list"),
     "a guest without an account": ([{"owner": "bob", "accounts": ["eve"]}], {}, "'eve' is no account"),
     "the owner as a guest": ([{"owner": "bob", "accounts": ["bob"]}], {}, "accounts of bob are bob"),
-    "a service without a port": ([{"owner": "bob", "ports": {"ssh": 22}}], {}, "ports of bob are .'ssh': 22"),
+    "a port of no service": ([{"owner": "bob", "ports": {"git": 22}}], {}, "ports of bob are .'git': 22"),
     "a port that is none": ([{"owner": "bob", "ports": {**USUAL, "ssh": 70000}}], {}, "one from 1 to 65535"),
     "ports as a list": ([{"owner": "bob", "ports": [1, 2, 3, 4]}], {}, "ports of bob are"),
     "no range": ([{"owner": "bob"}], {"port_range": "19000-19999"}, "workspace_port_range is '19000-19999'"),

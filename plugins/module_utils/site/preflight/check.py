@@ -135,6 +135,7 @@ def _check_host(host: HostVariables, site: Site, nodes: Sequence[str]) -> list[a
         registries.check_registry(host, site)
         mounts.check_mounts(host)
         ports.check_workspaces(host)
+        ports.check_addresses(host)
         ports.check_ports(host, site)
         ports.check_firewall(host, site)
         gpus.check_exclusion(host)

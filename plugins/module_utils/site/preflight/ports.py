@@ -14,11 +14,13 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.inventory.service
     REGISTRY,
     RENDEZVOUS_PORTS,
 )
+from ansible_collections.gpustead.cluster.plugins.module_utils.site.preflight.forms import is_address
 from ansible_collections.gpustead.cluster.plugins.module_utils.site.preflight.inventory import (
     HostVariables,
     Site,
     whole_number,
 )
+from ansible_collections.gpustead.cluster.plugins.module_utils.site.preflight.names import did_you_mean
 from ansible_collections.gpustead.cluster.plugins.module_utils.site.preflight.registries import cache_ports
 from ansible_collections.gpustead.cluster.plugins.module_utils.workspaces.workspaces import Survey, defaults_of, survey
 
@@ -29,11 +31,21 @@ def check_workspaces(host: HostVariables) -> None:
         host.refuse("workspace_instances", f"{error.what}, expected {error.expected}", error.remedy)
 
 
+def check_addresses(host: HostVariables) -> None:
+    """Of single services; those of all are a form."""
+    for service, addresses in host.get("workspace_service_bind", dict, {}).items():
+        for address in addresses if isinstance(addresses, list) else []:
+            if not is_address(address):
+                remedy = "Write addresses of the node, without brackets."
+                host.refuse("workspace_service_bind", f"{service}, {address!r} is no address", remedy)
+
+
 def check_ports(host: HostVariables, site: Site) -> None:
     usual = services.ports()
-    given = host.get("workspace_ports", dict, usual)
-    if set(given) != set(usual):
-        host.refuse("workspace_ports", f"names {', '.join(given)}", f"Name {', '.join(usual)}, each once.")
+    for service in host.get("workspace_ports", dict, {}):
+        if service not in usual:
+            remedy = did_you_mean(str(service), usual, f"The services are {', '.join(usual)}.")
+            host.refuse("workspace_ports", f"names {service!r}, which is no service", remedy)
     users: dict[int, list[str]] = {}
 
     def take(where: str, value: Any, user: str) -> None:
@@ -86,8 +98,8 @@ def check_firewall(host: HostVariables, site: Site) -> None:
 def _published(host: HostVariables) -> list[tuple[str, str, Any]]:
     """(variable, service, port) of everything that the workspaces publish, as far as it can be told."""
     if not host.values.get("workspace_instances"):
-        given = host.get("workspace_ports", dict, services.ports())
-        return [("workspace_ports", str(service), port) for service, port in given.items()]
+        ports = services.with_usual(host.get("workspace_ports", dict, {}))
+        return [("workspace_ports", str(service), port) for service, port in ports.items()]
     return [
         ("workspace_instances", f"{service} of {workspace.owner}", port)
         for workspace in _survey(host).workspaces
