@@ -14,14 +14,12 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.gpus import (
     nvidia_smi_list,
     nvidia_smi_log,
 )
+from ansible_collections.gpustead.cluster.plugins.module_utils.gpus.gpu_health import Ecc, Remapped, Retired
 from ansible_collections.gpustead.cluster.plugins.module_utils.gpus.nvidia_smi_log import (
-    Ecc,
     Gpu,
     Lost,
     Mig,
     MigInstance,
-    Remapped,
-    Retired,
     parse_log,
 )
 from ansible_collections.gpustead.cluster.tests.unit import smi_xml

@@ -129,7 +129,7 @@ REFUSED: dict[str, tuple[list[Any], dict[str, Any], str]] = {
     "a guest without an account": ([{"owner": "bob", "accounts": ["eve"]}], {}, "'eve' is no account"),
     "the owner as a guest": ([{"owner": "bob", "accounts": ["bob"]}], {}, "accounts of bob are bob"),
     "a port of no service": ([{"owner": "bob", "ports": {"git": 22}}], {}, "ports of bob are .'git': 22"),
-    "a port that is none": ([{"owner": "bob", "ports": {**USUAL, "ssh": 70000}}], {}, "one from 1 to 65535"),
+    "a port that is none": ([{"owner": "bob", "ports": {**USUAL, "ssh": 70000}}], {}, "ports from 1 to 65535"),
     "ports as a list": ([{"owner": "bob", "ports": [1, 2, 3, 4]}], {}, "ports of bob are"),
     "no range": ([{"owner": "bob"}], {"port_range": "19000-19999"}, "workspace_port_range is '19000-19999'"),
     "a range of three": ([{"owner": "bob"}], {"port_range": "19000:19002"}, "workspace_port_range"),

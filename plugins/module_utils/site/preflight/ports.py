@@ -99,7 +99,7 @@ def _published(host: HostVariables) -> list[tuple[str, str, Any]]:
     """(variable, service, port) of everything that the workspaces publish, as far as it can be told."""
     if not host.values.get("workspace_instances"):
         ports = services.with_usual(host.get("workspace_ports", dict, {}))
-        return [("workspace_ports", str(service), port) for service, port in ports.items()]
+        return [("workspace_ports", service, ports[service]) for service in services.ports()]
     return [
         ("workspace_instances", f"{service} of {workspace.owner}", port)
         for workspace in _survey(host).workspaces
