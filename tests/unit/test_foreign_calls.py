@@ -51,8 +51,10 @@ ALLOWED: dict[str, dict[str, str]] = {
         **all_of(SYSTEM, "_is_namespace", "_read", "find_namespaces", "is_in_container", "login_uid", "observe"),
         **all_of(OURS, "read_journal", "read_left", "read_record"),
     },
-    "module_utils/accounts/ownership.py": {
-        **all_of(DESCRIPTOR, "Walk._again", "Walk._enter", "Walk._entry", "Walk._open", "keep_own_bits", "rechown"),
+    "module_utils/accounts/renumber_files.py": {
+        **all_of(
+            DESCRIPTOR, "Walk._again", "Walk._enter", "Walk._entry", "Walk._open", "keep_own_bits", "renumber_files"
+        ),
         "mount_of": SYSTEM,
     },
     "module_utils/accounts/share_homes.py": all_of(

@@ -22,7 +22,7 @@ from typing import Any
 import pytest
 from ansible_collections.gpustead.cluster.plugins.module_utils import as_account
 from ansible_collections.gpustead.cluster.plugins.module_utils.accounts import apply_authorized_keys
-from ansible_collections.gpustead.cluster.plugins.module_utils.accounts import ownership as accounts_files
+from ansible_collections.gpustead.cluster.plugins.module_utils.accounts import renumber_files as accounts_files
 from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.authorized_keys import DesiredKeys
 from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.host_accounts import Renumbering
 from ansible_collections.gpustead.cluster.plugins.module_utils.as_account import Identity
@@ -158,9 +158,13 @@ class Target:
 
 
 TARGETS = [
-    Target("renumbers a home", HOME, lambda top: accounts_files.rechown(str(top), RENUMBERING), 0.16),
+    Target("renumbers a home", HOME, lambda top: accounts_files.renumber_files(str(top), RENUMBERING), 0.16),
     Target(
-        "renumbers the home of who attacks", OWN, lambda top: accounts_files.rechown(str(top), RENUMBERING), 0.16, ADA
+        "renumbers the home of who attacks",
+        OWN,
+        lambda top: accounts_files.renumber_files(str(top), RENUMBERING),
+        0.16,
+        ADA,
     ),
     Target("authorizes keys", HOME, authorize, 0.08),
     Target("authorizes keys of who attacks", OWN, authorize, 0.08, ADA),

@@ -4,5 +4,5 @@
 
 Pure: accounts_plan (what role accounts wants), host_accounts (what is observed, as values), uid_match and removal (what
 is to be done), authorized_keys (the text of the file). What touches the host: observe_accounts, apply_accounts,
-ownership (files of who is renumbered), freed_ids, apply_authorized_keys and keys_trial.
+renumber_files, freed_ids, apply_authorized_keys and keys_trial.
 """

@@ -34,7 +34,6 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.observe_
     read_threads,
     record_path,
 )
-from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.ownership import rechown
 from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.removal import (
     Removal,
     lock,
@@ -42,6 +41,7 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.removal 
     state_before_lock,
     still_running,
 )
+from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.renumber_files import renumber_files
 from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.share_homes import no_home
 from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.uid_match import AccountChange
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError, Refusal, of_system
@@ -200,7 +200,7 @@ def _apply_core(run: Run, change: AccountChange, state_dir: Path) -> None:
     if change.renumbering:
         write_journal(journal, change.renumbering)
         for root in change.renumbering.roots:
-            rechown(root, change.renumbering)
+            renumber_files(root, change.renumbering)
     for argv in change.core:
         answer = run(argv, "")
         if argv[0] == "useradd" and answer[0] == _NO_HOME:

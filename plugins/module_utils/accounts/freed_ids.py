@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 from ansible_collections.gpustead.cluster.plugins.module_utils import as_account
 from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.host_accounts import Range, is_within
-from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.ownership import (
+from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.renumber_files import (
     LIST,
     Walk,
     descriptors,

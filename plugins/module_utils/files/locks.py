@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.host_accounts import names as names_of
-from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.ownership import mount_of
+from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.renumber_files import mount_of
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import of_system
 from ansible_collections.gpustead.cluster.plugins.module_utils.kernel import mountinfo, mounts
 from ansible_collections.gpustead.cluster.plugins.module_utils.terminal import shown

@@ -40,8 +40,8 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.observe_
     read_processes,
     read_record,
 )
-from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.ownership import rechown
 from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.removal import Removal, plan_removals, removable
+from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.renumber_files import renumber_files
 from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.uid_match import (
     NOWHERE,
     AccountChange,
@@ -467,7 +467,7 @@ def test_a_renumbering_that_was_cut_short_takes_nothing_from_the_account(
     tmp_path: Path, cleared: list[Ids | str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Part of its files have the new ids by then, setuid programs of its own among them."""
-    monkeypatch.setattr(apply_accounts, "rechown", lambda _root, _renumbering: None)
+    monkeypatch.setattr(apply_accounts, "renumber_files", lambda _root, _renumbering: None)
     remember_ids(tmp_path, replace(ADA, uid=1500, gid=1500))
     changes = plan(replace(HOST, processes=()), [desired(uid=1500)])
     assert changes[0].renumbering is not None
@@ -582,8 +582,8 @@ def test_files_get_the_new_ids(tmp_path: Path) -> None:
     for path in given:
         os.lchown(path, 1001, 1001)
     (root / "tool").chmod(0o4750)
-    rechown(str(root), RENUMBERING)
-    rechown(str(tmp_path / "missing"), RENUMBERING)
+    renumber_files(str(root), RENUMBERING)
+    renumber_files(str(tmp_path / "missing"), RENUMBERING)
     assert {path.lstat().st_uid for path in given[:-1]} == {1500}
     assert (outside.stat().st_uid, (root / "others").stat().st_uid) == (1001, 0)
     assert stat.S_IMODE((root / "tool").stat().st_mode) == 0o4750

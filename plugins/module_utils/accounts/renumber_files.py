@@ -54,7 +54,7 @@ class _Level:
     below: list[str] = field(default_factory=list)
 
 
-def rechown(root: str, renumbering: Renumbering) -> None:
+def renumber_files(root: str, renumbering: Renumbering) -> None:
     """Give what lies below a directory to its new ids, on this mount alone and through no symbolic link.
 
     A directory that is not there is none of the account's. Raises GpusteadError where something cannot be changed, or

@@ -16,9 +16,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from ansible_collections.gpustead.cluster.plugins.module_utils.accounts import ownership as accounts_files
+from ansible_collections.gpustead.cluster.plugins.module_utils.accounts import renumber_files as accounts_files
 from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.host_accounts import Renumbering
-from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.ownership import rechown
+from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.renumber_files import renumber_files
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
 
 OLD, NEW, OTHER = 61001, 61500, 61002
@@ -94,7 +94,7 @@ def test_any_depth_is_completed_with_few_descriptors(deep_home: Path, levels: in
     resource.setrlimit(resource.RLIMIT_NOFILE, (256, hard))
     before = os.listdir("/proc/self/fd")
     try:
-        rechown(str(deep_home), RENUMBERING)
+        renumber_files(str(deep_home), RENUMBERING)
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     assert owners(deep_home, levels, name) == {NEW}
@@ -117,7 +117,7 @@ BITS: dict[str, tuple[tuple[int, int], int, tuple[int, int, str]]] = {
 def test_setuid_is_given_to_nobody_else(home: Path, case: str) -> None:
     ids, mode, expected = BITS[case]
     program = put(home / "program", ids, mode)
-    rechown(str(home), RENUMBERING)
+    renumber_files(str(home), RENUMBERING)
     assert seen(program) == expected
 
 
@@ -125,7 +125,7 @@ def test_a_capability_goes_to_nobody(home: Path) -> None:
     program = put(home / "program", mode=0o755)
     capability = bytes.fromhex("0100000200200000000000000000000000000000")
     os.setxattr(program, "security.capability", capability)
-    rechown(str(home), RENUMBERING)
+    renumber_files(str(home), RENUMBERING)
     assert seen(program) == (NEW, NEW, "0755")
     assert "security.capability" not in os.listxattr(program)
 
@@ -143,7 +143,7 @@ def test_what_was_opened_is_what_is_changed(home: Path, monkeypatch: pytest.Monk
         genuine(place, ids)
 
     monkeypatch.setattr(accounts_files, "give", exchanged)
-    rechown(str(home), RENUMBERING)
+    renumber_files(str(home), RENUMBERING)
     assert seen(victim) == (OTHER, OTHER, "4755")
     assert seen(home.parent / "mine") == (NEW, NEW, "0644")
 
@@ -153,7 +153,7 @@ def test_a_second_name_of_another_accounts_file_changes_nothing(home: Path) -> N
     os.link(victim, home / "mine")
     shadow = put(home.parent / "shadow", (0, 0), 0o600)
     os.link(shadow, home / "shadow")
-    rechown(str(home), RENUMBERING)
+    renumber_files(str(home), RENUMBERING)
     assert seen(victim) == (OTHER, OTHER, "4755")
     assert seen(shadow) == (0, 0, "0600")
 
@@ -169,7 +169,7 @@ def test_links_fifos_devices_and_odd_names_are_changed_themselves(home: Path) ->
     entries = [home / name for name in ("link", "linkdir", "fifo", "zero", odd)]
     for entry in entries:
         os.lchown(entry, OLD, OLD)
-    rechown(str(home), RENUMBERING)
+    renumber_files(str(home), RENUMBERING)
     assert {seen(entry)[:2] for entry in entries} == {(NEW, NEW)}
     assert seen(outside)[:2] == (OLD, OLD)
 
@@ -184,7 +184,7 @@ def test_mounts_below_are_not_crossed(home: Path) -> None:
         if subprocess.run(["mount", "--bind", str(source), str(target)], capture_output=True, check=False).returncode:
             pytest.skip("no mounts here")
     try:
-        rechown(str(home), RENUMBERING)
+        renumber_files(str(home), RENUMBERING)
         assert seen(elsewhere / "data")[:2] == (OLD, OLD)
     finally:
         subprocess.run(["umount", str(home / "directory")], check=True)
@@ -205,7 +205,7 @@ def test_a_file_system_of_another_accounts_on_a_file_is_passed_by(home: Path) ->
             pytest.skip("no mounts here")
         with pytest.raises(OSError, match="denied"):
             theirs.stat()
-        rechown(str(home), RENUMBERING)
+        renumber_files(str(home), RENUMBERING)
     finally:
         subprocess.run(["umount", "-l", str(theirs)], capture_output=True, check=False)
         os.close(fuse)
@@ -234,7 +234,7 @@ def test_directories_that_others_move_stop_nobody(
 
     monkeypatch.setattr(accounts_files._Renumber, "visit", visit)
     with pytest.raises(GpusteadError, match="are moved or made") if stops else contextlib.nullcontext():
-        rechown(str(home), RENUMBERING)
+        renumber_files(str(home), RENUMBERING)
     assert seen(home / "mine")[:2] == (NEW, NEW)
 
 
@@ -260,7 +260,7 @@ def test_who_makes_directories_without_end_keeps_nobody_waiting(
 
     monkeypatch.setattr(accounts_files._Renumber, "visit", visit)
     with pytest.raises(GpusteadError, match="are moved or made") if stops else contextlib.nullcontext():
-        rechown(str(home), RENUMBERING)
+        renumber_files(str(home), RENUMBERING)
     assert 50 < made < 100
     assert seen(home / "mine")[:2] == (NEW, NEW)
 
@@ -275,18 +275,18 @@ def test_what_cannot_be_changed_is_named(home: Path, monkeypatch: pytest.MonkeyP
 
     monkeypatch.setattr(accounts_files, "give", refused)
     with pytest.raises(GpusteadError) as caught:
-        rechown(str(home), RENUMBERING)
+        renumber_files(str(home), RENUMBERING)
     assert f"{home}/way/stuck\\x1b[2J cannot be given to uid {NEW} of 'ada'" in str(caught.value)
 
 
 def test_what_is_there_twice_or_not_at_all(home: Path) -> None:
-    rechown(str(home / "missing"), RENUMBERING)
+    renumber_files(str(home / "missing"), RENUMBERING)
     put(home / "file")
-    rechown(str(home), RENUMBERING)
-    rechown(str(home), RENUMBERING)
+    renumber_files(str(home), RENUMBERING)
+    renumber_files(str(home), RENUMBERING)
     assert seen(home / "file")[:2] == (NEW, NEW)
     with pytest.raises(GpusteadError, match="a directory"):
-        rechown(str(home / "file"), RENUMBERING)
+        renumber_files(str(home / "file"), RENUMBERING)
 
 
 def swaps(home: Path, outside: Path) -> list[Callable[[], None]]:
@@ -333,7 +333,7 @@ def test_an_attacker_meanwhile_changes_nothing_outside(home: Path, which: int) -
         for round_ in range(40):
             old, new = (OLD, NEW) if round_ % 2 == 0 else (NEW, OLD)
             with contextlib.suppress(GpusteadError):
-                rechown(str(home), replace(RENUMBERING, old_uids=(old,), old_gids=(old,), uid=new, gid=new))
+                renumber_files(str(home), replace(RENUMBERING, old_uids=(old,), old_gids=(old,), uid=new, gid=new))
     finally:
         stop.set()
         attacker.join()
