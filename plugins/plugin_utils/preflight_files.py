@@ -11,7 +11,6 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence, Set
-from pathlib import Path
 from typing import Any
 
 import yaml
@@ -29,15 +28,16 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.site.preflight.na
     near_groups,
 )
 from ansible_collections.gpustead.cluster.plugins.plugin_utils.preflight_places import place, relative
+from ansible_collections.gpustead.cluster.plugins.plugin_utils.receipt_inputs import COLLECTION
 
 YAML = (".yml", ".yaml", ".json")
 SECTIONS = ("hosts", "vars", "children")
 FOLDERS = ("group_vars", "host_vars")
 # Suffixes of what editors, people and package managers leave beside a file, and of what a file is made from.
 LEFT = (".bak", ".dist", ".example", ".j2", ".md", ".old", ".orig", ".rpmnew", ".rpmsave", ".sample", ".swp")
-ROLES = sorted(path.name for path in (Path(__file__).resolve().parents[2] / "roles").iterdir() if path.is_dir())
+_ROLES = (path.parents[1].name for path in COLLECTION.glob("roles/*/meta/argument_specs.yml"))
 # With which only settings of ours begin.
-PREFIXES = tuple({f"{one}_" for one in (*ROLES, "cluster")} - {*SHARED})
+PREFIXES = tuple({f"{one}_" for one in (*_ROLES, "cluster")} - {*SHARED})
 _NOT_READ = "nothing in this file counts."
 
 

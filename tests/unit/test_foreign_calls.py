@@ -192,6 +192,7 @@ ALLOWED: dict[str, dict[str, str]] = {
     },
     "plugin_utils/preflight_files.py": all_of(
         CONTROLLER,
+        "-",
         "_files",
         "_folders",
         "_hosts",
