@@ -18,7 +18,7 @@ import tempfile
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, Callable
 
@@ -39,6 +39,7 @@ _Identity = tuple[int, int]  # device and inode
 _LINKS = 40  # on the way of one path, as the kernel has it
 _ACL_USER, _ACL_OWNING_GROUP, _ACL_GROUP = 0x02, 0x04, 0x08  # linux/posix_acl.h
 _SHOWN = 1000  # characters of what a checker says
+_ANSWERING = 20.0  # seconds for all sources of accounts to say who is in a group
 
 
 def plan_all(entries: Iterable[HostEntry], *, close: bool = True) -> list[Plan]:
@@ -342,13 +343,22 @@ def _others(gid: int) -> tuple[str, ...]:
     """
     if gid == 0:
         return ()
+    us = as_account.Identity(os.geteuid(), os.getegid())
+    try:
+        return tuple(as_account.run(partial(_members, gid), us, timeout=_ANSWERING, place=f"group {gid}"))
+    except GpusteadError:  # a directory service that hangs would keep us for minutes
+        return ("",)
+
+
+def _members(gid: int) -> list[str]:
+    """Work of a child."""
     try:
         members = grp.getgrgid(gid).gr_mem
     except KeyError:  # it has no name: who could come into it is not known
         members = [""]
     primary = {user.pw_name for user in pwd.getpwall() if user.pw_gid == gid and user.pw_uid not in _trusted()}
     unlisted = {""} if _may_be_of_a_directory(gid) else set()
-    return tuple(sorted({name for name in members if not _is_trusted(name)} | primary | unlisted))
+    return sorted({name for name in members if not _is_trusted(name)} | primary | unlisted)
 
 
 def _may_be_of_a_directory(gid: int) -> bool:

@@ -7,6 +7,7 @@ import json
 import os
 import pwd
 import struct
+import time
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -363,11 +364,12 @@ def test_who_is_in_the_group_of_a_directory_is_asked_once(
     members: list[str], refused: bool, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With a directory service each question takes its time, and below /usr/local/lib there are many files."""
-    asked: list[int] = []
+    asked = tmp_path / "asked"
     ada = SimpleNamespace(pw_name="ada", pw_uid=1500, pw_gid=1500)
 
     def everybody() -> list[SimpleNamespace]:
-        asked.append(1)
+        with asked.open("a") as file:
+            file.write("x")
         return [ada]
 
     monkeypatch.setattr(pwd, "getpwall", everybody)
@@ -383,7 +385,24 @@ def test_who_is_in_the_group_of_a_directory_is_asked_once(
     place = tmp_path / "staff"
     remedy = f"See who needs that, then: chmod g-w {place}; or take ada out of the group (gpasswd -d)."
     assert (remedy in found.get("msg", "")) is refused
-    assert len(asked) == 1
+    assert asked.read_text() == "x"
+
+
+@needs_root
+def test_a_directory_service_that_hangs_keeps_nobody_and_is_not_trusted(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(grp, "getgrgid", lambda _gid: time.sleep(60))
+    monkeypatch.setattr(apply_host_files, "_ANSWERING", 0.5)
+    (tmp_path / "staff").mkdir()
+    os.chown(tmp_path / "staff", 0, 4711)
+    (tmp_path / "staff").chmod(0o2775)
+    apply_host_files._others.cache_clear()
+    began = time.monotonic()
+    found = run({"path": "staff/file", "content": "x", "mode": "0644"})
+    apply_host_files._others.cache_clear()
+    assert time.monotonic() - began < 20
+    assert f"then: chmod g-w {tmp_path / 'staff'}." in found["msg"]
 
 
 @needs_root
