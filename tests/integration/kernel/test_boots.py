@@ -19,6 +19,7 @@ from machines import (
     RETURN,
     ask,
     flat,
+    image_of,
     is_running,
     machines,
     playbook,
@@ -95,6 +96,42 @@ def test_all_hosts_at_once(lab: Lab, tmp_path: Path) -> None:
     reboot(machines(lab))
     until("verify passes", lambda: verified(lab), 300)
     no_drift(lab, tmp_path / "drift.json")
+
+
+LAST_WORDS = """
+import signal, sys, time
+def end(*_):
+    with open(sys.argv[1], "w") as file:
+        file.write("whole")
+    sys.exit()
+signal.signal(signal.SIGTERM, end)
+time.sleep(3600)
+"""
+
+
+def test_containers_end_before_their_share_and_keep_no_host(lab: Lab) -> None:
+    """What one writes when it is told to end is on the share. One that does not end is no reason to stay."""
+    node, owner = lab.nodes[0], lab.owner
+    ids = tell(node, f"id -u {owner}; id -g {owner}").replace("\n", ":")
+    seen = f"{BRICK}/users/{owner}/lab-ended"
+    run = f"docker run --detach --user {ids} --volume {NAS}/users/{owner}:/place --entrypoint python3"
+    image = image_of(node)
+    tell(node, f"{run} --name lab-ends {image} -c {shlex.quote(LAST_WORDS)} /place/lab-ended", 120)
+    stays = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(3600)"
+    tell(node, f"{run} --name lab-stays {image} -c {shlex.quote(stays)}", 120)
+    # A restart of what mounts for them ends none.
+    tell(node, "systemctl restart gpustead-binds", 300)
+    assert tell(node, "docker ps --quiet --filter name=lab- | wc -l") == "2"
+    try:
+        took = shut_down(node)
+        assert tell(lab["nas"], f"cat {seen}") == "whole"
+        assert took < 150
+    finally:
+        power_on(node)
+        until_it_lets_in(node)
+        until("Docker answers", lambda: ask(node, "docker rm --force lab-ends lab-stays").returncode == 0, 240)
+        ask(lab["nas"], f"rm -f {seen}")
+    all_run(node)
 
 
 def test_a_nas_that_is_off_when_a_node_boots(lab: Lab, kept: None, tmp_path: Path) -> None:
