@@ -22,10 +22,11 @@ description:
 options:
   _input:
     description:
-      - The settings. C(is_client) and C(backend) (V(nfs4), V(glusterfs) or empty) say what the host is to the share,
-        C(mounts), C(options) by kind, C(other_options) and C(packages) what a client mounts, C(export), C(volume),
-        C(address), C(networks) and C(root_squash) what a server serves, C(client_files) and C(exports) which files are
-        the role's, C(service_account), C(users) and C(nodes) whose the layout of the share is and was.
+      - The settings. C(is_client) and C(backend) (V(nfs4), V(nfs3), V(glusterfs) or empty) say what the host is to the
+        share, C(mounts), C(nfs_version), C(automount), C(automount_idle), C(automount_timeout) and C(packages) what a
+        client mounts and how, C(export), C(volume), C(address), C(networks) and C(root_squash) what a server serves,
+        C(client_files), C(exports), C(nfs_conf) and C(lockd_conf) which files are the role's, C(service_account),
+        C(users) and C(nodes) whose the layout of the share is and was.
     type: dict
     required: true
   previous:
@@ -57,9 +58,10 @@ EXAMPLES = r"""
 RETURN = r"""
 _value:
   description:
-    - C(mounts) and C(packages) of a client; C(server_packages), C(layout_owner), C(layout), C(volume_options) and
-      C(cover) of a server; C(former) (C(main), C(mounts), C(bound), C(files), C(volumes)) that is to be taken back; and
-      C(receipt), its subjects by kind.
+    - C(mounts), their C(units) of systemd and C(packages) of a client; C(server_packages), C(serves_nfs),
+      C(serves_nfs3), C(layout_owner), C(layout), C(volume_options) and C(cover) of a server; C(nfs_conf),
+      C(lockd_ports) and C(rpc_units) of whoever has NFS; C(former) (C(main), C(mounts), C(bound), C(files), C(volumes),
+      C(units)) that is to be taken back; and C(receipt), its subjects by kind.
   type: dict
 """
 

@@ -170,7 +170,14 @@ FORMS: Mapping[str, Form] = {
     "firewall_ssh_sources": _SOURCE,
     **dict.fromkeys(("firewall_registry_port", "firewall_ssh_port", "registry_cache_port", "ssh_mesh_port"), _PORT),
     **dict.fromkeys(
-        ("firewall_mesh_ports", "firewall_nas_ports", "firewall_published_ports", "firewall_registry_cache_ports"),
+        (
+            "firewall_mesh_ports",
+            "firewall_nas_ports",
+            "firewall_nas_udp_ports",
+            "firewall_nfs_lock_ports",
+            "firewall_published_ports",
+            "firewall_registry_cache_ports",
+        ),
         _PORTS,
     ),
     **dict.fromkeys(("cluster_workspace_port_range", "workspace_port_range"), _RANGE),
@@ -247,6 +254,7 @@ FORMS: Mapping[str, Form] = {
             "cluster_cpu_slots",
             "images_build_timeout",
             "images_keep",
+            "nas_automount_timeout",
             "nas_mount_timeout",
             "registry_certificate_days",
             "registry_certificate_renew_days",
@@ -258,7 +266,9 @@ FORMS: Mapping[str, Form] = {
         ),
         _at_least(1),
     ),
-    **dict.fromkeys(("base_cache_valid_time", "images_min_free_gb", "images_pull_concurrency"), _at_least(0)),
+    **dict.fromkeys(
+        ("base_cache_valid_time", "images_min_free_gb", "images_pull_concurrency", "nas_automount_idle"), _at_least(0)
+    ),
 }
 # What keys are not shown: somebody may have pasted a private one.
 _HIDDEN = frozenset({"workspace_authorized_keys"})
