@@ -35,6 +35,9 @@ SERVER_PACKAGES = {GLUSTERFS: ("glusterfs-server", "glusterfs-client"), **dict.f
 SERVER_UNITS = {GLUSTERFS: "glusterd.service", **dict.fromkeys(NFS, "nfs-kernel-server.service")}
 # Without them nobody speaks NFS 3; what needs them (rpc.statd) does not start then, see nfs.systemd(7).
 RPCBIND_UNITS = ("rpcbind.socket", "rpcbind.service")
+QUOTA_TIMER = "gpustead-quotas.timer"
+# It would tell everybody about everybody, on a port of its own.
+RQUOTAD = {"name": "quotarpc.service", "running": False, "expect": {"enabled": "disabled"}}
 # chattr is in it.
 CLIENT_PACKAGES = ("e2fsprogs",)
 # Root in a container can give any file on the share to anybody; on the host none must act as them.
@@ -69,6 +72,9 @@ class Settings:
         export: the directory that is served.
         volume, address, networks, root_squash: of the GlusterFS volume: name, address of the server, networks that
             may mount it, whether root is nobody there.
+        quotas: limits of accounts on the export in KiB, by uid; none: nobody has one.
+        has_quotas: whether there are any in the cluster.
+        quota_files, quota_command: files of the role's for them: of a server, and the command of a client.
         service_account: uid and gid of the account that the layout of the share belongs to.
         users: the declared accounts.
         nodes: the names of all nodes.
@@ -91,6 +97,10 @@ class Settings:
     address: str
     networks: Sequence[str]
     root_squash: bool
+    quotas: Mapping[str, int]
+    has_quotas: bool
+    quota_files: Sequence[str]
+    quota_command: str
     service_account: Mapping[str, Any]
     users: Sequence[Mapping[str, Any]]
     nodes: Sequence[str]
@@ -106,6 +116,7 @@ class Former:
         bound: what running containers bind of the main share.
         files, volumes: files, and GlusterFS volumes.
         units: those that were masked.
+        timers: those that were started.
     """
 
     main: str
@@ -114,6 +125,7 @@ class Former:
     files: list[str]
     volumes: list[str]
     units: list[str]
+    timers: list[str]
 
 
 @dataclass(frozen=True)
@@ -132,6 +144,7 @@ class Plan:
         layout_owner: uid and gid of the account that the layout of the share belongs to.
         layout: what of the layout is the server's to put right, where the nodes have made it, as module nas_files takes
             it.
+        quotas: limits to set, as module nas_quotas takes them: `path` and `limits`; 0 where one is taken back.
         volume_options: options that the GlusterFS volume does not have yet: `key` and `value`.
         former: what is to be taken back.
         receipt: subjects by kind.
@@ -149,6 +162,7 @@ class Plan:
     cover: list[dict[str, Any]]
     layout_owner: Owner
     layout: list[dict[str, Any]]
+    quotas: list[dict[str, Any]]
     volume_options: list[dict[str, str]]
     former: Former
     receipt: dict[str, list[Any]]
@@ -173,12 +187,19 @@ def plan(
             binds).
 
     Raises:
-        GpusteadError: a client's mount has no source, or asks for a version of NFS that its kind does not have.
+        GpusteadError: a client's mount has no source, or asks for a version of NFS that its kind does not have; or
+            there are quotas for what has none.
     """
     mounts = [_mount(one, settings) for one in settings.mounts]
     if settings.is_client:
         _refuse_without_source(mounts)
         _refuse_another_version(settings)
+    if settings.quotas and settings.backend == GLUSTERFS:
+        raise GpusteadError(
+            "nas_quota is set, and the share is served by GlusterFS, which has no quotas of users",
+            "NFS",
+            "Serve it by NFS (nas_server_backend), or take nas_quota out.",
+        )
     packages = [*CLIENT_PACKAGES, *settings.packages]
     return Plan(
         mounts=mounts,
@@ -193,6 +214,7 @@ def plan(
         cover=_cover(settings),
         layout_owner=Owner.of(settings.service_account),
         layout=_layout(settings),
+        quotas=_quotas(settings, previous),
         volume_options=_missing_options(settings, volume),
         former=_former(settings, previous, bound, released),
         receipt=_receipt(settings, mounts, packages),
@@ -301,6 +323,16 @@ def _layout(settings: Settings) -> list[dict[str, Any]]:
     ]
 
 
+def _quotas(settings: Settings, previous: Sequence[Sequence[Any]]) -> list[dict[str, Any]]:
+    """Those that are not declared any more are taken back."""
+    wanted: dict[str, dict[str, int]] = {
+        str(subject["name"]): dict.fromkeys(subject["limits"], 0) for kind, subject in previous if kind == "quota"
+    }
+    if settings.quotas:
+        wanted.setdefault(bare(settings.export), {}).update(settings.quotas)
+    return [{"path": path, "limits": limits} for path, limits in wanted.items()]
+
+
 def _options_of_volume(settings: Settings) -> dict[str, str]:
     # GlusterFS knows no networks of IPv6. Its own processes come from the first two addresses.
     clients = ["127.0.0.1", settings.address, *(network for network in settings.networks if "." in network)]
@@ -339,6 +371,8 @@ def _former(
     kept = _nfs_files(settings, mounted)
     unused += [path for path in (settings.nfs_conf, settings.lockd_conf) if path not in kept]
     rpc_units = [one["name"] for one in _rpc_units(settings, mounted)]
+    unused += [] if settings.quotas else settings.quota_files
+    unused += [] if settings.is_client and settings.has_quotas else [settings.quota_command]
     return Former(
         main=main,
         mounts=mounts,
@@ -346,6 +380,7 @@ def _former(
         files=[path for path in unused if path in left["file"]],
         volumes=sorted(set(left["gluster"]) - ({settings.volume} if settings.backend == GLUSTERFS else set())),
         units=[unit for unit in RPCBIND_UNITS if unit in left["unit"] and unit not in rpc_units],
+        timers=[QUOTA_TIMER] if QUOTA_TIMER in left["unit"] and not settings.quotas else [],
     )
 
 
@@ -358,7 +393,11 @@ def _bound(main: str, bound: str, released: Sequence[str]) -> list[str]:
 def _receipt(settings: Settings, mounts: Sequence[DeclaredMount], packages: Sequence[str]) -> dict[str, list[Any]]:
     client, nfs, gluster = settings.is_client, settings.backend in NFS, settings.backend == GLUSTERFS
     return {
-        "package": [*(packages if client else ()), *SERVER_PACKAGES.get(settings.backend, ())],
+        "package": [
+            *(packages if client else ()),
+            *SERVER_PACKAGES.get(settings.backend, ()),
+            *(["quota"] if settings.quotas else ()),
+        ],
         "mount": [
             {"name": one.path, "expect": {**_HARMLESS, **({} if one.is_read_only else {"read_only": False})}}
             for one in mounts
@@ -371,10 +410,13 @@ def _receipt(settings: Settings, mounts: Sequence[DeclaredMount], packages: Sequ
             *([settings.export] if settings.backend else ()),
             *([settings.exports] if nfs else ()),
             *_nfs_files(settings, mounts),
+            *(settings.quota_files if settings.quotas else ()),
+            *([settings.quota_command] if client and settings.has_quotas else ()),
         ],
         "unit": [
             *(unit for backend, unit in SERVER_UNITS.items() if backend == settings.backend),
             *(_unit_subject(one) for one in _rpc_units(settings, mounts)),
+            *([QUOTA_TIMER, RQUOTAD] if settings.quotas else ()),
         ],
         # The kernel has them until its next boot.
         "sysctl": [
@@ -391,9 +433,16 @@ def _receipt(settings: Settings, mounts: Sequence[DeclaredMount], packages: Sequ
         if gluster
         else [],
         "export": [{"name": settings.export, "expect": {"nfs3": settings.backend == NFS3}}] if nfs else [],
+        "quota": _quota_subject(settings),
         # It stays covered when accounts reach it no more: setuid programs may lie there.
         "cover": [{"name": settings.export, "keep": True, "expect": {"covered": True}} for _one in _cover(settings)],
     }
+
+
+def _quota_subject(settings: Settings) -> list[dict[str, Any]]:
+    limits = {uid: limit for uid, limit in settings.quotas.items() if limit}
+    expected = {"state": "enforced", **limits}
+    return [{"name": bare(settings.export), "limits": sorted(limits), "expect": expected}] if limits else []
 
 
 def _unit_subject(unit: Mapping[str, Any]) -> Any:

@@ -43,6 +43,10 @@ CLIENT = Settings(
     address="10.0.0.5",
     networks=["10.0.0.0/24", "fd00::/8"],
     root_squash=True,
+    quotas={},
+    has_quotas=False,
+    quota_files=["/usr/local/lib/x.py", "/etc/systemd/system/x.timer"],
+    quota_command="/usr/local/bin/x",
     service_account={"name": "gpustead", "uid": 941, "gid": "942"},
     users=[{"name": "ada", "uid": 1500}, {"name": "bob", "uid": "1501"}, {"name": "eve"}],
     nodes=["gpu01", "gpu02"],
@@ -276,7 +280,7 @@ OF_NFS3_SERVER: dict[str, list[Any]] = {
     ],
     "export": [{"name": "/export/brick", "expect": {"nfs3": True}}],
 }
-KINDS = ("package", "mount", "mountpoint", "file", "unit", "sysctl", "gluster", "export", "cover")
+KINDS = ("package", "mount", "mountpoint", "file", "unit", "sysctl", "quota", "gluster", "export", "cover")
 
 
 @pytest.mark.parametrize(
@@ -298,6 +302,47 @@ def test_the_receipt_of_a_client_that_serves_too() -> None:
     found = plan(replace(CLIENT, backend="glusterfs")).receipt
     both = {kind: [*OF_CLIENT.get(kind, []), *OF_SERVER.get(kind, [])] for kind in KINDS}
     assert found == {**both, "cover": [{"name": "/export/brick", "keep": True, "expect": {"covered": True}}]}
+
+
+LIMITED = replace(NFS_SERVER, quotas={"1500": 1 << 20, "1501": 0}, has_quotas=True)
+QUOTA = {"name": "/export/brick", "limits": ["1500"], "expect": {"state": "enforced", "1500": 1 << 20}}
+OLD_QUOTAS: list[Sequence[Any]] = [
+    ["quota", {"name": "/export/brick", "limits": ["1500", "1502"]}],
+    ["quota", {"name": "/old", "limits": ["9"]}],
+    *subjects("unit gpustead-quotas.timer", "file /usr/local/lib/x.py", "file /usr/local/bin/x"),
+]
+
+
+def test_quotas_are_set_and_taken_back() -> None:
+    found = plan(LIMITED, previous=OLD_QUOTAS)
+    assert found.quotas == [
+        {"path": "/export/brick", "limits": {"1500": 1 << 20, "1501": 0, "1502": 0}},
+        {"path": "/old", "limits": {"9": 0}},
+    ]
+    assert (found.former.timers, found.former.files) == ([], ["/usr/local/bin/x"])  # no command: it is no node
+    gone = plan(NFS_SERVER, previous=OLD_QUOTAS)
+    assert [one["limits"] for one in gone.quotas] == [{"1500": 0, "1502": 0}, {"9": 0}]
+    assert gone.former.timers == ["gpustead-quotas.timer"]
+    assert gone.former.files == ["/usr/local/lib/x.py", "/usr/local/bin/x"]
+    assert plan(NFS_SERVER).quotas == []
+
+
+def test_receipts_of_quotas() -> None:
+    server, client = plan(LIMITED).receipt, plan(replace(CLIENT, has_quotas=True)).receipt
+    assert (server["quota"], client["quota"]) == ([QUOTA], [])
+    assert server["package"] == ["nfs-kernel-server", "quota"]
+    assert server["file"][-2:] == LIMITED.quota_files
+    assert [one if isinstance(one, str) else one["name"] for one in server["unit"]][-2:] == [
+        "gpustead-quotas.timer",
+        "quotarpc.service",
+    ]
+    assert client["file"] == [*CLIENT_FILES, CLIENT.quota_command]
+    assert plan(replace(LIMITED, quotas={"1501": 0})).receipt["quota"] == []
+
+
+def test_glusterfs_has_no_quotas_of_users() -> None:
+    with pytest.raises(GpusteadError, match="served by GlusterFS, which has no quotas of users"):
+        plan(replace(LIMITED, backend="glusterfs"))
 
 
 @pytest.mark.parametrize("backend", ["glusterfs", "nfs4", "nfs3"])
@@ -331,6 +376,12 @@ def test_the_role_gives_its_settings_and_what_it_has_found(tmp_path: Path) -> No
         exports=VARIABLES["__nas_exports_path"],
         nfs_conf=VARIABLES["__nas_nfs_path"],
         lockd_conf=VARIABLES["__nas_lockd_path"],
+        quota_files=[
+            "/usr/local/lib/gpustead-nas",
+            "/usr/local/lib/gpustead-nas/quota_report.py",
+            *VARIABLES["__nas_quota_units"],
+        ],
+        quota_command=VARIABLES["__nas_quota_command"],
     )
     expected: Plan = plan(declared, previous=PREVIOUS, volume=["auth.allow: x"], bound="/mnt/nas/x", released=[])
     assert found == asdict(expected)

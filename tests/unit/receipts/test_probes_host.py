@@ -283,6 +283,23 @@ def test_what_a_mount_lets_setuid_programs_and_devices_do(
     assert (value["nosuid"], value["nodev"]) == (nosuid, nodev)
 
 
+QUOTAS = "#1500,ok,ok,20,1048576,1048576,,2,0,0,\n#1501,ok,ok,20,0,0,,2,0,0,\n"
+
+
+def test_limits_of_accounts(lab: Lab) -> None:
+    (lab.root / "srv").mkdir()
+    lab.says("quotaon", "user quota on /srv (/dev/vdb1) is on (enforced)\n", 1)
+    lab.says("repquota", QUOTAS)
+    both = {"state": "enforced", "1500": 1048576, "1501": 0}
+    assert lab.ask("quota", "/srv", limits=["1500", "1501"]) == both
+    assert lab.ask("quota", "/srv", limits=["1501", "1502"]) is None  # nothing is left of them
+    assert lab.ask("quota", "/none", limits=["1500"]) is None
+    lab.says("quotaon", "user quota on /srv (/dev/vdb1) is off\n")
+    assert lab.ask("quota", "/srv", limits=["1500"])["state"] == "off"
+    lab.says("repquota", "", 1, "repquota: Not all specified mountpoints are using quota.")
+    assert "Not all specified mountpoints" in lab.ask("quota", "/srv", limits=["1500"])["error"]
+
+
 AUTOMOUNT = "9 1 0:9 / /mnt/nas rw - autofs systemd-1 rw,fd=50,timeout=600,direct\n"
 
 

@@ -63,6 +63,7 @@ PROBES: dict[str, Probe] = {
     "mountpoint": mounts.mountpoint,
     "gluster": mounts.gluster,
     "export": mounts.export,
+    "quota": mounts.quota,
     "ufw": network.ufw,
     "ufw_rules": network.ufw_rules,
     "chain": network.chain,

@@ -164,9 +164,24 @@ def _export(subject: Subject, host: Host) -> Value:
     return {"clients": clients, "nfs3": "+3" in versions}
 
 
+def _quota(subject: Subject, host: Host) -> Value:
+    """The limits of the accounts of `limits` on the file system of a directory, in KiB, and whether they hold."""
+    from ansible_collections.gpustead.cluster.plugins.module_utils.nas import quota_report  # noqa: PLC0415
+
+    path = host.path(path_of(subject))
+    if not os.path.isdir(path):
+        return None
+    place = quota_report.place_of(path)
+    _code, out, _err = host.run(quota_report.state_command(place), 10)
+    found = quota_report.parse(host.must(quota_report.command(place), 30))
+    limits = {uid: found[int(uid)].hard if int(uid) in found else 0 for uid in subject["limits"]}
+    return {"state": quota_report.state(out), **limits} if any(limits.values()) else None
+
+
 mount = each(_mount)
 bind = each(_bind)
 cover = each(_cover)
 mountpoint = each(_mountpoint)
 gluster = each(_gluster)
 export = each(_export)
+quota = each(_quota)

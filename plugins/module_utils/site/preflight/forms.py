@@ -100,6 +100,7 @@ _PORTS = Form(
 _RANGE = Form(_is_range, "no range of ports", "Write the first and the last as 19000:19999.")
 _PATH = Form(_is_path, "no absolute path", "Begin it with /, without '..', blanks and colons.")
 _SIZE = Form(_like(r"[1-9]\d*(\.\d+)? ?([kmgtKMGT]i?)?[bB]?"), "no size", "Write it as 8gb or 512mb.")
+_QUOTA = Form(_like(r"0|[1-9]\d*[kmgtKMGT]"), "no size with its unit", "Write it as 500G, or 0 for no limit.")
 _CACHE_SIZE = Form(_like(r"[1-9]\d*[kmgKMG]?"), "no size", "Write it as 200g or 500m.")
 _ENVIRONMENT = Form(_like(r"[A-Za-z_]\w*"), "no name of an environment variable", "Use letters, digits and '_'.")
 _NAME = Form(_like(r"[A-Za-z0-9][\w.-]{0,62}"), "no such name", "Use letters, digits, '_', '.' and '-'.")
@@ -247,6 +248,7 @@ FORMS: Mapping[str, Form] = {
     "images_deepspeed_packages": _PYTHON_PACKAGE,
     "images_tag": _IMAGE_KEY,
     "nas_options": _OPTIONS,
+    "nas_quota": _QUOTA,
     "workspace_authorized_keys": _PUBLIC_KEY,
     "workspace_bind": _BIND,
     **dict.fromkeys(
