@@ -1,34 +1,28 @@
 # Copyright: gpustead developers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""By what the share is served and mounted, and the ports that this takes on the server and on the nodes."""
+"""By what the share is served, and the ports that this takes."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 NFS4, NFS3, GLUSTERFS = "nfs4", "nfs3", "glusterfs"
 NFS_PORT, GLUSTERFS_PORT = 2049, 24007
 # What NFS 3 needs besides, on TCP and UDP. Below the ports that the kernel gives to whoever asks for none (32768).
 RPCBIND, MOUNTD, STATD, LOCKD = 111, 20048, 32765, 32766
-_NFS3_SERVER = (str(RPCBIND), str(MOUNTD), f"{STATD}:{LOCKD}")
-# The server calls back: who waits has the lock now, and after its restart, that all ask for their locks again.
-_NFS3_CLIENT = (str(RPCBIND), f"{STATD}:{LOCKD}")
+_LOCKS = f"{STATD}:{LOCKD}"
+# On these the server calls a client back: who waits has the lock now; or it has started anew, and all ask for theirs.
+LOCK_PORTS = (str(RPCBIND), _LOCKS)
 _VERSION_3 = re.compile(r"(?:^|,)(?:(?:nfs)?vers=|v)3(?:\.0)?(?:,|$)")
 
 
 class NasPorts(NamedTuple):
-    """Ports and ranges (`first:last`) for the cluster's network.
-
-    Attributes:
-        tcp, udp: of a server of the share.
-        locks: of a node that has mounted it, on TCP and UDP.
-    """
+    """Ports and ranges (`first:last`) of a server of the share, for the cluster's network."""
 
     tcp: list[str]
     udp: list[str]
-    locks: list[str]
 
 
 def is_version_3(options: str) -> bool:
@@ -46,18 +40,17 @@ def backend(variables: Mapping[str, Any]) -> str:
         return str(variables["nas_server_backend"])
     if variables.get("nas_fstype") == GLUSTERFS:
         return GLUSTERFS
-    return NFS3 if str(variables.get("nas_nfs_version", "")) == "3" else NFS4
+    version = variables.get("nas_nfs_version", variables.get("cluster_nfs_version", ""))
+    return NFS3 if str(version) == "3" else NFS4
 
 
-def nas_ports(variables: Mapping[str, Any]) -> NasPorts:
-    """The ports of a host; `variables` as of `backend`."""
-    served = backend(variables)
-    extra = (one for one in variables.get("nas_extra_mounts") or () if isinstance(one, Mapping))
-    options = [str(one.get("options", "")) for one in extra] + [str(variables.get("nas_options", ""))]
-    by_version_3 = str(variables.get("nas_nfs_version", "")) == "3" or any(map(is_version_3, options))
-    locks = [*_NFS3_CLIENT] if by_version_3 else []
-    if served == GLUSTERFS:
-        return NasPorts(["24007:24008", "49152:60999"], [], locks)
-    if served == NFS3:
-        return NasPorts([str(NFS_PORT), *_NFS3_SERVER], [*_NFS3_SERVER], locks)
-    return NasPorts([str(NFS_PORT)], [], locks)
+def nas_ports(servers: Sequence[str], variables: Mapping[str, Mapping[str, Any]]) -> dict[str, NasPorts]:
+    """The ports of the servers of the share, by name; `variables` of all hosts."""
+    nfs3 = [str(RPCBIND), str(MOUNTD), _LOCKS]
+    ports = {
+        NFS4: NasPorts([str(NFS_PORT)], []),
+        NFS3: NasPorts([str(NFS_PORT), *nfs3], nfs3),
+        GLUSTERFS: NasPorts([f"{GLUSTERFS_PORT}:{GLUSTERFS_PORT + 1}", "49152:60999"], []),
+    }
+    served = {host: backend(variables[host]) for host in servers}
+    return {host: ports.get(kind, ports[NFS4]) for host, kind in served.items()}

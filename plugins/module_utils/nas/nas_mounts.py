@@ -53,7 +53,8 @@ _REMEDIES = (
     (r"denied|not permitted", "Have the server export it to this host's address: see `exportfs -s` there."),
     (
         r"not supported|incorrect mount option|bad option",
-        "Ask for what the server has (nas_nfs_version; `vers=` in nas_options): `cat /proc/fs/nfsd/versions` there.",
+        "Ask for what the server has, as `cat /proc/fs/nfsd/versions` says there: cluster_nfs_version, or `vers=` in"
+        " nas_options.",
     ),
     (r"resolve", "Correct the name of the server, or have this host resolve it."),
     (r"[Ss]tale", _STALE),

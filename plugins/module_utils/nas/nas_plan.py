@@ -250,9 +250,8 @@ def _has_locks(settings: Settings, mounts: Sequence[DeclaredMount]) -> bool:
 
 def _refuse_another_version(settings: Settings) -> None:
     if str(settings.nfs_version) == "3" and settings.mounts[0]["fstype"] == "nfs4":
-        raise GpusteadError(
-            "nas_nfs_version is 3, and nas_fstype nfs4", "one that has this version", "Set nas_fstype to nfs."
-        )
+        what = "nas_nfs_version (cluster_nfs_version) is 3, and nas_fstype nfs4"
+        raise GpusteadError(what, "one that has this version", "Set nas_fstype to nfs.")
 
 
 def _nfs_conf(settings: Settings, mounts: Sequence[DeclaredMount]) -> str:

@@ -56,7 +56,7 @@ def mount(node: Host, timeout: int = 60, **share: str) -> str:
 FAILED = {
     "a path that is not there": ({"source": "{nas}:/export/none"}, "exportfs -s"),
     "a path that is not exported": ({"source": "{nas}:/etc"}, "exportfs -s"),
-    "a version that nobody has": ({"source": "{nas}:/export/brick", "options": "nfsvers=4.9"}, "nas_nfs_version"),
+    "a version that nobody has": ({"source": "{nas}:/export/brick", "options": "nfsvers=4.9"}, "cluster_nfs_version"),
     "a name that nobody knows": ({"source": "nosuch.invalid:/export"}, "Correct the name"),
     "a host that is not there": ({"source": "{nobody}:/export"}, "whether the server runs|rpcinfo -p"),
 }
@@ -67,7 +67,9 @@ def options(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[list
     """The site with an NFS 3 server, and the share once more by NFS 3 on each node; what site.yml was run with."""
     more = {"path": THREE, "source": f"{lab['nas'].address}:{BRICK}", "fstype": "nfs", "options": f"{V3},{AUTOMOUNT}"}
     file = tmp_path_factory.mktemp("settings") / "three.json"
-    file.write_text(json.dumps({"nas_server_backend": "nfs3", "nas_extra_mounts": [more]}))
+    # The main share is mounted as before.
+    settings = {"cluster_nfs_version": "3", "nas_nfs_version": "", "nas_server_backend": "nfs3"}
+    file.write_text(json.dumps({**settings, "nas_extra_mounts": [more]}))
     given = ["-e", f"@{file}"]
     site(lab, *given)
     yield given

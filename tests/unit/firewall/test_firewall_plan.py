@@ -90,7 +90,7 @@ def test_the_role_hands_over_its_settings(tmp_path: Path) -> None:
 
 
 def test_the_role_opens_what_the_share_is_served_by(tmp_path: Path) -> None:
-    settings = {"firewall_network": NODES, "nas_fstype": "nfs", "nas_nfs_version": 3}
+    settings = {"firewall_network": NODES, "nas_fstype": "nfs", "cluster_nfs_version": 3}
     groups = {"gpu_nodes": ["a"], "nas_server": ["a"]}
     found = render(tmp_path, "firewall", ["__firewall_plan"], groups, settings)["__firewall_plan"]["rules"]
     of_nas = [one for one in found if one["comment"] in ("nas", "nfs locks")]

@@ -111,7 +111,7 @@ def test_options_of_a_kind(case: str) -> None:
 
 
 def test_nfs_3_is_no_nfs_4() -> None:
-    with pytest.raises(GpusteadError, match=r"nas_nfs_version is 3, and nas_fstype nfs4.*Set nas_fstype to nfs"):
+    with pytest.raises(GpusteadError, match=r"\(cluster_nfs_version\) is 3, and nas_fstype nfs4.*nas_fstype to nfs"):
         plan(replace(NFS3_CLIENT, mounts=[{**SHARE, "fstype": "nfs4"}]))
 
 
