@@ -231,7 +231,7 @@ def _options(fstype: str, settings: Settings) -> str:
     """What suits a kind."""
     version = str(settings.nfs_version)
     parts = [_OPTIONS.get(fstype, _OTHER_OPTIONS)]
-    if version and fstype in ("nfs", "nfs4"):
+    if version and fstype in (("nfs",) if version == "3" else ("nfs", "nfs4")):
         parts.append(_OF_VERSION_3 if version == "3" else f"nfsvers={version}")
     automount = fstype in settings.automount
     parts += ["x-systemd.automount"] * automount

@@ -99,6 +99,7 @@ OPTIONS: dict[str, tuple[dict[str, Any], str, str]] = {
     "that is let go of": ({"automount_idle": 600}, "nfs4", f"{NFS},{AUTOMOUNT},x-systemd.idle-timeout=600"),
     "nothing to let go of": ({"automount_idle": 600}, "glusterfs", GLUSTERFS),
     "another kind": ({"automount": ["cifs"], "automount_timeout": 30}, "cifs", f"{OTHERS},{AUTOMOUNT[:-2]}30"),
+    "NFS 4 beside NFS 3": ({"nfs_version": 3, "is_client": False}, "nfs4", f"{NFS},{AUTOMOUNT}"),
     "no version of others": ({"nfs_version": 3}, "glusterfs", GLUSTERFS),
 }
 
