@@ -91,21 +91,24 @@ def _directory(export: str) -> Iterator[int]:
     at = os.open(export, os.O_DIRECTORY | _SAFELY)
     try:
         for name in DIRECTORY:
-            if name == DIRECTORY[-1]:
-                _make(at, name)
+            above, made = os.fstat(at), name == DIRECTORY[-1] and _is_made(at, name)
             inner = os.open(name, os.O_DIRECTORY | _SAFELY, dir_fd=at)
             os.close(at)
             at = inner
+            # By the descriptor: who is the layout's owner somewhere may have put something else there meanwhile.
+            if made and os.fstat(at).st_uid == os.geteuid():
+                os.fchown(at, above.st_uid, above.st_gid)
         yield at
     finally:
         os.close(at)
 
 
-def _make(above: int, name: str) -> None:
-    with contextlib.suppress(FileExistsError):
+def _is_made(above: int, name: str) -> bool:
+    try:
         os.mkdir(name, 0o755, dir_fd=above)
-        status = os.fstat(above)
-        os.chown(name, status.st_uid, status.st_gid, dir_fd=above, follow_symlinks=False)
+    except FileExistsError:
+        return False
+    return True
 
 
 def write(export: str, notes: dict[int, str]) -> None:
