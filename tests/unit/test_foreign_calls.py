@@ -116,7 +116,7 @@ ALLOWED: dict[str, dict[str, str]] = {
     "module_utils/nas/nas_mounts.py": all_of(MOUNTPOINT, "_ask", "_mount"),
     "module_utils/nas/quota_report.py": {
         "place_of": "the export, on the server itself: a path of root's, nothing is opened",
-        **all_of(DESCRIPTOR, "_directory", "_is_made", "write"),
+        **all_of(DESCRIPTOR, "_directory", "_is_made", "_put", "write"),
     },
     "module_utils/nas/node_records.py": {"_names": WORK},
     "module_utils/verify/containers.py": all_of(CAPPED, "_peers", "_proof"),

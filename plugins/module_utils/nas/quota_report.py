@@ -114,21 +114,34 @@ def _is_made(above: int, name: str) -> bool:
 def write(export: str, notes: dict[int, str]) -> None:
     """One file for each account, which only that can read; of others nothing stays. Raises OSError.
 
-    Nobody who logs in can write where they lie, so that no name is another's.
+    What somebody has put in the way of one, with sudo in a container say, is named, and stops none of the others.
     """
     with _directory(export) as at:
         for uid, text in notes.items():
-            draft = f".{uid}.tmp"
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(draft, dir_fd=at)
-            with open(
-                os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _SAFELY, 0o400, dir_fd=at), "w", encoding="ascii"
-            ) as file:
-                file.write(text)
-                os.fchown(file.fileno(), uid, -1)
-            os.replace(draft, str(uid), src_dir_fd=at, dst_dir_fd=at)
+            with _named(str(uid)):
+                _put(at, uid, text)
         for name in set(os.listdir(at)) - set(map(str, notes)):
-            os.unlink(name, dir_fd=at)
+            with _named(name):
+                os.unlink(name, dir_fd=at)
+
+
+@contextlib.contextmanager
+def _named(name: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        sys.stderr.write(f"{name!r}: {error.strerror}\n")
+
+
+def _put(at: int, uid: int, text: str) -> None:
+    draft = f".{uid}.tmp"
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(draft, dir_fd=at)
+    file = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _SAFELY, 0o400, dir_fd=at)
+    with open(file, "w", encoding="ascii") as out:
+        out.write(text)
+        os.fchown(file, uid, -1)
+    os.replace(draft, str(uid), src_dir_fd=at, dst_dir_fd=at)
 
 
 def main(export: str) -> int:

@@ -201,6 +201,16 @@ def test_notes_are_each_ones_own_and_those_of_others_go(tmp_path: Path) -> None:
     assert (stat.S_IMODE(status.st_mode), status.st_uid) == (0o400, os.getuid())
 
 
+def test_what_lies_in_the_way_of_one_note_stops_no_other(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    place = tmp_path / ".cluster" / "quotas"
+    (place / "1999").mkdir(parents=True)
+    (place / "odd\n").mkdir()
+    quota_report.write(str(tmp_path), {1999: "x", os.getuid(): "mine"})
+    assert (place / str(os.getuid())).read_text() == "mine"
+    said = capsys.readouterr().err
+    assert "'1999': " in said and "'odd\\n': " in said
+
+
 def test_a_link_in_the_place_of_the_notes_is_not_followed(tmp_path: Path) -> None:
     (tmp_path / ".cluster").mkdir()
     (tmp_path / "elsewhere").mkdir()
