@@ -64,6 +64,8 @@ place:
   sample: /export
 """
 
+import os
+
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError, of_system
 from ansible_collections.gpustead.cluster.plugins.module_utils.nas.nas_quotas import (
@@ -82,6 +84,8 @@ def main() -> None:
     )
     path, run = module.params["path"], within(300, environment={"LC_ALL": "C"})
     limits = {int(uid): int(limit) for uid, limit in module.params["limits"].items()}
+    if not any(limits.values()) and not os.path.isdir(path):  # with their file system limits are gone
+        module.exit_json(changed=False, changes=[], place="")
     try:
         seen = observe(path, run)
         if seen.state != "enforced" and any(limits.values()):

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import stat
 import subprocess
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible.module_utils.testing import patch_module_args
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
 from ansible_collections.gpustead.cluster.plugins.module_utils.kernel.mountinfo import Mounted
 from ansible_collections.gpustead.cluster.plugins.module_utils.nas import quota_report
@@ -27,6 +29,7 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.nas.nas_quotas im
     without_quotas,
 )
 from ansible_collections.gpustead.cluster.plugins.module_utils.nas.quota_report import AccountQuota, parse, sentence
+from ansible_collections.gpustead.cluster.plugins.modules import nas_quotas
 
 # The columns are of quota 4.06 and 4.09, as others have captured them (`repquota -O csv`); -v and -n add nothing but
 # accounts without usage, and numbers for names.
@@ -230,3 +233,36 @@ def test_the_program_notes_by_itself(tmp_path: Path) -> None:
     subprocess.run(command, check=True, env={"PATH": path})
     note = tmp_path / "export/.cluster/quotas" / str(os.getuid())
     assert note.read_text().startswith("You have 1 KiB of 2 KiB on the share, 50 %")
+
+
+def answer(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tools: Tools, **given: Any) -> Any:
+    monkeypatch.setattr(nas_quotas, "within", lambda *_how, **_more: tools.run)
+    with patch_module_args(given), pytest.raises(SystemExit):
+        nas_quotas.main()
+    return json.loads(capsys.readouterr().out)
+
+
+ON = "user quota on /srv (/dev/vdb1) is on (enforced)\n"
+
+
+def test_the_module_sets_what_differs_and_a_check_says_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    limits = {"1500": 2097152, "1501": 4}
+    for check in (True, False):
+        tools = Tools(ON)
+        found = answer(monkeypatch, capsys, tools, path=str(tmp_path), limits=limits, _ansible_check_mode=check)
+        assert (found["changed"], found["changes"]) == (True, ["uid 1501: 2 GiB, now 4 KiB"])
+        assert found["diff"] == {"before": {"1501": 2097152}, "after": {"1501": 4}}
+        assert any(line.startswith("setquota") for line in tools.said) is not check
+    assert not answer(monkeypatch, capsys, Tools(ON), path=str(tmp_path), limits={"1500": 2097152})["changed"]
+
+
+def test_the_module_refuses_a_file_system_without_quotas_and_has_nothing_to_take_back_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = answer(monkeypatch, capsys, Tools(""), path=str(tmp_path), limits={"1500": 1})
+    assert found["failed"] and "which has no user quotas" in found["msg"] and NO_QUOTA in found["msg"]
+    for path in (str(tmp_path), "/no/such/export"):
+        assert not answer(monkeypatch, capsys, Tools(""), path=path, limits={"1500": 0})["changed"]
+    assert "no/such" in answer(monkeypatch, capsys, Tools(""), path="/no/such/export", limits={"1500": 1})["msg"]
