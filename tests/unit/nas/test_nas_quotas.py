@@ -178,6 +178,9 @@ def test_only_what_differs_is_set_and_limits_of_files_stay() -> None:
         "setquota --user -- 1503 7 7 0 0 /srv",
     ]
     assert plan({}, found) == plan({ADA: 2097152}, found) == []
+    # A soft limit of somebody else's would let an account write only for some days.
+    soft = Observed("/srv", "ext4", "/dev/vdb1", "enforced", {ADA: AccountQuota(0, 4, 8, 0, 0, 0)})
+    assert [one.limit for one in plan({ADA: 8}, soft)] == [8]
 
 
 def test_what_setquota_says_is_said() -> None:
