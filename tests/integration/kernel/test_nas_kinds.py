@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from support import site, stale
 BRICK, THREE, LIMITED = "/export/brick", "/mnt/three", "/export/limited"
 IDLE = 10  # seconds
 V3 = "hard,nosuid,nodev,_netdev,nofail,nfsvers=3,proto=tcp,mountproto=tcp"
+V4 = {"fstype": "nfs4", "options": "hard,nosuid,nodev,_netdev,nofail"}
 AUTOMOUNT = f"x-systemd.automount,x-systemd.mount-timeout=60,x-systemd.idle-timeout={IDLE}"
 TCP = [111, 2049, 20048, 32765, 32766]
 ADA, GRACE = 1500, 1501
@@ -41,7 +42,7 @@ def as_account(name: str, command: str) -> str:
     return f"runuser -u {name} -- sh -c '{command}'"
 
 
-def mount(node: Host, timeout: int = 60, **share: str) -> str:
+def mount(node: Host, share: Mapping[str, str], timeout: int = 60) -> str:
     """What the module that mounts says of a share that cannot be mounted."""
     given = {"path": "/mnt/kinds", "fstype": "nfs", "options": V3, **share}
     tell(node, "mkdir -p /mnt/kinds")
@@ -123,7 +124,7 @@ class TestVersion3:
         share, words = FAILED[case]
         nobody = lab["nas"].address.rpartition(".")[0] + ".250"
         given = {key: value.format(nas=lab["nas"].address, nobody=nobody) for key, value in share.items()}
-        said = mount(lab.nodes[0], **given)
+        said = mount(lab.nodes[0], given)
         assert given["source"] in said and re.search(words, said), said
 
 
@@ -135,7 +136,7 @@ def test_an_nfs_4_server_has_nothing_of_nfs_3(lab: Lab) -> None:
     assert listening & set(map(str, TCP)) == {"2049"}
     assert reached(node, nas.address) == [2049]
     assert not ask(node, f"grep {THREE} /proc/self/mountinfo /etc/fstab").stdout
-    said = mount(node, timeout=40, source=f"{nas.address}:{BRICK}")
+    said = mount(node, {"source": f"{nas.address}:{BRICK}"}, timeout=40)
     assert "rpcinfo -p" in said or "whether the server runs" in said, said
 
 
@@ -173,7 +174,7 @@ def test_an_account_writes_up_to_its_limit_and_no_further(lab: Lab, limited: str
     assert limit(nas, check=True, u1500=4096)["changed"]
     assert limit(nas, u1500=4096)["changes"] == ["uid 1500: no limit, now 4 MiB"]
     assert not limit(nas, u1500=4096)["changed"] and not limit(nas, check=True, u1500=4096)["changed"]
-    assert mount(node, source=limited, fstype="nfs4", options="hard,nosuid,nodev,_netdev,nofail") == ""
+    assert mount(node, {"source": limited, **V4}) == ""
     write = "dd if=/dev/zero of=/mnt/kinds/ada/{} bs=1M count={} conv=fsync"
     tell(node, as_account("ada", write.format("small", 2)))
     done = ask(node, as_account("ada", write.format("large", 8)))
@@ -200,7 +201,7 @@ def test_a_stale_share_is_said_to_be(lab: Lab, limited: str) -> None:
     nas, node = lab["nas"], lab.nodes[0]
     make(nas)
     until("it is stale", lambda: "Stale" in ask(node, "stat /mnt/kinds/.", 30).stderr, 60)
-    said = mount(node, source=limited, fstype="nfs4", options="hard,nosuid,nodev,_netdev,nofail")
+    said = mount(node, {"source": limited, **V4})
     assert "is stale" in said and "umount -f" in said, said
 
 

@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 import yaml
+from ansible_collections.gpustead.cluster.plugins.module_utils import as_account
 from ansible_collections.gpustead.cluster.plugins.module_utils.binds import apply_binds, fstab, program
 from ansible_collections.gpustead.cluster.plugins.module_utils.binds.bind import Bind
 from ansible_collections.gpustead.cluster.plugins.module_utils.binds.bind import parse as parse_bind
@@ -674,6 +675,6 @@ def test_places_of_a_share_that_was_let_go_of_are_found_when_it_goes_for_good(mo
         seen[place] = Mounted(place, "0:10", "/", ("rw",), (), "nfs4", "nas:/x")
 
     monkeypatch.setattr(mounts, "mounted", lambda: dict(seen))
-    monkeypatch.setattr(apply_binds.as_account, "run", ask)
+    monkeypatch.setattr(as_account, "run", ask)
     monkeypatch.setattr(apply_binds, "_locked", lambda _directory, _check: contextlib.nullcontext())
     assert apply_binds.release("/run/b", ["/mnt/nas/"], check=True) == ["/run/b/w/ada"]
