@@ -13,8 +13,6 @@ NFS_PORT, GLUSTERFS_PORT = 2049, 24007
 # What NFS 3 needs besides, on TCP and UDP. Below the ports that the kernel gives to whoever asks for none (32768).
 RPCBIND, MOUNTD, STATD, LOCKD = 111, 20048, 32765, 32766
 _LOCKS = f"{STATD}:{LOCKD}"
-# On these the server calls a client back: who waits has the lock now; or it has started anew, and all ask for theirs.
-LOCK_PORTS = (str(RPCBIND), _LOCKS)
 _VERSION_3 = re.compile(r"(?:^|,)(?:(?:nfs)?vers=|v)3(?:\.0)?(?:,|$)")
 
 

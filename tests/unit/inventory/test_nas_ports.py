@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from ansible_collections.gpustead.cluster.plugins.module_utils.inventory import services
 from ansible_collections.gpustead.cluster.plugins.module_utils.inventory.nas_ports import (
-    LOCK_PORTS,
     LOCKD,
     MOUNTD,
+    RPCBIND,
     STATD,
     NasPorts,
     backend,
@@ -67,7 +67,7 @@ def test_what_verify_looks_at_is_open() -> None:
 
 
 def test_ports_of_locks_are_those_of_the_daemons() -> None:
-    assert str([*LOCK_PORTS]) in default("firewall", "firewall_nfs_lock_ports")
-    assert (f"{STATD}:{LOCKD}", LOCKD - STATD) == (LOCK_PORTS[1], 1)
+    assert str([str(RPCBIND), f"{STATD}:{LOCKD}"]) in default("firewall", "firewall_nfs_lock_ports")
+    assert LOCKD == STATD + 1
     # None that the kernel would give to somebody else before.
     assert max(MOUNTD, STATD, LOCKD) < 32768
