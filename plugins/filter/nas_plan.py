@@ -18,14 +18,15 @@ version_added: "0.2.0"
 author: The gpustead developers (@gpustead)
 description:
   - Makes of the settings of the role, and of what was found on the host, what its tasks take and its receipt holds.
-  - Fails where a mount has no source.
+  - Fails where a mount has no source, and where what is declared would hide the files of the cluster.
 options:
   _input:
     description:
       - The settings. C(is_client) and C(backend) (V(nfs4), V(glusterfs) or empty) say what the host is to the share,
         C(mounts), C(options) by kind, C(other_options) and C(packages) what a client mounts, C(export), C(volume),
         C(address), C(networks) and C(root_squash) what a server serves, C(client_files) and C(exports) which files are
-        the role's, C(service_account), C(users) and C(nodes) whose the layout of the share is and was.
+        the role's, C(service_account), C(users) and C(nodes) whose the layout of the share is and was, C(served)
+        whether the cluster serves it, C(moved_to) where the files of a single node have been moved in this run.
     type: dict
     required: true
   previous:
@@ -57,9 +58,9 @@ EXAMPLES = r"""
 RETURN = r"""
 _value:
   description:
-    - C(mounts) and C(packages) of a client; C(server_packages), C(layout_owner), C(layout), C(volume_options) and
-      C(cover) of a server; C(former) (C(main), C(mounts), C(bound), C(files), C(volumes)) that is to be taken back; and
-      C(receipt), its subjects by kind.
+    - C(mounts) and C(packages) of a client, or C(place) and C(cover) on its own disk; C(server_packages),
+      C(layout_owner), C(layout), C(volume_options) and C(cover) of a server; C(former) (C(main), C(mounts), C(bound),
+      C(files), C(volumes)) that is to be taken back; and C(receipt), its subjects by kind.
   type: dict
 """
 

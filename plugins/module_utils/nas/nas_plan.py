@@ -45,6 +45,8 @@ class Settings:
         service_account: uid and gid of the account that the layout of the share belongs to.
         users: the declared accounts.
         nodes: the names of all nodes.
+        served: whether the cluster has a server of its own for the share.
+        moved_to: the source to which this run has moved the files of the cluster, off the disk of its only node.
     """
 
     is_client: bool
@@ -63,6 +65,8 @@ class Settings:
     service_account: Mapping[str, Any]
     users: Sequence[Mapping[str, Any]]
     nodes: Sequence[str]
+    served: bool = False
+    moved_to: str = ""
 
 
 @dataclass(frozen=True)
@@ -89,8 +93,9 @@ class Plan:
 
     Attributes:
         mounts: the mounts of a client.
+        place: the directory on the node's own disk that stands for the share; empty where one is mounted.
         packages: packages of a client; `server_packages` those of a server.
-        cover: the export, as module binds takes a place, where accounts reach it; else none.
+        cover: the export or the directory, as module binds takes a place, where accounts reach it; else none.
         layout_owner: uid and gid of the account that the layout of the share belongs to.
         layout: what of the layout is the server's to put right, where the nodes have made it, as module nas_files takes
             it.
@@ -100,6 +105,7 @@ class Plan:
     """
 
     mounts: list[DeclaredMount]
+    place: str
     packages: list[str]
     server_packages: list[str]
     cover: list[dict[str, Any]]
@@ -129,35 +135,45 @@ def plan(
             binds).
 
     Raises:
-        GpusteadError: a client's mount has no source.
+        GpusteadError: a client's mount has no source, or what is declared would hide the files of the cluster.
     """
-    mounts = [_mount(one, settings) for one in settings.mounts]
-    if settings.is_client:
-        _refuse_without_source(mounts)
-    packages = [*CLIENT_PACKAGES, *settings.packages]
+    place = _place(settings)
+    mounts = [_mount(one, settings) for one in settings.mounts[bool(place) :] if settings.is_client]
+    _refuse_without_source(mounts, settings)
+    _refuse_to_hide(settings, place, previous)
+    # Without a mount there is nothing that needs a client.
+    packages = [*CLIENT_PACKAGES, *settings.packages] if mounts else []
     return Plan(
         mounts=mounts,
+        place=place,
         packages=packages,
         server_packages=list(SERVER_PACKAGES.get(settings.backend, ())),
-        cover=_cover(settings),
+        cover=_cover(settings, place),
         layout_owner=Owner.of(settings.service_account),
         layout=_layout(settings),
         volume_options=_missing_options(settings, volume),
-        former=_former(settings, previous, bound, released),
-        receipt=_receipt(settings, mounts, packages),
+        former=_former(settings, mounts, previous, bound, released),
+        receipt=_receipt(settings, mounts, packages, place),
     )
+
+
+def _place(settings: Settings) -> str:
+    """One node has no need of a share: its own disk has the same directories, with the same owners."""
+    main = settings.mounts[0]
+    alone = settings.is_client and len(settings.nodes) == 1 and not settings.served
+    return bare(str(main["path"])) if alone and not str(main.get("source") or "").strip() else ""
 
 
 def _mount(given: Mapping[str, Any], settings: Settings) -> DeclaredMount:
     fstype = str(given.get("fstype") or settings.mounts[0]["fstype"])
     options = given.get("options", settings.options.get(fstype, settings.other_options))
-    return DeclaredMount(str(given["path"]), str(given.get("source") or ""), fstype, harmless(str(options)))
+    return DeclaredMount(str(given["path"]), str(given.get("source") or "").strip(), fstype, harmless(str(options)))
 
 
-def _refuse_without_source(mounts: Sequence[DeclaredMount]) -> None:
+def _refuse_without_source(mounts: Sequence[DeclaredMount], settings: Settings) -> None:
     missing = [
-        f"{one.path} ({'nas_extra_mounts' if number else 'nas_source'})"
-        for number, one in enumerate(mounts)
+        f"{one.path} ({'nas_source' if one.path == str(settings.mounts[0]['path']) else 'nas_extra_mounts'})"
+        for one in mounts
         if not one.source
     ]
     if missing:
@@ -168,9 +184,34 @@ def _refuse_without_source(mounts: Sequence[DeclaredMount]) -> None:
         )
 
 
-def _cover(settings: Settings) -> list[dict[str, Any]]:
-    """Accounts log in to a client, and on one that is the server as well they could reach the export without the
-    options of the mount: there what root leaves in a container would be root's on the host."""
+def _refuse_to_hide(settings: Settings, place: str, previous: Sequence[Sequence[Any]]) -> None:
+    """Raise where people would find nothing of theirs: another place, and the files still lie in the one before."""
+    if not settings.is_client:
+        return
+    main, source = bare(str(settings.mounts[0]["path"])), str(settings.mounts[0].get("source") or "").strip()
+    before = [bare(str(subject["name"])) for kind, subject in previous if kind == "cover" and subject.get("place")]
+    left = [path for path in before if path != place]
+    if left and (not source or settings.moved_to != source):
+        now = f"{source} on {main}" if source else main
+        remedy = (
+            "Move them there with playbooks/move_to_nas.yml, see docs/one-server.md."
+            if source and left[0] == main
+            else f"Set cluster_nas_path to {left[0]} again."
+        )
+        raise GpusteadError(f"the files of the cluster lie in {left[0]} on this node's own disk", now, remedy)
+    if place and any(kind == "mount" and bare(str(subject["name"])) == place for kind, subject in previous):
+        raise GpusteadError(
+            f"the share was mounted on {place} of this node, and now nothing is declared to be",
+            "its files where they were",
+            "Set nas_source again. To begin anew without a NAS, set another cluster_nas_path.",
+        )
+
+
+def _cover(settings: Settings, place: str) -> list[dict[str, Any]]:
+    """Accounts log in to a client, and on one that is the server as well, or has the files on its own disk, they could
+    reach these without the options of a mount: what root leaves there in a container would be root's on the host."""
+    if place:
+        return [{"name": "share", "root": "/", "path": place.lstrip("/"), "cover": True, "own": True}]
     if not (settings.is_client and settings.backend):
         return []
     path = bare(settings.export).lstrip("/")
@@ -210,6 +251,7 @@ def _missing_options(settings: Settings, volume: Sequence[str] | None) -> list[d
 
 def _former(
     settings: Settings,
+    declared: Sequence[DeclaredMount],
     previous: Sequence[Sequence[Any]],
     bound: str,
     released: Sequence[str],
@@ -219,9 +261,9 @@ def _former(
         if kind in left:
             left[kind].append(str(subject["name"]))
     before = [bare(path) for path in left["mount"]]
-    mounts = sorted(set(before) - ({bare(one["path"]) for one in settings.mounts} if settings.is_client else set()))
+    mounts = sorted(set(before) - {one.place for one in declared})
     main = before[0] if before and before[0] in mounts else ""
-    unused = [] if settings.is_client else list(settings.client_files)
+    unused = [] if declared else list(settings.client_files)
     unused += [] if settings.backend == NFS else [settings.exports]
     return Former(
         main=main,
@@ -238,18 +280,20 @@ def _bound(main: str, bound: str, released: Sequence[str]) -> list[str]:
     return sorted({path for path in found if path == main or path.startswith(f"{main}/") or path in released})
 
 
-def _receipt(settings: Settings, mounts: Sequence[DeclaredMount], packages: Sequence[str]) -> dict[str, list[Any]]:
-    client, nfs, gluster = settings.is_client, settings.backend == NFS, settings.backend == GLUSTER
+def _receipt(
+    settings: Settings, mounts: Sequence[DeclaredMount], packages: Sequence[str], place: str
+) -> dict[str, list[Any]]:
+    nfs, gluster = settings.backend == NFS, settings.backend == GLUSTER
     return {
-        "package": [*(packages if client else ()), *SERVER_PACKAGES.get(settings.backend, ())],
+        "package": [*packages, *SERVER_PACKAGES.get(settings.backend, ())],
         "mount": [
             {"name": one.path, "expect": {**_HARMLESS, **({} if one.is_read_only else {"read_only": False})}}
             for one in mounts
-            if client
         ],
-        "mountpoint": [one.path for one in mounts if client],
+        "mountpoint": [one.path for one in mounts],
         "file": [
-            *(settings.client_files if client else ()),
+            *(settings.client_files if mounts else ()),
+            *([place] if place else ()),
             *([posixpath.dirname(settings.export)] if gluster else ()),
             *([settings.export] if settings.backend else ()),
             *([settings.exports] if nfs else ()),
@@ -266,5 +310,8 @@ def _receipt(settings: Settings, mounts: Sequence[DeclaredMount], packages: Sequ
         else [],
         "export": [settings.export] if nfs else [],
         # It stays covered when accounts reach it no more: setuid programs may lie there.
-        "cover": [{"name": settings.export, "keep": True, "expect": {"covered": True}} for _one in _cover(settings)],
+        "cover": [
+            {"name": f"/{one['path']}", "keep": True, "expect": {"covered": True}, **({"place": True} if place else {})}
+            for one in _cover(settings, place)
+        ],
     }

@@ -73,7 +73,59 @@ def test_a_mount_without_a_source_is_refused() -> None:
     mounts = [{**SHARE, "source": ""}, {**DATASET, "source": None}, COLD]
     with pytest.raises(GpusteadError, match=r"/mnt/nas \(nas_source\), /dataset \(nas_extra_mounts\) is empty"):
         plan(replace(CLIENT, mounts=mounts))
-    assert plan(replace(SERVER, mounts=mounts)).packages  # who mounts nothing needs none
+    assert plan(replace(SERVER, mounts=mounts)).mounts == []  # who mounts nothing needs none
+
+
+ALONE = replace(CLIENT, mounts=[{**SHARE, "source": " "}, DATASET], nodes=["gpu01"])
+PLACE = {"name": "/mnt/nas", "keep": True, "expect": {"covered": True}, "place": True}
+
+
+def test_one_node_without_a_share_has_its_places_on_its_own_disk() -> None:
+    found = plan(replace(ALONE, mounts=ALONE.mounts[:1]))
+    assert (found.place, found.mounts, found.packages) == ("/mnt/nas", [], [])
+    assert found.cover == [{"name": "share", "root": "/", "path": "mnt/nas", "cover": True, "own": True}]
+    # Nothing is mounted, so nothing waits for a mount.
+    assert found.receipt == {kind: [] for kind in KINDS} | {"file": ["/mnt/nas"], "cover": [PLACE]}
+    further = plan(ALONE)
+    assert (further.place, [one.path for one in further.mounts]) == ("/mnt/nas", ["/dataset"])
+    assert further.receipt["file"] == [*CLIENT_FILES, "/mnt/nas"]
+
+
+@pytest.mark.parametrize("several", [{"nodes": ["gpu01", "gpu02"]}, {"served": True}])
+def test_several_nodes_and_a_server_need_a_source(several: Mapping[str, Any]) -> None:
+    with pytest.raises(GpusteadError, match=r"/mnt/nas \(nas_source\) is empty"):
+        plan(replace(ALONE, **several))
+
+
+HERE = [["cover", PLACE], ["file", {"name": "/mnt/nas"}]]
+ELSEWHERE = [{**SHARE, "path": "/data"}]
+# What is declared, what was left before, and what is said.
+HIDDEN: dict[str, tuple[Settings, list[Any], str]] = {
+    "a NAS, and the files are still here": (CLIENT, HERE, "own disk.*10.0.0.5:/nas on /mnt/nas.*move_to_nas.yml"),
+    "moved to another NAS": (replace(CLIENT, moved_to="10.0.0.6:/nas"), HERE, "move_to_nas.yml"),
+    "a NAS elsewhere": (replace(CLIENT, mounts=ELSEWHERE), HERE, "Set cluster_nas_path to /mnt/nas again"),
+    "another place": (
+        replace(ALONE, mounts=[{**ELSEWHERE[0], "source": ""}]),
+        HERE,
+        "Set cluster_nas_path to /mnt/nas again",
+    ),
+    "the NAS is gone from the inventory": (ALONE, PREVIOUS, "nothing is declared.*Set nas_source again"),
+}
+
+
+@pytest.mark.parametrize("case", HIDDEN)
+def test_what_would_hide_the_files_of_the_cluster_is_refused(case: str) -> None:
+    declared, previous, said = HIDDEN[case]
+    with pytest.raises(GpusteadError, match=said):
+        plan(declared, previous=previous)
+
+
+def test_what_was_moved_hides_nothing() -> None:
+    moved = plan(replace(CLIENT, moved_to="10.0.0.5:/nas"), previous=HERE)
+    assert (moved.place, moved.former.mounts) == ("", [])
+    assert plan(ALONE, previous=HERE).place == "/mnt/nas"
+    # An export that is covered is no place.
+    assert plan(CLIENT, previous=[["cover", {"name": "/export/brick", "keep": True}]]).place == ""
 
 
 def test_the_layout_is_taken_from_the_accounts() -> None:
@@ -208,6 +260,7 @@ def test_an_export_that_accounts_reach_is_covered(backend: str) -> None:
 
 def test_the_role_gives_its_settings_and_what_it_has_found(tmp_path: Path) -> None:
     settings = {
+        "__nas_moved_to": "x",
         "cluster_users": CLIENT.users,
         "cluster_service_account": {"gid": "942"},
         "cluster_network": CLIENT.networks,
@@ -226,6 +279,8 @@ def test_the_role_gives_its_settings_and_what_it_has_found(tmp_path: Path) -> No
         CLIENT,
         backend="glusterfs",
         nodes=["a", "b"],
+        served=True,
+        moved_to="x",
         client_files=[*VARIABLES["__nas_drop_in_paths"], VARIABLES["__nas_boot_path"]],
         exports=VARIABLES["__nas_exports_path"],
     )

@@ -7,7 +7,7 @@ from __future__ import annotations
 import re
 
 from ansible_collections.gpustead.cluster.plugins.module_utils.inventory.settings import DEFAULTS
-from ansible_collections.gpustead.cluster.plugins.module_utils.site.preflight.inventory import HostVariables
+from ansible_collections.gpustead.cluster.plugins.module_utils.site.preflight.inventory import HostVariables, Site
 from ansible_collections.gpustead.cluster.plugins.module_utils.site.preflight.names import did_you_mean
 from ansible_collections.gpustead.cluster.plugins.module_utils.workspaces.workspace_binds import HostLayout as MountSite
 from ansible_collections.gpustead.cluster.plugins.module_utils.workspaces.workspace_binds import is_read_only, refusal
@@ -30,9 +30,14 @@ def check_nas_path(host: HostVariables) -> None:
         host.refuse("cluster_nas_path", reason, "Write it as /mnt/nas.")
 
 
-def check_nas_source(host: HostVariables) -> None:
-    if not host.get("nas_source", str, "").strip() and host.ok("nas_source"):
-        host.refuse("nas_source", "is empty", "Say what to mount, such as nas.example.org:/export/cluster.")
+def check_nas_source(host: HostVariables, site: Site) -> None:
+    nodes, servers = site.members("gpu_nodes"), site.members("nas_server")
+    if not host.get("nas_source", str, "").strip() and host.ok("nas_source") and (len(nodes) > 1 or servers):
+        why = f"{servers[0]} serves the share" if servers else f"{len(nodes)} nodes have no other place in common"
+        remedy = "Say what to mount, such as nas.example.org:/export/cluster."
+        if not servers:
+            remedy += " One of the hosts can serve it: put it into group nas_server. A single node needs none."
+        host.refuse("nas_source", f"is empty, and {why}", remedy)
     fstype = host.get("nas_fstype", str, DEFAULTS["nas_fstype"])
     sources = [("nas_source", "", host.get("nas_source", str, ""), fstype)]
     for entry in host.dicts("nas_extra_mounts"):
