@@ -47,6 +47,11 @@ _value:
   contains:
     problem: {description: "What of the settings cannot be met, or empty.", type: str}
     layers: {description: What M(gpustead.cluster.image_stack) builds., type: list, elements: dict}
+    variants:
+      description: "The same for nodes with another image, each with C(name), C(base) and C(layers)."
+      type: list
+      elements: dict
+    follows_gpus: {description: Whether the GPUs of the nodes choose an index of PyTorch., type: bool}
     contexts:
       description: "Directories that the builder is given, each with C(name), C(source) and C(destination)."
       type: list

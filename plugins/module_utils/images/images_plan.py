@@ -14,13 +14,15 @@ from typing import Any
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
 from ansible_collections.gpustead.cluster.plugins.module_utils.images import image_record
 from ansible_collections.gpustead.cluster.plugins.module_utils.images.image_contexts import MARK, OWN
-from ansible_collections.gpustead.cluster.plugins.module_utils.images.image_stack import declared, is_git
-from ansible_collections.gpustead.cluster.plugins.module_utils.images.torch_wheel import refuse_index
+from ansible_collections.gpustead.cluster.plugins.module_utils.images.image_stack import NAME, declared, is_git
+from ansible_collections.gpustead.cluster.plugins.module_utils.images.torch_wheel import index_of_nodes, refuse_index
 
 # A tag that is a key, or none at all: any other is somebody's own.
 _OF_STACK = re.compile(r".*:([0-9a-f]{12}|<none>)")
 _REGISTRY = re.compile("^[^/]+")
 _PLACE = re.compile("[^:]+:[0-9]+")
+# The last part of an index that follows the GPUs of the nodes, and the index that it is while that serves them all.
+AUTO, USUAL_INDEX = "/auto", "cu126"
 _CAPABILITY = re.compile(r"[0-9]+[.][0-9]([+]PTX)?")
 
 
@@ -30,6 +32,7 @@ class Settings:
 
     Attributes:
         files: the role's own directory with contexts.
+        base, variants: the image that the stack is built on; images beside it for some nodes, with what is otherwise.
         wheelhouse, python_lock: wheels of the site's own, and the lock of the Python packages; empty: none.
         lock_found: whether the lock is a file on the controller.
     """
@@ -49,6 +52,8 @@ class Settings:
     tag: Any = ""
     keep: Any = 3
     extra: Sequence[str] = ()
+    base: str = ""
+    variants: Sequence[Mapping[str, Any]] = ()
 
 
 @dataclass(frozen=True)
@@ -62,6 +67,10 @@ class Observed:
         record: the text of root's own record on the builder.
         former: the text of the record on the share, as the builder found it.
         built: what module image_stack returned.
+        built_variants: the same for each of the variants, in their order.
+        nodes: what role nvidia left on the nodes of this run (gpus.json); the builder alone sees it.
+        members: hosts of each group of the inventory; the builder alone sees them.
+        variant: name of the variant that this node runs; empty: what all others run.
         announced: the text of the record that the builder wrote in this run.
         shared: the text of the record on the share, as this node read it.
         local: a line for each name of an image of the stack: id, name with tag, name with digest.
@@ -85,6 +94,10 @@ class Observed:
     extra_recorded: Sequence[str] = ()
     pulled: Sequence[Mapping[str, Any]] = ()
     former_extra: Sequence[Mapping[str, Any]] = ()
+    built_variants: Sequence[Mapping[str, Any]] = ()
+    nodes: Mapping[str, Any] = field(default_factory=dict)
+    members: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    variant: str = ""
 
 
 @dataclass(frozen=True)
@@ -103,6 +116,8 @@ class Plan:
     Attributes:
         problem: what of the settings cannot be met; or empty.
         layers: for module image_stack.
+        variants: the same for each variant, with its name and base.
+        follows_gpus: whether the GPUs of the nodes choose an index of PyTorch.
         contexts: what is copied to the builder.
         sources: directories of the controller that Dockerfiles take from.
         files: single files that are copied beside them.
@@ -125,6 +140,8 @@ class Plan:
 
     problem: str
     layers: Sequence[Mapping[str, Any]]
+    variants: Sequence[Mapping[str, Any]]
+    follows_gpus: bool
     contexts: Sequence[Context]
     sources: Sequence[str]
     files: Sequence[Mapping[str, str]]
@@ -151,16 +168,20 @@ def plan(settings: Settings, found: Observed) -> Plan:
     own_record = image_record.read(found.record)
     recorded = bool(own_record["workspace"])
     former = own_record if recorded else image_record.read(found.former, place)
-    selected = [image for image in former["history"] if image["key"].startswith(str(settings.tag))]
     record = image_record.read(found.announced) if found.announced else image_record.read(found.shared, place)
-    ref = _REGISTRY.sub(lambda _ignored: found.pull_from, record["workspace"].get("ref", ""))
+    own = record.get("variants", {}).get(found.variant, image_record.empty()) if found.variant else record
+    ref = _REGISTRY.sub(lambda _ignored: found.pull_from, own["workspace"].get("ref", ""))
     places = _unique([found.registry, found.pull_from, *found.caches])
     stack = _stack(settings)
     _check_stack(settings, stack)
     sources = [*_sources(settings, stack)]
+    gpus = _known_gpus(former, found)
+    built, problem = _images(settings, found, stack, gpus)
     return Plan(
-        problem=_problem(settings, found.registry),
-        layers=[_on_builder(settings, layer) for layer in stack],
+        problem=_problem(settings, found.registry) or problem,
+        layers=built[0]["layers"],
+        variants=built[1:],
+        follows_gpus=_follows_gpus(stack),
         contexts=[*(Context(layer["name"], _context(settings, layer), _directory(settings, layer)) for layer in stack),
                   *sources],
         sources=[source.source for source in sources],
@@ -169,8 +190,8 @@ def plan(settings: Settings, found: Observed) -> Plan:
         own_mark=f"{settings.build_dir}/{MARK}",
         recorded=recorded,
         former=former,
-        selected=selected,
-        announcement=_new_record(settings, former, selected, found.built),
+        selected=[image for part in _parts(former) for image in _selected(settings, part)],
+        announcement=_announcement(settings, former, found, gpus if _follows_gpus(stack) else {}),
         record=record,
         ref=ref,
         wanted=[*([ref] if ref else []), *settings.extra],
@@ -186,9 +207,9 @@ def plan(settings: Settings, found: Observed) -> Plan:
         ),
         superfluous=_superfluous(found, [*_refs(record), ref]),
         registry_kept=sorted({
-            *filter(None, [record["workspace"].get("ref")]),
+            *(part["workspace"]["ref"] for part in _parts(record) if part["workspace"]),
             *_refs(record),
-            *(layer for image in record["history"] for layer in image["layers"]),
+            *(layer for part in _parts(record) for image in part["history"] for layer in image["layers"]),
         }),
     )  # fmt: skip
 
@@ -221,6 +242,124 @@ def _refuse(settings: Settings, registry: str) -> None:
     if settings.python_lock and not settings.lock_found:
         what = f"images_python_lock is {settings.python_lock!r}, no file on the controller"
         raise GpusteadError(what, "the lock of the Python packages", "Correct it, or empty it.")
+
+
+def _images(
+    settings: Settings, found: Observed, stack: Sequence[Mapping[str, Any]], gpus: Mapping[str, Any]
+) -> tuple[list[dict[str, Any]], str]:
+    """What the builder builds, the image of most nodes first; and why a part of it cannot be had."""
+    groups = {"": {"args": {}}, **{str(one["name"]): one for one in settings.variants}}
+    images, problem = [], ""
+    for name, one in groups.items():
+        layers = _replaced(stack, one.get("args") or {})
+        try:
+            if name:
+                _refuse_variant(settings, found, one, stack)
+            layers = _indexed(layers, [gpus[node] for node in gpus if _variant_of(settings, found, node) == name])
+        except GpusteadError as error:
+            problem = problem or f"{f'images_variants, {name}: ' if name else ''}{error}"
+        base = str(one.get("base") or settings.base)
+        images.append({"name": name, "base": base, "layers": [_on_builder(settings, layer) for layer in layers]})
+    return images, problem
+
+
+def _refuse_variant(
+    settings: Settings, found: Observed, one: Mapping[str, Any], stack: Sequence[Mapping[str, Any]]
+) -> None:
+    taken = {str(name) for layer in stack for name in layer.get("args") or {}}
+    unknown = sorted({*map(str, one.get("args") or {})} - taken)
+    if not NAME.fullmatch(str(one["name"])):
+        raise GpusteadError(f"its name {one['name']!r}", "lower-case letters, digits, . _ -", "Rename it.")
+    if [other["name"] for other in settings.variants].count(one["name"]) > 1:
+        raise GpusteadError("it is there twice", "names used once", "Rename one of them.")
+    if unknown:
+        raise GpusteadError(f"args has {', '.join(unknown)}", f"one of {', '.join(sorted(taken))}", "Correct it.")
+    if found.members and one["nodes"] not in found.members:
+        raise GpusteadError(f"nodes is {one['nodes']!r}", "a group of the inventory", "Correct it, or make the group.")
+    own = {*found.members.get(one["nodes"], ())}
+    for other in settings.variants:
+        both = sorted(own & {*found.members.get(other["nodes"], ())}) if other["name"] != one["name"] else []
+        if both:
+            raise GpusteadError(f"{both[0]} is in {other['name']}, too", "one image for each node", "Part the groups.")
+
+
+def _variant_of(settings: Settings, found: Observed, node: str) -> str:
+    names = (str(one["name"]) for one in settings.variants if node in found.members.get(one["nodes"], ()))
+    return next(names, "")
+
+
+def _replaced(stack: Sequence[Mapping[str, Any]], args: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The layers with other values for arguments of these names."""
+    return [
+        {**layer, "args": {name: args.get(name, value) for name, value in layer["args"].items()}}
+        if layer.get("args")
+        else layer
+        for layer in stack
+    ]
+
+
+def _follows_gpus(stack: Sequence[Mapping[str, Any]]) -> bool:
+    return any(_index(layer).endswith(AUTO) for layer in stack)
+
+
+def _index(layer: Mapping[str, Any]) -> str:
+    return str((layer.get("args") or {}).get("torch_index", ""))
+
+
+def _indexed(stack: Sequence[Mapping[str, Any]], hosts: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """The layers with the index that serves these hosts, where they ask for it."""
+
+    def indexed(layer: Mapping[str, Any]) -> Mapping[str, Any]:
+        index = _index(layer)
+        if not index.endswith(AUTO):
+            return layer
+        chosen = index_of_nodes(hosts, str(layer["args"].get("torch_version", "")), USUAL_INDEX)
+        return {**layer, "args": {**layer["args"], "torch_index": f"{index[: -len(AUTO)]}/{chosen}"}}
+
+    return [indexed(layer) for layer in stack]
+
+
+def _known_gpus(former: Mapping[str, Any], found: Observed) -> dict[str, dict[str, Any]]:
+    """GPUs of the nodes: as they are in this run, and of others as the builder last saw them.
+
+    A node that joins without the builder is seen by it in the first run of the role that both are in.
+    """
+    nodes = found.members.get("gpu_nodes", ())
+    known = {one["host"]: one for one in former.get("gpus", ()) if one["host"] in nodes}
+    return {**known, **{host: _gpus(host, left) for host, left in found.nodes.items() if left and host in nodes}}
+
+
+def _gpus(host: str, left: Mapping[str, Any]) -> dict[str, Any]:
+    """Of what role nvidia left, what an index goes by."""
+    usable = [gpu for gpu in left.get("gpus") or () if not gpu.get("withheld") and gpu.get("compute_capability")]
+    return {
+        "host": host,
+        "machine": left.get("machine") or "x86_64",
+        "driver": left.get("driver_version"),
+        "compute_capabilities": sorted({str(gpu["compute_capability"]) for gpu in usable}),
+    }
+
+
+def _parts(record: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The record of the image of most nodes, and of those of others."""
+    return [record, *record.get("variants", {}).values()]
+
+
+def _selected(settings: Settings, part: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    return [image for image in part["history"] if image["key"].startswith(str(settings.tag))]
+
+
+def _announcement(
+    settings: Settings, former: Mapping[str, Any], found: Observed, gpus: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The record after this run of the builder; empty before it."""
+    record = _new_record(settings, former, found.built)
+    before = former.get("variants", {})
+    variants = {}
+    for one, built in zip(settings.variants, [*found.built_variants, *[{}] * len(settings.variants)]):
+        variants[one["name"]] = _new_record(settings, before.get(one["name"], image_record.empty()), built)
+    more = {"gpus": [*gpus.values()], "variants": {name: part for name, part in variants.items() if part}}
+    return {**record, **{name: value for name, value in more.items() if value}} if record else {}
 
 
 def _unique(values: Iterable[str]) -> list[str]:
@@ -305,12 +444,11 @@ def _files(settings: Settings) -> Iterator[dict[str, str]]:
         yield {"source": settings.python_lock, "destination": f"{settings.build_dir}/wheelhouse/python.lock"}
 
 
-def _new_record(
-    settings: Settings, former: Mapping[str, Any], selected: Sequence[Mapping[str, Any]], built: Mapping[str, Any]
-) -> dict[str, Any]:
-    """What the builder records: the earlier image that is to run again, or the one of this run."""
+def _new_record(settings: Settings, former: Mapping[str, Any], built: Mapping[str, Any]) -> dict[str, Any]:
+    """What the builder records of an image: the earlier one that is to run again, or the one of this run."""
     if settings.tag:
-        used = {name: selected[0][name] for name in ("ref", "key")} if selected else None
+        selected = [*_selected(settings, former), former["workspace"]]
+        used = {name: selected[0][name] for name in ("ref", "key")} if selected[0] else None
         layers, history = former["layers"], former["history"]
     else:
         used = {name: built[name] for name in ("ref", "key")} if built.get("ref") else None
@@ -336,7 +474,7 @@ def _former_extra(settings: Settings, found: Observed, places: Sequence[str]) ->
 
 
 def _refs(record: Mapping[str, Any]) -> list[str]:
-    return [entry["ref"] for entry in [*record["history"], *record["layers"]]]
+    return [entry["ref"] for part in _parts(record) for entry in [*part["history"], *part["layers"]]]
 
 
 def _superfluous(found: Observed, refs: Sequence[str]) -> list[str]:

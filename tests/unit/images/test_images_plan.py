@@ -64,6 +64,124 @@ def test_an_index_without_the_release_of_torch_is_refused() -> None:
         assert plan(Settings(**{**ROLE, "stack": stack, own: "/srv/own"}), Observed()).layers[-1]["name"] == "torch"
 
 
+AUTO = {"name": "torch", "args": {"torch_version": "2.13.0", "torch_index": "https://mirror/whl/auto"}}
+FOLLOWS: dict[str, Any] = {**ROLE, "base": "cuda:12", "stack": [*ROLE["stack"], AUTO, {"name": "own", "context": "/o"}]}
+VOLTA = {"name": "volta", "nodes": "volta", "args": {"torch_version": "2.14.0"}}
+MEMBERS = {"gpu_nodes": ["h1", "r1", "v1"], "volta": ["v1"], "hopper": ["h1"]}
+
+
+def left(capability: str, driver: str = "590.48.01", withheld: str | None = None) -> dict[str, Any]:
+    """What role nvidia leaves on a node."""
+    gpu = {"uuid": "GPU-1", "compute_capability": capability, "withheld": withheld}
+    return {"driver": "nvidia", "driver_version": driver, "machine": "x86_64", "gpus": [gpu]}
+
+
+def seen(host: str, capability: str) -> dict[str, Any]:
+    return {"host": host, "machine": "x86_64", "driver": "590.48.01", "compute_capabilities": [capability]}
+
+
+def record(*letters: str, **more: Any) -> dict[str, Any]:
+    """A record whose image in use has the first of these as its key."""
+    images = [{"ref": f"r:5000/gpustead/base@sha256:{one * 64}", "key": one * 64, "layers": []} for one in letters]
+    return {
+        "schema": 1,
+        "workspace": {name: images[0][name] for name in ("ref", "key")},
+        "layers": [],
+        "history": images,
+        **more,
+    }
+
+
+def built(letter: str) -> dict[str, Any]:
+    return {"ref": f"r:5000/gpustead/base@sha256:{letter * 64}", "key": letter * 64, "layers": []}
+
+
+# Nodes of this run, what the builder saw before; the index of all, and of the variant.
+FOLLOWED: dict[str, tuple[dict[str, Any], list[dict[str, Any]], list[str]]] = {
+    "nothing is known": ({}, [], ["cu126", "cu126"]),
+    "H100": ({"h1": left("9.0")}, [], ["cu126", "cu126"]),
+    "RTX 5090": ({"r1": left("12.0")}, [], ["cu130", "cu126"]),
+    "one that was seen before": ({"h1": left("9.0")}, [seen("r1", "12.0")], ["cu130", "cu126"]),
+    "one that was exchanged": ({"r1": left("9.0")}, [seen("r1", "12.0")], ["cu126", "cu126"]),
+    "one that is no node any more": ({"h1": left("9.0")}, [seen("gone", "12.0")], ["cu126", "cu126"]),
+    "one that is withheld": ({"r1": left("12.0", withheld="excluded")}, [], ["cu126", "cu126"]),
+    "each kind with its own": ({"r1": left("12.0"), "v1": left("7.0"), "h1": None}, [], ["cu130", "cu126"]),
+}
+
+
+@pytest.mark.parametrize("case", FOLLOWED)
+def test_an_index_follows_the_gpus_of_the_nodes_that_run_the_image(case: str) -> None:
+    nodes, before, indexes = FOLLOWED[case]
+    former = json.dumps(record("a", gpus=before))
+    observed = Observed(registry="r:5000", record=former, nodes=nodes, members=MEMBERS)
+    found = plan(Settings(**FOLLOWS, variants=[VOLTA]), observed)
+    assert (found.problem, found.follows_gpus) == ("", True)
+    images = [found.layers, found.variants[0]["layers"]]
+    assert [layers[1]["args"]["torch_index"] for layers in images] == [f"https://mirror/whl/{one}" for one in indexes]
+    assert [layers[1]["args"]["torch_version"] for layers in images] == ["2.13.0", "2.14.0"]
+    assert found.variants[0]["base"] == "cuda:12" and images[0][2] == images[1][2]
+
+
+def test_an_index_of_its_own_stays_and_no_gpu_is_asked() -> None:
+    stack = [{"name": "torch", "args": {**AUTO["args"], "torch_index": "https://mirror/whl/cu126"}}]
+    observed = Observed(registry="r:5000", nodes={"r1": left("12.0")}, members=MEMBERS, built=built("b"))
+    found = plan(Settings(**{**FOLLOWS, "stack": stack}), observed)
+    assert (found.follows_gpus, found.layers[0]["args"]["torch_index"]) == (False, "https://mirror/whl/cu126")
+    assert "gpus" not in found.announcement
+
+
+def test_gpus_that_no_index_serves_are_refused_with_the_split() -> None:
+    stack = [{"name": "torch", "args": {**AUTO["args"], "torch_version": "2.15.0"}}]
+    observed = Observed(registry="r:5000", nodes={"h1": left("9.0"), "v1": left("7.0")}, members=MEMBERS)
+    problem = plan(Settings(**{**FOLLOWS, "stack": stack}), observed).problem
+    assert "split the nodes by images_variants (h1: torch 2.15 from cu130; v1: torch 2.14 from cu126)" in problem
+    assert plan(Settings(**{**FOLLOWS, "stack": stack}, variants=[VOLTA]), observed).problem == ""
+
+
+BAD_VARIANTS: dict[str, tuple[list[dict[str, Any]], str]] = {
+    "an argument of no layer": (
+        [{**VOLTA, "args": {"torch": "2"}}],
+        "images_variants, volta: args has torch: expected",
+    ),
+    "no group": ([{**VOLTA, "nodes": "none"}], "images_variants, volta: nodes is 'none': expected a group"),
+    "a node twice": ([VOLTA, {"name": "two", "nodes": "gpu_nodes"}], "images_variants, volta: v1 is in two, too"),
+    "a name twice": ([VOLTA, {**VOLTA, "nodes": "hopper"}], "images_variants, volta: it is there twice"),
+    "no name": ([{**VOLTA, "name": "Volta!"}], "images_variants, Volta!: its name 'Volta!': expected"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_VARIANTS)
+def test_variants_that_cannot_be_are_refused(case: str) -> None:
+    variants, words = BAD_VARIANTS[case]
+    observed = Observed(registry="r:5000", members=MEMBERS)
+    assert plan(Settings(**FOLLOWS, variants=variants), observed).problem.startswith(words)
+
+
+def test_each_node_has_the_image_of_its_group_and_keeps_those_of_all() -> None:
+    settings = Settings(**FOLLOWS, variants=[VOLTA])
+    former = record("a", "c", gpus=[seen("h1", "9.0")], variants={"volta": record("d"), "gone": record("e")})
+    observed: dict[str, Any] = {"registry": "r:5000", "record": json.dumps(former), "members": MEMBERS}
+    made = plan(settings, Observed(**observed, built=built("b"), built_variants=[built("f")]))
+    keys = {
+        name: [image["key"][0] for image in part["history"]] for name, part in made.announcement["variants"].items()
+    }
+    assert (keys, made.announcement["gpus"]) == ({"volta": ["f", "d"]}, former["gpus"])
+    announced = json.dumps(made.announcement)
+    for variant, letter in (("", "b"), ("volta", "f"), ("none", "")):
+        node = plan(settings, Observed(registry="r:5000", pull_from="c:5010", announced=announced, variant=variant))
+        assert node.ref == (f"c:5010/gpustead/base@sha256:{letter * 64}" if letter else "")
+        assert {ref.rpartition(":")[2][0] for ref in node.registry_kept} == {*"bacfd"}
+
+
+@pytest.mark.parametrize(("tag", "used"), [("c", ["c", "d"]), ("e", ["a", "e"])])
+def test_an_earlier_image_of_some_nodes_leaves_the_others_theirs(tag: str, used: list[str]) -> None:
+    former = record("a", "c", variants={"volta": record("d", "e")})
+    settings = Settings(**FOLLOWS, variants=[VOLTA], tag=tag)
+    found = plan(settings, Observed(registry="r:5000", record=json.dumps(former)))
+    parts = [found.announcement, found.announcement["variants"]["volta"]]
+    assert [part["workspace"]["key"][0] for part in parts] == used and len(found.selected) == 1
+
+
 REFUSED: dict[str, tuple[dict[str, Any], str, str]] = {
     "no registry": ({}, ":5000", "images_registry is ':5000': expected host:port."),
     "a tag that is a number": ({"tag": 123}, "r:5000", "images_tag is 123: expected a text."),

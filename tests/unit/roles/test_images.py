@@ -117,6 +117,16 @@ WRONG = {
     "a line more": json.dumps(recorded(workspace={**entry("a" * 64), "ref": f"{entry('a' * 64)['ref']}\n"})),
     "a template": json.dumps(recorded(workspace=entry("a" * 64, f"{PLACE}/{{{{ lookup('pipe', 'id') }}}}"))),
     "a tag for a layer": json.dumps(recorded(layers=[{**FORMER_LAYER, "ref": f"{REPOSITORY}:latest"}])),
+    "variants that are none": json.dumps(recorded(variants=[FORMER])),
+    "a variant by no name": json.dumps(recorded(variants={"../x": FORMER})),
+    "a variant that is none": json.dumps(recorded(variants={"volta": 1})),
+    "another registry in a variant": json.dumps(
+        recorded(variants={"volta": recorded(workspace=entry("a" * 64, "evil.example:5000/gpustead/x"))})
+    ),
+    "a node that is none": json.dumps(recorded(gpus=["h1"])),
+    "a capability that is none": json.dumps(
+        recorded(gpus=[{"host": "h1", "machine": "x86_64", "driver": None, "compute_capabilities": ["sm_90"]}])
+    ),
     "a list for a name": json.dumps(recorded(history=[{**kept("a" * 64), "layers": [["x"]]}])),
 }
 
@@ -227,6 +237,26 @@ def test_projects_and_tools_are_layers_on_top(tmp_path: Path) -> None:
     assert found["__images_sources"] == ["/srv/pages", "/srv/ours"]
 
 
+def test_the_builder_sees_the_gpus_of_all_nodes_and_a_node_its_variant(tmp_path: Path) -> None:
+    gpus = {"driver_version": "590.48.01", "machine": "x86_64", "gpus": [{"compute_capability": "12.0"}]}
+    settings = {
+        "images_builder": "a",
+        "images_registry": HOST,
+        "images_variants": [{"name": "old", "nodes": "volta"}, {"name": "own", "nodes": "blackwell"}],
+        "__images_offer": {"gpus": gpus},
+    }
+    names = ["__images_plan.layers", "__images_plan.variants", "__images_plan.follows_gpus", "__images_variant"]
+    groups = {**GROUPS, "volta": ["b"], "blackwell": ["a"]}
+    found = render(tmp_path, "images", names, groups, settings)
+    indexes = [
+        next(layer["args"]["torch_index"] for layer in layers if layer["name"] == "torch")
+        for layers in (found["__images_plan.layers"], *(one["layers"] for one in found["__images_plan.variants"]))
+    ]
+    url = "https://download.pytorch.org/whl"
+    assert indexes == [f"{url}/cu126", f"{url}/cu126", f"{url}/cu130"]
+    assert (found["__images_plan.follows_gpus"], found["__images_variant"]) == (True, "own")
+
+
 STACK = ROOT / "roles/images/files/stack"
 
 
@@ -335,7 +365,11 @@ PLAYBOOK = """
 def test_without_a_gpu_to_compile_for_nothing_is_compiled(
     tmp_path: Path, gpus: list[dict[str, Any]] | None, said: str
 ) -> None:
-    variables = {"images_deepspeed_ops": ["CPU_ADAM"], "images_gpus_file": str(tmp_path / "gpus.json")}
+    variables = {
+        "images_builder": "a",
+        "images_deepspeed_ops": ["CPU_ADAM"],
+        "images_gpus_file": str(tmp_path / "gpus.json"),
+    }
     if gpus:
         (tmp_path / "gpus.json").write_text(json.dumps({"gpus": gpus}))
     (tmp_path / "play.yml").write_text(PLAYBOOK)
