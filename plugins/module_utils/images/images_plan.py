@@ -15,6 +15,7 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.errors import Gpu
 from ansible_collections.gpustead.cluster.plugins.module_utils.images import image_record
 from ansible_collections.gpustead.cluster.plugins.module_utils.images.image_contexts import MARK, OWN
 from ansible_collections.gpustead.cluster.plugins.module_utils.images.image_stack import NAME, declared, is_git
+from ansible_collections.gpustead.cluster.plugins.module_utils.images.requirements import refuse_requirements
 from ansible_collections.gpustead.cluster.plugins.module_utils.images.torch_wheel import index_of_nodes, refuse_index
 
 # A tag that is a key, or none at all: any other is somebody's own.
@@ -32,6 +33,10 @@ class Settings:
 
     Attributes:
         files: the role's own directory with contexts.
+        python: version of the Python that packages are installed for; empty: that of the base.
+        packages, requirements: further Python packages, and a file on the controller that names some.
+        requirements_text: what it holds; None: there is no such file.
+        flash_attn_version, flash_attn_index: of wheels that somebody has built.
         base, variants: the image that the stack is built on; images beside it for some nodes, with what is otherwise.
         wheelhouse, python_lock: wheels of the site's own, and the lock of the Python packages; empty: none.
         lock_found: whether the lock is a file on the controller.
@@ -52,6 +57,12 @@ class Settings:
     tag: Any = ""
     keep: Any = 3
     extra: Sequence[str] = ()
+    python: str = ""
+    packages: Sequence[str] = ()
+    requirements: str = ""
+    requirements_text: str | None = ""
+    flash_attn_version: str = ""
+    flash_attn_index: str = ""
     base: str = ""
     variants: Sequence[Mapping[str, Any]] = ()
 
@@ -242,6 +253,16 @@ def _refuse(settings: Settings, registry: str) -> None:
     if settings.python_lock and not settings.lock_found:
         what = f"images_python_lock is {settings.python_lock!r}, no file on the controller"
         raise GpusteadError(what, "the lock of the Python packages", "Correct it, or empty it.")
+    if settings.requirements and settings.requirements_text is None:
+        what = f"images_requirements is {settings.requirements!r}, no file on the controller"
+        raise GpusteadError(what, "a requirements.txt", "Correct it, or empty it.")
+    refuse_requirements(f"images_requirements, {settings.requirements}", settings.requirements_text or "")
+    if settings.python and "uv" not in [layer["name"] for layer in settings.stack]:
+        what = f"images_python is {settings.python!r}, and images_stack has no layer uv"
+        raise GpusteadError(what, "one, which makes the environment", "Add it, or empty images_python.")
+    if settings.flash_attn_index and not settings.flash_attn_version:
+        remedy = "Set it to that of a wheel there, such as 2.8.3+cu12torch2.8cxx11abiTRUE."
+        raise GpusteadError("images_flash_attn_index is set, images_flash_attn_version is not", "a version", remedy)
 
 
 def _images(
@@ -308,12 +329,14 @@ def _index(layer: Mapping[str, Any]) -> str:
 
 def _indexed(stack: Sequence[Mapping[str, Any]], hosts: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     """The layers with the index that serves these hosts, where they ask for it."""
+    versions = [str((layer.get("args") or {}).get("torch_version", "")) for layer in stack]
+    torch = next(filter(None, versions), "")
 
     def indexed(layer: Mapping[str, Any]) -> Mapping[str, Any]:
         index = _index(layer)
         if not index.endswith(AUTO):
             return layer
-        chosen = index_of_nodes(hosts, str(layer["args"].get("torch_version", "")), USUAL_INDEX)
+        chosen = index_of_nodes(hosts, torch, USUAL_INDEX)
         return {**layer, "args": {**layer["args"], "torch_index": f"{index[: -len(AUTO)]}/{chosen}"}}
 
     return [indexed(layer) for layer in stack]
@@ -368,7 +391,13 @@ def _unique(values: Iterable[str]) -> list[str]:
 
 def _stack(settings: Settings) -> list[Mapping[str, Any]]:
     """The layers, with those of the tools, of the projects and of the accounts on top."""
-    layers = [*settings.stack]
+    layers = _with_python(settings.stack, settings.python) if settings.python else [*settings.stack]
+    if settings.flash_attn_index:
+        given = {"flash_attn_version": settings.flash_attn_version, "flash_attn_index": settings.flash_attn_index}
+        layers.append({"name": "flash-attn", "args": given})
+    if settings.packages or settings.requirements:
+        index = next(filter(None, map(_index, layers)), "")
+        layers.append({"name": "packages", "args": {"packages": " ".join(settings.packages), "torch_index": index}})
     if settings.tools:
         layers.append({"name": "tools", "args": {"tools": " ".join(settings.tools)}})
     for project in settings.projects:
@@ -380,6 +409,16 @@ def _stack(settings: Settings) -> list[Mapping[str, Any]]:
         })  # fmt: skip
     if settings.bake_users:
         layers.append({"name": "users", "args": {"accounts": " ".join(map(_account, settings.bake_users))}})
+    return layers
+
+
+def _with_python(stack: Sequence[Mapping[str, Any]], version: str) -> list[Mapping[str, Any]]:
+    """The layers with one on that of uv, which makes the environment anew; what stood on that stands on this one."""
+    layers: list[Mapping[str, Any]] = []
+    for layer in stack:
+        layers.append({**layer, "parent": "python"} if layer.get("parent") == "uv" else layer)
+        if layer["name"] == "uv":
+            layers.append({"name": "python", "args": {"python_version": version}})
     return layers
 
 
@@ -440,6 +479,9 @@ def _files(settings: Settings) -> Iterator[dict[str, str]]:
     for path in settings.ca_certificates:
         place = f"{_directory(settings, settings.stack[0])}/ca/{os.path.basename(path)}"
         yield {"source": path, "destination": place}
+    if settings.requirements:
+        place = f"{settings.build_dir}/stack/packages/requirements.txt"
+        yield {"source": settings.requirements, "destination": place}
     if settings.python_lock:
         yield {"source": settings.python_lock, "destination": f"{settings.build_dir}/wheelhouse/python.lock"}
 

@@ -182,6 +182,34 @@ def test_an_earlier_image_of_some_nodes_leaves_the_others_theirs(tag: str, used:
     assert [part["workspace"]["key"][0] for part in parts] == used and len(found.selected) == 1
 
 
+UV = {"name": "uv", "args": {"uv_version": "1"}}
+
+
+def test_another_python_is_a_layer_on_that_of_uv_and_packages_are_one_on_top() -> None:
+    stack = [*ROLE["stack"], UV, AUTO, {"name": "docs", "context": "/srv/docs", "parent": "uv"}]
+    settings = {
+        "python": "3.12",
+        "packages": ["torchvision", "einops"],
+        "requirements": "/srv/requirements.txt",
+        "requirements_text": "einops\n",
+        "flash_attn_version": "2.8.3+x",
+        "flash_attn_index": "https://wheels",
+        "tools": ["zsh"],
+    }
+    found = plan(Settings(**{**FOLLOWS, "stack": stack}, **settings), Observed(registry="r:5000"))
+    layers = {layer["name"]: layer for layer in found.layers}
+    assert (found.problem, list(layers)) == (
+        "", ["base", "uv", "python", "torch", "docs", "flash-attn", "packages", "tools"],
+    )  # fmt: skip
+    assert layers["docs"]["parent"] == "python" and "parent" not in layers["torch"]
+    assert layers["python"]["args"] == {"python_version": "3.12"}
+    assert layers["packages"]["args"] == {"packages": "torchvision einops", "torch_index": "https://mirror/whl/cu126"}
+    assert layers["flash-attn"]["args"] == {"flash_attn_version": "2.8.3+x", "flash_attn_index": "https://wheels"}
+    place = "/b/stack/packages/requirements.txt"
+    assert found.files == [{"source": "/srv/requirements.txt", "destination": place}]
+    assert [one.destination for one in found.contexts][2] == "/b/stack/python"
+
+
 REFUSED: dict[str, tuple[dict[str, Any], str, str]] = {
     "no registry": ({}, ":5000", "images_registry is ':5000': expected host:port."),
     "a tag that is a number": ({"tag": 123}, "r:5000", "images_tag is 123: expected a text."),
@@ -210,6 +238,18 @@ REFUSED: dict[str, tuple[dict[str, Any], str, str]] = {
         "r:5000",
         "images_python_lock is '/no/lock', no file",
     ),
+    "requirements that are not there": (
+        {"requirements": "/no/file", "requirements_text": None},
+        "r:5000",
+        "images_requirements is '/no/file', no file",
+    ),
+    "requirements that cannot be built": (
+        {"requirements": "/r.txt", "requirements_text": "numpy\n-e ."},
+        "r:5000",
+        "images_requirements, /r.txt, line 2: '-e .': expected",
+    ),
+    "a Python for no environment": ({"python": "3.12"}, "r:5000", "images_python is '3.12', and images_stack has no"),
+    "wheels of no version": ({"flash_attn_index": "https://w"}, "r:5000", "images_flash_attn_index is set, images_fl"),
     "nothing": (
         {"cuda_architectures": ["8.0"], "bake_users": [{"name": "bob", "uid": 1001}], "python_lock": "/lock"},
         "r:5000",

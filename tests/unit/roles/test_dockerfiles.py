@@ -71,6 +71,21 @@ def installed(tmp_path: Path, **settings: str) -> list[list[str]]:
     return [line.split() for line in lines]
 
 
+def test_packages_leave_what_is_there_at_its_version(tmp_path: Path) -> None:
+    stub(tmp_path, "uv", 'echo torch==2.13.0; echo "ours @ file:///x"')
+    stub(tmp_path, "gpustead-install", 'echo "$*"; while [ "$1" != --constraint ]; do shift; done; cat "$2"')
+    stub(tmp_path, "python", 'echo "python"')
+    (command,) = runs("packages")
+    command = command.replace("/tmp/", f"{tmp_path}/")
+    (tmp_path / "requirements.txt").touch()
+    done = shell(tmp_path, command, packages="torchvision 'einops>=0.8'", torch_index="https://i/cu126")
+    assert done.returncode == 0, done.stderr
+    given, there, last = done.stdout.splitlines()
+    assert given.startswith("--index https://i/cu126 --index-strategy unsafe-best-match --constraint ")
+    assert (there, last) == ("torch==2.13.0", "python")
+    assert not (tmp_path / "there.txt").exists()
+
+
 def test_deepspeed_compiles_nothing_by_default(tmp_path: Path) -> None:
     assert installed(tmp_path, packages="accelerate peft") == [
         ["setuptools", "wheel", "ninja", "|"],

@@ -306,6 +306,14 @@ ABOVE_DEEPSPEED = {"deepspeed", "workspace"}
         ({"images_cuda_architectures": ["8.0"]}, "deepspeed", {"cuda_architectures": ""}, set()),
         ({"__images_offer": {"gpus": CARDS}}, "deepspeed", {"cuda_architectures": ""}, set()),
         ({"images_gradio_version": "6.0.0"}, "workspace", {"gradio_version": "6.0.0"}, {"workspace"}),
+        ({"images_python": "3.12"}, "python", {"python_version": "3.12"}, {"python"} | ABOVE_TORCH),
+        ({"images_packages": ["torchvision"]}, "packages", {"packages": "torchvision"}, {"packages"}),
+        (
+            {"images_flash_attn_version": "2.8.3+x", "images_flash_attn_index": "https://wheels"},
+            "flash-attn",
+            {"flash_attn_version": "2.8.3+x"},
+            {"flash-attn"},
+        ),
         ({"images_bake_users": USERS}, "users", {"accounts": "bob:1001:1001:docker,ml eve:1002:7:"}, {"users"}),
         ({"images_tools": ["zsh"]}, "tools", {"tools": "zsh"}, {"tools"}),
     ],
@@ -328,7 +336,10 @@ def test_a_changed_lock_builds_what_installs_python_packages_anew(tmp_path: Path
 
 
 def test_each_layer_is_given_the_arguments_that_its_dockerfile_takes(tmp_path: Path) -> None:
-    layers = stack(tmp_path, images_tools=["zsh"], images_bake_users=USERS)
+    further = {"images_python": "3.12", "images_packages": ["einops"], "images_flash_attn_index": "https://wheels"}
+    layers = stack(
+        tmp_path, images_tools=["zsh"], images_bake_users=USERS, images_flash_attn_version="2.8.3+x", **further
+    )
     for layer in layers:
         taken = re.findall(r"(?m)^ARG (\w+)", (STACK / layer["name"] / "Dockerfile").read_text())
         assert set(layer.get("args", {})) == set(taken) - {"base"}, layer["name"]

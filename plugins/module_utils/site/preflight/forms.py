@@ -127,6 +127,12 @@ _VERSION = Form(
     "no version",
     "Write the whole one, such as 2.13.0.",
 )
+# Without quotes 3.10 is 3.1.
+_PYTHON = Form(
+    lambda value: isinstance(value, str) and _like(r"3\.\d{1,2}(?:\.\d{1,2})?")(value),
+    "no version of Python 3",
+    'Write it in quotes, as "3.12".',
+)
 _TOOLKIT = Form(
     _is_sound_toolkit,
     "no version, or one in which who makes an image becomes root of the host (CVE-2025-23266)",
@@ -224,6 +230,7 @@ FORMS: Mapping[str, Form] = {
         (
             "docker_repository_key_url",
             "docker_repository_url",
+            "images_flash_attn_index",
             "images_torch_index",
             "nvidia_driver_repository_url",
             "nvidia_toolkit_key_url",
@@ -237,7 +244,8 @@ FORMS: Mapping[str, Form] = {
     "images_timezone": _TIMEZONE,
     "images_cuda_architectures": _CAPABILITY,
     **dict.fromkeys(("base_packages", "nas_packages", "nvidia_driver_packages"), _PACKAGE),
-    "images_deepspeed_packages": _PYTHON_PACKAGE,
+    **dict.fromkeys(("images_deepspeed_packages", "images_packages"), _PYTHON_PACKAGE),
+    "images_python": _PYTHON,
     "images_tag": _IMAGE_KEY,
     "nas_options": _OPTIONS,
     "workspace_authorized_keys": _PUBLIC_KEY,

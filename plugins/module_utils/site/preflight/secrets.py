@@ -25,6 +25,8 @@ OPEN = {
     "docker_registry_mirrors": "Docker takes none there: let the mirror admit the hosts by their addresses.",
     "docker_repository_key_url": _BY_APT,
     "docker_repository_url": _BY_APT,
+    "images_flash_attn_index": _BY_BUILD,
+    "images_packages": _BY_BUILD,
     "images_projects": _BY_BUILD,
     "images_stack": _BY_BUILD,
     "images_torch_index": _BY_BUILD,
