@@ -67,6 +67,7 @@ _value:
     former: {description: The record before this run., type: dict}
     selected: {description: Earlier images that C(images_tag) names., type: list, elements: dict}
     announcement: {description: "The record after this run of the builder, or empty.", type: dict}
+    handed: {description: "The same without what is in the images, for the nodes of the run.", type: dict}
     record: {description: "The record of the images in use, with its C(problem).", type: dict}
     ref: {description: "The image in use, as this node pulls it, or empty.", type: str}
     wanted: {description: All images that the node is to have., type: list, elements: str}

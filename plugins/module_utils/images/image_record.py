@@ -14,9 +14,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
+from ansible_collections.gpustead.cluster.plugins.module_utils.images import image_contents
 from ansible_collections.gpustead.cluster.plugins.module_utils.terminal import shown
 
-MAX_LENGTH = 1 << 20  # characters of a text
+MAX_LENGTH = 8 << 20  # characters of a text
+MAX_PACKAGES = 10_000  # of each kind in an image
 MAX_ENTRIES = 1000  # of each list
 
 _KEY = re.compile("[0-9a-f]{12,64}")
@@ -154,8 +156,21 @@ def _node(entry: Any) -> dict[str, Any]:
 def _image(place: str, entry: Any, layers: Sequence[str]) -> dict[str, Any]:
     ref = _reference(place, entry, _FIXED)
     own = _list(f"layers in {place}", entry.get("layers", layers))
+    inside = _contents(entry.get("contents", {}))
     return {
         "ref": ref,
         "key": _text(place, entry, "key", _KEY, "hex digits"),
         "layers": [_reference(f"layers in {place}", {"ref": layer}, _TAGGED) for layer in own],
+        **({"contents": inside} if inside else {}),
     }
+
+
+def _contents(found: Any) -> dict[str, dict[str, str]]:
+    """What is in an image: versions by name, for each kind."""
+    kinds = found if isinstance(found, dict) else {"": None}
+    for kind, versions in kinds.items():
+        texts = [*versions.keys(), *versions.values()] if isinstance(versions, dict) else [None]
+        sound = all(isinstance(text, str) and len(text) <= 1000 and text.isprintable() for text in texts)
+        if kind not in image_contents.KINDS or not sound or len(texts) > 2 * MAX_PACKAGES:
+            raise GpusteadError(f"contents of {shown(kind)} in history", "versions by name", "")
+    return kinds

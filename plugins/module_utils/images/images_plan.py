@@ -138,6 +138,7 @@ class Plan:
         former: what was in use before this run.
         selected: the earlier images that the setting `tag` names.
         announcement: the record of the images in use, after this run of the builder; empty before it.
+        handed: the same without what is in the images, for the nodes of this run.
         record: of the images in use, as this node sees it.
         ref: the image in use, by its digest and by where this node pulls it from; empty where there is none.
         wanted: all images that the node is to have.
@@ -162,6 +163,7 @@ class Plan:
     former: Mapping[str, Any]
     selected: Sequence[Mapping[str, Any]]
     announcement: Mapping[str, Any]
+    handed: Mapping[str, Any]
     record: Mapping[str, Any]
     ref: str
     wanted: Sequence[str]
@@ -187,6 +189,7 @@ def plan(settings: Settings, found: Observed) -> Plan:
     _check_stack(settings, stack)
     sources = [*_sources(settings, stack)]
     gpus = _known_gpus(former, found)
+    announcement = _announcement(settings, former, found, gpus if _follows_gpus(stack) else {})
     built, problem = _images(settings, found, stack, gpus)
     return Plan(
         problem=_problem(settings, found.registry) or problem,
@@ -202,7 +205,8 @@ def plan(settings: Settings, found: Observed) -> Plan:
         recorded=recorded,
         former=former,
         selected=[image for part in _parts(former) for image in _selected(settings, part)],
-        announcement=_announcement(settings, former, found, gpus if _follows_gpus(stack) else {}),
+        announcement=announcement,
+        handed=_without_contents(announcement),
         record=record,
         ref=ref,
         wanted=[*([ref] if ref else []), *settings.extra],
@@ -385,6 +389,17 @@ def _announcement(
     return {**record, **{name: value for name, value in more.items() if value}} if record else {}
 
 
+def _without_contents(record: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        name: [{key: image[key] for key in image if key != "contents"} for image in value]
+        if name == "history"
+        else {variant: _without_contents(part) for variant, part in value.items()}
+        if name == "variants"
+        else value
+        for name, value in record.items()
+    }
+
+
 def _unique(values: Iterable[str]) -> list[str]:
     return [*dict.fromkeys(values)]
 
@@ -496,7 +511,14 @@ def _new_record(settings: Settings, former: Mapping[str, Any], built: Mapping[st
         used = {name: built[name] for name in ("ref", "key")} if built.get("ref") else None
         layers = [_recorded_layer(layer, former["layers"]) for layer in built.get("layers") or []]
         earlier = [image for image in former["history"] if image["key"] != built.get("key")]
-        history = [{**(used or {}), "layers": [layer["ref"] for layer in layers]}, *earlier][: int(settings.keep)]
+        same = next((image for image in former["history"] if image["key"] == built.get("key")), {})
+        inside = built.get("contents") or same.get("contents")
+        latest = {
+            **(used or {}),
+            "layers": [layer["ref"] for layer in layers],
+            **({"contents": inside} if inside else {}),
+        }
+        history = [latest, *earlier][: int(settings.keep)]
     return {"schema": 1, "workspace": used, "layers": layers, "history": history} if used else {}
 
 

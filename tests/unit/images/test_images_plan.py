@@ -173,6 +173,25 @@ def test_each_node_has_the_image_of_its_group_and_keeps_those_of_all() -> None:
         assert {ref.rpartition(":")[2][0] for ref in node.registry_kept} == {*"bacfd"}
 
 
+def test_what_is_in_an_image_stays_with_it() -> None:
+    inside = {"apt": {"bash": "5.2"}}
+    former = record("a", "c")
+    former["history"][0]["contents"] = inside
+    observed: dict[str, Any] = {"registry": "r:5000", "record": json.dumps(former)}
+    same = plan(Settings(**ROLE), Observed(**observed, built=built("a"))).announcement["history"]
+    assert [image.get("contents") for image in same] == [inside, None]
+    new = plan(Settings(**ROLE), Observed(**observed, built={**built("b"), "contents": {"pip": {}}})).announcement
+    assert [image.get("contents") for image in new["history"]] == [{"pip": {}}, inside, None]
+
+
+def test_the_nodes_of_a_run_are_not_handed_what_is_in_the_images() -> None:
+    inside = {"contents": {"apt": {"bash": "5.2"}}}
+    observed = Observed(built={**built("b"), **inside}, built_variants=[{**built("f"), **inside}])
+    found = plan(Settings(**FOLLOWS, variants=[VOLTA]), observed)
+    assert json.dumps(found.announcement).count("bash") == 2 and "bash" not in json.dumps(found.handed)
+    assert {*found.handed} == {*found.announcement} and found.handed["history"][0]["key"] == "b" * 64
+
+
 @pytest.mark.parametrize(("tag", "used"), [("c", ["c", "d"]), ("e", ["a", "e"])])
 def test_an_earlier_image_of_some_nodes_leaves_the_others_theirs(tag: str, used: list[str]) -> None:
     former = record("a", "c", variants={"volta": record("d", "e")})
