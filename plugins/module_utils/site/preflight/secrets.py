@@ -29,6 +29,7 @@ OPEN = {
     "images_packages": _BY_BUILD,
     "images_projects": _BY_BUILD,
     "images_stack": _BY_BUILD,
+    "images_tensorflow": _BY_BUILD,
     "images_torch_index": _BY_BUILD,
     "nvidia_driver_repository_url": _BY_APT,
     "nvidia_toolkit_key_url": _BY_APT,
