@@ -38,6 +38,8 @@ class Settings:
         requirements_text: what it holds; None: there is no such file.
         flash_attn_version, flash_attn_index: of wheels that somebody has built.
         optional: layers of ours on top of the stack, each with `when`: whether the site wants it.
+        site: directory on the controller with the site's bashrc, zshrc and start.d; empty: none.
+        site_found: whether that is a directory.
         base, variants: the image that the stack is built on; images beside it for some nodes, with what is otherwise.
         wheelhouse, python_lock: wheels of the site's own, and the lock of the Python packages; empty: none.
         lock_found: whether the lock is a file on the controller.
@@ -65,6 +67,8 @@ class Settings:
     flash_attn_version: str = ""
     flash_attn_index: str = ""
     optional: Sequence[Mapping[str, Any]] = ()
+    site: str = ""
+    site_found: bool = True
     base: str = ""
     variants: Sequence[Mapping[str, Any]] = ()
 
@@ -263,6 +267,9 @@ def _refuse(settings: Settings, registry: str) -> None:
         what = f"images_requirements is {settings.requirements!r}, no file on the controller"
         raise GpusteadError(what, "a requirements.txt", "Correct it, or empty it.")
     refuse_requirements(f"images_requirements, {settings.requirements}", settings.requirements_text or "")
+    if settings.site and not settings.site_found:
+        what = f"images_site is {settings.site!r}, no directory on the controller"
+        raise GpusteadError(what, "one with bashrc, zshrc or start.d in it", "Correct it, or empty it.")
     if settings.python and "uv" not in [layer["name"] for layer in settings.stack]:
         what = f"images_python is {settings.python!r}, and images_stack has no layer uv"
         raise GpusteadError(what, "one, which makes the environment", "Add it, or empty images_python.")
@@ -425,6 +432,8 @@ def _stack(settings: Settings) -> list[Mapping[str, Any]]:
             "args": {"project": project["name"]},
             "contexts": {"source": project["source"]},
         })  # fmt: skip
+    if settings.site:
+        layers.append({"name": "site", "contexts": {"site": settings.site}})
     if settings.bake_users:
         layers.append({"name": "users", "args": {"accounts": " ".join(map(_account, settings.bake_users))}})
     return layers

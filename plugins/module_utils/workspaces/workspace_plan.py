@@ -65,6 +65,7 @@ class Settings:
     local_dir: str = "/var/lib/gpustead/workspace"
     local_homes: str = "/home"
     local_settings: Sequence[str] = ()
+    local_state: Sequence[str] = ()
     mounts: Sequence[Mapping[str, Any]] = ()
     propagation: str = "rslave"
     display: str = ""
@@ -82,6 +83,11 @@ class Settings:
     vouches: bool = False
 
     @property
+    def places(self) -> tuple[str, ...]:
+        """Directories in the place of each workspace on the node."""
+        return (*CACHES, *map(_place_of, self.local_state))
+
+    @property
     def layout(self) -> HostLayout:
         return HostLayout(
             nas=self.nas_path,
@@ -90,7 +96,7 @@ class Settings:
             owner_uid=self.owner_uid,
             propagation=self.propagation,
             display=bool(self.display),
-            places=CACHES,
+            places=self.places,
             homes=self.local_homes,
             settings=self.local_settings,
         )
@@ -184,6 +190,11 @@ class _Secret:
         return f".config/gpustead/jupyter_{self.kind}"
 
 
+def _place_of(path: str) -> str:
+    """The name of the directory on the node for a path in the home: `.config/opencode` is `state-config-opencode`."""
+    return f"state-{path.strip('./').replace('/', '-')}"
+
+
 def plan(workspaces: Sequence[Workspace], settings: Settings, observed: Observed) -> Plan:
     """All that the role makes for the workspaces of a node.
 
@@ -211,7 +222,9 @@ def plan(workspaces: Sequence[Workspace], settings: Settings, observed: Observed
         host_files={workspace.owner: _host_files(workspace, settings) for workspace in workspaces},
         nas_files={workspace.owner: _nas_files(workspace, settings) for workspace in workspaces},
         nas_links={
-            workspace.owner: _links(workspace, (observed.placed.get("settings") or {}).get(workspace.owner) or ())
+            workspace.owner: _links(
+                workspace, settings, (observed.placed.get("settings") or {}).get(workspace.owner) or ()
+            )
             for workspace in workspaces
         },
         receipt={
@@ -247,11 +260,15 @@ def _check_paths(workspace: Workspace, binds: Binds) -> None:
 
 def _check_home(settings: Settings) -> None:
     """What lies in the home is named from there, and PyTorch by a version."""
-    named = [str(path) for path in settings.local_settings]
+    named = [str(path) for path in (*settings.local_settings, *settings.local_state)]
+    if len({*settings.places}) < len(settings.places):
+        what = f"workspace_local_state has {', '.join(map(str, settings.local_state))}"
+        raise GpusteadError(what, "each path once, and none that reads like another with - for /", "Leave one out.")
     named += [str(entry.get("path", "")) for entry in settings.repositories]
     if not all(_NAMED.fullmatch(path) for path in named):
         raise GpusteadError(
-            f"workspace_local_settings and paths of workspace_repositories are {', '.join(named)}",
+            "workspace_local_settings, workspace_local_state and paths of workspace_repositories are "
+            f"{', '.join(named)}",
             "that they are relative to the home, without blanks and '..'",
             "Correct them.",
         )
@@ -309,10 +326,11 @@ def _shared(workspace: Workspace, settings: Settings) -> list[dict[str, Any]]:
     return [*directories, {"name": file, **own, "secret": True, "varies": True, "keep": True}]
 
 
-def _links(workspace: Workspace, copied: Iterable[str]) -> list[dict[str, Any]]:
+def _links(workspace: Workspace, settings: Settings, copied: Iterable[str]) -> list[dict[str, Any]]:
     """From the home on the share to what containers of profile local see elsewhere: nothing is bound inside of the
     home, where its owner could put a link."""
     targets = {".vscode-server": f"{LOCAL}/vscode-server", **{path: f"{SETTINGS}/{path}" for path in copied}}
+    targets.update({path: f"{LOCAL}/{_place_of(path)}" for path in settings.local_state})
     owned = {"state": "link", "owner": workspace.account.uid, "group": workspace.account.gid}
     return [{"path": f"users/{workspace.owner}/{path}", "target": targets[path], **owned} for path in targets]
 
@@ -323,7 +341,7 @@ def _links(workspace: Workspace, copied: Iterable[str]) -> list[dict[str, Any]]:
 def _place(workspace: Workspace, settings: Settings) -> dict[str, Any]:
     account = workspace.account
     return {
-        **{"name": account.name, "uid": account.uid, "gid": account.gid, "directories": list(CACHES)},
+        **{"name": account.name, "uid": account.uid, "gid": account.gid, "directories": list(settings.places)},
         **{"homes": settings.local_homes, "settings": list(settings.local_settings)},
     }
 
@@ -414,7 +432,7 @@ def _environment(workspace: Workspace, left: Available, torch_index: str, settin
 def _local_environment(settings: Settings) -> dict[str, str]:
     return _filled(
         {
-            "GPUSTEAD_CACHES": " ".join(f"{LOCAL}/{name}" for name in CACHES),
+            "GPUSTEAD_CACHES": " ".join(f"{LOCAL}/{name}" for name in settings.places),
             "XDG_CACHE_HOME": f"{LOCAL}/cache",
             "HISTFILE": f"{LOCAL}/shell_history",
             "NVIDIA_DRIVER_CAPABILITIES": settings.driver_capabilities,

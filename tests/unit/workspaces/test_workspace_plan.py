@@ -183,12 +183,26 @@ def test_settings_are_copied_in_profile_local_and_linked_where_they_were_there()
     assert found.places[1]["settings"] == [".vimrc", ".config/nvim"]
 
 
+def test_what_coding_tools_write_lies_on_the_node_in_profile_local() -> None:
+    found = planned(Observed(), local_state=[".claude", ".local/share/opencode"])
+    assert {link["path"]: link["target"] for link in found.nas_links["bob"]} == {
+        "users/bob/.vscode-server": "/local/vscode-server",
+        "users/bob/.claude": "/local/state-claude",
+        "users/bob/.local/share/opencode": "/local/state-local-share-opencode",
+    }
+    places = ["cache", "vscode-server", "state-claude", "state-local-share-opencode"]
+    assert found.places[1]["directories"] == places
+    assert found.of["bob"].local_environment["GPUSTEAD_CACHES"] == " ".join(f"/local/{name}" for name in places)
+
+
 BAD: dict[str, tuple[dict[str, Any], str]] = {
     "a path twice": ({"mounts": [{"host": "/x", "path": "/shared/"}]}, "are taken"),
     "a relative path": ({"mounts": [{"host": "/x", "path": "data"}]}, "absolute"),
     "the root": ({"mounts": [{"host": "/x", "path": "/"}]}, "absolute"),
     "a home": ({"mounts": [{"host": "/home/bob", "path": "/x"}]}, "^workspace_mounts: /home/bob holds homes"),
     "a setting above the home": ({"local_settings": ["../x"]}, "relative to the home"),
+    "a state above the home": ({"local_state": ["../x"]}, "relative to the home"),
+    "a state twice": ({"local_state": [".config/x", ".config-x"]}, "each path once"),
     "an absolute setting": ({"local_settings": ["/etc/x"]}, "relative to the home"),
     "a repository without a url": ({"repositories": [{"path": "a"}]}, "a repository has a url"),
     "a repository without a path": ({"repositories": [{"url": "https://x/y"}]}, "relative to the home"),
