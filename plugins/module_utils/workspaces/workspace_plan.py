@@ -27,7 +27,12 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.workspaces.worksp
     receipt,
 )
 from ansible_collections.gpustead.cluster.plugins.module_utils.workspaces.workspace_binds import plan as plan_binds
-from ansible_collections.gpustead.cluster.plugins.module_utils.workspaces.workspaces import NEAR, SERVICES, Workspace
+from ansible_collections.gpustead.cluster.plugins.module_utils.workspaces.workspaces import (
+    NEAR,
+    SERVICES,
+    UNITS,
+    Workspace,
+)
 
 # What programs keep on the node in profile local, by the name of its directory in the owner's place.
 CACHES = ("cache", "vscode-server")
@@ -111,6 +116,7 @@ class Observed:
         mounted, placed: what modules binds and local_place returned.
         drifted: what was found to have drifted, as a receipt names it.
         blocked: compose projects that must be left alone, as module node_offer_info returned them.
+        cgroup_driver: of Docker, where a workspace has limits; empty: not asked.
         check: whether it is a check, in which other roles have left nothing yet on a fresh host.
     """
 
@@ -120,6 +126,7 @@ class Observed:
     drifted: Sequence[str] = ()
     blocked: Sequence[Mapping[str, str]] = ()
     check: bool = False
+    cgroup_driver: str = ""
 
 
 @dataclass(frozen=True)
@@ -217,7 +224,7 @@ def plan(workspaces: Sequence[Workspace], settings: Settings, observed: Observed
         places=[_place(workspace, settings) for workspace in workspaces],
         binds=binds.places,
         image=image or NO_IMAGE,
-        ports=[port for workspace in workspaces for port in workspace.ports.values()],
+        ports=[port for workspace in workspaces for _service, port in workspace.all_ports],
         of={workspace.owner: _containers(workspace, binds, settings, observed) for workspace in workspaces},
         host_files={workspace.owner: _host_files(workspace, settings) for workspace in workspaces},
         nas_files={workspace.owner: _nas_files(workspace, settings) for workspace in workspaces},
@@ -249,10 +256,11 @@ def plan(workspaces: Sequence[Workspace], settings: Settings, observed: Observed
 
 def _check_paths(workspace: Workspace, binds: Binds) -> None:
     paths = [re.sub(r"(?<=.)/+$", "", bind.path) for bind in binds.common[workspace.owner]]
+    paths += [path.rstrip("/") for path in workspace.volumes.values()]
     taken = [LOCAL, SETTINGS, *paths]
     if len(set(taken)) < len(taken) or not all(re.match("/.", path) for path in taken):
         raise GpusteadError(
-            f"workspace_mounts: the paths in the containers of {workspace.owner} are {', '.join(paths)}",
+            f"workspace_mounts and volumes: the paths in the containers of {workspace.owner} are {', '.join(paths)}",
             f"absolute and different ones; /home/{workspace.owner}, /shared, {LOCAL} and {SETTINGS} are taken",
             "Choose others.",
         )
@@ -362,6 +370,9 @@ def _host_files(workspace: Workspace, settings: Settings) -> list[dict[str, Any]
         content = "".join(f"{line}\n" for line in ("# Written by role workspace.", *keys))
         path = f"{workspace.directories[-1]}/{account.name}"
         files.append({"path": path, "state": "file", "mode": "0644", "content": content})
+    if workspace.slice:
+        unit = {"path": f"{UNITS}/{workspace.slice}", "state": "file", "mode": "0644", "content": workspace.slice_unit}
+        files.append(unit)
     return [*directories, *files]
 
 
@@ -373,7 +384,15 @@ def _containers(workspace: Workspace, binds: Binds, settings: Settings, observed
     try:
         gpus = container_gpus(offered, [] if observed.check and found is None else workspace.gpus)
         index = _torch_index(offered, settings)
-        refuse_held(workspace.ports, observed.offer, "choose other ports in workspace_ports or workspace_instances")
+        if workspace.limits and observed.cgroup_driver not in ("", "systemd"):
+            what = f"limits of {workspace.owner}: Docker's cgroup driver is {observed.cgroup_driver}"
+            remedy = "Set docker_daemon_settings: {exec-opts: [native.cgroupdriver=systemd]}, or leave limits out."
+            raise GpusteadError(what, "systemd, whose slice holds them", remedy)
+        refuse_held(
+            {name: port for name, port in workspace.all_ports if name != "publish"},
+            observed.offer,
+            "choose other ports in workspace_ports or workspace_instances",
+        )
     except GpusteadError as error:
         problem = str(error)
     copies = ContainerBind("", f"{settings.local_dir}/.settings/{workspace.owner}", SETTINGS, read_only=True)
@@ -388,7 +407,7 @@ def _containers(workspace: Workspace, binds: Binds, settings: Settings, observed
         binds=left.binds,
         local_binds=(*local, copies),
         environment={**none_by_itself(gpus), **_environment(workspace, left, index, settings)},
-        local_environment=_local_environment(settings),
+        local_environment=_local_environment(workspace, settings),
         gpus=gpus,
         cpus=(gpus["cpus"] or "") if workspace.cpus == NEAR else workspace.cpus,
         secret_digest=hashlib.sha256(secret.encode()).hexdigest()[:8],
@@ -422,6 +441,8 @@ def _environment(workspace: Workspace, left: Available, torch_index: str, settin
         "GPUSTEAD_TENSORBOARD_LOGDIR": settings.tensorboard_logdir,
         "GPUSTEAD_GRADIO_APP": settings.gradio_app,
         "GPUSTEAD_REPOSITORIES": "\n".join(f"{entry['url']} {entry['path']}" for entry in settings.repositories),
+        # A volume is root's until somebody gives it away.
+        "GPUSTEAD_CACHES": " ".join(workspace.volumes.values()),
         "GPUSTEAD_TORCH": settings.torch_version,
         "GPUSTEAD_TORCH_INDEX": torch_index,
         "GPUSTEAD_TORCH_CPU_INDEX": f"{settings.torch_index}/cpu" if settings.torch_version else "",
@@ -429,10 +450,12 @@ def _environment(workspace: Workspace, left: Available, torch_index: str, settin
     return {**_filled(own), **settings.proxy_env, **settings.environment}
 
 
-def _local_environment(settings: Settings) -> dict[str, str]:
+def _local_environment(workspace: Workspace, settings: Settings) -> dict[str, str]:
     return _filled(
         {
-            "GPUSTEAD_CACHES": " ".join(f"{LOCAL}/{name}" for name in settings.places),
+            "GPUSTEAD_CACHES": " ".join(
+                [*(f"{LOCAL}/{name}" for name in settings.places), *workspace.volumes.values()]
+            ),
             "XDG_CACHE_HOME": f"{LOCAL}/cache",
             "HISTFILE": f"{LOCAL}/shell_history",
             "NVIDIA_DRIVER_CAPABILITIES": settings.driver_capabilities,

@@ -24,6 +24,7 @@ USERS: list[dict[str, Any]] = [
 ALL: list[dict[str, Any]] = [{"owner": "ada"}, {"owner": "bob", "profile": "local", "accounts": ["ada"]}]
 TOKEN = "a-token-that-nobody-guesses"
 NOTHING = Observed()
+NO_GPUS_HERE = dict(NO_GPUS)
 
 
 def planned(observed: Observed = NOTHING, instances: list[dict[str, Any]] = ALL, **settings: Any) -> Plan:
@@ -40,6 +41,36 @@ def test_a_workspace_is_the_same_after_it_went_through_yaml() -> None:
     defaults = declared.Defaults(USERS, "ada", declared.PORTS, declared.PORT_RANGE)
     for one in declared.plan(ALL, defaults):
         assert declared.Workspace.parse(one.described()) == one
+
+
+LIMITED: dict[str, Any] = {
+    "owner": "bob",
+    "limits": {"memory": "64gb", "cpus": 7.5},
+    "volumes": [{"name": "scratch", "path": "/scratch"}],
+    "publish": "19900:19901",
+}
+
+
+def test_a_workspace_with_limits_volumes_and_further_ports() -> None:
+    found = planned(instances=[LIMITED])
+    assert found.ports[-2:] == [19900, 19901]
+    assert found.of["bob"].environment["GPUSTEAD_CACHES"] == "/scratch"
+    assert found.of["bob"].local_environment["GPUSTEAD_CACHES"] == "/local/cache /local/vscode-server /scratch"
+    (unit,) = [one for one in found.host_files["bob"] if one["path"].endswith(".slice")]
+    assert unit["path"] == "/etc/systemd/system/gpustead_1501.slice" and "CPUQuota=750%" in unit["content"]
+    (one,) = declared.plan([LIMITED], declared.Defaults(USERS, "ada", declared.PORTS, declared.PORT_RANGE))
+    assert declared.Workspace.parse(one.described()) == one
+
+
+@pytest.mark.parametrize(("driver", "problem"), [("systemd", ""), ("", ""), ("cgroupfs", "limits of bob: Docker's")])
+def test_limits_need_dockers_systemd_driver(driver: str, problem: str) -> None:
+    found = planned(replace(offered(NO_GPUS_HERE), cgroup_driver=driver), [LIMITED]).of["bob"].problem
+    assert found.startswith(problem) and bool(found) is bool(problem)
+
+
+def test_a_volume_takes_no_path_of_ours() -> None:
+    with pytest.raises(GpusteadError, match="are taken"):
+        planned(instances=[{**LIMITED, "volumes": [{"name": "x", "path": "/local"}]}])
 
 
 def test_guests_whose_home_is_missing_do_not_come_in() -> None:
