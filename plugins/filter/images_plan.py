@@ -76,6 +76,7 @@ _value:
     removable: {description: Those of them that the role pulled., type: list, elements: str}
     extra_pulled: {description: Images beside the stack that the role has pulled., type: list, elements: str}
     superfluous: {description: Names of images of the stack that may go., type: list, elements: str}
+    squashes: {description: What M(gpustead.cluster.image_squash) writes., type: list, elements: dict}
     registry_kept: {description: "What stays in the registry, beside what nodes run.", type: list, elements: str}
 """
 

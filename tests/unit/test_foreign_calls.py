@@ -40,6 +40,11 @@ ALLOWED: dict[str, dict[str, str]] = {
         **all_of(OURS, "_apply_core", "_leave_groups", "apply", "former_ids", "remove", "write_whole"),
         "_lock": SYSTEM,
     },
+    "module_utils/images/image_squash.py": {
+        **all_of(WORK, "_copy"),
+        "publish": "a file in a directory of this run's; what is on the share is touched in work of as_account.run",
+        "observe": WORK,
+    },
     "module_utils/accounts/freed_ids.py": {
         **all_of(SYSTEM, "_clear_jobs", "_clear_open", "remove_jobs"),
         **all_of(

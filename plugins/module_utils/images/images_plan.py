@@ -154,6 +154,7 @@ class Plan:
         extra_pulled: images beside the stack that the role has pulled.
         superfluous: names of images of the stack on the node that may go.
         registry_kept: what stays in the registry, beside what the nodes run.
+        squashes: images for module image_squash, that of most nodes first.
     """
 
     problem: str
@@ -179,6 +180,7 @@ class Plan:
     extra_pulled: Sequence[str]
     superfluous: Sequence[str]
     registry_kept: Sequence[str]
+    squashes: Sequence[Mapping[str, Any]]
 
 
 def plan(settings: Settings, found: Observed) -> Plan:
@@ -232,6 +234,7 @@ def plan(settings: Settings, found: Observed) -> Plan:
             *_refs(record),
             *(layer for part in _parts(record) for image in part["history"] for layer in image["layers"]),
         }),
+        squashes=_squashes(settings, record),
     )  # fmt: skip
 
 
@@ -396,6 +399,16 @@ def _announcement(
         variants[one["name"]] = _new_record(settings, before.get(one["name"], image_record.empty()), built)
     more = {"gpus": [*gpus.values()], "variants": {name: part for name, part in variants.items() if part}}
     return {**record, **{name: value for name, value in more.items() if value}} if record else {}
+
+
+def _squashes(settings: Settings, record: Mapping[str, Any]) -> list[dict[str, Any]]:
+    name = settings.repository.rpartition("/")[2]
+    parts = {name: record, **{f"{name}-{one}": part for one, part in record.get("variants", {}).items()}}
+    return [
+        {"name": one, "image": part["workspace"]["ref"], "keep": [image["ref"] for image in part["history"]]}
+        for one, part in parts.items()
+        if part["workspace"]
+    ]
 
 
 def _without_contents(record: Mapping[str, Any]) -> dict[str, Any]:

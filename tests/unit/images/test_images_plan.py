@@ -192,6 +192,15 @@ def test_the_nodes_of_a_run_are_not_handed_what_is_in_the_images() -> None:
     assert {*found.handed} == {*found.announcement} and found.handed["history"][0]["key"] == "b" * 64
 
 
+def test_what_is_written_for_enroot() -> None:
+    settings = Settings(**{**FOLLOWS, "repository": "team/site"}, variants=[VOLTA])
+    found = plan(settings, Observed(announced=json.dumps(record("a", "c", variants={"volta": record("d")}))))
+    assert [(one["name"], one["image"][-1], [ref[-1] for ref in one["keep"]]) for one in found.squashes] == [
+        ("site", "a", ["a", "c"]), ("site-volta", "d", ["d"]),
+    ]  # fmt: skip
+    assert plan(settings, Observed()).squashes == []
+
+
 @pytest.mark.parametrize(("tag", "used"), [("c", ["c", "d"]), ("e", ["a", "e"])])
 def test_an_earlier_image_of_some_nodes_leaves_the_others_theirs(tag: str, used: list[str]) -> None:
     former = record("a", "c", variants={"volta": record("d", "e")})
