@@ -59,8 +59,8 @@ def parse(text: str) -> dict[str, dict[str, str]]:
 
 def declared(layers: Iterable[Layer], base: str, base_id: str) -> dict[str, dict[str, str]]:
     """What is known without a look at the image: its base, and the revisions of its git sources."""
-    sources = [source for layer in layers for source in layer.contexts.values() if is_git(source)]
-    git = dict(sorted(source.rpartition("#")[::2] for source in sources))
+    sources = sorted(source for layer in layers for source in layer.contexts.values() if is_git(source))
+    git = {url: commit for url, _mark, commit in (source.rpartition("#") for source in sources)}
     return {"base": {base: base_id}, **({"git": git} if git else {})}
 
 

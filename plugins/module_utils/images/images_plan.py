@@ -285,8 +285,9 @@ def _images(
     settings: Settings, found: Observed, stack: Sequence[Mapping[str, Any]], gpus: Mapping[str, Any]
 ) -> tuple[list[dict[str, Any]], str]:
     """What the builder builds, the image of most nodes first; and why a part of it cannot be had."""
-    groups = {"": {"args": {}}, **{str(one["name"]): one for one in settings.variants}}
-    images, problem = [], ""
+    images: list[dict[str, Any]] = []
+    problem = ""
+    groups: dict[str, Mapping[str, Any]] = {"": {}, **{str(one["name"]): one for one in settings.variants}}
     for name, one in groups.items():
         layers = _replaced(stack, one.get("args") or {})
         try:
