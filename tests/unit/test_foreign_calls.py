@@ -40,11 +40,6 @@ ALLOWED: dict[str, dict[str, str]] = {
         **all_of(OURS, "_apply_core", "_leave_groups", "apply", "former_ids", "remove", "write_whole"),
         "_lock": SYSTEM,
     },
-    "module_utils/images/image_squash.py": {
-        **all_of(WORK, "_copy"),
-        "publish": "a file in a directory of this run's; what is on the share is touched in work of as_account.run",
-        "observe": WORK,
-    },
     "module_utils/accounts/freed_ids.py": {
         **all_of(SYSTEM, "_clear_jobs", "_clear_open", "remove_jobs"),
         **all_of(
@@ -95,6 +90,12 @@ ALLOWED: dict[str, dict[str, str]] = {
     ),
     "module_utils/files/progress_file.py": {"reporter": OURS},
     "module_utils/images/image_builder.py": {"_write_bake": PRIVATE},
+    "module_utils/images/image_contents.py": {"ask": CAPPED},
+    "module_utils/images/image_squash.py": {
+        **all_of(WORK, "_copy", "observe"),
+        **all_of(PRIVATE, "_through", "convert"),
+        "publish": "root's file of this run; on the share in work of as_account.run",
+    },
     "module_utils/images/image_stack.py": all_of(BUILDER, "_check_sources", "digest_of_tree", "dockerfile"),
     "module_utils/images/images_plan.py": {"_check_stack": CONTROLLER},
     "module_utils/accounts/keys_trial.py": {"apply": "run by systemd as the account"},
@@ -182,6 +183,7 @@ ALLOWED: dict[str, dict[str, str]] = {
     "modules/docker_daemon_config.py": {"main": SYSTEM},
     "modules/gpu_proof.py": {"main": CAPPED},
     "modules/image_contexts.py": {"contents": "what Ansible has brought for this run"},
+    "modules/image_squash.py": {"main": PRIVATE},
     "modules/image_stack.py": {"alone": OURS, "private": PRIVATE},
     "modules/nas_mounts.py": all_of(SYSTEM, "main", "read", "write"),
     "modules/nvidia_containers_info.py": all_of(SYSTEM, "observe", "read"),

@@ -87,7 +87,7 @@ class Observed:
 
 
 @dataclass(frozen=True)
-class Order:
+class SquashOrder:
     """What is to be done: make the file, set the link, remove these."""
 
     make: bool
@@ -123,10 +123,10 @@ def observe(desired: Desired) -> Observed:
     return Observed(target, tuple(files))
 
 
-def plan(desired: Desired, found: Observed) -> Order:
+def plan(desired: Desired, found: Observed) -> SquashOrder:
     """What differs. The file that the link has led to stays: a job may have it mounted."""
     kept = {desired.file, found.target, *map(desired.file_of, desired.keep)}
-    return Order(
+    return SquashOrder(
         make=desired.file not in found.files,
         link=found.target != desired.file,
         remove=tuple(name for name in found.files if name not in kept),
@@ -228,7 +228,7 @@ def _through(giver: Sequence[str], taker: Sequence[str], files: Mapping[str, byt
             raise GpusteadError(what, "the image as a squashfs", "See the space in images_build_dir, and docker info.")
 
 
-def publish(desired: Desired, order: Order, path: str, timeout: float) -> None:
+def publish(desired: Desired, order: SquashOrder, path: str, timeout: float) -> None:
     """Bring the file to the share, set the link, remove the others; as the directory's owner.
 
     Args:

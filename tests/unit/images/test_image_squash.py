@@ -19,7 +19,7 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.errors import Gpu
 from ansible_collections.gpustead.cluster.plugins.module_utils.images.image_squash import (
     Desired,
     Observed,
-    Order,
+    SquashOrder,
     configuration,
     convert,
     observe,
@@ -143,7 +143,7 @@ def names(desired: Desired) -> list[str]:
 
 def test_a_file_is_named_by_the_digest_and_a_link_leads_to_it(tmp_path: Path, desired: Desired) -> None:
     order = plan(desired, observe(desired))
-    assert order == Order(make=True, link=True, remove=())
+    assert order == SquashOrder(make=True, link=True, remove=())
     (tmp_path / "made").write_bytes(b"squashed")
     publish(desired, order, str(tmp_path / "made"), 60)
     assert names(desired) == ["site-aaaaaaaaaaaa.sqsh", "site.sqsh"]
@@ -172,7 +172,7 @@ def test_files_that_nobody_keeps_go_and_that_of_the_last_image_stays(tmp_path: P
 
 def test_an_earlier_image_is_a_link_alone(desired: Desired) -> None:
     found = Observed("site-bbbbbbbbbbbb.sqsh", ("site-aaaaaaaaaaaa.sqsh", "site-bbbbbbbbbbbb.sqsh"))
-    assert plan(desired, found) == Order(make=False, link=True, remove=())
+    assert plan(desired, found) == SquashOrder(make=False, link=True, remove=())
 
 
 def test_a_link_in_the_place_of_the_directory_is_not_followed(tmp_path: Path, desired: Desired) -> None:
