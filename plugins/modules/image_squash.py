@@ -74,6 +74,27 @@ EXAMPLES = r"""
     uid: 941
     gid: 941
     work: /var/lib/gpustead/images
+
+- name: Keep the file of an earlier image, too
+  gpustead.cluster.image_squash:
+    image: "{{ in_use }}"
+    name: gpustead
+    keep: ["{{ earlier }}"]
+    root: /mnt/nas
+    uid: 941
+    gid: 941
+    work: /var/lib/gpustead/images
+
+- name: Write another image to a place of its own
+  gpustead.cluster.image_squash:
+    image: nvcr.io/nvidia/pytorch@sha256:1f…
+    name: ngc
+    root: /mnt/nas
+    directory: images/ngc
+    uid: 941
+    gid: 941
+    work: /var/lib/gpustead/images
+  register: written
 """
 
 RETURN = r"""
@@ -91,6 +112,7 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.as_account import
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError, of_system
 from ansible_collections.gpustead.cluster.plugins.module_utils.images import image_squash as library
 from ansible_collections.gpustead.cluster.plugins.module_utils.run import within
+from ansible_collections.gpustead.cluster.plugins.module_utils.terminal import shown
 
 ARGUMENTS = {
     "image": {"type": "str", "required": True},
@@ -128,7 +150,7 @@ def main() -> None:
     module.exit_json(
         changed=not order.empty,
         path=f"{desired.place}/{desired.link}",
-        diff={"before": f"{found.target}\n", "after": f"{desired.file}\n"},
+        diff={"before": f"{shown(found.target)}\n", "after": f"{desired.file}\n"},
     )
 
 

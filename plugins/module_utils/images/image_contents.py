@@ -34,7 +34,7 @@ uv pip freeze 2>/dev/null |
 npm ls --global --depth=0 --parseable --long 2>/dev/null | sed -n 's/^[^:]*:\\(.*\\)@\\([^@:]*\\).*/npm \\1 \\2/p'
 true
 """
-_LINE = re.compile(r"(apt|pip|npm) (\S{1,200}) (\S{1,500})")
+_LINE = re.compile("(apt|pip|npm) ([!-~]{1,200}) ([!-~]{1,500})")
 
 
 def ask(run: Run, ref: str) -> dict[str, dict[str, str]]:

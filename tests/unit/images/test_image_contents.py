@@ -78,7 +78,9 @@ def test_an_image_that_cannot_be_compared_is_named(key: str, words: str) -> None
 
 
 def test_what_is_no_line_of_it_is_passed_over() -> None:
-    assert parse("apt bash 5.2\npip torch\nrpm x 1\n\x1b[0m\napt bash 5.2 x\n") == {"apt": {"bash": "5.2"}}
+    assert parse("apt bash 5.2\npip torch\nrpm x 1\npip \x1b[0m 1\n\x1b[0m\napt bash 5.2 x\n") == {
+        "apt": {"bash": "5.2"}
+    }
 
 
 TOOLS = {
