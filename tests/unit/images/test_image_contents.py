@@ -13,6 +13,8 @@ import pytest
 from ansible.errors import AnsibleFilterError
 from ansible_collections.gpustead.cluster.plugins.filter.image_contents import FilterModule
 from ansible_collections.gpustead.cluster.plugins.module_utils.images.image_contents import _ASK, parse
+from ansible_collections.gpustead.cluster.plugins.module_utils.images.image_stack import parse as parse_stack
+from ansible_collections.gpustead.cluster.plugins.module_utils.images.image_stack import plan
 
 contents = FilterModule().filters()["image_contents"]
 OLD = {
@@ -51,6 +53,26 @@ def test_what_changed_between_two_images() -> None:
 
 def test_a_lock_names_each_package_of_an_index() -> None:
     assert contents(RECORD, "a")["lock"] == "PyYAML==6.0\ntorch==2.12.0+cu126\n"
+
+
+STACK = Path(__file__).parents[3] / "roles/images/files/stack"
+
+
+def keys(builder: Path, lock: str, base: str = "debian@sha256:1") -> list[str]:
+    """Of layers that take from the lock, on a builder of their own."""
+    (builder / "wheelhouse").mkdir(parents=True)
+    (builder / "wheelhouse/python.lock").write_text(lock)
+    layers = [{"name": name, "context": str(STACK / name)} for name in ("base", "uv", "torch")]
+    contexts = {"wheelhouse": str(builder / "wheelhouse")}
+    return [one.key for one in plan(parse_stack(layers), base, "sha256:1", contexts, "r:5000/x")]
+
+
+def test_a_lock_of_an_image_gives_the_same_keys_on_each_builder(tmp_path: Path) -> None:
+    lock = contents(RECORD, "a")["lock"]
+    built = keys(tmp_path / "one", lock)
+    assert keys(tmp_path / "two", lock) == built
+    other = keys(tmp_path / "three", contents(RECORD, "b")["lock"])
+    assert other[:2] == built[:2] and other[2] != built[2]
 
 
 def test_a_bill_of_materials() -> None:
