@@ -8,7 +8,9 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
+from ansible.utils.display import Display
 from ansible_collections.gpustead.cluster.plugins.module_utils.images.images_plan import Observed, Settings, plan
+from ansible_collections.gpustead.cluster.plugins.module_utils.images.torch_wheel import beyond
 from ansible_collections.gpustead.cluster.plugins.plugin_utils.filters import filter_module
 
 DOCUMENTATION = r"""
@@ -83,6 +85,9 @@ _value:
 
 def images_plan(settings: Mapping[str, Any], observed: Mapping[str, Any] | None = None) -> dict[str, Any]:
     found = plan(Settings(**settings), Observed(**(observed or {})))
+    for layer in found.layers if found.follows_gpus else ():
+        if newer := beyond(str((layer.get("args") or {}).get("torch_version", ""))):
+            Display().warning(newer)
     # Not asdict as a whole: it cannot copy Ansible's own containers.
     return {**vars(found), "contexts": [asdict(context) for context in found.contexts]}
 

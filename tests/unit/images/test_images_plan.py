@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible.utils.display import Display
+from ansible_collections.gpustead.cluster.plugins.filter.images_plan import FilterModule
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
 from ansible_collections.gpustead.cluster.plugins.module_utils.images.images_plan import Observed, Settings, plan
 
@@ -128,6 +130,19 @@ def test_an_index_of_its_own_stays_and_no_gpu_is_asked() -> None:
     found = plan(Settings(**{**FOLLOWS, "stack": stack}), observed)
     assert (found.follows_gpus, found.layers[0]["args"]["torch_index"]) == (False, "https://mirror/whl/cu126")
     assert "gpus" not in found.announcement
+
+
+@pytest.mark.parametrize(
+    ("torch", "index", "warned"), [("2.99.0", "auto", True), ("2.13.0", "auto", False), ("2.99.0", "x", False)]
+)
+def test_a_release_that_is_not_known_is_warned_of_where_gpus_choose(
+    monkeypatch: pytest.MonkeyPatch, torch: str, index: str, warned: bool
+) -> None:
+    told: list[str] = []
+    monkeypatch.setattr(Display, "warning", lambda _self, text: told.append(text))
+    stack = [{"name": "torch", "args": {"torch_version": torch, "torch_index": f"https://mirror/whl/{index}"}}]
+    FilterModule().filters()["images_plan"]({**FOLLOWS, "stack": stack})
+    assert any("torch 2.99.0 is newer than" in text for text in told) is warned
 
 
 def test_gpus_that_no_index_serves_are_refused_with_the_split() -> None:
