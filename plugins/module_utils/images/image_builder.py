@@ -289,7 +289,7 @@ def apply(tools: Tools, layers: Sequence[Layer], params: Mapping[str, Any], chec
             transfer(tools.run, "pull", targeted.ref)
     here = todo.here if check or (todo.empty and not pulls) else images(tools.run, [item.ref for item in planned])
     image = here.get(targeted.ref)
-    contents = {}
+    contents: dict[str, dict[str, str]] = {}
     if not check and target in todo.build:
         below = _with_parents(planned, target)
         contents = {**image_contents.declared(below, base, there), **image_contents.ask(tools.run, targeted.ref)}
@@ -311,7 +311,8 @@ def apply(tools: Tools, layers: Sequence[Layer], params: Mapping[str, Any], chec
 
 def _with_parents(planned: Sequence[Planned], target: str) -> list[Layer]:
     """A layer, and all that it stands on."""
-    layers, found = {item.layer.name: item.layer for item in planned}, []
+    layers = {item.layer.name: item.layer for item in planned}
+    found: list[Layer] = []
     while target:
         found.append(layers[target])
         target = layers[target].parent

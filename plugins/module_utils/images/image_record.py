@@ -167,7 +167,7 @@ def _image(place: str, entry: Any, layers: Sequence[str]) -> dict[str, Any]:
 
 def _contents(found: Any) -> dict[str, dict[str, str]]:
     """What is in an image: versions by name, for each kind."""
-    kinds = found if isinstance(found, dict) else {"": None}
+    kinds: dict[Any, Any] = found if isinstance(found, dict) else {"": None}
     for kind, versions in kinds.items():
         texts = [*versions.keys(), *versions.values()] if isinstance(versions, dict) else [None]
         sound = all(isinstance(text, str) and len(text) <= 1000 and text.isprintable() for text in texts)

@@ -344,10 +344,10 @@ def _split(release: str, hosts: Sequence[NodeGpus]) -> list[tuple[list[str], str
     wanted = [release, *(other for other in reversed(_RELEASES) if other != release)]
     parts: list[tuple[list[NodeGpus], str, list[str]]] = []
     for host in hosts:
-        by_release = ((other, _serving(other, host)) for other in wanted)
-        best, indexes = next(((other, found) for other, found in by_release if found), ("", []))
-        if not indexes:
+        best = next((other for other in wanted if _serving(other, host)), "")
+        if not best:
             return []
+        indexes = _serving(best, host)
         for number, (members, theirs, common) in enumerate(parts):
             both = [index for index in common if index in indexes and theirs == best]
             if both:
