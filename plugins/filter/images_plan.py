@@ -8,7 +8,9 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
+from ansible.utils.display import Display
 from ansible_collections.gpustead.cluster.plugins.module_utils.images.images_plan import Observed, Settings, plan
+from ansible_collections.gpustead.cluster.plugins.module_utils.images.torch_wheel import beyond
 from ansible_collections.gpustead.cluster.plugins.plugin_utils.filters import filter_module
 
 DOCUMENTATION = r"""
@@ -49,6 +51,11 @@ _value:
     place: {description: Registry and repository under whose name the builder has the images., type: str}
     pushes: {description: Whether there is such a registry., type: bool}
     layers: {description: What M(gpustead.cluster.image_stack) builds., type: list, elements: dict}
+    variants:
+      description: "The same for nodes with another image, each with C(name), C(base) and C(layers)."
+      type: list
+      elements: dict
+    follows_gpus: {description: Whether the GPUs of the nodes choose an index of PyTorch., type: bool}
     contexts:
       description: "Directories that the builder is given, each with C(name), C(source) and C(destination)."
       type: list
@@ -64,6 +71,7 @@ _value:
     former: {description: The record before this run., type: dict}
     selected: {description: Earlier images that C(images_tag) names., type: list, elements: dict}
     announcement: {description: "The record after this run of the builder, or empty.", type: dict}
+    handed: {description: "The same without what is in the images, for the nodes of the run.", type: dict}
     record: {description: "The record of the images in use, with its C(problem).", type: dict}
     ref: {description: "The image in use, as this node pulls it or by its id, or empty.", type: str}
     wanted: {description: All images that the node is to have., type: list, elements: str}
@@ -72,12 +80,16 @@ _value:
     removable: {description: Those of them that the role pulled., type: list, elements: str}
     extra_pulled: {description: Images beside the stack that the role has pulled., type: list, elements: str}
     superfluous: {description: Names of images of the stack that may go., type: list, elements: str}
+    squashes: {description: What M(gpustead.cluster.image_squash) writes., type: list, elements: dict}
     registry_kept: {description: "What stays in the registry, beside what nodes run.", type: list, elements: str}
 """
 
 
 def images_plan(settings: Mapping[str, Any], observed: Mapping[str, Any] | None = None) -> dict[str, Any]:
     found = plan(Settings(**settings), Observed(**(observed or {})))
+    for layer in found.layers if found.follows_gpus else ():
+        if newer := beyond(str((layer.get("args") or {}).get("torch_version", ""))):
+            Display().warning(newer)
     # Not asdict as a whole: it cannot copy Ansible's own containers.
     return {**vars(found), "contexts": [asdict(context) for context in found.contexts]}
 

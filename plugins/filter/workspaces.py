@@ -66,7 +66,9 @@ RETURN = r"""
 _value:
   description:
     - The workspaces, each with C(owner), C(accounts) (C(name), C(uid), C(gid), C(ssh_keys); the owner first),
-      C(project), C(directory), C(profile), C(ports), C(gpus), C(cpus), C(memory) and C(sudo).
+      C(project), C(directory), C(profile), C(ports), C(gpus), C(cpus), C(memory), C(limits), C(volumes),
+      C(published) and C(sudo).
+    - C(slice) is the systemd slice of all its containers, where it has limits.
     - What is root's of each on the node is in C(directories), C(files) and C(host_key); C(compose_files) are the names
       of the compose files of its profile, C(own_image) is what its owner's own builds are called.
     - C(project) and C(own_image) have the owner's name where Docker takes it; else one like it, with a digest of it.

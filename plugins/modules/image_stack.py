@@ -183,6 +183,12 @@ built:
   returned: success
   type: list
   elements: str
+contents:
+  description:
+    - What is in the target, where it was built in this run. Versions by name, for each of C(base), C(apt), C(pip),
+      C(npm) and C(git).
+  returned: success
+  type: dict
 pushed:
   description: References that were pushed, or would be.
   returned: success

@@ -78,6 +78,10 @@ options:
     description: File with the image that the node runs.
     type: path
     default: /etc/gpustead/image
+  variant:
+    description: Name of that image, where it is another than that of most nodes. It is not compared with theirs then.
+    type: str
+    default: ""
   projects:
     description: The compose projects that run.
     type: list
@@ -262,6 +266,7 @@ ARGUMENTS = {
     "nas_fstype": {"type": "str", "default": "nfs4"},
     "nodes": {"type": "list", "elements": "str", "default": []},
     "image_file": {"type": "path", "default": "/etc/gpustead/image"},
+    "variant": {"type": "str", "default": ""},
     "projects": {"type": "list", "elements": "dict", "default": [], "options": PROJECT},
     "listening": {"type": "dict", "default": {}},
     "networks": {"type": "list", "elements": "str", "default": []},

@@ -35,6 +35,7 @@ OURS = {
     "binds": "opened without a link, and what was opened is mounted",
     "compose_project": "no path of theirs: it is given UUIDs out of the plan, and asks Docker",
     "host_files": "refuses a path on which others than root can change a directory",
+    "image_squash": "as the account that the directory on the share belongs to; else in a directory of root's",
     "local_place": "in a directory that only root enters; what lies in an account's, and in its home, as the account",
     "mesh_share": "as the owner of each entry, and of the key; the records as the account that owns them",
     "nas_files": "as the owner of each entry",

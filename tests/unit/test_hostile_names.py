@@ -273,7 +273,9 @@ OTHERS: dict[str, str] = {
         ("apt_conflicts", "base_info", "firewall_setup_info", "host_files", "nas_info", "trust_store"), ROOTS
     ),
     **dict.fromkeys(("image_contexts", "mesh_authority", "node_images_info", "ssh_host_key"), ROOTS),
-    **dict.fromkeys(("cdi_spec", "docker_daemon_config", "docker_service", "gpu_info", "image_stack"), ROOTS),
+    **dict.fromkeys(
+        ("cdi_spec", "docker_daemon_config", "docker_service", "gpu_info", "image_squash", "image_stack"), ROOTS
+    ),
     **dict.fromkeys(("mesh_certificate", "mig_layout", "nas_mountpoint", "nas_mounts", "nas_quotas"), ROOTS),
     **dict.fromkeys(("node_offer_info", "nvidia_device_nodes"), ROOTS),
     **dict.fromkeys(("leftovers", "nvidia_containers_info", "nvidia_settings", "pinned_file"), ROOTS),

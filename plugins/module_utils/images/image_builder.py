@@ -17,6 +17,7 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.credentials impor
 from ansible_collections.gpustead.cluster.plugins.module_utils.credentials.secret_settings import forms, without
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
 from ansible_collections.gpustead.cluster.plugins.module_utils.files.progress_file import Report
+from ansible_collections.gpustead.cluster.plugins.module_utils.images import image_contents
 from ansible_collections.gpustead.cluster.plugins.module_utils.images.build_output import (
     elapsed,
     events,
@@ -288,12 +289,17 @@ def apply(tools: Tools, layers: Sequence[Layer], params: Mapping[str, Any], chec
             transfer(tools.run, "pull", targeted.ref)
     here = todo.here if check or (todo.empty and not pulls) else images(tools.run, [item.ref for item in planned])
     image = here.get(targeted.ref)
+    contents: dict[str, dict[str, str]] = {}
+    if not check and target in todo.build:
+        below = _with_parents(planned, target)
+        contents = {**image_contents.declared(below, base, there), **image_contents.ask(tools.run, targeted.ref)}
     return {
         "changed": pulls or not todo.empty,
         "layers": [_row(item, here, seconds) for item in planned],
         "key": targeted.key,
         "ref": ((image.digest(targeted.ref) if pushes else image.id) if image else ""),
         "built": list(todo.build),
+        "contents": contents,
         "pushed": [*todo.push, *(further for _first, further in todo.tag)],
         "store": ("containerd" if kind.containerd else "classic") if kind else None,
         "diff": {
@@ -301,6 +307,16 @@ def apply(tools: Tools, layers: Sequence[Layer], params: Mapping[str, Any], chec
             "after": "".join(f"{item.ref}\n" for item in planned if item.layer.name in todo.build),
         },
     }
+
+
+def _with_parents(planned: Sequence[Planned], target: str) -> list[Layer]:
+    """A layer, and all that it stands on."""
+    layers = {item.layer.name: item.layer for item in planned}
+    found: list[Layer] = []
+    while target:
+        found.append(layers[target])
+        target = layers[target].parent
+    return found
 
 
 def _row(item: Planned, here: Mapping[str, Image], seconds: Mapping[str, float]) -> dict[str, Any]:

@@ -14,14 +14,18 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
+from ansible_collections.gpustead.cluster.plugins.module_utils.images import image_contents
 from ansible_collections.gpustead.cluster.plugins.module_utils.terminal import shown
 
-MAX_LENGTH = 1 << 20  # characters of a text
+MAX_LENGTH = 8 << 20  # characters of a text
+MAX_PACKAGES = 10_000  # of each kind in an image
 MAX_ENTRIES = 1000  # of each list
 
 _KEY = re.compile("[0-9a-f]{12,64}")
 _NAME = re.compile("[a-z0-9]+(?:[._-][a-z0-9]+)*")
 _CHAIN = re.compile("[a-z0-9]+(?:[._-]+[a-z0-9]+)*")
+_HOST = re.compile("[!-~]{1,253}")
+_VERSION = re.compile(r"[0-9]{1,6}(?:[.][0-9]{1,6}){1,3}")
 # Registry, repository, what the image is made of.
 _IMAGE = r"(?P<place>[A-Za-z0-9.:\[\]-]+/[a-z0-9]+(?:[._/-]+[a-z0-9]+)*)/[a-z0-9]+(?:[._-]+[a-z0-9]+)*"
 _TAGGED = re.compile(f"{_IMAGE}:[0-9a-f]{{12}}")
@@ -48,22 +52,40 @@ def read(text: str, place: str = "") -> dict[str, Any]:
         return record
     try:
         found = _parse(text)
-        layers = [_layer(one) for one in _list("layers", found.get("layers"))]
-        latest = [layer["ref"] for layer in layers]
-        history = [
-            _image("history", one, [] if number else latest)
-            for number, one in enumerate(_list("history", found.get("history")))
-        ]
-        workspace = _image("workspace", found["workspace"], []) if found.get("workspace") else None
-        if workspace and not lies_in(workspace, place):
-            raise GpusteadError(f"ref in workspace is {shown(workspace['ref'])}", f"an image in {place}", "")
+        parts = found.get("variants", {})
+        if not isinstance(parts, dict) or len(parts) > MAX_ENTRIES or not all(map(_NAME.fullmatch, parts)):
+            raise GpusteadError("variants", "records by name", "")
+        variants = {name: _read(part, place) for name, part in parts.items()}
+        gpus = [_node(one) for one in _list("gpus", found.get("gpus", []))]
+        return {
+            **record,
+            **_read(found, place),
+            **({"gpus": gpus} if gpus else {}),
+            **({"variants": variants} if variants else {}),
+        }
     except GpusteadError as error:
         return {**record, "problem": f"{error.what}: expected {error.expected}"}
+
+
+def _read(found: Any, place: str) -> dict[str, Any]:
+    """The record of one image, as far as it lies in the place."""
+    if not isinstance(found, dict):
+        raise GpusteadError("an image", "a JSON object", "")
+    layers = [_layer(one) for one in _list("layers", found.get("layers"))]
+    latest = [layer["ref"] for layer in layers]
+    history = [
+        _image("history", one, [] if number else latest)
+        for number, one in enumerate(_list("history", found.get("history")))
+    ]
+    workspace = _image("workspace", found["workspace"], []) if found.get("workspace") else None
+    if workspace and not lies_in(workspace, place):
+        raise GpusteadError(f"ref in workspace is {shown(workspace['ref'])}", f"an image in {place}", "")
     return {
-        **record,
+        "schema": 1,
         "workspace": {"ref": workspace["ref"], "key": workspace["key"]} if workspace else {},
         "layers": [layer for layer in layers if lies_in(layer, place)],
         "history": [image for image in history if lies_in(image, place)],
+        "problem": "",
     }
 
 
@@ -120,11 +142,36 @@ def _layer(entry: Any) -> dict[str, Any]:
     }
 
 
+def _node(entry: Any) -> dict[str, Any]:
+    """What the builder saw of a node's GPUs."""
+    host = _text("gpus", entry, "host", _HOST, "the name of a host")
+    listed = _list("compute_capabilities in gpus", entry.get("compute_capabilities"))
+    return {
+        "host": host,
+        "machine": _text("gpus", entry, "machine", _NAME, "x86_64 or aarch64"),
+        "driver": entry.get("driver") and _text("gpus", entry, "driver", _VERSION, "a version, or null"),
+        "compute_capabilities": [_text("gpus", {"one": one}, "one", _VERSION, "a version") for one in listed],
+    }
+
+
 def _image(place: str, entry: Any, layers: Sequence[str]) -> dict[str, Any]:
     ref = _reference(place, entry, _FIXED)
     own = _list(f"layers in {place}", entry.get("layers", layers))
+    inside = _contents(entry.get("contents", {}))
     return {
         "ref": ref,
         "key": _text(place, entry, "key", _KEY, "hex digits"),
         "layers": [_reference(f"layers in {place}", {"ref": layer}, _TAGGED) for layer in own],
+        **({"contents": inside} if inside else {}),
     }
+
+
+def _contents(found: Any) -> dict[str, dict[str, str]]:
+    """What is in an image: versions by name, for each kind."""
+    kinds: dict[Any, Any] = found if isinstance(found, dict) else {"": None}
+    for kind, versions in kinds.items():
+        texts = [*versions.keys(), *versions.values()] if isinstance(versions, dict) else [None]
+        sound = all(isinstance(text, str) and len(text) <= 1000 and text.isprintable() for text in texts)
+        if kind not in image_contents.KINDS or not sound or len(texts) > 2 * MAX_PACKAGES:
+            raise GpusteadError(f"contents of {shown(kind)} in history", "versions by name", "")
+    return kinds

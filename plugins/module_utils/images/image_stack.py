@@ -22,6 +22,8 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.errors import Gpu
 KEY_LENGTH = 12
 # What images that we made have; that of the key in full.
 KEY_LABEL = "org.gpustead.key"
+# Release of PyTorch and its index, as `2.13.0 cu126`: for which GPUs there is code in the image.
+TORCH_LABEL = "org.gpustead.torch"
 NAME = re.compile("[a-z0-9]+(?:[._-][a-z0-9]+)*")
 TAG = re.compile("[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 # Flavours of nvidia/cuda, which say nothing that the layers above do not.
@@ -309,6 +311,12 @@ class Inputs:
     options: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
 
+def _torch_label(layer: Layer) -> dict[str, str]:
+    """Of a layer with PyTorch from an index that is told by its name. Layers above have it of their parent."""
+    found = re.search(r"/(cu\d+|cpu)/?$", layer.args.get("torch_index", ""))
+    return {TORCH_LABEL: f"{layer.args.get('torch_version', '')} {found[1]}"} if found else {}
+
+
 def bake_file(planned: Sequence[Planned], build: Collection[str], inputs: Inputs) -> str:
     """The layers named in `build` for `docker buildx bake`; one call builds all, independent ones side by side.
 
@@ -334,6 +342,7 @@ def bake_file(planned: Sequence[Planned], build: Collection[str], inputs: Inputs
                 KEY_LABEL: item.key,
                 "org.gpustead.chain": item.chain,
                 "org.opencontainers.image.base.name": inputs.base,
+                **_torch_label(layer),
             },
             "secret": [f"id={name},src={path}" for name, path in inputs.secrets.items()],
             "platforms": list(layer.platforms),

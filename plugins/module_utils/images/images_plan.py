@@ -14,8 +14,9 @@ from typing import Any
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
 from ansible_collections.gpustead.cluster.plugins.module_utils.images import image_record
 from ansible_collections.gpustead.cluster.plugins.module_utils.images.image_contexts import MARK, OWN
-from ansible_collections.gpustead.cluster.plugins.module_utils.images.image_stack import declared, is_git
-from ansible_collections.gpustead.cluster.plugins.module_utils.images.torch_wheel import refuse_index
+from ansible_collections.gpustead.cluster.plugins.module_utils.images.image_stack import NAME, declared, is_git
+from ansible_collections.gpustead.cluster.plugins.module_utils.images.requirements import refuse_requirements
+from ansible_collections.gpustead.cluster.plugins.module_utils.images.torch_wheel import index_of_nodes, refuse_index
 
 # A tag that is a key, or none at all: any other is somebody's own.
 _OF_STACK = re.compile(r".*:([0-9a-f]{12}|<none>)")
@@ -24,6 +25,8 @@ _REGISTRY = re.compile("^[^/]+")
 HERE = "localhost"
 _ID = re.compile("sha256:[0-9a-f]{64}")
 _PLACE = re.compile("[^:]+:[0-9]+")
+# The last part of an index that follows the GPUs of the nodes, and the index that it is while that serves them all.
+AUTO, USUAL_INDEX = "/auto", "cu126"
 _CAPABILITY = re.compile(r"[0-9]+[.][0-9]([+]PTX)?")
 
 
@@ -33,6 +36,14 @@ class Settings:
 
     Attributes:
         files: the role's own directory with contexts.
+        python: version of the Python that packages are installed for; empty: that of the base.
+        packages, requirements: further Python packages, and a file on the controller that names some.
+        requirements_text: what it holds; None: there is no such file.
+        flash_attn_version, flash_attn_index: of wheels that somebody has built.
+        optional: layers of ours on top of the stack, each with `when`: whether the site wants it.
+        site: directory on the controller with the site's bashrc, zshrc and start.d; empty: none.
+        site_found: whether that is a directory.
+        base, variants: the image that the stack is built on; images beside it for some nodes, with what is otherwise.
         wheelhouse, python_lock: wheels of the site's own, and the lock of the Python packages; empty: none.
         lock_found: whether the lock is a file on the controller.
         alone: whether there is no other node: then no registry is needed.
@@ -54,6 +65,17 @@ class Settings:
     keep: Any = 3
     extra: Sequence[str] = ()
     alone: bool = False
+    python: str = ""
+    packages: Sequence[str] = ()
+    requirements: str = ""
+    requirements_text: str | None = ""
+    flash_attn_version: str = ""
+    flash_attn_index: str = ""
+    optional: Sequence[Mapping[str, Any]] = ()
+    site: str = ""
+    site_found: bool = True
+    base: str = ""
+    variants: Sequence[Mapping[str, Any]] = ()
 
 
 @dataclass(frozen=True)
@@ -68,6 +90,10 @@ class Observed:
         record: the text of root's own record on the builder.
         former: the text of the record on the share, as the builder found it.
         built: what module image_stack returned.
+        built_variants: the same for each of the variants, in their order.
+        nodes: what role nvidia left on the nodes of this run (gpus.json); the builder alone sees it.
+        members: hosts of each group of the inventory; the builder alone sees them.
+        variant: name of the variant that this node runs; empty: what all others run.
         announced: the text of the record that the builder wrote in this run.
         shared: the text of the record on the share, as this node read it.
         local: a line for each name of an image of the stack: id, name with tag, name with digest.
@@ -91,6 +117,10 @@ class Observed:
     extra_recorded: Sequence[str] = ()
     pulled: Sequence[Mapping[str, Any]] = ()
     former_extra: Sequence[Mapping[str, Any]] = ()
+    built_variants: Sequence[Mapping[str, Any]] = ()
+    nodes: Mapping[str, Any] = field(default_factory=dict)
+    members: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    variant: str = ""
 
 
 @dataclass(frozen=True)
@@ -111,6 +141,8 @@ class Plan:
         place: registry and repository under whose name the builder has the images.
         pushes: whether there is such a registry.
         layers: for module image_stack.
+        variants: the same for each variant, with its name and base.
+        follows_gpus: whether the GPUs of the nodes choose an index of PyTorch.
         contexts: what is copied to the builder.
         sources: directories of the controller that Dockerfiles take from.
         files: single files that are copied beside them.
@@ -120,6 +152,7 @@ class Plan:
         former: what was in use before this run.
         selected: the earlier images that the setting `tag` names.
         announcement: the record of the images in use, after this run of the builder; empty before it.
+        handed: the same without what is in the images, for the nodes of this run.
         record: of the images in use, as this node sees it.
         ref: the image in use, by its digest and by where this node pulls it from, or by its id where there is no
             registry; empty where there is none.
@@ -130,12 +163,15 @@ class Plan:
         extra_pulled: images beside the stack that the role has pulled.
         superfluous: names of images of the stack on the node that may go.
         registry_kept: what stays in the registry, beside what the nodes run.
+        squashes: images for module image_squash, that of most nodes first.
     """
 
     problem: str
     place: str
     pushes: bool
     layers: Sequence[Mapping[str, Any]]
+    variants: Sequence[Mapping[str, Any]]
+    follows_gpus: bool
     contexts: Sequence[Context]
     sources: Sequence[str]
     files: Sequence[Mapping[str, str]]
@@ -145,6 +181,7 @@ class Plan:
     former: Mapping[str, Any]
     selected: Sequence[Mapping[str, Any]]
     announcement: Mapping[str, Any]
+    handed: Mapping[str, Any]
     record: Mapping[str, Any]
     ref: str
     wanted: Sequence[str]
@@ -154,29 +191,34 @@ class Plan:
     extra_pulled: Sequence[str]
     superfluous: Sequence[str]
     registry_kept: Sequence[str]
+    squashes: Sequence[Mapping[str, Any]]
 
 
 def plan(settings: Settings, found: Observed) -> Plan:
     """The whole plan. A field that needs what is not known yet is empty."""
-    place = f"{found.registry or HERE}/{settings.repository}"
+    place = _place(settings, found)
     own_record = image_record.read(found.record)
     recorded = bool(own_record["workspace"])
     former = own_record if recorded else image_record.read(found.former, place)
-    earlier = [image for image in former["history"] if image_record.lies_in(image, place)]
-    selected = [image for image in earlier if image["key"].startswith(str(settings.tag))]
     record = image_record.read(found.announced) if found.announced else image_record.read(found.shared, place)
-    ref = _here(record["workspace"].get("ref", ""), found)
+    own = record.get("variants", {}).get(found.variant, image_record.empty()) if found.variant else record
+    ref = _here(own["workspace"].get("ref", ""), found)
     # Those of the time before there was a registry go as others do.
     local = [HERE] if not found.registry or any(one.startswith(f"{HERE}/") for one in _refs(former)) else []
     places = _unique(filter(None, [found.registry, found.pull_from, *found.caches, *local]))
     stack = _stack(settings)
     _check_stack(settings, stack)
     sources = [*_sources(settings, stack)]
+    gpus = _known_gpus(former, found)
+    announcement = _announcement(settings, former, found, gpus if _follows_gpus(stack) else {})
+    built, problem = _images(settings, found, stack, gpus)
     return Plan(
-        problem=_problem(settings, found.registry),
+        problem=_problem(settings, found.registry) or problem,
         place=place,
         pushes=bool(found.registry),
-        layers=[_on_builder(settings, layer) for layer in stack],
+        layers=built[0]["layers"],
+        variants=built[1:],
+        follows_gpus=_follows_gpus(stack),
         contexts=[*(Context(layer["name"], _context(settings, layer), _directory(settings, layer)) for layer in stack),
                   *sources],
         sources=[source.source for source in sources],
@@ -185,8 +227,9 @@ def plan(settings: Settings, found: Observed) -> Plan:
         own_mark=f"{settings.build_dir}/{MARK}",
         recorded=recorded,
         former=former,
-        selected=selected,
-        announcement=_new_record(settings, former, selected, found.built),
+        selected=[image for part in _parts(former) for image in _selected(settings, part, place)],
+        announcement=announcement,
+        handed=_without_contents(announcement),
         record=record,
         ref=ref,
         wanted=[*([ref] if ref else []), *settings.extra],
@@ -202,10 +245,11 @@ def plan(settings: Settings, found: Observed) -> Plan:
         ),
         superfluous=_superfluous(found, [*_refs(record), ref]),
         registry_kept=sorted({
-            *filter(None, [record["workspace"].get("ref")]),
+            *(part["workspace"]["ref"] for part in _parts(record) if part["workspace"]),
             *_refs(record),
-            *(layer for image in record["history"] for layer in image["layers"]),
+            *(layer for part in _parts(record) for image in part["history"] for layer in image["layers"]),
         }),
+        squashes=_squashes(settings, record, found),
     )  # fmt: skip
 
 
@@ -237,6 +281,173 @@ def _refuse(settings: Settings, registry: str) -> None:
     if settings.python_lock and not settings.lock_found:
         what = f"images_python_lock is {settings.python_lock!r}, no file on the controller"
         raise GpusteadError(what, "the lock of the Python packages", "Correct it, or empty it.")
+    if settings.requirements and settings.requirements_text is None:
+        what = f"images_requirements is {settings.requirements!r}, no file on the controller"
+        raise GpusteadError(what, "a requirements.txt", "Correct it, or empty it.")
+    refuse_requirements(f"images_requirements, {settings.requirements}", settings.requirements_text or "")
+    if settings.site and not settings.site_found:
+        what = f"images_site is {settings.site!r}, no directory on the controller"
+        raise GpusteadError(what, "one with bashrc, zshrc or start.d in it", "Correct it, or empty it.")
+    if settings.python and "uv" not in [layer["name"] for layer in settings.stack]:
+        what = f"images_python is {settings.python!r}, and images_stack has no layer uv"
+        raise GpusteadError(what, "one, which makes the environment", "Add it, or empty images_python.")
+    if settings.flash_attn_index and not settings.flash_attn_version:
+        remedy = "Set it to that of a wheel there, such as 2.8.3+cu12torch2.8cxx11abiTRUE."
+        raise GpusteadError("images_flash_attn_index is set, images_flash_attn_version is not", "a version", remedy)
+
+
+def _images(
+    settings: Settings, found: Observed, stack: Sequence[Mapping[str, Any]], gpus: Mapping[str, Any]
+) -> tuple[list[dict[str, Any]], str]:
+    """What the builder builds, the image of most nodes first; and why a part of it cannot be had."""
+    images: list[dict[str, Any]] = []
+    problem = ""
+    groups: dict[str, Mapping[str, Any]] = {"": {}, **{str(one["name"]): one for one in settings.variants}}
+    for name, one in groups.items():
+        layers = _replaced(stack, one.get("args") or {})
+        try:
+            if name:
+                _refuse_variant(settings, found, one, stack)
+            layers = _indexed(layers, [gpus[node] for node in gpus if _variant_of(settings, found, node) == name])
+        except GpusteadError as error:
+            problem = problem or f"{f'images_variants, {name}: ' if name else ''}{error}"
+        base = str(one.get("base") or settings.base)
+        images.append({"name": name, "base": base, "layers": [_on_builder(settings, layer) for layer in layers]})
+    return images, problem
+
+
+def _refuse_variant(
+    settings: Settings, found: Observed, one: Mapping[str, Any], stack: Sequence[Mapping[str, Any]]
+) -> None:
+    taken = {str(name) for layer in stack for name in layer.get("args") or {}}
+    unknown = sorted({*map(str, one.get("args") or {})} - taken)
+    if not NAME.fullmatch(str(one["name"])):
+        raise GpusteadError(f"its name {one['name']!r}", "lower-case letters, digits, . _ -", "Rename it.")
+    if [other["name"] for other in settings.variants].count(one["name"]) > 1:
+        raise GpusteadError("it is there twice", "names used once", "Rename one of them.")
+    if unknown:
+        raise GpusteadError(f"args has {', '.join(unknown)}", f"one of {', '.join(sorted(taken))}", "Correct it.")
+    if found.members and one["nodes"] not in found.members:
+        raise GpusteadError(f"nodes is {one['nodes']!r}", "a group of the inventory", "Correct it, or make the group.")
+    own = {*found.members.get(one["nodes"], ())}
+    for other in settings.variants:
+        both = sorted(own & {*found.members.get(other["nodes"], ())}) if other["name"] != one["name"] else []
+        if both:
+            raise GpusteadError(f"{both[0]} is in {other['name']}, too", "one image for each node", "Part the groups.")
+
+
+def _variant_of(settings: Settings, found: Observed, node: str) -> str:
+    names = (str(one["name"]) for one in settings.variants if node in found.members.get(one["nodes"], ()))
+    return next(names, "")
+
+
+def _replaced(stack: Sequence[Mapping[str, Any]], args: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The layers with other values for arguments of these names."""
+    return [
+        {**layer, "args": {name: args.get(name, value) for name, value in layer["args"].items()}}
+        if layer.get("args")
+        else layer
+        for layer in stack
+    ]
+
+
+def _follows_gpus(stack: Sequence[Mapping[str, Any]]) -> bool:
+    return any(_index(layer).endswith(AUTO) for layer in stack)
+
+
+def _index(layer: Mapping[str, Any]) -> str:
+    return str((layer.get("args") or {}).get("torch_index", ""))
+
+
+def _indexed(stack: Sequence[Mapping[str, Any]], hosts: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """The layers with the index that serves these hosts, where they ask for it."""
+    versions = [str((layer.get("args") or {}).get("torch_version", "")) for layer in stack]
+    torch = next(filter(None, versions), "")
+
+    def indexed(layer: Mapping[str, Any]) -> Mapping[str, Any]:
+        index = _index(layer)
+        if not index.endswith(AUTO):
+            return layer
+        chosen = index_of_nodes(hosts, torch, USUAL_INDEX)
+        return {**layer, "args": {**layer["args"], "torch_index": f"{index[: -len(AUTO)]}/{chosen}"}}
+
+    return [indexed(layer) for layer in stack]
+
+
+def _known_gpus(former: Mapping[str, Any], found: Observed) -> dict[str, dict[str, Any]]:
+    """GPUs of the nodes: as they are in this run, and of others as the builder last saw them.
+
+    A node that joins without the builder is seen by it in the first run of the role that both are in.
+    """
+    nodes = found.members.get("gpu_nodes", ())
+    known = {one["host"]: one for one in former.get("gpus", ()) if one["host"] in nodes}
+    return {**known, **{host: _gpus(host, left) for host, left in found.nodes.items() if left and host in nodes}}
+
+
+def _gpus(host: str, left: Mapping[str, Any]) -> dict[str, Any]:
+    """Of what role nvidia left, what an index goes by."""
+    usable = [gpu for gpu in left.get("gpus") or () if not gpu.get("withheld") and gpu.get("compute_capability")]
+    return {
+        "host": host,
+        "machine": left.get("machine") or "x86_64",
+        "driver": left.get("driver_version"),
+        "compute_capabilities": sorted({str(gpu["compute_capability"]) for gpu in usable}),
+    }
+
+
+def _parts(record: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The record of the image of most nodes, and of those of others."""
+    return [record, *record.get("variants", {}).values()]
+
+
+def _selected(settings: Settings, part: Mapping[str, Any], place: str) -> list[Mapping[str, Any]]:
+    """Earlier images that the tag names, of where all nodes get them now."""
+    images = (image for image in part["history"] if image["key"].startswith(str(settings.tag)))
+    return [image for image in images if image_record.lies_in(image, place)]
+
+
+def _announcement(
+    settings: Settings, former: Mapping[str, Any], found: Observed, gpus: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The record after this run of the builder; empty before it."""
+    place = _place(settings, found)
+    record = _new_record(settings, former, found.built, place)
+    before = former.get("variants", {})
+    variants = {}
+    for one, built in zip(settings.variants, [*found.built_variants, *[{}] * len(settings.variants)]):
+        variants[one["name"]] = _new_record(settings, before.get(one["name"], image_record.empty()), built, place)
+    more = {"gpus": [*gpus.values()], "variants": {name: part for name, part in variants.items() if part}}
+    return {**record, **{name: value for name, value in more.items() if value}} if record else {}
+
+
+def _squashes(settings: Settings, record: Mapping[str, Any], found: Observed) -> list[dict[str, Any]]:
+    """By digest; what no registry has is on this node by its id."""
+    name = settings.repository.rpartition("/")[2]
+    parts = {name: record, **{f"{name}-{one}": part for one, part in record.get("variants", {}).items()}}
+    return [
+        {
+            "name": one,
+            "image": part["workspace"]["ref"] if found.registry else _here(part["workspace"]["ref"], found),
+            "keep": [image["ref"] for image in part["history"]],
+        }
+        for one, part in parts.items()
+        if part["workspace"]
+    ]
+
+
+def _without_contents(record: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        name: [{key: image[key] for key in image if key != "contents"} for image in value]
+        if name == "history"
+        else {variant: _without_contents(part) for variant, part in value.items()}
+        if name == "variants"
+        else value
+        for name, value in record.items()
+    }
+
+
+def _place(settings: Settings, found: Observed) -> str:
+    return f"{found.registry or HERE}/{settings.repository}"
 
 
 def _here(ref: str, found: Observed) -> str:
@@ -250,7 +461,14 @@ def _unique(values: Iterable[str]) -> list[str]:
 
 def _stack(settings: Settings) -> list[Mapping[str, Any]]:
     """The layers, with those of the tools, of the projects and of the accounts on top."""
-    layers = [*settings.stack]
+    layers = _with_python(settings.stack, settings.python) if settings.python else [*settings.stack]
+    if settings.flash_attn_index:
+        given = {"flash_attn_version": settings.flash_attn_version, "flash_attn_index": settings.flash_attn_index}
+        layers.append({"name": "flash-attn", "args": given})
+    layers += [{"name": one["name"], "args": one["args"]} for one in settings.optional if one["when"]]
+    if settings.packages or settings.requirements:
+        index = next(filter(None, map(_index, layers)), "")
+        layers.append({"name": "packages", "args": {"packages": " ".join(settings.packages), "torch_index": index}})
     if settings.tools:
         layers.append({"name": "tools", "args": {"tools": " ".join(settings.tools)}})
     for project in settings.projects:
@@ -260,8 +478,20 @@ def _stack(settings: Settings) -> list[Mapping[str, Any]]:
             "args": {"project": project["name"]},
             "contexts": {"source": project["source"]},
         })  # fmt: skip
+    if settings.site:
+        layers.append({"name": "site", "contexts": {"site": settings.site}})
     if settings.bake_users:
         layers.append({"name": "users", "args": {"accounts": " ".join(map(_account, settings.bake_users))}})
+    return layers
+
+
+def _with_python(stack: Sequence[Mapping[str, Any]], version: str) -> list[Mapping[str, Any]]:
+    """The layers with one on that of uv, which makes the environment anew; what stood on that stands on this one."""
+    layers: list[Mapping[str, Any]] = []
+    for layer in stack:
+        layers.append({**layer, "parent": "python"} if layer.get("parent") == "uv" else layer)
+        if layer["name"] == "uv":
+            layers.append({"name": "python", "args": {"python_version": version}})
     return layers
 
 
@@ -322,22 +552,33 @@ def _files(settings: Settings) -> Iterator[dict[str, str]]:
     for path in settings.ca_certificates:
         place = f"{_directory(settings, settings.stack[0])}/ca/{os.path.basename(path)}"
         yield {"source": path, "destination": place}
+    if settings.requirements:
+        place = f"{settings.build_dir}/stack/packages/requirements.txt"
+        yield {"source": settings.requirements, "destination": place}
     if settings.python_lock:
         yield {"source": settings.python_lock, "destination": f"{settings.build_dir}/wheelhouse/python.lock"}
 
 
-def _new_record(
-    settings: Settings, former: Mapping[str, Any], selected: Sequence[Mapping[str, Any]], built: Mapping[str, Any]
-) -> dict[str, Any]:
-    """What the builder records: the earlier image that is to run again, or the one of this run."""
+def _new_record(settings: Settings, former: Mapping[str, Any], built: Mapping[str, Any], place: str) -> dict[str, Any]:
+    """What the builder records of an image: the earlier one that is to run again, or the one of this run."""
     if settings.tag:
+        # What the tag names for some nodes alone leaves the others theirs.
+        stays = [one for one in [former["workspace"]] if one and image_record.lies_in(one, place)]
+        selected = [*_selected(settings, former, place), *stays]
         used = {name: selected[0][name] for name in ("ref", "key")} if selected else None
         layers, history = former["layers"], former["history"]
     else:
         used = {"ref": _recorded_ref(built), "key": built["key"]} if built.get("ref") else None
         layers = [_recorded_layer(layer, former["layers"]) for layer in built.get("layers") or []]
         earlier = [image for image in former["history"] if image["key"] != built.get("key")]
-        history = [{**(used or {}), "layers": [layer["ref"] for layer in layers]}, *earlier][: int(settings.keep)]
+        same = next((image for image in former["history"] if image["key"] == built.get("key")), {})
+        inside = built.get("contents") or same.get("contents")
+        latest = {
+            **(used or {}),
+            "layers": [layer["ref"] for layer in layers],
+            **({"contents": inside} if inside else {}),
+        }
+        history = [latest, *earlier][: int(settings.keep)]
     return {"schema": 1, "workspace": used, "layers": layers, "history": history} if used else {}
 
 
@@ -365,7 +606,7 @@ def _former_extra(settings: Settings, found: Observed, places: Sequence[str]) ->
 
 
 def _refs(record: Mapping[str, Any]) -> list[str]:
-    return [entry["ref"] for entry in [*record["history"], *record["layers"]]]
+    return [entry["ref"] for part in _parts(record) for entry in [*part["history"], *part["layers"]]]
 
 
 def _superfluous(found: Observed, refs: Sequence[str]) -> list[str]:

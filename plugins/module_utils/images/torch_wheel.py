@@ -117,8 +117,41 @@ def torch_wheel(hosts: Mapping[str, Any] | Iterable[Mapping[str, Any]], torch: s
     fitting = [index for index in reversed(_indexes(release)) if not any(_obstacles(release, index, usable))]
     if not fitting:
         raise _refusal(release, usable)
-    complete = (index for index in fitting if all(host.driver >= SHIPPED[index] for host in usable))
-    return next(complete, fitting[0])
+    return _complete(fitting, usable)
+
+
+def index_of_nodes(hosts: Sequence[Mapping[str, Any]], torch: str, usual: str) -> str:
+    """The index for the image of these nodes: the usual one while it serves them all, else what `torch_wheel` chooses.
+
+    An index that changed with each driver would have the image of all built anew. Where no GPU is known it is the usual
+    one, too: a node whose driver does not work yet is no reason for wheels without CUDA.
+
+    Args:
+        hosts: as for `torch_wheel`; empty: of no node is anything known.
+        torch: version of PyTorch.
+        usual: name of an index; where the release has none of that name, its oldest takes its place.
+
+    Raises:
+        GpusteadError: as of `torch_wheel`.
+    """
+    release = _release(torch)
+    usual = usual if usual in _indexes(release) else _indexes(release)[0]
+    chosen = torch_wheel(hosts, torch)
+    return usual if chosen == CPU or not any(_obstacles(release, usual, [*_usable(hosts)])) else chosen
+
+
+def without_kernels(torch: str, index: str, machine: str, capabilities: Iterable[str]) -> list[str]:
+    """Those of the compute capabilities for which a wheel holds no code. Of one that is not in the table: none.
+
+    Args:
+        torch: version of PyTorch.
+        index: name of the index that it is from.
+        machine: as uname names it.
+        capabilities: such as `9.0`.
+    """
+    found = _RELEASE.match(torch)
+    wheel = WHEELS.get(machine, {}).get(found[1] if found else "", {}).get(index)
+    return [] if wheel is None else [one for one in sorted(set(capabilities)) if not _holds(wheel, _number(one))]
 
 
 def beyond(torch: str) -> str:
@@ -278,6 +311,7 @@ def _refusal(release: str, hosts: Sequence[NodeGpus]) -> GpusteadError:
 
 def _ways_out(release: str, hosts: Sequence[NodeGpus]) -> Iterator[str]:
     """What would satisfy the constraints, in words."""
+    apart = "; ".join(f"{', '.join(names)}: torch {of} from {index}" for names, of, index in _split(release, hosts))
     driver = _driver_for(release, hosts)
     if driver:
         yield _install(driver, hosts)
@@ -289,7 +323,9 @@ def _ways_out(release: str, hosts: Sequence[NodeGpus]) -> Iterator[str]:
     holding = [other for other in others if _driver_for(other, hosts)]
     if not driver and not ready and holding:
         yield f"take torch {holding[0]} and {_install(_driver_for(holding[0], hosts), hosts)}"
-    if not driver and not holding:
+    if apart:
+        yield f"split the nodes by images_variants ({apart})"
+    elif not driver and not holding:
         each = sorted({(capability, host.machine) for host in hosts for capability in host.capabilities})
         lone = [_dotted(one) for one, machine in each if not any(_holds(w, one) for w in _all_wheels(machine))]
         together = ", ".join(dict.fromkeys(_dotted(one) for one, _machine in each))
@@ -298,6 +334,40 @@ def _ways_out(release: str, hosts: Sequence[NodeGpus]) -> Iterator[str]:
             if lone
             else f"build an image for each kind: no wheel holds {together} together"
         )
+
+
+def _split(release: str, hosts: Sequence[NodeGpus]) -> list[tuple[list[str], str, str]]:
+    """Parts of the hosts that one wheel serves each, with its release and index; none where there is nothing to split.
+
+    Each has the release that is wanted, or else the newest that serves it.
+    """
+    wanted = [release, *(other for other in reversed(_RELEASES) if other != release)]
+    parts: list[tuple[list[NodeGpus], str, list[str]]] = []
+    for host in hosts:
+        best = next((other for other in wanted if _serving(other, host)), "")
+        if not best:
+            return []
+        indexes = _serving(best, host)
+        for number, (members, theirs, common) in enumerate(parts):
+            both = [index for index in common if index in indexes and theirs == best]
+            if both:
+                parts[number] = ([*members, host], best, both)
+                break
+        else:
+            parts.append(([host], best, indexes))
+    found = [([host.name for host in members], best, _complete(indexes, members)) for members, best, indexes in parts]
+    return found if len(found) > 1 else []
+
+
+def _serving(release: str, host: NodeGpus) -> list[str]:
+    """The indexes of a release that serve a host, the newest CUDA first."""
+    return [index for index in reversed(_indexes(release)) if not any(_obstacles(release, index, [host]))]
+
+
+def _complete(indexes: Sequence[str], hosts: Sequence[NodeGpus]) -> str:
+    """Of indexes that serve the hosts the first whose CUDA is no newer than the drivers, or else the first."""
+    ready = (index for index in indexes if all(host.driver >= SHIPPED[index] for host in hosts))
+    return next(ready, indexes[0])
 
 
 def _all_wheels(machine: str) -> Iterator[str]:

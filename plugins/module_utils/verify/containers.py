@@ -12,6 +12,7 @@ from typing import Any
 
 from ansible_collections.gpustead.cluster.plugins.module_utils.gpus.gpu_proof import prove
 from ansible_collections.gpustead.cluster.plugins.module_utils.gpus.nvidia_device_nodes import needs_uvm
+from ansible_collections.gpustead.cluster.plugins.module_utils.images.image_stack import TORCH_LABEL
 from ansible_collections.gpustead.cluster.plugins.module_utils.inventory.services import MESH_PROJECT
 from ansible_collections.gpustead.cluster.plugins.module_utils.receipts.probes import Host, docker, observe
 from ansible_collections.gpustead.cluster.plugins.module_utils.receipts.probes.host import Unreadable
@@ -28,6 +29,7 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.verify.findings i
     Findings,
     Project,
 )
+from ansible_collections.gpustead.cluster.plugins.module_utils.verify.gpus import judge_kernels
 from ansible_collections.gpustead.cluster.plugins.module_utils.verify.host import last_line, read
 from ansible_collections.gpustead.cluster.plugins.module_utils.verify.runtime import judge_runtime
 
@@ -46,7 +48,10 @@ def examine_containers(
         findings.add("docker", f"is {state}", "systemctl status docker says why; start it.")
         return
     image = read(desired.image_file, host)[0].strip()
-    findings.seen["image"] = image.partition("/")[2] or image  # nodes may have it through different caches
+    # Nodes of a variant have another one, rightly.
+    findings.seen["variant" if desired.variant else "image"] = (
+        image.partition("/")[2] or image
+    )  # nodes may have it through different caches
     if not image and not all(project.image for project in desired.projects):
         findings.add("image", f"{desired.image_file} does not name one", desired.again)
     try:
@@ -65,6 +70,8 @@ def examine_containers(
             if uuids.get(project.name) and container and container.state == "running":
                 uvm = needs_uvm(Path(host.path("/dev")))
                 findings.problems.extend(_proof(container, project, uuids[project.name], desired, run, uvm=uvm))
+    found = [one for one in containers.values() if isinstance(one, Container)]
+    findings.problems.extend(judge_kernels(sorted({one.torch for one in found if one.torch}), desired))
     mesh = containers.get(MESH)
     if isinstance(mesh, Container) and mesh.state == "running":
         findings.seen["peers"] = _peers(desired, mesh.id, run, findings)
@@ -79,6 +86,7 @@ class Container:
     health: str
     image: str
     ports: tuple[int, ...]
+    torch: str = ""  # release of PyTorch in its image, and the index that it is from
 
 
 def _containers(desired: Desired, host: Host, findings: Findings) -> dict[tuple[str, str], Container | str]:
@@ -115,6 +123,7 @@ def parse_container(inspected: Mapping[str, Any], project: str, service: str) ->
         (state.get("Health") or {}).get("Status", ""),
         inspected["Config"]["Image"],
         tuple(sorted({int(port) for port in ports if port.isdecimal() and int(port)})),
+        str((inspected["Config"].get("Labels") or {}).get(TORCH_LABEL, "")),
     )
 
 

@@ -61,6 +61,7 @@ class Desired:
     nas_fstype: str = DEFAULTS["nas_fstype"]
     nodes: tuple[str, ...] = ()
     image_file: str = f"{DEFAULTS['cluster_config_dir']}/image"
+    variant: str = ""  # of the images, which it runs in the place of that of most nodes
     projects: tuple[Project, ...] = ()
     listening: Mapping[str, int] = field(default_factory=dict)  # what listens on a port of the host itself
     networks: Sequence[str] = ()

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
@@ -16,6 +16,7 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.gpus.gpu_offer im
     given_uuids,
     parse_given,
 )
+from ansible_collections.gpustead.cluster.plugins.module_utils.images.torch_wheel import without_kernels
 from ansible_collections.gpustead.cluster.plugins.module_utils.receipts.probes import Host
 from ansible_collections.gpustead.cluster.plugins.module_utils.verify.findings import Desired, Finding, Findings
 from ansible_collections.gpustead.cluster.plugins.module_utils.verify.host import read
@@ -60,6 +61,22 @@ def judge_gpus(desired: Desired) -> Iterator[Finding]:
         sentences = problems if problems and info["reason"] == "unhealthy" else [info["detail"]]
         details = " ".join(sentences).rstrip(".")
         yield Finding("GPUs", f"are {info['state']}, {info['reason']} ({details})", info["remedy"] or remedy)
+
+
+def judge_kernels(labels: Iterable[str], desired: Desired) -> Iterator[Finding]:
+    """GPUs for which there is no code in an image that runs here; each label says its PyTorch, as `2.13.0 cu126`."""
+    gpus = [gpu for gpu in desired.gpu_info.get("gpus", ()) if not gpu.get("withheld")]
+    capabilities = [str(gpu["compute_capability"]) for gpu in gpus if gpu.get("compute_capability")]
+    for label in labels:
+        torch, _space, index = label.partition(" ")
+        lacking = without_kernels(torch, index, str(desired.gpu_info.get("machine") or "x86_64"), capabilities)
+        if lacking:
+            yield Finding(
+                "image",
+                f"has torch {torch} from {index}, without code for GPUs of compute capability {', '.join(lacking)}",
+                "Run playbooks/images.yml -e site_force=true on all nodes, then site.yml: an images_torch_index that"
+                " ends in auto follows their GPUs; or give these nodes an image of their own (images_variants).",
+            )
 
 
 def judge_given(given: GivenGpus, desired: Desired) -> Iterator[Finding]:

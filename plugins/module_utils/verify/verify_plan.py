@@ -30,6 +30,7 @@ class Plan:
     nas_fstype: str
     nodes: list[str]
     image_file: str
+    variant: str
     projects: list[dict[str, Any]]
     listening: dict[str, Any]
     gpus_file: str
@@ -61,12 +62,19 @@ def plan(host: str, variables: Mapping[str, Any], groups: Mapping[str, Sequence[
         nas_fstype=setting(variables, "nas_fstype"),
         nodes=nodes,
         image_file=f"{config_dir}/image",
+        variant=_variant(host, variables, groups),
         projects=_projects(variables, owner) if host in nodes else [],
         listening=services.listening([name for name in groups if host in groups[name]], variables),
         gpus_file=f"{config_dir}/gpus.json",
         gpus_required=setting(variables, "nvidia_required"),
         state_dir=setting(variables, "cluster_state_dir"),
     )
+
+
+def _variant(host: str, variables: Mapping[str, Any], groups: Mapping[str, Sequence[str]]) -> str:
+    """Name of the image that the host runs in the place of that of most nodes."""
+    own = (one["name"] for one in variables.get("images_variants") or () if host in groups.get(one["nodes"], ()))
+    return next(own, "")
 
 
 def _only(values: Mapping[str, Any], *names: str) -> dict[str, Any]:

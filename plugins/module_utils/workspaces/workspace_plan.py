@@ -27,7 +27,12 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.workspaces.worksp
     receipt,
 )
 from ansible_collections.gpustead.cluster.plugins.module_utils.workspaces.workspace_binds import plan as plan_binds
-from ansible_collections.gpustead.cluster.plugins.module_utils.workspaces.workspaces import NEAR, SERVICES, Workspace
+from ansible_collections.gpustead.cluster.plugins.module_utils.workspaces.workspaces import (
+    NEAR,
+    SERVICES,
+    UNITS,
+    Workspace,
+)
 
 # What programs keep on the node in profile local, by the name of its directory in the owner's place.
 CACHES = ("cache", "vscode-server")
@@ -65,6 +70,7 @@ class Settings:
     local_dir: str = "/var/lib/gpustead/workspace"
     local_homes: str = "/home"
     local_settings: Sequence[str] = ()
+    local_state: Sequence[str] = ()
     mounts: Sequence[Mapping[str, Any]] = ()
     propagation: str = "rslave"
     display: str = ""
@@ -82,6 +88,11 @@ class Settings:
     vouches: bool = False
 
     @property
+    def places(self) -> tuple[str, ...]:
+        """Directories in the place of each workspace on the node."""
+        return (*CACHES, *map(_place_of, self.local_state))
+
+    @property
     def layout(self) -> HostLayout:
         return HostLayout(
             nas=self.nas_path,
@@ -90,7 +101,7 @@ class Settings:
             owner_uid=self.owner_uid,
             propagation=self.propagation,
             display=bool(self.display),
-            places=CACHES,
+            places=self.places,
             homes=self.local_homes,
             settings=self.local_settings,
         )
@@ -105,6 +116,7 @@ class Observed:
         mounted, placed: what modules binds and local_place returned.
         drifted: what was found to have drifted, as a receipt names it.
         blocked: compose projects that must be left alone, as module node_offer_info returned them.
+        cgroup_driver: of Docker, where a workspace has limits; empty: not asked.
         check: whether it is a check, in which other roles have left nothing yet on a fresh host.
     """
 
@@ -114,6 +126,7 @@ class Observed:
     drifted: Sequence[str] = ()
     blocked: Sequence[Mapping[str, str]] = ()
     check: bool = False
+    cgroup_driver: str = ""
 
 
 @dataclass(frozen=True)
@@ -184,6 +197,11 @@ class _Secret:
         return f".config/gpustead/jupyter_{self.kind}"
 
 
+def _place_of(path: str) -> str:
+    """The name of the directory on the node for a path in the home: `.config/opencode` is `state-config-opencode`."""
+    return f"state-{path.strip('./').replace('/', '-')}"
+
+
 def plan(workspaces: Sequence[Workspace], settings: Settings, observed: Observed) -> Plan:
     """All that the role makes for the workspaces of a node.
 
@@ -206,12 +224,14 @@ def plan(workspaces: Sequence[Workspace], settings: Settings, observed: Observed
         places=[_place(workspace, settings) for workspace in workspaces],
         binds=binds.places,
         image=image or NO_IMAGE,
-        ports=[port for workspace in workspaces for port in workspace.ports.values()],
+        ports=[port for workspace in workspaces for _service, port in workspace.all_ports],
         of={workspace.owner: _containers(workspace, binds, settings, observed) for workspace in workspaces},
         host_files={workspace.owner: _host_files(workspace, settings) for workspace in workspaces},
         nas_files={workspace.owner: _nas_files(workspace, settings) for workspace in workspaces},
         nas_links={
-            workspace.owner: _links(workspace, (observed.placed.get("settings") or {}).get(workspace.owner) or ())
+            workspace.owner: _links(
+                workspace, settings, (observed.placed.get("settings") or {}).get(workspace.owner) or ()
+            )
             for workspace in workspaces
         },
         receipt={
@@ -236,10 +256,11 @@ def plan(workspaces: Sequence[Workspace], settings: Settings, observed: Observed
 
 def _check_paths(workspace: Workspace, binds: Binds) -> None:
     paths = [re.sub(r"(?<=.)/+$", "", bind.path) for bind in binds.common[workspace.owner]]
+    paths += [path.rstrip("/") for path in workspace.volumes.values()]
     taken = [LOCAL, SETTINGS, *paths]
     if len(set(taken)) < len(taken) or not all(re.match("/.", path) for path in taken):
         raise GpusteadError(
-            f"workspace_mounts: the paths in the containers of {workspace.owner} are {', '.join(paths)}",
+            f"workspace_mounts and volumes: the paths in the containers of {workspace.owner} are {', '.join(paths)}",
             f"absolute and different ones; /home/{workspace.owner}, /shared, {LOCAL} and {SETTINGS} are taken",
             "Choose others.",
         )
@@ -247,11 +268,15 @@ def _check_paths(workspace: Workspace, binds: Binds) -> None:
 
 def _check_home(settings: Settings) -> None:
     """What lies in the home is named from there, and PyTorch by a version."""
-    named = [str(path) for path in settings.local_settings]
+    named = [str(path) for path in (*settings.local_settings, *settings.local_state)]
+    if len({*settings.places}) < len(settings.places):
+        what = f"workspace_local_state has {', '.join(map(str, settings.local_state))}"
+        raise GpusteadError(what, "each path once, and none that reads like another with - for /", "Leave one out.")
     named += [str(entry.get("path", "")) for entry in settings.repositories]
     if not all(_NAMED.fullmatch(path) for path in named):
         raise GpusteadError(
-            f"workspace_local_settings and paths of workspace_repositories are {', '.join(named)}",
+            "workspace_local_settings, workspace_local_state and paths of workspace_repositories are "
+            f"{', '.join(named)}",
             "that they are relative to the home, without blanks and '..'",
             "Correct them.",
         )
@@ -309,10 +334,11 @@ def _shared(workspace: Workspace, settings: Settings) -> list[dict[str, Any]]:
     return [*directories, {"name": file, **own, "secret": True, "varies": True, "keep": True}]
 
 
-def _links(workspace: Workspace, copied: Iterable[str]) -> list[dict[str, Any]]:
+def _links(workspace: Workspace, settings: Settings, copied: Iterable[str]) -> list[dict[str, Any]]:
     """From the home on the share to what containers of profile local see elsewhere: nothing is bound inside of the
     home, where its owner could put a link."""
     targets = {".vscode-server": f"{LOCAL}/vscode-server", **{path: f"{SETTINGS}/{path}" for path in copied}}
+    targets.update({path: f"{LOCAL}/{_place_of(path)}" for path in settings.local_state})
     owned = {"state": "link", "owner": workspace.account.uid, "group": workspace.account.gid}
     return [{"path": f"users/{workspace.owner}/{path}", "target": targets[path], **owned} for path in targets]
 
@@ -323,7 +349,7 @@ def _links(workspace: Workspace, copied: Iterable[str]) -> list[dict[str, Any]]:
 def _place(workspace: Workspace, settings: Settings) -> dict[str, Any]:
     account = workspace.account
     return {
-        **{"name": account.name, "uid": account.uid, "gid": account.gid, "directories": list(CACHES)},
+        **{"name": account.name, "uid": account.uid, "gid": account.gid, "directories": list(settings.places)},
         **{"homes": settings.local_homes, "settings": list(settings.local_settings)},
     }
 
@@ -344,6 +370,9 @@ def _host_files(workspace: Workspace, settings: Settings) -> list[dict[str, Any]
         content = "".join(f"{line}\n" for line in ("# Written by role workspace.", *keys))
         path = f"{workspace.directories[-1]}/{account.name}"
         files.append({"path": path, "state": "file", "mode": "0644", "content": content})
+    if workspace.slice:
+        unit = {"path": f"{UNITS}/{workspace.slice}", "state": "file", "mode": "0644", "content": workspace.slice_unit}
+        files.append(unit)
     return [*directories, *files]
 
 
@@ -355,7 +384,15 @@ def _containers(workspace: Workspace, binds: Binds, settings: Settings, observed
     try:
         gpus = container_gpus(offered, [] if observed.check and found is None else workspace.gpus)
         index = _torch_index(offered, settings)
-        refuse_held(workspace.ports, observed.offer, "choose other ports in workspace_ports or workspace_instances")
+        if workspace.limits and observed.cgroup_driver not in ("", "systemd"):
+            what = f"limits of {workspace.owner}: Docker's cgroup driver is {observed.cgroup_driver}"
+            remedy = "Set docker_daemon_settings: {exec-opts: [native.cgroupdriver=systemd]}, or leave limits out."
+            raise GpusteadError(what, "systemd, whose slice holds them", remedy)
+        refuse_held(
+            {name: port for name, port in workspace.all_ports if name != "publish"},
+            observed.offer,
+            "choose other ports in workspace_ports or workspace_instances",
+        )
     except GpusteadError as error:
         problem = str(error)
     copies = ContainerBind("", f"{settings.local_dir}/.settings/{workspace.owner}", SETTINGS, read_only=True)
@@ -370,7 +407,7 @@ def _containers(workspace: Workspace, binds: Binds, settings: Settings, observed
         binds=left.binds,
         local_binds=(*local, copies),
         environment={**none_by_itself(gpus), **_environment(workspace, left, index, settings)},
-        local_environment=_local_environment(settings),
+        local_environment=_local_environment(workspace, settings),
         gpus=gpus,
         cpus=(gpus["cpus"] or "") if workspace.cpus == NEAR else workspace.cpus,
         secret_digest=hashlib.sha256(secret.encode()).hexdigest()[:8],
@@ -404,6 +441,8 @@ def _environment(workspace: Workspace, left: Available, torch_index: str, settin
         "GPUSTEAD_TENSORBOARD_LOGDIR": settings.tensorboard_logdir,
         "GPUSTEAD_GRADIO_APP": settings.gradio_app,
         "GPUSTEAD_REPOSITORIES": "\n".join(f"{entry['url']} {entry['path']}" for entry in settings.repositories),
+        # A volume is root's until somebody gives it away.
+        "GPUSTEAD_CACHES": " ".join(workspace.volumes.values()),
         "GPUSTEAD_TORCH": settings.torch_version,
         "GPUSTEAD_TORCH_INDEX": torch_index,
         "GPUSTEAD_TORCH_CPU_INDEX": f"{settings.torch_index}/cpu" if settings.torch_version else "",
@@ -411,10 +450,12 @@ def _environment(workspace: Workspace, left: Available, torch_index: str, settin
     return {**_filled(own), **settings.proxy_env, **settings.environment}
 
 
-def _local_environment(settings: Settings) -> dict[str, str]:
+def _local_environment(workspace: Workspace, settings: Settings) -> dict[str, str]:
     return _filled(
         {
-            "GPUSTEAD_CACHES": " ".join(f"{LOCAL}/{name}" for name in CACHES),
+            "GPUSTEAD_CACHES": " ".join(
+                [*(f"{LOCAL}/{name}" for name in settings.places), *workspace.volumes.values()]
+            ),
             "XDG_CACHE_HOME": f"{LOCAL}/cache",
             "HISTFILE": f"{LOCAL}/shell_history",
             "NVIDIA_DRIVER_CAPABILITIES": settings.driver_capabilities,

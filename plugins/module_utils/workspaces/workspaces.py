@@ -17,6 +17,7 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.inventory import 
 from ansible_collections.gpustead.cluster.plugins.module_utils.inventory.settings import owner_of, setting
 
 PROJECT = "gpustead-workspace"
+UNITS = "/etc/systemd/system"
 # A name of compose's, and of Docker's for a repository of images. Neither takes capital letters.
 _PROJECT = re.compile(r"[a-z0-9_-]+\Z")
 _REPOSITORY = re.compile(r"[a-z0-9]+([._-][a-z0-9]+)*\Z")
@@ -25,7 +26,12 @@ PORTS = services.ports()
 PORT_RANGE = "19000:19999"
 SERVICES = tuple(PORTS)
 NEAR = "near"
-KEYS = ("owner", "profile", "ports", "gpus", "cpus", "memory", "accounts", "sudo")
+KEYS = ("owner", "profile", "ports", "gpus", "cpus", "memory", "accounts", "sudo", "limits", "volumes", "publish")
+LIMITS = ("memory", "cpus", "pids")
+# Docker has a process for each port that it publishes.
+MOST_PUBLISHED = 100
+_UNITS = {"": 1, "b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
+_VOLUME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,62}\Z")
 _MEMORY = re.compile(r"\d+(\.\d+)?[bkmg]?b?\Z", re.IGNORECASE)
 
 
@@ -51,6 +57,9 @@ class Workspace:
         gpus: positions or UUIDs; None: all.
         cpus: CPUs in the kernel's list syntax, `near` for those near its GPUs, or empty.
         memory: limit of each container, as compose writes it, or empty.
+        limits: of all its containers together: `memory` as compose writes it, `cpus`, also fractions, `pids`.
+        volumes: path in the containers of each of its named volumes.
+        published: further ports that its ssh container publishes under the same numbers.
         sudo: whether its owner becomes root in the containers, and so, with a shell on the node, root there.
     """
 
@@ -64,11 +73,15 @@ class Workspace:
     cpus: str = ""
     memory: str = ""
     sudo: bool = False
+    limits: Mapping[str, str] = field(default_factory=dict)
+    volumes: Mapping[str, str] = field(default_factory=dict)
+    published: tuple[int, ...] = ()
 
     @classmethod
     def parse(cls, raw: Mapping[str, Any]) -> Workspace:
         """One from what `described` made of it."""
         known = {one.name: raw[one.name] for one in fields(cls)}
+        known["published"] = tuple(known["published"])
         keys = [one.name for one in fields(WorkspaceAccount)]
         accounts = tuple(WorkspaceAccount(**{key: account[key] for key in keys}) for account in raw["accounts"])
         return cls(**{**known, "accounts": accounts})
@@ -77,6 +90,11 @@ class Workspace:
     def account(self) -> WorkspaceAccount:
         """The owner's."""
         return self.accounts[0]
+
+    @property
+    def all_ports(self) -> list[tuple[str, int]]:
+        """(service, port) of all that it publishes on the node."""
+        return [*self.ports.items(), *(("publish", port) for port in self.published)]
 
     @property
     def directories(self) -> tuple[str, ...]:
@@ -95,11 +113,29 @@ class Workspace:
         return f"{self.directory}/ssh/ssh_host_ed25519_key"
 
     @property
+    def slice(self) -> str:
+        """The systemd slice that holds all its containers, or empty. Dashes in its name would nest it."""
+        return f"gpustead_{self.account.uid}.slice" if self.limits else ""
+
+    @property
+    def slice_unit(self) -> str:
+        """What that is."""
+        values = {
+            "MemoryMax": str(memory_bytes(self.limits["memory"])) if "memory" in self.limits else "",
+            "CPUQuota": f"{round(float(self.limits['cpus']) * 100)}%" if "cpus" in self.limits else "",
+            "TasksMax": self.limits.get("pids", ""),
+        }
+        unit = ["# Written by role workspace: all containers of one workspace.", "[Unit]"]
+        unit += [f"Description=Workspace of {self.owner}", "", "[Slice]"]
+        return "\n".join([*unit, *(f"{name}={value}" for name, value in values.items() if value), ""])
+
+    @property
     def files(self) -> tuple[str, ...]:
         """Root's directories and files on the node, without the host key."""
         *above, ssh, logins = self.directories
         compose = (f"{self.directory}/compose.yml", f"{self.directory}/compose.local.yml")
-        return (*above, *compose, ssh, logins, *(f"{logins}/{account.name}" for account in self.accounts))
+        unit = (f"{UNITS}/{self.slice}",) if self.slice else ()
+        return (*above, *compose, ssh, logins, *(f"{logins}/{account.name}" for account in self.accounts), *unit)
 
     @property
     def compose_files(self) -> tuple[str, ...]:
@@ -108,7 +144,7 @@ class Workspace:
 
     def described(self) -> dict[str, Any]:
         """All of it in plain values."""
-        derived = ("directories", "host_key", "files", "compose_files", "own_image")
+        derived = ("directories", "host_key", "files", "compose_files", "own_image", "slice")
         return {**asdict(self), **{name: getattr(self, name) for name in derived}}
 
 
@@ -217,6 +253,8 @@ def _read(entry: Mapping[str, Any], owner: str, known: Mapping[str, Any], defaul
     sudo = entry.get("sudo", defaults.sudo)
     if not isinstance(sudo, bool):
         found.refuse(f"sudo of {owner} is {sudo!r}", "true or false", "Write it so, without quotes.")
+    limits, volumes = _limits(entry, owner, found), _volumes(entry, owner, found)
+    published = _further_ports(entry, owner, defaults, found)
     gpus = _list(entry, "gpus", owner, found) if entry.get("gpus") is not None else None
     if len(found.errors) == before:
         ports = _ports(entry, owner, int(known[owner]["uid"]), defaults, found)
@@ -235,8 +273,65 @@ def _read(entry: Mapping[str, Any], owner: str, known: Mapping[str, Any], defaul
                 cpus=cpus,
                 memory=memory,
                 sudo=sudo,
+                limits=limits,
+                volumes=volumes,
+                published=published,
             )
         )
+
+
+def memory_bytes(text: str) -> int:
+    """Bytes of a size as compose writes it, such as 64gb."""
+    number, unit = text.lower().rstrip("b"), ""
+    if number[-1] in "kmg":
+        number, unit = number[:-1], number[-1]
+    return int(float(number) * _UNITS[unit])
+
+
+def _limits(entry: Mapping[str, Any], owner: str, found: Survey) -> dict[str, str]:
+    given = entry.get("limits") or {}
+    limits = (
+        {str(name): str(value) for name, value in given.items()} if isinstance(given, Mapping) else {"": str(given)}
+    )
+    sound = {
+        "memory": bool(_MEMORY.match(limits.get("memory", "1g"))),
+        "cpus": bool(re.fullmatch(r"\d{1,4}(\.\d{1,2})?", limits.get("cpus", "1")))
+        and float(limits.get("cpus", 1)) > 0,
+        "pids": bool(re.fullmatch(r"[1-9]\d{0,6}", limits.get("pids", "1"))),
+    }
+    if set(limits) - set(LIMITS) or not all(sound.values()):
+        expected = "memory such as 64gb, cpus such as 7.5, pids such as 4096"
+        found.refuse(f"the limits of {owner} are {given!r}", expected, "Correct them.")
+    return {name: limits[name] for name in LIMITS if name in limits}
+
+
+def _volumes(entry: Mapping[str, Any], owner: str, found: Survey) -> dict[str, str]:
+    given = _list(entry, "volumes", owner, found)
+    volumes = {str(one.get("name")): str(one.get("path")) for one in given if isinstance(one, Mapping)}
+    sound = all(_VOLUME.match(name) and re.fullmatch(r"/[^\s:]+", path) for name, path in volumes.items())
+    if len(volumes) < len(given) or len({*volumes.values()}) < len(volumes) or not sound:
+        expected = "name (small letters, digits, _ . -) and absolute path of each, and none of them twice"
+        found.refuse(f"the volumes of {owner} are {given!r}", expected, "Correct them.")
+    return volumes
+
+
+def _further_ports(entry: Mapping[str, Any], owner: str, defaults: Defaults, found: Survey) -> tuple[int, ...]:
+    text = str(entry.get("publish") or "")
+    match = re.fullmatch(r"(\d{1,5}):(\d{1,5})", text)
+    first, last = (int(match[1]), int(match[2])) if match else (0, -1)
+    inside = [low <= first <= last <= high for low, high in _port_ranges(defaults)]
+    if text and not (any(inside) and last - first < MOST_PUBLISHED):
+        expected = f"first:last within workspace_port_range ({defaults.port_range}), at most {MOST_PUBLISHED} ports"
+        found.refuse(f"publish of {owner} is {text!r}", expected, "Correct it: the firewall opens that range.")
+        return ()
+    return tuple(range(first, last + 1))
+
+
+def _port_ranges(defaults: Defaults) -> list[tuple[int, int]]:
+    try:
+        return services.port_ranges(defaults.port_range)
+    except GpusteadError:  # refused where ports are taken from it
+        return []
 
 
 def _lowered(owner: str, form: re.Pattern[str]) -> str:
@@ -294,7 +389,7 @@ def _port(value: Any) -> int:
 def _clashes(workspaces: Sequence[Workspace]) -> Iterator[GpusteadError]:
     taken: dict[int, str] = {}
     for workspace in workspaces:
-        for service, port in workspace.ports.items():
+        for service, port in workspace.all_ports:
             user = f"{service} of {workspace.owner}"
             if port in taken:
                 yield GpusteadError(

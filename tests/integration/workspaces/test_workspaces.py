@@ -49,8 +49,9 @@ class Bench:
             "workspace_instances": [
                 {"owner": ADA},
                 {"owner": GRACE, "profile": "local", "cpus": "0", "memory": "2gb", "accounts": [JOAN]},
-                {"owner": LINUS},
+                {"owner": LINUS, "volumes": [{"name": "scratch", "path": "/scratch"}], "publish": "19990:19991"},
             ],
+            "workspace_local_state": [".claude"],
             "workspace_local_settings": [".gitconfig", ".nothing"],
         }
 
@@ -108,7 +109,8 @@ def bench(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]
         yield made
     finally:
         made.client.run("rm -f /root/*-key /root/known-*")
-        links = " ".join(f"/mnt/nas/users/{GRACE}/{name}" for name in (".gitconfig", ".vscode-server"))
+        links = " ".join(f"/mnt/nas/users/{GRACE}/{name}" for name in (".claude", ".gitconfig", ".vscode-server"))
+        made.node.run(f"docker volume rm {COMPOSE[LINUS]}_scratch")
         made.node.run(f"rm -f /home/{GRACE}/.gitconfig; runuser -u {GRACE} -- rm -f {links}")
         # An account goes only when none of its processes runs.
         lab.playbook(
@@ -219,7 +221,28 @@ def test_cpus_and_memory(bench: Bench) -> None:
     assert bench.inside(GRACE, "ssh", "nproc") == "1"
 
 
+def test_a_volume_is_its_owners_and_stays(bench: Bench) -> None:
+    bench.inside(LINUS, "ssh", "touch /scratch/kept")
+    assert bench.inside(LINUS, "jupyter", "stat -c %u /scratch/kept") == str(UIDS[LINUS])
+    bench.make("down", f"OWNER={LINUS}")
+    bench.make("up", f"OWNER={LINUS}")
+    assert bench.inside(LINUS, "ssh", "ls /scratch") == "kept"
+    assert bench.node.compose(COMPOSE[ADA], "ssh", "ls /scratch", user=ADA).rc != 0
+
+
+def test_further_ports_are_reached_from_where_the_others_are(bench: Bench) -> None:
+    serve = "sh -c 'cd /scratch && (setsid python3 -m http.server 19991 >/dev/null 2>&1 </dev/null &) ; sleep 3'"
+    bench.inside(LINUS, "ssh", serve)
+    assert bench.client.check_output(f"{GET} http://{bench.node.address}:19991/") == "200"
+
+
 # Profile local
+
+
+def test_what_coding_tools_write_lies_on_the_node(bench: Bench) -> None:
+    bench.inside(GRACE, "ssh", "sh -c 'echo kept > ~/.claude/state'")
+    assert bench.inside(GRACE, "jupyter", "sh -c 'cat ~/.claude/state'") == "kept"
+    assert bench.node.check_output(f"stat -c %u {LOCAL}/{GRACE}/state-claude/state") == str(UIDS[GRACE])
 
 
 def test_history_and_caches_lie_on_the_node_and_survive(bench: Bench) -> None:

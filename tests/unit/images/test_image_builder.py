@@ -31,11 +31,12 @@ class Docker:
     said: list[str] = field(default_factory=list)
     bake: dict[str, Any] = field(default_factory=dict)
     secrets: dict[str, str] = field(default_factory=dict)
+    asked: list[Sequence[str]] = field(default_factory=list)
 
     def __call__(self, argv: Sequence[str]) -> tuple[int, str, str]:
         answers: dict[str, Callable[[Sequence[str]], tuple[int, str, str]]] = {
             "image": self.image, "load": self.load, "pull": self.pull, "push": self.push,
-            "manifest": self.manifest, "tag": self.tag, "info": lambda argv: (0, self.status, ""),
+            "run": self.run, "manifest": self.manifest, "tag": self.tag, "info": lambda argv: (0, self.status, ""),
         }  # fmt: skip
         return answers[argv[1]](argv)
 
@@ -52,6 +53,10 @@ class Docker:
 
     def digests(self, ref: str) -> list[str] | None:
         return [f"{ref.rpartition(':')[0]}@sha256:{self.local[ref]}"] if ref in self.pushed else None
+
+    def run(self, argv: Sequence[str]) -> tuple[int, str, str]:
+        self.asked.append(argv)
+        return (0, "apt bash 5.2\npip torch 2.13.0\n", "") if argv[-3] in self.local else (125, "", "no such image")
 
     def load(self, argv: Sequence[str]) -> tuple[int, str, str]:
         self.local.update(self.archive)
@@ -131,6 +136,20 @@ class Bench:
 @pytest.fixture
 def bench(tmp_path: Path) -> Bench:
     return Bench(tmp_path)
+
+
+def test_an_image_that_was_built_is_asked_once_what_is_in_it(bench: Bench) -> None:
+    bench.stack[1]["contexts"] = {"source": f"https://example.org/a.git#{'0' * 40}"}
+    assert bench.run(check=True)["contents"] == {}
+    assert bench.run()["contents"] == {
+        "base": {"debian:12": "base"},
+        "git": {"https://example.org/a.git": "0" * 40},
+        "apt": {"bash": "5.2"},
+        "pip": {"torch": "2.13.0"},
+    }
+    (argv,) = bench.docker.asked
+    assert "--network none --read-only --cap-drop ALL" in " ".join(argv)
+    assert bench.run()["contents"] == {} and len(bench.docker.asked) == 1
 
 
 def test_the_first_run_builds_and_pushes_all_and_the_second_nothing(bench: Bench) -> None:

@@ -11,6 +11,7 @@ import pytest
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
 from ansible_collections.gpustead.cluster.plugins.module_utils.images.image_stack import (
     Inputs,
+    Layer,
     Planned,
     bake_file,
     base_name,
@@ -210,6 +211,24 @@ def test_the_bake_file_links_parents_and_tags_by_key(stack: list[dict[str, Any]]
     assert bake["target"]["top"]["secret"] == ["id=token,src=/run/t"]
     assert bake["target"]["top"]["output"] == ["x"]
     assert bake["target"]["top"]["labels"]["org.gpustead.chain"] == "debian12_base_torch_top"
+    assert "org.gpustead.torch" not in bake["target"]["top"]["labels"]
+
+
+@pytest.mark.parametrize(
+    ("index", "label"),
+    [
+        ("https://m/whl/cu126", "2.13.0 cu126"),
+        ("https://m/whl/cpu/", "2.13.0 cpu"),
+        ("https://m/simple", None),
+        ("", None),
+    ],
+)
+def test_an_image_says_which_torch_it_has(tmp_path: Path, index: str, label: str | None) -> None:
+    (tmp_path / "Dockerfile").write_text("FROM parent\n")
+    args = {"torch_version": "2.13.0", "torch_index": index}
+    planned = plan([Layer("torch", str(tmp_path), args)], "debian:12", "sha256:1", {}, "r")
+    bake = json.loads(bake_file(planned, ["torch"], Inputs("debian:12")))
+    assert bake["target"]["torch"]["labels"].get("org.gpustead.torch") == label
 
 
 @pytest.mark.parametrize(

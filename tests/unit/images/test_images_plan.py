@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible.utils.display import Display
+from ansible_collections.gpustead.cluster.plugins.filter.images_plan import FilterModule
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
 from ansible_collections.gpustead.cluster.plugins.module_utils.images.images_plan import Observed, Settings, plan
 
@@ -64,6 +66,197 @@ def test_an_index_without_the_release_of_torch_is_refused() -> None:
         assert plan(Settings(**{**ROLE, "stack": stack, own: "/srv/own"}), Observed()).layers[-1]["name"] == "torch"
 
 
+AUTO = {"name": "torch", "args": {"torch_version": "2.13.0", "torch_index": "https://mirror/whl/auto"}}
+FOLLOWS: dict[str, Any] = {**ROLE, "base": "cuda:12", "stack": [*ROLE["stack"], AUTO, {"name": "own", "context": "/o"}]}
+VOLTA = {"name": "volta", "nodes": "volta", "args": {"torch_version": "2.14.0"}}
+MEMBERS = {"gpu_nodes": ["h1", "r1", "v1"], "volta": ["v1"], "hopper": ["h1"]}
+
+
+def left(capability: str, driver: str = "590.48.01", withheld: str | None = None) -> dict[str, Any]:
+    """What role nvidia leaves on a node."""
+    gpu = {"uuid": "GPU-1", "compute_capability": capability, "withheld": withheld}
+    return {"driver": "nvidia", "driver_version": driver, "machine": "x86_64", "gpus": [gpu]}
+
+
+def seen(host: str, capability: str) -> dict[str, Any]:
+    return {"host": host, "machine": "x86_64", "driver": "590.48.01", "compute_capabilities": [capability]}
+
+
+def record(*letters: str, **more: Any) -> dict[str, Any]:
+    """A record whose image in use has the first of these as its key."""
+    images = [{"ref": f"r:5000/gpustead/base@sha256:{one * 64}", "key": one * 64, "layers": []} for one in letters]
+    return {
+        "schema": 1,
+        "workspace": {name: images[0][name] for name in ("ref", "key")},
+        "layers": [],
+        "history": images,
+        **more,
+    }
+
+
+def built(letter: str) -> dict[str, Any]:
+    return {"ref": f"r:5000/gpustead/base@sha256:{letter * 64}", "key": letter * 64, "layers": []}
+
+
+# Nodes of this run, what the builder saw before; the index of all, and of the variant.
+FOLLOWED: dict[str, tuple[dict[str, Any], list[dict[str, Any]], list[str]]] = {
+    "nothing is known": ({}, [], ["cu126", "cu126"]),
+    "H100": ({"h1": left("9.0")}, [], ["cu126", "cu126"]),
+    "RTX 5090": ({"r1": left("12.0")}, [], ["cu130", "cu126"]),
+    "one that was seen before": ({"h1": left("9.0")}, [seen("r1", "12.0")], ["cu130", "cu126"]),
+    "one that was exchanged": ({"r1": left("9.0")}, [seen("r1", "12.0")], ["cu126", "cu126"]),
+    "one that is no node any more": ({"h1": left("9.0")}, [seen("gone", "12.0")], ["cu126", "cu126"]),
+    "one that is withheld": ({"r1": left("12.0", withheld="excluded")}, [], ["cu126", "cu126"]),
+    "each kind with its own": ({"r1": left("12.0"), "v1": left("7.0"), "h1": None}, [], ["cu130", "cu126"]),
+}
+
+
+@pytest.mark.parametrize("case", FOLLOWED)
+def test_an_index_follows_the_gpus_of_the_nodes_that_run_the_image(case: str) -> None:
+    nodes, before, indexes = FOLLOWED[case]
+    former = json.dumps(record("a", gpus=before))
+    observed = Observed(registry="r:5000", record=former, nodes=nodes, members=MEMBERS)
+    found = plan(Settings(**FOLLOWS, variants=[VOLTA]), observed)
+    assert (found.problem, found.follows_gpus) == ("", True)
+    images = [found.layers, found.variants[0]["layers"]]
+    assert [layers[1]["args"]["torch_index"] for layers in images] == [f"https://mirror/whl/{one}" for one in indexes]
+    assert [layers[1]["args"]["torch_version"] for layers in images] == ["2.13.0", "2.14.0"]
+    assert found.variants[0]["base"] == "cuda:12" and images[0][2] == images[1][2]
+
+
+def test_an_index_of_its_own_stays_and_no_gpu_is_asked() -> None:
+    stack = [{"name": "torch", "args": {**AUTO["args"], "torch_index": "https://mirror/whl/cu126"}}]
+    observed = Observed(registry="r:5000", nodes={"r1": left("12.0")}, members=MEMBERS, built=built("b"))
+    found = plan(Settings(**{**FOLLOWS, "stack": stack}), observed)
+    assert (found.follows_gpus, found.layers[0]["args"]["torch_index"]) == (False, "https://mirror/whl/cu126")
+    assert "gpus" not in found.announcement
+
+
+@pytest.mark.parametrize(
+    ("torch", "index", "warned"), [("2.99.0", "auto", True), ("2.13.0", "auto", False), ("2.99.0", "x", False)]
+)
+def test_a_release_that_is_not_known_is_warned_of_where_gpus_choose(
+    monkeypatch: pytest.MonkeyPatch, torch: str, index: str, warned: bool
+) -> None:
+    told: list[str] = []
+    monkeypatch.setattr(Display, "warning", lambda _self, text: told.append(text))
+    stack = [{"name": "torch", "args": {"torch_version": torch, "torch_index": f"https://mirror/whl/{index}"}}]
+    FilterModule().filters()["images_plan"]({**FOLLOWS, "stack": stack})
+    assert any("torch 2.99.0 is newer than" in text for text in told) is warned
+
+
+def test_gpus_that_no_index_serves_are_refused_with_the_split() -> None:
+    stack = [{"name": "torch", "args": {**AUTO["args"], "torch_version": "2.15.0"}}]
+    observed = Observed(registry="r:5000", nodes={"h1": left("9.0"), "v1": left("7.0")}, members=MEMBERS)
+    problem = plan(Settings(**{**FOLLOWS, "stack": stack}), observed).problem
+    assert "split the nodes by images_variants (h1: torch 2.15 from cu130; v1: torch 2.14 from cu126)" in problem
+    assert plan(Settings(**{**FOLLOWS, "stack": stack}, variants=[VOLTA]), observed).problem == ""
+
+
+BAD_VARIANTS: dict[str, tuple[list[dict[str, Any]], str]] = {
+    "an argument of no layer": (
+        [{**VOLTA, "args": {"torch": "2"}}],
+        "images_variants, volta: args has torch: expected",
+    ),
+    "no group": ([{**VOLTA, "nodes": "none"}], "images_variants, volta: nodes is 'none': expected a group"),
+    "a node twice": ([VOLTA, {"name": "two", "nodes": "gpu_nodes"}], "images_variants, volta: v1 is in two, too"),
+    "a name twice": ([VOLTA, {**VOLTA, "nodes": "hopper"}], "images_variants, volta: it is there twice"),
+    "no name": ([{**VOLTA, "name": "Volta!"}], "images_variants, Volta!: its name 'Volta!': expected"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_VARIANTS)
+def test_variants_that_cannot_be_are_refused(case: str) -> None:
+    variants, words = BAD_VARIANTS[case]
+    observed = Observed(registry="r:5000", members=MEMBERS)
+    assert plan(Settings(**FOLLOWS, variants=variants), observed).problem.startswith(words)
+
+
+def test_each_node_has_the_image_of_its_group_and_keeps_those_of_all() -> None:
+    settings = Settings(**FOLLOWS, variants=[VOLTA])
+    former = record("a", "c", gpus=[seen("h1", "9.0")], variants={"volta": record("d"), "gone": record("e")})
+    observed: dict[str, Any] = {"registry": "r:5000", "record": json.dumps(former), "members": MEMBERS}
+    made = plan(settings, Observed(**observed, built=built("b"), built_variants=[built("f")]))
+    keys = {
+        name: [image["key"][0] for image in part["history"]] for name, part in made.announcement["variants"].items()
+    }
+    assert (keys, made.announcement["gpus"]) == ({"volta": ["f", "d"]}, former["gpus"])
+    announced = json.dumps(made.announcement)
+    for variant, letter in (("", "b"), ("volta", "f"), ("none", "")):
+        node = plan(settings, Observed(registry="r:5000", pull_from="c:5010", announced=announced, variant=variant))
+        assert node.ref == (f"c:5010/gpustead/base@sha256:{letter * 64}" if letter else "")
+        assert {ref.rpartition(":")[2][0] for ref in node.registry_kept} == {*"bacfd"}
+
+
+def test_what_is_in_an_image_stays_with_it() -> None:
+    inside = {"apt": {"bash": "5.2"}}
+    former = record("a", "c")
+    former["history"][0]["contents"] = inside
+    observed: dict[str, Any] = {"registry": "r:5000", "record": json.dumps(former)}
+    same = plan(Settings(**ROLE), Observed(**observed, built=built("a"))).announcement["history"]
+    assert [image.get("contents") for image in same] == [inside, None]
+    new = plan(Settings(**ROLE), Observed(**observed, built={**built("b"), "contents": {"pip": {}}})).announcement
+    assert [image.get("contents") for image in new["history"]] == [{"pip": {}}, inside, None]
+
+
+def test_the_nodes_of_a_run_are_not_handed_what_is_in_the_images() -> None:
+    inside = {"contents": {"apt": {"bash": "5.2"}}}
+    observed = Observed(built={**built("b"), **inside}, built_variants=[{**built("f"), **inside}])
+    found = plan(Settings(**FOLLOWS, variants=[VOLTA]), observed)
+    assert json.dumps(found.announcement).count("bash") == 2 and "bash" not in json.dumps(found.handed)
+    assert {*found.handed} == {*found.announcement} and found.handed["history"][0]["key"] == "b" * 64
+
+
+def test_what_is_written_for_enroot() -> None:
+    settings = Settings(**{**FOLLOWS, "repository": "team/site"}, variants=[VOLTA])
+    announced = json.dumps(record("a", "c", variants={"volta": record("d")}))
+    found = plan(settings, Observed(registry="r:5000", pull_from="c:5010", announced=announced))
+    assert all(one["image"].startswith("r:5000/gpustead/base@sha256:") for one in found.squashes)
+    assert [(one["name"], one["image"][-1], [ref[-1] for ref in one["keep"]]) for one in found.squashes] == [
+        ("site", "a", ["a", "c"]), ("site-volta", "d", ["d"]),
+    ]  # fmt: skip
+    assert plan(settings, Observed()).squashes == []
+
+
+@pytest.mark.parametrize(("tag", "used"), [("c", ["c", "d"]), ("e", ["a", "e"])])
+def test_an_earlier_image_of_some_nodes_leaves_the_others_theirs(tag: str, used: list[str]) -> None:
+    former = record("a", "c", variants={"volta": record("d", "e")})
+    settings = Settings(**FOLLOWS, variants=[VOLTA], tag=tag)
+    found = plan(settings, Observed(registry="r:5000", record=json.dumps(former)))
+    parts = [found.announcement, found.announcement["variants"]["volta"]]
+    assert [part["workspace"]["key"][0] for part in parts] == used and len(found.selected) == 1
+
+
+UV = {"name": "uv", "args": {"uv_version": "1"}}
+
+
+def test_another_python_is_a_layer_on_that_of_uv_and_packages_are_one_on_top() -> None:
+    stack = [*ROLE["stack"], UV, AUTO, {"name": "docs", "context": "/srv/docs", "parent": "uv"}]
+    settings = {
+        "python": "3.12",
+        "packages": ["torchvision", "einops"],
+        "requirements": "/srv/requirements.txt",
+        "requirements_text": "einops\n",
+        "flash_attn_version": "2.8.3+x",
+        "flash_attn_index": "https://wheels",
+        "tools": ["zsh"],
+        "site": "/srv/site",
+    }
+    found = plan(Settings(**{**FOLLOWS, "stack": stack}, **settings), Observed(registry="r:5000"))
+    layers = {layer["name"]: layer for layer in found.layers}
+    assert (found.problem, list(layers)) == (
+        "", ["base", "uv", "python", "torch", "docs", "flash-attn", "packages", "tools", "site"],
+    )  # fmt: skip
+    assert layers["docs"]["parent"] == "python" and "parent" not in layers["torch"]
+    assert layers["site"]["contexts"] == {"site": "/b/sources/site/site"} and found.sources == ["/srv/site"]
+    assert layers["python"]["args"] == {"python_version": "3.12"}
+    assert layers["packages"]["args"] == {"packages": "torchvision einops", "torch_index": "https://mirror/whl/cu126"}
+    assert layers["flash-attn"]["args"] == {"flash_attn_version": "2.8.3+x", "flash_attn_index": "https://wheels"}
+    place = "/b/stack/packages/requirements.txt"
+    assert found.files == [{"source": "/srv/requirements.txt", "destination": place}]
+    assert [one.destination for one in found.contexts][2] == "/b/stack/python"
+
+
 REFUSED: dict[str, tuple[dict[str, Any], str, str]] = {
     "no registry": ({}, "", "images_registry is '': expected host:port."),
     "no registry of the only node": ({"alone": True}, "", ""),
@@ -94,6 +287,19 @@ REFUSED: dict[str, tuple[dict[str, Any], str, str]] = {
         "r:5000",
         "images_python_lock is '/no/lock', no file",
     ),
+    "requirements that are not there": (
+        {"requirements": "/no/file", "requirements_text": None},
+        "r:5000",
+        "images_requirements is '/no/file', no file",
+    ),
+    "requirements that cannot be built": (
+        {"requirements": "/r.txt", "requirements_text": "numpy\n-e ."},
+        "r:5000",
+        "images_requirements, /r.txt, line 2: '-e .': expected",
+    ),
+    "a Python for no environment": ({"python": "3.12"}, "r:5000", "images_python is '3.12', and images_stack has no"),
+    "wheels of no version": ({"flash_attn_index": "https://w"}, "r:5000", "images_flash_attn_index is set, images_fl"),
+    "a site that is no directory": ({"site": "/no/site", "site_found": False}, "r:5000", "images_site is '/no/site'"),
     "nothing": (
         {"cuda_architectures": ["8.0"], "bake_users": [{"name": "bob", "uid": 1001}], "python_lock": "/lock"},
         "r:5000",
@@ -144,6 +350,23 @@ def test_without_a_registry_what_is_kept_or_run_is_not_removed() -> None:
     assert found.superfluous == [f"{tag}:dddddddddddd"]
     # What the receipt had of the stack is none of those beside it.
     assert plan(ALONE, built_here(previous=[("image", {"name": EARLIER})])).former_extra == []
+
+
+def test_without_a_registry_variants_and_files_for_enroot_have_ids() -> None:
+    variant = {"name": "volta", "nodes": "old"}
+    settings, top = Settings(**ROLE, alone=True, variants=[variant]), "localhost/gpustead/debian_top"
+    other = {**BUILT, "ref": EARLIER, "key": "e" * 64, "layers": [{**BUILT["layers"][0], "key": "e" * 64}]}
+    made = plan(settings, Observed(built=BUILT, built_variants=[other], members={"old": ["gpu01"]}))
+    assert made.announcement["variants"]["volta"]["workspace"] == {"ref": f"{top}@{EARLIER}", "key": "e" * 64}
+    announced = json.dumps(made.announcement)
+    assert [plan(settings, Observed(announced=announced, variant=one)).ref for one in ("", "volta")] == [ID, EARLIER]
+    assert plan(settings, Observed(announced=announced)).squashes == [
+        {"name": "gpustead", "image": ID, "keep": [f"{top}@{ID}"]},
+        {"name": "gpustead-volta", "image": EARLIER, "keep": [f"{top}@{EARLIER}"]},
+    ]
+    # Once there is a registry, what it does not have stays nobody's.
+    tagged = Settings(**ROLE, alone=True, variants=[variant], tag="e")
+    assert plan(tagged, Observed(registry="r:5000", record=announced)).announcement == {}
 
 
 def test_the_node_gets_a_registry() -> None:

@@ -13,8 +13,10 @@ from ansible_collections.gpustead.cluster.plugins.filter.torch_wheel import Filt
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
 from ansible_collections.gpustead.cluster.plugins.module_utils.images.torch_wheel import (
     beyond,
+    index_of_nodes,
     refuse_index,
     torch_wheel,
+    without_kernels,
 )
 from hypothesis import given
 from hypothesis import strategies as st
@@ -266,6 +268,27 @@ REFUSED: dict[str, tuple[Any, str, list[str]]] = {
         "2.13",
         ["gpu01 has compute capability 12.0, cu126", "gpu02 has driver 570.26, cu130", "or newer on gpu02, or"],
     ),
+    "nodes that no wheel of this torch holds together": (
+        [
+            {"host": "h1", "driver": "590.48.01", "compute_capabilities": ["9.0"]},
+            {"host": "v1", "driver": "580.65.06", "compute_capabilities": ["7.0"]},
+            {"host": "h2", "driver": "595.45.01", "compute_capabilities": ["9.0"]},
+        ],
+        "2.15",
+        [
+            "v1 has compute capability 7.0, cu130 is built for 7.5",
+            "Take torch 2.14, or split the nodes by images_variants",
+            "(h1, h2: torch 2.15 from cu130; v1: torch 2.14 from cu126).",
+        ],
+    ),
+    "nodes that no wheel of any torch holds together": (
+        [
+            {"host": "p1", "driver": "590.48.01", "compute_capabilities": ["6.1"]},
+            {"host": "b1", "driver": "610.57.04", "compute_capabilities": ["12.0"]},
+        ],
+        "2.13",
+        ["Split the nodes by images_variants (p1: torch 2.13 from cu126; b1: torch 2.13 from cu132)."],
+    ),
     "an unknown torch": (
         {"driver": "590.1", "compute_capabilities": ["9.0"]},
         "2.1",
@@ -320,6 +343,49 @@ def test_refused(case: str) -> None:
     with pytest.raises(AnsibleFilterError) as caught:
         FilterModule().filters()["torch_wheel"](hosts, torch)
     assert [word for word in words if word not in str(caught.value)] == [], str(caught.value)
+
+
+H100 = {"host": "h1", "driver": "590.48.01", "compute_capabilities": ["9.0"]}
+RTX_5090 = {"host": "r1", "driver": "590.44.01", "compute_capabilities": ["12.0"]}
+V100 = {"host": "v1", "driver": "580.65.06", "compute_capabilities": ["7.0"]}
+SILENT = {"host": "s1", "driver": None, "compute_capabilities": []}
+FOLLOWED: dict[str, tuple[list[dict[str, Any]], str, str]] = {
+    "no node is known": ([], "2.13.0", "cu126"),
+    "a node without a working driver": ([SILENT], "2.13.0", "cu126"),
+    "no node, and a torch without the usual one": ([], "2.15.0", "cu130"),
+    "H100": ([H100], "2.13.0", "cu126"),
+    "H100 and a torch without the usual one": ([H100], "2.15.0", "cu130"),
+    "RTX 5090": ([RTX_5090], "2.13.0", "cu130"),
+    "H100 and RTX 5090": ([H100, RTX_5090, SILENT], "2.13.0", "cu130"),
+    "H100 and V100": ([H100, V100], "2.13.0", "cu126"),
+}
+
+
+@pytest.mark.parametrize("case", FOLLOWED)
+def test_the_usual_index_is_left_only_where_it_does_not_serve_all_nodes(case: str) -> None:
+    hosts, torch, index = FOLLOWED[case]
+    assert index_of_nodes(hosts, torch, "cu126") == index
+
+
+def test_nodes_that_no_index_serves_are_refused_with_the_split() -> None:
+    with pytest.raises(GpusteadError, match=r"h1: torch 2\.15 from cu130; v1: torch 2\.14 from cu126"):
+        index_of_nodes([H100, V100], "2.15.0", "cu126")
+
+
+@pytest.mark.parametrize(
+    ("torch", "index", "machine", "lacking"),
+    [
+        ("2.13.0", "cu126", "x86_64", ["12.0"]),
+        ("2.13.0", "cu130", "x86_64", ["7.0"]),
+        ("2.13.0+cu130", "cu130", "aarch64", ["7.0"]),
+        ("2.13.0", "cpu", "x86_64", []),
+        ("2.16.0", "cu130", "x86_64", []),
+        ("nightly", "cu130", "x86_64", []),
+        ("2.13.0", "cu130", "riscv64", []),
+    ],
+)
+def test_gpus_without_code_in_a_wheel(torch: str, index: str, machine: str, lacking: list[str]) -> None:
+    assert without_kernels(torch, index, machine, ["12.0", "9.0", "7.0", "9.0"]) == lacking
 
 
 def info(driver: str | None, *capabilities: str) -> dict[str, Any]:

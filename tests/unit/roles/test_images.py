@@ -98,7 +98,7 @@ WRONG = {
     "a layer that is none": json.dumps(recorded(layers=["x"])),
     "too deep": DEEP,
     "too deep inside": f'{{"schema": 1, "layers": {DEEP}',
-    "too long": json.dumps(recorded(more="x" * (1 << 20))),
+    "too long": json.dumps(recorded(more="x" * (8 << 20))),
     "too many": json.dumps(recorded(history=[entry("a" * 64)] * 1001)),
     "a text for a number": json.dumps(recorded(layers=[{**FORMER_LAYER, "size": "7"}])),
     "no number": json.dumps(recorded(layers=[{**FORMER_LAYER, "seconds": float("nan")}])),
@@ -117,6 +117,18 @@ WRONG = {
     "a line more": json.dumps(recorded(workspace={**entry("a" * 64), "ref": f"{entry('a' * 64)['ref']}\n"})),
     "a template": json.dumps(recorded(workspace=entry("a" * 64, f"{PLACE}/{{{{ lookup('pipe', 'id') }}}}"))),
     "a tag for a layer": json.dumps(recorded(layers=[{**FORMER_LAYER, "ref": f"{REPOSITORY}:latest"}])),
+    "contents that are none": json.dumps(recorded(history=[{**kept("a" * 64), "contents": {"apt": {"bash": 5}}}])),
+    "contents of no kind": json.dumps(recorded(history=[{**kept("a" * 64), "contents": {"rpm": {}}}])),
+    "variants that are none": json.dumps(recorded(variants=[FORMER])),
+    "a variant by no name": json.dumps(recorded(variants={"../x": FORMER})),
+    "a variant that is none": json.dumps(recorded(variants={"volta": 1})),
+    "another registry in a variant": json.dumps(
+        recorded(variants={"volta": recorded(workspace=entry("a" * 64, "evil.example:5000/gpustead/x"))})
+    ),
+    "a node that is none": json.dumps(recorded(gpus=["h1"])),
+    "a capability that is none": json.dumps(
+        recorded(gpus=[{"host": "h1", "machine": "x86_64", "driver": None, "compute_capabilities": ["sm_90"]}])
+    ),
     "a list for a name": json.dumps(recorded(history=[{**kept("a" * 64), "layers": [["x"]]}])),
 }
 
@@ -227,6 +239,26 @@ def test_projects_and_tools_are_layers_on_top(tmp_path: Path) -> None:
     assert found["__images_sources"] == ["/srv/pages", "/srv/ours"]
 
 
+def test_the_builder_sees_the_gpus_of_all_nodes_and_a_node_its_variant(tmp_path: Path) -> None:
+    gpus = {"driver_version": "590.48.01", "machine": "x86_64", "gpus": [{"compute_capability": "12.0"}]}
+    settings = {
+        "images_builder": "a",
+        "images_registry": HOST,
+        "images_variants": [{"name": "old", "nodes": "volta"}, {"name": "own", "nodes": "blackwell"}],
+        "__images_offer": {"gpus": gpus},
+    }
+    names = ["__images_plan.layers", "__images_plan.variants", "__images_plan.follows_gpus", "__images_variant"]
+    groups = {**GROUPS, "volta": ["b"], "blackwell": ["a"]}
+    found = render(tmp_path, "images", names, groups, settings)
+    indexes = [
+        next(layer["args"]["torch_index"] for layer in layers if layer["name"] == "torch")
+        for layers in (found["__images_plan.layers"], *(one["layers"] for one in found["__images_plan.variants"]))
+    ]
+    url = "https://download.pytorch.org/whl"
+    assert indexes == [f"{url}/cu126", f"{url}/cu126", f"{url}/cu130"]
+    assert (found["__images_plan.follows_gpus"], found["__images_variant"]) == (True, "own")
+
+
 STACK = ROOT / "roles/images/files/stack"
 
 
@@ -276,6 +308,22 @@ ABOVE_DEEPSPEED = {"deepspeed", "workspace"}
         ({"images_cuda_architectures": ["8.0"]}, "deepspeed", {"cuda_architectures": ""}, set()),
         ({"__images_offer": {"gpus": CARDS}}, "deepspeed", {"cuda_architectures": ""}, set()),
         ({"images_gradio_version": "6.0.0"}, "workspace", {"gradio_version": "6.0.0"}, {"workspace"}),
+        ({"images_python": "3.12"}, "python", {"python_version": "3.12"}, {"python"} | ABOVE_TORCH),
+        ({"images_packages": ["torchvision"]}, "packages", {"packages": "torchvision"}, {"packages"}),
+        (
+            {"images_flash_attn_version": "2.8.3+x", "images_flash_attn_index": "https://wheels"},
+            "flash-attn",
+            {"flash_attn_version": "2.8.3+x"},
+            {"flash-attn"},
+        ),
+        (
+            {"images_tensorflow": "tensorflow-cpu==2.21.0"},
+            "tensorflow",
+            {"tensorflow": "tensorflow-cpu==2.21.0"},
+            {"tensorflow"},
+        ),
+        ({"images_graphics": True}, "graphics", {"open3d_version": ""}, {"graphics"}),
+        ({"images_coding_tools": ["opencode"]}, "coding", {"opencode_version": "1.18.33"}, {"coding"}),
         ({"images_bake_users": USERS}, "users", {"accounts": "bob:1001:1001:docker,ml eve:1002:7:"}, {"users"}),
         ({"images_tools": ["zsh"]}, "tools", {"tools": "zsh"}, {"tools"}),
     ],
@@ -298,7 +346,17 @@ def test_a_changed_lock_builds_what_installs_python_packages_anew(tmp_path: Path
 
 
 def test_each_layer_is_given_the_arguments_that_its_dockerfile_takes(tmp_path: Path) -> None:
-    layers = stack(tmp_path, images_tools=["zsh"], images_bake_users=USERS)
+    further = {
+        "images_tensorflow": "tensorflow-cpu==2.21.0",
+        "images_graphics": True,
+        "images_coding_tools": ["code-server"],
+        "images_python": "3.12",
+        "images_packages": ["einops"],
+        "images_flash_attn_index": "https://wheels",
+    }
+    layers = stack(
+        tmp_path, images_tools=["zsh"], images_bake_users=USERS, images_flash_attn_version="2.8.3+x", **further
+    )
     for layer in layers:
         taken = re.findall(r"(?m)^ARG (\w+)", (STACK / layer["name"] / "Dockerfile").read_text())
         assert set(layer.get("args", {})) == set(taken) - {"base"}, layer["name"]
@@ -335,7 +393,11 @@ PLAYBOOK = """
 def test_without_a_gpu_to_compile_for_nothing_is_compiled(
     tmp_path: Path, gpus: list[dict[str, Any]] | None, said: str
 ) -> None:
-    variables = {"images_deepspeed_ops": ["CPU_ADAM"], "images_gpus_file": str(tmp_path / "gpus.json")}
+    variables = {
+        "images_builder": "a",
+        "images_deepspeed_ops": ["CPU_ADAM"],
+        "images_gpus_file": str(tmp_path / "gpus.json"),
+    }
     if gpus:
         (tmp_path / "gpus.json").write_text(json.dumps({"gpus": gpus}))
     (tmp_path / "play.yml").write_text(PLAYBOOK)

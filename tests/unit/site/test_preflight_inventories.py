@@ -508,6 +508,18 @@ BAD: dict[str, tuple[dict[str, Any], list[str]]] = {
         site(images_torch_version="2.x"),
         [f"images_torch_version ({FILE}:", "'2.x' is no version", "Write the whole one, such as 2.13.0"],
     ),
+    "a Python as YAML reads it": (
+        site(images_python=3.1),
+        [f"images_python ({FILE}:", "3.1 is no version of Python 3", "in quotes"],
+    ),
+    "two Python packages in one": (
+        site(images_packages=["torch vision"]),
+        [f"images_packages ({FILE}:", "entry 1, 'torch vision' is no package", "Write one in each entry"],
+    ),
+    "a version of Python": (
+        site(images_python="python3.12"),
+        [f"images_python ({FILE}:", "'python3.12' is no version of Python 3", 'as "3.12"'],
+    ),
     "a tag of images": (
         site(images_tag="latest"),
         [f"images_tag ({FILE}:", "'latest' is no key of an image", "digits"],

@@ -592,6 +592,32 @@ def test_a_workspace_of_another_owner_with_a_gpu_of_its_own() -> None:
     assert gone == "GPUs of gpustead-workspace-bob have one that is not there (GPU GPU-9)"
 
 
+@pytest.mark.parametrize(
+    ("label", "lines"),
+    [
+        ("2.13.0 cu126", ["image has torch 2.13.0 from cu126, without code for GPUs of compute capability 12.0"]),
+        ("2.13.0 cu130", []),
+        ("", []),
+    ],
+)
+def test_an_image_without_code_for_a_gpu_is_named_once(label: str, lines: list[str]) -> None:
+    found = [container("gpustead-workspace", name) for name in ("jupyter", "ssh")]
+    for one in (*found, mesh := container("gpustead-mesh", "mesh")):
+        one["Config"]["Labels"]["org.gpustead.torch"] = label
+    gpus = [{"uuid": "GPU-1", "health": "ok", "compute_capability": "12.0"}]
+    withheld = {"uuid": "GPU-2", "health": "ok", "compute_capability": "3.5", "withheld": "excluded"}
+    info = {"state": "none", "machine": "x86_64", "gpus": [*gpus, withheld]}
+    left = {GPUS_FILE: json.dumps({**NO_GPUS, "gpus": gpus})}
+    desired = Desired(**{**DESIRED.__dict__, "gpu_info": info})
+    problems = look({**containers(*found, mesh), **left}, desired).problems
+    assert [f"{problem.subject} {problem.what}" for problem in problems if problem.subject == "image"] == lines
+
+
+def test_an_image_of_some_nodes_is_not_compared_with_that_of_the_others() -> None:
+    seen = look({}, Desired(**{**DESIRED.__dict__, "variant": "volta"})).seen
+    assert (seen.get("image"), seen["variant"]) == (None, IMAGE.partition("/")[2])
+
+
 def test_without_gpus_no_container_is_asked() -> None:
     refused = {"docker exec --user ada id-jupyter nvidia-smi": (1, "", "asked")}
     assert look(refused).problems == []

@@ -35,6 +35,7 @@ USUAL: dict[str, Any] = {
     "nas_fstype": "nfs4",
     "nodes": ["a", "b"],
     "image_file": "/etc/gpustead/image",
+    "variant": "",
     "projects": [MESH, WORKSPACE],
     "listening": {"the mesh's sshd": 2222},
     "gpus_file": "/etc/gpustead/gpus.json",
@@ -69,6 +70,12 @@ CASES: dict[str, tuple[str, dict[str, Any], dict[str, list[str]], dict[str, Any]
         SITE,
         {**NODES, "registry": ["a"]},
         {**USUAL, "listening": {"the mesh's sshd": 2222, "the registry": 5000}},
+    ),
+    "a node with another image": (
+        "b",
+        {**SITE, "images_variants": [{"name": "v", "nodes": "volta"}, {"name": "n", "nodes": "none"}]},
+        {**NODES, "volta": ["b"]},
+        {**USUAL, "variant": "v"},
     ),
     "an NFS server": (
         "n",

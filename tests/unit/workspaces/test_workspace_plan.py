@@ -24,6 +24,7 @@ USERS: list[dict[str, Any]] = [
 ALL: list[dict[str, Any]] = [{"owner": "ada"}, {"owner": "bob", "profile": "local", "accounts": ["ada"]}]
 TOKEN = "a-token-that-nobody-guesses"
 NOTHING = Observed()
+NO_GPUS_HERE = dict(NO_GPUS)
 
 
 def planned(observed: Observed = NOTHING, instances: list[dict[str, Any]] = ALL, **settings: Any) -> Plan:
@@ -40,6 +41,36 @@ def test_a_workspace_is_the_same_after_it_went_through_yaml() -> None:
     defaults = declared.Defaults(USERS, "ada", declared.PORTS, declared.PORT_RANGE)
     for one in declared.plan(ALL, defaults):
         assert declared.Workspace.parse(one.described()) == one
+
+
+LIMITED: dict[str, Any] = {
+    "owner": "bob",
+    "limits": {"memory": "64gb", "cpus": 7.5},
+    "volumes": [{"name": "scratch", "path": "/scratch"}],
+    "publish": "19900:19901",
+}
+
+
+def test_a_workspace_with_limits_volumes_and_further_ports() -> None:
+    found = planned(instances=[LIMITED])
+    assert found.ports[-2:] == [19900, 19901]
+    assert found.of["bob"].environment["GPUSTEAD_CACHES"] == "/scratch"
+    assert found.of["bob"].local_environment["GPUSTEAD_CACHES"] == "/local/cache /local/vscode-server /scratch"
+    (unit,) = [one for one in found.host_files["bob"] if one["path"].endswith(".slice")]
+    assert unit["path"] == "/etc/systemd/system/gpustead_1501.slice" and "CPUQuota=750%" in unit["content"]
+    (one,) = declared.plan([LIMITED], declared.Defaults(USERS, "ada", declared.PORTS, declared.PORT_RANGE))
+    assert declared.Workspace.parse(one.described()) == one
+
+
+@pytest.mark.parametrize(("driver", "problem"), [("systemd", ""), ("", ""), ("cgroupfs", "limits of bob: Docker's")])
+def test_limits_need_dockers_systemd_driver(driver: str, problem: str) -> None:
+    found = planned(replace(offered(NO_GPUS_HERE), cgroup_driver=driver), [LIMITED]).of["bob"].problem
+    assert found.startswith(problem) and bool(found) is bool(problem)
+
+
+def test_a_volume_takes_no_path_of_ours() -> None:
+    with pytest.raises(GpusteadError, match="are taken"):
+        planned(instances=[{**LIMITED, "volumes": [{"name": "x", "path": "/local"}]}])
 
 
 def test_guests_whose_home_is_missing_do_not_come_in() -> None:
@@ -183,12 +214,26 @@ def test_settings_are_copied_in_profile_local_and_linked_where_they_were_there()
     assert found.places[1]["settings"] == [".vimrc", ".config/nvim"]
 
 
+def test_what_coding_tools_write_lies_on_the_node_in_profile_local() -> None:
+    found = planned(Observed(), local_state=[".claude", ".local/share/opencode"])
+    assert {link["path"]: link["target"] for link in found.nas_links["bob"]} == {
+        "users/bob/.vscode-server": "/local/vscode-server",
+        "users/bob/.claude": "/local/state-claude",
+        "users/bob/.local/share/opencode": "/local/state-local-share-opencode",
+    }
+    places = ["cache", "vscode-server", "state-claude", "state-local-share-opencode"]
+    assert found.places[1]["directories"] == places
+    assert found.of["bob"].local_environment["GPUSTEAD_CACHES"] == " ".join(f"/local/{name}" for name in places)
+
+
 BAD: dict[str, tuple[dict[str, Any], str]] = {
     "a path twice": ({"mounts": [{"host": "/x", "path": "/shared/"}]}, "are taken"),
     "a relative path": ({"mounts": [{"host": "/x", "path": "data"}]}, "absolute"),
     "the root": ({"mounts": [{"host": "/x", "path": "/"}]}, "absolute"),
     "a home": ({"mounts": [{"host": "/home/bob", "path": "/x"}]}, "^workspace_mounts: /home/bob holds homes"),
     "a setting above the home": ({"local_settings": ["../x"]}, "relative to the home"),
+    "a state above the home": ({"local_state": ["../x"]}, "relative to the home"),
+    "a state twice": ({"local_state": [".config/x", ".config-x"]}, "each path once"),
     "an absolute setting": ({"local_settings": ["/etc/x"]}, "relative to the home"),
     "a repository without a url": ({"repositories": [{"path": "a"}]}, "a repository has a url"),
     "a repository without a path": ({"repositories": [{"url": "https://x/y"}]}, "relative to the home"),

@@ -96,6 +96,25 @@ def test_others_have_a_project_a_directory_and_ports_of_their_own() -> None:
     assert (bob.profile, bob.gpus, bob.cpus, bob.memory) == ("local", (0, "GPU-7"), "0-7", "64gb")
 
 
+def test_limits_are_those_of_one_slice() -> None:
+    limits = {"memory": "1.5gb", "cpus": 7.5, "pids": 4096}
+    (bob,) = made({"owner": "bob", "limits": limits})
+    assert bob.slice == "gpustead_1501.slice" and f"/etc/systemd/system/{bob.slice}" in bob.files
+    lines = ["MemoryMax=1610612736", "CPUQuota=750%", "TasksMax=4096"]
+    assert bob.slice_unit.splitlines()[2:] == ["Description=Workspace of bob", "", "[Slice]", *lines]
+    (less,) = made({"owner": "bob", "limits": {"cpus": "0.25"}})
+    assert less.slice_unit.splitlines()[5:] == ["CPUQuota=25%"]
+    (none,) = made({"owner": "bob"})
+    assert none.slice == "" and not any(path.endswith(".slice") for path in none.files)
+
+
+def test_further_ports_are_published_as_they_are() -> None:
+    ada, bob = made({"owner": "ada", "publish": "19900:19902"}, {"owner": "bob"})
+    assert (ada.published, bob.published) == ((19900, 19901, 19902), ())
+    with pytest.raises(GpusteadError, match="port 19902 is published twice, by publish of ada and publish of bob"):
+        made({"owner": "ada", "publish": "19900:19902"}, {"owner": "bob", "publish": "19902:19903"})
+
+
 def test_a_workspace_that_goes_moves_no_other() -> None:
     every = {one.owner: one for one in made({"owner": "bob"}, {"owner": "carol"})}
     assert made({"owner": "carol"}) == [every["carol"]]
@@ -125,6 +144,18 @@ REFUSED: dict[str, tuple[list[Any], dict[str, Any], str]] = {
     "an unknown default profile": ([], {"profile": "x"}, "profile of ada is 'x'"),
     "CPUs that are none": ([{"owner": "bob", "cpus": "7-0"}], {}, "cpus of bob are '7-0': expected near, or"),
     "a memory that is none": ([{"owner": "bob", "memory": "much"}], {}, "memory of bob is 'much'"),
+    "a limit of nothing": ([{"owner": "bob", "limits": {"disk": "1g"}}], {}, "limits of bob are .'disk': '1g'"),
+    "no CPU at all": ([{"owner": "bob", "limits": {"cpus": 0}}], {}, "limits of bob are .'cpus': 0"),
+    "a limit that is none": (
+        [{"owner": "bob", "limits": "64gb"}],
+        {},
+        "limits of bob are '64gb': expected memory such",
+    ),
+    "a volume without a path": ([{"owner": "bob", "volumes": [{"name": "x"}]}], {}, "volumes of bob are"),
+    "a volume twice": ([{"owner": "bob", "volumes": [{"name": "x", "path": "/x"}] * 2}], {}, "volumes of bob are"),
+    "ports outside of the range": ([{"owner": "bob", "publish": "8000:8010"}], {}, "publish of bob is '8000:8010'"),
+    "more ports than Docker bears": ([{"owner": "bob", "publish": "19000:19999"}], {}, "at most 100 ports"),
+    "one port more": ([{"owner": "bob", "publish": 19900}], {}, "publish of bob is '19900': expected first:last"),
     "GPUs as a number": ([{"owner": "bob", "gpus": 2}], {}, "gpus of bob is 2: expected a list"),
     "a guest without an account": ([{"owner": "bob", "accounts": ["eve"]}], {}, "'eve' is no account"),
     "the owner as a guest": ([{"owner": "bob", "accounts": ["bob"]}], {}, "accounts of bob are bob"),

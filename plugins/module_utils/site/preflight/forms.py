@@ -128,6 +128,12 @@ _VERSION = Form(
     "no version",
     "Write the whole one, such as 2.13.0.",
 )
+# Without quotes 3.10 is 3.1.
+_PYTHON = Form(
+    lambda value: isinstance(value, str) and _like(r"3\.\d{1,2}(?:\.\d{1,2})?")(value),
+    "no version of Python 3",
+    'Write it in quotes, as "3.12".',
+)
 _TOOLKIT = Form(
     _is_sound_toolkit,
     "no version, or one in which who makes an image becomes root of the host (CVE-2025-23266)",
@@ -216,10 +222,14 @@ FORMS: Mapping[str, Form] = {
     **dict.fromkeys(("images_pull_from", "images_registry", "registry_address"), _REGISTRY),
     **dict.fromkeys(
         (
+            "images_code_server_version",
             "images_deepspeed_version",
             "images_flash_attn_version",
             "images_gradio_version",
             "images_jupyterlab_version",
+            "images_node_version",
+            "images_open3d_version",
+            "images_opencode_version",
             "images_tensorboard_version",
             "images_torch_version",
             "images_uv_version",
@@ -232,6 +242,7 @@ FORMS: Mapping[str, Form] = {
         (
             "docker_repository_key_url",
             "docker_repository_url",
+            "images_flash_attn_index",
             "images_torch_index",
             "nvidia_driver_repository_url",
             "nvidia_toolkit_key_url",
@@ -245,7 +256,8 @@ FORMS: Mapping[str, Form] = {
     "images_timezone": _TIMEZONE,
     "images_cuda_architectures": _CAPABILITY,
     **dict.fromkeys(("base_packages", "nas_packages", "nvidia_driver_packages"), _PACKAGE),
-    "images_deepspeed_packages": _PYTHON_PACKAGE,
+    **dict.fromkeys(("images_deepspeed_packages", "images_packages", "images_tensorflow"), _PYTHON_PACKAGE),
+    "images_python": _PYTHON,
     "images_tag": _IMAGE_KEY,
     "nas_options": _OPTIONS,
     "nas_quota": _QUOTA,

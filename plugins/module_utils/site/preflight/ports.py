@@ -103,7 +103,7 @@ def _published(host: HostVariables) -> list[tuple[str, str, Any]]:
     return [
         ("workspace_instances", f"{service} of {workspace.owner}", port)
         for workspace in _survey(host).workspaces
-        for service, port in workspace.ports.items()
+        for service, port in workspace.all_ports
     ]
 
 
