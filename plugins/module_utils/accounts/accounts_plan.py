@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -14,7 +15,7 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.nas import layout
 
 User = Mapping[str, Any]
 # What uid_match has no use for.
-KEY_OPTIONS = ("ssh_keys", "exclusive_keys")
+KEY_OPTIONS = ("ssh_keys", "exclusive_keys", "mesh")
 # What a receipt looks at where it is declared, by the name of the option.
 RECEIPT_FIELDS = {"home": "home", "shell": "shell", "comment": "gecos", "password_hash": "password"}
 
@@ -73,6 +74,8 @@ def plan(
     layout_owner = layout.Owner.of(service_account)
     accounts = known or []
     shared = _layout(users, named.get(owner, {}), layout_owner) if share else []
+    if share:
+        shared.append(_mesh_list(named, accounts, layout_owner, users))
     directories = _directories(accounts, layout_owner)
     return Plan(
         problems=[*_mistaken(users), *(_no_owner(owner, named) if share else [])],
@@ -178,6 +181,25 @@ def _layout(users: Sequence[User], owner: User, layout_owner: layout.Owner) -> l
     if owner.get("uid") is not None:
         entries.append(_directory("shared", owner, "2775", layout_owner))
     return entries
+
+
+def _mesh_list(
+    named: Mapping[str, User], known: Sequence[Mapping[str, Any]], layout_owner: layout.Owner, users: Sequence[User]
+) -> dict[str, Any]:
+    """Who may be in the mesh, with the ids there. Its containers read it: who is off it is out of them."""
+    found = {account["name"]: account for account in known}
+    accounts, groups = [], {}
+    for name, user in named.items():
+        ids = {**found.get(name, {}), **{key: user[key] for key in ("uid", "gid") if user.get(key) is not None}}
+        if user.get("mesh") is False or user.get("system") or int(ids.get("uid") or 0) < FIRST_USER_ID:
+            continue
+        gid = int(_gid(ids if user.get("gid") is not None or user.get("uid") is None else {"uid": ids["uid"]}))
+        accounts.append({"name": name, "uid": int(ids["uid"]), "gid": gid})
+        if user.get("group") and gid >= FIRST_USER_ID:
+            groups[gid] = {"name": str(user["group"]), "gid": gid, "members": []}
+    content = json.dumps({"schema": 1, "accounts": accounts, "groups": list(groups.values())}, indent=1) + "\n"
+    options = layout.entry_options(layout_owner, users)
+    return {"path": layout.ACCOUNT_LIST, "state": "file", "mode": layout.FILE_MODE, "content": content, **options}
 
 
 def _directories(accounts: Sequence[Mapping[str, Any]], layout_owner: layout.Owner) -> list[dict[str, Any]]:

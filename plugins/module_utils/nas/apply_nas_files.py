@@ -9,6 +9,7 @@ has us do no more than they could do themselves.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import secrets
 import stat
@@ -16,7 +17,7 @@ import time
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Callable
+from typing import Callable, TypeVar
 
 from ansible_collections.gpustead.cluster.plugins.module_utils import as_account
 from ansible_collections.gpustead.cluster.plugins.module_utils.as_account import Identity
@@ -38,6 +39,7 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.nas.nas_files imp
 SIZE = 1 << 20
 _KINDS = {stat.S_IFDIR: "directory", stat.S_IFREG: "file", stat.S_IFLNK: "link"}
 _ROOT = Identity(0, 0)
+_T = TypeVar("_T")
 # How many times the time of one entry all of them have.
 _PATIENCE = 5
 
@@ -171,14 +173,24 @@ def finish(root: str, entry: ShareEntry) -> None:
 
 def apply(root: str, entry: ShareEntry, check: bool, steps: Sequence[str] = ("make", "finish")) -> list[str]:
     """Observe, plan and apply one entry, as whoever we are now; returns before and after."""
-    found = observe(root, entry)
+    found = _fresh(partial(observe, root, entry))
     change = plan(entry, found)
     if change.changed and not check:
         if "make" in steps:
             make(root, entry, found)
         if "finish" in steps and entry.state not in ("absent", "link"):
-            finish(root, entry)
+            _fresh(partial(finish, root, entry))
     return [change.before, change.after]
+
+
+def _fresh(look: Callable[[], _T]) -> _T:
+    """Once more where another node has just replaced what was open: over NFS that is gone then."""
+    try:
+        return look()
+    except OSError as error:
+        if error.errno != errno.ESTALE:
+            raise
+        return look()
 
 
 def apply_as_root(root: str, entry: ShareEntry, check: bool, trusted: Collection[int] = ()) -> list[str]:

@@ -19,6 +19,7 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.docker.node_offer
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError, Refusal
 from ansible_collections.gpustead.cluster.plugins.module_utils.gpus.gpu_offer import container_gpus, none_by_itself
 from ansible_collections.gpustead.cluster.plugins.module_utils.images.torch_wheel import torch_wheel
+from ansible_collections.gpustead.cluster.plugins.module_utils.mesh import mesh_places
 from ansible_collections.gpustead.cluster.plugins.module_utils.workspaces.workspace_binds import (
     Available,
     Binds,
@@ -367,7 +368,7 @@ def _containers(workspace: Workspace, binds: Binds, settings: Settings, observed
     return Containers(
         refused=hangs or ("" if observed.check else left.refused),
         problem=problem,
-        binds=left.binds,
+        binds=(*left.binds, *mesh_places.binds(own_door=False)),
         local_binds=(*local, copies),
         environment={**none_by_itself(gpus), **_environment(workspace, left, index, settings)},
         local_environment=_local_environment(settings),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -83,11 +84,18 @@ def subject(name: str, uid: Any, gid: Any, *fields: str, groups: Sequence[str] =
 
 def test_the_share_belongs_to_the_service_account_and_shared_to_the_owner() -> None:
     common = {"state": "directory", "owner": 941, "group": 942, "former": [1500, 1501, 960]}
-    assert planned().layout == [
+    *directories, mesh = planned().layout
+    assert directories == [
         {"path": ".cluster", "mode": "0755", **common},
         {"path": ".cluster/nodes", "mode": "0755", **common},
+        {"path": ".cluster/accounts", "mode": "0755", **common},
         {"path": "users", "mode": "1775", **common},
         {"path": "shared", "mode": "2775", "state": "directory", "owner": 1501, "group": 1600, "through": 942},
+    ]
+    content = mesh.pop("content")
+    assert mesh == {"path": ".cluster/accounts/accounts.json", "mode": "0644", **common, "state": "file"}
+    assert [(one["name"], one["uid"], one["gid"]) for one in json.loads(content)["accounts"]] == [
+        *(("ada", 1500, 1500), ("bob", 1501, 1600))
     ]
     assert planned().layout_owner == {"uid": 941, "gid": 942}
     assert planned().service_account == {
@@ -168,7 +176,12 @@ def test_a_receipt_at_the_end() -> None:
         subject("eve", 1502, 1502),
     ]
     assert found["lines"] == [KEYS_OF_ADA]
-    owners = {".cluster": "941:942", ".cluster/nodes": "941:942", "users": "941:942", "shared": "1501:1600"}
+    ours = (".cluster", ".cluster/nodes", ".cluster/accounts", "users")
+    owners = {
+        **dict.fromkeys(ours, "941:942"),
+        "shared": "1501:1600",
+        ".cluster/accounts/accounts.json": "941:942",
+    }
     people = {"users/ada": 1500, "users/bob": 1501, "users/eve": 1502}
     accounts = {"shared": "bob", "users/ada": "ada", "users/bob": "bob", "users/eve": "eve"}
     assert found["file"] == [
