@@ -21,7 +21,7 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.errors import Gpu
 from ansible_collections.gpustead.cluster.plugins.module_utils.gpus.gpu_offer import none_by_itself
 from ansible_collections.gpustead.cluster.plugins.module_utils.gpus.nccl_env import nccl_env
 from ansible_collections.gpustead.cluster.plugins.module_utils.mesh import mesh_places
-from ansible_collections.gpustead.cluster.plugins.module_utils.nas import layout
+from ansible_collections.gpustead.cluster.plugins.module_utils.nas import common_place, layout
 from ansible_collections.gpustead.cluster.plugins.module_utils.nas.node_records import SCHEMA, NodeRecord
 
 PROJECT, SERVICE = "gpustead-mesh", "mesh"
@@ -55,6 +55,8 @@ class Settings:
         image, image_file: the image to run, and where it stands where that is empty.
         former: ids of the accounts that may have something of the layout of the share.
         kex: how keys are exchanged, as OpenSSH names it.
+        common_places: places on the share beside the homes and `shared`, each the service account's.
+        umask, caches: of the runs; and of which hubs there is one cache for all, as cluster_caches has it.
         network: networks from which alone accounts come; empty: from anywhere.
         env, node_env: variables for programs in all containers of the mesh, and in this node's.
     """
@@ -72,6 +74,9 @@ class Settings:
     image_file: str = "/etc/gpustead/image"
     kex: str = ""
     network: Sequence[str] = ()
+    common_places: Sequence[str] = ()
+    umask: str = ""
+    caches: Mapping[str, str] = field(default_factory=dict)
     nas_path: str = "/mnt/nas"
     config_dir: str = "/etc/gpustead/ssh_mesh"
     interface: str = ""
@@ -176,6 +181,8 @@ def plan(settings: Settings, observed: Observed) -> Plan:
             "GPUSTEAD_SSH_PORT": str(settings.port),
             "GPUSTEAD_SSH_KEX": settings.kex,
             "GPUSTEAD_SSH_KEYS": _ACCOUNT_KEY,
+            **({"GPUSTEAD_UMASK": settings.umask} if settings.umask else {}),
+            **common_place.environment(name for name, whose in settings.caches.items() if whose == "common"),
             **({"GPUSTEAD_SSH_FROM": ",".join(settings.network)} if settings.network else {}),
         },
         image=image,
@@ -224,6 +231,7 @@ def _places(settings: Settings, uid: int, owner: int) -> list[dict[str, Any]]:
         {"name": "homes", "path": layout.USERS, "owner": owner, **common},
         {"name": "shared", "path": "shared", "only_account": uid, **common},
         {"name": "mesh", "path": layout.MESH, "only_account": uid, "read_only": True, **common},
+        *({"name": name, "path": name, "owner": owner, **common} for name in settings.common_places),
         {"name": "accounts", "path": layout.ACCOUNTS, "owner": owner, "read_only": True, **common},
     ]
 
@@ -235,6 +243,7 @@ def _binds(settings: Settings) -> list[ContainerBind]:
     return [
         mounted("homes", "/home"),
         mounted("shared", "/shared"),
+        *(mounted(name, f"/{name}") for name in settings.common_places),
         mounted("mesh", "/mesh", read_only=True),
         mounted("accounts", "/run/gpustead/accounts", read_only=True),
         *mesh_places.binds(own_door=True),

@@ -27,6 +27,7 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.nas.nas_files imp
     EntryChange,
     Observed,
     ShareEntry,
+    default_acl,
     how_to_make_on_server,
     how_to_move_away,
     may_be_replaced,
@@ -40,6 +41,7 @@ SIZE = 1 << 20
 _KINDS = {stat.S_IFDIR: "directory", stat.S_IFREG: "file", stat.S_IFLNK: "link"}
 _ROOT = Identity(0, 0)
 _T = TypeVar("_T")
+_DEFAULT_ACL = "system.posix_acl_default"
 # How many times the time of one entry all of them have.
 _PATIENCE = 5
 
@@ -70,6 +72,7 @@ def _look(held: int, entry: ShareEntry) -> Observed:
         status.st_gid,
         stat.S_IMODE(status.st_mode),
         names=status.st_nlink,
+        inherits=_inherits(held, entry) if entry.inherit else None,
     )
     if entry.content is None or entry.first or found.kind != "file" or entry.kind != "file":
         return found
@@ -87,6 +90,21 @@ def _look(held: int, entry: ShareEntry) -> Observed:
         finally:
             os.close(file)
     return replace(found, content=content)
+
+
+def _inherits(held: int, entry: ShareEntry) -> bool | None:
+    try:
+        return os.getxattr(_through(held), _DEFAULT_ACL) == default_acl(entry.mode)
+    except OSError as error:
+        return False if error.errno == errno.ENODATA else None
+
+
+def _have_inherited(held: int, entry: ShareEntry) -> None:
+    try:
+        os.setxattr(_through(held), _DEFAULT_ACL, default_acl(entry.mode))
+    except OSError as error:
+        if error.errno != errno.EOPNOTSUPP:
+            raise
 
 
 def observe(root: str, entry: ShareEntry) -> Observed:
@@ -169,6 +187,8 @@ def finish(root: str, entry: ShareEntry) -> None:
             os.chown(_through(held), entry.owner if found.owner != entry.owner else -1, entry.group)
         if stat.S_IMODE(os.fstat(held).st_mode) != entry.mode:
             os.chmod(_through(held), entry.mode)
+        if found.inherits is False:
+            _have_inherited(held, entry)
 
 
 def apply(root: str, entry: ShareEntry, check: bool, steps: Sequence[str] = ("make", "finish")) -> list[str]:

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import pytest
@@ -51,7 +52,10 @@ class People:
         command = f"nohup env --default-signal=INT {command} & echo $! > {mark}.pid"
         self.output(who, f"cat > hang.py <<'END'\n{HANG}END\n{command}")
         for name in nodes.split(","):
-            until(lambda name=name: len(ranks(self.lab[name], mark)) >= 2, 60)  # type: ignore[misc]
+            until(partial(self.hangs, name, mark), 60)
+
+    def hangs(self, node: str, mark: str) -> bool:
+        return len(ranks(self.lab[node], mark)) >= 2
 
     def log(self, who: str, mark: str) -> str:
         return self.output(who, f"cat {mark}.log")
@@ -83,8 +87,16 @@ def on_node(who: str, command: str) -> str:
     return f"runuser -u {who} -- sh -c {shlex.quote(f'cd /mnt/nas/users/{who} && {command}')}"
 
 
+COMMON = {
+    "cluster_group": {"name": "cluster", "gid": 1400},
+    "cluster_group_dirs": [{"name": "vision", "gid": 1410, "members": [GRACE]}],
+    "cluster_datasets": {"name": "datasets", "gid": 1401, "members": [ADA]},
+    "cluster_caches": {"huggingface": "common"},
+}
+
+
 def site(lab: Lab, *words: str, **settings: Any) -> str:
-    given = {"workspace_instances": INSTANCES, "workspace_sudo": False, **settings}
+    given = {"workspace_instances": INSTANCES, "workspace_sudo": False, **COMMON, **settings}
     done = lab.playbook("site.yml", "-e", json.dumps(given), *words)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
@@ -100,6 +112,8 @@ def people(lab: Lab) -> Iterator[People]:
     finally:
         for who in UIDS:
             made.run(who, "rm -rf mesh-runs hang.py *.log *.pid secret")
+        # The first names what still runs in groups that are taken back, in the containers that it makes anew.
+        lab.playbook("site.yml")
         done = lab.playbook("site.yml")
     assert done.returncode == 0, done.stdout + done.stderr
 
@@ -264,3 +278,69 @@ def test_an_account_that_comes_makes_no_mesh_stale(people: People) -> None:
         down.run("docker start gpustead-mesh")
         node.run(f"rm -f {copy}")
         site(people.lab)
+
+
+# The common place
+
+
+def on_host(people: People, who: str, command: str) -> Any:
+    """As at a login on a node."""
+    return people.lab.nodes[1].run(f"runuser -l {who} -c {shlex.quote(command.replace('/shared', '/mnt/nas/shared'))}")
+
+
+def in_jupyter(people: People, who: str, command: str) -> Any:
+    return people.lab.nodes[0].compose(COMPOSE[who], "jupyter", f"bash -lc {shlex.quote(command)}", user=who)
+
+
+def in_mesh(people: People, who: str, command: str) -> Any:
+    return people.run(who, f"mesh-run --launcher none --nodes 1 sh -c {shlex.quote(command)}")
+
+
+WHERE: dict[str, Callable[[People, str, str], Any]] = {"host": on_host, "jupyter": in_jupyter, "mesh": in_mesh}
+
+
+@pytest.mark.parametrize("edits", WHERE)
+@pytest.mark.parametrize("makes", WHERE)
+def test_what_one_makes_in_the_common_place_the_other_edits(people: People, makes: str, edits: str) -> None:
+    for one, other in ((ADA, GRACE), (GRACE, ADA)):
+        place = f"/shared/{makes}-{edits}-{one}"
+        done = WHERE[makes](people, one, f"mkdir {place} && echo made > {place}/file && stat -c %g {place}/file")
+        assert done.rc == 0 and "1400" in done.stdout, done.stdout + done.stderr
+        # Names of a directory that another node has made may take a moment.
+        done = WHERE[edits](
+            people, other, f"sleep 2; echo edited >> {place}/file && touch {place}/new && cat {place}/file"
+        )
+        assert done.rc == 0 and "edited" in done.stdout, done.stdout + done.stderr
+        assert WHERE[makes](people, one, f"sleep 2; rm -r {place}").rc == 0
+
+
+def test_data_sets_are_read_by_all_and_written_by_their_group(people: People) -> None:
+    people.output(ADA, "echo data > /datasets/set && test $(stat -c %g /datasets/set) = 1401")
+    assert people.output(GRACE, "cat /datasets/set") == "data"
+    for where in (in_jupyter, in_mesh):
+        done = where(people, GRACE, "echo x >> /datasets/set || touch /datasets/mine")
+        assert done.rc != 0 and re.search("Read-only file system|Permission denied", done.stdout + done.stderr)
+    assert on_host(people, GRACE, "touch /mnt/nas/datasets/mine").rc != 0
+    assert people.output(GRACE, "cat /datasets/set") == "data"
+    people.output(ADA, "rm /datasets/set")
+
+
+def test_a_group_has_a_place_of_its_own(people: People) -> None:
+    people.output(GRACE, "echo x > /groups/vision/file && test $(stat -c %g /groups/vision/file) = 1410")
+    assert people.run(ADA, "ls /groups/vision").rc != 0
+    assert in_mesh(people, ADA, "ls /groups/vision").rc != 0
+    assert in_mesh(people, GRACE, "cat /groups/vision/file").rc == 0
+    people.output(GRACE, "rm /groups/vision/file")
+
+
+def test_a_cache_in_common_is_found_everywhere(people: People) -> None:
+    for where in (in_jupyter, in_mesh):
+        done = where(people, GRACE, "mkdir -p $HF_HUB_CACHE && echo $HF_HUB_CACHE")
+        assert done.rc == 0 and "/shared/.cache/huggingface/hub" in done.stdout, done.stderr
+
+
+def test_who_is_in_a_group_costs_no_run_of_the_mesh(people: People) -> None:
+    directories = [{"name": "vision", "gid": 1410, "members": [GRACE, ADA]}]
+    said = site(people.lab, cluster_group_dirs=directories)
+    assert "included: gpustead.cluster.ssh_mesh" not in said
+    until(lambda: in_mesh(people, ADA, "ls /groups/vision").rc == 0, 60)

@@ -109,6 +109,37 @@ def test_the_share_belongs_to_the_service_account_and_shared_to_the_owner() -> N
     }
 
 
+COMMON = {
+    "group": {"name": "cluster", "gid": 1400},
+    "directories": [{"name": "vision", "gid": 1410, "members": ["bob"]}],
+}
+
+
+def test_all_people_are_in_the_group_of_the_cluster_with_its_gid() -> None:
+    found = planned(common=COMMON, known=KNOWN)
+    assert {user["name"]: (user.get("groups", []), user.get("group_ids", {})) for user in found.users} == {
+        "ada": (["ml", "cluster"], {"cluster": 1400}),
+        "bob": (["cluster", "vision"], {"cluster": 1400, "vision": 1410}),
+        "svc": ([], {}),
+        "eve": (["cluster"], {"cluster": 1400}),
+    }
+    assert [one["groups"] for one in found.receipt["user"]] == [
+        ["ml", "cluster"],
+        ["cluster", "vision"],
+        [],
+        ["cluster"],
+    ]
+    *_directories, mesh = found.layout
+    groups = {one["name"]: one["members"] for one in json.loads(mesh["content"])["groups"]}
+    assert groups == {"cluster": ["ada", "bob", "eve"], "vision": ["bob"]}
+    assert [(one["group"], one.get("inherit")) for one in found.layout if one["path"] == "shared"] == [(1400, True)]
+
+
+def test_a_member_that_is_no_account_is_a_problem() -> None:
+    common = {"datasets": {"name": "data", "gid": 1401, "members": ["zoe"]}}
+    assert "Group data has member zoe" in planned(common=common).problems[0]
+
+
 def test_directories_are_of_people_with_the_ids_that_are_known() -> None:
     found = planned(known=KNOWN)
     assert found.declared_directories == [directory("ada", 1500, 1500), directory("bob", 1501, 1600)]

@@ -129,7 +129,7 @@ def test_accounts_come_from_the_networks_of_the_nodes_by_keys_of_their_own() -> 
     [
         (NOTHING, []),
         (Observed(drifted=["container gpustead-mesh/mesh", "file /x"]), ["mesh"]),
-        (Observed(replaced=["home"]), ["mesh"]),
+        (Observed(replaced=["homes"]), ["mesh"]),
     ],
 )
 def test_a_container_that_runs_otherwise_is_recreated(observed: Observed, expected: list[str]) -> None:

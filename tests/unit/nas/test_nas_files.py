@@ -94,6 +94,24 @@ def test_what_another_node_has_just_replaced_is_looked_at_again(share: Path, mon
 
 
 @needs_root
+def test_new_files_are_the_groups_whatever_the_umask(share: Path) -> None:
+    entry = ShareEntry("common", "directory", ADA, BOB, 0o2775, inherit=True)
+    try:
+        (first,) = apply_all(str(share), [entry], check=False)
+        os.getxattr(share / "common", "system.posix_acl_default")
+    except OSError as error:
+        pytest.skip(f"no default ACLs here: {error}")
+    assert first.changed
+    subprocess.run(["sh", "-c", "umask 077; touch made; mkdir place"], cwd=share / "common", check=True)
+    assert [oct((share / "common" / name).stat().st_mode & 0o7777) for name in ("made", "place")] == ["0o664", "0o2775"]
+    (second,) = apply_all(str(share), [entry], check=False)
+    assert not second.changed
+    os.removexattr(share / "common", "system.posix_acl_default")
+    (third,) = apply_all(str(share), [entry], check=True)
+    assert "without a default ACL" in third.before
+
+
+@needs_root
 def test_a_drifted_mode_and_content_are_put_right(share: Path) -> None:
     entry = file("a", "new\n", mode=0o600)
     (share / "a").write_text("old\n")

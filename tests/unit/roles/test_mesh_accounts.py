@@ -87,7 +87,8 @@ def test_a_list_that_would_make_somebody_another_is_none(change: dict[str, Any])
 def container(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> service.Service:
     for name, text in {"passwd": PASSWD, "group": GROUP}.items():
         (tmp_path / name).write_text(text)
-    real, ended = service._replace, []
+    real = service._replace
+    ended: list[int] = []
     monkeypatch.setattr(service, "_replace", lambda path, text: real(tmp_path / path.name, text))
     monkeypatch.setattr(service, "make_place", lambda _account: None)
     monkeypatch.setattr(service, "end_all", ended.append)

@@ -22,6 +22,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import yaml
 from mesh_run import agent, cli, front, processes, rank
 from mesh_run.lines import Lines
 from mesh_run.request import (
@@ -404,8 +405,8 @@ def test_what_waits_to_be_sent_keeps_nobody_waiting() -> None:
 # From a workspace and from a node
 
 
-def here(**more: str) -> front.Here:
-    return front.Here({"node": "GPU01", "kex": "sntrup761x25519-sha512@openssh.com"}, "ada", **more)
+def here(share: str) -> front.Here:
+    return front.Here({"node": "GPU01", "kex": "sntrup761x25519-sha512@openssh.com"}, "ada", share)
 
 
 @pytest.mark.parametrize(
@@ -468,6 +469,11 @@ def test_what_ends_the_front_ends_the_run() -> None:
     assert (told.request(), told.stopped()) == ({"request": 1}, signal.SIGINT)
     os.close(writing)
     assert told.stopped() == signal.SIGHUP
+
+
+def test_the_role_brings_all_of_it() -> None:
+    variables = yaml.safe_load((SCRIPT.parents[1] / "vars/main.yml").read_text())
+    assert variables["__ssh_mesh_modules"] == sorted(path.stem for path in SCRIPT.parent.glob("mesh_run/*.py"))
 
 
 def test_what_is_to_be_stopped_is_named(place: Path) -> None:

@@ -149,6 +149,8 @@ class Agent:
         }
         if not gpus:
             environment.setdefault("DS_ACCELERATOR", "cpu")
+        if self.environment.get("GPUSTEAD_UMASK"):
+            os.umask(int(self.environment["GPUSTEAD_UMASK"], 8))
         self._record()
         self.launcher = subprocess.Popen(
             words,
@@ -254,7 +256,7 @@ class Agent:
         self.forward()
         if self.place:
             self._tell_failed()
-            shutil.rmtree(self.place, ignore_errors=True)
+            shutil.rmtree(self.place, True)
         self.head.send({"gone": not rest})
 
 

@@ -87,16 +87,17 @@ def _in_mesh(words: Sequence[str]) -> int:
         return runs.show()
     if words[0] == "stop":
         return runs.stop(_names(words))
+    options = parse(words)
     front.ensure_key(Path.home())
     node = environment_file(places.NODE_ENV)
-    return head.run(asked(parse(words), str(Path.cwd()), node, same=True))
+    return head.run(asked(options, str(Path.cwd()), node, same=True))
 
 
 def _from_outside(words: Sequence[str]) -> int:
-    here = front.find()
     if words[0] in ("ps", "stop"):
-        return front.relay(here, {"words": ["ps"] if words[0] == "ps" else ["stop", *_names(words)]})
+        return front.relay(front.find(), {"words": ["ps"] if words[0] == "ps" else ["stop", *_names(words)]})
     options = parse(words)
+    here = front.find()
     directory = here.in_mesh(os.getcwd())
     return front.relay(here, {"request": asked(options, directory, {}, same=not here.share).raw()})
 

@@ -25,7 +25,7 @@ from typing import Any
 from mesh_run import places
 from mesh_run.request import Refused
 
-COMMON = ("shared", "datasets")  # of the share, and /<name> in the mesh
+COMMON = ("shared", "datasets", "groups")  # of the share, and /<name> in the mesh
 
 
 @dataclass(frozen=True)

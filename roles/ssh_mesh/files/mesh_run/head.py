@@ -393,7 +393,8 @@ def on_all(words: Sequence[str], seconds: float = 40) -> dict[str, tuple[int, st
         )
         for node in nodes()
     }
-    deadline, answers = time.monotonic() + seconds, {}
+    deadline = time.monotonic() + seconds
+    answers: dict[str, tuple[int, str]] = {}
     for name, process in started.items():
         try:
             out, err = process.communicate(timeout=max(0.1, deadline - time.monotonic()))

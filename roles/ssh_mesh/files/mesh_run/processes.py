@@ -39,7 +39,8 @@ def _parents() -> Iterator[tuple[int, int]]:
 
 def of_run(run: str) -> set[int]:
     """One's own processes that were started with the mark of a run, whoever their parent is now."""
-    mark, found = f"{MARK}={run}".encode(), set()
+    mark = f"{MARK}={run}".encode()
+    found: set[int] = set()
     for entry in os.scandir(_PROC):
         if entry.name.isdigit() and int(entry.name) != os.getpid():
             with contextlib.suppress(OSError):
@@ -103,7 +104,8 @@ def sockets_to(port: int, proc: Path = _PROC) -> dict[str, str]:
 
 def with_sockets(pids: set[int], inodes: set[str], proc: Path = _PROC) -> set[int]:
     """Which of these processes have one of these open."""
-    names, found = {f"socket:[{inode}]" for inode in inodes}, set()
+    names = {f"socket:[{inode}]" for inode in inodes}
+    found: set[int] = set()
     for pid in pids:
         with contextlib.suppress(OSError):
             for entry in os.scandir(proc / str(pid) / "fd"):

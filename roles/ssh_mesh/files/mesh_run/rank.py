@@ -17,15 +17,16 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 KEPT = 20  # lines of a rank that failed
 
 
-def command(job: dict[str, object], python: str, words: list[str]) -> list[str]:
+def command(job: Mapping[str, Any], python: str, words: Sequence[str]) -> list[str]:
     """What the rank runs; a launcher may have added words of its own, which the script gets first."""
-    given = [str(word) for word in job["command"]]  # type: ignore[attr-defined]
+    given = [str(word) for word in job["command"]]
     if job["launcher"] == "none":
         return given
     return [python, "-u", given[0], *words, *given[1:]]

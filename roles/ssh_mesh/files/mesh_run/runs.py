@@ -14,6 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +57,7 @@ def stop_here(names: Sequence[str]) -> list[str]:
     for name in {*names, *found} - {"all"}:
         if processes.of_run(name):
             found.append(name)
-            processes.end(lambda name=name: processes.of_run(name))  # type: ignore[misc]
+            processes.end(partial(processes.of_run, name))
     return sorted(set(found))
 
 
