@@ -144,7 +144,7 @@ class Agent:
         environment = {
             **self.environment,
             **more,
-            processes.MARK: self.job.id,
+            processes.MARK: f"{self.job.id}.{self.at}",
             "MESH_RUN_PLACE": str(self.place),
         }
         if not gpus:
@@ -243,7 +243,7 @@ class Agent:
 
     def finish(self) -> None:
         """End what there is left of the run, and everything it has left."""
-        run, me = self.job.id if self.job else "", os.getpid()
+        run, me = f"{self.job.id}.{self.at}" if self.job else "", os.getpid()
 
         def left() -> set[int]:
             processes.reap()

@@ -38,14 +38,16 @@ def _parents() -> Iterator[tuple[int, int]]:
 
 
 def of_run(run: str) -> set[int]:
-    """One's own processes that were started with the mark of a run, whoever their parent is now."""
+    """One's own processes of a run, or of its part on a node (`<run>.<number>`): by their mark."""
     mark = f"{MARK}={run}".encode()
     found: set[int] = set()
     for entry in os.scandir(_PROC):
         if entry.name.isdigit() and int(entry.name) != os.getpid():
             with contextlib.suppress(OSError):
                 path = Path(entry.path, "environ")
-                if path.stat().st_uid == os.geteuid() and mark in path.read_bytes().split(b"\0"):
+                if path.stat().st_uid == os.geteuid() and any(
+                    word == mark or word.startswith(mark + b".") for word in path.read_bytes().split(b"\0")
+                ):
                     found.add(int(entry.name))
     return found
 
