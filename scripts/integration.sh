@@ -57,7 +57,7 @@ fi
 step 'tests from outside' pytest -v --durations=10 tests/integration --ignore tests/integration/lifecycle \
     --ignore tests/integration/receipts --ignore tests/integration/gpu --ignore tests/integration/images \
     --ignore tests/integration/workspaces --ignore tests/integration/hostile --ignore tests/integration/first_run \
-    --ignore tests/integration/kernel --ignore tests/integration/one \
+    --ignore tests/integration/kernel --ignore tests/integration/one --ignore tests/integration/mesh_runs \
     --inventory "$inventory"
 # Without FULL those that run no playbook; the others make well over a hundred runs.
 attacks=(tests/integration/hostile/test_container_output.py tests/integration/hostile/test_ssh_audit.py)
@@ -67,5 +67,6 @@ if [ "${FULL:-}" ]; then
     step 'no receipt lies' pytest -v -p no:cacheprovider --durations=10 tests/integration/receipts --inventory "$inventory"
     step 'images' pytest -v -p no:cacheprovider tests/integration/images --inventory "$inventory"
     step 'several workspaces on a node' pytest -v -p no:cacheprovider tests/integration/workspaces --inventory "$inventory"
+    step 'runs over nodes' pytest -v -p no:cacheprovider tests/integration/mesh_runs --inventory "$inventory"
     step 'a node joins, nodes come back' pytest -v -p no:cacheprovider tests/integration/lifecycle --inventory "$inventory"
 fi

@@ -52,6 +52,10 @@ options:
     type: list
     elements: list
     default: []
+  common:
+    description: The groups, places and caches that accounts have in common, C(accounts_common) of role accounts.
+    type: dict
+    default: {}
 """
 
 EXAMPLES = r"""

@@ -117,6 +117,12 @@ options:
         type: list
         elements: int
         default: []
+      inherit:
+        description:
+          - Whether what is made in a directory gets its permissions for the group, whatever the umask (a default ACL).
+          - Where the file system has no ACLs, that is left to the umask.
+        type: bool
+        default: false
 extends_documentation_fragment: [gpustead.cluster.attributes]
 attributes:
   check_mode:
@@ -217,6 +223,7 @@ ENTRY = {
     "once": {"type": "bool", "default": False},
     "through": {"type": "int"},
     "former": {"type": "list", "elements": "int", "default": []},
+    "inherit": {"type": "bool", "default": False},
 }
 IDS = {"uid": {"type": "int", "required": True}, "gid": {"type": "int", "required": True}}
 ARGUMENTS = {

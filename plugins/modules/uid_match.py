@@ -57,6 +57,10 @@ options:
         type: list
         elements: str
         default: []
+      group_ids:
+        description: The gids of some of O(users[].groups), by name. A group that has another one is refused.
+        type: dict
+        default: {}
       former_groups:
         description:
           - Supplementary groups that it was given formerly. It is taken from those not in O(users[].groups).
@@ -226,6 +230,7 @@ USER = {
     "group": {"type": "str"},
     "groups": {"type": "list", "elements": "str", "default": []},
     "former_groups": {"type": "list", "elements": "str", "default": []},
+    "group_ids": {"type": "dict", "default": {}},
     "home": {"type": "path"},
     "shell": {"type": "path"},
     "comment": {"type": "str"},
@@ -254,6 +259,7 @@ def desired_account(user: dict[str, Any], roots: list[str]) -> accounts.DesiredA
         where = f"path {path}, which is not there" if path else "no path"
         raise GpusteadError(f"account '{user['name']}' has no uid and {where}", "ids", "Set uid, or make the path.")
     given = {name: user[name] for name in ("name", "home", "shell", "comment", "system", "password_hash", "hold")}
+    given["group_ids"] = {name: int(number) for name, number in user["group_ids"].items()}
     group, groups, former = user["group"] or user["name"], tuple(user["groups"]), tuple(user["former_groups"])
     chosen = tuple(roots if user["roots"] is None else user["roots"])
     ids = {"uid": uid, "gid": uid if gid is None else gid}

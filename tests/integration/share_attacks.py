@@ -35,6 +35,8 @@ ATTACKS = {
     "records an image": "echo x > {nas}/.cluster/images.json",
     "exchanges the record": "mv {nas}/.cluster/images.json {nas}/.cluster/.i",
     "lets itself into the mesh": "echo x > {nas}/.cluster/mesh/authorized_keys",
+    "lets somebody into the mesh": "echo x > {nas}/.cluster/accounts/accounts.json",
+    "exchanges the list of the mesh": "mv {nas}/.cluster/accounts/accounts.json {nas}/.cluster/accounts/.a",
     "moves the mesh's key": "mv {nas}/.cluster/mesh/id_ed25519 {nas}/.cluster/mesh/.k",
     "exchanges the directory of all": "mv {nas}/shared {nas}/.s",
     "puts something into the root": "mkdir {nas}/mine",
@@ -60,7 +62,7 @@ def change_layout(lab: Lab, attack: str) -> None:
     """No account changes the layout, neither its owner's nor another."""
     node = lab.nodes[0]
     names = [user["name"] for user in node.variables["cluster_users"]]
-    places = ". users .cluster .cluster/mesh .cluster/nodes"
+    places = ". users .cluster .cluster/mesh .cluster/nodes .cluster/accounts"
     seen = f"cd {NAS} && {AS_LAYOUT} find {places} -maxdepth 1 -printf '%p %U:%G %m %s\\n'"
     before = node.check_output(seen)
     for me, other in ((names[0], names[1]), (names[1], names[0])):

@@ -41,7 +41,7 @@ TAMPERS: list[tuple[str, str, str]] = [
         "workspace",
         "file /etc/gpustead/workspace/ssh/ssh_h",
     ),
-    ("rm /etc/gpustead/ssh_mesh/mesh-run", "ssh_mesh", "file /etc/gpustead/ssh_mesh/mesh-run"),
+    ("rm /usr/local/bin/mesh-run", "ssh_mesh", "file /usr/local/bin/mesh-run"),
     ("echo x >> /etc/gpustead/ssh_mesh/compose.yml", "ssh_mesh", "file /etc/gpustead/ssh_mesh/compose.yml"),
 ]
 

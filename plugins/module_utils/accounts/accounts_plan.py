@@ -4,17 +4,19 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.authorized_keys import SECOND, path_of
 from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.host_accounts import FIRST_USER_ID
-from ansible_collections.gpustead.cluster.plugins.module_utils.nas import layout
+from ansible_collections.gpustead.cluster.plugins.module_utils.nas import common_place, layout
+from ansible_collections.gpustead.cluster.plugins.module_utils.nas.common_place import Common
 
 User = Mapping[str, Any]
 # What uid_match has no use for.
-KEY_OPTIONS = ("ssh_keys", "exclusive_keys")
+KEY_OPTIONS = ("ssh_keys", "exclusive_keys", "mesh")
 # Of an account on the NAS server: role nas takes it.
 OF_THE_SHARE = ("quota",)
 # What a receipt looks at where it is declared, by the name of the option.
@@ -59,6 +61,7 @@ def plan(
     known: Sequence[Mapping[str, Any]] | None = None,
     refused: Sequence[Mapping[str, Any]] = (),
     previous: Sequence[Sequence[Any]] = (),
+    common: Mapping[str, Any] | None = None,
 ) -> Plan:
     """Plan the accounts of a host.
 
@@ -70,14 +73,22 @@ def plan(
         known: the accounts as they are on the host (`users` of module uid_match); None: not known yet.
         refused: what of the declared directories is another's (`refused` of module nas_files).
         previous: what the role left last time, as (kind, subject) (`previous` of module receipt_write).
+        common: `group`, `directories`, `datasets` and `caches`, as module common_place takes them.
+
+    Raises:
+        GpusteadError: a group of `common` cannot be.
     """
+    shares = common_place.parse(common or {})
+    users = [_with_groups(user, shares) for user in users]
     named = {str(user["name"]): user for user in users if user.get("name")}
     layout_owner = layout.Owner.of(service_account)
     accounts = known or []
-    shared = _layout(users, named.get(owner, {}), layout_owner) if share else []
+    shared = _layout(users, named.get(owner, {}), layout_owner, shares) if share else []
+    if share:
+        shared.append(_mesh_list(named, accounts, layout_owner, users, shares))
     directories = _directories(accounts, layout_owner)
     return Plan(
-        problems=[*_mistaken(users), *(_no_owner(owner, named) if share else [])],
+        problems=[*_mistaken(users), *_strangers(shares, named), *(_no_owner(owner, named) if share else [])],
         layout_owner=asdict(layout_owner),
         service_account=_service_account(str(service_account["name"]), layout_owner),
         users=_to_match(named, refused, previous),
@@ -104,6 +115,24 @@ def _mistaken(users: Sequence[User]) -> list[str]:
         f"Two accounts of accounts_users (cluster_users) have the same name or uid ({found}), or one has no name:"
         " give each its own."
     ]
+
+
+def _strangers(common: Common, named: Mapping[str, User]) -> list[str]:
+    return [
+        f"Group {group.name} has member {name}, which is none of accounts_users (cluster_users): correct its members."
+        for group in common.groups
+        for name in group.members or ()
+        if name not in named
+    ]
+
+
+def _with_groups(user: User, common: Common) -> User:
+    """The account, in the groups of the cluster that it is in, too: they have the same gid on all hosts."""
+    mine = [] if user.get("system") or not user.get("name") else common.names_of(str(user["name"]))
+    if not mine:
+        return user
+    ids = {group.name: group.gid for group in common.groups if group.name in mine}
+    return {**user, "groups": [*dict.fromkeys([*(user.get("groups") or []), *mine])], "group_ids": ids}
 
 
 def _no_owner(owner: str, named: Mapping[str, User]) -> list[str]:
@@ -170,16 +199,41 @@ def _keys(user: User) -> tuple[list[str], bool]:
     return list(user.get("ssh_keys") or []), bool(user.get("exclusive_keys"))
 
 
-def _layout(users: Sequence[User], owner: User, layout_owner: layout.Owner) -> list[dict[str, Any]]:
+def _layout(users: Sequence[User], owner: User, layout_owner: layout.Owner, common: Common) -> list[dict[str, Any]]:
     options = layout.entry_options(layout_owner, users)
     entries = [
         {"path": path, "state": "directory", "mode": mode, **options}
         for path, mode in layout.DIRECTORIES.items()
         if path != layout.MESH  # role ssh_mesh makes it
     ]
-    if owner.get("uid") is not None:
-        entries.append(_directory("shared", owner, "2775", layout_owner))
-    return entries
+    return entries + common_place.entries(common, owner, layout_owner, options["former"])
+
+
+def _mesh_list(
+    named: Mapping[str, User],
+    known: Sequence[Mapping[str, Any]],
+    layout_owner: layout.Owner,
+    users: Sequence[User],
+    common: Common,
+) -> dict[str, Any]:
+    """Who may be in the mesh, with the ids there. Its containers read it: who is off it is out of them."""
+    found = {account["name"]: account for account in known}
+    accounts: list[dict[str, Any]] = []
+    groups: dict[int, dict[str, Any]] = {}
+    for name, user in named.items():
+        ids = {**found.get(name, {}), **{key: user[key] for key in ("uid", "gid") if user.get(key) is not None}}
+        if user.get("mesh") is False or user.get("system") or int(ids.get("uid") or 0) < FIRST_USER_ID:
+            continue
+        gid = int(_gid(ids if user.get("gid") is not None or user.get("uid") is None else {"uid": ids["uid"]}))
+        accounts.append({"name": name, "uid": int(ids["uid"]), "gid": gid})
+        if user.get("group") and gid >= FIRST_USER_ID:
+            groups[gid] = {"name": str(user["group"]), "gid": gid, "members": []}
+    for group in common.groups:
+        members = [account["name"] for account in accounts if group.has(account["name"])]
+        groups[group.gid] = {"name": group.name, "gid": group.gid, "members": members}
+    content = json.dumps({"schema": 1, "accounts": accounts, "groups": list(groups.values())}, indent=1) + "\n"
+    options = layout.entry_options(layout_owner, users)
+    return {"path": layout.ACCOUNT_LIST, "state": "file", "mode": layout.FILE_MODE, "content": content, **options}
 
 
 def _directories(accounts: Sequence[Mapping[str, Any]], layout_owner: layout.Owner) -> list[dict[str, Any]]:

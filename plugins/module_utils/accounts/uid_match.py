@@ -8,7 +8,7 @@ A refusal leaves the host as it was, or, where all others are to be changed, tha
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.host_accounts import (
@@ -40,7 +40,7 @@ class DesiredAccount:
     """An account as declared; None is "as it is".
 
     `hold` says why one that is there must keep its ids; `former_groups` are those that it was given and that are not
-    declared any more.
+    declared any more; `group_ids` are the gids that some of `groups` must have.
     """
 
     name: str
@@ -56,6 +56,7 @@ class DesiredAccount:
     roots: tuple[str, ...] = ("/home",)
     hold: str = ""
     former_groups: tuple[str, ...] = ()
+    group_ids: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -392,13 +393,27 @@ def creating_command(account: Account, system: bool, subordinate: bool = True) -
     return ("useradd", *kind, *ids, "-d", account.home, "-s", account.shell, "-c", account.comment, account.name)
 
 
+def _refuse_other_gid(host: HostAccounts, name: str, gid: int, there: Group | None) -> None:
+    """On the share the number counts, which is one for all hosts."""
+    holders = host.group_holders(gid, name)
+    if there and there.gid != gid:
+        remedy = f"Renumber it (groupmod -g {gid} {name}, and chgrp its files), or declare another group."
+        raise GpusteadError(f"group '{name}' has gid {there.gid}", f"{gid}", remedy)
+    if holders:
+        what = f"gid {gid} of group '{name}' belongs to '{', '.join(holders)}'"
+        raise GpusteadError(what, f"'{name}' or nobody", f"Declare another gid for '{name}'.")
+
+
 def plan_extras(host: HostAccounts, desired: DesiredAccount) -> Iterator[tuple[str, ...]]:
     """Supplementary groups, added to those that the account has but for those that it was given formerly."""
     known = {group.name: group for group in (*host.remote_groups, *host.groups)}
     missing = [name for name in desired.groups if name not in known or desired.name not in known[name].members]
+    for name, gid in desired.group_ids.items():
+        _refuse_other_gid(host, name, gid, known.get(name))
     for name in missing:
         if name not in known:
-            yield ("groupadd", "-f", "-r", name)  # -f: another account of this run may have made it
+            ids = ("-g", str(desired.group_ids[name])) if name in desired.group_ids else ("-r",)
+            yield ("groupadd", "-f", *ids, name)  # -f: another account of this run may have made it
         elif not host.group(name):
             remedy = f"Add '{desired.name}' there: the directory is not ours to change."
             raise GpusteadError(f"group '{name}' is of the directory service", f"'{desired.name}' in it", remedy)

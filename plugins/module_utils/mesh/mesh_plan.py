@@ -20,6 +20,8 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.docker.node_offer
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
 from ansible_collections.gpustead.cluster.plugins.module_utils.gpus.gpu_offer import none_by_itself
 from ansible_collections.gpustead.cluster.plugins.module_utils.gpus.nccl_env import nccl_env
+from ansible_collections.gpustead.cluster.plugins.module_utils.mesh import mesh_places
+from ansible_collections.gpustead.cluster.plugins.module_utils.nas import common_place, layout
 from ansible_collections.gpustead.cluster.plugins.module_utils.nas.node_records import SCHEMA, NodeRecord
 
 PROJECT, SERVICE = "gpustead-mesh", "mesh"
@@ -30,12 +32,13 @@ SECRETS = (
 SET = "ssh_mesh"
 # The layout of the share. In that of the mesh its user owns the key, and can neither rename it nor put another entry
 # there.
-_DIRECTORIES = {".cluster": "0755", ".cluster/nodes": "0755", ".cluster/mesh": "1775"}
+_DIRECTORIES = {path: layout.DIRECTORIES[path] for path in (".cluster", layout.NODES, layout.ACCOUNTS, layout.MESH)}
+# Below the home of each account: the key that mesh-run makes it, and that lets in nobody but that account.
+_ACCOUNT_KEY = ".config/gpustead/mesh_key.pub"
 # Of the node's directory of the mesh, by the place in the container.
 _OWN = {
     "/etc/gpustead/ssh": "ssh",
     "/etc/gpustead/mesh.env": "env",
-    "/usr/local/bin/mesh-run": "mesh-run",
     "/opt/gpustead/examples": "examples",
 }
 
@@ -52,6 +55,9 @@ class Settings:
         image, image_file: the image to run, and where it stands where that is empty.
         former: ids of the accounts that may have something of the layout of the share.
         kex: how keys are exchanged, as OpenSSH names it.
+        common_places: places on the share beside the homes and `shared`, each the service account's.
+        umask, caches: of the runs; and of which hubs there is one cache for all, as cluster_caches has it.
+        network: networks from which alone accounts come; empty: from anywhere.
         env, node_env: variables for programs in all containers of the mesh, and in this node's.
     """
 
@@ -67,6 +73,10 @@ class Settings:
     image: str = ""
     image_file: str = "/etc/gpustead/image"
     kex: str = ""
+    network: Sequence[str] = ()
+    common_places: Sequence[str] = ()
+    umask: str = ""
+    caches: Mapping[str, str] = field(default_factory=dict)
     nas_path: str = "/mnt/nas"
     config_dir: str = "/etc/gpustead/ssh_mesh"
     interface: str = ""
@@ -153,7 +163,7 @@ def plan(settings: Settings, observed: Observed) -> Plan:
     offered = found.get("gpus") or NO_GPUS
     nccl = nccl_env(offered, found.get("route", ""), settings.interface)
     node_env = {"GPUSTEAD_NODE": settings.host, **nccl, **settings.node_env}
-    places = _places(settings, uid)
+    places = _places(settings, uid, owner)
     return Plan(
         uid=uid,
         gid=gid,
@@ -170,6 +180,10 @@ def plan(settings: Settings, observed: Observed) -> Plan:
             "GPUSTEAD_SUDO": "0",
             "GPUSTEAD_SSH_PORT": str(settings.port),
             "GPUSTEAD_SSH_KEX": settings.kex,
+            "GPUSTEAD_SSH_KEYS": _ACCOUNT_KEY,
+            **({"GPUSTEAD_UMASK": settings.umask} if settings.umask else {}),
+            **common_place.environment(name for name, whose in settings.caches.items() if whose == "common"),
+            **({"GPUSTEAD_SSH_FROM": ",".join(settings.network)} if settings.network else {}),
         },
         image=image,
         gpus={"driver": offered["driver"], **{key: list(offered[key]) for key in ("device_ids", "uuids")}},
@@ -209,13 +223,16 @@ def _nas_layout(
     return [*directories, {**owned, **file}]
 
 
-def _places(settings: Settings, uid: int) -> list[dict[str, Any]]:
+def _places(settings: Settings, uid: int, owner: int) -> list[dict[str, Any]]:
     """Accounts may put links on the share, and Docker follows them: these are mounted where only root can."""
     common = {"root": settings.nas_path, "mounted": True, "propagation": settings.propagation}
     return [
-        {"name": "home", "path": f"users/{settings.user}", "owner": uid, **common},
+        # All homes: nobody has sudo in there, and each is closed to all but its account.
+        {"name": "homes", "path": layout.USERS, "owner": owner, **common},
         {"name": "shared", "path": "shared", "only_account": uid, **common},
-        {"name": "mesh", "path": ".cluster/mesh", "only_account": uid, "read_only": True, **common},
+        {"name": "mesh", "path": layout.MESH, "only_account": uid, "read_only": True, **common},
+        *({"name": name, "path": name, "owner": owner, **common} for name in settings.common_places),
+        {"name": "accounts", "path": layout.ACCOUNTS, "owner": owner, "read_only": True, **common},
     ]
 
 
@@ -224,8 +241,11 @@ def _binds(settings: Settings) -> list[ContainerBind]:
         return ContainerBind(name, f"{DIRECTORY}/{SET}/{name}", path, read_only, propagation=settings.propagation)
 
     return [
-        mounted("home", f"/home/{settings.user}"),
+        mounted("homes", "/home"),
         mounted("shared", "/shared"),
+        *(mounted(name, f"/{name}") for name in settings.common_places),
         mounted("mesh", "/mesh", read_only=True),
+        mounted("accounts", "/run/gpustead/accounts", read_only=True),
+        *mesh_places.binds(own_door=True),
         *(ContainerBind("", f"{settings.config_dir}/{name}", path, read_only=True) for path, name in _OWN.items()),
     ]

@@ -9,6 +9,7 @@ has us do no more than they could do themselves.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import secrets
 import stat
@@ -16,7 +17,7 @@ import time
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Callable
+from typing import Callable, TypeVar
 
 from ansible_collections.gpustead.cluster.plugins.module_utils import as_account
 from ansible_collections.gpustead.cluster.plugins.module_utils.as_account import Identity
@@ -27,6 +28,7 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.nas.nas_files imp
     EntryChange,
     Observed,
     ShareEntry,
+    default_acl,
     how_to_make_on_server,
     how_to_move_away,
     may_be_replaced,
@@ -39,6 +41,8 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.nas.nas_files imp
 SIZE = 1 << 20
 _KINDS = {stat.S_IFDIR: "directory", stat.S_IFREG: "file", stat.S_IFLNK: "link"}
 _ROOT = Identity(0, 0)
+_T = TypeVar("_T")
+_DEFAULT_ACL = "system.posix_acl_default"
 # How many times the time of one entry all of them have.
 _PATIENCE = 5
 _MOUNTING = 90.0  # seconds; systemd ends it before, at x-systemd.mount-timeout
@@ -70,6 +74,7 @@ def _look(held: int, entry: ShareEntry) -> Observed:
         status.st_gid,
         stat.S_IMODE(status.st_mode),
         names=status.st_nlink,
+        inherits=_inherits(held, entry) if entry.inherit else None,
     )
     if entry.content is None or entry.first or found.kind != "file" or entry.kind != "file":
         return found
@@ -87,6 +92,21 @@ def _look(held: int, entry: ShareEntry) -> Observed:
         finally:
             os.close(file)
     return replace(found, content=content)
+
+
+def _inherits(held: int, entry: ShareEntry) -> bool | None:
+    try:
+        return os.getxattr(_through(held), _DEFAULT_ACL) == default_acl(entry.mode)
+    except OSError as error:
+        return False if error.errno == errno.ENODATA else None
+
+
+def _have_inherited(held: int, entry: ShareEntry) -> None:
+    try:
+        os.setxattr(_through(held), _DEFAULT_ACL, default_acl(entry.mode))
+    except OSError as error:
+        if error.errno != errno.EOPNOTSUPP:
+            raise
 
 
 def observe(root: str, entry: ShareEntry) -> Observed:
@@ -169,18 +189,30 @@ def finish(root: str, entry: ShareEntry) -> None:
             os.chown(_through(held), entry.owner if found.owner != entry.owner else -1, entry.group)
         if stat.S_IMODE(os.fstat(held).st_mode) != entry.mode:
             os.chmod(_through(held), entry.mode)
+        if found.inherits is False:
+            _have_inherited(held, entry)
 
 
 def apply(root: str, entry: ShareEntry, check: bool, steps: Sequence[str] = ("make", "finish")) -> list[str]:
     """Observe, plan and apply one entry, as whoever we are now; returns before and after."""
-    found = observe(root, entry)
+    found = _fresh(partial(observe, root, entry))
     change = plan(entry, found)
     if change.changed and not check:
         if "make" in steps:
             make(root, entry, found)
         if "finish" in steps and entry.state not in ("absent", "link"):
-            finish(root, entry)
+            _fresh(partial(finish, root, entry))
     return [change.before, change.after]
+
+
+def _fresh(look: Callable[[], _T]) -> _T:
+    """Once more where another node has just replaced what was open: over NFS that is gone then."""
+    try:
+        return look()
+    except OSError as error:
+        if error.errno != errno.ESTALE:
+            raise
+        return look()
 
 
 def apply_as_root(root: str, entry: ShareEntry, check: bool, trusted: Collection[int] = ()) -> list[str]:

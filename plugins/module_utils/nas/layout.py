@@ -13,9 +13,12 @@ from dataclasses import dataclass
 from typing import Any
 
 NODES, MESH, USERS = ".cluster/nodes", ".cluster/mesh", "users"
+# Who may be in the mesh. Its containers read it there, so that it counts at once on all nodes.
+ACCOUNTS = ".cluster/accounts"
+ACCOUNT_LIST = f"{ACCOUNTS}/accounts.json"
 IMAGES = ".cluster/images.json"
 # Octal modes, by path below the root of the share.
-DIRECTORIES = {".cluster": "0755", NODES: "0755", MESH: "1775", USERS: "1775"}
+DIRECTORIES = {".cluster": "0755", NODES: "0755", ACCOUNTS: "0755", MESH: "1775", USERS: "1775"}
 FILE_MODE = "0644"
 
 

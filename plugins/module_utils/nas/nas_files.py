@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import re
 import stat
+import struct
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -33,6 +34,8 @@ class ShareEntry:
         once: whether the content is only for a file that is not there yet.
         through: gid with which it is made, where that may write in the directory above; it gets its own afterwards.
         former: uids from which it is taken, should it belong to one of them.
+        inherit: whether what is made in a directory gets its permissions for the group, whatever the umask (a default
+            ACL); where the file system has none, that is left to the umask.
     """
 
     path: str
@@ -47,6 +50,7 @@ class ShareEntry:
     once: bool = False
     through: int | None = None
     former: tuple[int, ...] = ()
+    inherit: bool = False
 
     @property
     def kind(self) -> str:
@@ -82,7 +86,7 @@ class EntryChange:
 
 @dataclass(frozen=True)
 class Observed:
-    """What is there: `kind` is empty for nothing."""
+    """What is there: `kind` is empty for nothing; `inherits` None where the file system has no default ACLs."""
 
     kind: str = ""
     owner: int = -1
@@ -90,6 +94,7 @@ class Observed:
     mode: int = 0
     content: str | None = None
     names: int = 1
+    inherits: bool | None = None
 
     def text(self, entry: ShareEntry) -> str:
         """In the form of a diff."""
@@ -97,7 +102,8 @@ class Observed:
             return ""
         if entry.state in ("absent", "link"):
             return f"{entry.path}: {self.kind}\n"
-        head = f"{entry.path}: {self.kind} {self.owner}:{self.group} {self.mode:04o}\n"
+        lacks = " without a default ACL" if entry.inherit and self.inherits is False else ""
+        head = f"{entry.path}: {self.kind} {self.owner}:{self.group} {self.mode:04o}{lacks}\n"
         if self.content is None:
             return head
         if entry.secret:
@@ -135,7 +141,14 @@ def parse(raw: Mapping[str, Any]) -> ShareEntry:
         bool(raw.get("once")),
         None if through is None else int(through),
         tuple(int(uid) for uid in raw.get("former") or ()),
+        bool(raw.get("inherit")),
     )
+
+
+def default_acl(mode: int) -> bytes:
+    """The value of system.posix_acl_default that gives new files the permissions of a directory with this mode."""
+    entries = ((0x01, mode >> 6 & 7), (0x04, mode >> 3 & 7), (0x20, mode & 7))  # owner, group, others
+    return struct.pack("<I", 2) + b"".join(struct.pack("<HHI", tag, bits, 0xFFFFFFFF) for tag, bits in entries)
 
 
 def describe(entry: ShareEntry, content: str | None) -> str:

@@ -61,6 +61,8 @@ def expected_files(
     found = [
         ExpectedFile(".cluster", "directory", ours, "0755"),
         ExpectedFile(".cluster/nodes", "directory", ours, "0755"),
+        ExpectedFile(".cluster/accounts", "directory", ours, "0755"),
+        ExpectedFile(".cluster/accounts/accounts.json", "file", ours, "0644"),
         ExpectedFile(".cluster/mesh", "directory", ours, "1775"),
         ExpectedFile("users", "directory", ours, "1775"),
         ExpectedFile(".cluster/images.json", "file", ours, "0644"),

@@ -7,13 +7,14 @@ from __future__ import annotations
 import hashlib
 import posixpath
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from ansible_collections.gpustead.cluster.plugins.module_utils.binds.bind import DIRECTORY
 from ansible_collections.gpustead.cluster.plugins.module_utils.docker.containers import ContainerBind
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError, Refusal
+from ansible_collections.gpustead.cluster.plugins.module_utils.nas.common_place import DATASETS, GROUPS, Common
 from ansible_collections.gpustead.cluster.plugins.module_utils.workspaces.workspaces import Workspace, WorkspaceAccount
 
 SET = "workspace"
@@ -42,6 +43,7 @@ class HostLayout:
         places: directories in the place of each workspace on the node.
         homes: where the homes lie on the host.
         settings: what of them is copied.
+        common: what accounts have in common on the share.
     """
 
     nas: str = "/mnt/nas"
@@ -53,6 +55,7 @@ class HostLayout:
     places: Sequence[str] = ()
     homes: str = "/home"
     settings: Sequence[str] = ()
+    common: Common = field(default_factory=Common)
 
 
 @dataclass(frozen=True)
@@ -135,13 +138,26 @@ def plan(workspaces: Iterable[Workspace], mounts: Sequence[Mapping[str, Any]], l
             bound(_home(layout, account), f"/home/{account.name}", account.name if account.name != owner else "")
             for account in workspace.accounts
         ]
-        common[owner] = (*homes, *of_all)
+        common[owner] = (*homes, *of_all, *(bound(place, path) for place, path in _of_groups(layout, owner)))
         own = {"name": f"local-{owner}", "root": layout.local_dir, "path": owner, "owner": workspace.account.uid}
         local[owner] = (bound({**own, "propagation": "private"}, "/local"),)
         if layout.display:
             x11 = {"name": "x11", "root": "/", "path": "tmp/.X11-unix", "owner": 0, "read_only": True}
             local[owner] += (bound({**x11, "propagation": "private"}, "/tmp/.X11-unix"),)
     return Binds(tuple(places.values()), common, local)
+
+
+def _of_groups(layout: HostLayout, owner: str) -> Iterator[tuple[dict[str, Any], str]]:
+    """Data sets, to be written by who may, and the places of the owner's groups: root in a container may be anybody."""
+    datasets = layout.common.datasets
+    if datasets:
+        writes = datasets.has(owner)
+        name = DATASETS if writes else f"{DATASETS}-ro"
+        yield _on_share(layout, name, DATASETS, only_account=layout.owner_uid, read_only=not writes), f"/{DATASETS}"
+    for group in layout.common.directories:
+        if group.has(owner):
+            path = f"{GROUPS}/{group.name}"
+            yield _on_share(layout, f"group-{group.name}", path, only_account=layout.owner_uid), f"/{path}"
 
 
 def _on_share(layout: HostLayout, name: str, path: str, **more: Any) -> dict[str, Any]:

@@ -19,6 +19,8 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.docker.node_offer
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError, Refusal
 from ansible_collections.gpustead.cluster.plugins.module_utils.gpus.gpu_offer import container_gpus, none_by_itself
 from ansible_collections.gpustead.cluster.plugins.module_utils.images.torch_wheel import torch_wheel
+from ansible_collections.gpustead.cluster.plugins.module_utils.mesh import mesh_places
+from ansible_collections.gpustead.cluster.plugins.module_utils.nas import common_place
 from ansible_collections.gpustead.cluster.plugins.module_utils.workspaces.workspace_binds import (
     Available,
     Binds,
@@ -55,6 +57,7 @@ class Settings:
         owner, owner_uid: of the cluster.
         user_names: all accounts, for messages.
         image, image_file: the image to run, and where it stands where that is empty.
+        common: what accounts have in common, as module common_place takes it.
         config_dir: the directory above that of the workspaces, where root's files for containers lie.
         proxy_env, environment: more variables for the containers.
         vouches: whether this node vouches for what the cluster's owner has on the share.
@@ -66,6 +69,7 @@ class Settings:
     image: str = ""
     image_file: str = "/etc/gpustead/image"
     nas_path: str = "/mnt/nas"
+    common: Mapping[str, Any] = field(default_factory=dict)
     config_dir: str = "/etc/gpustead"
     local_dir: str = "/var/lib/gpustead/workspace"
     local_homes: str = "/home"
@@ -102,6 +106,7 @@ class Settings:
             propagation=self.propagation,
             display=bool(self.display),
             places=self.places,
+            common=common_place.parse(self.common),
             homes=self.local_homes,
             settings=self.local_settings,
         )
@@ -404,7 +409,7 @@ def _containers(workspace: Workspace, binds: Binds, settings: Settings, observed
     return Containers(
         refused=hangs or ("" if observed.check else left.refused),
         problem=problem,
-        binds=left.binds,
+        binds=(*left.binds, *mesh_places.binds(own_door=False)),
         local_binds=(*local, copies),
         environment={**none_by_itself(gpus), **_environment(workspace, left, index, settings)},
         local_environment=_local_environment(workspace, settings),
@@ -447,7 +452,16 @@ def _environment(workspace: Workspace, left: Available, torch_index: str, settin
         "GPUSTEAD_TORCH_INDEX": torch_index,
         "GPUSTEAD_TORCH_CPU_INDEX": f"{settings.torch_index}/cpu" if settings.torch_version else "",
     }
-    return {**_filled(own), **settings.proxy_env, **settings.environment}
+    common = settings.layout.common
+    theirs = [account.name, *(guest.name for guest in guests)]
+    own["GPUSTEAD_GROUPS"] = " ".join(
+        f"{group.name}:{group.gid}:{','.join(name for name in theirs if group.has(name))}"
+        for group in common.groups
+        if any(group.has(name) for name in theirs)
+    )
+    own["GPUSTEAD_UMASK"] = common_place.UMASK if common.group else ""
+    caches = common_place.environment(common.caches)
+    return {**_filled(own), **caches, **settings.proxy_env, **settings.environment}
 
 
 def _local_environment(workspace: Workspace, settings: Settings) -> dict[str, str]:

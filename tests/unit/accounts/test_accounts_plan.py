@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -84,11 +85,18 @@ def subject(name: str, uid: Any, gid: Any, *fields: str, groups: Sequence[str] =
 
 def test_the_share_belongs_to_the_service_account_and_shared_to_the_owner() -> None:
     common = {"state": "directory", "owner": 941, "group": 942, "former": [1500, 1501, 960]}
-    assert planned().layout == [
+    *directories, mesh = planned().layout
+    assert directories == [
         {"path": ".cluster", "mode": "0755", **common},
         {"path": ".cluster/nodes", "mode": "0755", **common},
+        {"path": ".cluster/accounts", "mode": "0755", **common},
         {"path": "users", "mode": "1775", **common},
         {"path": "shared", "mode": "2775", "state": "directory", "owner": 1501, "group": 1600, "through": 942},
+    ]
+    content = mesh.pop("content")
+    assert mesh == {"path": ".cluster/accounts/accounts.json", "mode": "0644", **common, "state": "file"}
+    assert [(one["name"], one["uid"], one["gid"]) for one in json.loads(content)["accounts"]] == [
+        *(("ada", 1500, 1500), ("bob", 1501, 1600))
     ]
     assert planned().layout_owner == {"uid": 941, "gid": 942}
     assert planned().service_account == {
@@ -100,6 +108,37 @@ def test_the_share_belongs_to_the_service_account_and_shared_to_the_owner() -> N
         "shell": "/usr/sbin/nologin",
         "comment": "Layout of the cluster's share",
     }
+
+
+COMMON = {
+    "group": {"name": "cluster", "gid": 1400},
+    "directories": [{"name": "vision", "gid": 1410, "members": ["bob"]}],
+}
+
+
+def test_all_people_are_in_the_group_of_the_cluster_with_its_gid() -> None:
+    found = planned(common=COMMON, known=KNOWN)
+    assert {user["name"]: (user.get("groups", []), user.get("group_ids", {})) for user in found.users} == {
+        "ada": (["ml", "cluster"], {"cluster": 1400}),
+        "bob": (["cluster", "vision"], {"cluster": 1400, "vision": 1410}),
+        "svc": ([], {}),
+        "eve": (["cluster"], {"cluster": 1400}),
+    }
+    assert [one["groups"] for one in found.receipt["user"]] == [
+        ["ml", "cluster"],
+        ["cluster", "vision"],
+        [],
+        ["cluster"],
+    ]
+    *_directories, mesh = found.layout
+    groups = {one["name"]: one["members"] for one in json.loads(mesh["content"])["groups"]}
+    assert groups == {"cluster": ["ada", "bob", "eve"], "vision": ["bob"]}
+    assert [(one["group"], one.get("inherit")) for one in found.layout if one["path"] == "shared"] == [(1400, True)]
+
+
+def test_a_member_that_is_no_account_is_a_problem() -> None:
+    common = {"datasets": {"name": "data", "gid": 1401, "members": ["zoe"]}}
+    assert "Group data has member zoe" in planned(common=common).problems[0]
 
 
 def test_directories_are_of_people_with_the_ids_that_are_known() -> None:
@@ -169,7 +208,12 @@ def test_a_receipt_at_the_end() -> None:
         subject("eve", 1502, 1502),
     ]
     assert found["lines"] == [KEYS_OF_ADA]
-    owners = {".cluster": "941:942", ".cluster/nodes": "941:942", "users": "941:942", "shared": "1501:1600"}
+    ours = (".cluster", ".cluster/nodes", ".cluster/accounts", "users")
+    owners = {
+        **dict.fromkeys(ours, "941:942"),
+        "shared": "1501:1600",
+        ".cluster/accounts/accounts.json": "941:942",
+    }
     people = {"users/ada": 1500, "users/bob": 1501, "users/eve": 1502}
     accounts = {"shared": "bob", "users/ada": "ada", "users/bob": "bob", "users/eve": "eve"}
     assert found["file"] == [

@@ -47,6 +47,7 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.uid_matc
     AccountChange,
     DesiredAccount,
     plan,
+    plan_extras,
 )
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError, Refusal
 
@@ -859,3 +860,24 @@ def test_who_is_declared_again_gets_all_of_it_back() -> None:
         "usermod --unlock ada",
         "loginctl enable-linger ada",
     ]
+
+
+GROUPS_OF_CLUSTER: dict[str, tuple[tuple[Group, ...], str]] = {
+    "none yet": ((), ""),
+    "there": ((Group("cluster", 1400, ("bob",)),), ""),
+    "with another gid": ((Group("cluster", 998, ()),), "group 'cluster' has gid 998"),
+    "another's gid": ((Group("staff-ml", 1400, ()),), "gid 1400 of group 'cluster' belongs to 'staff-ml'"),
+}
+
+
+@pytest.mark.parametrize("case", GROUPS_OF_CLUSTER)
+def test_groups_of_the_cluster_have_one_gid(case: str) -> None:
+    groups, said = GROUPS_OF_CLUSTER[case]
+    host = HostAccounts(groups=groups)
+    desired = DesiredAccount("zoe", 1500, 1500, "zoe", ("cluster",), group_ids={"cluster": 1400})
+    if said:
+        with pytest.raises(GpusteadError, match=said):
+            list(plan_extras(host, desired))
+        return
+    made = [] if groups else [("groupadd", "-f", "-g", "1400", "cluster")]
+    assert list(plan_extras(host, desired)) == [*made, ("usermod", "-a", "-G", "cluster", "zoe")]

@@ -50,7 +50,7 @@ def test_a_node_without_a_gpu_has_the_slots_of_its_cpus() -> None:
 
 def test_what_accounts_had_of_the_layout_is_taken_from_them() -> None:
     assert [(entry["path"], entry["mode"]) for entry in planned().nas_layout[:-1]] == [
-        *((".cluster", "0755"), (".cluster/nodes", "0755"), (".cluster/mesh", "1775"))
+        *((".cluster", "0755"), (".cluster/nodes", "0755"), (".cluster/accounts", "0755"), (".cluster/mesh", "1775"))
     ]
     assert planned().owned == {"owner": 941, "group": 942, "former": [1500, 1501]}
 
@@ -106,9 +106,22 @@ def test_the_container_binds_what_is_mounted_for_it() -> None:
     found = planned(propagation="rprivate")
     places = {place.name: place for place in map(parse, found.places)}
     assert {bind.host for bind in found.binds if bind.name} == {f"{DIRECTORY}/ssh_mesh/{name}" for name in places}
-    assert (places["home"].owner, places["shared"].only_account, places["mesh"].read_only) == (1500, 1500, True)
-    assert [bind.path for bind in found.binds if not bind.read_only] == ["/home/ada", "/shared"]
+    assert (places["homes"].owner, places["shared"].only_account, places["mesh"].read_only) == (941, 1500, True)
+    assert (places["accounts"].owner, places["accounts"].read_only) == (941, True)
+    assert [bind.path for bind in found.binds if not bind.read_only] == ["/home", "/shared", "/run/gpustead/door"]
     assert {bind.propagation for bind in found.binds} == {"rprivate"}
+
+
+def test_nothing_of_the_container_depends_on_who_the_accounts_are() -> None:
+    before, after = planned(), planned(former=[1500, 1501, 1502], user_names="ada, bob, carol")
+    assert (before.environment, before.binds, before.places) == (after.environment, after.binds, after.places)
+
+
+def test_accounts_come_from_the_networks_of_the_nodes_by_keys_of_their_own() -> None:
+    found = planned(network=["10.1.0.0/24", "fd00::/64"]).environment
+    assert found["GPUSTEAD_SSH_FROM"] == "10.1.0.0/24,fd00::/64"
+    assert found["GPUSTEAD_SSH_KEYS"] == ".config/gpustead/mesh_key.pub"
+    assert "GPUSTEAD_SSH_FROM" not in planned().environment
 
 
 @pytest.mark.parametrize(
@@ -116,7 +129,7 @@ def test_the_container_binds_what_is_mounted_for_it() -> None:
     [
         (NOTHING, []),
         (Observed(drifted=["container gpustead-mesh/mesh", "file /x"]), ["mesh"]),
-        (Observed(replaced=["home"]), ["mesh"]),
+        (Observed(replaced=["homes"]), ["mesh"]),
     ],
 )
 def test_a_container_that_runs_otherwise_is_recreated(observed: Observed, expected: list[str]) -> None:

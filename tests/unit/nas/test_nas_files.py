@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import subprocess
@@ -78,6 +79,38 @@ def test_entries_are_made_once_by_their_owners(share: Path) -> None:
     assert (made.read_text(), made.stat().st_uid, made.stat().st_gid) == ("hello\n", BOB, BOB)
     assert stat.S_IMODE((share / "users").stat().st_mode) == 0o1777
     assert [path.name for path in (share / "users/bob").iterdir()] == ["a"]
+
+
+@needs_root
+def test_what_another_node_has_just_replaced_is_looked_at_again(share: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real, stale = apply_nas_files.observe, [OSError(errno.ESTALE, "Stale file handle")]
+
+    def observe(root: str, entry: ShareEntry) -> apply_nas_files.Observed:
+        if stale:
+            raise stale.pop()
+        return real(root, entry)
+
+    monkeypatch.setattr(apply_nas_files, "observe", observe)
+    apply_all(str(share), [file("list", "new")], check=False)
+    assert (share / "list").read_text() == "new"
+
+
+@needs_root
+def test_new_files_are_the_groups_whatever_the_umask(share: Path) -> None:
+    entry = ShareEntry("common", "directory", ADA, BOB, 0o2775, inherit=True)
+    try:
+        (first,) = apply_all(str(share), [entry], check=False)
+        os.getxattr(share / "common", "system.posix_acl_default")
+    except OSError as error:
+        pytest.skip(f"no default ACLs here: {error}")
+    assert first.changed
+    subprocess.run(["sh", "-c", "umask 077; touch made; mkdir place"], cwd=share / "common", check=True)
+    assert [oct((share / "common" / name).stat().st_mode & 0o7777) for name in ("made", "place")] == ["0o664", "0o2775"]
+    (second,) = apply_all(str(share), [entry], check=False)
+    assert not second.changed
+    os.removexattr(share / "common", "system.posix_acl_default")
+    (third,) = apply_all(str(share), [entry], check=True)
+    assert "without a default ACL" in third.before
 
 
 @needs_root

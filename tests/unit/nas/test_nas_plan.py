@@ -232,7 +232,8 @@ def test_what_was_moved_hides_nothing() -> None:
 
 def test_the_layout_is_taken_from_the_accounts() -> None:
     ids = {"owner": 941, "group": 942, "former": [1500, 1501]}
-    directories = {".cluster": "0755", ".cluster/nodes": "0755", ".cluster/mesh": "1775", "users": "1775"}
+    common = dict.fromkeys((".cluster", ".cluster/nodes", ".cluster/accounts"), "0755")
+    directories = {**common, ".cluster/mesh": "1775", "users": "1775"}
     files = [".cluster/images.json", ".cluster/nodes/gpu01.json", ".cluster/nodes/gpu02.json"]
     assert plan(SERVER).layout == [
         *({"path": path, "mode": mode, "state": "existing_directory", **ids} for path, mode in directories.items()),

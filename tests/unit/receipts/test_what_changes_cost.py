@@ -136,6 +136,12 @@ REST = {"nas": ["firewall"]}
 CASES: dict[str, tuple[Callable[[Site], None], Callable[[Site], None], dict[str, list[str]]]] = {
     "nothing": (as_it_is, as_it_is, {}),
     "an account": (as_it_is, add_account, on_nodes("accounts")),
+    # The mesh reads who may be in it from the share.
+    "an account that may not be in the mesh": (
+        as_it_is,
+        lambda site: site["settings"]["cluster_users"][1].update(mesh=False),
+        on_nodes("accounts"),
+    ),
     "an account, and accounts are baked": (BAKED, add_account, on_nodes("accounts", "images")),
     "an account with a workspace": (
         add_account,

@@ -135,6 +135,20 @@ def test_a_container_that_starts_again_keeps_what_was_compiled(container: Contai
     assert out.split() == [f"{PLACES}/bob:", "torch_extensions", f"{PLACES}/bob/torch_extensions:", "new", "op"]
 
 
+def test_accounts_are_in_the_groups_of_the_cluster(container: Container) -> None:
+    container.environment |= {"GPUSTEAD_GROUPS": "cluster:1400:ada,bob vision:64009:ada", "GPUSTEAD_UMASK": "0002"}
+    out = container.succeed("bash", "-c", "id -G; umask", after="id -G bob; getent group 64009 | cut -d: -f1")
+    assert out.splitlines() == [f"{ADA} 1400 64009", "0002", f"{BOB} 1400", "vision"]
+
+
+def test_a_login_shell_has_what_the_container_has(container: Container) -> None:
+    container.environment |= {"PATH": "/opt/venv/bin:/usr/bin:/bin", "GPUSTEAD_UMASK": "0002"}
+    profile = 'cp "$STACK/profile.sh" /etc/profile.d/gpustead.sh'
+    shell = "env -i HOME=/home/ada bash -lc 'echo $PATH; umask; echo $TORCH_EXTENSIONS_DIR'"
+    out = container.succeed("bash", "-c", shell, before=profile)
+    assert out.splitlines() == ["/opt/venv/bin:/usr/bin:/bin", "0002", f"{PLACES}/ada/torch_extensions"]
+
+
 @pytest.mark.parametrize(("sudo", "became"), [("0", ADA), ("1", 0)])
 @pytest.mark.parametrize("service", [True, False])
 def test_without_sudo_no_program_makes_its_caller_root(

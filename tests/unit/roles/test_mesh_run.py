@@ -1,81 +1,90 @@
 # Copyright: gpustead developers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""The command mesh-run: what it chooses, what it refuses, and that words survive the shells in between."""
+"""The command mesh-run: what it chooses and refuses, how it starts ranks, and that nothing is left of a run.
+
+Nodes are networks of this machine, and SSH to one is a shell in it.
+"""
 
 from __future__ import annotations
 
-import importlib.util
+import base64
 import json
 import os
 import re
-import shlex
 import signal
+import socket
 import subprocess
 import sys
 import time
-from importlib.machinery import SourceFileLoader
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
-from types import ModuleType
 
 import pytest
+import yaml
+from mesh_run import agent, cli, front, processes, rank
+from mesh_run.lines import Lines
+from mesh_run.request import (
+    RANK,
+    Job,
+    Node,
+    Refused,
+    Request,
+    activated,
+    choose,
+    launch,
+    own_settings,
+    prefix_of,
+    read_environment,
+    read_hostfile,
+)
 
 SCRIPT = Path(__file__).parents[3] / "roles/ssh_mesh/files/mesh-run"
-
-# Answers for two nodes of three, and runs what it is asked to run here.
+NODES = tuple(Node(name, slots) for name, slots in [("gpu01", 2), ("gpu02", 4), ("gpu03", 2)])
+# Answers for two nodes of three. As root each has a network of its own, and with it all of its ports.
 SSH = """#!/bin/sh
 [ "$1" = -G ] && { echo "hostname 10.0.0.${2#gpu0}"; exit; }
-while [ "$1" = -o ]; do shift 2; done
+while :; do case "$1" in -T) shift;; -o) shift 2;; *) break;; esac; done
 [ "$1" = gpu03 ] && { echo "ssh: connect to host gpu03 port 2222: Connection refused" >&2; exit 255; }
 shift
-exec sh -c "$*"
+exec NETWORK sh -c "$*"
+""".replace("NETWORK", "unshare --net" if os.geteuid() == 0 else "")
+TRAIN = """
+import os, signal, sys, time
+print("rank", os.environ["RANK"], "of", os.environ["WORLD_SIZE"], os.environ["LEVEL"], *sys.argv[1:], flush=True)
+if sys.argv[1:] == ["fail"] and os.environ["RANK"] == "1":
+    print("boom", flush=True)
+    sys.exit(7)
+if sys.argv[1:] == ["hang"]:
+    if os.fork() == 0:
+        os.setsid()  # as a server that it has started
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    time.sleep(600)
 """
-# What pdsh does for one node: its own % words, then a shell.
-PDSH = """#!/usr/bin/env python3
-import re, subprocess, sys
-words = sys.argv[1:]
-at = words.index("-w")
-name = words[at + 1].split(",")[0]
-command = re.sub("%(.)", lambda m: {"%": "%", "n": "0", "h": name}.get(m[1], m[0]), " ".join(words[at + 2:]))
-sys.exit(subprocess.run(["sh", "-c", command]).returncode)
-"""
-SHOW = "#!/usr/bin/env python3\nimport json, os, sys\nprint(json.dumps([sys.argv[1:], dict(os.environ)]))\n"
-
-
-def load() -> ModuleType:
-    loader = SourceFileLoader("mesh_run", str(SCRIPT))
-    spec = importlib.util.spec_from_loader("mesh_run", loader)
-    assert spec is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["mesh_run"] = module
-    dont, sys.dont_write_bytecode = sys.dont_write_bytecode, True
-    loader.exec_module(module)
-    sys.dont_write_bytecode = dont
-    return module
-
-
-mesh_run = load()
-NODES = tuple(mesh_run.Node(name, slots) for name, slots in [("gpu01", 2), ("gpu02", 4), ("gpu03", 2)])
 
 
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A mesh of three nodes, seen from gpu02."""
-    for name, text in {"ssh": SSH, "pdsh": PDSH, "deepspeed": SHOW, "torchrun": SHOW}.items():
-        program = tmp_path / "bin" / name
-        program.parent.mkdir(exist_ok=True)
-        program.write_text(text)
-        program.chmod(0o755)
+    for name in ("bin", "home/.config/gpustead", "places"):
+        (tmp_path / name).mkdir(parents=True)
+    (tmp_path / "bin/ssh").write_text(SSH)
+    (tmp_path / "bin/ssh").chmod(0o755)
+    (tmp_path / "bin/python").symlink_to(sys.executable)
     (tmp_path / "hostfile").write_text("gpu01 slots=2\ngpu02 slots=4\ngpu03 slots=2\n")
     (tmp_path / "deepspeed_env").write_text("FROM=cluster\nLEVEL=cluster\n")
     (tmp_path / "mesh.env").write_text("GPUSTEAD_NODE=gpu02\nNCCL_SOCKET_IFNAME==eth7\nGLOO_SOCKET_IFNAME=eth7\n")
-    (tmp_path / "home").mkdir()
-    (tmp_path / "home" / ".deepspeed_env").write_text("# mine\n\nLEVEL=user\n")
-    (tmp_path / "train.py").write_text("")
+    (tmp_path / "home/.deepspeed_env").write_text("# mine\n\nLEVEL=user\n")
+    for name in ("mesh_key", "mesh_key.pub"):
+        (tmp_path / "home/.config/gpustead" / name).write_text("")
+    (tmp_path / "train.py").write_text(TRAIN)
     for name, value in {
         "PATH": f"{tmp_path}/bin:{os.environ['PATH']}",
         "HOME": str(tmp_path / "home"),
         "GPUSTEAD_MESH_DIR": str(tmp_path),
         "GPUSTEAD_MESH_ENV": str(tmp_path / "mesh.env"),
+        "GPUSTEAD_MESH_PLACES": str(tmp_path / "places"),
         "NCCL_SOCKET_IFNAME": "=eth7",
         "GLOO_SOCKET_IFNAME": "eth7",
     }.items():
@@ -85,11 +94,15 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def call(*words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, str(SCRIPT), *words], capture_output=True, text=True, check=False)
+    return subprocess.run(
+        [sys.executable, str(SCRIPT), *words], capture_output=True, text=True, check=False, timeout=60
+    )
 
 
-def option(argv: list[str], name: str) -> str:
-    return argv[argv.index(name) + 1]
+def everywhere(*words: str) -> list[str]:
+    """A command on both nodes that answer, or on one where there are no networks to be had."""
+    nodes = "gpu01,gpu02" if os.geteuid() == 0 else "gpu02"
+    return ["--nodes", nodes, "--launcher", "none", *words]
 
 
 @pytest.mark.parametrize(
@@ -106,7 +119,7 @@ def option(argv: list[str], name: str) -> str:
     ],
 )
 def test_choose(requested: str | None, per_node: int | None, here: str, chosen: str) -> None:
-    nodes = mesh_run.choose(NODES, requested, per_node, here)
+    nodes = choose(NODES, requested, per_node, here)
     assert " ".join(f"{node.name}:{node.slots}" for node in nodes) == chosen
 
 
@@ -122,138 +135,348 @@ def test_choose(requested: str | None, per_node: int | None, here: str, chosen: 
     ],
 )
 def test_choose_refuses(requested: str | None, per_node: int | None, said: str) -> None:
-    with pytest.raises(mesh_run.Refused, match=re.escape(said)):
-        mesh_run.choose(NODES, requested, per_node, "gpu01")
+    with pytest.raises(Refused, match=re.escape(said)):
+        choose(NODES, requested, per_node, "gpu01")
 
 
 @pytest.mark.parametrize("text", ["", "# none\n", "gpu01\n", "gpu01 slots=two\n"])
 def test_bad_hostfile(text: str) -> None:
-    with pytest.raises(mesh_run.Refused, match="hostfile"):
-        mesh_run.read_hostfile(text)
+    with pytest.raises(Refused, match="hostfile"):
+        read_hostfile(text)
 
 
-WORDS = [
-    "plain",
-    "a b",
-    'say "hi" now',
-    "$HOME",
-    "cost $5 `id`",
-    "100%",
-    "%n of %h",
-    "a\\b c",
-    "it's",
-    "*",
-    "",
-    "x;y",
-    "é ü",
-]
+def test_settings_of_a_shell_are_those_that_the_node_does_not_have() -> None:
+    assert own_settings({"NCCL_A": "1", "GLOO_B": "2", "X": "3"}, {"NCCL_A": "1", "GLOO_B": "1"}) == {"GLOO_B": "2"}
 
 
-@pytest.mark.parametrize("word", WORDS)
-def test_argument_survives_deepspeed_and_pdsh(place: Path, word: str) -> None:
-    sent = mesh_run.deepspeed_argument(word)
-    if " " in sent:  # PDSHRunner.parse_user_args of DeepSpeed 0.19
-        sent = '"{}"'.format(sent.replace('"', '\\"'))
-    done = subprocess.run(["pdsh", "-w", "gpu01", "torchrun", sent], capture_output=True, text=True, check=True)
-    assert json.loads(done.stdout)[0] == [word]
+@pytest.mark.parametrize("text", ["1X=2", "X", "X=\a"])
+def test_what_is_no_setting_is_refused(text: str) -> None:
+    with pytest.raises(Refused, match="--env: "):
+        read_environment(text, "--env")
 
 
-@pytest.mark.parametrize("value", [word for word in WORDS if word])
-def test_setting_survives_deepspeed_and_pdsh(place: Path, value: str) -> None:
-    sent = mesh_run.deepspeed_value(value)
-    if re.search(r"[^\w@%+=:,./-]", sent):  # MultiNodeRunner.add_export of DeepSpeed 0.19
-        sent = f'"{sent}"'
-    done = subprocess.run(
-        ["pdsh", "-w", "gpu01", f"export SETTING={sent};", "torchrun"], capture_output=True, text=True, check=True
-    )
-    assert json.loads(done.stdout)[1]["SETTING"] == value
+JOB = Job("a-run", NODES[:2], "10.0.0.1", {}, Request(("train.py", "--lr", "1"), "/home/ada"), "/home/ada/mesh-runs/a")
 
 
-def test_deepspeed_is_started_with_the_right_words(place: Path) -> None:
-    done = call("--nodes", "gpu01,gpu02", "--gpus-per-node", "2", "train.py", "--lr", "0.1")
-    assert done.returncode == 0, done.stderr
-    argv, environment = json.loads(done.stdout)
-    assert option(argv, "--include") == "gpu02@gpu01"  # it runs on gpu02: the head
-    assert option(argv, "--master_addr") == "10.0.0.2"
-    assert argv[-3:] == ["train.py", "--lr", "0.1"]
-    # What belongs to this node does not go to the others.
-    assert "NCCL_SOCKET_IFNAME" not in environment
-    assert environment["PDSH_RCMD_TYPE"] == "ssh"
-    assert environment["DS_ACCELERATOR"] == "cpu"
+def job(launcher: str, *slots: int) -> Job:
+    nodes = tuple(Node(f"gpu0{at}", count) for at, count in enumerate(slots, 1))
+    return replace(JOB, nodes=nodes, request=replace(JOB.request, launcher=launcher))
 
 
-@pytest.mark.parametrize("launcher", ["deepspeed", "torchrun"])
-def test_dry_run_shows_the_settings(place: Path, monkeypatch: pytest.MonkeyPatch, launcher: str) -> None:
-    monkeypatch.setenv("NCCL_DEBUG", "INFO")
-    monkeypatch.setenv("NCCL_ALGO", "Ring")
-    done = call("--dry-run", "--launcher", launcher, "--env", "NCCL_ALGO=Tree", "--env", "X=a b", "train.py")
-    assert done.returncode == 0, done.stderr
-    lines = done.stdout.splitlines()
-    for line in ["FROM=cluster", "LEVEL=user", "NCCL_DEBUG=INFO", "NCCL_ALGO=Tree", "X=a b", "DS_ACCELERATOR=cpu"]:
-        assert line in lines
-    assert not [line for line in lines if line.startswith(("NCCL_SOCKET", "GLOO_SOCKET"))]
-    assert launcher in shlex.split(lines[-1])[-1] or shlex.split(lines[-1])[0].endswith(launcher)
+def option(words: list[str], name: str) -> str:
+    return words[words.index(name) + 1]
 
 
-def test_interface_can_be_overridden(place: Path) -> None:
-    done = call("--dry-run", "--env", "NCCL_SOCKET_IFNAME==eth9", "train.py")
-    assert "NCCL_SOCKET_IFNAME==eth9" in done.stdout.splitlines()
+def test_deepspeeds_launcher_of_one_node() -> None:
+    words, more = launch(job("deepspeed", 2, 4), 1, 29501, "/opt/venv/bin/python", gpus=True)
+    assert words[:4] == ["/opt/venv/bin/python", "-u", "-m", "deepspeed.launcher.launch"]
+    (world,) = [word.partition("=")[2] for word in words if word.startswith("--world_info=")]
+    assert json.loads(base64.urlsafe_b64decode(world)) == {"gpu01": [0, 1], "gpu02": [0, 1, 2, 3]}
+    assert words[5:] == ["--node_rank=1", "--master_addr=10.0.0.1", "--master_port=29501", RANK]
+    assert more == {}
 
 
-def test_torchrun_is_started_with_the_right_words(place: Path) -> None:
-    words = ["--launcher", "torchrun", "--nodes", "gpu01,gpu02", "--env", "X=a 'b' %n", "train.py", "one word", "$HOME"]
+@pytest.mark.parametrize("launcher", ["torchrun", "accelerate"])
+def test_torchrun_and_accelerate_without_gpus(launcher: str) -> None:
+    words, more = launch(job(launcher, 2, 4), 1, 29501, "python", gpus=False)
+    assert words[:3] == ["python", "-m", "torch.distributed.run"]
+    found = [option(words, name) for name in ("--nnodes", "--node_rank", "--nproc_per_node", "--master_port")]
+    assert (found, words[-1]) == (["2", "1", "4", "29501"], RANK)
+    assert more == ({"ACCELERATE_USE_CPU": "true"} if launcher == "accelerate" else {})
+
+
+def test_accelerate_on_gpus() -> None:
+    words, _more = launch(job("accelerate", 2, 2), 1, 29501, "python", gpus=True)
+    found = [option(words, name) for name in ("--num_machines", "--machine_rank", "--num_processes")]
+    assert (found, words[2]) == (["2", "1", "4"], "accelerate.commands.launch")
+    with pytest.raises(Refused, match=r"gpu01 2, gpu02 4.*--gpus-per-node"):
+        launch(job("accelerate", 2, 4), 0, 29501, "python", gpus=True)
+
+
+def test_a_command_runs_once_on_each_node() -> None:
+    assert job("none", 2, 4).ranks == 2
+    _words, more = launch(job("none", 2, 4), 1, 29501, "", gpus=True)
+    assert {name: more[name] for name in ("RANK", "WORLD_SIZE", "MASTER_ADDR")} == {
+        **{"RANK": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "10.0.0.1"}
+    }
+
+
+def test_the_script_gets_the_words_of_its_launcher_first() -> None:
+    raw = {"command": ["train.py", "--lr", "a b"], "launcher": "deepspeed"}
+    assert rank.command(raw, "python", ["--local_rank=1"]) == [
+        "python",
+        "-u",
+        "train.py",
+        "--local_rank=1",
+        "--lr",
+        "a b",
+    ]
+    assert rank.command({**raw, "launcher": "none"}, "python", []) == ["train.py", "--lr", "a b"]
+
+
+def test_a_job_arrives_as_it_was_sent() -> None:
+    assert Job.of(json.loads(json.dumps(JOB.raw()))) == JOB
+
+
+def test_an_environment_of_python_is_found_by_its_path_or_its_name(tmp_path: Path) -> None:
+    for name in ("work/.venv", ".conda/envs/vision"):
+        (tmp_path / name / "bin").mkdir(parents=True)
+        (tmp_path / name / "bin/python").write_text("")
+    request = Request(("x",), str(tmp_path / "work"), prefix=".venv")
+    assert prefix_of(request, str(tmp_path)) == str(tmp_path / "work/.venv")
+    named = replace(request, prefix="vision", conda=True)
+    assert prefix_of(named, str(tmp_path)) == str(tmp_path / ".conda/envs/vision")
+    assert activated("/e/vision", True, "/bin") == {
+        **{"CONDA_PREFIX": "/e/vision", "CONDA_DEFAULT_ENV": "vision", "PATH": "/e/vision/bin:/bin"}
+    }
+    with pytest.raises(Refused, match="no bin/python in"):
+        prefix_of(replace(request, prefix="~/none"), str(tmp_path))
+
+
+# Runs
+
+
+def test_a_run_says_what_one_needs_and_its_words_arrive(place: Path) -> None:
+    words = everywhere("--env", "X=1", "python3", "train.py", "a b", "$HOME %n", "it's", "")
     done = call(*words)
     assert done.returncode == 0, done.stderr
-    argv, environment = json.loads(done.stdout)
-    assert argv[-3:] == ["train.py", "one word", "$HOME"]
-    assert [option(argv, name) for name in ("--nnodes", "--node_rank", "--nproc_per_node")] == ["2", "0", "4"]
-    assert environment["X"] == "a 'b' %n"
-    assert environment["LEVEL"] == "user"
+    lines = done.stdout.splitlines()
+    assert "gpu02: rank 0 of {} user a b $HOME %n it's ".format(words[1].count(",") + 1) in lines  # gpu02: the head
+    run, logs = re.findall(r"run (\S+): \d ranks on gpu02 \(1\)|logs (\S+)", done.stderr)
+    assert re.search(r"rendezvous gpu02 10\.0\.0\.2:295\d\d, ", done.stderr)
+    assert "rank 0 of" in Path(logs[1], "rank-0.log").read_text()
+    assert logs[1].endswith(f"/mesh-runs/{run[0]}")
+    assert [*(place / "places").glob("*/runs/*")] == []
 
 
-@pytest.mark.parametrize("launcher", ["deepspeed", "torchrun"])
-def test_exit_code_is_passed_on(place: Path, launcher: str) -> None:
-    (place / "bin" / launcher).write_text("#!/bin/sh\nexit 7\n")
-    assert call("--nodes", "gpu01", "--launcher", launcher, "train.py").returncode == 7
+@pytest.mark.skipif(os.geteuid() != 0, reason="two nodes need two networks")
+def test_the_first_rank_that_failed_is_told_with_its_last_lines(place: Path) -> None:
+    done = call(*everywhere("python3", "train.py", "fail"))
+    assert done.returncode == 7
+    said = done.stderr[done.stderr.index("failed first") - 30 :]
+    assert "rank 1 on gpu01 failed first, with status 7" in said
+    assert said.splitlines()[-1] == "mesh-run:   boom"
 
 
-def test_interrupt_ends_the_run(place: Path) -> None:
-    (place / "bin" / "deepspeed").write_text("#!/bin/sh\necho started\nexec sleep 60\n")
-    with subprocess.Popen(
-        [sys.executable, str(SCRIPT), "--nodes", "gpu01", "train.py"], stdout=subprocess.PIPE, text=True
-    ) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "started\n"
-        begun = time.monotonic()
-        process.send_signal(signal.SIGINT)
-        assert process.wait(timeout=20) == 130
-        assert time.monotonic() - begun < 20
+@contextmanager
+def hanging(*more: str) -> Iterator[subprocess.Popen[str]]:
+    """A run that ends by nothing but force, when its ranks are there."""
+    words = [sys.executable, str(SCRIPT), *everywhere(*more, "python3", "train.py", "hang")]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout
+        for _node in words[3].split(","):
+            assert "rank" in process.stdout.readline()
+        yield process
+        process.kill()
+
+
+def left(place: Path) -> list[str]:
+    """What is left of runs: their ranks carry a mark, and lie in a session of their own."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/environ"):
+        try:
+            if f"GPUSTEAD_MESH_DIR={place}".encode() in path.read_bytes().split(b"\0"):
+                found.append((path.parent / "cmdline").read_text())
+        except OSError:
+            continue
+    return [line for line in found if "train.py" in line and "mesh-run" not in line]
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch, place: Path) -> Path:
+    """The same mesh, in which nobody waits for seconds."""
+    copy = place / "programs"
+    (copy / "mesh_run").mkdir(parents=True)
+    for path in (*SCRIPT.parent.glob("mesh_run/*.py"), SCRIPT):
+        text = path.read_text().replace("_TERM, _KILL = 5.0, 10.0", "_TERM, _KILL = 0.3, 10.0")
+        text = text.replace("BEAT, SILENCE = 3.0, 12.0", "BEAT, SILENCE = 0.3, 1.5")
+        (copy / path.relative_to(SCRIPT.parent)).write_text(text)
+    monkeypatch.setattr(sys.modules[__name__], "SCRIPT", copy / "mesh-run")
+    return place
+
+
+def wait_until_gone(place: Path) -> None:
+    deadline = time.monotonic() + 20
+    while left(place) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert left(place) == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
+def test_an_interrupted_run_ends_on_all_nodes(impatient: Path, number: signal.Signals) -> None:
+    with hanging() as process:
+        process.send_signal(number)
+        assert process.wait(20) == 128 + number
+        wait_until_gone(impatient)
+
+
+def test_a_run_whose_head_is_killed_ends_on_all_nodes(impatient: Path) -> None:
+    with hanging() as process:
+        process.kill()
+        process.wait()
+        wait_until_gone(impatient)
+
+
+def test_a_run_of_which_a_node_falls_silent_ends_and_says_which(impatient: Path) -> None:
+    with hanging() as process:
+        agents = [pid for pid in processes.descendants(process.pid) if b"agent" in _words(pid)]
+        os.kill(agents[0], signal.SIGSTOP)
+        assert process.wait(20) == 1
+        assert process.stderr and re.search(r"gpu0\d: it has not answered for", process.stderr.read())
+        os.kill(agents[0], signal.SIGCONT)
+        wait_until_gone(impatient)
+
+
+def _words(pid: int) -> list[bytes]:
+    return Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
 
 
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["train.py"], "gpu03: ssh: connect to host gpu03 port 2222: Connection refused"),
-        (["--nodes", "gpu01", "missing.py"], "gpu01: missing.py: no such file there"),
-        (["--nodes", "gpu01", "--env", "1X=2", "train.py"], "--env: '1X=2' is not NAME=VALUE"),
-        (["--nodes", "gpu01", "--env", "X", "train.py"], "--env: 'X' is not NAME=VALUE"),
-        (["--nodes", "gpu01", "--env", "X=\a", "train.py"], "control character"),
+        (["--launcher", "none", "ls"], "gpu03: ssh: connect to host gpu03 port 2222: Connection refused"),
+        (["--nodes", "gpu02", "missing.py"], "gpu02: missing.py: no such file there"),
+        (["--nodes", "gpu02", "--launcher", "none", "no-such"], "gpu02: no-such: no such command there"),
+        (["--nodes", "gpu02", "--launcher", "accelerate", "train.py"], "bin/python has no accelerate"),
     ],
 )
-def test_refusals_are_clear(place: Path, words: list[str], said: str) -> None:
+def test_a_node_that_cannot_take_part_says_why(place: Path, words: list[str], said: str) -> None:
     done = call(*words)
     assert done.returncode == 2
     assert said in done.stderr
     assert "Traceback" not in done.stderr
 
 
-def test_directory_with_a_space(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (place / "my work").mkdir()
-    monkeypatch.chdir(place / "my work")
-    assert "without spaces" in call("--dry-run", "train.py").stderr
+def test_dry_run_shows_settings_and_commands(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (place / "mine.env").write_text("FROM_FILE=1\nX=file\n")
+    done = call("--dry-run", "--env-file", "mine.env", "--env", "X=a b", "--launcher", "torchrun", "train.py")
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert {"FROM=cluster", "LEVEL=user", "FROM_FILE=1", "X=a b"} <= set(lines)
+    assert not [line for line in lines if line.startswith(("NCCL_SOCKET", "GLOO_SOCKET"))]
+    assert lines[-1].startswith("gpu03: python -m torch.distributed.run --nnodes 3 --node_rank 2")
+    assert lines[-1].endswith(" train.py")
 
 
-def test_outside_of_the_mesh(place: Path) -> None:
-    (place / "hostfile").unlink()
-    done = call("train.py")
-    assert (done.returncode, "in the mesh container" in done.stderr) == (2, True)
+# Ports, and who has joined
+
+
+def test_a_port_is_held_for_one_run_and_free_after_it() -> None:
+    port = next(port for port in agent.PORTS if agent._is_free(port))
+    held = agent._held(port)
+    assert held is not None
+    assert (agent._held(port), agent._is_free(port)) == (None, False)
+    held.close()
+    assert agent._is_free(port)
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", port))
+        listening.listen()
+        assert not agent._is_free(port)
+
+
+def test_a_rank_has_joined_when_it_is_connected_to_the_rendezvous() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server, socket.socket() as joined:
+        port = server.getsockname()[1]
+        joined.connect(("127.0.0.1", port))
+        found = {inode for inode, state in processes.sockets_to(port).items() if state == processes.ESTABLISHED}
+        assert processes.with_sockets({os.getpid()}, found) == {os.getpid()}
+        assert processes.with_sockets({os.getppid()}, found) == set()
+        assert processes.sockets_to(port + 1) == {}
+
+
+def test_what_waits_to_be_sent_keeps_nobody_waiting() -> None:
+    here, there = socket.socketpair()
+    lines = Lines(here.fileno(), os.dup(here.fileno()))
+    lines.send({"out": "x" * (1 << 22)})
+    assert lines.waiting
+    other = Lines(there.fileno(), os.dup(there.fileno()))
+    found: list[dict[str, object]] = []
+    while not found:
+        lines.flush()
+        found += other.receive()
+    assert len(str(found[0]["out"])) == 1 << 22
+    here.close()
+    os.close(lines.outgoing)
+    assert (other.receive(), other.closed) == ([], True)
+
+
+# From a workspace and from a node
+
+
+def here(share: str) -> front.Here:
+    return front.Here({"node": "GPU01", "kex": "sntrup761x25519-sha512@openssh.com"}, "ada", share)
+
+
+@pytest.mark.parametrize(
+    ("share", "path", "inside"),
+    [
+        ("/mnt/nas", "/mnt/nas/users/ada/x", "/home/ada/x"),
+        ("/mnt/nas", "/mnt/nas/shared", "/shared"),
+        ("", "/home/ada", "/home/ada"),
+        ("", "/shared/x/y", "/shared/x/y"),
+    ],
+)
+def test_places_of_the_share_are_found_in_the_mesh(share: str, path: str, inside: str) -> None:
+    assert here(share=share).in_mesh(path) == inside
+
+
+@pytest.mark.parametrize(("share", "path"), [("/mnt/nas", "/home/ada"), ("", "/local"), ("", "/home/adam")])
+def test_places_that_other_nodes_do_not_see_are_refused(share: str, path: str) -> None:
+    with pytest.raises(Refused, match=r"is not on the share.*ada"):
+        here(share=share).in_mesh(path)
+
+
+def test_the_front_checks_the_host_key_and_shows_no_key_but_its_own() -> None:
+    words = front.ssh(here(share=""), Path("/home/ada/.config/gpustead/mesh_key"), ["true", "a b"])
+    said = dict(word.split("=", 1) for word in words if re.match(r"\w+=", word))
+    assert (said["StrictHostKeyChecking"], said["HostKeyAlias"], said["IdentitiesOnly"]) == ("yes", "gpu01", "yes")
+    assert words[-4:] == ["-l", "ada", "GPU01", "true 'a b'"]
+    assert words[words.index("-F") + 1] == "none"
+
+
+def test_a_key_is_made_once_and_is_its_owners_alone(tmp_path: Path) -> None:
+    key = front.ensure_key(tmp_path)
+    made = key.read_text()
+    assert [oct(path.stat().st_mode & 0o777) for path in (key, key.parent)] == ["0o600", "0o700"]
+    assert key.with_suffix(".pub").read_text().startswith("ssh-ed25519 ")
+    assert front.ensure_key(tmp_path).read_text() == made
+    assert len([*key.parent.iterdir()]) == 2
+
+
+def test_the_door_hands_over_a_connection(tmp_path: Path) -> None:
+    (tmp_path / "door").mkdir()
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(tmp_path / "door/socket"))
+        server.listen()
+        program = (
+            f"import sys; sys.path.insert(0, {str(SCRIPT.parent)!r}); from pathlib import Path; "
+            f"from mesh_run import front; front.door(Path({str(tmp_path)!r}))"
+        )
+        ours, theirs = socket.socketpair()
+        subprocess.run([sys.executable, "-c", program], stdout=theirs, check=True)
+        _data, (handed,), _flags, _address = socket.recv_fds(ours, 1, 1)
+        with socket.socket(fileno=handed) as connection:
+            connection.sendall(b"hello")
+            assert server.accept()[0].recv(5) == b"hello"
+
+
+def test_what_ends_the_front_ends_the_run() -> None:
+    reading, writing = os.pipe()
+    told = front.Told(reading)
+    os.write(writing, b'{"request": 1}\n2\n')
+    assert (told.request(), told.stopped()) == ({"request": 1}, signal.SIGINT)
+    os.close(writing)
+    assert told.stopped() == signal.SIGHUP
+
+
+def test_the_role_brings_all_of_it() -> None:
+    variables = yaml.safe_load((SCRIPT.parents[1] / "vars/main.yml").read_text())
+    assert variables["__ssh_mesh_modules"] == sorted(path.stem for path in SCRIPT.parent.glob("mesh_run/*.py"))
+
+
+def test_what_is_to_be_stopped_is_named(place: Path) -> None:
+    with pytest.raises(Refused, match="mesh-run stop all"):
+        cli._names(["stop"])
+    assert cli._names(["stop", "a", "b"]) == ["a", "b"]

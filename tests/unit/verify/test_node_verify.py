@@ -148,6 +148,8 @@ SHARE = ObservedShare(
     {
         ".cluster": entry("directory", "941:941", "0755"),
         ".cluster/nodes": entry("directory", "941:941", "0755"),
+        ".cluster/accounts": entry("directory", "941:941", "0755"),
+        ".cluster/accounts/accounts.json": entry("file", "941:941", "0644"),
         ".cluster/mesh": entry("directory", "941:941", "1775"),
         ".cluster/mesh/id_ed25519": entry("file", "1500:1500", "0600"),
         ".cluster/images.json": entry("file", "941:941", "0644"),

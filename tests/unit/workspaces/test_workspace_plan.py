@@ -37,6 +37,29 @@ def offered(gpus: dict[str, Any] | None, **found: Any) -> Observed:
     return Observed({"image": "an/image", "gpus": gpus, "held": [], **found})
 
 
+COMMON = {
+    "group": {"name": "cluster", "gid": 1400},
+    "directories": [{"name": "vision", "gid": 1410, "members": ["ada"]}],
+    "datasets": {"name": "data", "gid": 1401, "members": ["ada"]},
+    "caches": {"uv": "common"},
+}
+
+
+def test_a_workspace_sees_what_its_owner_has_in_common_with_others() -> None:
+    found = planned(common=COMMON)
+    seen = {
+        owner: {bind.path: bind.read_only for bind in of.binds if bind.path.startswith(("/datasets", "/groups"))}
+        for owner, of in found.of.items()
+    }
+    others = [owner for owner in seen if owner != "ada"]
+    assert others and seen["ada"] == {"/datasets": False, "/groups/vision": False}
+    assert all(seen[owner] == {"/datasets": True} for owner in others)
+    environment = found.of["ada"].environment
+    assert "vision:1410:ada" in environment["GPUSTEAD_GROUPS"]
+    assert (environment["GPUSTEAD_UMASK"], environment["UV_CACHE_DIR"]) == ("0002", "/shared/.cache/uv")
+    assert not {"GPUSTEAD_GROUPS", "GPUSTEAD_UMASK"} & set(planned().of["ada"].environment)
+
+
 def test_a_workspace_is_the_same_after_it_went_through_yaml() -> None:
     defaults = declared.Defaults(USERS, "ada", declared.PORTS, declared.PORT_RANGE)
     for one in declared.plan(ALL, defaults):

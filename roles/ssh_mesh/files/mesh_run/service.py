@@ -1,0 +1,221 @@
+# Copyright: gpustead developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""The mesh's service in its container, as root: sshd, who may log in, and the door for workspaces and the node.
+
+It takes the accounts from the share, as role accounts leaves them there, and looks again every other second: who is on
+the list is let in, and who is off it is out at once, with all that runs. A container that was down reads it first.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ctypes
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import FrameType
+
+from mesh_run import accounts, places
+from mesh_run.accounts import Account, People
+
+SSHD = "/usr/local/lib/gpustead/services/sshd"
+RUN = Path("/run/gpustead")
+DOOR = RUN / "door" / "socket"
+_EVERY = 2.0  # seconds
+_CONFIG_SIZE = 1 << 22  # bytes
+_NOBODY = 65534
+_REMOUNT = 0x20 | 0x2 | 0x4 | 0x8  # MS_REMOUNT, as it is: nosuid, nodev, noexec
+
+
+def hide_processes() -> None:
+    """Nobody sees another's processes. Raises OSError: the container was not given what that takes."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.mount(b"proc", b"/proc", b"proc", _REMOUNT, b"hidepid=2,gid=0") != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number), "/proc")
+
+
+def say(text: str) -> None:
+    print(f"mesh: {text}", file=sys.stderr, flush=True)
+
+
+class Service:
+    """All of it."""
+
+    def __init__(self) -> None:
+        self.people: People | None = None
+        self.sshd: subprocess.Popen[bytes] | None = None
+        self.damaged = ""
+        self.base = {name: Path("/etc", name).read_text() for name in ("passwd", "group")}
+
+    def environment(self) -> dict[str, str]:
+        """What sshd is told of the accounts."""
+        people = self.people or People()
+        others = [one for one in people.accounts if one.name != os.environ["GPUSTEAD_USER"]]
+        return {**os.environ, "GPUSTEAD_ACCOUNTS": " ".join(f"{one.name}:{one.uid}:{one.gid}" for one in others)}
+
+    def look(self) -> bool:
+        """Take over what has changed on the share; whether sshd has to read anew who may come."""
+        try:
+            found = accounts.read()
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            # The share may be away, or just be written: what was known stays.
+            if str(error) != self.damaged:
+                self.damaged = str(error)
+                say(f"{accounts.LIST} cannot be read, so who may log in stays as it is: {error}")
+            return False
+        self.damaged = ""
+        if found is None or found == self.people:
+            return False
+        before, self.people = self.people, found
+        shell = os.environ.get("SHELL", "/bin/bash")
+        _replace(Path("/etc/passwd"), accounts.passwd(self.base["passwd"], found, shell))
+        _replace(Path("/etc/group"), accounts.group(self.base["group"], found))
+        for account in found.accounts:
+            make_place(account)
+        for uid in accounts.gone(before.accounts if before else (), found.accounts):
+            end_all(uid)
+        return True
+
+    def run(self) -> int:
+        """Until sshd ends; its exit status."""
+        self.look()
+        copy_configuration()
+        port = int(os.environ.get("GPUSTEAD_SSH_PORT", "2222"))
+        door = open_door(port)
+        signal.signal(signal.SIGHUP, self._pass_on)
+        signal.signal(signal.SIGTERM, self._pass_on)
+        self.sshd = subprocess.Popen([SSHD], env=self.environment())
+        while (code := self.sshd.poll()) is None:
+            time.sleep(_EVERY)
+            if door and os.waitpid(door, os.WNOHANG)[0]:
+                door = open_door(port)
+            copy_configuration()
+            if self.look():
+                # It re-reads its files and keeps the sessions.
+                subprocess.run([SSHD, "configure"], env=self.environment(), check=True)
+                self.sshd.send_signal(signal.SIGHUP)
+        return code if code >= 0 else 128 - code
+
+    def _pass_on(self, number: int, _frame: FrameType | None) -> None:
+        if self.sshd:
+            self.sshd.send_signal(number)
+
+
+def _replace(path: Path, text: str) -> None:
+    new = path.with_name(f"{path.name}.gpustead")
+    new.write_text(text)
+    new.chmod(0o644)
+    new.rename(path)
+
+
+def make_place(account: Account, above: Path = places.ACCOUNTS) -> None:
+    """A directory of the account's own, in one that is root's. What a former one of that name had stays aside."""
+    above.mkdir(mode=0o755, parents=True, exist_ok=True)
+    place = above / account.name
+    with contextlib.suppress(FileNotFoundError):
+        owner = place.lstat().st_uid
+        if owner == account.uid:
+            return
+        place.rename(above / f"{account.name}.{owner}.{time.time_ns()}")
+    place.mkdir(mode=0o700)
+    os.chown(place, account.uid, account.gid)
+
+
+def end_all(uid: int) -> None:
+    """Kill all that an account has in here; it may be quicker than one look."""
+    for _turn in range(100):
+        found = [int(one.name) for one in os.scandir("/proc") if one.name.isdigit() and _owner(one.path) == uid]
+        for pid in found:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        if not found:
+            return
+        time.sleep(0.05)
+    say(f"processes of uid {uid}, which is off the list, do not end")
+
+
+def _owner(path: str) -> int:
+    try:
+        return os.stat(path).st_uid
+    except OSError:
+        return -1
+
+
+def copy_configuration() -> None:
+    """ssh takes a configuration from root and from who runs it alone, and that on the share is neither's."""
+    with contextlib.suppress(OSError):
+        with open(places.MESH / "ssh_config", encoding="utf-8") as file:
+            text = file.read(_CONFIG_SIZE)
+        mine = RUN / "ssh_config"
+        RUN.mkdir(mode=0o755, parents=True, exist_ok=True)
+        if not mine.exists() or mine.read_text("utf-8") != text:
+            _replace(mine, text)
+
+
+def open_door(port: int, door: Path = DOOR) -> int:
+    """Where workspaces and the node come in without a network: all that comes goes to sshd, as nobody."""
+    if not door.parent.is_dir():
+        return 0
+    with contextlib.suppress(FileNotFoundError):
+        door.unlink()
+    listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    listening.bind(str(door))
+    door.chmod(0o666)
+    listening.listen(128)
+    pid = os.fork()
+    if pid:
+        listening.close()
+        return pid
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL, 0, 0, 0)
+    if os.geteuid() == 0:
+        os.setgroups([])
+        os.setgid(_NOBODY)
+        os.setuid(_NOBODY)
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL, 0, 0, 0)  # what setuid has taken back
+    try:
+        asyncio.run(_serve(listening, port))
+    finally:
+        os._exit(1)
+
+
+async def _serve(listening: socket.socket, port: int) -> None:
+    async def come_in(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            there, to_there = await asyncio.open_connection("127.0.0.1", port)
+        except OSError:
+            writer.close()
+            return
+        await asyncio.gather(_copy(reader, to_there), _copy(there, writer))
+
+    server = await asyncio.start_unix_server(come_in, sock=listening)
+    async with server:
+        await server.serve_forever()
+
+
+async def _copy(source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
+    with contextlib.suppress(OSError):
+        while data := await source.read(1 << 16):
+            target.write(data)
+            await target.drain()
+    with contextlib.suppress(OSError):
+        if target.can_write_eof():
+            target.write_eof()
+
+
+def main() -> int:
+    """First hides the processes, then begins again without the capability for that."""
+    if sys.argv[-1] != "serve":
+        try:
+            hide_processes()
+        except OSError as error:
+            say(f"{error}: the container needs SYS_ADMIN and no profile of AppArmor, as role ssh_mesh gives it")
+            return 1
+        again = [sys.executable, "-I", str(places.PROGRAMS / "mesh-run"), "serve"]
+        os.execvp("setpriv", ["setpriv", "--bounding-set=-sys_admin", "--inh-caps=-all", *again])
+    return Service().run()
