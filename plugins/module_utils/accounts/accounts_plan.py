@@ -9,10 +9,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from ansible_collections.gpustead.cluster.plugins.module_utils.accounts import common_place
 from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.authorized_keys import SECOND, path_of
+from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.common_place import Common
 from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.host_accounts import FIRST_USER_ID
-from ansible_collections.gpustead.cluster.plugins.module_utils.nas import common_place, layout
-from ansible_collections.gpustead.cluster.plugins.module_utils.nas.common_place import Common
+from ansible_collections.gpustead.cluster.plugins.module_utils.nas import layout
 
 User = Mapping[str, Any]
 # What uid_match has no use for.

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from ansible_collections.gpustead.cluster.plugins.module_utils.accounts import common_place
 from ansible_collections.gpustead.cluster.plugins.module_utils.docker.containers import ContainerBind, to_recreate
 from ansible_collections.gpustead.cluster.plugins.module_utils.docker.node_offer import (
     NO_GPUS,
@@ -20,7 +21,6 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.errors import Gpu
 from ansible_collections.gpustead.cluster.plugins.module_utils.gpus.gpu_offer import container_gpus, none_by_itself
 from ansible_collections.gpustead.cluster.plugins.module_utils.images.torch_wheel import torch_wheel
 from ansible_collections.gpustead.cluster.plugins.module_utils.mesh import mesh_places
-from ansible_collections.gpustead.cluster.plugins.module_utils.nas import common_place
 from ansible_collections.gpustead.cluster.plugins.module_utils.workspaces.workspace_binds import (
     Available,
     Binds,

@@ -7,12 +7,12 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
-from ansible_collections.gpustead.cluster.plugins.module_utils.nas.common_place import (
+from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.common_place import (
     entries,
     environment,
     parse,
 )
+from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
 from ansible_collections.gpustead.cluster.plugins.module_utils.nas.layout import Owner
 
 RAW: dict[str, Any] = {
