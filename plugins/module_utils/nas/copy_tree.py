@@ -87,6 +87,8 @@ _BY_ROOT = (
     " this node while it is moved."
 )
 
+_BY_QUOTA = "Give its owner a higher quota on the share (nas_quota, or quota of the account), then run again."
+
 
 def copy(source: str, target: str) -> Outcome:
     """Make all that lies below a directory below another one, as its owners. What is there already and has the size and
@@ -149,7 +151,8 @@ class _Walk:
             if error.errno in _FATAL:
                 error.filename = path
                 raise
-            self._leave(path, f"cannot be copied or read ({error.strerror})", _BY_ROOT)
+            remedy = _BY_QUOTA if error.errno == errno.EDQUOT else _BY_ROOT
+            self._leave(path, f"cannot be copied or read ({error.strerror})", remedy)
         return None
 
     def _leave(self, path: str, what: str, remedy: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import socket
@@ -191,6 +192,18 @@ def test_what_is_in_the_way_on_the_share_stays_and_is_named(here: Path, there: P
     before = [line for line in listed(there) if " d " not in line]
     assert said(copy(str(here), str(there))) == [expected]
     assert [line for line in listed(there) if " d " not in line] == before
+
+
+def test_a_quota_on_the_share_is_named_with_its_setting(
+    here: Path, there: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_arguments: object) -> None:
+        raise OSError(errno.EDQUOT, os.strerror(errno.EDQUOT))
+
+    monkeypatch.setattr(os, "fsync", full)  # NFS says it when what was written goes to the server
+    left = copy(str(here), str(there)).left
+    assert left and {one.remedy for one in left if "quota" in one.what} == {copy_tree._BY_QUOTA}
+    assert not list(there.rglob(".gpustead-move.*"))
 
 
 def test_what_the_cluster_keeps_for_itself_is_the_nodes(here: Path, there: Path) -> None:
