@@ -132,7 +132,11 @@ ALLOWED: dict[str, dict[str, str]] = {
         ),
         "_Walk.run": "the top of both, whose paths only root can change; names by descriptor",
     },
-    "module_utils/nas/move_share.py": {"_held": SYSTEM, "thaw": MOUNTPOINT, **all_of(OURS, "alone", "staged")},
+    "module_utils/nas/move_share.py": {
+        "_held": SYSTEM,
+        **all_of(MOUNTPOINT, "awaken", "thaw"),
+        **all_of(OURS, "alone", "staged"),
+    },
     "module_utils/nas/nas_mountpoint.py": all_of(MOUNTPOINT, "Mountpoint.observe", "Mountpoint.protect"),
     "module_utils/nas/nas_mounts.py": all_of(MOUNTPOINT, "_ask", "_mount"),
     "module_utils/nas/quota_report.py": {
