@@ -510,7 +510,7 @@ BAD: dict[str, tuple[dict[str, Any], list[str]]] = {
     ),
     "a Python as YAML reads it": (
         site(images_python=3.1),
-        [f"images_python ({FILE}:", "3.1 is no version of Python 3", "in quotes"],
+        [f"images_python ({FILE}:", "is 3.1, not a text", "in quotes"],
     ),
     "two Python packages in one": (
         site(images_packages=["torch vision"]),
@@ -919,7 +919,8 @@ def test_the_cluster_has_a_spec_for_each_of_its_settings() -> None:
 
 def test_the_keys_of_accounts_are_those_of_uid_match() -> None:
     specs = load()
-    of_module = {*USER, "ssh_keys", "exclusive_keys"} - {"former_groups", "hold"}
+    of_others = {"ssh_keys", "exclusive_keys", "mesh", "quota"}
+    of_module = {*USER, *of_others} - {"former_groups", "group_ids", "hold"}
     assert set(specs[""]["cluster_users"]["options"]) == of_module
     assert specs["accounts"]["accounts_users"]["options"] == specs[""]["cluster_users"]["options"]
 
