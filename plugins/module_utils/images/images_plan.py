@@ -571,7 +571,7 @@ def _new_record(settings: Settings, former: Mapping[str, Any], built: Mapping[st
         used = {"ref": _recorded_ref(built), "key": built["key"]} if built.get("ref") else None
         layers = [_recorded_layer(layer, former["layers"]) for layer in built.get("layers") or []]
         earlier = [image for image in former["history"] if image["key"] != built.get("key")]
-        same = next((image for image in former["history"] if image["key"] == built.get("key")), {})
+        same: Mapping[str, Any] = next((image for image in former["history"] if image["key"] == built.get("key")), {})
         inside = built.get("contents") or same.get("contents")
         latest = {
             **(used or {}),
