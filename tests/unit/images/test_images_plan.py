@@ -66,7 +66,7 @@ def test_an_index_without_the_release_of_torch_is_refused() -> None:
         assert plan(Settings(**{**ROLE, "stack": stack, own: "/srv/own"}), Observed()).layers[-1]["name"] == "torch"
 
 
-AUTO = {"name": "torch", "args": {"torch_version": "2.13.0", "torch_index": "https://mirror/whl/auto"}}
+AUTO: dict[str, Any] = {"name": "torch", "args": {"torch_version": "2.13.0", "torch_index": "https://mirror/whl/auto"}}
 FOLLOWS: dict[str, Any] = {**ROLE, "base": "cuda:12", "stack": [*ROLE["stack"], AUTO, {"name": "own", "context": "/o"}]}
 VOLTA = {"name": "volta", "nodes": "volta", "args": {"torch_version": "2.14.0"}}
 MEMBERS = {"gpu_nodes": ["h1", "r1", "v1"], "volta": ["v1"], "hopper": ["h1"]}
@@ -232,7 +232,7 @@ UV = {"name": "uv", "args": {"uv_version": "1"}}
 
 def test_another_python_is_a_layer_on_that_of_uv_and_packages_are_one_on_top() -> None:
     stack = [*ROLE["stack"], UV, AUTO, {"name": "docs", "context": "/srv/docs", "parent": "uv"}]
-    settings = {
+    settings: dict[str, Any] = {
         "python": "3.12",
         "packages": ["torchvision", "einops"],
         "requirements": "/srv/requirements.txt",

@@ -348,7 +348,7 @@ def test_refused(case: str) -> None:
 H100 = {"host": "h1", "driver": "590.48.01", "compute_capabilities": ["9.0"]}
 RTX_5090 = {"host": "r1", "driver": "590.44.01", "compute_capabilities": ["12.0"]}
 V100 = {"host": "v1", "driver": "580.65.06", "compute_capabilities": ["7.0"]}
-SILENT = {"host": "s1", "driver": None, "compute_capabilities": []}
+SILENT: dict[str, Any] = {"host": "s1", "driver": None, "compute_capabilities": []}
 FOLLOWED: dict[str, tuple[list[dict[str, Any]], str, str]] = {
     "no node is known": ([], "2.13.0", "cu126"),
     "a node without a working driver": ([SILENT], "2.13.0", "cu126"),

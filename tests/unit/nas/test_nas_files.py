@@ -20,7 +20,12 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.kernel import mou
 from ansible_collections.gpustead.cluster.plugins.module_utils.kernel.mountinfo import Mounted
 from ansible_collections.gpustead.cluster.plugins.module_utils.nas import apply_nas_files
 from ansible_collections.gpustead.cluster.plugins.module_utils.nas.apply_nas_files import apply_all, is_mounted
-from ansible_collections.gpustead.cluster.plugins.module_utils.nas.nas_files import ShareEntry, parse, root_problems
+from ansible_collections.gpustead.cluster.plugins.module_utils.nas.nas_files import (
+    Observed,
+    ShareEntry,
+    parse,
+    root_problems,
+)
 from ansible_collections.gpustead.cluster.tests.unit.silent_mount import silent
 
 ADA, BOB = 61500, 61501
@@ -85,7 +90,7 @@ def test_entries_are_made_once_by_their_owners(share: Path) -> None:
 def test_what_another_node_has_just_replaced_is_looked_at_again(share: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     real, stale = apply_nas_files.observe, [OSError(errno.ESTALE, "Stale file handle")]
 
-    def observe(root: str, entry: ShareEntry) -> apply_nas_files.Observed:
+    def observe(root: str, entry: ShareEntry) -> Observed:
         if stale:
             raise stale.pop()
         return real(root, entry)

@@ -26,6 +26,7 @@ import yaml
 from mesh_run import agent, cli, front, processes, rank
 from mesh_run.lines import Lines
 from mesh_run.request import (
+    PORTS,
     RANK,
     Job,
     Node,
@@ -364,7 +365,7 @@ def test_dry_run_shows_settings_and_commands(
 
 
 def test_a_port_is_held_for_one_run_and_free_after_it() -> None:
-    port = next(port for port in agent.PORTS if agent._is_free(port))
+    port = next(port for port in PORTS if agent._is_free(port))
     held = agent._held(port)
     assert held is not None
     assert (agent._held(port), agent._is_free(port)) == (None, False)
@@ -455,7 +456,7 @@ def test_the_door_hands_over_a_connection(tmp_path: Path) -> None:
             f"from mesh_run import front; front.door(Path({str(tmp_path)!r}))"
         )
         ours, theirs = socket.socketpair()
-        subprocess.run([sys.executable, "-c", program], stdout=theirs, check=True)
+        subprocess.run([sys.executable, "-c", program], stdout=theirs.fileno(), check=True)
         _data, (handed,), _flags, _address = socket.recv_fds(ours, 1, 1)
         with socket.socket(fileno=handed) as connection:
             connection.sendall(b"hello")

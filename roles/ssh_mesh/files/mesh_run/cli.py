@@ -21,7 +21,7 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from mesh_run import agent, front, head, places, runs, service
@@ -134,7 +134,7 @@ def _stop_here(names: Sequence[str]) -> int:
 def main(argv: Sequence[str]) -> int:
     """What was typed, or what another part of this says to it; the exit status."""
     words = list(argv) or ["--help"]
-    inner = {
+    inner: dict[str, Callable[[], int]] = {
         "agent": agent.main,
         "head": _head,
         "door": front.door,

@@ -169,7 +169,7 @@ class Run:
             if not complete and not warned and now - began > self.job.request.patience:
                 warned = True
                 self._tell_missing()
-            bad = self.failed or [remote for remote in self.remotes if remote.code]
+            bad = bool(self.failed) or any(remote.code for remote in self.remotes)
             first_failure = first_failure or (now if bad else 0.0)
             if first_failure and now - first_failure > _GRACE:
                 break
@@ -197,7 +197,7 @@ class Run:
             return 128 + signal.SIGTERM
         if self.failed:
             first = self.failed[0]
-            code = first["code"]
+            code: int = first["code"]
             how = f"status {code}" if code > 0 else f"signal {_signal(-code)}"
             say(f"rank {first['rank']} on {first['node']} failed first, with {how}; its last lines:")
             for line in first["last"]:
