@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 from ansible_collections.gpustead.cluster.plugins.module_utils.mesh.mesh_nodes import endpoints
 from jinja2 import Environment
+from mesh_run import names
 
 TEMPLATES = Path(__file__).parents[3] / "roles/ssh_mesh/templates"
 
@@ -36,13 +38,34 @@ def rendered(template: str, **variables: Any) -> str:
 @pytest.mark.parametrize("typed", ["GPU01", "gpu01", "Node1.Example.org", "node1.example.org"])
 def test_ssh_finds_a_node_that_is_written_in_capital_letters(tmp_path: Path, typed: str) -> None:
     nodes = endpoints(["GPU01"], {"GPU01": {"cluster_address": "Node1.Example.org"}}, 2222)
-    (tmp_path / "config").write_text(rendered("ssh_config.j2", nodes=nodes, kex="curve25519-sha256"))
+    found = names.parse(json.dumps({"schema": 1, "nodes": nodes}))
+    (tmp_path / "config").write_text(names.configuration(found, "/known", "curve25519-sha256"))
     said = subprocess.run(
         ["ssh", "-G", "-F", str(tmp_path / "config"), typed], capture_output=True, text=True, check=True
     ).stdout
-    found = dict(line.partition(" ")[::2] for line in said.splitlines())
-    assert (found["hostname"].lower(), found["port"], found["user"]) == ("node1.example.org", "2222", "Ada.L")
-    assert found["hostkeyalias"] == "gpu01"
+    told = dict(line.partition(" ")[::2] for line in said.splitlines())
+    assert (told["hostname"].lower(), told["port"]) == ("node1.example.org", "2222")
+    assert told["hostkeyalias"] == "gpu01" and told["userknownhostsfile"] == "/known"
     assert "HostKeyAlias gpu01\n" in (tmp_path / "config").read_text()  # which ssh itself would make small, too
     authority = {"public": "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAINJhszxqdNZ7p6NBFWsw8DTQAYKtEfXesg2ypqIADe6K"}
     assert rendered("known_hosts.j2", nodes=nodes, authority=authority).startswith("@cert-authority gpu01 ssh-ed25519 ")
+
+
+@pytest.mark.parametrize(
+    "nodes",
+    [
+        {"gpu01": {"address": "10.0.0.1\n  ProxyCommand id", "port": 2222}},
+        {"gpu01": {"address": "-oProxyCommand=id", "port": 2222}},
+        {"gpu01": {"address": "10.0.0.1 ProxyCommand", "port": 2222}},
+        {"gpu01\nMatch exec id": {"address": "10.0.0.1", "port": 2222}},
+        {"*": {"address": "10.0.0.1", "port": 2222}},
+        {"gpu01": {"address": "10.0.0.1", "port": "2222\n  ProxyCommand id"}},
+        {"gpu01": {"address": "10.0.0.1", "port": 1 << 70}},
+        {"gpu01": {"address": "%h`id`", "port": 2222}},
+        {"gpu01": "10.0.0.1"},
+        ["gpu01"],
+    ],
+)
+def test_a_list_of_nodes_tells_ssh_nothing_else(nodes: Any) -> None:
+    with pytest.raises(ValueError, match="is no"):
+        names.parse(json.dumps({"schema": 1, "nodes": nodes}))

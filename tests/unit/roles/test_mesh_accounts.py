@@ -139,3 +139,16 @@ def test_what_a_former_account_of_that_name_had_is_not_the_new_ones(tmp_path: Pa
     status = (tmp_path / "ada").stat()
     assert (status.st_uid, stat.S_IMODE(status.st_mode)) == (64002, 0o700)
     assert not (tmp_path / "ada/secret").exists()
+
+
+@pytest.mark.parametrize("name", ["root", "sshd", "nobody", "staff", "nogroup"])
+def test_nobody_takes_the_name_of_an_account_of_the_systems(name: str) -> None:
+    with pytest.raises(ValueError, match=name):
+        accounts.refuse_systems(People((Account(name, 1500, 1500),)), PASSWD, GROUP)
+    group = f"{GROUP}{name}:x:90:\n"
+    with pytest.raises(ValueError, match=name):
+        accounts.refuse_systems(People((), (Group(name, 1600, ()),)), PASSWD, group)
+
+
+def test_the_images_own_people_are_nobody_of_the_systems() -> None:
+    accounts.refuse_systems(People((Account("ubuntu", 1500, 1500),), (Group("dan", 1503, ()),)), PASSWD, GROUP)

@@ -20,6 +20,7 @@ from typing import Any
 import pytest
 import yaml
 from ansible_collections.gpustead.cluster.plugins.module_utils.mesh.mesh_plan import Observed, Settings, plan
+from mesh_run import names
 from ssh_audit.ssh2_kexdb import SSH2_KexDB
 
 ROLES = Path(__file__).parents[3] / "roles"
@@ -55,8 +56,7 @@ def test_ssh_audit_fails_nothing_that_the_workspaces_take() -> None:
 
 def test_ssh_audit_warns_of_nothing_that_the_mesh_takes() -> None:
     of_sshd = {**settings(SSHD_CONF.read_text()), "KexAlgorithms": [MESH_KEX]}
-    template = (ROLES / "ssh_mesh/templates/ssh_config.j2").read_text().replace("{{ __ssh_mesh_kex }}", MESH_KEX)
-    of_ssh = settings(template)
+    of_ssh = settings(names.configuration({"gpu01": names.Place("10.1.0.1", 2222)}, "/known", MESH_KEX))
     assert blamed(of_sshd, FAIL, WARN) == []
     assert blamed(of_ssh, FAIL, WARN) == []
     # What one end asks for, the other one has.

@@ -81,6 +81,18 @@ def current(path: Path = LIST) -> Sequence[Account]:
     return people.accounts if people else ()
 
 
+def refuse_systems(people: People, passwd_text: str, group_text: str) -> None:
+    """Raises ValueError for one with the name of an account or group of the system's, such as root or sshd."""
+    for kind, text, wanted in (
+        ("account", passwd_text, {one.name for one in people.accounts}),
+        ("group", group_text, {one.name for one in (*people.accounts, *people.groups)}),
+    ):
+        lines = (line.split(":") for line in text.splitlines())
+        systems = {fields[0] for fields in lines if len(fields) > 3 and int(fields[2]) not in PEOPLE}
+        if systems & wanted:
+            raise ValueError(f"{', '.join(sorted(systems & wanted))} is the name of a system's {kind}")
+
+
 def passwd(text: str, people: People, shell: str) -> str:
     """/etc/passwd with these accounts of the cluster, and no other people: neither the image's, nor former ones."""
     names, uids = {one.name for one in people.accounts}, {one.uid for one in people.accounts}

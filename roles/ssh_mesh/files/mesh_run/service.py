@@ -11,16 +11,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ctypes
+import json
 import os
 import signal
 import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
 
-from mesh_run import accounts, places
+from mesh_run import accounts, names, places
 from mesh_run.accounts import Account, People
 
 SSHD = "/usr/local/lib/gpustead/services/sshd"
@@ -50,7 +52,7 @@ class Service:
     def __init__(self) -> None:
         self.people: People | None = None
         self.sshd: subprocess.Popen[bytes] | None = None
-        self.damaged = ""
+        self.damaged: dict[Path, str] = {}
         self.base = {name: Path("/etc", name).read_text() for name in ("passwd", "group")}
 
     def environment(self) -> dict[str, str]:
@@ -61,17 +63,38 @@ class Service:
 
     def look(self) -> bool:
         """Take over what has changed on the share; whether sshd has to read anew who may come."""
-        try:
-            found = accounts.read()
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            # The share may be away, or just be written: what was known stays.
-            if str(error) != self.damaged:
-                self.damaged = str(error)
-                say(f"{accounts.LIST} cannot be read, so who may log in stays as it is: {error}")
-            return False
-        self.damaged = ""
+        found = None
+        with self._readable(accounts.LIST):
+            read = accounts.read()
+            if read:
+                accounts.refuse_systems(read, self.base["passwd"], self.base["group"])
+            found = read
         if found is None or found == self.people:
             return False
+        self._take(found)
+        return True
+
+    def configure(self) -> None:
+        """Likewise of the nodes."""
+        with self._readable(places.MESH / "nodes.json"):
+            text, mine = configuration(), RUN / "ssh_config"
+            RUN.mkdir(mode=0o755, parents=True, exist_ok=True)
+            if not mine.exists() or mine.read_text("utf-8") != text:
+                _replace(mine, text)
+
+    @contextlib.contextmanager
+    def _readable(self, path: Path) -> Iterator[None]:
+        """The share may be away, be written just now, or hold what others have put there: what was known stays."""
+        try:
+            yield
+        except (OSError, ValueError, LookupError, TypeError, ArithmeticError, RecursionError) as error:
+            if self.damaged.get(path) != str(error):
+                self.damaged[path] = str(error)
+                say(f"{path} cannot be used, so all stays as it is: {error}")
+        else:
+            self.damaged.pop(path, None)
+
+    def _take(self, found: People) -> None:
         before, self.people = self.people, found
         shell = os.environ.get("SHELL", "/bin/bash")
         _replace(Path("/etc/passwd"), accounts.passwd(self.base["passwd"], found, shell))
@@ -80,12 +103,11 @@ class Service:
             make_place(account)
         for uid in accounts.gone(before.accounts if before else (), found.accounts):
             end_all(uid)
-        return True
 
     def run(self) -> int:
         """Until sshd ends; its exit status."""
         self.look()
-        copy_configuration()
+        self.configure()
         port = int(os.environ.get("GPUSTEAD_SSH_PORT", "2222"))
         door = open_door(port)
         signal.signal(signal.SIGHUP, self._pass_on)
@@ -95,7 +117,7 @@ class Service:
             time.sleep(_EVERY)
             if door and os.waitpid(door, os.WNOHANG)[0]:
                 door = open_door(port)
-            copy_configuration()
+            self.configure()
             if self.look():
                 # It re-reads its files and keeps the sessions.
                 subprocess.run([SSHD, "configure"], env=self.environment(), check=True)
@@ -147,15 +169,12 @@ def _owner(path: str) -> int:
         return -1
 
 
-def copy_configuration() -> None:
-    """ssh takes a configuration from root and from who runs it alone, and that on the share is neither's."""
-    with contextlib.suppress(OSError):
-        with open(places.MESH / "ssh_config", encoding="utf-8") as file:
-            text = file.read(_CONFIG_SIZE)
-        mine = RUN / "ssh_config"
-        RUN.mkdir(mode=0o755, parents=True, exist_ok=True)
-        if not mine.exists() or mine.read_text("utf-8") != text:
-            _replace(mine, text)
+def configuration() -> str:
+    """What ssh is told of the nodes: of the share no more than their names and places. Raises OSError and others."""
+    with open(places.MESH / "nodes.json", encoding="utf-8") as file:
+        nodes = names.parse(file.read(_CONFIG_SIZE))
+    kex = json.loads((places.PROGRAMS / "node.json").read_text())["kex"]
+    return names.configuration(nodes, str(places.PROGRAMS / "known_hosts"), kex)
 
 
 def open_door(port: int, door: Path = DOOR) -> int:
