@@ -22,6 +22,7 @@ options:
     description:
       - The settings. C(enabled) says whether the role manages the firewall, C(network) and C(clients) are the networks
         of the nodes and of others that may reach published ports, C(ports) the ports for the nodes by group,
+        C(udp_ports) those of UDP, C(lock_ports) where the server of an NFS 3 share calls a node back,
         C(published) and C(bridges) what Docker publishes and by which bridges, C(extra_rules) the site's own rules,
         C(ssh_sources) from where SSH to the host is allowed.
     type: dict

@@ -18,14 +18,16 @@ version_added: "0.2.0"
 author: The gpustead developers (@gpustead)
 description:
   - Makes of the settings of the role, and of what was found on the host, what its tasks take and its receipt holds.
-  - Fails where a mount has no source.
+  - Fails where a mount has no source, or another version of NFS than its kind, and where GlusterFS is to have quotas.
 options:
   _input:
     description:
-      - The settings. C(is_client) and C(backend) (V(nfs4), V(glusterfs) or empty) say what the host is to the share,
-        C(mounts), C(options) by kind, C(other_options) and C(packages) what a client mounts, C(export), C(volume),
-        C(address), C(networks) and C(root_squash) what a server serves, C(client_files) and C(exports) which files are
-        the role's, C(service_account), C(users) and C(nodes) whose the layout of the share is and was.
+      - The settings. C(is_client) and C(backend) (V(nfs4), V(nfs3), V(glusterfs) or empty) say what the host is to the
+        share, C(mounts), C(nfs_version), C(automount), C(automount_idle), C(automount_timeout) and C(packages) what a
+        client mounts and how, C(export), C(volume), C(address), C(networks) and C(root_squash) what a server serves,
+        C(quotas) what each account may have there, by uid, C(has_quotas), whether any has a limit, C(client_files),
+        C(exports), C(nfs_conf), C(lockd_conf), C(quota_files) and C(quota_command) which files are the role's,
+        C(service_account), C(users) and C(nodes) whose the layout of the share is and was.
     type: dict
     required: true
   previous:
@@ -57,9 +59,10 @@ EXAMPLES = r"""
 RETURN = r"""
 _value:
   description:
-    - C(mounts) and C(packages) of a client; C(server_packages), C(layout_owner), C(layout), C(volume_options) and
-      C(cover) of a server; C(former) (C(main), C(mounts), C(bound), C(files), C(volumes)) that is to be taken back; and
-      C(receipt), its subjects by kind.
+    - C(mounts), their C(units) of systemd and C(packages) of a client; C(server_packages), C(serves_nfs),
+      C(serves_nfs3), C(layout_owner), C(layout), C(quotas), C(volume_options) and C(cover) of a server; C(nfs_conf),
+      C(lockd_ports) and C(rpc_units) of whoever has NFS; C(former) (C(main), C(mounts), C(bound), C(files), C(volumes),
+      C(units), C(timers)) that is to be taken back; and C(receipt), its subjects by kind.
   type: dict
 """
 

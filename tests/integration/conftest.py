@@ -99,15 +99,22 @@ class Lab:
         return name
 
     def playbook(
-        self, *args: str, inventories: Sequence[Path] = (), environment: Mapping[str, str] | None = None
+        self,
+        *args: str,
+        inventories: Sequence[Path] = (),
+        environment: Mapping[str, str] | None = None,
+        seconds: float | None = None,
     ) -> subprocess.CompletedProcess[str]:
-        """Runs ansible-playbook against the lab; the caller looks at the exit status and the output."""
+        """Runs ansible-playbook against the lab; the caller looks at the exit status and the output.
+
+        One that takes longer than `seconds` raises subprocess.TimeoutExpired.
+        """
         command = ["ansible-playbook", "-i", str(self.inventory)]
         for extra in inventories:
             command += ["-i", str(extra)]
         variables = {**plain_environment(), "ANSIBLE_NOCOLOR": "1", **(environment or {})}
         return subprocess.run(
-            [*command, *args], cwd=PROJECT, env=variables, capture_output=True, text=True, check=False
+            [*command, *args], cwd=PROJECT, env=variables, capture_output=True, text=True, check=False, timeout=seconds
         )
 
 

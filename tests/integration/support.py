@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,20 @@ READ = " (read by the role)"
 PORTS = {"jupyter": 18888, "tensorboard": 16006, "gradio": 17860, "ssh": 10022}
 # As the account that owns the layout of the share.
 AS_LAYOUT = "setpriv --reuid 941 --regid 941 --clear-groups"
+# Prints the reachable ones of "address,port" words, all tried at once; the first word is the seconds for each.
+PROBE = """
+import concurrent.futures, socket, sys
+def reach(word):
+    host, port = word.rsplit(',', 1)
+    try:
+        socket.create_connection((host, int(port)), timeout=float(sys.argv[1])).close()
+        return True
+    except OSError:
+        return False
+words = sys.argv[2:]
+with concurrent.futures.ThreadPoolExecutor(64) as pool:
+    print(*[word for word, ok in zip(words, pool.map(reach, words)) if ok])
+"""
 
 
 @dataclass(frozen=True, order=True)
@@ -33,6 +47,17 @@ def ports_of(uid: int) -> dict[str, int]:
     """Those of another's workspace in 19000:19999: four in a row by the uid, 250 places; a fifth lies 1000 above."""
     row = 19000 + 4 * (uid % 250)
     return {service: row + 1000 * (place // 4) + place % 4 for place, service in enumerate(PORTS)}
+
+
+def probe(pairs: Iterable[tuple[str, int]], seconds: float = 3) -> str:
+    """The command that tries these (address, port) pairs; `answered` reads what it prints."""
+    words = " ".join(f"{address},{port}" for address, port in pairs)
+    return f"python3 - {seconds:g} {words} <<'EOF'\n{PROBE}\nEOF"
+
+
+def answered(printed: str) -> set[tuple[str, int]]:
+    """Those (address, port) pairs that could be connected to."""
+    return {(word.rpartition(",")[0], int(word.rpartition(",")[2])) for word in printed.split()}
 
 
 def members(lab: Lab) -> list[Host]:

@@ -6,24 +6,11 @@ from collections.abc import Iterator
 
 import pytest
 from conftest import Host, Lab
-from support import PORTS
+from support import PORTS, answered, probe
 
 MESH_PORTS = [2222, 29500]
 PUBLISHED_PORTS = [*PORTS.values()]
 REGISTRY_PORT = 5000
-# Prints the reachable ones of "address port" pairs, all tried at once.
-PROBE = """
-import concurrent.futures, socket, sys
-def reach(pair):
-    try:
-        socket.create_connection(pair, timeout=3).close()
-        return True
-    except OSError:
-        return False
-pairs = [(a.rsplit(',', 1)[0], int(a.rsplit(',', 1)[1])) for a in sys.argv[1:]]
-with concurrent.futures.ThreadPoolExecutor(32) as pool:
-    print(*[f'{h},{p}' for (h, p), ok in zip(pairs, pool.map(reach, pairs)) if ok])
-"""
 LISTENER = """
 import socket, threading, time
 s = socket.socket(socket.AF_INET6)
@@ -36,9 +23,7 @@ while True: s.accept()[0].close()
 
 def reachable(source: Host, pairs: list[tuple[str, int]]) -> set[tuple[str, int]]:
     """Those (address, port) pairs that the source can connect to."""
-    arguments = " ".join(f"{address},{port}" for address, port in pairs)
-    out = source.check_output(f"python3 - {arguments} <<'EOF'\n{PROBE}\nEOF")
-    return {(word.rsplit(",", 1)[0], int(word.rsplit(",", 1)[1])) for word in out.split()}
+    return answered(source.check_output(probe(pairs)))
 
 
 @pytest.fixture(scope="module")

@@ -226,6 +226,7 @@ PATHS: dict[str, tuple[str, ...]] = {
     "community.docker.docker_image_tag": (),
     "community.docker.docker_login": ("config_path",),
     "community.docker.docker_network": (),
+    "community.general.modprobe": (),
     "community.general.ufw": (),
 }
 

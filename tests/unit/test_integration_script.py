@@ -69,6 +69,7 @@ def test_the_lab_goes_when_a_step_fails_and_stays_when_told_to(project: Path) ->
 
 
 HOSTILE = SCRIPTS.parent / "tests/integration/hostile"
+KERNEL = SCRIPTS.parent / "tests/integration/kernel"
 
 
 def attacks(project: Path) -> set[str]:
@@ -92,10 +93,32 @@ def test_the_lab_of_real_kernels_has_its_own_inventory_and_tests(project: Path) 
     assert scenario(project, name="kernel", FULL="1").returncode == 0
     assert calls(project) == ["destroy", "create", "converge", "idempotence", "verify", "destroy"]
     (ran,) = (project / "pytest-calls").read_text().splitlines()
-    assert ran.endswith("tests/integration/kernel --inventory molecule/kernel/inventory")
+    assert ran.endswith(" --inventory molecule/kernel/inventory")
+    assert {word for word in ran.split() if word.endswith(".py")} == {
+        f"tests/integration/kernel/{file.name}" for file in KERNEL.glob("test_*.py")
+    }
     assert scenario(project, "pytest", "kernel").returncode != 0
     scenario(project)
     assert "--ignore tests/integration/kernel" in (project / "pytest-calls").read_text()
+
+
+def test_parts_of_it_run_in_the_lab_that_stands_or_in_a_new_one(project: Path) -> None:
+    parts = {"PARTS": "test_nfs test_boots", "KEEP_LAB": "1"}
+    scenario(project, name="kernel", **parts)
+    built = calls(project)
+    assert built == ["destroy", "create", "converge", "idempotence", "verify"]
+    (project / "molecule/kernel/inventory").mkdir(parents=True)
+    (project / "molecule/kernel/inventory/hosts.yml").touch()
+    assert scenario(project, name="kernel", **parts).returncode == 0
+    assert calls(project) == built
+    kernel = "tests/integration/kernel"
+    ran = (project / "pytest-calls").read_text().splitlines()[-1]
+    assert f"{kernel}/test_nfs.py {kernel}/test_boots.py --inventory" in ran and ran.count(kernel) == 2
+    # Without it, and without KEEP_LAB, nothing stays.
+    scenario(project, name="kernel", PARTS="test_nfs")
+    assert calls(project) == [*built, "destroy"]
+    scenario(project, name="kernel", KEEP_LAB="1")
+    assert calls(project) == [*built, "destroy", *built]
 
 
 def test_a_failed_test_from_outside_fails_it(project: Path) -> None:

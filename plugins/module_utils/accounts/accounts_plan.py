@@ -15,6 +15,8 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.nas import layout
 User = Mapping[str, Any]
 # What uid_match has no use for.
 KEY_OPTIONS = ("ssh_keys", "exclusive_keys")
+# Of an account on the NAS server: role nas takes it.
+OF_THE_SHARE = ("quota",)
 # What a receipt looks at where it is declared, by the name of the option.
 RECEIPT_FIELDS = {"home": "home", "shell": "shell", "comment": "gecos", "password_hash": "password"}
 
@@ -136,7 +138,7 @@ def _to_match(
     held = {str(one["name"]): str(one["what"]) for one in refused}
     return [
         {
-            **{key: value for key, value in user.items() if key not in KEY_OPTIONS},
+            **{key: value for key, value in user.items() if key not in (*KEY_OPTIONS, *OF_THE_SHARE)},
             "former_groups": sorted(set(given.get(name, [])) - set(user.get("groups") or [])),
             "hold": held.get(f"{layout.USERS}/{name}", ""),
         }

@@ -32,6 +32,7 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.binds.mount_place
 )
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError, Refusal
 from ansible_collections.gpustead.cluster.plugins.module_utils.kernel import mounts
+from ansible_collections.gpustead.cluster.plugins.module_utils.kernel.mountinfo import AUTOFS
 
 WAIT = 60  # seconds for another run to end
 _LOOKING = 900  # seconds to look through a place that is covered for the first time
@@ -191,6 +192,8 @@ def release(directory: str = DIRECTORY, paths: Sequence[str] = (), check: bool =
 
     A mount that is kept keeps a share alive after it was unmounted. What was declared stays declared.
     """
+    for path in map(os.path.normpath, paths):
+        _ask_automount(path)
     seen = mounts.mounted()
     devices = {seen[path].device for path in map(os.path.normpath, paths) if path in seen}
     gone: list[str] = []
@@ -204,6 +207,14 @@ def release(directory: str = DIRECTORY, paths: Sequence[str] = (), check: bool =
                 if not check:
                     mounts.detach(target)
     return gone
+
+
+def _ask_automount(path: str, timeout: float = 90) -> None:
+    """Have an automount mount that nobody has used for long: by what it mounts its places are known."""
+    found = mounts.mounted().get(path)
+    if found and found.fstype == AUTOFS:
+        with contextlib.suppress(GpusteadError, PermissionError):
+            as_account.run(partial(size_of_block, path), _ROOT, timeout=timeout, place=path)
 
 
 def cover(binds: Iterable[Bind], timeout: float = 10) -> None:

@@ -16,6 +16,7 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.binds import fsta
 from ansible_collections.gpustead.cluster.plugins.module_utils.binds.bind import Bind
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
 from ansible_collections.gpustead.cluster.plugins.module_utils.kernel import mounts
+from ansible_collections.gpustead.cluster.plugins.module_utils.kernel.mountinfo import AUTOFS
 
 _PEOPLE = range(1000, 65534)  # below are the system's own, above is nobody
 _STEP = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -38,7 +39,7 @@ def open_place(bind: Bind) -> int:
     seen = bind.root.rstrip("/")
     try:
         on = mounts.mounted().get(os.path.realpath(bind.root))
-        if bind.mounted and (on is None or on.fstype == "autofs"):
+        if bind.mounted and (on is None or on.fstype == AUTOFS):
             raise GpusteadError(f"nothing is mounted on {bind.root}", "the share", "Run role nas first, or mount it.")
         *way, last = as_account.steps(bind.path)
         for name, is_last in [*((step, False) for step in way), (last, True)]:

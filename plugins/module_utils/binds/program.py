@@ -8,7 +8,11 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from ansible_collections.gpustead.cluster.plugins.module_utils.binds import fstab, returning_shares
+from ansible_collections.gpustead.cluster.plugins.module_utils.binds import (
+    departing_containers,
+    fstab,
+    returning_shares,
+)
 from ansible_collections.gpustead.cluster.plugins.module_utils.binds.apply_binds import apply, cover, release
 from ansible_collections.gpustead.cluster.plugins.module_utils.binds.bind import DIRECTORY
 from ansible_collections.gpustead.cluster.plugins.module_utils.binds.declared import DECLARED, kept, read, uncover
@@ -29,6 +33,7 @@ def main(arguments: Sequence[str], directory: str = DIRECTORY, declared: str = D
             uncover(given.place, declared)
             return 0
         if verb == "release":
+            departing_containers.end()
             release(directory)
             return 0
         sets = read(declared)

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Sequence
 
 from ansible_collections.gpustead.cluster.plugins.module_utils.binds.bind import DIRECTORY, Bind
 from ansible_collections.gpustead.cluster.plugins.module_utils.kernel import mounts
+from ansible_collections.gpustead.cluster.plugins.module_utils.kernel.mountinfo import AUTOFS
 from ansible_collections.gpustead.cluster.plugins.module_utils.run import NOT_FOUND, TIMED_OUT, run
 
 NOTICE = "/run/motd.d/gpustead-shares"  # shown at each login, see pam_motd(8)
@@ -26,7 +27,7 @@ def away(binds: Iterable[Bind]) -> list[str]:
     """The shares of these places that are not mounted."""
     seen = mounts.mounted()
     roots = sorted({bind.root for bind in binds if bind.mounted})
-    return [root for root in roots if root not in seen or seen[root].fstype == "autofs"]
+    return [root for root in roots if root not in seen or seen[root].fstype == AUTOFS]
 
 
 def wait(binds: Sequence[Bind]) -> None:

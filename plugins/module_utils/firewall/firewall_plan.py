@@ -5,12 +5,13 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Union
 
 Port = Union[int, str]  # a number, or a range such as 29500:29510
 
 NODES = "gpu_nodes"
+LOCKS = "nfs locks"
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,8 @@ class Settings:
         bridges: names of Docker's bridges, as iptables matches them.
         extra_rules: the site's own rules, as module ufw_rules takes them.
         ssh_sources: from where SSH to the host is allowed.
+        udp_ports: UDP ports for the nodes, by group.
+        lock_ports: ports of a node, TCP and UDP, on which the server of an NFS 3 share calls back.
     """
 
     enabled: bool
@@ -36,6 +39,8 @@ class Settings:
     bridges: Sequence[str]
     extra_rules: Sequence[Mapping[str, Any]]
     ssh_sources: Sequence[str]
+    udp_ports: Mapping[str, Sequence[Port]] = field(default_factory=dict)
+    lock_ports: Sequence[Port] = ()
 
 
 @dataclass(frozen=True)
@@ -63,9 +68,13 @@ def plan(settings: Settings, groups: Collection[str]) -> Plan:
     for group, name in _NAMES.items():
         if group in groups:
             rules.append(_rule(settings.network, settings.ports[group], name))
+            if settings.udp_ports.get(group):
+                rules.append(_rule(settings.network, settings.udp_ports[group], name, "udp"))
         if group == NODES and group in groups:
             # Docker's proxy takes these in without forwarding them, as IPv6 for containers that have IPv4 alone.
             rules.append(_rule(everyone, settings.published, "published"))
+            if settings.lock_ports:
+                rules += [_rule(settings.network, settings.lock_ports, LOCKS, proto) for proto in ("tcp", "udp")]
     rules += settings.extra_rules
     governs = settings.enabled and NODES in groups
     policy: dict[str, Any] = {
@@ -79,5 +88,5 @@ def plan(settings: Settings, groups: Collection[str]) -> Plan:
     return Plan(rules, governs, policy)
 
 
-def _rule(sources: Sequence[str], ports: Sequence[Port], name: str) -> dict[str, Any]:
-    return {"from_ip": [*sources], "to_port": ",".join(map(str, ports)), "proto": "tcp", "comment": name}
+def _rule(sources: Sequence[str], ports: Sequence[Port], name: str, proto: str = "tcp") -> dict[str, Any]:
+    return {"from_ip": [*sources], "to_port": ",".join(map(str, ports)), "proto": proto, "comment": name}

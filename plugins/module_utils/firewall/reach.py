@@ -8,7 +8,12 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ansible_collections.gpustead.cluster.plugins.module_utils.firewall.firewall_plan import NODES, Settings, plan
+from ansible_collections.gpustead.cluster.plugins.module_utils.firewall.firewall_plan import (
+    LOCKS,
+    NODES,
+    Settings,
+    plan,
+)
 from ansible_collections.gpustead.cluster.plugins.module_utils.firewall.openings import declared
 from ansible_collections.gpustead.cluster.plugins.module_utils.firewall.spans import (
     EVERY,
@@ -30,7 +35,8 @@ _OF_OTHERS = "workspaces of others"
 # What the ports of a rule are for that have no title of their own, by its comment.
 _FURTHER = {
     "mesh": "training between the nodes (DeepSpeed, NCCL, gloo)",
-    "nas": "the NAS server, GlusterFS and its bricks",
+    "nas": "the NAS server, its other services",
+    LOCKS: "the NAS server's answers about locks (NFS 3)",
     "registry caches": "the cache of the registry",
 }
 _Sources = Mapping[str, Spans]  # by family

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
+from ansible_collections.gpustead.cluster.plugins.module_utils.inventory import nas_ports
 
 # Plain http.client: a proxy must not be asked.
 _HTTP_CHECK = (
@@ -89,8 +90,8 @@ class HostService:
 MESH_PROJECT = "gpustead-mesh"  # of compose; its one service is called mesh
 MESH = HostService("the mesh's sshd", "gpu_nodes", 2222, "ssh_mesh_port")
 REGISTRY = HostService("the registry", "registry", 5000)
-NFS = HostService("the NAS server", "nas_server", 2049)
-GLUSTERFS = HostService("the NAS server", "nas_server", 24007)
+NFS = HostService("the NAS server", "nas_server", nas_ports.NFS_PORT)
+GLUSTERFS = HostService("the NAS server", "nas_server", nas_ports.GLUSTERFS_PORT)
 # Where the hosts of group registry_caches cache the cluster's own registry, and those outside.
 REGISTRY_CACHE = HostService("the cache of the registry", "registry_caches", 5010, "cluster_registry_cache_port")
 CACHED_REGISTRIES = ({"name": "docker.io", "url": "https://registry-1.docker.io", "port": 5001},)
@@ -172,8 +173,8 @@ def listening(group_names: Sequence[str], variables: Mapping[str, Any]) -> dict[
         group_names: the groups that it is in.
         variables: its own, as far as they are set.
     """
-    backend = variables.get("nas_server_backend", variables.get("nas_fstype"))
-    services = (MESH, GLUSTERFS if backend == "glusterfs" else NFS, REGISTRY)
+    nas = GLUSTERFS if nas_ports.backend(variables) == nas_ports.GLUSTERFS else NFS
+    services = (MESH, nas, REGISTRY)
     found = {one.title: variables.get(one.variable, one.port) for one in services if one.group in group_names}
     if REGISTRY_CACHE.group in group_names:
         cached = variables.get("cluster_cached_registries", CACHED_REGISTRIES)

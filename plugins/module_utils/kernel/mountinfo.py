@@ -11,6 +11,8 @@ from typing import NamedTuple
 PATH = "/proc/self/mountinfo"
 # With these options setuid programs and devices do nothing.
 HARMLESS = ("nosuid", "nodev")
+# What waits to mount something when it is asked for.
+AUTOFS = "autofs"
 # How the kinds of network file systems begin.
 REMOTE = (
     *("nfs", "fuse", "glusterfs", "ceph", "cifs", "smb", "9p", "virtiofs", "lustre", "beegfs", "gpfs", "wekafs"),

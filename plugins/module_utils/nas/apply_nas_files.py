@@ -22,6 +22,7 @@ from ansible_collections.gpustead.cluster.plugins.module_utils import as_account
 from ansible_collections.gpustead.cluster.plugins.module_utils.as_account import Identity
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError, Refusal
 from ansible_collections.gpustead.cluster.plugins.module_utils.kernel import mounts
+from ansible_collections.gpustead.cluster.plugins.module_utils.kernel.mountinfo import AUTOFS
 from ansible_collections.gpustead.cluster.plugins.module_utils.nas.nas_files import (
     EntryChange,
     Observed,
@@ -40,6 +41,7 @@ _KINDS = {stat.S_IFDIR: "directory", stat.S_IFREG: "file", stat.S_IFLNK: "link"}
 _ROOT = Identity(0, 0)
 # How many times the time of one entry all of them have.
 _PATIENCE = 5
+_MOUNTING = 90.0  # seconds; systemd ends it before, at x-systemd.mount-timeout
 
 
 # Within a child, as whoever it is.
@@ -211,7 +213,12 @@ def is_mounted(root: str, check: bool) -> bool:
     By the kernel's own list: whoever asks for the directory waits for a NAS that does not answer, without an end.
     """
     above, name = os.path.split(root.rstrip("/"))
-    mounted = os.path.join(os.path.realpath(above), name) in mounts.mounted()
+    path = os.path.join(os.path.realpath(above), name)
+    seen = mounts.mounted().get(path)
+    if seen is not None and seen.fstype == AUTOFS:
+        _answers(f"{root}/.", _MOUNTING)  # it mounts when it is asked for
+        seen = mounts.mounted().get(path)
+    mounted = seen is not None and seen.fstype != AUTOFS
     if mounted or check:
         return mounted
     raise GpusteadError(f"nothing is mounted on {root}", "the share", "Run role nas first, or mount it.")

@@ -8,6 +8,7 @@ text, or look like another line to others who read it. A NAS that hangs is asked
 
 from __future__ import annotations
 
+import os
 import re
 import socket
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -18,8 +19,13 @@ from typing import Callable
 from ansible_collections.gpustead.cluster.plugins.module_utils import as_account
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
 from ansible_collections.gpustead.cluster.plugins.module_utils.kernel import mounts as kernel
-from ansible_collections.gpustead.cluster.plugins.module_utils.kernel.mountinfo import HARMLESS, Mounted, unescape
-from ansible_collections.gpustead.cluster.plugins.module_utils.run import Run, must
+from ansible_collections.gpustead.cluster.plugins.module_utils.kernel.mountinfo import (
+    AUTOFS,
+    HARMLESS,
+    Mounted,
+    unescape,
+)
+from ansible_collections.gpustead.cluster.plugins.module_utils.run import TIMED_OUT, Run, must
 from ansible_collections.gpustead.cluster.plugins.module_utils.terminal import shown
 
 _ROOT = as_account.Identity(0, 0)
@@ -27,20 +33,32 @@ _MOST = 10  # mounts on top of each other
 
 _BY_HAND = "See what the NAS says, and run it there by hand."
 # What mount(8) and mount.nfs(8) say, as captured from nfs-utils 2.8 or in its utils/mount/error.c, and what to do.
+_SERVER = "See whether the server runs (systemctl status nfs-server), and whether a firewall keeps this host from it."
+_STALE = "The export was exchanged: end what uses it, `umount -f` it here, and run again."
 _REMEDIES = (
     (r"helper program|unknown filesystem", "Install the client of this kind (nas_packages)."),
+    (
+        r"statd is not running",
+        "Locks of NFS 3 need it here: `systemctl start rpcbind.socket rpc-statd` says why it does not run.",
+    ),
+    (
+        r"portmap query|mountd port|not registered",
+        "NFS 3 needs rpcbind and mountd of the server, as `rpcinfo -p SERVER` lists them: start them there, let this"
+        " host reach them, or mount by NFS 4 (nas_fstype: nfs4).",
+    ),
     (
         r"No such file",
         "The server has no such path, or not for this host: see `exportfs -s` there, and correct the source.",
     ),
     (r"denied|not permitted", "Have the server export it to this host's address: see `exportfs -s` there."),
-    (r"not supported|incorrect mount option|bad option", "Ask for what the server has: see `vers=` in the options."),
-    (r"resolve", "Correct the name of the server, or have this host resolve it."),
-    (r"[Ss]tale", "The export was exchanged: end what uses it, `umount -f` it here, and run again."),
     (
-        r"no answer|timed out|refused|No route|unreachable",
-        "See whether the server runs (systemctl status nfs-server), and whether a firewall keeps this host from it.",
+        r"not supported|incorrect mount option|bad option",
+        "Ask for what the server has, as `cat /proc/fs/nfsd/versions` says there: cluster_nfs_version, or `vers=` in"
+        " nas_options.",
     ),
+    (r"resolve", "Correct the name of the server, or have this host resolve it."),
+    (r"[Ss]tale", _STALE),
+    (r"no answer|timed out|refused|No route|unreachable|Host is down", _SERVER),
 )
 # Sources on other hosts: `admin@<fsid>.<name>=/path`, and `<servers>:/path`, whose slash GlusterFS does not need.
 _HELPERS = ("efs", "aznfs")  # of Amazon and Microsoft: they mount NFS, by an address of their own
@@ -63,6 +81,10 @@ class DeclaredMount:
         return "ro" in self.options.split(",")
 
     @property
+    def is_automount(self) -> bool:
+        return "x-systemd.automount" in self.options.split(",")
+
+    @property
     def place(self) -> str:
         return bare(self.path)
 
@@ -75,6 +97,13 @@ def harmless(options: str) -> str:
     """The options, and that setuid programs and devices do nothing: whoever is root elsewhere makes them there."""
     kept = [one for one in options.split(",") if one and one not in ("suid", "dev")]
     return ",".join([*kept, *(one for one in HARMLESS if one not in kept)])
+
+
+def unit_of(path: str, kind: str) -> str:
+    r"""The systemd unit of a mountpoint, as systemd-escape(1) has it: of /mnt/my-nas `mnt-my\x2dnas.mount`."""
+    bare_path = os.fsencode(re.sub("/+", "/", path).strip("/"))
+    escaped = re.sub(rb"[^\w:./]|\A\.", lambda one: b"\\x%02x" % one[0][0], bare_path)
+    return f"{escaped.decode().replace('/', '-') or '-'}.{kind}"
 
 
 # fstab
@@ -202,7 +231,7 @@ def addresses(server: str) -> set[str]:
 
 def _shown(mount: DeclaredMount, seen: Mapping[str, Mounted]) -> Mounted | None:
     found = seen.get(mount.place)
-    return None if found is None or found.fstype == "autofs" else found
+    return None if found is None or found.fstype == AUTOFS else found
 
 
 def is_kind(fstype: str, declared: str) -> bool:
@@ -264,24 +293,73 @@ def mount_all(
     done = []
     for mount in mounts:
         how = how_to_mount(mount, mount.path in new_lines, look())
-        done += [f"{mount.path}: mounted"] if how else []
-        if not check:
-            _mount(mount, how, run)
-            run(["stat", "--", f"{mount.place}/."])  # an automount mounts when it is asked for
+        if check:
+            mounted = bool(how)
+        else:
+            mounted = _mount(mount, how, run, look)
+            _ask(mount, run, look)
+        done += [f"{mount.path}: mounted"] if mounted else []
         done += _right(mount, run, check, look)
     return done
 
 
-def _mount(mount: DeclaredMount, how: str, run: Run) -> None:
+def _mount(mount: DeclaredMount, how: str, run: Run, look: Look) -> bool:
+    """Mount as `how_to_mount` has it, or what an automount could not; whether it was."""
     if how == "remount" and run(["mount", "-o", "remount", mount.place])[0] == 0:
-        return
+        return True
     if how in ("remount", "anew"):  # not every kind can be remounted
         must(run, ["umount", mount.place], remedy=_BY_HAND)
-    if how:
-        try:
-            must(run, ["mount", mount.place])
-        except GpusteadError as error:
-            raise GpusteadError(f"{mount.source}: {error.what}", error.expected, _remedy(error.what)) from None
+    if not how:
+        if _waits(mount, look):
+            run(["stat", "--", f"{mount.place}/."])
+        if not _waits(mount, look):
+            return False
+    # Beside an automount nobody is told why it could not mount, or what it mounts is another.
+    stopped = _waits(mount, look) and _stop_automount(mount.place, run)
+    try:
+        must(run, ["mount", mount.place])
+    except GpusteadError as error:
+        if stopped:
+            run(["systemctl", "start", unit_of(mount.place, "automount")])
+        raise GpusteadError(f"{mount.source}: {error.what}", error.expected, _remedy(error.what)) from None
+    if mount.is_automount:
+        _hand_over(mount, run)
+    return True
+
+
+def _waits(mount: DeclaredMount, look: Look) -> bool:
+    """Whether there is nothing but an automount."""
+    found = look().get(mount.place)
+    return found is not None and found.fstype == AUTOFS
+
+
+def _hand_over(mount: DeclaredMount, run: Run) -> None:
+    """Unmount what could be mounted, and let its automount do it from now on, as after each boot: it cannot begin above
+    what is mounted already. Where there is no systemd, or something is in use, the mount stays as it is."""
+    if run(["systemctl", "daemon-reload"])[0] or run(["umount", mount.place])[0]:
+        return
+    if run(["systemctl", "start", unit_of(mount.place, "automount")])[0]:
+        must(run, ["mount", mount.place], remedy=_BY_HAND)
+
+
+def _ask(mount: DeclaredMount, run: Run, look: Look) -> None:
+    """Have an automount mount, and see that what is there answers; raises GpusteadError."""
+    code, _out, said = run(["stat", "--", f"{mount.place}/."])
+    wrong = what_is_wrong(mount.path, code, said) if _shown(mount, look()) else None
+    if wrong:
+        raise GpusteadError(f"{mount.source}: on {mount.path} it {wrong[0]}", "an answer", wrong[1])
+
+
+def what_is_wrong(path: str, status: int, said: str) -> tuple[str, str] | None:
+    """What is wrong with a share that is mounted, and what to do, by how stat(1) of its root ended.
+
+    That somebody may not look at it is none: root is nobody there.
+    """
+    if status == TIMED_OUT:
+        return f"does not answer ({said})", f"{_SERVER} Programs wait for it, and go on when it is back."
+    if "Stale file handle" in said:
+        return "is stale: its export was exchanged", _STALE.replace("it here", f"{path} here")
+    return None
 
 
 def _remedy(said: str) -> str:
@@ -320,15 +398,15 @@ def retire(paths: Sequence[str], run: Run, check: bool, look: Look = kernel.moun
             found = look().get(path)
             if found is None:
                 break
-            if found.fstype == "autofs" and _stop_automount(path, run):
+            if found.fstype == AUTOFS and _stop_automount(path, run):
                 continue
             must(run, ["umount", path], remedy=f"End what uses it (fuser -vm {path}), then run again.")
     return done
 
 
 def _stop_automount(path: str, run: Run) -> bool:
-    code, unit, _err = run(["systemd-escape", "--path", "--suffix=automount", path])
-    if code or run(["systemctl", "is-active", "--quiet", unit.strip()])[0]:
+    unit = unit_of(path, "automount")
+    if run(["systemctl", "is-active", "--quiet", unit])[0]:
         return False
-    must(run, ["systemctl", "stop", unit.strip()])
+    must(run, ["systemctl", "stop", unit])
     return True

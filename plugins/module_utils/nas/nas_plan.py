@@ -11,20 +11,46 @@ from dataclasses import dataclass
 from typing import Any
 
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
+from ansible_collections.gpustead.cluster.plugins.module_utils.inventory.nas_ports import (
+    GLUSTERFS,
+    LOCKD,
+    MOUNTD,
+    NFS3,
+    NFS4,
+    STATD,
+    is_version_3,
+)
 from ansible_collections.gpustead.cluster.plugins.module_utils.kernel.mountinfo import HARMLESS
 from ansible_collections.gpustead.cluster.plugins.module_utils.nas import layout
 from ansible_collections.gpustead.cluster.plugins.module_utils.nas.layout import Owner
-from ansible_collections.gpustead.cluster.plugins.module_utils.nas.nas_mounts import DeclaredMount, bare, harmless
+from ansible_collections.gpustead.cluster.plugins.module_utils.nas.nas_mounts import (
+    DeclaredMount,
+    bare,
+    harmless,
+    unit_of,
+)
 
-NFS, GLUSTER = "nfs4", "glusterfs"
-SERVER_PACKAGES = {GLUSTER: ("glusterfs-server", "glusterfs-client"), NFS: ("nfs-kernel-server",)}
-SERVER_UNITS = {GLUSTER: "glusterd.service", NFS: "nfs-kernel-server.service"}
+NFS = (NFS4, NFS3)
+SERVER_PACKAGES = {GLUSTERFS: ("glusterfs-server", "glusterfs-client"), **dict.fromkeys(NFS, ("nfs-kernel-server",))}
+SERVER_UNITS = {GLUSTERFS: "glusterd.service", **dict.fromkeys(NFS, "nfs-kernel-server.service")}
+# Without them nobody speaks NFS 3; what needs them (rpc.statd) does not start then, see nfs.systemd(7).
+RPCBIND_UNITS = ("rpcbind.socket", "rpcbind.service")
+QUOTA_TIMER = "gpustead-quotas.timer"
+# It would tell everybody about everybody, on a port of its own.
+RQUOTAD = {"name": "quotarpc.service", "running": False, "expect": {"enabled": "disabled"}}
 # chattr is in it.
 CLIENT_PACKAGES = ("e2fsprogs",)
 # Root in a container can give any file on the share to anybody; on the host none must act as them.
 _HARMLESS = dict.fromkeys(HARMLESS, True)
 # Who comes from another port than root's could say that they are anybody.
 PORT_OPTIONS = {"client.bind-insecure": "off", "server.allow-insecure": "off"}
+# hard: a program waits for the NAS rather than lose data. nofail: a NAS that is down does not stop the boot.
+# nosuid, nodev: sudo in a container can give any file on the share to anybody; on the host it must not act as them.
+_OF_NFS = "hard,noatime,nosuid,nodev,nconnect=4,_netdev,nofail"
+_OPTIONS = {"nfs4": _OF_NFS, "nfs": _OF_NFS, "glusterfs": "_netdev,nofail,noatime,nosuid,nodev"}
+_OTHER_OPTIONS = "_netdev,nofail,nosuid,nodev"
+# mount.nfs asks mountd by UDP first, and waits where that is closed.
+_OF_VERSION_3 = "nfsvers=3,proto=tcp,mountproto=tcp"
 
 
 @dataclass(frozen=True)
@@ -33,15 +59,22 @@ class Settings:
 
     Attributes:
         is_client: whether it mounts the share.
-        backend: with what it serves the share, NFS or GLUSTER; empty where it does not.
+        backend: with what it serves the share, NFS4, NFS3 (beside 4) or GLUSTERFS; empty where it does not.
         mounts: the main share and further mounts, each with `path` and `source`, and `fstype` and `options` if given.
-        options: options of mounts without any, by kind; `other_options` those of other kinds.
+        nfs_version: the version of NFS that mounts without options ask for; empty: what both sides know.
+        automount: the kinds of which a mount without options is mounted when it is asked for.
+        automount_idle: seconds after which such a one that nobody uses is unmounted; 0: never.
+        automount_timeout: seconds that systemd gives a mount.
         packages: packages of the kinds that are mounted.
-        client_files, exports: files of the role's: those of a client (what orders Docker after the mounts, what closes
-            the table of mounts at boot), and the one of exports.
+        client_files, exports, nfs_conf, lockd_conf: files of the role's: those of a client (what orders Docker after
+            the mounts, what closes the table of mounts at boot), the one of exports, a part of nfs.conf, and the
+            kernel's settings for lockd.
         export: the directory that is served.
         volume, address, networks, root_squash: of the GlusterFS volume: name, address of the server, networks that
             may mount it, whether root is nobody there.
+        quotas: limits of accounts on the export in KiB, by uid; none: nobody has one.
+        has_quotas: whether there are any in the cluster.
+        quota_files, quota_command: files of the role's for them: of a server, and the command of a client.
         service_account: uid and gid of the account that the layout of the share belongs to.
         users: the declared accounts.
         nodes: the names of all nodes.
@@ -50,16 +83,24 @@ class Settings:
     is_client: bool
     backend: str
     mounts: Sequence[Mapping[str, Any]]
-    options: Mapping[str, str]
-    other_options: str
+    nfs_version: str
+    automount: Sequence[str]
+    automount_idle: int
+    automount_timeout: int
     packages: Sequence[str]
     client_files: Sequence[str]
     exports: str
+    nfs_conf: str
+    lockd_conf: str
     export: str
     volume: str
     address: str
     networks: Sequence[str]
     root_squash: bool
+    quotas: Mapping[str, int]
+    has_quotas: bool
+    quota_files: Sequence[str]
+    quota_command: str
     service_account: Mapping[str, Any]
     users: Sequence[Mapping[str, Any]]
     nodes: Sequence[str]
@@ -74,6 +115,8 @@ class Former:
         mounts: mountpoints.
         bound: what running containers bind of the main share.
         files, volumes: files, and GlusterFS volumes.
+        units: those that were masked.
+        timers: those that were started.
     """
 
     main: str
@@ -81,6 +124,8 @@ class Former:
     bound: list[str]
     files: list[str]
     volumes: list[str]
+    units: list[str]
+    timers: list[str]
 
 
 @dataclass(frozen=True)
@@ -89,22 +134,35 @@ class Plan:
 
     Attributes:
         mounts: the mounts of a client.
+        units: what Docker starts after, the systemd units of these.
         packages: packages of a client; `server_packages` those of a server.
+        nfs_conf: what NFS is configured by; empty where it is left alone.
+        lockd_ports: settings of the kernel for lockd.
+        rpc_units: the units of rpcbind, as module systemd_service takes them.
+        serves_nfs: whether the host is an NFS server, and `serves_nfs3`, whether also of version 3.
         cover: the export, as module binds takes a place, where accounts reach it; else none.
         layout_owner: uid and gid of the account that the layout of the share belongs to.
         layout: what of the layout is the server's to put right, where the nodes have made it, as module nas_files takes
             it.
+        quotas: limits to set, as module nas_quotas takes them: `path` and `limits`; 0 where one is taken back.
         volume_options: options that the GlusterFS volume does not have yet: `key` and `value`.
         former: what is to be taken back.
         receipt: subjects by kind.
     """
 
     mounts: list[DeclaredMount]
+    units: list[str]
     packages: list[str]
     server_packages: list[str]
+    nfs_conf: str
+    lockd_ports: dict[str, str]
+    rpc_units: list[dict[str, Any]]
+    serves_nfs: bool
+    serves_nfs3: bool
     cover: list[dict[str, Any]]
     layout_owner: Owner
     layout: list[dict[str, Any]]
+    quotas: list[dict[str, Any]]
     volume_options: list[dict[str, str]]
     former: Former
     receipt: dict[str, list[Any]]
@@ -129,19 +187,34 @@ def plan(
             binds).
 
     Raises:
-        GpusteadError: a client's mount has no source.
+        GpusteadError: a client's mount has no source, or asks for a version of NFS that its kind does not have; or
+            there are quotas for what has none.
     """
     mounts = [_mount(one, settings) for one in settings.mounts]
     if settings.is_client:
         _refuse_without_source(mounts)
+        _refuse_another_version(settings)
+    if settings.quotas and settings.backend == GLUSTERFS:
+        raise GpusteadError(
+            "nas_quota is set, and the share is served by GlusterFS, which has no quotas of users",
+            "NFS",
+            "Serve it by NFS (nas_server_backend), or take nas_quota out.",
+        )
     packages = [*CLIENT_PACKAGES, *settings.packages]
     return Plan(
         mounts=mounts,
+        units=[unit_of(one.place, "mount") for one in mounts],
         packages=packages,
         server_packages=list(SERVER_PACKAGES.get(settings.backend, ())),
+        nfs_conf=_nfs_conf(settings, mounts),
+        lockd_ports=_lockd_ports(settings, mounts),
+        rpc_units=_rpc_units(settings, mounts),
+        serves_nfs=settings.backend in NFS,
+        serves_nfs3=settings.backend == NFS3,
         cover=_cover(settings),
         layout_owner=Owner.of(settings.service_account),
         layout=_layout(settings),
+        quotas=_quotas(settings, previous),
         volume_options=_missing_options(settings, volume),
         former=_former(settings, previous, bound, released),
         receipt=_receipt(settings, mounts, packages),
@@ -150,8 +223,68 @@ def plan(
 
 def _mount(given: Mapping[str, Any], settings: Settings) -> DeclaredMount:
     fstype = str(given.get("fstype") or settings.mounts[0]["fstype"])
-    options = given.get("options", settings.options.get(fstype, settings.other_options))
+    options = given.get("options") or _options(fstype, settings)
     return DeclaredMount(str(given["path"]), str(given.get("source") or ""), fstype, harmless(str(options)))
+
+
+def _options(fstype: str, settings: Settings) -> str:
+    """What suits a kind."""
+    version = str(settings.nfs_version)
+    parts = [_OPTIONS.get(fstype, _OTHER_OPTIONS)]
+    if version and fstype in (("nfs",) if version == "3" else ("nfs", "nfs4")):
+        parts.append(_OF_VERSION_3 if version == "3" else f"nfsvers={version}")
+    automount = fstype in settings.automount
+    parts += ["x-systemd.automount"] * automount
+    if automount or fstype in _OPTIONS:
+        parts.append(f"x-systemd.mount-timeout={settings.automount_timeout}")
+    if automount and int(settings.automount_idle):
+        parts.append(f"x-systemd.idle-timeout={settings.automount_idle}")
+    return ",".join(parts)
+
+
+def _has_locks(settings: Settings, mounts: Sequence[DeclaredMount]) -> bool:
+    """Whether the host takes part in NFS 3, which has services of its own for locks."""
+    mounted = any(one.fstype.startswith("nfs") and is_version_3(one.options) for one in mounts)
+    return settings.backend == NFS3 or (settings.is_client and mounted)
+
+
+def _refuse_another_version(settings: Settings) -> None:
+    if str(settings.nfs_version) == "3" and settings.mounts[0]["fstype"] == "nfs4":
+        what = "nas_nfs_version (cluster_nfs_version) is 3, and nas_fstype nfs4"
+        raise GpusteadError(what, "one that has this version", "Set nas_fstype to nfs.")
+
+
+def _nfs_conf(settings: Settings, mounts: Sequence[DeclaredMount]) -> str:
+    """What a server of one version must have, and who has locks by NFS 3: fixed ports, for a firewall to open."""
+    lines = []
+    if settings.backend in NFS:
+        lines += ["[nfsd]", f"vers3={'y' if settings.backend == NFS3 else 'n'}"]
+    if settings.backend == NFS3:
+        lines += ["[mountd]", f"port={MOUNTD}"]
+    if _has_locks(settings, mounts):
+        lines += ["[statd]", f"port={STATD}", "[lockd]", f"port={LOCKD}", f"udp-port={LOCKD}"]
+    return "".join(f"{line}\n" for line in ["# Ansible managed", *lines]) if lines else ""
+
+
+def _lockd_ports(settings: Settings, mounts: Sequence[DeclaredMount]) -> dict[str, str]:
+    """Those of lockd, which is the kernel's: not every release of nfs-utils tells it what nfs.conf has."""
+    locks = _has_locks(settings, mounts)
+    return {f"fs.nfs.nlm_{proto}port": str(LOCKD) for proto in ("tcp", "udp")} if locks else {}
+
+
+def _nfs_files(settings: Settings, mounts: Sequence[DeclaredMount]) -> list[str]:
+    wanted = (_nfs_conf(settings, mounts), _lockd_ports(settings, mounts))
+    return [path for path, content in zip((settings.nfs_conf, settings.lockd_conf), wanted) if content]
+
+
+def _rpc_units(settings: Settings, mounts: Sequence[DeclaredMount]) -> list[dict[str, Any]]:
+    """An NFS 4 server has no use for rpcbind, which tells everybody what runs there."""
+    if _has_locks(settings, mounts):
+        socket, service = RPCBIND_UNITS
+        running = {"masked": False, "enabled": True}
+        return [{"name": service, **running}, {"name": socket, **running, "state": "started"}]
+    masked = RPCBIND_UNITS if settings.backend == NFS4 else ()
+    return [{"name": unit, "masked": True, "state": "stopped"} for unit in masked]
 
 
 def _refuse_without_source(mounts: Sequence[DeclaredMount]) -> None:
@@ -189,6 +322,16 @@ def _layout(settings: Settings) -> list[dict[str, Any]]:
     ]
 
 
+def _quotas(settings: Settings, previous: Sequence[Sequence[Any]]) -> list[dict[str, Any]]:
+    """Those that are not declared any more are taken back."""
+    wanted: dict[str, dict[str, int]] = {
+        str(subject["name"]): dict.fromkeys(subject["limits"], 0) for kind, subject in previous if kind == "quota"
+    }
+    if settings.quotas:
+        wanted.setdefault(bare(settings.export), {}).update(settings.quotas)
+    return [{"path": path, "limits": limits} for path, limits in wanted.items()]
+
+
 def _options_of_volume(settings: Settings) -> dict[str, str]:
     # GlusterFS knows no networks of IPv6. Its own processes come from the first two addresses.
     clients = ["127.0.0.1", settings.address, *(network for network in settings.networks if "." in network)]
@@ -214,21 +357,29 @@ def _former(
     bound: str,
     released: Sequence[str],
 ) -> Former:
-    left: dict[str, list[str]] = {"mount": [], "file": [], "gluster": []}
+    left: dict[str, list[str]] = {"mount": [], "file": [], "gluster": [], "unit": []}
     for kind, subject in previous:
         if kind in left:
             left[kind].append(str(subject["name"]))
+    mounted = [_mount(one, settings) for one in settings.mounts]
     before = [bare(path) for path in left["mount"]]
     mounts = sorted(set(before) - ({bare(one["path"]) for one in settings.mounts} if settings.is_client else set()))
     main = before[0] if before and before[0] in mounts else ""
     unused = [] if settings.is_client else list(settings.client_files)
-    unused += [] if settings.backend == NFS else [settings.exports]
+    unused += [] if settings.backend in NFS else [settings.exports]
+    kept = _nfs_files(settings, mounted)
+    unused += [path for path in (settings.nfs_conf, settings.lockd_conf) if path not in kept]
+    rpc_units = [one["name"] for one in _rpc_units(settings, mounted)]
+    unused += [] if settings.quotas else settings.quota_files
+    unused += [] if settings.is_client and settings.has_quotas else [settings.quota_command]
     return Former(
         main=main,
         mounts=mounts,
         bound=_bound(main, bound, released) if main else [],
         files=[path for path in unused if path in left["file"]],
-        volumes=sorted(set(left["gluster"]) - ({settings.volume} if settings.backend == GLUSTER else set())),
+        volumes=sorted(set(left["gluster"]) - ({settings.volume} if settings.backend == GLUSTERFS else set())),
+        units=[unit for unit in RPCBIND_UNITS if unit in left["unit"] and unit not in rpc_units],
+        timers=[QUOTA_TIMER] if QUOTA_TIMER in left["unit"] and not settings.quotas else [],
     )
 
 
@@ -239,9 +390,13 @@ def _bound(main: str, bound: str, released: Sequence[str]) -> list[str]:
 
 
 def _receipt(settings: Settings, mounts: Sequence[DeclaredMount], packages: Sequence[str]) -> dict[str, list[Any]]:
-    client, nfs, gluster = settings.is_client, settings.backend == NFS, settings.backend == GLUSTER
+    client, nfs, gluster = settings.is_client, settings.backend in NFS, settings.backend == GLUSTERFS
     return {
-        "package": [*(packages if client else ()), *SERVER_PACKAGES.get(settings.backend, ())],
+        "package": [
+            *(packages if client else ()),
+            *SERVER_PACKAGES.get(settings.backend, ()),
+            *(["quota"] if settings.quotas else ()),
+        ],
         "mount": [
             {"name": one.path, "expect": {**_HARMLESS, **({} if one.is_read_only else {"read_only": False})}}
             for one in mounts
@@ -253,8 +408,20 @@ def _receipt(settings: Settings, mounts: Sequence[DeclaredMount], packages: Sequ
             *([posixpath.dirname(settings.export)] if gluster else ()),
             *([settings.export] if settings.backend else ()),
             *([settings.exports] if nfs else ()),
+            *_nfs_files(settings, mounts),
+            *(settings.quota_files if settings.quotas else ()),
+            *([settings.quota_command] if client and settings.has_quotas else ()),
         ],
-        "unit": [unit for backend, unit in SERVER_UNITS.items() if backend == settings.backend],
+        "unit": [
+            *(unit for backend, unit in SERVER_UNITS.items() if backend == settings.backend),
+            *(_unit_subject(one) for one in _rpc_units(settings, mounts)),
+            *([QUOTA_TIMER, RQUOTAD] if settings.quotas else ()),
+        ],
+        # The kernel has them until its next boot.
+        "sysctl": [
+            {"name": name, "keep": True, "expect": {"value": value}}
+            for name, value in _lockd_ports(settings, mounts).items()
+        ],
         "gluster": [
             {
                 "name": settings.volume,
@@ -264,7 +431,21 @@ def _receipt(settings: Settings, mounts: Sequence[DeclaredMount], packages: Sequ
         ]
         if gluster
         else [],
-        "export": [settings.export] if nfs else [],
+        "export": [{"name": settings.export, "expect": {"nfs3": settings.backend == NFS3}}] if nfs else [],
+        "quota": _quota_subject(settings),
         # It stays covered when accounts reach it no more: setuid programs may lie there.
         "cover": [{"name": settings.export, "keep": True, "expect": {"covered": True}} for _one in _cover(settings)],
     }
+
+
+def _quota_subject(settings: Settings) -> list[dict[str, Any]]:
+    limits = {uid: limit for uid, limit in settings.quotas.items() if limit}
+    expected = {"state": "enforced", **limits}
+    return [{"name": bare(settings.export), "limits": sorted(limits), "expect": expected}] if limits else []
+
+
+def _unit_subject(unit: Mapping[str, Any]) -> Any:
+    """What begins with the socket may be anything now."""
+    if unit["masked"]:
+        return {"name": unit["name"], "running": False, "expect": {"enabled": "masked"}}
+    return unit["name"] if "state" in unit else {"name": unit["name"], "running": False}

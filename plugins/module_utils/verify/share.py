@@ -13,10 +13,11 @@ from ansible_collections.gpustead.cluster.plugins.module_utils import as_account
 from ansible_collections.gpustead.cluster.plugins.module_utils.as_account import Identity
 from ansible_collections.gpustead.cluster.plugins.module_utils.binds.declared import DECLARED, kept, read
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
-from ansible_collections.gpustead.cluster.plugins.module_utils.kernel.mountinfo import HARMLESS
+from ansible_collections.gpustead.cluster.plugins.module_utils.kernel.mountinfo import AUTOFS, HARMLESS
 from ansible_collections.gpustead.cluster.plugins.module_utils.nas.nas_files import root_problems
-from ansible_collections.gpustead.cluster.plugins.module_utils.nas.nas_mounts import is_kind, is_source
+from ansible_collections.gpustead.cluster.plugins.module_utils.nas.nas_mounts import is_kind, is_source, what_is_wrong
 from ansible_collections.gpustead.cluster.plugins.module_utils.receipts.probes import Host, observe
+from ansible_collections.gpustead.cluster.plugins.module_utils.receipts.probes.host import mountpoints
 from ansible_collections.gpustead.cluster.plugins.module_utils.run import Run
 from ansible_collections.gpustead.cluster.plugins.module_utils.verify.findings import Desired, Findings
 
@@ -123,14 +124,20 @@ Observe = Callable[[str, Identity, Sequence[str]], ObservedShare]
 
 def examine_mount(desired: Desired, run: Run, host: Host, findings: Findings) -> bool:
     path = desired.nas_path
-    run(["stat", f"{path}/."])  # an automount mounts when it is asked for
+    status, _out, said = run(["stat", f"{path}/."])  # an automount mounts when it is asked for
     value = observe([("mount", {"name": path})], host)[f"mount {path}"]
     if value and "error" in value:
         findings.add(f"NAS {path}", f"cannot be looked at ({value['error']})", desired.again)
         return False
     source, fstype = (value["source"], value["fstype"]) if value else (None, None)
-    if source is None or fstype in (None, "autofs"):
+    # Of an automount the probe says what it will mount.
+    waits = getattr(mountpoints(host.afresh()).get(path), "fstype", AUTOFS) == AUTOFS
+    if source is None or fstype is None or waits:
         findings.add(f"NAS {path}", "nothing is mounted there", f"mount {path}, and see systemctl status for its unit.")
+        return False
+    silent = what_is_wrong(path, status, said)
+    if silent:
+        findings.add(f"NAS {path}", *silent)
         return False
     findings.seen["nas"] = {"source": source, "fstype": fstype}
     if not is_kind(fstype, desired.nas_fstype):

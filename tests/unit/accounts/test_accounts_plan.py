@@ -21,6 +21,7 @@ ADA: dict[str, Any] = {
     "password_hash": "$6$a$b",
     "ssh_keys": [KEY],
     "exclusive_keys": True,
+    "quota": "1T",  # role nas takes it
 }
 # As -e gives numbers.
 BOB: dict[str, Any] = {"name": "bob", "uid": "1501", "gid": 1600, "home": "/data/bob", "comment": "Bob"}

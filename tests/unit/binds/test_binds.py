@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -15,6 +16,7 @@ from typing import Any
 
 import pytest
 import yaml
+from ansible_collections.gpustead.cluster.plugins.module_utils import as_account
 from ansible_collections.gpustead.cluster.plugins.module_utils.binds import apply_binds, fstab, program
 from ansible_collections.gpustead.cluster.plugins.module_utils.binds.bind import Bind
 from ansible_collections.gpustead.cluster.plugins.module_utils.binds.bind import parse as parse_bind
@@ -23,6 +25,7 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.binds.observe_pla
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
 from ansible_collections.gpustead.cluster.plugins.module_utils.files.host_files import parse
 from ansible_collections.gpustead.cluster.plugins.module_utils.kernel import mounts
+from ansible_collections.gpustead.cluster.plugins.module_utils.kernel.mountinfo import Mounted
 from ansible_collections.gpustead.cluster.plugins.module_utils.receipts.probes import Host, observe
 from ansible_collections.gpustead.cluster.tests.unit.role_variables import render
 from ansible_collections.gpustead.cluster.tests.unit.silent_mount import silent
@@ -658,3 +661,20 @@ def test_a_set_that_is_damaged_keeps_no_other_from_its_places(share: Path, run: 
     assert write("w", homes(share), declared=str(declared))
     with pytest.raises(GpusteadError, match=r"other\.json is damaged"):
         read(str(declared))
+
+
+def test_places_of_a_share_that_was_let_go_of_are_found_when_it_goes_for_good(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An automount that waits is another file system than the one that these show."""
+    seen = {
+        "/mnt/nas": Mounted("/mnt/nas", "0:9", "/", ("rw",), (), "autofs", "systemd-1"),
+        "/run/b": Mounted("/run/b", "0:8", "/", ("rw",), (), "tmpfs", "x"),
+        "/run/b/w/ada": Mounted("/run/b/w/ada", "0:10", "/users/ada", ("rw",), (), "nfs4", "nas:/x"),
+    }
+
+    def ask(_work: Any, _who: Any, *, timeout: float, place: str) -> None:
+        seen[place] = Mounted(place, "0:10", "/", ("rw",), (), "nfs4", "nas:/x")
+
+    monkeypatch.setattr(mounts, "mounted", lambda: dict(seen))
+    monkeypatch.setattr(as_account, "run", ask)
+    monkeypatch.setattr(apply_binds, "_locked", lambda _directory, _check: contextlib.nullcontext())
+    assert apply_binds.release("/run/b", ["/mnt/nas/"], check=True) == ["/run/b/w/ada"]

@@ -20,7 +20,7 @@ DECLARED = Settings(
     clients=CLIENTS,
     ports={
         "gpu_nodes": ["2222", "29500:29510", "32768:60999"],
-        "nas_server": ["2049", "24007:24008", "49152:60999"],
+        "nas_server": ["2049"],
         "registry": [5000],
         "registry_caches": [5001, 5010],
     },
@@ -31,13 +31,13 @@ DECLARED = Settings(
 )
 
 
-def rule(sources: Sequence[str], ports: str, name: str) -> dict[str, Any]:
-    return {"from_ip": sources, "to_port": ports, "proto": "tcp", "comment": name}
+def rule(sources: Sequence[str], ports: str, name: str, proto: str = "tcp") -> dict[str, Any]:
+    return {"from_ip": sources, "to_port": ports, "proto": proto, "comment": name}
 
 
 MESH = rule(NODES, "2222,29500:29510,32768:60999", "mesh")
 PUBLISHED = rule(NODES + CLIENTS, "18888,16006,17860,10022,19000:19999", "published")
-NAS = rule(NODES, "2049,24007:24008,49152:60999", "nas")
+NAS = rule(NODES, "2049", "nas")
 REGISTRY = rule(NODES, "5000", "registry")
 CACHES = rule(NODES, "5001,5010", "registry caches")
 RULES = {
@@ -54,6 +54,13 @@ RULES = {
 @pytest.mark.parametrize(("groups", "rules"), RULES.values(), ids=list(RULES))
 def test_rules(groups: Sequence[str], rules: Sequence[dict[str, Any]]) -> None:
     assert plan(DECLARED, groups).rules == rules
+
+
+def test_nfs_3_has_ports_of_udp_and_of_its_clients() -> None:
+    declared = replace(DECLARED, udp_ports={"nas_server": ["111"]}, lock_ports=["111", "32765:32766"])
+    locks = [rule(NODES, "111,32765:32766", "nfs locks", proto) for proto in ("tcp", "udp")]
+    assert plan(declared, ["nas_server"]).rules == [NAS, rule(NODES, "111", "nas", "udp"), METRICS]
+    assert plan(declared, ["gpu_nodes"]).rules == [MESH, PUBLISHED, *locks, METRICS]
 
 
 FORWARDED = {"published": DECLARED.published, "published_to": NODES + CLIENTS, "bridges": DECLARED.bridges}
@@ -79,7 +86,20 @@ def test_the_role_hands_over_its_settings(tmp_path: Path) -> None:
         "firewall_extra_rules": [METRICS],
     }
     found = render(tmp_path, "firewall", ["__firewall_plan"], {group: ["a"] for group in groups}, settings)
-    assert found["__firewall_plan"] == vars(plan(DECLARED, groups))
+    assert found["__firewall_plan"] == vars(plan(replace(DECLARED, udp_ports={"nas_server": []}), groups))
+
+
+def test_the_role_opens_what_the_share_is_served_by(tmp_path: Path) -> None:
+    settings = {"firewall_network": NODES, "nas_fstype": "nfs", "cluster_nfs_version": 3}
+    groups = {"gpu_nodes": ["a"], "nas_server": ["a"]}
+    found = render(tmp_path, "firewall", ["__firewall_plan"], groups, settings)["__firewall_plan"]["rules"]
+    of_nas = [one for one in found if one["comment"] in ("nas", "nfs locks")]
+    assert {(one["comment"], one["proto"], one["to_port"]) for one in of_nas} == {
+        ("nas", "tcp", "2049,111,20048,32765:32766"),
+        ("nas", "udp", "111,20048,32765:32766"),
+        ("nfs locks", "tcp", "111,32765:32766"),
+        ("nfs locks", "udp", "111,32765:32766"),
+    }
 
 
 TEMPLATE = "lookup('ansible.builtin.template', role_path ~ '/templates/docker_user.rules.j2', template_vars=these)"

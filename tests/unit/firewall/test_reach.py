@@ -21,7 +21,13 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.firewall.ufw_rule
 from ansible_collections.gpustead.cluster.tests.unit.firewall.test_firewall_plan import DECLARED
 from hypothesis import given, strategies
 
-SETTINGS = replace(DECLARED, extra_rules=[])
+# A server of GlusterFS, and nodes that mount another share by NFS 3.
+SETTINGS = replace(
+    DECLARED,
+    extra_rules=[],
+    ports={**DECLARED.ports, "nas_server": ["2049", "24007:24008"]},
+    lock_ports=["111"],
+)
 SSH = "SSH to the host"
 MESH = "the mesh's sshd"
 EVERYONE, INSIDE, NODES, NOBODY = ("yes",) * 3, ("no", "yes", "yes"), ("no", "no", "yes"), ("no",) * 3
@@ -62,7 +68,9 @@ def test_a_host_of_all_groups() -> None:
         ("the registry", "5000", NODES),
         ("the cache of docker.io", "5001", NODES),
         ("training between the nodes (DeepSpeed, NCCL, gloo)", "29500-29510, 32768-60999", NODES),
-        ("the NAS server, GlusterFS and its bricks", "24007-24008", NODES),
+        ("the NAS server's answers about locks (NFS 3)", "111", NODES),
+        ("the NAS server's answers about locks (NFS 3)", "111 (udp)", NODES),
+        ("the NAS server, its other services", "24007-24008", NODES),
         ("the cache of the registry", "5010", NODES),
         (OTHERS, "", NOBODY),
     ]

@@ -89,8 +89,6 @@ def test_defaults_of_the_roles_name_the_same_ports() -> None:
     assert default("firewall", "firewall_mesh_ports") == str([*services.MESH_PORTS])
     assert default("firewall", "firewall_registry_port") == str(services.REGISTRY.port)
     assert f"':{services.REGISTRY.port}'" in default("registry", "registry_address")
-    nas = default("firewall", "firewall_nas_ports")
-    assert all(f"'{one.port}" in nas for one in (services.NFS, services.GLUSTERFS))
     (cached,) = services.CACHED_REGISTRIES
     for role, name in (("registry", "registry_cached"), ("docker", "docker_cached_registries")):
         assert str(cached) in default(role, name)

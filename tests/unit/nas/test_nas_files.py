@@ -15,6 +15,8 @@ import pytest
 from ansible_collections.gpustead.cluster.plugins.module_utils import as_account
 from ansible_collections.gpustead.cluster.plugins.module_utils.as_account import Identity
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError, Refusal
+from ansible_collections.gpustead.cluster.plugins.module_utils.kernel import mounts
+from ansible_collections.gpustead.cluster.plugins.module_utils.kernel.mountinfo import Mounted
 from ansible_collections.gpustead.cluster.plugins.module_utils.nas import apply_nas_files
 from ansible_collections.gpustead.cluster.plugins.module_utils.nas.apply_nas_files import apply_all, is_mounted
 from ansible_collections.gpustead.cluster.plugins.module_utils.nas.nas_files import ShareEntry, parse, root_problems
@@ -506,3 +508,27 @@ def test_nobody_waits_for_a_share_that_did_not_answer_another(silent_share: Path
     assert "did not answer uid 61500" in refused[0].what
     assert {one.what for one in refused[1:]} == {f"the share on {silent_share} does not answer"}
     assert len(refused) == 10
+
+
+@pytest.mark.parametrize("mounts_it", [True, False])
+def test_an_automount_is_asked_and_counts_for_nothing_while_it_waits(
+    mounts_it: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, seen = str(tmp_path.resolve()), ["autofs"]
+
+    def mounted() -> dict[str, Mounted]:
+        return {path: Mounted(path, "0:9", "/", ("rw",), (), seen[-1], "nas:/x")}
+
+    def ask(_root: str, _timeout: float) -> bool:
+        seen.append("nfs4" if mounts_it else "autofs")
+        return mounts_it
+
+    monkeypatch.setattr(mounts, "mounted", mounted)
+    monkeypatch.setattr(apply_nas_files, "_answers", ask)
+    assert is_mounted(path, check=True) is mounts_it
+    seen[:] = ["autofs"]
+    if mounts_it:
+        assert is_mounted(path, check=False)
+    else:
+        with pytest.raises(GpusteadError, match="nothing is mounted"):
+            is_mounted(path, check=False)

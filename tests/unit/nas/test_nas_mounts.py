@@ -24,6 +24,7 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.nas.nas_mounts im
     mismatch,
     mount_all,
     retire,
+    unit_of,
     with_lines,
     without_lines,
 )
@@ -179,8 +180,8 @@ def test_sources_are_compared_as_the_kernel_lists_them(case: str, monkeypatch: p
 class Commands:
     """Commands that are noted, and what is mounted after each."""
 
-    def __init__(self, seen: dict[str, Mounted], failing: Sequence[str] = ()) -> None:
-        self.seen, self.failing, self.said = seen, failing, list[str]()
+    def __init__(self, seen: dict[str, Mounted], failing: Sequence[str] = (), answers: bool = True) -> None:
+        self.seen, self.failing, self.answers, self.said = seen, failing, answers, list[str]()
 
     def run(self, argv: Sequence[str]) -> tuple[int, str, str]:
         line = " ".join(argv)
@@ -189,7 +190,9 @@ class Commands:
             return 32, "", "target is busy"
         if argv[0] == "umount":
             self.seen = {}
-        if argv[0] == "mount":
+        if argv[:2] == ["systemctl", "stop"] or argv[:2] == ["systemctl", "start"]:
+            self.seen = on("systemd-1", "autofs") if argv[1] == "start" else {}
+        if argv[0] == "mount" or (argv[0] == "stat" and self.answers and self.seen == on("systemd-1", "autofs")):
             flags = ("rw", "nosuid", "nodev")
             self.seen = {"/mnt/nas": Mounted("/mnt/nas", "0:9", "/", flags, (), "fuse.glusterfs", "10.0.0.5:/nas")}
         return 0, "", ""
@@ -220,6 +223,82 @@ def test_what_mounts_it_as_its_line_says(case: str) -> None:
     assert mount_all([SHARE], ["/mnt/nas"] if new else [], commands.run, False, commands.look) == ["/mnt/nas: mounted"]
     assert commands.said == expected
     assert mount_all([SHARE], [], commands.run, False, commands.look) == []
+
+
+AUTOMOUNTED = DeclaredMount(SHARE.path, SHARE.source, SHARE.fstype, f"x-systemd.automount,{SHARE.options}")
+WAITS = on("systemd-1", "autofs")
+HANDED = ["systemctl daemon-reload", "umount /mnt/nas", "systemctl start mnt-nas.automount"]
+STOPPED = ["systemctl is-active --quiet mnt-nas.automount", "systemctl stop mnt-nas.automount"]
+# What is there, which commands fail, whether the automount mounts when it is asked, what is run, and what is done.
+AUTOMOUNTING: dict[str, tuple[dict[str, Mounted], list[str], bool, list[str], bool]] = {
+    "nothing": ({}, [], True, ["mount /mnt/nas", *HANDED], True),
+    "a system without it": ({}, [HANDED[0]], True, ["mount /mnt/nas", HANDED[0]], True),
+    "in use at once": ({}, [HANDED[1]], True, ["mount /mnt/nas", *HANDED[:2]], True),
+    "one that does not start": ({}, [HANDED[2]], True, ["mount /mnt/nas", *HANDED, "mount /mnt/nas"], True),
+    "one that waits": (WAITS, [], True, [], False),
+    "one that waits in vain": (WAITS, [], False, [*STOPPED, "mount /mnt/nas", *HANDED], True),
+}
+
+
+@pytest.mark.parametrize("case", AUTOMOUNTING)
+def test_an_automount_takes_over_what_can_be_mounted(case: str) -> None:
+    seen, failing, answers, expected, mounted_anew = AUTOMOUNTING[case]
+    commands = Commands(seen, failing, answers)
+    run = commands.run
+
+    def once_it_was_mounted(argv: Sequence[str]) -> tuple[int, str, str]:
+        commands.answers |= argv[0] == "mount"
+        return run(argv)
+
+    done = mount_all([AUTOMOUNTED], [], once_it_was_mounted, False, commands.look)
+    assert (commands.said, done) == (expected, ["/mnt/nas: mounted"] if mounted_anew else [])
+    assert commands.seen["/mnt/nas"].fstype == "fuse.glusterfs"
+    assert mount_all([AUTOMOUNTED], [], run, True, commands.look) == []
+
+
+def test_why_an_automount_cannot_mount_is_asked_of_mount_and_it_goes_on_waiting() -> None:
+    commands = Commands(WAITS, ["mount /mnt/nas"], answers=False)
+    with pytest.raises(GpusteadError, match=r"10\.0\.0\.5:/nas: mount /mnt/nas ended with 32 \(target is busy\)"):
+        mount_all([AUTOMOUNTED], [], commands.run, False, commands.look)
+    assert commands.said[-1] == "systemctl start mnt-nas.automount"
+
+
+# As stat(1) of coreutils says it, and our own run.
+@pytest.mark.parametrize(
+    ("status", "said", "words"),
+    [
+        (1, "stat: cannot statx '/mnt/nas/.': Stale file handle", "is stale.*umount -f` /mnt/nas here"),
+        (124, "no answer within 90 s, and was killed", "does not answer.*whether the server runs"),
+        (1, "stat: cannot statx '/mnt/nas/.': Permission denied", ""),
+        (0, "", ""),
+    ],
+)
+def test_a_mounted_share_that_does_not_serve_is_said_with_what_to_do(status: int, said: str, words: str) -> None:
+    def run(argv: Sequence[str]) -> tuple[int, str, str]:
+        return (status, "", said) if argv[0] == "stat" else (0, "", "")
+
+    seen = Commands({})
+    seen.run(["mount", "/mnt/nas"])
+    if not words:
+        assert mount_all([SHARE], [], run, False, seen.look) == []
+        return
+    with pytest.raises(GpusteadError, match=f"10.0.0.5:/nas: on /mnt/nas it {words}"):
+        mount_all([SHARE], [], run, False, seen.look)
+
+
+# As systemd-escape --path says.
+@pytest.mark.parametrize(
+    ("path", "unit"),
+    [
+        ("/mnt/nas", "mnt-nas.mount"),
+        ("/mnt//my-nas/", r"mnt-my\x2dnas.mount"),
+        ("/a b/ü", r"a\x20b-\xc3\xbc.mount"),
+        ("/.x/.y:z_1", r"\x2ex-.y:z_1.mount"),
+        ("/", "-.mount"),
+    ],
+)
+def test_units_of_mountpoints_are_called_as_systemd_does(path: str, unit: str) -> None:
+    assert unit_of(path, "mount") == unit
 
 
 def test_what_is_in_use_or_another_is_an_error() -> None:
@@ -337,7 +416,8 @@ def test_what_is_shown_of_fstab_is_what_changes() -> None:
     assert (difference(before, after), difference(after, before)) == ("", LINE)
 
 
-# As mount.nfs4 of nfs-utils 2.8 said it on a host with a kernel of its own; the last are of its error.c.
+# As mount.nfs4 of nfs-utils 2.8 said it on a host with a kernel of its own, and mount.nfs on those of others; the last
+# are of its error.c.
 SAID = {
     "mount.nfs4: mounting 10.0.0.5:/export/wrong failed, reason given by server: No such file or directory": "exportfs",
     "mount.nfs4: Failed to resolve server nosuch: Name or service not known": "Correct the name",
@@ -345,6 +425,16 @@ SAID = {
     "mount.nfs4: access denied by server while mounting 10.0.0.5:/export": "this host's address",
     "mount.nfs4: requested NFS version or transport protocol is not supported for /mnt/nas": "vers=",
     "mount.nfs4: Connection refused for 10.0.0.5:/export on /mnt/nas": "server runs",
+    "mount.nfs: access denied by server while mounting 10.0.0.5:/export": "this host's address",
+    "mount.nfs: requested NFS version or transport protocol is not supported": "cluster_nfs_version",
+    "mount.nfs: Protocol not supported for 10.0.0.5:/export on /mnt/nas": "cluster_nfs_version",
+    "mount.nfs: portmap query failed: RPC: Unable to receive - Connection refused": "rpcinfo -p",
+    "mount.nfs: portmap query failed: RPC: Remote system error - Connection timed out": "rpcinfo -p",
+    "mount.nfs: portmap query failed: RPC: Program not registered": "rpcinfo -p",
+    "mount.nfs: rpc.statd is not running but is required for remote locking.\n"
+    "mount.nfs: Either use '-o nolock' to keep locks local, or start statd.": "rpc-statd",
+    "mount.nfs: mounting 10.0.0.5:/no failed, reason given by server: No such file or directory": "exportfs",
+    "mount.nfs: No route to host for 10.0.0.5:/export on /mnt/nas": "firewall",
     "mount.nfs: Stale file handle for 10.0.0.5:/export on /mnt/nas": "umount -f",
     "mount: /mnt/nas: bad option; for several filesystems you might need a /sbin/mount.nfs4 helper program.": "Install",
     "mount: /mnt/nas: unknown filesystem type 'lustre'.": "Install",

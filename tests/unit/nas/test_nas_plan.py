@@ -15,32 +15,46 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.nas.nas_plan impo
 from ansible_collections.gpustead.cluster.tests.unit.role_variables import ROOT, render
 
 VARIABLES = yaml.safe_load((ROOT / "roles/nas/vars/main.yml").read_text())
-OPTIONS, OTHER_OPTIONS = VARIABLES["__nas_options"], VARIABLES["__nas_other_options"]
+GLUSTERFS = "_netdev,nofail,noatime,nosuid,nodev,x-systemd.mount-timeout=60"
+NFS = "hard,noatime,nosuid,nodev,nconnect=4,_netdev,nofail"
+AUTOMOUNT = "x-systemd.automount,x-systemd.mount-timeout=60"
+OTHERS = "_netdev,nofail,nosuid,nodev"
+NFS_CONF, LOCKD_CONF = "/etc/nfs.conf.d/x.conf", "/etc/sysctl.d/x.conf"
 CLIENT_FILES = ["/etc/systemd/system/docker.service.d/nas.conf", "/etc/systemd/system/binds.service.d/nas.conf"]
 EXPORTS = "/etc/exports.d/nas.exports"
-SHARE = {"path": "/mnt/nas", "source": "10.0.0.5:/nas", "fstype": "glusterfs", "options": OPTIONS["glusterfs"]}
-DATASET = {"path": "/dataset", "source": "x:/d", "options": "ro,nosuid"}
+SHARE: dict[str, Any] = {"path": "/mnt/nas", "source": "10.0.0.5:/nas", "fstype": "glusterfs", "options": ""}
+DATASET: dict[str, Any] = {"path": "/dataset", "source": "x:/d", "options": "ro,nosuid"}
 COLD = {"path": "/cold/", "source": "//c/d", "fstype": "cifs"}
 CLIENT = Settings(
     is_client=True,
     backend="",
     mounts=[SHARE, DATASET, COLD],
-    options=OPTIONS,
-    other_options=OTHER_OPTIONS,
+    nfs_version="",
+    automount=["nfs", "nfs4"],
+    automount_idle=0,
+    automount_timeout=60,
     packages=["glusterfs-client", "cifs-utils"],
     client_files=CLIENT_FILES,
     exports=EXPORTS,
+    nfs_conf=NFS_CONF,
+    lockd_conf=LOCKD_CONF,
     export="/export/brick",
     volume="nas",
     address="10.0.0.5",
     networks=["10.0.0.0/24", "fd00::/8"],
     root_squash=True,
+    quotas={},
+    has_quotas=False,
+    quota_files=["/usr/local/lib/x.py", "/etc/systemd/system/x.timer"],
+    quota_command="/usr/local/bin/x",
     service_account={"name": "gpustead", "uid": 941, "gid": "942"},
     users=[{"name": "ada", "uid": 1500}, {"name": "bob", "uid": "1501"}, {"name": "eve"}],
     nodes=["gpu01", "gpu02"],
 )
 SERVER = replace(CLIENT, is_client=False, backend="glusterfs")
 NFS_SERVER = replace(CLIENT, is_client=False, backend="nfs4")
+NFS3_SERVER = replace(CLIENT, is_client=False, backend="nfs3")
+NFS3_CLIENT = replace(CLIENT, mounts=[{**SHARE, "fstype": "nfs"}], nfs_version="3")
 NOTHING = replace(CLIENT, is_client=False)
 
 
@@ -54,6 +68,10 @@ PREVIOUS = subjects(
     "mount /scratch",
     f"file {CLIENT_FILES[0]}",
     f"file {EXPORTS}",
+    f"file {NFS_CONF}",
+    f"file {LOCKD_CONF}",
+    "unit nfs-kernel-server.service",
+    "unit rpcbind.socket",
     "file /export/brick",
     "gluster nas",
     "package nfs-common",
@@ -62,11 +80,75 @@ PREVIOUS = subjects(
 
 def test_a_mount_has_the_kind_of_the_share_and_the_options_of_its_kind() -> None:
     assert plan(CLIENT).mounts == [
-        DeclaredMount("/mnt/nas", "10.0.0.5:/nas", "glusterfs", OPTIONS["glusterfs"]),
+        DeclaredMount("/mnt/nas", "10.0.0.5:/nas", "glusterfs", GLUSTERFS),
         DeclaredMount("/dataset", "x:/d", "glusterfs", "ro,nosuid,nodev"),
-        DeclaredMount("/cold/", "//c/d", "cifs", OTHER_OPTIONS),
+        DeclaredMount("/cold/", "//c/d", "cifs", OTHERS),
     ]
+    assert plan(CLIENT).units == ["mnt-nas.mount", "dataset.mount", "cold.mount"]
     assert plan(CLIENT).packages == ["e2fsprogs", "glusterfs-client", "cifs-utils"]
+
+
+V3 = "nfsvers=3,proto=tcp,mountproto=tcp"
+# Settings, kind, and the options of a mount of that kind.
+OPTIONS: dict[str, tuple[dict[str, Any], str, str]] = {
+    "NFS": ({}, "nfs4", f"{NFS},{AUTOMOUNT}"),
+    "NFS of any version": ({}, "nfs", f"{NFS},{AUTOMOUNT}"),
+    "NFS 3": ({"nfs_version": 3}, "nfs", f"{NFS},{V3},{AUTOMOUNT}"),
+    "NFS 4.1": ({"nfs_version": 4.1}, "nfs4", f"{NFS},nfsvers=4.1,{AUTOMOUNT}"),
+    "no automount": ({"automount": []}, "nfs4", f"{NFS},x-systemd.mount-timeout=60"),
+    "that is let go of": ({"automount_idle": 600}, "nfs4", f"{NFS},{AUTOMOUNT},x-systemd.idle-timeout=600"),
+    "nothing to let go of": ({"automount_idle": 600}, "glusterfs", GLUSTERFS),
+    "another kind": ({"automount": ["cifs"], "automount_timeout": 30}, "cifs", f"{OTHERS},{AUTOMOUNT[:-2]}30"),
+    "NFS 4 beside NFS 3": ({"nfs_version": 3, "is_client": False}, "nfs4", f"{NFS},{AUTOMOUNT}"),
+    "no version of others": ({"nfs_version": 3}, "glusterfs", GLUSTERFS),
+}
+
+
+@pytest.mark.parametrize("case", OPTIONS)
+def test_options_of_a_kind(case: str) -> None:
+    settings, kind, options = OPTIONS[case]
+    found = plan(replace(CLIENT, mounts=[{**SHARE, "fstype": kind}], **settings)).mounts
+    assert [one.options for one in found] == [options]
+
+
+def test_nfs_3_is_no_nfs_4() -> None:
+    with pytest.raises(GpusteadError, match=r"\(cluster_nfs_version\) is 3, and nas_fstype nfs4.*nas_fstype to nfs"):
+        plan(replace(NFS3_CLIENT, mounts=[{**SHARE, "fstype": "nfs4"}]))
+
+
+LOCKS = "[statd]\nport=32765\n[lockd]\nport=32766\nudp-port=32766\n"
+MASKED = [{"name": name, "masked": True, "state": "stopped"} for name in ("rpcbind.socket", "rpcbind.service")]
+RPCBIND = [
+    {"name": "rpcbind.service", "masked": False, "enabled": True},
+    {"name": "rpcbind.socket", "masked": False, "enabled": True, "state": "started"},
+]
+# What is written for nfs-utils, whether lockd has ports, and the units of rpcbind.
+SERVED: dict[str, tuple[Settings, str, bool, list[dict[str, Any]]]] = {
+    "a server": (NFS_SERVER, "[nfsd]\nvers3=n\n", False, MASKED),
+    "one of version 3": (NFS3_SERVER, f"[nfsd]\nvers3=y\n[mountd]\nport=20048\n{LOCKS}", True, RPCBIND),
+    "a client of version 3": (NFS3_CLIENT, LOCKS, True, RPCBIND),
+    "a client of version 3 by its options": (
+        replace(CLIENT, mounts=[SHARE, {**DATASET, "fstype": "nfs", "options": "ro,vers=3"}]),
+        LOCKS,
+        True,
+        RPCBIND,
+    ),
+    "a server that mounts another": (replace(NFS3_CLIENT, backend="nfs4"), f"[nfsd]\nvers3=n\n{LOCKS}", True, RPCBIND),
+    "GlusterFS": (SERVER, "", False, []),
+    "a client": (CLIENT, "", False, []),
+    "who mounts nothing": (replace(NFS3_CLIENT, is_client=False), "", False, []),
+}
+
+
+@pytest.mark.parametrize("case", SERVED)
+def test_nfs_3_has_its_services_where_it_is_and_nowhere_else(case: str) -> None:
+    settings, conf, locks, units = SERVED[case]
+    found = plan(settings)
+    assert (found.nfs_conf.removeprefix("# Ansible managed\n"), found.rpc_units) == (conf, units)
+    assert found.lockd_ports == (dict.fromkeys(("fs.nfs.nlm_tcpport", "fs.nfs.nlm_udpport"), "32766") if locks else {})
+    assert (found.serves_nfs, found.serves_nfs3) == (settings.backend[:3] == "nfs", settings.backend == "nfs3")
+    files = [*[NFS_CONF] * bool(conf), *[LOCKD_CONF] * locks]
+    assert [path for path in found.receipt["file"] if path in (NFS_CONF, LOCKD_CONF)] == files
 
 
 def test_a_mount_without_a_source_is_refused() -> None:
@@ -117,15 +199,17 @@ def test_a_volume_for_which_root_is_root() -> None:
     assert [one["value"] for one in options[:2]] == ["127.0.0.1,10.0.0.5", "off"]
 
 
+BOTH = [NFS_CONF, LOCKD_CONF]
 # mounts, files and volumes that are taken back
 MOUNTS = ["/dataset", "/mnt/nas", "/scratch"]
 FORMER: dict[str, tuple[Settings, list[str], list[str], list[str]]] = {
-    "a client": (CLIENT, ["/scratch"], [EXPORTS], ["nas"]),
-    "a client of fewer mounts": (replace(CLIENT, mounts=[SHARE]), ["/dataset", "/scratch"], [EXPORTS], ["nas"]),
-    "a client that serves too": (replace(CLIENT, backend="glusterfs"), ["/scratch"], [EXPORTS], []),
-    "an NFS server": (NFS_SERVER, MOUNTS, [CLIENT_FILES[0]], ["nas"]),
-    "nothing any more": (NOTHING, MOUNTS, [CLIENT_FILES[0], EXPORTS], ["nas"]),
-    "another volume": (replace(SERVER, volume="new"), MOUNTS, [CLIENT_FILES[0], EXPORTS], ["nas"]),
+    "a client": (CLIENT, ["/scratch"], [EXPORTS, *BOTH], ["nas"]),
+    "a client of fewer mounts": (replace(CLIENT, mounts=[SHARE]), ["/dataset", "/scratch"], [EXPORTS, *BOTH], ["nas"]),
+    "a client that serves too": (replace(CLIENT, backend="glusterfs"), ["/scratch"], [EXPORTS, *BOTH], []),
+    "an NFS server": (NFS_SERVER, MOUNTS, [CLIENT_FILES[0], LOCKD_CONF], ["nas"]),
+    "an NFS 3 server": (NFS3_SERVER, MOUNTS, [CLIENT_FILES[0]], ["nas"]),
+    "nothing any more": (NOTHING, MOUNTS, [CLIENT_FILES[0], EXPORTS, *BOTH], ["nas"]),
+    "another volume": (replace(SERVER, volume="new"), MOUNTS, [CLIENT_FILES[0], EXPORTS, *BOTH], ["nas"]),
 }
 
 
@@ -134,6 +218,7 @@ def test_what_is_no_longer_declared_is_taken_back_and_no_directory(case: str) ->
     declared, mounts, files, volumes = FORMER[case]
     found = plan(declared, previous=PREVIOUS).former
     assert (found.mounts, found.files, found.volumes) == (mounts, files, volumes)
+    assert found.units == ([] if declared.backend in ("nfs4", "nfs3") else ["rpcbind.socket"])
     assert found.main == ("/mnt/nas" if "/mnt/nas" in mounts else "")
     assert plan(declared).former.mounts == []
 
@@ -177,17 +262,38 @@ OF_SERVER: dict[str, list[Any]] = {
 }
 OF_NFS_SERVER: dict[str, list[Any]] = {
     "package": ["nfs-kernel-server"],
-    "file": ["/export/brick", EXPORTS],
-    "unit": ["nfs-kernel-server.service"],
-    "export": ["/export/brick"],
+    "file": ["/export/brick", EXPORTS, NFS_CONF],
+    "unit": [
+        "nfs-kernel-server.service",
+        *(
+            {"name": name, "running": False, "expect": {"enabled": "masked"}}
+            for name in ("rpcbind.socket", "rpcbind.service")
+        ),
+    ],
+    "export": [{"name": "/export/brick", "expect": {"nfs3": False}}],
 }
-KINDS = ("package", "mount", "mountpoint", "file", "unit", "gluster", "export", "cover")
+OF_NFS3_SERVER: dict[str, list[Any]] = {
+    **OF_NFS_SERVER,
+    "file": ["/export/brick", EXPORTS, NFS_CONF, LOCKD_CONF],
+    "unit": ["nfs-kernel-server.service", {"name": "rpcbind.service", "running": False}, "rpcbind.socket"],
+    "sysctl": [
+        {"name": f"fs.nfs.nlm_{proto}port", "keep": True, "expect": {"value": "32766"}} for proto in ("tcp", "udp")
+    ],
+    "export": [{"name": "/export/brick", "expect": {"nfs3": True}}],
+}
+KINDS = ("package", "mount", "mountpoint", "file", "unit", "sysctl", "quota", "gluster", "export", "cover")
 
 
 @pytest.mark.parametrize(
     ("declared", "expected"),
-    [(CLIENT, OF_CLIENT), (SERVER, OF_SERVER), (NFS_SERVER, OF_NFS_SERVER), (NOTHING, {})],
-    ids=["client", "server", "nfs server", "nothing"],
+    [
+        (CLIENT, OF_CLIENT),
+        (SERVER, OF_SERVER),
+        (NFS_SERVER, OF_NFS_SERVER),
+        (NFS3_SERVER, OF_NFS3_SERVER),
+        (NOTHING, {}),
+    ],
+    ids=["client", "server", "nfs server", "nfs 3 server", "nothing"],
 )
 def test_receipts(declared: Settings, expected: dict[str, list[Any]]) -> None:
     assert plan(declared).receipt == {kind: expected.get(kind, []) for kind in KINDS}
@@ -199,7 +305,48 @@ def test_the_receipt_of_a_client_that_serves_too() -> None:
     assert found == {**both, "cover": [{"name": "/export/brick", "keep": True, "expect": {"covered": True}}]}
 
 
-@pytest.mark.parametrize("backend", ["glusterfs", "nfs4"])
+LIMITED = replace(NFS_SERVER, quotas={"1500": 1 << 20, "1501": 0}, has_quotas=True)
+QUOTA = {"name": "/export/brick", "limits": ["1500"], "expect": {"state": "enforced", "1500": 1 << 20}}
+OLD_QUOTAS: list[Sequence[Any]] = [
+    ["quota", {"name": "/export/brick", "limits": ["1500", "1502"]}],
+    ["quota", {"name": "/old", "limits": ["9"]}],
+    *subjects("unit gpustead-quotas.timer", "file /usr/local/lib/x.py", "file /usr/local/bin/x"),
+]
+
+
+def test_quotas_are_set_and_taken_back() -> None:
+    found = plan(LIMITED, previous=OLD_QUOTAS)
+    assert found.quotas == [
+        {"path": "/export/brick", "limits": {"1500": 1 << 20, "1501": 0, "1502": 0}},
+        {"path": "/old", "limits": {"9": 0}},
+    ]
+    assert (found.former.timers, found.former.files) == ([], ["/usr/local/bin/x"])  # no command: it is no node
+    gone = plan(NFS_SERVER, previous=OLD_QUOTAS)
+    assert [one["limits"] for one in gone.quotas] == [{"1500": 0, "1502": 0}, {"9": 0}]
+    assert gone.former.timers == ["gpustead-quotas.timer"]
+    assert gone.former.files == ["/usr/local/lib/x.py", "/usr/local/bin/x"]
+    assert plan(NFS_SERVER).quotas == []
+
+
+def test_receipts_of_quotas() -> None:
+    server, client = plan(LIMITED).receipt, plan(replace(CLIENT, has_quotas=True)).receipt
+    assert (server["quota"], client["quota"]) == ([QUOTA], [])
+    assert server["package"] == ["nfs-kernel-server", "quota"]
+    assert server["file"][-2:] == LIMITED.quota_files
+    assert [one if isinstance(one, str) else one["name"] for one in server["unit"]][-2:] == [
+        "gpustead-quotas.timer",
+        "quotarpc.service",
+    ]
+    assert client["file"] == [*CLIENT_FILES, CLIENT.quota_command]
+    assert plan(replace(LIMITED, quotas={"1501": 0})).receipt["quota"] == []
+
+
+def test_glusterfs_has_no_quotas_of_users() -> None:
+    with pytest.raises(GpusteadError, match="served by GlusterFS, which has no quotas of users"):
+        plan(replace(LIMITED, backend="glusterfs"))
+
+
+@pytest.mark.parametrize("backend", ["glusterfs", "nfs4", "nfs3"])
 def test_an_export_that_accounts_reach_is_covered(backend: str) -> None:
     place = {"name": "export", "root": "/", "path": "export/brick", "cover": True, "linked": True}
     assert plan(replace(CLIENT, backend=backend, export="/export/brick/")).cover == [place]
@@ -228,6 +375,14 @@ def test_the_role_gives_its_settings_and_what_it_has_found(tmp_path: Path) -> No
         nodes=["a", "b"],
         client_files=[*VARIABLES["__nas_drop_in_paths"], VARIABLES["__nas_boot_path"]],
         exports=VARIABLES["__nas_exports_path"],
+        nfs_conf=VARIABLES["__nas_nfs_path"],
+        lockd_conf=VARIABLES["__nas_lockd_path"],
+        quota_files=[
+            "/usr/local/lib/gpustead-nas",
+            "/usr/local/lib/gpustead-nas/quota_report.py",
+            *VARIABLES["__nas_quota_units"],
+        ],
+        quota_command=VARIABLES["__nas_quota_command"],
     )
     expected: Plan = plan(declared, previous=PREVIOUS, volume=["auth.allow: x"], bound="/mnt/nas/x", released=[])
     assert found == asdict(expected)

@@ -283,6 +283,52 @@ def test_what_a_mount_lets_setuid_programs_and_devices_do(
     assert (value["nosuid"], value["nodev"]) == (nosuid, nodev)
 
 
+QUOTAS = "#1500,ok,ok,20,1048576,1048576,,2,0,0,\n#1501,ok,ok,20,0,0,,2,0,0,\n"
+
+
+def test_limits_of_accounts(lab: Lab) -> None:
+    (lab.root / "srv").mkdir()
+    lab.says("quotaon", "user quota on /srv (/dev/vdb1) is on (enforced)\n", 1)
+    lab.says("repquota", QUOTAS)
+    both = {"state": "enforced", "1500": 1048576, "1501": 0}
+    assert lab.ask("quota", "/srv", limits=["1500", "1501"]) == both
+    assert lab.ask("quota", "/srv", limits=["1501", "1502"]) is None  # nothing is left of them
+    assert lab.ask("quota", "/none", limits=["1500"]) is None
+    lab.says("quotaon", "user quota on /srv (/dev/vdb1) is off\n")
+    assert lab.ask("quota", "/srv", limits=["1500"])["state"] == "off"
+    lab.says("repquota", "", 1, "repquota: Not all specified mountpoints are using quota.")
+    assert "Not all specified mountpoints" in lab.ask("quota", "/srv", limits=["1500"])["error"]
+
+
+AUTOMOUNT = "9 1 0:9 / /mnt/nas rw - autofs systemd-1 rw,fd=50,timeout=600,direct\n"
+
+
+@pytest.mark.parametrize(
+    ("kind", "version", "seen"),
+    [("nfs4", "vers=4.2", "nfs4"), ("nfs", "nfsvers=4.1", "nfs4"), ("nfs", "nfsvers=3", "nfs")],
+)
+def test_an_automount_that_let_go_is_no_drift(kind: str, version: str, seen: str, lab: Lab) -> None:
+    options = f"hard,{version},nosuid,nodev,x-systemd.automount,x-systemd.idle-timeout=600"
+    lab.has({"/etc/fstab": f"nas:/x /mnt/nas {kind} {options} 0 0\n"})
+    lab.has({"/proc/self/mountinfo": f"{AUTOMOUNT}10 9 0:10 / /mnt/nas rw,nosuid,nodev - {seen} nas:/x rw,{version}\n"})
+    used = lab.ask("mount", "/mnt/nas")
+    lab.has({"/proc/self/mountinfo": AUTOMOUNT})
+    assert lab.ask("mount", "/mnt/nas") == used
+    # One that never lets go has never mounted.
+    lab.has({"/etc/fstab": f"nas:/x /mnt/nas {kind} {options.replace('idle', 'mount')} 0 0\n"})
+    assert lab.ask("mount", "/mnt/nas")["fstype"] == "autofs"
+
+
+def test_a_bind_of_a_share_that_was_let_go_of_is_of_the_share(lab: Lab) -> None:
+    bind = "11 1 0:10 /users/ada /run/x rw,nosuid,nodev - nfs4 nas:/x rw\n"
+    for mounted, current in (("10 9 0:10 / /mnt/nas rw - nfs4 nas:/x rw\n", True), ("", True), (None, False)):
+        automount = "" if mounted is None else f"{AUTOMOUNT}{mounted}"
+        lab.has({"/proc/self/mountinfo": f"{automount}{bind}"})
+        assert lab.ask("bind", "/run/x", root="/mnt/nas")["current"] is current
+    lab.has({"/proc/self/mountinfo": f"{bind}10 9 0:12 / /mnt/nas rw - nfs4 nas:/x rw\n"})
+    assert lab.ask("bind", "/run/x", root="/mnt/nas")["current"] is False
+
+
 @pytest.mark.skipif(
     os.geteuid() != 0 or subprocess.run(["unshare", "--mount", "true"], check=False).returncode != 0,
     reason="needs root and mount namespaces",
@@ -318,7 +364,11 @@ def test_what_is_served(lab: Lab) -> None:
     assert lab.ask("gluster", "nas", options=list(options)) == value
     assert lab.ask("gluster", "other") is None
     lab.has({"/var/lib/nfs/etab": "/srv/nas\t10.0.0.9(rw)\n/srv/nas\t10.0.0.1(ro)\n/srv/nas2\t*(rw)\n"})
-    assert lab.ask("export", "/srv/nas", "/srv") == [{"clients": ["10.0.0.1(ro)", "10.0.0.9(rw)"]}, None]
+    served = {"clients": ["10.0.0.1(ro)", "10.0.0.9(rw)"], "nfs3": False}
+    assert lab.ask("export", "/srv/nas", "/srv") == [served, None]
+    for versions, nfs3 in (("-3 +4 +4.1 +4.2\n", False), ("+3 +4 +4.1 +4.2\n", True)):
+        lab.has({"/proc/fs/nfsd/versions": versions})
+        assert lab.ask("export", "/srv/nas") == {**served, "nfs3": nfs3}
 
 
 # --- the firewall

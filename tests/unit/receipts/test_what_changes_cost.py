@@ -178,6 +178,17 @@ CASES: dict[str, tuple[Callable[[Site], None], Callable[[Site], None], dict[str,
         setting(firewall_extra_rules=[{"to_port": "8080", "from_ip": "any"}]),
         {**on_nodes("firewall"), **REST},
     ),
+    "another version of NFS": (
+        setting(nas_fstype="nfs"),
+        setting(cluster_nfs_version="3"),
+        {**on_nodes("firewall", "nas"), "nas": ["firewall", "nas"]},
+    ),
+    "a quota": (as_it_is, setting(nas_quota="500G"), {**on_nodes("nas"), "nas": ["nas"]}),
+    "an account, and there are quotas": (
+        several(setting(nas_fstype="nfs4"), setting(nas_quota="500G")),
+        add_account,
+        {**on_nodes("accounts"), "nas": ["nas"]},
+    ),
     "the shared memory": (as_it_is, setting(workspace_shm_size="16gb"), on_nodes("workspace")),
     "the address of a node": (
         as_it_is,

@@ -140,6 +140,11 @@ BAD: dict[str, tuple[dict[str, Any], list[str]]] = {
     "no NAS": ({"nas_source": " "}, ["nas_source: is empty"]),
     "a NAS that is nothing": ({"nas_source": None}, ["nas_source: is empty"]),
     "a NAS without a server": ({"nas_source": "/export"}, ["nas_source: the source is '/export'", "server of nfs4"]),
+    "a quota on a NAS of somebody else's": (
+        {"nas_quota": "500G"},
+        ["nas_quota: is '500G', and no host is in nas_server", "Set quotas on your NAS itself"],
+    ),
+    "a quota without its unit": ({"nas_quota": 500}, ["nas_quota: 500 is no size with its unit", "Write it as 500G"]),
     "an extra mount without a server": (
         {"nas_extra_mounts": [{"path": "/data", "source": "data", "fstype": "glusterfs"}]},
         ["nas_extra_mounts: the source of /data is 'data'", "server of glusterfs"],

@@ -246,6 +246,14 @@ BROKEN: dict[str, tuple[Changes, list[str]]] = {
         mounted("40 30 0:60 / /mnt/nas rw - autofs systemd-1 rw"),
         ["NAS /mnt/nas nothing is mounted there"],
     ),
+    "a share whose export was exchanged": (
+        {"stat": (1, "", "stat: cannot statx '/mnt/nas/.': Stale file handle")},
+        ["NAS /mnt/nas is stale: its export was exchanged"],
+    ),
+    "a share that hangs": (
+        {"stat": (124, "", "no answer within 60 s, and was killed")},
+        ["NAS /mnt/nas does not answer (no answer within 60 s, and was killed)"],
+    ),
     "something over the share": (
         mounted(f"{MOUNT}\n41 40 0:61 / /mnt/nas rw,nosuid,nodev - tmpfs tmpfs rw"),
         ["NAS /mnt/nas is of type tmpfs"],

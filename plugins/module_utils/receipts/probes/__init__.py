@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from ansible_collections.gpustead.cluster.plugins.module_utils import as_account
-from ansible_collections.gpustead.cluster.plugins.module_utils.kernel.mountinfo import REMOTE
+from ansible_collections.gpustead.cluster.plugins.module_utils.kernel.mountinfo import AUTOFS, REMOTE
 from ansible_collections.gpustead.cluster.plugins.module_utils.receipts.probes import (
     accounts,
     certificates,
@@ -63,6 +63,7 @@ PROBES: dict[str, Probe] = {
     "mountpoint": mounts.mountpoint,
     "gluster": mounts.gluster,
     "export": mounts.export,
+    "quota": mounts.quota,
     "ufw": network.ufw,
     "ufw_rules": network.ufw_rules,
     "chain": network.chain,
@@ -78,7 +79,7 @@ PROBES: dict[str, Probe] = {
 _AT_A_PATH = frozenset(
     {"file", "apt_source", "apt_key", "tree", "block", "json_keys", "lines", "contains", "certificate", "known_hosts"}
 )
-_REMOTE = (*REMOTE, "autofs")
+_REMOTE = (*REMOTE, AUTOFS)
 _SIZE = 32 << 20  # bytes of an answer
 _MEMORY = 256 << 20  # bytes that a look as somebody may take: they decide what it finds
 _LINKS = 40  # as many as the kernel follows

@@ -9,7 +9,13 @@ import posixpath
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ansible_collections.gpustead.cluster.plugins.module_utils.kernel.mountinfo import HARMLESS, Mounted, unescape
+from ansible_collections.gpustead.cluster.plugins.module_utils.inventory.nas_ports import is_version_3
+from ansible_collections.gpustead.cluster.plugins.module_utils.kernel.mountinfo import (
+    AUTOFS,
+    HARMLESS,
+    Mounted,
+    unescape,
+)
 from ansible_collections.gpustead.cluster.plugins.module_utils.receipts.probes.host import (
     Host,
     Subject,
@@ -20,6 +26,7 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.receipts.probes.h
     path_of,
 )
 
+_IDLE = "x-systemd.idle-timeout="
 _NOT_THERE = 44  # no status of the tools that run before it
 _BARE = f'[ -e "$1" ] || exit {_NOT_THERE}; stat -c %a -- "$1" || exit; lsattr -d -- "$1" 2>/dev/null || :'
 
@@ -33,16 +40,27 @@ def _mount(subject: Subject, host: Host) -> Value:
     if not entry and mount is None:
         return None
     fields: list[Any] = [*entry, None, None][:4] if entry else [None] * 4
+    if mount and mount.fstype == AUTOFS and _IDLE in str(fields[3]):
+        mount = _awaited(mount, entry or [])
     return {
         "source": _source(mount.source, mount.fstype) if mount else None,
         "fstype": mount.fstype if mount else None,
         "read_only": mount.is_read_only if mount else None,
         # An automount that waits holds nothing.
-        **{flag: mount and (flag in mount.options or mount.fstype == "autofs") for flag in HARMLESS},
+        **{flag: mount and (flag in mount.options or mount.fstype == AUTOFS) for flag in HARMLESS},
         "fstab_source": fields[0],
         "fstab_fstype": fields[2],
         "fstab_options": fields[3],
     }
+
+
+def _awaited(automount: Mounted, entry: Sequence[str]) -> Mounted:
+    """What an automount will mount that nobody has used for long; a look here must not try whether it can."""
+    source, _path, fstype, options = entry[:4]
+    kinds = {"nfs": "nfs" if is_version_3(options) else "nfs4", "glusterfs": "fuse.glusterfs"}
+    return automount._replace(
+        source=unescape(source), fstype=kinds.get(fstype, fstype), options=tuple(options.split(",")), of_all=()
+    )
 
 
 def _source(listed: str, fstype: str) -> str:
@@ -66,9 +84,14 @@ def _bind(subject: Subject, host: Host) -> Value:
         **{flag: flag in mount.options for flag in HARMLESS},
         "propagation": mount.propagation,
         # Else the share was mounted anew, and this is still the one before.
-        **({"current": share is not None and share.device == mount.device} if "root" in subject else {}),
+        **({"current": share is not None and _shows(share, mount)} if "root" in subject else {}),
         **({"covered": _is_harmless(subject["cover"], mounted)} if "cover" in subject else {}),
     }
+
+
+def _shows(share: Mounted, mount: Mounted) -> bool:
+    """Whether a bind is of the share as it is mounted now. While an automount waits nothing newer is."""
+    return share.device == mount.device or share.fstype == AUTOFS
 
 
 def _is_harmless(path: str, mounted: Mapping[str, Mounted]) -> bool:
@@ -132,9 +155,27 @@ def _gluster(subject: Subject, host: Host) -> Value:
 
 
 def _export(subject: Subject, host: Host) -> Value:
+    """To whom, and whether by NFS 3, too."""
     lines = [line.split(None, 1) for line in (host.text("/var/lib/nfs/etab") or "").splitlines()]
     clients = sorted(line[1].strip() for line in lines if len(line) == 2 and unescape(line[0]) == path_of(subject))
-    return {"clients": clients} if clients else None
+    if not clients:
+        return None
+    versions = (host.text("/proc/fs/nfsd/versions") or "").split()
+    return {"clients": clients, "nfs3": "+3" in versions}
+
+
+def _quota(subject: Subject, host: Host) -> Value:
+    """The limits of the accounts of `limits` on the file system of a directory, in KiB, and whether they hold."""
+    from ansible_collections.gpustead.cluster.plugins.module_utils.nas import quota_report  # noqa: PLC0415
+
+    path = host.path(path_of(subject))
+    if not os.path.isdir(path):
+        return None
+    place = quota_report.place_of(path)
+    _code, out, _err = host.run(quota_report.state_command(place), 10)
+    found = quota_report.parse(host.must(quota_report.command(place), 30))
+    limits = {uid: found[int(uid)].hard if int(uid) in found else 0 for uid in subject["limits"]}
+    return {"state": quota_report.state(out), **limits} if any(limits.values()) else None
 
 
 mount = each(_mount)
@@ -143,3 +184,4 @@ cover = each(_cover)
 mountpoint = each(_mountpoint)
 gluster = each(_gluster)
 export = each(_export)
+quota = each(_quota)

@@ -61,6 +61,7 @@ VARIABLES = (
     "nas_extra_mounts",
     "nas_fstype",
     "nas_options",
+    "nas_quota",
     "nas_source",
     "nvidia_exclude",
     "ssh_mesh_port",
@@ -134,6 +135,7 @@ def _check_host(host: HostVariables, site: Site, nodes: Sequence[str]) -> list[a
         authorities.check_passphrase(host)
         registries.check_registry(host, site)
         mounts.check_mounts(host)
+        mounts.check_quota(host, site)
         ports.check_workspaces(host)
         ports.check_addresses(host)
         ports.check_ports(host, site)

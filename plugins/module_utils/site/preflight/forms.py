@@ -100,6 +100,7 @@ _PORTS = Form(
 _RANGE = Form(_is_range, "no range of ports", "Write the first and the last as 19000:19999.")
 _PATH = Form(_is_path, "no absolute path", "Begin it with /, without '..', blanks and colons.")
 _SIZE = Form(_like(r"[1-9]\d*(\.\d+)? ?([kmgtKMGT]i?)?[bB]?"), "no size", "Write it as 8gb or 512mb.")
+_QUOTA = Form(_like(r"0|[1-9]\d*[kmgtKMGT]"), "no size with its unit", "Write it as 500G, or 0 for no limit.")
 _CACHE_SIZE = Form(_like(r"[1-9]\d*[kmgKMG]?"), "no size", "Write it as 200g or 500m.")
 _ENVIRONMENT = Form(_like(r"[A-Za-z_]\w*"), "no name of an environment variable", "Use letters, digits and '_'.")
 _NAME = Form(_like(r"[A-Za-z0-9][\w.-]{0,62}"), "no such name", "Use letters, digits, '_', '.' and '-'.")
@@ -170,7 +171,14 @@ FORMS: Mapping[str, Form] = {
     "firewall_ssh_sources": _SOURCE,
     **dict.fromkeys(("firewall_registry_port", "firewall_ssh_port", "registry_cache_port", "ssh_mesh_port"), _PORT),
     **dict.fromkeys(
-        ("firewall_mesh_ports", "firewall_nas_ports", "firewall_published_ports", "firewall_registry_cache_ports"),
+        (
+            "firewall_mesh_ports",
+            "firewall_nas_ports",
+            "firewall_nas_udp_ports",
+            "firewall_nfs_lock_ports",
+            "firewall_published_ports",
+            "firewall_registry_cache_ports",
+        ),
         _PORTS,
     ),
     **dict.fromkeys(("cluster_workspace_port_range", "workspace_port_range"), _RANGE),
@@ -240,6 +248,7 @@ FORMS: Mapping[str, Form] = {
     "images_deepspeed_packages": _PYTHON_PACKAGE,
     "images_tag": _IMAGE_KEY,
     "nas_options": _OPTIONS,
+    "nas_quota": _QUOTA,
     "workspace_authorized_keys": _PUBLIC_KEY,
     "workspace_bind": _BIND,
     **dict.fromkeys(
@@ -247,6 +256,7 @@ FORMS: Mapping[str, Form] = {
             "cluster_cpu_slots",
             "images_build_timeout",
             "images_keep",
+            "nas_automount_timeout",
             "nas_mount_timeout",
             "registry_certificate_days",
             "registry_certificate_renew_days",
@@ -258,7 +268,9 @@ FORMS: Mapping[str, Form] = {
         ),
         _at_least(1),
     ),
-    **dict.fromkeys(("base_cache_valid_time", "images_min_free_gb", "images_pull_concurrency"), _at_least(0)),
+    **dict.fromkeys(
+        ("base_cache_valid_time", "images_min_free_gb", "images_pull_concurrency", "nas_automount_idle"), _at_least(0)
+    ),
 }
 # What keys are not shown: somebody may have pasted a private one.
 _HIDDEN = frozenset({"workspace_authorized_keys"})

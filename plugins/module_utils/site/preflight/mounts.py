@@ -7,7 +7,7 @@ from __future__ import annotations
 import re
 
 from ansible_collections.gpustead.cluster.plugins.module_utils.inventory.settings import DEFAULTS
-from ansible_collections.gpustead.cluster.plugins.module_utils.site.preflight.inventory import HostVariables
+from ansible_collections.gpustead.cluster.plugins.module_utils.site.preflight.inventory import HostVariables, Site
 from ansible_collections.gpustead.cluster.plugins.module_utils.site.preflight.names import did_you_mean
 from ansible_collections.gpustead.cluster.plugins.module_utils.workspaces.workspace_binds import HostLayout as MountSite
 from ansible_collections.gpustead.cluster.plugins.module_utils.workspaces.workspace_binds import is_read_only, refusal
@@ -78,6 +78,13 @@ def check_mounts(host: HostVariables) -> None:
             host.refuse("nas_extra_mounts", reason, "Write it as /mnt/data.")
         if not entry.get("source"):
             host.refuse("nas_extra_mounts", f"the source of {entry.get('path')} is empty", "Say what to mount there.")
+
+
+def check_quota(host: HostVariables, site: Site) -> None:
+    quota = host.values.get("nas_quota")
+    if quota not in (None, "") and host.ok("nas_quota") and not site.members("nas_server"):
+        what = f"is {quota!r}, and no host is in nas_server, where it would be set"
+        host.refuse("nas_quota", what, "Set quotas on your NAS itself, and take it out.")
 
 
 def bad_mountpoint(path: str) -> str:
