@@ -47,7 +47,7 @@ if [ -z "${PARTS:-}" ] || [ ! -e "$inventory/hosts.yml" ]; then
 fi
 if [ "$scenario" = kernel ]; then
     # What boots hosts and puts other services on them comes last.
-    parts=${PARTS:-test_nfs test_hostile_share test_reach test_boots test_directory test_limits}
+    parts=${PARTS:-test_nfs test_hostile_share test_nas_kinds test_reach test_boots test_directory test_limits}
     # shellcheck disable=SC2086  # words
     step 'the share, the boot and the firewall of real kernels' pytest -v -p no:cacheprovider --durations=10 \
         $(printf 'tests/integration/kernel/%s.py ' $parts) --inventory "$inventory"
