@@ -18,6 +18,7 @@ from pathlib import Path
 import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
+# Where the collection is found by its name, whoever runs this.
 sys.path.insert(0, str(ROOT / ".dev"))
 from ansible_collections.gpustead.cluster.plugins.module_utils.inventory.services import (  # noqa: E402
     WORKSPACE_SERVICES,

@@ -15,5 +15,7 @@ MYPYPATH=. mypy --config-file "$root/pyproject.toml" --cache-dir "$root/.mypy_ca
     --ignore-missing-imports --allow-subclassing-any *.py
 cd "$root/tests/nvidia"
 mypy --config-file "$root/pyproject.toml" --cache-dir "$root/.mypy_cache" standins/*.py packages/*.py
+cd "$root/tests/docker"
+mypy --config-file "$root/pyproject.toml" --cache-dir "$root/.mypy_cache" packages.py
 cd "$root/tests/integration"
 MYPYPATH=.:hostile:kernel:../../bench exec mypy --config-file "$root/pyproject.toml" --cache-dir "$root/.mypy_cache" $(find . -name '*.py')

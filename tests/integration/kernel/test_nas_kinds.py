@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 from conftest import PROJECT, Host, Lab
-from machines import ask, tell, until
-from support import site, stale
+from machines import ask, flat, playbook, site, tell, until
+from support import stale
 
 BRICK, THREE, LIMITED = "/export/brick", "/mnt/three", "/export/limited"
 IDLE = 10  # seconds
@@ -138,6 +138,25 @@ def test_an_nfs_4_server_has_nothing_of_nfs_3(lab: Lab) -> None:
     assert not ask(node, f"grep {THREE} /proc/self/mountinfo /etc/fstab").stdout
     said = mount(node, {"source": f"{nas.address}:{BRICK}"}, timeout=40)
     assert "rpcinfo -p" in said or "whether the server runs" in said, said
+
+
+def test_nfs_3_of_somebody_elses_is_not_taken_away(lab: Lab) -> None:
+    nas, theirs, conf = lab["nas"], "/srv/theirs", "/etc/nfs.conf.d/zz-lab.conf"
+    tell(nas, f"mkdir -p {theirs} && printf '[nfsd]\\nvers3=y\\n' > {conf}")
+    tell(nas, f"echo '{theirs} *(ro,no_subtree_check)' > /etc/exports.d/lab.exports")
+    tell(nas, "systemctl unmask rpcbind.socket rpcbind.service && systemctl start rpcbind.socket")
+    tell(nas, "systemctl restart nfs-kernel-server", 180)
+    try:
+        done = playbook(lab, "site.yml", "--tags", "nas", "--limit", "nas", seconds=1800)
+        assert done.returncode != 0
+        assert f"nas has NFS 3 for others ({theirs})" in flat(done) and "nas_server_backend: nfs3" in flat(done)
+        assert "+3" in tell(nas, "cat /proc/fs/nfsd/versions").split()
+        assert "masked" not in tell(nas, "systemctl is-enabled rpcbind.socket || true")
+    finally:
+        tell(nas, f"rm -r {conf} {theirs}; {UNEXPORT}")
+        # With nobody else's there it is the role's to put right.
+        site(lab, "--limit", "nas")
+    assert "-3" in tell(nas, "cat /proc/fs/nfsd/versions").split()
 
 
 @pytest.fixture(scope="module")

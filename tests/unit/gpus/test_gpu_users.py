@@ -17,7 +17,7 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.gpus.gpu_users im
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="starts processes of other accounts")
 ADA = 64001
 # In the place of a GPU's.
-DEVICE = "/dev/(full|random)"
+DEVICE = "/dev/(full|not-there)"
 HOLD = """
 import os, sys
 open("/proc/self/comm", "wb").write({name})

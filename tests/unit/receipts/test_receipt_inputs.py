@@ -441,16 +441,6 @@ def test_the_order_of_dependents_is_that_of_the_site() -> None:
         assert all(includes.index(before) < includes.index(name) for before in given.after)
 
 
-def test_a_host_that_leaves_a_group_runs_the_firewall_with_something_else() -> None:
-    def inputs_of(*groups: str) -> dict[str, str]:
-        given = {"group_names": list(groups), "groups": {name: ["one"] for name in groups}}
-        return host_inputs("one", given).of_role("firewall")
-
-    both, without = inputs_of("gpu_nodes", "registry"), inputs_of("gpu_nodes")
-    assert {part for part in both if both[part] != without.get(part)} == {"the host's groups"}
-    assert inputs_of("gpu_nodes", "site_stale", "rack7") == without
-
-
 @pytest.mark.parametrize(
     ("variables", "other", "shared"),
     [

@@ -252,3 +252,13 @@ def test_reasons_name_the_part_that_has_changed(found: dict[str, dict[str, dict[
         "accounts": ["variable cluster_users"],
         "workspace": ["variable __workspace_all (grace)"],
     }
+
+
+def test_a_host_that_leaves_a_group_runs_the_firewall_with_something_else() -> None:
+    """A group that is none of the cluster's is none of its business."""
+    without, both, racks = lab(), lab(), lab()
+    both["groups"]["registry"]["gpu02"] = {}
+    racks["groups"].update(rack7={"gpu02": {}}, site_stale={"gpu02": {}})
+    of_site, of_both, of_racks = inputs(without, both, racks)
+    assert stale(of_both, of_site)["gpu02"]["firewall"] == ["the host's groups"]
+    assert stale(of_racks, of_site) == {}
