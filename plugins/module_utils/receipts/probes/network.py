@@ -262,6 +262,13 @@ def _named_bridges(subject: Subject, host: Host) -> list[str]:
     return docker_bridges.unmatched(found, subject.get("bridges", []))
 
 
+def _bridges(subject: Subject, host: Host) -> Value:
+    """The bridges of Docker's networks beside those that are `known`, as iptables matches them."""
+    if not docker.runs(host):
+        return None
+    return {"others": docker_bridges.unmatched(docker.bridges(host), subject.get("known", []))}
+
+
 def strangers(patterns: Sequence[str], host: Host) -> list[filtered.Stranger]:
     """The bridges that these names, as iptables matches them, take for Docker's, and by which others come in.
 
@@ -430,3 +437,4 @@ ufw = each(_ufw)
 ufw_rules = each(_ufw_rules)
 chain = each(_chain)
 openings = each(_openings)
+bridges = each(_bridges)
