@@ -365,6 +365,16 @@ def test_a_containers_own_address_on_a_bridge_that_somebody_named(
     assert found == {"open": openings, "closed": []}
 
 
+@pytest.mark.parametrize("there", [False, True])
+def test_a_bridge_that_somebody_named_and_that_has_gone(there: bool, tmp_path: Path) -> None:
+    """Its rules stay until the role runs again; without an interface of its name nothing comes in by them."""
+    (tmp_path / f"sys/class/net/{'docker-ml' if there else 'docker0'}").mkdir(parents=True)
+    rules = "-A gpustead-forward -i docker-ml -j RETURN\n-A gpustead-forward -o docker-ml -j DROP\n"
+    saves = {**NODE, "v4": NODE["v4"].replace(LAST, rules + LAST)}
+    found = look({**POLICY, **DOCKER}, tmp_path, saves, FIXTURES / "probes", str(tmp_path / "docker.sock"))
+    assert bool(found["open"]) is there, found
+
+
 def test_the_role_reads_which_bridges_somebody_named(tmp_path: Path) -> None:
     subject = {"name": "docker", "known": DOCKER["bridges"]}
     socket = tmp_path / "docker.sock"
