@@ -36,7 +36,7 @@ def _instead(names: str, **more: str) -> dict[str, str]:
 PACKAGES = {
     "docker-ce": Package(
         ("docker.io",),
-        "containerd.io (>= 1.7.27), docker-ce-cli, iptables, libseccomp2, libc6, libsystemd0",
+        "containerd.io, docker-ce-cli, iptables, libseccomp2, libc6, libsystemd0",
         _instead("docker-engine, docker.io", Recommends="git, xz-utils"),
     ),
     "docker-ce-cli": Package(("docker-cli",), "libc6", _instead("docker-engine, docker-engine-cs, docker.io")),

@@ -115,6 +115,8 @@ def bed(lab: Lab) -> Iterator[Bed]:
         yield Bed(lab)
     finally:
         ask(node, clean, 180)
+        # The bridges that have gone are nobody's any more.
+        site(lab, "--limit", node.name)
 
 
 def test_as_declared(bed: Bed) -> None:

@@ -24,6 +24,8 @@ OWN = "lab-own"
 def node(lab: Lab) -> Iterator[Host]:
     """A node with a repository, a container of somebody's own that writes, and a volume of that one's."""
     host = lab.nodes[-1]
+    clean = f"docker rm --force {OWN}; docker volume rm {OWN}; systemctl stop {UNIT}; rm -rf {PLACE}"
+    host.run(clean)
     tools = "apt-utils dpkg-dev gpg gpg-agent"
     program = (PROJECT / "tests/docker/packages.py").read_text()
     host.check_output(f"apt-get update && {APT} --no-install-recommends install {tools}")
@@ -34,7 +36,7 @@ def node(lab: Lab) -> Iterator[Host]:
     run = f"docker run --detach --init --restart unless-stopped --name {OWN} --volume {OWN}:/kept"
     host.check_output(f"{run} --entrypoint sh {image} -c '{writes}'")
     yield host
-    host.run(f"docker rm --force {OWN}; docker volume rm {OWN}; systemctl stop {UNIT}; rm -rf {PLACE}")
+    host.run(clean)
     host.run(f"{APT} purge --auto-remove {tools}")
 
 

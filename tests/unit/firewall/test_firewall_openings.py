@@ -340,6 +340,12 @@ NETWORKS = [
 ]
 
 
+def runs_docker(root: Path) -> None:
+    for name, text in {"run/docker.pid": "12", "proc/12/status": "Name:\tdockerd\nUid:\t0\t0\t0\t0\n"}.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(text)
+
+
 @pytest.mark.parametrize(
     ("more", "openings"),
     [
@@ -351,14 +357,33 @@ def test_a_containers_own_address_on_a_bridge_that_somebody_named(
     more: str, openings: list[str], tmp_path: Path
 ) -> None:
     """What it publishes is closed before the role has seen the bridge; its own address, to who has a route, is not."""
-    for name, text in {"run/docker.pid": "12", "proc/12/status": "Name:\tdockerd\nUid:\t0\t0\t0\t0\n"}.items():
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_text(text)
+    runs_docker(tmp_path)
     saves = {**NODE, "v4": NAMED.replace(LAST, more + LAST)}
     socket = tmp_path / "docker.sock"
     with docker_engine.engine(socket, {"/networks": NETWORKS}):
         found = look({**POLICY, **DOCKER}, tmp_path, saves, FIXTURES / "probes", str(socket))
     assert found == {"open": openings, "closed": []}
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_a_bridge_that_somebody_named_and_that_has_gone(there: bool, tmp_path: Path) -> None:
+    """Its rules stay until the role runs again; without an interface of its name nothing comes in by them."""
+    (tmp_path / f"sys/class/net/{'docker-ml' if there else 'docker0'}").mkdir(parents=True)
+    rules = "-A gpustead-forward -i docker-ml -j RETURN\n-A gpustead-forward -o docker-ml -j DROP\n"
+    saves = {**NODE, "v4": NODE["v4"].replace(LAST, rules + LAST)}
+    found = look({**POLICY, **DOCKER}, tmp_path, saves, FIXTURES / "probes", str(tmp_path / "docker.sock"))
+    assert bool(found["open"]) is there, found
+
+
+def test_the_role_reads_which_bridges_somebody_named(tmp_path: Path) -> None:
+    subject = {"name": "docker", "known": DOCKER["bridges"]}
+    socket = tmp_path / "docker.sock"
+    (tmp_path / "proc").mkdir()
+    assert observe([("bridges", subject)], Host(str(tmp_path), docker=str(socket))) == {"bridges docker": None}
+    runs_docker(tmp_path)
+    with docker_engine.engine(socket, {"/networks": NETWORKS}):
+        found = observe([("bridges", subject)], Host(str(tmp_path), docker=str(socket)))
+    assert found == {"bridges docker": {"others": ["docker-ml"]}}
 
 
 REAL = FIXTURES / "firewall"

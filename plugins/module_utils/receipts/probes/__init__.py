@@ -67,6 +67,7 @@ PROBES: dict[str, Probe] = {
     "ufw": network.ufw,
     "ufw_rules": network.ufw_rules,
     "chain": network.chain,
+    "bridges": network.bridges,
     "openings": network.openings,
     "listener": network.listener,
     "docker": docker.daemon,

@@ -222,7 +222,7 @@ def find_openings(subject: Subject, host: Host) -> tuple[list[Found], list[filte
     policy = filtered.declared(rule for rule in subject.get("rules", []) if rule not in narrow)
     ssh, controllers = _ssh(subject, policy, host)
     protected = spans.sources_of([*subject.get("protected", []), *controllers])
-    bridges = [*subject.get("bridges", []), *_named_bridges(subject, host)]
+    bridges = [*subject.get("bridges", []), *_named_bridges(subject, host), *_former_bridges(host)]
     to = {"from_ip": subject.get("published_to", []), "proto": "tcp"}
     published = filtered.declared({**to, "to_port": str(port)} for port in subject.get("published", []))
     open_: list[filtered.Opening] = []
@@ -260,6 +260,22 @@ def _named_bridges(subject: Subject, host: Host) -> list[str]:
         with contextlib.suppress(Unreadable):
             found = docker.bridges(host)
     return docker_bridges.unmatched(found, subject.get("bridges", []))
+
+
+def _former_bridges(host: Host) -> list[str]:
+    """Names of bridges in the role's rules that no interface has any more: nobody comes in by them."""
+    devices = host.path("/sys/class/net")
+    there = set(os.listdir(devices)) if os.path.isdir(devices) else set()
+    rules = [rule for family in _FAMILIES for rule in _chains(family, host).get("gpustead-forward", ("", []))[1]]
+    named = (re.fullmatch(r"-i ([^\s+]+) -j RETURN", rule) for rule in rules)
+    return sorted({one[1] for one in named if one} - there)
+
+
+def _bridges(subject: Subject, host: Host) -> Value:
+    """The bridges of Docker's networks beside those that are `known`, as iptables matches them."""
+    if not docker.runs(host):
+        return None
+    return {"others": docker_bridges.unmatched(docker.bridges(host), subject.get("known", []))}
 
 
 def strangers(patterns: Sequence[str], host: Host) -> list[filtered.Stranger]:
@@ -430,3 +446,4 @@ ufw = each(_ufw)
 ufw_rules = each(_ufw_rules)
 chain = each(_chain)
 openings = each(_openings)
+bridges = each(_bridges)
