@@ -907,7 +907,8 @@ def test_the_cluster_has_a_spec_for_each_of_its_settings() -> None:
 
 def test_the_keys_of_accounts_are_those_of_uid_match() -> None:
     specs = load()
-    of_module = {*USER, "ssh_keys", "exclusive_keys"} - {"former_groups", "hold"}
+    of_others = {"ssh_keys", "exclusive_keys", "quota"}
+    of_module = {*USER, *of_others} - {"former_groups", "hold"}
     assert set(specs[""]["cluster_users"]["options"]) == of_module
     assert specs["accounts"]["accounts_users"]["options"] == specs[""]["cluster_users"]["options"]
 
