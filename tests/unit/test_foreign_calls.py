@@ -184,7 +184,9 @@ ALLOWED: dict[str, dict[str, str]] = {
         "_gluster": SYSTEM,
         **all_of(MOUNTPOINT, "_mountpoint", "_quota"),
     },
-    "module_utils/receipts/probes/network.py": all_of(SYSTEM, "_has_ipv6", "_leads_out", "strangers"),
+    "module_utils/receipts/probes/network.py": all_of(
+        SYSTEM, "_former_bridges", "_has_ipv6", "_leads_out", "strangers"
+    ),
     "module_utils/receipts/probes/system.py": {"_kernel_module": SYSTEM},
     "module_utils/receipts/agent.py": {"write": OURS, "machine_id": SYSTEM},
     "module_utils/receipts/receipt_store.py": {

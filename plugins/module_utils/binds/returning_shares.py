@@ -16,6 +16,7 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.kernel import mou
 from ansible_collections.gpustead.cluster.plugins.module_utils.kernel.mountinfo import AUTOFS
 from ansible_collections.gpustead.cluster.plugins.module_utils.run import NOT_FOUND, TIMED_OUT, run
 
+_ALL = "all shares are mounted"
 NOTICE = "/run/motd.d/gpustead-shares"  # shown at each login, see pam_motd(8)
 PAUSE = 10  # seconds between two attempts to mount
 _MOUNTING = 120.0  # seconds; systemd ends it before, at x-systemd.mount-timeout
@@ -46,19 +47,24 @@ def wait(binds: Sequence[Bind]) -> None:
         if missing:
             time.sleep(PAUSE)
     if said:
-        _say("all shares are mounted")
+        _say(_ALL)
     with contextlib.suppress(FileNotFoundError):
         os.unlink(NOTICE)
 
 
 def start_containers(directory: str = DIRECTORY) -> None:
     """Start the containers that Docker could not, since what they bind was not there. Who stopped one wants it so."""
-    states = ("--filter=status=exited", "--filter=status=created")
+    states, started = ("--filter=status=exited", "--filter=status=created"), False
     for container in _call(["docker", "ps", "--all", "--quiet", "--no-trunc", *states], _ANSWERING).split():
         # One by one: there are containers for which Docker does not answer.
-        error = _call(["docker", "inspect", "--format={{.State.Error}}", container], _ANSWERING)
+        found = _call(["docker", "inspect", "--format={{.Name}} {{.State.Error}}", container], _ANSWERING)
+        name, _space, error = found.lstrip("/").partition(" ")
         if f"{directory}/" in error:
-            _say(f"starting {_call(['docker', 'start', container], _STARTING).strip() or container}")
+            _say(f"starting {name}")
+            _call(["docker", "start", container], _STARTING)
+            started = True
+    if started:
+        _say(_ALL)
 
 
 def _say(what: str) -> None:

@@ -12,6 +12,8 @@ from typing import Any
 _DOCKER = "/etc/docker"
 CERTIFICATES = f"{_DOCKER}/certs.d"
 LOGINS = "/root/.docker/config.json"
+# Beside the unit of the package, which starts before there is an address to listen on, once.
+DROP_IN = "/etc/systemd/system/docker-registry.service.d/gpustead.conf"
 _ADDRESS = re.compile("[0-9.]+")
 _COLLECT = (
     "systemd-run",
@@ -127,6 +129,7 @@ def plan(site: Settings) -> Plan:
     mirror_files = [f"{CERTIFICATES}/{one['name']}/hosts.toml" for one in cached_here]
     files = [
         *(server_files if site.is_server else []),
+        *([DROP_IN] if has_service else []),
         *([*server_files[1:3], *cache_files] if site.is_cache else []),
         *client_files,
         *mirror_files,
@@ -243,7 +246,7 @@ def _subjects(site: Settings, *kinds: str) -> list[str]:
 def _former_files(site: Settings, files: Sequence[str]) -> list[str]:
     """Directories stay, as images do."""
     ours = re.compile(
-        f"{re.escape(site.cache_unit)}|{re.escape(CERTIFICATES)}/[^/]+/(ca\\.crt|hosts\\.toml)|{re.escape(site.config_dir)}/.+"
+        f"{re.escape(site.cache_unit)}|{re.escape(DROP_IN)}|{re.escape(CERTIFICATES)}/[^/]+/(ca\\.crt|hosts\\.toml)|{re.escape(site.config_dir)}/.+"
     )
     return sorted({path for path in _subjects(site, "file", "certificate") if ours.fullmatch(path)} - {*files})
 

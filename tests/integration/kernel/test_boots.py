@@ -165,7 +165,7 @@ def test_a_nas_that_is_off_when_a_node_boots(lab: Lab, kept: None, tmp_path: Pat
         until_it_lets_in(nas)
         all_run(node)
         until("the notice is gone", lambda: ask(node, "test ! -e /run/motd.d/gpustead-shares").returncode == 0, 60)
-    assert waits_for(node) == "all shares are mounted"
+    until("the wait has ended", lambda: waits_for(node) == "all shares are mounted", 60)
     *there, _flags = tell(node, BENEATH).splitlines()
     assert there == []
     all_run(lab.nodes[1])

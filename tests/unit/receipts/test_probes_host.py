@@ -128,6 +128,11 @@ def test_what_an_administrator_put_in_the_place_of_a_unit(lab: Lab) -> None:
     assert instead(path, "ExecStart=dockerd\n") != []
 
 
+def test_a_setting_of_the_kernels_as_it_is_read_from_proc() -> None:
+    """Of more than 4 MiB at once it says that there is no memory."""
+    assert observe([("sysctl", {"name": "kernel.ostype"})], Host()) == {"sysctl kernel.ostype": {"value": "Linux"}}
+
+
 def test_kernel(lab: Lab) -> None:
     lab.has({"/proc/sys/net/ipv4/tcp_rmem": "4096\t131072\t6291456\n", "/proc/sys/net/ipv4/conf/eth0.1/mtu": "1\n"})
     lab.has({"/etc/modules-load.d/x.conf": "# br_netfilter\nip-tables\n", "/sys/module/overlay/refcnt": "1"})

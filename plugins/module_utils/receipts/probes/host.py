@@ -27,6 +27,7 @@ Subject = Mapping[str, Any]  # "name", and options beside it
 T = TypeVar("T")
 
 _LONGEST = 64 << 20  # bytes
+_BLOCK = 1 << 20  # bytes that are asked for at once: of a setting in /proc/sys the kernel refuses 4 MiB
 ABSENT = (FileNotFoundError, NotADirectoryError)
 OPEN = os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK  # a FIFO or a device must not hold us up
 
@@ -83,7 +84,9 @@ class Host:
         """A file of the system, links followed; None where there is none. Longer than all of those it is none."""
         try:
             with open(os.open(self.path(name), OPEN), "rb") as file:
-                data = file.read(_LONGEST + 1)
+                data = file.read(_BLOCK)
+                while len(data) <= _LONGEST and (block := file.read(_BLOCK)):
+                    data += block
         except ABSENT:
             return None
         if len(data) > _LONGEST:
