@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -386,3 +387,28 @@ def test_the_role_gives_its_settings_and_what_it_has_found(tmp_path: Path) -> No
     )
     expected: Plan = plan(declared, previous=PREVIOUS, volume=["auth.allow: x"], bound="/mnt/nas/x", released=[])
     assert found == asdict(expected)
+
+
+@pytest.mark.parametrize(
+    ("groups", "own"),
+    [
+        ({"gpu_nodes": ["a"], "nas_server": ["a"]}, ["/mnt/nas", "/cold", "/scratch"]),
+        ({"gpu_nodes": ["b"], "nas_server": ["a"]}, ["/scratch"]),
+    ],
+    ids=["a server that is a node as well", "a server alone"],
+)
+def test_mounts_of_the_role_are_nobody_elses(tmp_path: Path, groups: dict[str, list[str]], own: Sequence[str]) -> None:
+    """A share that was mounted by NFS 3 until now is no reason to refuse NFS 4 alone."""
+    settings = {
+        "cluster_users": [],
+        "nas_source": "10.0.0.5:/nas",
+        "nas_path": "/mnt/nas/",
+        "nas_extra_mounts": [COLD],
+        "nas_server_backend": "nfs4",
+        "__nas_receipt": {"previous": subjects("mount /scratch")},
+    }
+    found = render(tmp_path, "nas", ["__nas_own_mounts"], groups, settings)["__nas_own_mounts"]
+    ours = [
+        path for path in ("/mnt/nas", "/cold", "/scratch", "/mnt/nas2", "/") if re.match(found, f"x:/y {path} nfs rw")
+    ]
+    assert ours == own
