@@ -1,7 +1,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo forecast test test-full test-gpu test-kernel test-first lint sanity unit integration lab lab-down bench docs venv engine root lock clean
+.PHONY: help demo forecast test test-full test-gpu test-kernel test-first test-one lint sanity unit integration lab lab-down bench docs venv engine root lock clean
 
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export PYTHONUNBUFFERED := 1
@@ -35,7 +35,7 @@ integration test-gpu test-kernel: export PROFILE_TASKS_TASK_OUTPUT_LIMIT := 8
 test: root lint unit integration ## Run every check, the lab's included
 
 test-full: export FULL := 1
-test-full: test sanity test-gpu test-first ## The same, and every attack by accounts, every output tampered with, runs killed, nodes that join and come back, GPUs
+test-full: test sanity test-gpu test-first test-one ## The same, and every attack by accounts, every output tampered with, runs killed, nodes that join and come back, GPUs
 
 test-gpu: venv root engine ## Five kinds of nodes, with and without GPUs (stand-ins), in a lab of their own
 	@$(STEP) 'Nodes with GPUs' scripts/gpu_lab.sh
@@ -45,6 +45,9 @@ test-kernel: venv root engine ## Hosts with kernels of their own: an NFS server,
 
 test-first: venv root engine ## docs/getting-started.md word by word, from the archive on fresh hosts of a lab
 	@$(STEP) 'The first hour' scripts/first_run.sh
+
+test-one: venv root engine ## One server without a NAS, by a run on itself; then a second node and a NAS join it
+	@$(STEP) 'One server' scripts/one_server.sh
 
 docs: venv ## Write group_vars/all and the argument specs anew from the roles' defaults, and build the site
 	@python scripts/document_settings.py

@@ -46,6 +46,8 @@ _value:
   type: dict
   contains:
     problem: {description: "What of the settings cannot be met, or empty.", type: str}
+    place: {description: Registry and repository under whose name the builder has the images., type: str}
+    pushes: {description: Whether there is such a registry., type: bool}
     layers: {description: What M(gpustead.cluster.image_stack) builds., type: list, elements: dict}
     contexts:
       description: "Directories that the builder is given, each with C(name), C(source) and C(destination)."
@@ -63,7 +65,7 @@ _value:
     selected: {description: Earlier images that C(images_tag) names., type: list, elements: dict}
     announcement: {description: "The record after this run of the builder, or empty.", type: dict}
     record: {description: "The record of the images in use, with its C(problem).", type: dict}
-    ref: {description: "The image in use, as this node pulls it, or empty.", type: str}
+    ref: {description: "The image in use, as this node pulls it or by its id, or empty.", type: str}
     wanted: {description: All images that the node is to have., type: list, elements: str}
     places: {description: Registries by which images of the stack may be named here., type: list, elements: str}
     former_extra: {description: Images beside the stack that are no longer declared., type: list, elements: str}

@@ -18,7 +18,8 @@ version_added: "0.2.0"
 author: The gpustead developers (@gpustead)
 description:
   - Makes of the settings of the role, and of what was found on the host, what its tasks take and its receipt holds.
-  - Fails where a mount has no source, or another version of NFS than its kind, and where GlusterFS is to have quotas.
+  - Fails where a mount has no source, or another version of NFS than its kind, where GlusterFS is to have quotas, and
+    where what is declared would hide the files of the cluster.
 options:
   _input:
     description:
@@ -27,7 +28,8 @@ options:
         client mounts and how, C(export), C(volume), C(address), C(networks) and C(root_squash) what a server serves,
         C(quotas) what each account may have there, by uid, C(has_quotas), whether any has a limit, C(client_files),
         C(exports), C(nfs_conf), C(lockd_conf), C(quota_files) and C(quota_command) which files are the role's,
-        C(service_account), C(users) and C(nodes) whose the layout of the share is and was.
+        C(service_account), C(users) and C(nodes) whose the layout of the share is and was, C(served) whether the
+        cluster serves it, C(moved_to) where the files of a single node have been moved in this run.
     type: dict
     required: true
   previous:
@@ -59,10 +61,11 @@ EXAMPLES = r"""
 RETURN = r"""
 _value:
   description:
-    - C(mounts), their C(units) of systemd and C(packages) of a client; C(server_packages), C(serves_nfs),
-      C(serves_nfs3), C(layout_owner), C(layout), C(quotas), C(volume_options) and C(cover) of a server; C(nfs_conf),
-      C(lockd_ports) and C(rpc_units) of whoever has NFS; C(former) (C(main), C(mounts), C(bound), C(files), C(volumes),
-      C(units), C(timers)) that is to be taken back; and C(receipt), its subjects by kind.
+    - C(mounts), their C(units) of systemd and C(packages) of a client, or C(place) and C(cover) on its own disk;
+      C(server_packages), C(serves_nfs), C(serves_nfs3), C(layout_owner), C(layout), C(quotas), C(volume_options) and
+      C(cover) of a server; C(nfs_conf), C(lockd_ports) and C(rpc_units) of whoever has NFS; C(former) (C(main),
+      C(mounts), C(bound), C(files), C(volumes), C(units), C(timers)) that is to be taken back; and C(receipt), its
+      subjects by kind.
   type: dict
 """
 

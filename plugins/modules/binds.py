@@ -58,6 +58,12 @@ options:
         description: Whether the place itself loses setuid programs and devices, too, where its file system has them.
         type: bool
         default: false
+      own:
+        description:
+          - Whether the place is a mount of its own, with O(binds[].cover), also where its file system has no setuid
+            programs and devices. So what asks whether something is mounted there finds it.
+        type: bool
+        default: false
       linked:
         description: Whether files there have second names (hard links) that are meant; else these are refused.
         type: bool
@@ -159,6 +165,7 @@ BIND = {
     "mounted": {"type": "bool", "default": False},
     "read_only": {"type": "bool", "default": False},
     "cover": {"type": "bool", "default": False},
+    "own": {"type": "bool", "default": False},
     "linked": {"type": "bool", "default": False},
     "never": {"type": "list", "elements": "str", "default": []},
     "propagation": {

@@ -171,7 +171,7 @@ layers:
     size: {description: "Bytes on the builder, of the layers below too; null when it is not there.", type: int}
     seconds: {description: Seconds that its build took in this run; null when it was not built., type: float}
 ref:
-  description: The target by digest (by tag when it was not pushed; empty when it is yet to be built).
+  description: The target by digest (by its id when it was not pushed; empty when it is yet to be built).
   returned: success
   type: str
 key:

@@ -62,7 +62,7 @@ options:
     type: path
     default: /mnt/nas
   nas_source:
-    description: What is mounted there.
+    description: What is mounted there. Empty, the node has the places of the share on its own disk.
     type: str
     default: ""
   nas_fstype:

@@ -11,7 +11,7 @@ from ansible_collections.gpustead.cluster.tests.integration.pages import Block, 
 
 PROJECT = Path(__file__).resolve().parents[2]
 # Whose commands are marked. The first three are run in the lab.
-GUIDES = ("researchers", "troubleshooting", "getting-started", "day-two", "upgrade")
+GUIDES = ("researchers", "troubleshooting", "getting-started", "one-server", "day-two", "upgrade")
 MARKED = [(page, block) for page in GUIDES for block in blocks((PROJECT / f"docs/{page}.md").read_text())]
 PLAYBOOKS = {path.stem for path in (PROJECT / "playbooks").glob("*.yml")}
 

@@ -114,6 +114,22 @@ ALLOWED: dict[str, dict[str, str]] = {
         **all_of(WORK, "_held", "_look", "_make_directories", "_names_of_a_file", "finish", "check_root", "make"),
         **all_of(MOUNTPOINT, "_answers", "is_mounted"),
     },
+    "module_utils/nas/copy_tree.py": {
+        **all_of(
+            "the original as root, by descriptors and without links; the copy with the ids of each entry's owner",
+            *(
+                f"_Walk.{name}"
+                for name in ("_attributes", "_content", "_directory", "_entry", "_file", "_folder", "_give")
+            ),
+            *(f"_Walk.{name}" for name in ("_link", "_name", "_same_content", "_there")),
+        ),
+        "_Walk.run": "the top of both, whose paths only root can change; names by descriptor",
+    },
+    "module_utils/nas/move_share.py": {
+        "_held": SYSTEM,
+        **all_of(MOUNTPOINT, "awaken", "thaw"),
+        **all_of(OURS, "alone", "staged"),
+    },
     "module_utils/nas/nas_mountpoint.py": all_of(MOUNTPOINT, "Mountpoint.observe", "Mountpoint.protect"),
     "module_utils/nas/nas_mounts.py": all_of(MOUNTPOINT, "_ask", "_mount"),
     "module_utils/nas/quota_report.py": {

@@ -32,6 +32,7 @@ class Bind:
         read_only: whether containers only read it.
         cover: whether the place itself loses setuid programs and devices: containers write there, and the host's
             accounts reach it.
+        own: whether the place is to be a mount of its own, also where setuid programs do nothing already.
         linked: whether files there have second names that are meant, as those of a brick of GlusterFS.
         never: paths that it must neither be nor be in, by whatever name.
         propagation: whether mounts that come later at the place are seen (slave), never (private), or are passed on
@@ -46,6 +47,7 @@ class Bind:
     mounted: bool = False
     read_only: bool = False
     cover: bool = False
+    own: bool = False
     linked: bool = False
     never: tuple[str, ...] = ()
     propagation: str = "slave"
@@ -78,6 +80,7 @@ def parse(raw: Mapping[str, Any]) -> Bind:
         mounted=bool(raw.get("mounted")),
         read_only=bool(raw.get("read_only")),
         cover=bool(raw.get("cover")),
+        own=bool(raw.get("own")),
         linked=bool(raw.get("linked")),
         never=tuple(str(one) for one in raw.get("never") or ()),
         propagation=propagation,

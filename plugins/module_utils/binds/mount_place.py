@@ -46,7 +46,7 @@ def mount_place(bind: Bind, target: str, check: bool, known: bool = True) -> str
         if bind.cover:
             # One that is seen nowhere with setuid programs has none to start, whoever has what of it.
             known = known or mounts.is_harmless_everywhere(status.st_dev)
-            mounts.cover(place)
+            mounts.cover(place, anyhow=_lacks_its_mount(bind, seen))
             os.close(place)
             place = open_place(bind)
             if not mounts.is_harmless(os.fstatvfs(place).f_flag):
@@ -81,8 +81,12 @@ def _as_declared(bind: Bind, seen: Mapping[str, Mounted], target: str, place: in
     follows = bind.propagation != "private" or "master:" not in tags
     flags = os.fstatvfs(place).f_flag
     written = bind.read_only or flags & os.ST_RDONLY or "ro" not in seen[target].options
-    covered = not bind.cover or mounts.is_harmless(flags)
+    covered = not bind.cover or (mounts.is_harmless(flags) and not _lacks_its_mount(bind, seen))
     return bool(passes and follows and written and covered and all(wanted <= set(one.options) for one in below))
+
+
+def _lacks_its_mount(bind: Bind, seen: Mapping[str, Mounted]) -> bool:
+    return bind.own and bind.source not in seen
 
 
 def _examine(bind: Bind, place: int) -> None:
@@ -159,7 +163,7 @@ def cover_place(bind: Bind) -> None:
     """Work of a child."""
     place = open_place(bind)
     try:
-        mounts.cover(place)
+        mounts.cover(place, anyhow=_lacks_its_mount(bind, mounts.mounted()))
     finally:
         os.close(place)
 

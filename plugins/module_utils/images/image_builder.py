@@ -292,7 +292,7 @@ def apply(tools: Tools, layers: Sequence[Layer], params: Mapping[str, Any], chec
         "changed": pulls or not todo.empty,
         "layers": [_row(item, here, seconds) for item in planned],
         "key": targeted.key,
-        "ref": ((image.digest(targeted.ref) if pushes else targeted.ref) if image else ""),
+        "ref": ((image.digest(targeted.ref) if pushes else image.id) if image else ""),
         "built": list(todo.build),
         "pushed": [*todo.push, *(further for _first, further in todo.tag)],
         "store": ("containerd" if kind.containerd else "classic") if kind else None,

@@ -55,19 +55,20 @@ def read(text: str, place: str = "") -> dict[str, Any]:
             for number, one in enumerate(_list("history", found.get("history")))
         ]
         workspace = _image("workspace", found["workspace"], []) if found.get("workspace") else None
-        if workspace and not _lies_in(workspace, place):
+        if workspace and not lies_in(workspace, place):
             raise GpusteadError(f"ref in workspace is {shown(workspace['ref'])}", f"an image in {place}", "")
     except GpusteadError as error:
         return {**record, "problem": f"{error.what}: expected {error.expected}"}
     return {
         **record,
         "workspace": {"ref": workspace["ref"], "key": workspace["key"]} if workspace else {},
-        "layers": [layer for layer in layers if _lies_in(layer, place)],
-        "history": [image for image in history if _lies_in(image, place)],
+        "layers": [layer for layer in layers if lies_in(layer, place)],
+        "history": [image for image in history if lies_in(image, place)],
     }
 
 
-def _lies_in(entry: Mapping[str, Any], place: str) -> bool:
+def lies_in(entry: Mapping[str, Any], place: str) -> bool:
+    """Whether an image of a record is one of this registry and repository; empty: any."""
     match = _FIXED.fullmatch(entry["ref"]) or _TAGGED.fullmatch(entry["ref"])
     return not place or bool(match and match["place"] == place)
 

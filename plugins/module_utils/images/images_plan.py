@@ -20,6 +20,9 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.images.torch_whee
 # A tag that is a key, or none at all: any other is somebody's own.
 _OF_STACK = re.compile(r".*:([0-9a-f]{12}|<none>)")
 _REGISTRY = re.compile("^[^/]+")
+# Stands for a registry in the names of images that none has. They are run by their ids: nothing is asked of it.
+HERE = "localhost"
+_ID = re.compile("sha256:[0-9a-f]{64}")
 _PLACE = re.compile("[^:]+:[0-9]+")
 _CAPABILITY = re.compile(r"[0-9]+[.][0-9]([+]PTX)?")
 
@@ -32,6 +35,7 @@ class Settings:
         files: the role's own directory with contexts.
         wheelhouse, python_lock: wheels of the site's own, and the lock of the Python packages; empty: none.
         lock_found: whether the lock is a file on the controller.
+        alone: whether there is no other node: then no registry is needed.
     """
 
     files: str
@@ -49,6 +53,7 @@ class Settings:
     tag: Any = ""
     keep: Any = 3
     extra: Sequence[str] = ()
+    alone: bool = False
 
 
 @dataclass(frozen=True)
@@ -56,7 +61,8 @@ class Observed:
     """Where a node has its images from, and what was found there; what is left out is not known yet.
 
     Attributes:
-        registry, pull_from: host and port that the builder pushes to, and that this node pulls from.
+        registry, pull_from: host and port that the builder pushes to, and that this node pulls from; empty: the only
+            node runs the image that it has built.
         caches: host and port of all caches of the registry.
         previous: what the role left last time, as its receipt says: kind and subject.
         record: the text of root's own record on the builder.
@@ -102,6 +108,8 @@ class Plan:
 
     Attributes:
         problem: what of the settings cannot be met; or empty.
+        place: registry and repository under whose name the builder has the images.
+        pushes: whether there is such a registry.
         layers: for module image_stack.
         contexts: what is copied to the builder.
         sources: directories of the controller that Dockerfiles take from.
@@ -113,7 +121,8 @@ class Plan:
         selected: the earlier images that the setting `tag` names.
         announcement: the record of the images in use, after this run of the builder; empty before it.
         record: of the images in use, as this node sees it.
-        ref: the image in use, by its digest and by where this node pulls it from; empty where there is none.
+        ref: the image in use, by its digest and by where this node pulls it from, or by its id where there is no
+            registry; empty where there is none.
         wanted: all images that the node is to have.
         places: by the names of which registries images of the stack may lie on the node.
         former_extra: images beside the stack that are no longer declared.
@@ -124,6 +133,8 @@ class Plan:
     """
 
     problem: str
+    place: str
+    pushes: bool
     layers: Sequence[Mapping[str, Any]]
     contexts: Sequence[Context]
     sources: Sequence[str]
@@ -147,19 +158,24 @@ class Plan:
 
 def plan(settings: Settings, found: Observed) -> Plan:
     """The whole plan. A field that needs what is not known yet is empty."""
-    place = f"{found.registry}/{settings.repository}"
+    place = f"{found.registry or HERE}/{settings.repository}"
     own_record = image_record.read(found.record)
     recorded = bool(own_record["workspace"])
     former = own_record if recorded else image_record.read(found.former, place)
-    selected = [image for image in former["history"] if image["key"].startswith(str(settings.tag))]
+    earlier = [image for image in former["history"] if image_record.lies_in(image, place)]
+    selected = [image for image in earlier if image["key"].startswith(str(settings.tag))]
     record = image_record.read(found.announced) if found.announced else image_record.read(found.shared, place)
-    ref = _REGISTRY.sub(lambda _ignored: found.pull_from, record["workspace"].get("ref", ""))
-    places = _unique([found.registry, found.pull_from, *found.caches])
+    ref = _here(record["workspace"].get("ref", ""), found)
+    # Those of the time before there was a registry go as others do.
+    local = [HERE] if not found.registry or any(one.startswith(f"{HERE}/") for one in _refs(former)) else []
+    places = _unique(filter(None, [found.registry, found.pull_from, *found.caches, *local]))
     stack = _stack(settings)
     _check_stack(settings, stack)
     sources = [*_sources(settings, stack)]
     return Plan(
         problem=_problem(settings, found.registry),
+        place=place,
+        pushes=bool(found.registry),
         layers=[_on_builder(settings, layer) for layer in stack],
         contexts=[*(Context(layer["name"], _context(settings, layer), _directory(settings, layer)) for layer in stack),
                   *sources],
@@ -203,7 +219,7 @@ def _problem(settings: Settings, registry: str) -> str:
 
 
 def _refuse(settings: Settings, registry: str) -> None:
-    if not _PLACE.fullmatch(registry):
+    if not _PLACE.fullmatch(registry) and (registry or not settings.alone):
         remedy = "Put a host into group registry, or set cluster_registry."
         raise GpusteadError(f"images_registry is {registry!r}", "host:port", remedy)
     if not isinstance(settings.tag, str):
@@ -221,6 +237,11 @@ def _refuse(settings: Settings, registry: str) -> None:
     if settings.python_lock and not settings.lock_found:
         what = f"images_python_lock is {settings.python_lock!r}, no file on the controller"
         raise GpusteadError(what, "the lock of the Python packages", "Correct it, or empty it.")
+
+
+def _here(ref: str, found: Observed) -> str:
+    """How this node names an image of a record: as it pulls it, or by its id."""
+    return _REGISTRY.sub(lambda _ignored: found.pull_from, ref) if found.registry else ref.rpartition("@")[2]
 
 
 def _unique(values: Iterable[str]) -> list[str]:
@@ -313,11 +334,19 @@ def _new_record(
         used = {name: selected[0][name] for name in ("ref", "key")} if selected else None
         layers, history = former["layers"], former["history"]
     else:
-        used = {name: built[name] for name in ("ref", "key")} if built.get("ref") else None
+        used = {"ref": _recorded_ref(built), "key": built["key"]} if built.get("ref") else None
         layers = [_recorded_layer(layer, former["layers"]) for layer in built.get("layers") or []]
         earlier = [image for image in former["history"] if image["key"] != built.get("key")]
         history = [{**(used or {}), "layers": [layer["ref"] for layer in layers]}, *earlier][: int(settings.keep)]
     return {"schema": 1, "workspace": used, "layers": layers, "history": history} if used else {}
+
+
+def _recorded_ref(built: Mapping[str, Any]) -> str:
+    """The target by its digest; one that was not pushed has none, and is recorded under its name by its id."""
+    if "/" in built["ref"]:
+        return str(built["ref"])
+    tagged = next(layer["ref"] for layer in built["layers"] if layer["key"] == built["key"])
+    return f"{tagged.rpartition(':')[0]}@{built['ref']}"
 
 
 def _recorded_layer(layer: Mapping[str, Any], former: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -331,7 +360,7 @@ def _recorded_layer(layer: Mapping[str, Any], former: Sequence[Mapping[str, Any]
 
 def _former_extra(settings: Settings, found: Observed, places: Sequence[str]) -> list[str]:
     of_stack = re.compile(f"({'|'.join(map(re.escape, places))})/.+@")
-    names = [name for name in _subjects(found, "image") if not of_stack.match(name)]
+    names = [name for name in _subjects(found, "image") if not of_stack.match(name) and not _ID.fullmatch(name)]
     return sorted({*names} - {*settings.extra})
 
 
@@ -341,7 +370,7 @@ def _refs(record: Mapping[str, Any]) -> list[str]:
 
 def _superfluous(found: Observed, refs: Sequence[str]) -> list[str]:
     """Names of images that are neither in the record nor run. An image is kept by each of its names."""
-    kept_names = {*refs, *(_REGISTRY.sub(lambda _ignored: found.pull_from, ref) for ref in refs), *found.used}
+    kept_names = {*refs, *(_here(ref, found) for ref in refs), *found.used}
     lines = [line.split(" ") for line in found.local]
     kept = {names[0] for names in lines if kept_names.intersection(names)}
     return sorted({

@@ -95,9 +95,9 @@ def attach(place: int, target: str, read_only: bool, propagation: str) -> None:
         os.close(tree)
 
 
-def cover(place: int) -> None:
-    """Mount a place on itself without setuid programs and devices, where it has them."""
-    if is_harmless(os.fstatvfs(place).f_flag):
+def cover(place: int, anyhow: bool = False) -> None:
+    """Mount a place on itself without setuid programs and devices, where it has them, or `anyhow`."""
+    if is_harmless(os.fstatvfs(place).f_flag) and not anyhow:
         return
     tree = _clone(place)
     try:

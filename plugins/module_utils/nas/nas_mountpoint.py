@@ -60,6 +60,10 @@ class Mountpoint:
             if self._run(["test", "-d", self.parent])[0]:  # whatever the umask, accounts have to get to the share
                 self._run(["install", "-d", "-m", "0755", "--", self.parent])
             self._must("mkdir", "-m", "0755", "--", self.name)
+        elif bare.entries:
+            # What lies there is not what accounts are to find, and setuid programs may be among it.
+            self._must("chown", "root:root", "--", self.name)
+            self._must("chmod", "0700", "--", self.name)
         if self.beneath("chattr", "+i", "--", self.name)[0]:
             self._must("chown", "root:root", "--", self.name)
             self._must("chmod", "0000", "--", self.name)

@@ -78,6 +78,8 @@ class Settings:
         service_account: uid and gid of the account that the layout of the share belongs to.
         users: the declared accounts.
         nodes: the names of all nodes.
+        served: whether the cluster has a server of its own for the share.
+        moved_to: the source to which this run has moved the files of the cluster, off the disk of its only node.
     """
 
     is_client: bool
@@ -104,6 +106,8 @@ class Settings:
     service_account: Mapping[str, Any]
     users: Sequence[Mapping[str, Any]]
     nodes: Sequence[str]
+    served: bool = False
+    moved_to: str = ""
 
 
 @dataclass(frozen=True)
@@ -135,12 +139,13 @@ class Plan:
     Attributes:
         mounts: the mounts of a client.
         units: what Docker starts after, the systemd units of these.
+        place: the directory on the node's own disk that stands for the share; empty where one is mounted.
         packages: packages of a client; `server_packages` those of a server.
         nfs_conf: what NFS is configured by; empty where it is left alone.
         lockd_ports: settings of the kernel for lockd.
         rpc_units: the units of rpcbind, as module systemd_service takes them.
         serves_nfs: whether the host is an NFS server, and `serves_nfs3`, whether also of version 3.
-        cover: the export, as module binds takes a place, where accounts reach it; else none.
+        cover: the export or the directory, as module binds takes a place, where accounts reach it; else none.
         layout_owner: uid and gid of the account that the layout of the share belongs to.
         layout: what of the layout is the server's to put right, where the nodes have made it, as module nas_files takes
             it.
@@ -152,6 +157,7 @@ class Plan:
 
     mounts: list[DeclaredMount]
     units: list[str]
+    place: str
     packages: list[str]
     server_packages: list[str]
     nfs_conf: str
@@ -187,23 +193,26 @@ def plan(
             binds).
 
     Raises:
-        GpusteadError: a client's mount has no source, or asks for a version of NFS that its kind does not have; or
-            there are quotas for what has none.
+        GpusteadError: a client's mount has no source, or asks for a version of NFS that its kind does not have; there
+            are quotas for what has none; or what is declared would hide the files of the cluster.
     """
-    mounts = [_mount(one, settings) for one in settings.mounts]
-    if settings.is_client:
-        _refuse_without_source(mounts)
-        _refuse_another_version(settings)
+    place = _place(settings)
+    mounts = [_mount(one, settings) for one in settings.mounts[bool(place) :] if settings.is_client]
+    _refuse_without_source(mounts, settings)
+    _refuse_another_version(settings, mounts)
+    _refuse_to_hide(settings, place, previous)
     if settings.quotas and settings.backend == GLUSTERFS:
         raise GpusteadError(
             "nas_quota is set, and the share is served by GlusterFS, which has no quotas of users",
             "NFS",
             "Serve it by NFS (nas_server_backend), or take nas_quota out.",
         )
-    packages = [*CLIENT_PACKAGES, *settings.packages]
+    # Without a mount there is nothing that needs a client.
+    packages = [*CLIENT_PACKAGES, *settings.packages] if mounts else []
     return Plan(
         mounts=mounts,
         units=[unit_of(one.place, "mount") for one in mounts],
+        place=place,
         packages=packages,
         server_packages=list(SERVER_PACKAGES.get(settings.backend, ())),
         nfs_conf=_nfs_conf(settings, mounts),
@@ -211,20 +220,27 @@ def plan(
         rpc_units=_rpc_units(settings, mounts),
         serves_nfs=settings.backend in NFS,
         serves_nfs3=settings.backend == NFS3,
-        cover=_cover(settings),
+        cover=_cover(settings, place),
         layout_owner=Owner.of(settings.service_account),
         layout=_layout(settings),
         quotas=_quotas(settings, previous),
         volume_options=_missing_options(settings, volume),
-        former=_former(settings, previous, bound, released),
-        receipt=_receipt(settings, mounts, packages),
+        former=_former(settings, mounts, previous, bound, released),
+        receipt=_receipt(settings, mounts, packages, place),
     )
+
+
+def _place(settings: Settings) -> str:
+    """One node has no need of a share: its own disk has the same directories, with the same owners."""
+    main = settings.mounts[0]
+    alone = settings.is_client and len(settings.nodes) == 1 and not settings.served
+    return bare(str(main["path"])) if alone and not str(main.get("source") or "").strip() else ""
 
 
 def _mount(given: Mapping[str, Any], settings: Settings) -> DeclaredMount:
     fstype = str(given.get("fstype") or settings.mounts[0]["fstype"])
     options = given.get("options") or _options(fstype, settings)
-    return DeclaredMount(str(given["path"]), str(given.get("source") or ""), fstype, harmless(str(options)))
+    return DeclaredMount(str(given["path"]), str(given.get("source") or "").strip(), fstype, harmless(str(options)))
 
 
 def _options(fstype: str, settings: Settings) -> str:
@@ -245,11 +261,11 @@ def _options(fstype: str, settings: Settings) -> str:
 def _has_locks(settings: Settings, mounts: Sequence[DeclaredMount]) -> bool:
     """Whether the host takes part in NFS 3, which has services of its own for locks."""
     mounted = any(one.fstype.startswith("nfs") and is_version_3(one.options) for one in mounts)
-    return settings.backend == NFS3 or (settings.is_client and mounted)
+    return settings.backend == NFS3 or mounted
 
 
-def _refuse_another_version(settings: Settings) -> None:
-    if str(settings.nfs_version) == "3" and settings.mounts[0]["fstype"] == "nfs4":
+def _refuse_another_version(settings: Settings, mounts: Sequence[DeclaredMount]) -> None:
+    if mounts and str(settings.nfs_version) == "3" and settings.mounts[0]["fstype"] == "nfs4":
         what = "nas_nfs_version (cluster_nfs_version) is 3, and nas_fstype nfs4"
         raise GpusteadError(what, "one that has this version", "Set nas_fstype to nfs.")
 
@@ -287,10 +303,10 @@ def _rpc_units(settings: Settings, mounts: Sequence[DeclaredMount]) -> list[dict
     return [{"name": unit, "masked": True, "state": "stopped"} for unit in masked]
 
 
-def _refuse_without_source(mounts: Sequence[DeclaredMount]) -> None:
+def _refuse_without_source(mounts: Sequence[DeclaredMount], settings: Settings) -> None:
     missing = [
-        f"{one.path} ({'nas_extra_mounts' if number else 'nas_source'})"
-        for number, one in enumerate(mounts)
+        f"{one.path} ({'nas_source' if one.path == str(settings.mounts[0]['path']) else 'nas_extra_mounts'})"
+        for one in mounts
         if not one.source
     ]
     if missing:
@@ -301,9 +317,34 @@ def _refuse_without_source(mounts: Sequence[DeclaredMount]) -> None:
         )
 
 
-def _cover(settings: Settings) -> list[dict[str, Any]]:
-    """Accounts log in to a client, and on one that is the server as well they could reach the export without the
-    options of the mount: there what root leaves in a container would be root's on the host."""
+def _refuse_to_hide(settings: Settings, place: str, previous: Sequence[Sequence[Any]]) -> None:
+    """Raise where people would find nothing of theirs: another place, and the files still lie in the one before."""
+    if not settings.is_client:
+        return
+    main, source = bare(str(settings.mounts[0]["path"])), str(settings.mounts[0].get("source") or "").strip()
+    before = [bare(str(subject["name"])) for kind, subject in previous if kind == "cover" and subject.get("place")]
+    left = [path for path in before if path != place]
+    if left and (not source or settings.moved_to != source):
+        now = f"{source} on {main}" if source else main
+        remedy = (
+            "Move them there with playbooks/move_to_nas.yml, see docs/one-server.md."
+            if source and left[0] == main
+            else f"Set cluster_nas_path to {left[0]} again."
+        )
+        raise GpusteadError(f"the files of the cluster lie in {left[0]} on this node's own disk", now, remedy)
+    if place and any(kind == "mount" and bare(str(subject["name"])) == place for kind, subject in previous):
+        raise GpusteadError(
+            f"the share was mounted on {place} of this node, and now nothing is declared to be",
+            "its files where they were",
+            "Set nas_source again. To begin anew without a NAS, set another cluster_nas_path.",
+        )
+
+
+def _cover(settings: Settings, place: str) -> list[dict[str, Any]]:
+    """Accounts log in to a client, and on one that is the server as well, or has the files on its own disk, they could
+    reach these without the options of a mount: what root leaves there in a container would be root's on the host."""
+    if place:
+        return [{"name": "share", "root": "/", "path": place.lstrip("/"), "cover": True, "own": True}]
     if not (settings.is_client and settings.backend):
         return []
     path = bare(settings.export).lstrip("/")
@@ -353,6 +394,7 @@ def _missing_options(settings: Settings, volume: Sequence[str] | None) -> list[d
 
 def _former(
     settings: Settings,
+    declared: Sequence[DeclaredMount],
     previous: Sequence[Sequence[Any]],
     bound: str,
     released: Sequence[str],
@@ -361,17 +403,16 @@ def _former(
     for kind, subject in previous:
         if kind in left:
             left[kind].append(str(subject["name"]))
-    mounted = [_mount(one, settings) for one in settings.mounts]
     before = [bare(path) for path in left["mount"]]
-    mounts = sorted(set(before) - ({bare(one["path"]) for one in settings.mounts} if settings.is_client else set()))
+    mounts = sorted(set(before) - {one.place for one in declared})
     main = before[0] if before and before[0] in mounts else ""
-    unused = [] if settings.is_client else list(settings.client_files)
+    unused = [] if declared else list(settings.client_files)
     unused += [] if settings.backend in NFS else [settings.exports]
-    kept = _nfs_files(settings, mounted)
+    kept = _nfs_files(settings, declared)
     unused += [path for path in (settings.nfs_conf, settings.lockd_conf) if path not in kept]
-    rpc_units = [one["name"] for one in _rpc_units(settings, mounted)]
+    rpc_units = [one["name"] for one in _rpc_units(settings, declared)]
     unused += [] if settings.quotas else settings.quota_files
-    unused += [] if settings.is_client and settings.has_quotas else [settings.quota_command]
+    unused += [] if declared and settings.has_quotas else [settings.quota_command]
     return Former(
         main=main,
         mounts=mounts,
@@ -389,28 +430,30 @@ def _bound(main: str, bound: str, released: Sequence[str]) -> list[str]:
     return sorted({path for path in found if path == main or path.startswith(f"{main}/") or path in released})
 
 
-def _receipt(settings: Settings, mounts: Sequence[DeclaredMount], packages: Sequence[str]) -> dict[str, list[Any]]:
-    client, nfs, gluster = settings.is_client, settings.backend in NFS, settings.backend == GLUSTERFS
+def _receipt(
+    settings: Settings, mounts: Sequence[DeclaredMount], packages: Sequence[str], place: str
+) -> dict[str, list[Any]]:
+    nfs, gluster = settings.backend in NFS, settings.backend == GLUSTERFS
     return {
         "package": [
-            *(packages if client else ()),
+            *packages,
             *SERVER_PACKAGES.get(settings.backend, ()),
             *(["quota"] if settings.quotas else ()),
         ],
         "mount": [
             {"name": one.path, "expect": {**_HARMLESS, **({} if one.is_read_only else {"read_only": False})}}
             for one in mounts
-            if client
         ],
-        "mountpoint": [one.path for one in mounts if client],
+        "mountpoint": [one.path for one in mounts],
         "file": [
-            *(settings.client_files if client else ()),
+            *(settings.client_files if mounts else ()),
+            *([place] if place else ()),
             *([posixpath.dirname(settings.export)] if gluster else ()),
             *([settings.export] if settings.backend else ()),
             *([settings.exports] if nfs else ()),
             *_nfs_files(settings, mounts),
             *(settings.quota_files if settings.quotas else ()),
-            *([settings.quota_command] if client and settings.has_quotas else ()),
+            *([settings.quota_command] if mounts and settings.has_quotas else ()),
         ],
         "unit": [
             *(unit for backend, unit in SERVER_UNITS.items() if backend == settings.backend),
@@ -434,7 +477,10 @@ def _receipt(settings: Settings, mounts: Sequence[DeclaredMount], packages: Sequ
         "export": [{"name": settings.export, "expect": {"nfs3": settings.backend == NFS3}}] if nfs else [],
         "quota": _quota_subject(settings),
         # It stays covered when accounts reach it no more: setuid programs may lie there.
-        "cover": [{"name": settings.export, "keep": True, "expect": {"covered": True}} for _one in _cover(settings)],
+        "cover": [
+            {"name": f"/{one['path']}", "keep": True, "expect": {"covered": True}, **({"place": True} if place else {})}
+            for one in _cover(settings, place)
+        ],
     }
 
 

@@ -130,6 +130,10 @@ def examine_mount(desired: Desired, run: Run, host: Host, findings: Findings) ->
         findings.add(f"NAS {path}", f"cannot be looked at ({value['error']})", desired.again)
         return False
     source, fstype = (value["source"], value["fstype"]) if value else (None, None)
+    local = not desired.nas_source.strip()
+    if local and value is None:
+        findings.add(f"NAS {path}", "is not mounted on itself, as the place of a single node is", desired.again)
+        return False
     # Of an automount the probe says what it will mount.
     waits = getattr(mountpoints(host.afresh()).get(path), "fstype", AUTOFS) == AUTOFS
     if source is None or fstype is None or waits:
@@ -140,9 +144,9 @@ def examine_mount(desired: Desired, run: Run, host: Host, findings: Findings) ->
         findings.add(f"NAS {path}", *silent)
         return False
     findings.seen["nas"] = {"source": source, "fstype": fstype}
-    if not is_kind(fstype, desired.nas_fstype):
+    if not local and not is_kind(fstype, desired.nas_fstype):
         findings.add(f"NAS {path}", f"is of type {fstype}, declared is {desired.nas_fstype}", desired.again)
-    if not is_source(source, desired.nas_source, desired.nas_fstype):
+    if not local and not is_source(source, desired.nas_source, desired.nas_fstype):
         findings.add(f"NAS {path}", f"is {source}, declared is {desired.nas_source}", desired.again)
     lacking = [flag for flag in HARMLESS if not value[flag]]
     if lacking:

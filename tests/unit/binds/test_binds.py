@@ -484,6 +484,30 @@ def test_a_receipt_and_verify_see_what_became_of_a_cover(tmp_path: Path, run: Pa
     assert seen() == (True, {"covered": True})
 
 
+def test_a_place_that_stands_for_a_share_is_a_mount_of_its_own(tmp_path: Path, run: Path) -> None:
+    """Also where its file system has no setuid programs: the layout of the share and what is below ask for a mount."""
+    place, _bind = data(tmp_path)
+    mount("-o", "remount,nosuid,nodev", place.parents[1])
+    bind = Bind("share", "/", str(place).lstrip("/"), cover=True, own=True)
+    home = Bind("home", str(place), "users/ada", owner=ADA, mounted=True)
+    (place / "users/ada").mkdir(parents=True)
+    os.chown(place / "users/ada", ADA, ADA)
+
+    def seen() -> Any:
+        return observe([("cover", {"name": str(place), "place": True})], Host())[f"cover {place}"]
+
+    assert (seen(), apply(run, [home]).mounted) == ({"covered": False}, [])
+    assert apply(run, [bind, home]).mounted == ["share", "home"]
+    assert seen() == {"covered": True}
+    assert apply(run, [bind, home]).changes == []
+    assert sum(line.split()[4] == str(place) for line in Path("/proc/self/mountinfo").read_text().splitlines()) == 1
+    subprocess.run(["umount", place], check=True)
+    assert seen() == {"covered": False}
+    apply_binds.cover([bind, bind])  # as at a boot
+    assert seen() == {"covered": True}
+    assert sum(line.split()[4] == str(place) for line in Path("/proc/self/mountinfo").read_text().splitlines()) == 1
+
+
 INSIDE = {
     "runs a program of it": "os.execv(place + '/in/cat', ['cat'])",
     "has a file of it on its way": "sent = park(os.open(place + '/in/id', os.O_RDONLY))",

@@ -100,7 +100,6 @@ OPTIONS: dict[str, tuple[dict[str, Any], str, str]] = {
     "that is let go of": ({"automount_idle": 600}, "nfs4", f"{NFS},{AUTOMOUNT},x-systemd.idle-timeout=600"),
     "nothing to let go of": ({"automount_idle": 600}, "glusterfs", GLUSTERFS),
     "another kind": ({"automount": ["cifs"], "automount_timeout": 30}, "cifs", f"{OTHERS},{AUTOMOUNT[:-2]}30"),
-    "NFS 4 beside NFS 3": ({"nfs_version": 3, "is_client": False}, "nfs4", f"{NFS},{AUTOMOUNT}"),
     "no version of others": ({"nfs_version": 3}, "glusterfs", GLUSTERFS),
 }
 
@@ -110,6 +109,12 @@ def test_options_of_a_kind(case: str) -> None:
     settings, kind, options = OPTIONS[case]
     found = plan(replace(CLIENT, mounts=[{**SHARE, "fstype": kind}], **settings)).mounts
     assert [one.options for one in found] == [options]
+
+
+def test_nfs_4_beside_nfs_3() -> None:
+    beside = {**DATASET, "fstype": "nfs4", "options": ""}
+    found = plan(replace(NFS3_CLIENT, mounts=[*NFS3_CLIENT.mounts, beside])).mounts
+    assert [one.options for one in found] == [f"{NFS},{V3},{AUTOMOUNT}", f"{NFS},{AUTOMOUNT}"]
 
 
 def test_nfs_3_is_no_nfs_4() -> None:
@@ -156,7 +161,74 @@ def test_a_mount_without_a_source_is_refused() -> None:
     mounts = [{**SHARE, "source": ""}, {**DATASET, "source": None}, COLD]
     with pytest.raises(GpusteadError, match=r"/mnt/nas \(nas_source\), /dataset \(nas_extra_mounts\) is empty"):
         plan(replace(CLIENT, mounts=mounts))
-    assert plan(replace(SERVER, mounts=mounts)).packages  # who mounts nothing needs none
+    assert plan(replace(SERVER, mounts=mounts)).mounts == []  # who mounts nothing needs none
+
+
+ALONE = replace(CLIENT, mounts=[{**SHARE, "source": " "}, DATASET], nodes=["gpu01"])
+PLACE = {"name": "/mnt/nas", "keep": True, "expect": {"covered": True}, "place": True}
+
+
+def test_one_node_without_a_share_has_its_places_on_its_own_disk() -> None:
+    found = plan(replace(ALONE, mounts=ALONE.mounts[:1]))
+    assert (found.place, found.mounts, found.units, found.packages) == ("/mnt/nas", [], [], [])
+    assert found.cover == [{"name": "share", "root": "/", "path": "mnt/nas", "cover": True, "own": True}]
+    # Nothing is mounted, so nothing waits for a mount.
+    assert found.receipt == {kind: [] for kind in KINDS} | {"file": ["/mnt/nas"], "cover": [PLACE]}
+    further = plan(ALONE)
+    assert (further.place, [one.path for one in further.mounts]) == ("/mnt/nas", ["/dataset"])
+    assert further.receipt["file"] == [*CLIENT_FILES, "/mnt/nas"]
+
+
+def test_places_on_the_own_disk_have_nothing_of_nfs() -> None:
+    alone = replace(NFS3_CLIENT, mounts=[{**SHARE, "source": "", "fstype": "nfs"}], nodes=["gpu01"], has_quotas=True)
+    # What was there by former settings is taken back.
+    previous = subjects("file /usr/local/bin/x", f"file {NFS_CONF}", "unit rpcbind.socket")
+    found = plan(alone, previous=previous)
+    assert (found.nfs_conf, found.lockd_ports, found.rpc_units, found.quotas) == ("", {}, [], [])
+    assert found.receipt == {kind: [] for kind in KINDS} | {"file": ["/mnt/nas"], "cover": [PLACE]}
+    assert (found.former.files, found.former.units) == ([NFS_CONF, "/usr/local/bin/x"], ["rpcbind.socket"])
+    # No version is wrong where nothing is mounted, and a further mount has what its kind needs.
+    assert plan(replace(alone, mounts=[{**SHARE, "source": "", "fstype": "nfs4"}])).mounts == []
+    further = plan(replace(alone, mounts=[*alone.mounts, {**DATASET, "options": ""}]))
+    assert [one.options for one in further.mounts] == [f"{NFS},{V3},{AUTOMOUNT}"]
+    assert (further.rpc_units, further.receipt["file"][:2]) == (RPCBIND, CLIENT_FILES)
+
+
+@pytest.mark.parametrize("several", [{"nodes": ["gpu01", "gpu02"]}, {"served": True}])
+def test_several_nodes_and_a_server_need_a_source(several: Mapping[str, Any]) -> None:
+    with pytest.raises(GpusteadError, match=r"/mnt/nas \(nas_source\) is empty"):
+        plan(replace(ALONE, **several))
+
+
+HERE = [["cover", PLACE], ["file", {"name": "/mnt/nas"}]]
+ELSEWHERE = [{**SHARE, "path": "/data"}]
+# What is declared, what was left before, and what is said.
+HIDDEN: dict[str, tuple[Settings, list[Any], str]] = {
+    "a NAS, and the files are still here": (CLIENT, HERE, "own disk.*10.0.0.5:/nas on /mnt/nas.*move_to_nas.yml"),
+    "moved to another NAS": (replace(CLIENT, moved_to="10.0.0.6:/nas"), HERE, "move_to_nas.yml"),
+    "a NAS elsewhere": (replace(CLIENT, mounts=ELSEWHERE), HERE, "Set cluster_nas_path to /mnt/nas again"),
+    "another place": (
+        replace(ALONE, mounts=[{**ELSEWHERE[0], "source": ""}]),
+        HERE,
+        "Set cluster_nas_path to /mnt/nas again",
+    ),
+    "the NAS is gone from the inventory": (ALONE, PREVIOUS, "nothing is declared.*Set nas_source again"),
+}
+
+
+@pytest.mark.parametrize("case", HIDDEN)
+def test_what_would_hide_the_files_of_the_cluster_is_refused(case: str) -> None:
+    declared, previous, said = HIDDEN[case]
+    with pytest.raises(GpusteadError, match=said):
+        plan(declared, previous=previous)
+
+
+def test_what_was_moved_hides_nothing() -> None:
+    moved = plan(replace(CLIENT, moved_to="10.0.0.5:/nas"), previous=HERE)
+    assert (moved.place, moved.former.mounts) == ("", [])
+    assert plan(ALONE, previous=HERE).place == "/mnt/nas"
+    # An export that is covered is no place.
+    assert plan(CLIENT, previous=[["cover", {"name": "/export/brick", "keep": True}]]).place == ""
 
 
 def test_the_layout_is_taken_from_the_accounts() -> None:
@@ -356,6 +428,7 @@ def test_an_export_that_accounts_reach_is_covered(backend: str) -> None:
 
 def test_the_role_gives_its_settings_and_what_it_has_found(tmp_path: Path) -> None:
     settings = {
+        "__nas_moved_to": "x",
         "cluster_users": CLIENT.users,
         "cluster_service_account": {"gid": "942"},
         "cluster_network": CLIENT.networks,
@@ -374,6 +447,8 @@ def test_the_role_gives_its_settings_and_what_it_has_found(tmp_path: Path) -> No
         CLIENT,
         backend="glusterfs",
         nodes=["a", "b"],
+        served=True,
+        moved_to="x",
         client_files=[*VARIABLES["__nas_drop_in_paths"], VARIABLES["__nas_boot_path"]],
         exports=VARIABLES["__nas_exports_path"],
         nfs_conf=VARIABLES["__nas_nfs_path"],

@@ -137,12 +137,14 @@ BAD: dict[str, tuple[dict[str, Any], list[str]]] = {
         ["nvidia_exclude: '60.0'", "quotation marks"],
     ),
     "no GPU's number": ({"nvidia_exclude": ["gpu:one"]}, ["nvidia_exclude: the key 'gpu:one'", "Correct"]),
-    "no NAS": ({"nas_source": " "}, ["nas_source: is empty"]),
-    "a NAS that is nothing": ({"nas_source": None}, ["nas_source: is empty"]),
     "a NAS without a server": ({"nas_source": "/export"}, ["nas_source: the source is '/export'", "server of nfs4"]),
     "a quota on a NAS of somebody else's": (
         {"nas_quota": "500G"},
         ["nas_quota: is '500G', and no host is in nas_server", "Set quotas on your NAS itself"],
+    ),
+    "a quota on the disk of a single node": (
+        {"nas_quota": "500G", "nas_source": ""},
+        ["nas_quota: is '500G', and no host is in nas_server", "Set quotas on the disk of the node"],
     ),
     "a quota without its unit": ({"nas_quota": 500}, ["nas_quota: 500 is no size with its unit", "Write it as 500G"]),
     "an extra mount without a server": (
@@ -398,9 +400,46 @@ def test_gpu_nodes_is_required(groups: dict[str, list[str]]) -> None:
     assert problem.where == "gpu_nodes"
 
 
-def test_a_registry_is_required() -> None:
-    (line,) = problems({}, {"gpu_nodes": ["gpu01"]})
-    assert line.startswith("registry:")
+SEVERAL = {"gpu_nodes": ["gpu01", "gpu02"]}
+
+
+def of_several(change: dict[str, Any], groups: dict[str, list[str]]) -> list[str]:
+    hosts = {
+        "gpu01": {**GOOD, **change},
+        "gpu02": {**GOOD, **change, "ansible_host": "10.1.0.12"},
+        "nas": {**GOOD, "ansible_host": "10.1.0.5"},
+    }
+    return [str(problem) for problem in check(Site(groups, hosts, read))]
+
+
+def test_several_nodes_need_a_registry() -> None:
+    (line,) = of_several({}, SEVERAL)
+    assert line.startswith("registry: the inventory has no host in this group. Put one into it")
+    assert of_several({"cluster_registry": "r:5000"}, SEVERAL) == []
+
+
+@pytest.mark.parametrize("source", [" ", "", None])
+def test_several_nodes_need_a_share(source: str | None) -> None:
+    (line,) = of_several({"nas_source": source}, {**SEVERAL, "registry": ["gpu01"]})
+    assert line.startswith("nas_source: is empty, and 2 nodes have no other place in common. Say what to mount")
+    assert "put it into group nas_server" in line
+
+
+def test_a_share_that_the_cluster_serves_has_a_source() -> None:
+    (line,) = of_several({"nas_source": ""}, {"gpu_nodes": ["gpu01"], "nas_server": ["nas"]})
+    assert line.startswith("nas_source: is empty, and nas serves the share")
+
+
+def test_several_nodes_are_not_all_this_machine() -> None:
+    (line,) = of_several({"ansible_connection": "local"}, {**SEVERAL, "registry": ["nas"]})
+    assert line.startswith("ansible_connection: gpu01 and gpu02 have the connection local")
+
+
+def test_a_single_node_needs_neither_a_share_nor_a_registry() -> None:
+    assert problems({"nas_source": ""}, {"gpu_nodes": ["gpu01"]}) == []
+    alone = {name: value for name, value in GOOD.items() if name not in ("nas_source", "ansible_host")}
+    own = {**alone, "ansible_connection": "local", "cluster_network": ["127.0.0.0/8"]}
+    assert [*check(Site({"gpu_nodes": ["localhost"]}, {"localhost": own}, read))] == []
 
 
 @pytest.mark.parametrize(
@@ -430,7 +469,7 @@ def test_what_all_hosts_share_is_told_once_and_the_rest_with_its_hosts() -> None
     lines = [
         str(problem) for problem in check(Site({"gpu_nodes": ["gpu01", "gpu02"], "registry": ["nas"]}, hosts, read))
     ]
-    assert [line.split(":")[0] for line in lines] == ["nas_source", "cluster_clients on gpu02"]
+    assert [line.split(":")[0] for line in lines] == ["nas_source", "cluster_clients on gpu02"], lines
 
 
 def test_what_is_broken_is_told_once() -> None:
@@ -445,7 +484,7 @@ def test_what_is_broken_is_told_once() -> None:
 
 def test_the_place_of_a_variable_is_told() -> None:
     groups = {"gpu_nodes": ["a"], "registry": ["a"]}
-    site = Site(groups, {"a": {**GOOD, "nas_source": ""}}, read, place=lambda host, name: f"{host}/{name}.yml:3")
+    site = Site(groups, {"a": {**GOOD, "nas_source": "x"}}, read, place=lambda host, name: f"{host}/{name}.yml:3")
     assert [str(one).split(": ")[0] for one in check(site)] == ["nas_source (a/nas_source.yml:3)"]
 
 

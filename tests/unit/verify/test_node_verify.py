@@ -405,6 +405,22 @@ def test_what_is_broken_is_named(case: str) -> None:
     assert [text for line, text in zip(lines, expected) if text not in line] == [], lines
 
 
+OWN_DISK = "40 30 8:1 /mnt/nas /mnt/nas rw,nosuid,nodev,relatime master:1 - ext4 /dev/sda1 rw"
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        (OWN_DISK, []),
+        ("", ["is not mounted on itself, as the place of a single node is"]),
+        (OWN_DISK.replace("nosuid,", ""), ["is mounted without nosuid"]),
+    ],
+)
+def test_the_places_of_a_single_node_are_on_its_own_disk(line: str, expected: list[str]) -> None:
+    found = look(mounted(line), replace(DESIRED, nas_source="", nas_fstype="nfs4"))
+    assert [problem.what for problem in found.problems] == expected
+
+
 def test_a_container_for_which_docker_does_not_answer_hides_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(docker, "_TIMEOUT", 0.5)
     found = look({**instead(status="exited"), "silent": ["id-ssh"]}).problems

@@ -103,8 +103,9 @@ def _is_harmless(path: str, mounted: Mapping[str, Mounted]) -> bool:
 
 
 def _cover(subject: Subject, host: Host) -> Value:
-    """Of a place that the host's accounts reach and containers write."""
-    return {"covered": _is_harmless(path_of(subject), host.once("mountpoints", mountpoints))}
+    """Of a place that the host's accounts reach and containers write; one that stands for a share is a mount itself."""
+    path, mounted = path_of(subject), host.once("mountpoints", mountpoints)
+    return {"covered": _is_harmless(path, mounted) and (path in mounted or not subject.get("place"))}
 
 
 def _mountpoint(subject: Subject, host: Host) -> Value:

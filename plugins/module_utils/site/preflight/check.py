@@ -110,7 +110,8 @@ def check(site: Site) -> list[Problem]:
         for problem in dict.fromkeys((*before.problems, *host.problems, *more)):
             found.setdefault(problem, []).append(name)
     # Hosts may have different lists of users, but the share and its ids are one.
-    for problem in [*accounts.clashes(sorted(declared)), *networks.same_addresses(site, nodes)]:
+    of_several = [*networks.same_addresses(site, nodes), *networks.same_machine(site, nodes)]
+    for problem in [*accounts.clashes(sorted(declared)), *of_several]:
         found.setdefault(problem, [])
     return [_placed(problem, site, hosts, nodes, members) for problem, hosts in found.items()]
 
@@ -131,7 +132,7 @@ def _check_host(host: HostVariables, site: Site, nodes: Sequence[str]) -> list[a
     if is_node:
         _check_name(host)
         networks.check_address(host)
-        mounts.check_nas_source(host)
+        mounts.check_nas_source(host, site)
         authorities.check_passphrase(host)
         registries.check_registry(host, site)
         mounts.check_mounts(host)

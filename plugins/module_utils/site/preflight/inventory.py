@@ -12,7 +12,7 @@ from typing import Any
 GROUPS = {
     "gpu_nodes": "Put the GPU servers into it.",
     "nas_server": "Put the server of the share into it.",
-    "registry": "Put one into it, or set cluster_registry.",
+    "registry": "Put one into it, or set cluster_registry: several nodes pull the image from there.",
     "registry_caches": "Put the hosts into it that are to keep images for others.",
 }
 

@@ -30,9 +30,14 @@ def check_nas_path(host: HostVariables) -> None:
         host.refuse("cluster_nas_path", reason, "Write it as /mnt/nas.")
 
 
-def check_nas_source(host: HostVariables) -> None:
-    if not host.get("nas_source", str, "").strip() and host.ok("nas_source"):
-        host.refuse("nas_source", "is empty", "Say what to mount, such as nas.example.org:/export/cluster.")
+def check_nas_source(host: HostVariables, site: Site) -> None:
+    nodes, servers = site.members("gpu_nodes"), site.members("nas_server")
+    if not host.get("nas_source", str, "").strip() and host.ok("nas_source") and (len(nodes) > 1 or servers):
+        why = f"{servers[0]} serves the share" if servers else f"{len(nodes)} nodes have no other place in common"
+        remedy = "Say what to mount, such as nas.example.org:/export/cluster."
+        if not servers:
+            remedy += " One of the hosts can serve it: put it into group nas_server. A single node needs none."
+        host.refuse("nas_source", f"is empty, and {why}", remedy)
     fstype = host.get("nas_fstype", str, DEFAULTS["nas_fstype"])
     sources = [("nas_source", "", host.get("nas_source", str, ""), fstype)]
     for entry in host.dicts("nas_extra_mounts"):
@@ -84,7 +89,9 @@ def check_quota(host: HostVariables, site: Site) -> None:
     quota = host.values.get("nas_quota")
     if quota not in (None, "") and host.ok("nas_quota") and not site.members("nas_server"):
         what = f"is {quota!r}, and no host is in nas_server, where it would be set"
-        host.refuse("nas_quota", what, "Set quotas on your NAS itself, and take it out.")
+        alone = len(site.members("gpu_nodes")) == 1 and not host.get("nas_source", str, "").strip()
+        where = "the disk of the node" if alone else "your NAS itself"
+        host.refuse("nas_quota", what, f"Set quotas on {where}, and take it out.")
 
 
 def bad_mountpoint(path: str) -> str:

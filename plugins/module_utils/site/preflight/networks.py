@@ -105,3 +105,13 @@ def same_addresses(site: Site, nodes: Iterable[str]) -> Iterator[Problem]:
             places = (site.place(names[-1], name) for name in ("cluster_address", "ansible_host"))
             what = f"{' and '.join(names)} have one address, {address}"
             yield Problem("gpu_nodes", what, "Correct cluster_address.", next(filter(None, places), ""))
+
+
+def same_machine(site: Site, nodes: Iterable[str]) -> Iterator[Problem]:
+    """Nodes that are all the controller itself."""
+    local = ("local", "ansible.builtin.local", "ansible.legacy.local")
+    here = [name for name in nodes if site.hosts.get(name, {}).get("ansible_connection") in local]
+    if len(here) > 1:
+        what = f"{' and '.join(here)} have the connection local, which is this machine for each of them"
+        place = site.place(here[-1], "ansible_connection")
+        yield Problem("ansible_connection", what, "Leave it with the one that this machine is.", place)

@@ -27,7 +27,8 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]*(:\d+)?\Z")
 
 def check_registry(host: HostVariables, site: Site) -> None:
     registry = host.get("cluster_registry", str, "")
-    if not site.members("registry") and not registry:
+    # The only node builds its image where it runs.
+    if not site.members("registry") and not registry and len(site.members("gpu_nodes")) > 1:
         host.problems.append(no_host("registry"))
     if registry and not re.match(r"[^:/\s]+:\d+\Z", registry):
         shown = re.sub(r".*@", "***@", registry, flags=re.DOTALL)  # a password may stand there
