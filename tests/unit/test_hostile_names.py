@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from functools import partial
 from importlib import import_module
 from pathlib import Path
@@ -25,6 +26,7 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.host_acc
 from ansible_collections.gpustead.cluster.plugins.module_utils.binds.apply_binds import Outcome
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError, Refusal
 from ansible_collections.gpustead.cluster.plugins.module_utils.gpus.gpu_users import users
+from ansible_collections.gpustead.cluster.plugins.module_utils.nas.copy_tree import Outcome as Copied
 from ansible_collections.gpustead.cluster.plugins.module_utils.registry.registry_prune import Deletion, Pruned
 from ansible_collections.gpustead.cluster.plugins.module_utils.verify.findings import Finding, Findings
 
@@ -263,6 +265,19 @@ def registry_prune(answer: Answer, place: Path, tmp_path: Path, monkeypatch: pyt
     pruned = Pruned([Deletion(HOSTILE, "sha256:0", [HOSTILE])], HOSTILE, [HOSTILE])
     monkeypatch.setattr(f"{MODULES}.registry_prune.prune", lambda *_arguments: pruned)
     return answer("registry_prune", registry="r:5000", repository="a", keep=["a@sha256:0"])
+
+
+@case
+def move_share(answer: Answer, place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    left = Copied(left=[Refusal(HOSTILE, HOSTILE, "the same on the share", "Move it.")], left_count=1)
+    module = f"{MODULES}.move_share"
+    monkeypatch.setattr(f"{module}.move_share.where", lambda *_arguments: "local")
+    monkeypatch.setattr(f"{module}.move_share.alone", nullcontext)
+    monkeypatch.setattr(f"{module}.move_share.staged", lambda *_arguments: nullcontext("/stage"))
+    monkeypatch.setattr(f"{module}.copy_tree.copy", lambda *_arguments: left)
+    found = answer("move_share", state="copied", path=str(place), source="nas:/export", fstype="nfs4")
+    assert "owned" in found["left"][0]
+    return found
 
 
 ROOTS = "all that it returns is root's, or declared"
