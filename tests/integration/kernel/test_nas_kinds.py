@@ -99,7 +99,8 @@ class TestVersion3:
         tell(node, "systemctl stop lab-uses")
 
     def test_who_waits_for_a_lock_on_another_node_has_it_once_it_is_free(self, lab: Lab) -> None:
-        """Without the server's call back the kernel asks again after 30 s."""
+        """After 30 s at the latest, when it asks again: the call back that comes before it is missing in some kernels of
+        servers (torvalds/linux 2dd10de8e6bc, mended by 7e64c5bc497c), that of Debian 13 among them."""
         holder, waiter = lab.nodes[:2]
         lock = f"{THREE}/users/ada/lab-lock"
         tell(holder, as_account("ada", f"touch {lock}"))
@@ -107,7 +108,8 @@ class TestVersion3:
         until("it is locked", lambda: ask(waiter, as_account("ada", f"flock --nonblock {lock} true")).returncode, 8)
         began = time.monotonic()
         tell(waiter, as_account("ada", f"flock {lock} true"))
-        assert time.monotonic() - began < 25
+        waited = time.monotonic() - began
+        assert 2 < waited < 40, waited
         tell(holder, as_account("ada", f"rm {lock}"))
 
     def test_an_automount_lets_go_and_that_is_no_drift(self, lab: Lab, options: list[str]) -> None:
