@@ -100,8 +100,8 @@ class TestVersion3:
         tell(node, "systemctl stop lab-uses")
 
     def test_who_waits_for_a_lock_on_another_node_has_it_once_it_is_free(self, lab: Lab) -> None:
-        """After 30 s at the latest, when it asks again: the call back that comes before it is missing in some kernels of
-        servers (torvalds/linux 2dd10de8e6bc, mended by 7e64c5bc497c), that of Debian 13 among them."""
+        """After 30 s at the latest, when it asks again: some kernels of servers send no call back before that, Debian
+        13's among them (torvalds/linux 2dd10de8e6bc, mended by 7e64c5bc497c)."""
         holder, waiter = lab.nodes[:2]
         lock = f"{THREE}/users/ada/lab-lock"
         tell(holder, as_account("ada", f"touch {lock}"))
