@@ -487,3 +487,17 @@ def test_mounts_of_the_role_are_nobody_elses(tmp_path: Path, groups: dict[str, l
         path for path in ("/mnt/nas", "/cold", "/scratch", "/mnt/nas2", "/") if re.match(found, f"x:/y {path} nfs rw")
     ]
     assert ours == own
+
+
+@pytest.mark.parametrize(("where", "moved"), [("", "10.0.0.5:/nas"), ("local", ""), ("shared", ""), (None, "")])
+def test_what_an_earlier_run_has_moved_hides_nothing(tmp_path: Path, where: str | None, moved: str) -> None:
+    """The move leaves no receipt, so the last one still has the place; the node says that it is gone."""
+    settings = {
+        "cluster_users": [],
+        "nas_source": " 10.0.0.5:/nas",
+        "__nas_receipt": {"previous": [*PREVIOUS, *HERE]},
+        "__nas_moved_place": {} if where is None else {"where": where},
+    }
+    names = ["__nas_former_places", "__nas_moved_before"]
+    found = render(tmp_path, "nas", names, {"gpu_nodes": ["a"]}, settings)
+    assert found == {"__nas_former_places": ["/mnt/nas"], "__nas_moved_before": moved}
