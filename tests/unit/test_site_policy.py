@@ -42,7 +42,7 @@ def cluster_name(playbook: Path, inventory: Path) -> str:
 @pytest.mark.parametrize("folder", [".", "playbooks"])
 def test_the_group_vars_of_a_checkout_count(checkout: Path, tmp_path: Path, folder: str) -> None:
     inventory = tmp_path / "hosts.yml"
-    inventory.write_text("all: {hosts: {gpu01: {ansible_connection: local, ansible_python_interpreter: /usr/bin/python3}}}\n")
+    inventory.write_text("all: {hosts: {gpu01: {ansible_connection: local}}}\n")
     assert cluster_name(checkout / folder / "show.yml", inventory) == "theirs"
 
 
@@ -51,7 +51,7 @@ def test_as_shipped_they_set_nothing_over_an_inventory(tmp_path: Path, folder: s
     (tmp_path / "group_vars").mkdir()
     (tmp_path / "group_vars" / "all.yml").write_text("cluster_name: mine\n")
     inventory = tmp_path / "hosts.yml"
-    inventory.write_text("all: {hosts: {gpu01: {ansible_connection: local, ansible_python_interpreter: /usr/bin/python3}}}\n")
+    inventory.write_text("all: {hosts: {gpu01: {ansible_connection: local}}}\n")
     for part in ("group_vars", "playbooks/group_vars"):
         shutil.copytree(PROJECT / part, tmp_path / "checkout" / part, symlinks=True)
     (tmp_path / "checkout" / folder / "show.yml").write_text(SHOW)
