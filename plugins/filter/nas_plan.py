@@ -29,7 +29,7 @@ options:
         C(quotas) what each account may have there, by uid, C(has_quotas), whether any has a limit, C(client_files),
         C(exports), C(nfs_conf), C(lockd_conf), C(quota_files) and C(quota_command) which files are the role's,
         C(service_account), C(users) and C(nodes) whose the layout of the share is and was, C(served) whether the
-        cluster serves it, C(moved_to) where the files of a single node have been moved in this run.
+        cluster serves it, C(moved_to) where the files of a single node have been moved.
     type: dict
     required: true
   previous:

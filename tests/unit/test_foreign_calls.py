@@ -129,6 +129,7 @@ ALLOWED: dict[str, dict[str, str]] = {
                 for name in ("_attributes", "_content", "_directory", "_entry", "_file", "_folder", "_give")
             ),
             *(f"_Walk.{name}" for name in ("_link", "_name", "_same_content", "_there")),
+            "_set_mode",
         ),
         "_Walk.run": "the top of both, whose paths only root can change; names by descriptor",
     },

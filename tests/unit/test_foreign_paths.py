@@ -56,6 +56,7 @@ BY_ROOT: dict[tuple[str, str], str] = {
     ("roles/nas/tasks/client.yml", "Protect the bare mountpoints"): MOUNTED,
     ("roles/nas/tasks/client.yml", "Mount the shares"): MOUNTED,
     ("roles/nas/tasks/quotas.yml", "Limit what each account has on the share"): EXPORT,
+    ("roles/nas/tasks/retire.yml", "Look for the timers no longer declared"): OWN,
     ("roles/nas/tasks/retire.yml", "Remove the files no longer declared"): OWN,
     ("roles/nas/tasks/retire_mounts.yml", "Unmount the former mounts, and take them out of fstab"): MOUNTED,
     ("roles/nas/tasks/retire_volumes.yml", "Read the state of the former volumes"): VOLUME,

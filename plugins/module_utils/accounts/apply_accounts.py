@@ -347,8 +347,8 @@ def _lock(run: Run, host: HostAccounts, account: Account, state_dir: Path) -> tu
 
 def _remove(run: Run, host: HostAccounts, account: Account) -> None:
     must(run, ["userdel", account.name], "", remedy=_REMEDY)
-    if own_group(host, account):
-        # Where login.defs has USERGROUPS_ENAB, userdel has done that: 6 says that there is none.
+    # Where login.defs has USERGROUPS_ENAB, userdel has done that; one of a directory service is not ours to remove.
+    if own_group(host, account) and run(["getent", "-s", "files", "group", account.name], "")[0] == 0:
         must(run, ["groupdel", account.name], "", good=(0, 6), remedy=_REMEDY)
 
 

@@ -26,7 +26,7 @@ T = TypeVar("T")
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
-_NEW = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _CHUNK = 1 << 20
 _ZERO = bytes(_CHUNK)
 _ATTRIBUTES = ("user.", "system.posix_acl_")
@@ -206,7 +206,7 @@ class _Walk:
         self._hold(there, status)
         mode = stat.S_IMODE(there.st_mode)
         if not self.check and mode & 0o700 != 0o700:
-            os.chmod(name, mode | 0o700, dir_fd=level.target)
+            _set_mode(level.target, name, mode | 0o700)
         target = os.open(name, _FOLDER, dir_fd=level.target)
         self.outcome.extra += len({*os.listdir(target)} - {*names}) if self.check else 0
         return made, target
@@ -243,12 +243,14 @@ class _Walk:
             self._hold(there, status)
             if (there.st_size, there.st_mtime_ns) == (status.st_size, status.st_mtime_ns):
                 if stat.S_IMODE(there.st_mode) != stat.S_IMODE(status.st_mode):
-                    os.chmod(name, stat.S_IMODE(status.st_mode), dir_fd=level.target)
+                    _set_mode(level.target, name, stat.S_IMODE(status.st_mode))
                 return
             # What the cluster keeps for itself another node may have begun anew there; it is made again by its roles.
             if there.st_mtime_ns > status.st_mtime_ns and not path.startswith(f"{LAYOUT}/"):
                 raise _LeftError("is newer on the share", "See which of them is wanted, and move the other away.")
         temporary = f".gpustead-move.{status.st_uid}"
+        with contextlib.suppress(FileNotFoundError):  # of a run that was killed
+            os.unlink(temporary, dir_fd=level.target)
         target = os.open(temporary, _NEW, 0o600, dir_fd=level.target)
         try:
             _transfer(source, target, status.st_size)
@@ -378,6 +380,15 @@ def _acting(uid: int, gid: int, groups: Iterable[int]) -> Iterator[None]:
         os.seteuid(0)
         os.setegid(0)
         os.setgroups(before)
+
+
+def _set_mode(folder: int, name: str, mode: int) -> None:
+    """Of what is there itself: others may put a link in its place, and root may do the work."""
+    held = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
+    try:
+        os.chmod(f"/proc/self/fd/{held}", mode)
+    finally:
+        os.close(held)
 
 
 def _transfer(source: int, target: int, size: int) -> None:

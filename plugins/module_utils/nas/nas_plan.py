@@ -79,7 +79,7 @@ class Settings:
         users: the declared accounts.
         nodes: the names of all nodes.
         served: whether the cluster has a server of its own for the share.
-        moved_to: the source to which this run has moved the files of the cluster, off the disk of its only node.
+        moved_to: the source to which the files of the cluster have been moved, off the disk of its only node.
     """
 
     is_client: bool

@@ -12,7 +12,7 @@ from typing import Any
 
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError, of_system
 from ansible_collections.gpustead.cluster.plugins.module_utils.receipts import receipts
-from ansible_collections.gpustead.cluster.plugins.module_utils.receipts.probes import Host, observe
+from ansible_collections.gpustead.cluster.plugins.module_utils.receipts.probes import Host, accounts, observe
 from ansible_collections.gpustead.cluster.plugins.module_utils.receipts.receipt_store import ReceiptStore
 
 
@@ -196,6 +196,7 @@ def write(request: Mapping[str, Any]) -> dict[str, Any]:
         receipts.UnmetOutput.of(spec, "it is not declared any more, and still there")
         for name, spec in gone.items()
         if receipts.must_go(spec, still[name])
+        and not (spec[0] == "user" and accounts.is_of_directory(spec[1]["name"], host))
     ]
     changed = list(receipts.not_restored(last, receipt, run["found"])) if last and not request["accept"] else []
     of_host = [problem.text for problem in (*problems, *changed) if not problem.account]

@@ -46,10 +46,11 @@ def mount(node: Host, share: Mapping[str, str], timeout: int = 60) -> str:
     """What the module that mounts says of a share that cannot be mounted."""
     given = {"path": "/mnt/kinds", "fstype": "nfs", "options": V3, **share}
     ask(node, "mkdir -p /mnt/kinds")  # which ends with an error on one that is stale
+    before = tell(node, "cat /etc/fstab")
     began = time.monotonic()
     done: dict[str, Any] = node.module("gpustead.cluster.nas_mounts", {"mounts": [given], "timeout": timeout})
     assert time.monotonic() - began < 3 * timeout
-    assert "/mnt/kinds" not in tell(node, "cat /etc/fstab") or "msg" not in done
+    assert "msg" not in done or tell(node, "cat /etc/fstab") == before
     return str(done.get("msg", ""))
 
 
@@ -99,7 +100,8 @@ class TestVersion3:
         tell(node, "systemctl stop lab-uses")
 
     def test_who_waits_for_a_lock_on_another_node_has_it_once_it_is_free(self, lab: Lab) -> None:
-        """Without the server's call back the kernel asks again after 30 s."""
+        """After 30 s at the latest, when it asks again: some kernels of servers send no call back before that, Debian
+        13's among them (torvalds/linux 2dd10de8e6bc, mended by 7e64c5bc497c)."""
         holder, waiter = lab.nodes[:2]
         lock = f"{THREE}/users/ada/lab-lock"
         tell(holder, as_account("ada", f"touch {lock}"))
@@ -107,7 +109,8 @@ class TestVersion3:
         until("it is locked", lambda: ask(waiter, as_account("ada", f"flock --nonblock {lock} true")).returncode, 8)
         began = time.monotonic()
         tell(waiter, as_account("ada", f"flock {lock} true"))
-        assert time.monotonic() - began < 25
+        waited = time.monotonic() - began
+        assert 2 < waited < 40, waited
         tell(holder, as_account("ada", f"rm {lock}"))
 
     def test_an_automount_lets_go_and_that_is_no_drift(self, lab: Lab, options: list[str]) -> None:

@@ -249,6 +249,18 @@ def test_the_group_goes_with_the_account_if_it_is_its_own(
     assert [line for line in done if "del " in line] == ["userdel ada", "groupdel ada"][: 1 + goes]
 
 
+def test_a_group_of_a_directory_service_with_the_name_stays(tmp_path: Path, cleared: list[Ids | str]) -> None:
+    """userdel has taken the local one, and groupdel would end with an error for the other."""
+    done: list[str] = []
+
+    def run(argv: Sequence[str], data: str) -> tuple[int, str, str]:
+        done.append(argv[0])
+        return (2 if argv[0] == "getent" else 0), "", ""
+
+    (left,) = remove(run, HostAccounts(accounts=(ADA,), groups=(Group("ada", 1001),)), [ADA], tmp_path, proc=tmp_path)
+    assert left.removed and "userdel" in done and "groupdel" not in done
+
+
 @pytest.mark.parametrize("case", EXTRAS)
 def test_supplementary_groups(case: str) -> None:
     groups, name, expected = EXTRAS[case]

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 from ansible_collections.gpustead.cluster.plugins.module_utils.mesh.mesh_nodes import endpoints
+from ansible_collections.gpustead.cluster.tests.unit.role_variables import render
 from jinja2 import Environment
 from mesh_run import names
 
@@ -39,13 +41,14 @@ def rendered(template: str, **variables: Any) -> str:
 def test_ssh_finds_a_node_that_is_written_in_capital_letters(tmp_path: Path, typed: str) -> None:
     nodes = endpoints(["GPU01"], {"GPU01": {"cluster_address": "Node1.Example.org"}}, 2222)
     found = names.parse(json.dumps({"schema": 1, "nodes": nodes}))
-    (tmp_path / "config").write_text(names.configuration(found, "/known", "curve25519-sha256"))
+    (tmp_path / "config").write_text(names.configuration(found, "/known", "curve25519-sha256", "inet"))
     said = subprocess.run(
         ["ssh", "-G", "-F", str(tmp_path / "config"), typed], capture_output=True, text=True, check=True
     ).stdout
     told = dict(line.partition(" ")[::2] for line in said.splitlines())
     assert (told["hostname"].lower(), told["port"]) == ("node1.example.org", "2222")
-    assert told["hostkeyalias"] == "gpu01" and told["userknownhostsfile"] == "/known"
+    assert (told["hostkeyalias"], told["addressfamily"]) == ("gpu01", "inet")
+    assert told["userknownhostsfile"] == "/known"
     assert "HostKeyAlias gpu01\n" in (tmp_path / "config").read_text()  # which ssh itself would make small, too
     authority = {"public": "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAINJhszxqdNZ7p6NBFWsw8DTQAYKtEfXesg2ypqIADe6K"}
     assert rendered("known_hosts.j2", nodes=nodes, authority=authority).startswith("@cert-authority gpu01 ssh-ed25519 ")
@@ -69,3 +72,21 @@ def test_ssh_finds_a_node_that_is_written_in_capital_letters(tmp_path: Path, typ
 def test_a_list_of_nodes_tells_ssh_nothing_else(nodes: Any) -> None:
     with pytest.raises(ValueError, match="is no"):
         names.parse(json.dumps({"schema": 1, "nodes": nodes}))
+
+
+@pytest.mark.parametrize(
+    ("networks", "family"),
+    [
+        (["10.1.0.0/24", "10.2.0.0/24"], "inet"),
+        (["fd00:1::/64"], "inet6"),
+        (["10.1.0.0/24", "fd00:1::/64"], "any"),
+        ([], "any"),
+    ],
+)
+def test_a_name_leads_to_addresses_that_keys_are_let_in_from(
+    tmp_path: Path, networks: Sequence[str], family: str
+) -> None:
+    """A host that has its name for IPv6, too, would else come from an address that its peers refuse."""
+    groups = {"gpu_nodes": ["a"]}
+    found = render(tmp_path, "ssh_mesh", ["__ssh_mesh_family"], groups, {"cluster_network": networks})
+    assert found == {"__ssh_mesh_family": family}

@@ -253,6 +253,24 @@ def test_a_link_leads_root_nowhere(here: Path, there: Path, tmp_path: Path) -> N
     assert list(outside.iterdir()) == []
 
 
+def test_what_others_have_put_on_the_share_is_neither_written_nor_opened(here: Path, there: Path) -> None:
+    theirs = put(there / "theirs", GRACE, GRACE, 0o600, "precious")
+    put(there / "users", LAYOUT, LAYOUT, 0o1775)
+    put(there / "users/ada", ADA, ADA, 0o700)
+    put(there / "users/ada/work", ADA, ADA, 0o755)
+    os.link(theirs, there / f"users/ada/work/.gpustead-move.{ADA}")
+    assert copy(str(here), str(there)).left == []
+    assert (theirs.read_text(), theirs.stat().st_nlink) == ("precious", 1)
+    os.symlink(theirs, there / "link")
+    held = os.open(there, os.O_RDONLY)
+    try:
+        with pytest.raises(OSError):
+            copy_tree._set_mode(held, "link", 0o4777)
+    finally:
+        os.close(held)
+    assert theirs.stat().st_mode & 0o7777 == 0o600
+
+
 def test_a_mount_in_the_place_is_named(here: Path, there: Path, namespace: None) -> None:
     disk = put(here / "shared/disk", 0, 0, 0o755)
     subprocess.run(["mount", "-t", "tmpfs", "disk", disk], check=True)

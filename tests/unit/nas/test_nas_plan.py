@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -462,3 +463,42 @@ def test_the_role_gives_its_settings_and_what_it_has_found(tmp_path: Path) -> No
     )
     expected: Plan = plan(declared, previous=PREVIOUS, volume=["auth.allow: x"], bound="/mnt/nas/x", released=[])
     assert found == asdict(expected)
+
+
+@pytest.mark.parametrize(
+    ("groups", "own"),
+    [
+        ({"gpu_nodes": ["a"], "nas_server": ["a"]}, ["/mnt/nas", "/cold", "/scratch"]),
+        ({"gpu_nodes": ["b"], "nas_server": ["a"]}, ["/scratch"]),
+    ],
+    ids=["a server that is a node as well", "a server alone"],
+)
+def test_mounts_of_the_role_are_nobody_elses(tmp_path: Path, groups: dict[str, list[str]], own: Sequence[str]) -> None:
+    """A share that was mounted by NFS 3 until now is no reason to refuse NFS 4 alone."""
+    settings = {
+        "cluster_users": [],
+        "nas_source": "10.0.0.5:/nas",
+        "nas_path": "/mnt/nas/",
+        "nas_extra_mounts": [COLD],
+        "nas_server_backend": "nfs4",
+        "__nas_receipt": {"previous": subjects("mount /scratch")},
+    }
+    found = render(tmp_path, "nas", ["__nas_own_mounts"], groups, settings)["__nas_own_mounts"]
+    ours = [
+        path for path in ("/mnt/nas", "/cold", "/scratch", "/mnt/nas2", "/") if re.match(found, f"x:/y {path} nfs rw")
+    ]
+    assert ours == own
+
+
+@pytest.mark.parametrize(("where", "moved"), [("", "10.0.0.5:/nas"), ("local", ""), ("shared", ""), (None, "")])
+def test_what_an_earlier_run_has_moved_hides_nothing(tmp_path: Path, where: str | None, moved: str) -> None:
+    """The move leaves no receipt, so the last one still has the place; the node says that it is gone."""
+    settings = {
+        "cluster_users": [],
+        "nas_source": " 10.0.0.5:/nas",
+        "__nas_receipt": {"previous": [*PREVIOUS, *HERE]},
+        "__nas_moved_place": {} if where is None else {"where": where},
+    }
+    names = ["__nas_former_places", "__nas_moved_before"]
+    found = render(tmp_path, "nas", names, {"gpu_nodes": ["a"]}, settings)
+    assert found == {"__nas_former_places": ["/mnt/nas"], "__nas_moved_before": moved}

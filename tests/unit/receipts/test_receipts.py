@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import pytest
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
 from ansible_collections.gpustead.cluster.plugins.module_utils.receipts import agent, receipts
+from ansible_collections.gpustead.cluster.plugins.module_utils.receipts.probes import accounts
 
 SALT = b"s" * 32
 INPUTS = {"variable docker_log_driver": "a1", "its file tasks/main.yml": "b2"}
@@ -408,6 +409,19 @@ class TestAgent:
         assert refused(roles={"docker": {**INPUTS, "variable more": "c"}}) == []
         output.write_text("edited by hand")
         assert refused() == []
+
+    @pytest.mark.parametrize(("local", "problems"), [(True, 1), (False, 0)])
+    def test_an_account_of_a_directory_stays_where_it_is_declared_no_more(
+        self, tmp_path: Path, output: Path, monkeypatch: pytest.MonkeyPatch, local: bool, problems: int
+    ) -> None:
+        """No role can remove it; a run would fail for it for ever."""
+        if not local:
+            monkeypatch.setattr(accounts, "passwd", lambda _host: {})
+        self.ask(tmp_path, "begin")
+        assert self.write(tmp_path, output, outputs=[["user", {"name": "root", "fields": ["uid"]}]])["problems"] == []
+        self.ask(tmp_path, "begin", nonce="n2")
+        found = self.write(tmp_path, output, nonce="n2")
+        assert len(found["problems"]) == problems, found
 
     @pytest.mark.parametrize("operation", ["begin", "previous"])
     def test_a_role_is_told_that_its_last_run_died(self, tmp_path: Path, output: Path, operation: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -181,3 +182,16 @@ def test_group_vars_document_what_the_role_shares_with_others(role: str) -> None
     text = (ROOT / "roles" / role / "defaults" / "main.yml").read_text()
     shared = set(re.findall(r"\bcluster_\w+", text))
     assert shared - set(commented(ROOT / "group_vars" / "all" / "cluster.yml")) == set()
+
+
+NAMED = re.compile(r"""(?:(?:include|import)_tasks|tasks_from): *["']?([^"'\n][^\n]*?)["']?$""", re.MULTILINE)
+TASKS = [*(path for role in ROLES for path in task_files(role)), *(ROOT / "playbooks").rglob("*.yml")]
+INCLUDED = {re.sub(r"\{\{.*?\}\}", "*", name) for path in TASKS for name in NAMED.findall(path.read_text())}
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_each_file_of_tasks_is_included_somewhere(role: str) -> None:
+    """One that a merge has left out would be looked at by every other check, and never run."""
+    files = [path for path in (ROOT / "roles" / role / "tasks").glob("*.yml") if path.name != "main.yml"]
+    lost = [path.name for path in files if not any(fnmatch(path.name, name) or path.stem == name for name in INCLUDED)]
+    assert lost == []

@@ -431,14 +431,22 @@ def test_a_share_that_the_cluster_serves_has_a_source() -> None:
 
 
 def test_several_nodes_are_not_all_this_machine() -> None:
-    (line,) = of_several({"ansible_connection": "local"}, {**SEVERAL, "registry": ["nas"]})
+    local = {"ansible_connection": "local", "ansible_python_interpreter": "/usr/bin/python3"}
+    (line,) = of_several(local, {**SEVERAL, "registry": ["nas"]})
     assert line.startswith("ansible_connection: gpu01 and gpu02 have the connection local")
+
+
+def test_a_local_connection_has_the_python_of_the_host() -> None:
+    (line,) = problems({"ansible_connection": "local"}, {"gpu_nodes": ["gpu01"], "registry": ["gpu01"]})
+    assert line.startswith("ansible_python_interpreter: is not set, and with connection local")
+    assert "/usr/bin/python3" in line
 
 
 def test_a_single_node_needs_neither_a_share_nor_a_registry() -> None:
     assert problems({"nas_source": ""}, {"gpu_nodes": ["gpu01"]}) == []
     alone = {name: value for name, value in GOOD.items() if name not in ("nas_source", "ansible_host")}
-    own = {**alone, "ansible_connection": "local", "cluster_network": ["127.0.0.0/8"]}
+    local = {"ansible_connection": "local", "ansible_python_interpreter": "/usr/bin/python3"}
+    own = {**alone, **local, "cluster_network": ["127.0.0.0/8"]}
     assert [*check(Site({"gpu_nodes": ["localhost"]}, {"localhost": own}, read))] == []
 
 

@@ -84,6 +84,11 @@ def users(subjects: Sequence[Subject], host: Host) -> dict[str, Value]:
     return each(user)(subjects, host)
 
 
+def is_of_directory(name: str, host: Host) -> bool:
+    """Whether an account, if there is one, is a directory service's: no role of ours takes it away."""
+    return name not in passwd(host)
+
+
 def _within(user: list[str] | None, group: list[str] | None) -> bool:
     if not user or not group:
         return False

@@ -167,6 +167,7 @@ def _export(subject: Subject, host: Host) -> Value:
 
 def _quota(subject: Subject, host: Host) -> Value:
     """The limits of the accounts of `limits` on the file system of a directory, in KiB, and whether they hold."""
+    # As above: no host without quotas needs it.
     from ansible_collections.gpustead.cluster.plugins.module_utils.nas import quota_report  # noqa: PLC0415
 
     path = host.path(path_of(subject))

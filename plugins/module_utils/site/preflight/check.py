@@ -38,6 +38,7 @@ VARIABLES = (
     "ansible_host",
     "ansible_port",
     "ansible_private_key_file",
+    "ansible_python_interpreter",
     "ansible_ssh_private_key_file",
     "ansible_user",
     "cluster_address",
@@ -131,6 +132,7 @@ def _check_host(host: HostVariables, site: Site, nodes: Sequence[str]) -> list[a
     forms.check_forms(host)
     if is_node:
         _check_name(host)
+        networks.check_python(host)
         networks.check_address(host)
         mounts.check_nas_source(host, site)
         authorities.check_passphrase(host)

@@ -69,6 +69,13 @@ def _is_address_or_name(text: str) -> bool:
     )
 
 
+def check_python(host: HostVariables) -> None:
+    """Roles install what modules need for the Python of the system."""
+    if host.values.get("ansible_connection") == "local" and not host.values.get("ansible_python_interpreter"):
+        what = "is not set, and with connection local Ansible takes the first Python of its own environment"
+        host.refuse("ansible_python_interpreter", what, "Set it to /usr/bin/python3.")
+
+
 def check_address(host: HostVariables) -> None:
     """The address of a node lies in the cluster's networks."""
     try:

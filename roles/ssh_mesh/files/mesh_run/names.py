@@ -55,17 +55,19 @@ def _like(form: re.Pattern[str], value: Any) -> str:
     return value
 
 
-def configuration(nodes: Mapping[str, Place], known_hosts: str, kex: str) -> str:
+def configuration(nodes: Mapping[str, Place], known_hosts: str, kex: str, family: str) -> str:
     """ssh_config(5) of the mesh.
 
     Args:
         nodes: where they are.
         known_hosts: the file with the authority that has signed their keys.
         kex: how keys are exchanged.
+        family: of the addresses that keys are let in from: `inet`, `inet6` or `any`.
     """
     return "".join(
         f"Host {' '.join(dict.fromkeys((name, name.lower(), place.address, place.address.lower())))}\n"
         f"  HostName {place.address}\n"
+        f"  AddressFamily {family}\n"
         f"  HostKeyAlias {name.lower()}\n"
         f"  Port {place.port}\n"
         f"  UserKnownHostsFile {known_hosts}\n"

@@ -173,8 +173,8 @@ def configuration() -> str:
     """What ssh is told of the nodes: of the share no more than their names and places. Raises OSError and others."""
     with open(places.MESH / "nodes.json", encoding="utf-8") as file:
         nodes = names.parse(file.read(_CONFIG_SIZE))
-    kex = json.loads((places.PROGRAMS / "node.json").read_text())["kex"]
-    return names.configuration(nodes, str(places.PROGRAMS / "known_hosts"), kex)
+    here = json.loads((places.PROGRAMS / "node.json").read_text())
+    return names.configuration(nodes, str(places.PROGRAMS / "known_hosts"), here["kex"], here["family"])
 
 
 def open_door(port: int, door: Path = DOOR) -> int:

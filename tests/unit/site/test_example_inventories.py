@@ -28,7 +28,9 @@ def case(name: str, *, hosts: str = "", secret: str = PASSPHRASE) -> dict[str, A
     return {"files": files, "arguments": ["-i", "mine", str(ROOT / "playbooks/preflight.yml")]}
 
 
-SECOND = text("example-one").replace("gpu01: {ansible_connection: local}", "gpu01: , gpu02: ")
+SECOND = text("example-one").replace(
+    "gpu01: {ansible_connection: local, ansible_python_interpreter: /usr/bin/python3}", "gpu01: , gpu02: "
+)
 
 
 @pytest.fixture(scope="module")
