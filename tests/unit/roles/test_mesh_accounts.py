@@ -6,13 +6,16 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import stat
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.accounts_plan import plan
-from mesh_run import accounts, service
+from mesh_run import accounts, names, places, service
 from mesh_run.accounts import Account, Group, People
 
 PASSWD = """root:x:0:0:root:/root:/bin/bash
@@ -46,6 +49,11 @@ def test_what_role_accounts_writes_is_what_the_mesh_reads() -> None:
 
 def test_an_account_that_is_taken_off_is_out() -> None:
     assert accounts.gone(written(USERS).accounts, written(USERS[1:]).accounts) == {1500}
+
+
+def test_an_account_whose_number_is_anothers_now_is_out() -> None:
+    before = (Account("ada", 1500, 1500), Account("bob", 1501, 1501))
+    assert accounts.gone(before, (Account("ada", 1600, 1600), Account("bob", 1500, 1500))) == {1500, 1501}
 
 
 def test_the_container_has_no_other_people() -> None:
@@ -83,6 +91,35 @@ def test_a_list_that_would_make_somebody_another_is_none(change: dict[str, Any])
         accounts.parse(json.dumps(raw))
 
 
+@pytest.mark.parametrize("member", ["ada\nroot:x:0:ada", "ada,bob", "a:b", "", 7])
+def test_a_group_has_nothing_but_names(member: Any) -> None:
+    raw = {"schema": 1, "accounts": [], "groups": [{"name": "lab", "gid": 1600, "members": [member]}]}
+    with pytest.raises(ValueError, match="is no name"):
+        accounts.parse(json.dumps(raw))
+
+
+@pytest.mark.parametrize("kind", ["link", "FIFO", "directory", "size"])
+def test_what_lies_in_the_place_of_a_file_on_the_share_is_not_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    path, other = tmp_path / "accounts.json", tmp_path / "other"
+    other.write_text(json.dumps({"schema": 1, "accounts": [], "groups": []}))
+    assert accounts.read(other) == People()
+    assert accounts.read(path) is None
+    {"link": path.symlink_to, "FIFO": lambda _other: os.mkfifo(path), "directory": lambda _other: path.mkdir()}.get(
+        kind, lambda _other: path.write_bytes(other.read_bytes())
+    )(other)
+    monkeypatch.setattr(places, "_SIZE", 10)
+    with pytest.raises((OSError, ValueError)):
+        accounts.read(path)
+
+
+@pytest.mark.parametrize("port", [True, 0, 65536, "22", None])
+def test_a_place_of_a_node_is_an_address_and_a_port(port: Any) -> None:
+    with pytest.raises(ValueError, match="is no place of a node"):
+        names.parse(json.dumps({"schema": 1, "nodes": {"gpu01": {"address": "10.0.0.1", "port": port}}}))
+
+
 @pytest.fixture
 def container(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> service.Service:
     for name, text in {"passwd": PASSWD, "group": GROUP}.items():
@@ -92,12 +129,16 @@ def container(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> service.Servic
     monkeypatch.setattr(service, "_replace", lambda path, text: real(tmp_path / path.name, text))
     monkeypatch.setattr(service, "make_place", lambda _account: None)
     monkeypatch.setattr(service, "end_all", ended.append)
+    monkeypatch.setattr(service, "present", lambda: {1500})
     monkeypatch.setattr(accounts, "read", lambda: accounts.parse((tmp_path / "list").read_text()))
     monkeypatch.setenv("GPUSTEAD_USER", "ada")
     made = service.Service()
     made.base = {"passwd": PASSWD, "group": GROUP}
     vars(made).update(place=tmp_path, ended=ended)
     return made
+
+
+SSHD = 105  # in PASSWD, whom it is before one has shown a key
 
 
 def raw(*names: str) -> str:
@@ -109,14 +150,71 @@ def raw(*names: str) -> str:
 
 def test_whoever_is_off_the_list_is_out_with_all_that_runs(container: Any) -> None:
     (container.place / "list").write_text(raw("ada", "bob"))
-    assert container.look()
+    container.look()
     assert container.environment()["GPUSTEAD_ACCOUNTS"] == "bob:1501:1501"
-    assert not container.look()  # nothing to be done where nothing has changed
     (container.place / "list").write_text(raw("ada"))
-    assert container.look()
-    assert container.ended == [1501]
+    container.look()
+    # The connections that have not shown a key yet come first: one of them may be bob's.
+    assert container.ended == [SSHD, 1501]
     assert "bob" not in (container.place / "passwd").read_text()
     assert container.environment()["GPUSTEAD_ACCOUNTS"] == ""
+    container.look()  # nothing to be done where nothing has changed
+    assert container.ended == [SSHD, 1501]
+
+
+def test_whoever_comes_in_although_off_the_list_is_out_again(container: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(service, "present", lambda: {1500, 1501})
+    container.look()
+    assert container.ended == []  # before there is a list
+    (container.place / "list").write_text(raw("ada"))
+    container.look()
+    container.look()
+    assert container.ended == [1501, 1501]
+
+
+def test_a_full_disk_keeps_nobody_in_and_ends_nothing_else(container: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    (container.place / "list").write_text(raw("ada", "bob"))
+    container.look()
+    (container.place / "list").write_text(raw("ada"))
+    write = service._replace
+
+    def full(_path: Path, _text: str) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(service, "_replace", full)
+    container.look()
+    container.look()
+    assert container.ended == [SSHD, 1501] * 2
+    monkeypatch.setattr(service, "_replace", write)
+    container.look()
+    assert "bob" not in (container.place / "passwd").read_text()
+    container.look()
+    assert container.ended == [SSHD, 1501] * 3
+
+
+@pytest.mark.parametrize(("lives", "starts"), [("sleep 0.4", 3), ("", 1)])
+def test_the_runs_outlive_sshd(
+    container: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, lives: str, starts: int
+) -> None:
+    """Somebody else may have its port when it begins anew. What never began is told, and Docker begins again."""
+    sshd = tmp_path / "sshd"
+    sshd.write_text(f"#!/bin/sh\necho >> {tmp_path}/starts\n{lives}\nexit 255\n")
+    sshd.chmod(0o755)
+
+    def started() -> int:
+        return len((tmp_path / "starts").read_text().split("\n")) - 1 if (tmp_path / "starts").exists() else 0
+
+    for name, value in {"SSHD": str(sshd), "_EVERY": 0.2, "open_door": lambda _port: 0}.items():
+        monkeypatch.setattr(service, name, value)
+    monkeypatch.setattr(container, "configure", lambda: None)
+    monkeypatch.setattr(container, "look", lambda: setattr(container, "ending", started() == 3))
+    before = {number: signal.getsignal(number) for number in (signal.SIGHUP, signal.SIGTERM)}
+    try:
+        assert container.run() == 255
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    assert started() == starts
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"schema": 2}', '{"schema": 1, "accounts": [{}]}'])
@@ -124,7 +222,7 @@ def test_a_list_that_cannot_be_read_lets_nobody_in_or_out(container: Any, text: 
     (container.place / "list").write_text(raw("ada", "bob"))
     container.look()
     (container.place / "list").write_text(text)
-    assert not container.look()
+    container.look()
     assert container.environment()["GPUSTEAD_ACCOUNTS"] == "bob:1501:1501"
     assert container.ended == []
 
@@ -152,3 +250,70 @@ def test_nobody_takes_the_name_of_an_account_of_the_systems(name: str) -> None:
 
 def test_the_images_own_people_are_nobody_of_the_systems() -> None:
     accounts.refuse_systems(People((Account("ubuntu", 1500, 1500),), (Group("dan", 1503, ()),)), PASSWD, GROUP)
+
+
+def test_a_container_that_starts_again_finds_the_accounts_it_had() -> None:
+    """Of a directory service they may have large numbers."""
+    people = People((Account("eve", 1100200, 1100200),), (Group("lab", 70000, ("eve",)),))
+    passwd, group = accounts.passwd(PASSWD, people, "/bin/bash"), accounts.group(GROUP, people)
+    accounts.refuse_systems(people, passwd, group)
+    assert (accounts.passwd(passwd, people, "/bin/bash"), accounts.group(group, people)) == (passwd, group)
+
+
+# In a list of processes of its own: nothing else of this machine is looked at. Of two accounts, one ignores all that it
+# may, has new processes all the time, and stops whatever it may stop.
+ENDS = """
+import os, signal, sys, time
+sys.path.insert(0, sys.argv[1])
+from mesh_run import service
+
+def begin(uid, work):
+    pid = os.fork()
+    if not pid:
+        os.setgroups([])
+        os.setresgid(uid, uid, uid)
+        os.setresuid(uid, uid, uid)
+        work()
+    return pid
+
+def multiply():
+    os.setsid()
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    end = time.monotonic() + 60
+    while time.monotonic() < end:
+        if not os.fork():
+            time.sleep(0.2)
+            os._exit(0)
+        for pid in map(int, filter(str.isdigit, os.listdir("/proc"))):
+            try:
+                os.kill(pid, 0 if pid == os.getpid() else signal.SIGSTOP)
+            except OSError:
+                pass
+
+signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+bystander = begin(64002, lambda: time.sleep(60))
+root = os.fork()
+if not root:
+    time.sleep(60)
+begin(64001, multiply)
+time.sleep(1)
+assert service.present() == {64001, 64002}, service.present()
+signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+assert 64001 in service.present()
+service.end_all(64001)
+assert service.present() == {64002}, service.present()
+os.kill(root, 0)
+print("done")
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="becomes other accounts")
+def test_all_that_an_account_has_ends_and_nothing_else() -> None:
+    words = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc", sys.executable, "-c", ENDS]
+    files = str(Path(service.__file__).parents[1])
+    done = subprocess.run([*words, files], capture_output=True, text=True, check=False, timeout=60)
+    if "unshare" in done.stderr:
+        pytest.skip(done.stderr)
+    assert done.stdout == "done\n", done.stderr

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mesh_run import places
+
 LIST = Path(os.environ.get("GPUSTEAD_MESH_ACCOUNTS", "/run/gpustead/accounts/accounts.json"))
 MARK = "gpustead"  # in the comment of the accounts that are the cluster's, as the entrypoint makes them
-PEOPLE = range(1000, 60000)  # ids that an image may have given to accounts of its own
-_SIZE = 1 << 22  # bytes
 _NAME = re.compile(r"(?!\d+\Z)[A-Za-z0-9_][A-Za-z0-9_.-]{0,31}\Z")
 
 
@@ -47,22 +47,31 @@ def parse(text: str) -> People:
     if not isinstance(raw, dict) or raw.get("schema") != 1:
         raise ValueError("it is no list of accounts")
     accounts = tuple(Account(_name(one), _id(one, "uid"), _id(one, "gid")) for one in raw["accounts"])
-    groups = tuple(Group(_name(one), _id(one, "gid"), tuple(map(str, one["members"]))) for one in raw["groups"])
+    groups = tuple(Group(_name(one), _id(one, "gid"), tuple(map(_like, one["members"]))) for one in raw["groups"])
     for values in ([one.name for one in accounts], [one.uid for one in accounts], [one.gid for one in groups]):
         if len(set(values)) < len(values):
             raise ValueError("a name or id stands there twice")
     return People(accounts, groups)
 
 
+def is_persons(number: int) -> bool:
+    """Whether an id is one of people, and not of the system."""
+    return 1000 <= number < 1 << 31 and number not in (65534, 65535)
+
+
 def _name(one: Mapping[str, Any]) -> str:
-    if not _NAME.match(str(one["name"])):
-        raise ValueError(f"{one['name']!r} is no name")
-    return str(one["name"])
+    return _like(one["name"])
+
+
+def _like(name: Any) -> str:
+    if not isinstance(name, str) or not _NAME.match(name):
+        raise ValueError(f"{name!r} is no name")
+    return name
 
 
 def _id(one: Mapping[str, Any], key: str) -> int:
     number = int(one[key])
-    if number < PEOPLE[0] or number >= 1 << 31 or number in (65534, 65535):
+    if not is_persons(number):
         raise ValueError(f"{key} {number} of {one['name']} is none of an account")
     return number
 
@@ -70,8 +79,7 @@ def _id(one: Mapping[str, Any], key: str) -> int:
 def read(path: Path = LIST) -> People | None:
     """None where there is no list yet. Raises OSError and ValueError."""
     try:
-        with open(path, "rb") as file:
-            return parse(file.read(_SIZE).decode())
+        return parse(places.read(path))
     except FileNotFoundError:
         return None
 
@@ -83,23 +91,24 @@ def current(path: Path = LIST) -> Sequence[Account]:
 
 def refuse_systems(people: People, passwd_text: str, group_text: str) -> None:
     """Raises ValueError for one with the name of an account or group of the system's, such as root or sshd."""
+    names = {one.name for one in people.accounts}
     for kind, text, wanted in (
-        ("account", passwd_text, {one.name for one in people.accounts}),
-        ("group", group_text, {one.name for one in (*people.accounts, *people.groups)}),
+        ("account", passwd_text, names),
+        ("group", group_text, names | {one.name for one in people.groups}),
     ):
         lines = (line.split(":") for line in text.splitlines())
-        systems = {fields[0] for fields in lines if len(fields) > 3 and int(fields[2]) not in PEOPLE}
+        systems = {fields[0] for fields in lines if len(fields) > 3 and not is_persons(int(fields[2]))}
         if systems & wanted:
             raise ValueError(f"{', '.join(sorted(systems & wanted))} is the name of a system's {kind}")
 
 
 def passwd(text: str, people: People, shell: str) -> str:
     """/etc/passwd with these accounts of the cluster, and no other people: neither the image's, nor former ones."""
-    names, uids = {one.name for one in people.accounts}, {one.uid for one in people.accounts}
+    names = {one.name for one in people.accounts}
 
     def stays(fields: Sequence[str]) -> bool:
         ours = len(fields) < 7 or fields[4] == MARK or fields[0] in names
-        return not ours and int(fields[2]) not in PEOPLE and int(fields[2]) not in uids
+        return not ours and not is_persons(int(fields[2]))
 
     lines = [line for line in text.splitlines() if stays(line.split(":"))]
     lines += [f"{one.name}:*:{one.uid}:{one.gid}:{MARK}:/home/{one.name}:{shell}" for one in people.accounts]
@@ -114,13 +123,20 @@ def group(text: str, people: People) -> str:
     names = {one.name for one in wanted.values()}
 
     def stays(fields: Sequence[str]) -> bool:
-        return len(fields) == 4 and fields[0] not in names and int(fields[2]) not in {*wanted, *PEOPLE}
+        return len(fields) == 4 and fields[0] not in names and not is_persons(int(fields[2]))
 
     lines = [line for line in text.splitlines() if stays(line.split(":"))]
     lines += [f"{one.name}:x:{one.gid}:{','.join(one.members)}" for one in wanted.values()]
     return "".join(f"{line}\n" for line in lines)
 
 
+def uid_of(name: str, passwd_text: str) -> int | None:
+    """Of an account of the system's."""
+    lines = (line.split(":") for line in passwd_text.splitlines())
+    return next((int(fields[2]) for fields in lines if len(fields) > 3 and fields[0] == name), None)
+
+
 def gone(before: Iterable[Account], now: Iterable[Account]) -> set[int]:
-    """Uids of those who are in it no more."""
-    return {one.uid for one in before} - {one.uid for one in now}
+    """Uids of those who are in it no more, also where another one has the number now."""
+    stay = {(one.name, one.uid) for one in now}
+    return {one.uid for one in before if (one.name, one.uid) not in stay}

@@ -13,7 +13,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,252}\Z")
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,252}\Z")
 _ADDRESS = re.compile(r"[A-Za-z0-9:][A-Za-z0-9_.:-]{0,252}\Z")
 
 _OF_ALL = """\
@@ -40,11 +40,11 @@ def parse(text: str) -> dict[str, Place]:
     raw: Any = json.loads(text)
     if not isinstance(raw, dict) or raw.get("schema") != 1 or not isinstance(raw.get("nodes"), dict):
         raise ValueError("it is no list of nodes")
-    return {_like(_NAME, name): _place(one) for name, one in raw["nodes"].items()}
+    return {_like(NAME, name): _place(one) for name, one in raw["nodes"].items()}
 
 
 def _place(one: Any) -> Place:
-    if not isinstance(one, dict) or not isinstance(one.get("port"), int) or not 0 < one["port"] < 1 << 16:
+    if not isinstance(one, dict) or type(one.get("port")) is not int or not 0 < one["port"] < 1 << 16:
         raise ValueError(f"{one!r} is no place of a node")
     return Place(_like(_ADDRESS, one.get("address")), one["port"])
 

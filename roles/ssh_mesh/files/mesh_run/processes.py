@@ -12,14 +12,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 MARK = "MESH_RUN_ID"
-ESTABLISHED, SYN_SENT = "01", "02"
+ESTABLISHED, SYN_SENT, LISTEN = "01", "02", "0A"
 _PROC = Path("/proc")
 _TERM, _KILL = 5.0, 10.0  # seconds
 
 
 def descendants(root: int) -> set[int]:
     """All that a process has started, and what these have; not itself. What is a zombie is none."""
-    parents = dict(_parents())
+    parents = {pid: parent for pid, state, parent in _all() if state not in "ZX"}
     found: set[int] = set()
     new = {root}
     while new:
@@ -28,28 +28,55 @@ def descendants(root: int) -> set[int]:
     return found
 
 
-def _parents() -> Iterator[tuple[int, int]]:
+def alive() -> set[int]:
+    """All that this account sees; no zombies."""
+    return {pid for pid, state, _parent in _all() if state not in "ZX"}
+
+
+def owners() -> set[int]:
+    """Uids of all these."""
+    found: set[int] = set()
+    for pid in alive():
+        with contextlib.suppress(OSError):
+            found.add((_PROC / str(pid)).stat().st_uid)
+    return found
+
+
+def _all() -> Iterator[tuple[int, str, int]]:
+    """Each with its state and its parent."""
     for entry in os.scandir(_PROC):
         if entry.name.isdigit():
             with contextlib.suppress(OSError, ValueError):
                 state, parent = Path(entry.path, "stat").read_text("utf-8", "replace").rpartition(")")[2].split()[:2]
-                if state not in "ZX":
-                    yield int(entry.name), int(parent)
+                yield int(entry.name), state, int(parent)
 
 
 def of_run(run: str) -> set[int]:
     """One's own processes of a run, or of its part on a node (`<run>.<number>`): by their mark."""
-    mark = f"{MARK}={run}".encode()
-    found: set[int] = set()
+    return {pid for pid, mark in _marked() if mark == run or mark.startswith(f"{run}.")}
+
+
+def runs() -> set[str]:
+    """The runs of which there are processes of one's own."""
+    return {mark.partition(".")[0] for _pid, mark in _marked()}
+
+
+def _marked() -> Iterator[tuple[int, str]]:
     for entry in os.scandir(_PROC):
         if entry.name.isdigit() and int(entry.name) != os.getpid():
-            with contextlib.suppress(OSError):
-                path = Path(entry.path, "environ")
-                if path.stat().st_uid == os.geteuid() and any(
-                    word == mark or word.startswith(mark + b".") for word in path.read_bytes().split(b"\0")
-                ):
-                    found.add(int(entry.name))
-    return found
+            mark = variable(int(entry.name), MARK)
+            if mark:
+                yield int(entry.name), mark
+
+
+def variable(pid: int, name: str) -> str:
+    """What a process of one's own was started with, or empty."""
+    with contextlib.suppress(OSError):
+        path, before = _PROC / str(pid) / "environ", f"{name}=".encode()
+        if path.stat().st_uid == os.geteuid():
+            found = (word for word in path.read_bytes().split(b"\0") if word.startswith(before))
+            return next(found, before)[len(before) :].decode("utf-8", "replace")
+    return ""
 
 
 def end(find: Callable[[], set[int]], patience: float = _TERM) -> set[int]:
@@ -75,33 +102,29 @@ def end(find: Callable[[], set[int]], patience: float = _TERM) -> set[int]:
 
 def reap() -> None:
     """Take the exit status of orphans that became ours; that of the launcher is subprocess's to take."""
-    for pid in descendants_zombies(os.getpid()):
+    for pid in [pid for pid, state, parent in _all() if state == "Z" and parent == os.getpid()]:
         with contextlib.suppress(ChildProcessError, OSError):
             os.waitpid(pid, os.WNOHANG)
 
 
-def descendants_zombies(parent: int) -> list[int]:
-    """Children that have ended and wait to be taken notice of."""
-    found = []
-    for entry in os.scandir(_PROC):
-        if entry.name.isdigit():
-            with contextlib.suppress(OSError, ValueError):
-                state, above = Path(entry.path, "stat").read_text("utf-8", "replace").rpartition(")")[2].split()[:2]
-                if state == "Z" and int(above) == parent:
-                    found.append(int(entry.name))
-    return found
-
-
 def sockets_to(port: int, proc: Path = _PROC) -> dict[str, str]:
     """{inode: state} of this node's connections to a port."""
-    found = {}
+    return {fields[9]: fields[3] for fields in _tcp(proc) if _port(fields[2]) == port}
+
+
+def listeners(port: int, proc: Path = _PROC) -> set[int]:
+    """Uids of those who listen on a port of this node."""
+    return {int(fields[7]) for fields in _tcp(proc) if _port(fields[1]) == port and fields[3] == LISTEN}
+
+
+def _tcp(proc: Path) -> Iterator[list[str]]:
     for name in ("net/tcp", "net/tcp6"):
         with contextlib.suppress(OSError):
-            for line in (proc / name).read_text().splitlines()[1:]:
-                fields = line.split()
-                if int(fields[2].rpartition(":")[2], 16) == port:
-                    found[fields[9]] = fields[3]
-    return found
+            yield from (line.split() for line in (proc / name).read_text().splitlines()[1:])
+
+
+def _port(address: str) -> int:
+    return int(address.rpartition(":")[2], 16)
 
 
 def with_sockets(pids: set[int], inodes: set[str], proc: Path = _PROC) -> set[int]:

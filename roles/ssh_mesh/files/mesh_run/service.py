@@ -3,7 +3,8 @@
 """The mesh's service in its container, as root: sshd, who may log in, and the door for workspaces and the node.
 
 It takes the accounts from the share, as role accounts leaves them there, and looks again every other second: who is on
-the list is let in, and who is off it is out at once, with all that runs. A container that was down reads it first.
+the list is let in, and who is off it is out at once, with all that runs. A container that was down reads it first. What
+goes wrong in here ends no run: that is tried again.
 """
 
 from __future__ import annotations
@@ -22,15 +23,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
 
-from mesh_run import accounts, names, places
+from mesh_run import accounts, names, places, processes
 from mesh_run.accounts import Account, People
 
 SSHD = "/usr/local/lib/gpustead/services/sshd"
 RUN = Path("/run/gpustead")
 DOOR = RUN / "door" / "socket"
 _EVERY = 2.0  # seconds
-_CONFIG_SIZE = 1 << 22  # bytes
-_NOBODY = 65534
+_NOBODY, _NO_ONE = 65534, 65535  # the latter has nothing, and no account may be it
 _REMOUNT = 0x20 | 0x2 | 0x4 | 0x8  # MS_REMOUNT, as it is: nosuid, nodev, noexec
 
 
@@ -43,7 +43,7 @@ def hide_processes() -> None:
 
 
 def say(text: str) -> None:
-    print(f"mesh: {text}", file=sys.stderr, flush=True)
+    print(f"mesh: {places.shown(text)}", file=sys.stderr, flush=True)
 
 
 class Service:
@@ -54,6 +54,9 @@ class Service:
         self.sshd: subprocess.Popen[bytes] | None = None
         self.damaged: dict[Path, str] = {}
         self.base = {name: Path("/etc", name).read_text() for name in ("passwd", "group")}
+        self.written: People | None = None  # whom the container has
+        self.leaving: set[int] = set()
+        self.ending = False
 
     def environment(self) -> dict[str, str]:
         """What sshd is told of the accounts."""
@@ -61,18 +64,20 @@ class Service:
         others = [one for one in people.accounts if one.name != os.environ["GPUSTEAD_USER"]]
         return {**os.environ, "GPUSTEAD_ACCOUNTS": " ".join(f"{one.name}:{one.uid}:{one.gid}" for one in others)}
 
-    def look(self) -> bool:
-        """Take over what has changed on the share; whether sshd has to read anew who may come."""
-        found = None
+    def look(self) -> None:
+        """Take over what has changed on the share."""
         with self._readable(accounts.LIST):
-            read = accounts.read()
-            if read:
-                accounts.refuse_systems(read, self.base["passwd"], self.base["group"])
-            found = read
-        if found is None or found == self.people:
-            return False
-        self._take(found)
-        return True
+            found = accounts.read()
+            if found:
+                accounts.refuse_systems(found, self.base["passwd"], self.base["group"])
+                self.leaving |= accounts.gone(self.people.accounts if self.people else (), found.accounts)
+                self.people = found
+        if self.people and self.people != self.written:
+            # A full disk, say: it is tried again. Who is to leave does not stay for that.
+            with self._readable(Path("/etc/passwd")):
+                self._write(self.people)
+                self.written = self.people
+        self._end_others()
 
     def configure(self) -> None:
         """Likewise of the nodes."""
@@ -87,25 +92,43 @@ class Service:
         """The share may be away, be written just now, or hold what others have put there: what was known stays."""
         try:
             yield
-        except (OSError, ValueError, LookupError, TypeError, ArithmeticError, RecursionError) as error:
+        except (
+            *(OSError, ValueError, LookupError, TypeError, ArithmeticError, RecursionError),
+            subprocess.SubprocessError,
+        ) as error:
             if self.damaged.get(path) != str(error):
                 self.damaged[path] = str(error)
                 say(f"{path} cannot be used, so all stays as it is: {error}")
         else:
             self.damaged.pop(path, None)
 
-    def _take(self, found: People) -> None:
-        before, self.people = self.people, found
+    def _write(self, people: People) -> None:
         shell = os.environ.get("SHELL", "/bin/bash")
-        _replace(Path("/etc/passwd"), accounts.passwd(self.base["passwd"], found, shell))
-        _replace(Path("/etc/group"), accounts.group(self.base["group"], found))
-        for account in found.accounts:
+        _replace(Path("/etc/passwd"), accounts.passwd(self.base["passwd"], people, shell))
+        _replace(Path("/etc/group"), accounts.group(self.base["group"], people))
+        for account in people.accounts:
             make_place(account)
-        for uid in accounts.gone(before.accounts if before else (), found.accounts):
+        if self.sshd:
+            # It re-reads its files and keeps the sessions.
+            subprocess.run([SSHD, "configure"], env=self.environment(), check=True)
+            self.sshd.send_signal(signal.SIGHUP)
+
+    def _end_others(self) -> None:
+        """Whoever is here and not on the list; before a list was read, nobody is."""
+        if not self.people:
+            return
+        if self.leaving:
+            # A connection that has not shown its key yet still knows the account that it asked for.
+            privsep = accounts.uid_of("sshd", self.base["passwd"])
+            if privsep:
+                end_all(privsep)
+        for uid in self.leaving | (present() - {one.uid for one in self.people.accounts}):
             end_all(uid)
+        if self.people == self.written:
+            self.leaving.clear()
 
     def run(self) -> int:
-        """Until sshd ends; its exit status."""
+        """Until sshd ends as it should; its exit status."""
         self.look()
         self.configure()
         port = int(os.environ.get("GPUSTEAD_SSH_PORT", "2222"))
@@ -113,18 +136,26 @@ class Service:
         signal.signal(signal.SIGHUP, self._pass_on)
         signal.signal(signal.SIGTERM, self._pass_on)
         self.sshd = subprocess.Popen([SSHD], env=self.environment())
-        while (code := self.sshd.poll()) is None:
+        ran = False
+        while True:
             time.sleep(_EVERY)
-            if door and os.waitpid(door, os.WNOHANG)[0]:
-                door = open_door(port)
+            code = self.sshd.poll()
+            if code is not None:
+                if self.ending or not ran:
+                    return code if code >= 0 else 128 - code
+                # Somebody may have taken its port while it began anew, for instance. The runs go on without it.
+                say(f"sshd has ended with {code}, and is started again")
+                self.sshd = subprocess.Popen([SSHD], env=self.environment())
+            ran = True
+            with self._readable(DOOR):
+                if door < 0 or (door and os.waitpid(door, os.WNOHANG)[0]):
+                    door = -1
+                    door = open_door(port)
             self.configure()
-            if self.look():
-                # It re-reads its files and keeps the sessions.
-                subprocess.run([SSHD, "configure"], env=self.environment(), check=True)
-                self.sshd.send_signal(signal.SIGHUP)
-        return code if code >= 0 else 128 - code
+            self.look()
 
     def _pass_on(self, number: int, _frame: FrameType | None) -> None:
+        self.ending = self.ending or number == signal.SIGTERM
         if self.sshd:
             self.sshd.send_signal(number)
 
@@ -149,30 +180,41 @@ def make_place(account: Account, above: Path = places.ACCOUNTS) -> None:
     os.chown(place, account.uid, account.gid)
 
 
+def present() -> set[int]:
+    """Uids of people that have processes in here."""
+    return {uid for uid in processes.owners() if accounts.is_persons(uid)}
+
+
 def end_all(uid: int) -> None:
-    """Kill all that an account has in here; it may be quicker than one look."""
+    """Kill all that an account has in here."""
     for _turn in range(100):
-        found = [int(one.name) for one in os.scandir("/proc") if one.name.isdigit() and _owner(one.path) == uid]
-        for pid in found:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        if not found:
+        if uid not in processes.owners():
             return
+        child = os.fork()
+        if not child:
+            _kill_all(uid)
+        os.waitpid(child, 0)
         time.sleep(0.05)
-    say(f"processes of uid {uid}, which is off the list, do not end")
+    say(f"processes of uid {uid}, which is not to be here, do not end")
 
 
-def _owner(path: str) -> int:
+def _kill_all(uid: int) -> None:
+    """All at once, as it: one by one, some would have others, and a number might be another's by then.
+
+    Of this process only what may kill is the account's, so that the account cannot stop it.
+    """
     try:
-        return os.stat(path).st_uid
-    except OSError:
-        return -1
+        os.setgroups([])
+        os.setresgid(_NO_ONE, _NO_ONE, _NO_ONE)
+        os.setresuid(_NO_ONE, uid, _NO_ONE)
+        os.kill(-1, signal.SIGKILL)
+    finally:
+        os._exit(0)
 
 
 def configuration() -> str:
     """What ssh is told of the nodes: of the share no more than their names and places. Raises OSError and others."""
-    with open(places.MESH / "nodes.json", encoding="utf-8") as file:
-        nodes = names.parse(file.read(_CONFIG_SIZE))
+    nodes = names.parse(places.read(places.MESH / "nodes.json"))
     here = json.loads((places.PROGRAMS / "node.json").read_text())
     return names.configuration(nodes, str(places.PROGRAMS / "known_hosts"), here["kex"], here["family"])
 
@@ -211,6 +253,8 @@ async def _serve(listening: socket.socket, port: int) -> None:
             writer.close()
             return
         await asyncio.gather(_copy(reader, to_there), _copy(there, writer))
+        for one in (to_there, writer):
+            one.close()
 
     server = await asyncio.start_unix_server(come_in, sock=listening)
     async with server:
