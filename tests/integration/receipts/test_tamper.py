@@ -177,7 +177,7 @@ CASES: Sequence[Case] = (
     Case(r"/package python3-requests$", CORE, PURGE),
     Case(r"/package ufw$", PACKAGES, REMOVE, NETWORK),
     Case(r"/package (acl|docker-buildx|docker-cli|docker-compose|make|python3-\w+)$", PACKAGES, PURGE),
-    Case(r"ssh_mesh/file \S+/(mesh/mesh_run/\w+\.py|mesh/known_hosts)$", FILES, APPEND),
+    Case(r"ssh_mesh/file \S+/(mesh/mesh_run/\w+\.py|mesh/(known_hosts|deepspeed_env))$", FILES, APPEND),
     Case(r"ssh_mesh/file (/usr/local/lib/gpustead/mesh(/mesh_run)?|/var/lib/gpustead-mesh)$", FILES, "chmod 0777 {}"),
     # Files and folders, by what they are.
     Case(r"/file \S+/(mesh-run|examples/train.py|ca.crt|cache-ca.crt)$", FILES, "rm {}"),

@@ -10,20 +10,23 @@ from __future__ import annotations
 import base64
 import json
 import os
+import pty
+import pwd
 import re
 import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import yaml
-from mesh_run import agent, cli, front, processes, rank
+from ansible_collections.gpustead.cluster.plugins.module_utils.mesh import mesh_places
+from mesh_run import accounts, agent, cli, front, head, leavings, places, processes, rank, runs
 from mesh_run.lines import Lines
 from mesh_run.request import (
     PORTS,
@@ -45,6 +48,8 @@ SCRIPT = Path(__file__).parents[3] / "roles/ssh_mesh/files/mesh-run"
 NODES = tuple(Node(name, slots) for name, slots in [("gpu01", 2), ("gpu02", 4), ("gpu03", 2)])
 # Answers for two nodes of three. As root each has a network of its own, and with it all of its ports.
 SSH = """#!/bin/sh
+[ "$1 $2" = "-F $GPUSTEAD_MESH_SSH_CONFIG" ] || { echo "ssh: of whose settings?" >&2; exit 255; }
+shift 2
 [ "$1" = -G ] && { echo "hostname 10.0.0.${2#gpu0}"; exit; }
 while :; do case "$1" in -T) shift;; -o) shift 2;; *) break;; esac; done
 [ "$1" = gpu03 ] && { echo "ssh: connect to host gpu03 port 2222: Connection refused" >&2; exit 255; }
@@ -86,6 +91,8 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "GPUSTEAD_MESH_DIR": str(tmp_path),
         "GPUSTEAD_MESH_ENV": str(tmp_path / "mesh.env"),
         "GPUSTEAD_MESH_PLACES": str(tmp_path / "places"),
+        "GPUSTEAD_MESH_SETTINGS": str(tmp_path / "deepspeed_env"),
+        "GPUSTEAD_MESH_SSH_CONFIG": str(tmp_path / "ssh_config"),
         "NCCL_SOCKET_IFNAME": "=eth7",
         "GLOO_SOCKET_IFNAME": "eth7",
     }.items():
@@ -140,7 +147,9 @@ def test_choose_refuses(requested: str | None, per_node: int | None, said: str) 
         choose(NODES, requested, per_node, "gpu01")
 
 
-@pytest.mark.parametrize("text", ["", "# none\n", "gpu01\n", "gpu01 slots=two\n"])
+@pytest.mark.parametrize(
+    "text", ["", "# none\n", "gpu01\n", "gpu01 slots=two\n", "-oProxyCommand=id slots=1\n", "gpu01 slots=99999\n"]
+)
 def test_bad_hostfile(text: str) -> None:
     with pytest.raises(Refused, match="hostfile"):
         read_hostfile(text)
@@ -170,26 +179,27 @@ def option(words: list[str], name: str) -> str:
 
 def test_deepspeeds_launcher_of_one_node() -> None:
     words, more = launch(job("deepspeed", 2, 4), 1, 29501, "/opt/venv/bin/python", gpus=True)
-    assert words[:4] == ["/opt/venv/bin/python", "-u", "-m", "deepspeed.launcher.launch"]
+    assert words[:5] == ["/opt/venv/bin/python", "-I", "-u", "-m", "deepspeed.launcher.launch"]
     (world,) = [word.partition("=")[2] for word in words if word.startswith("--world_info=")]
     assert json.loads(base64.urlsafe_b64decode(world)) == {"gpu01": [0, 1], "gpu02": [0, 1, 2, 3]}
-    assert words[5:] == ["--node_rank=1", "--master_addr=10.0.0.1", "--master_port=29501", RANK]
+    assert words[6:] == ["--node_rank=1", "--master_addr=10.0.0.1", "--master_port=29501", RANK]
     assert more == {}
 
 
 @pytest.mark.parametrize("launcher", ["torchrun", "accelerate"])
 def test_torchrun_and_accelerate_without_gpus(launcher: str) -> None:
-    words, more = launch(job(launcher, 2, 4), 1, 29501, "python", gpus=False)
-    assert words[:3] == ["python", "-m", "torch.distributed.run"]
-    found = [option(words, name) for name in ("--nnodes", "--node_rank", "--nproc_per_node", "--master_port")]
-    assert (found, words[-1]) == (["2", "1", "4", "29501"], RANK)
+    words, more = launch(job(launcher, 2, 4), 1, 29501, "python", gpus=False, scratch="/a/run")
+    assert words[:4] == ["python", "-I", "-m", "torch.distributed.run"]
+    names = ("--nnodes", "--node_rank", "--nproc_per_node", "--master_port", "--log_dir")
+    assert [option(words, name) for name in names] == ["2", "1", "4", "29501", "/a/run"]
+    assert words[-1] == RANK
     assert more == ({"ACCELERATE_USE_CPU": "true"} if launcher == "accelerate" else {})
 
 
 def test_accelerate_on_gpus() -> None:
-    words, _more = launch(job("accelerate", 2, 2), 1, 29501, "python", gpus=True)
-    found = [option(words, name) for name in ("--num_machines", "--machine_rank", "--num_processes")]
-    assert (found, words[2]) == (["2", "1", "4"], "accelerate.commands.launch")
+    words, _more = launch(job("accelerate", 2, 2), 1, 29501, "python", gpus=True, scratch="/a/run")
+    found = [option(words, name) for name in ("--num_machines", "--machine_rank", "--num_processes", "--log_dir")]
+    assert (found, words[1:4]) == (["2", "1", "4", "/a/run"], ["-I", "-m", "accelerate.commands.launch"])
     with pytest.raises(Refused, match=r"gpu01 2, gpu02 4.*--gpus-per-node"):
         launch(job("accelerate", 2, 4), 0, 29501, "python", gpus=True)
 
@@ -285,22 +295,21 @@ def left(place: Path) -> list[str]:
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch, place: Path) -> Path:
-    """The same mesh, in which nobody waits for seconds."""
+    """The same mesh, in which nobody waits for seconds, and whose shared memory is of its own."""
     copy = place / "programs"
+    (place / "shm").mkdir()
     (copy / "mesh_run").mkdir(parents=True)
     for path in (*SCRIPT.parent.glob("mesh_run/*.py"), SCRIPT):
         text = path.read_text().replace("_TERM, _KILL = 5.0, 10.0", "_TERM, _KILL = 0.3, 10.0")
         text = text.replace("BEAT, SILENCE = 3.0, 12.0", "BEAT, SILENCE = 0.3, 1.5")
+        text = text.replace("_WAIT = 8.0", "_WAIT = 1.0").replace('Path("/dev/shm")', f"Path({str(place / 'shm')!r})")
         (copy / path.relative_to(SCRIPT.parent)).write_text(text)
     monkeypatch.setattr(sys.modules[__name__], "SCRIPT", copy / "mesh-run")
     return place
 
 
 def wait_until_gone(place: Path) -> None:
-    deadline = time.monotonic() + 20
-    while left(place) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    assert left(place) == []
+    until(lambda: left(place) == [])
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
@@ -326,6 +335,31 @@ def test_a_run_of_which_a_node_falls_silent_ends_and_says_which(impatient: Path)
         assert process.stderr and re.search(r"gpu0\d: it has not answered for", process.stderr.read())
         os.kill(agents[0], signal.SIGCONT)
         wait_until_gone(impatient)
+
+
+def test_a_run_of_which_an_agent_is_killed_leaves_nothing(impatient: Path) -> None:
+    """Its ranks ignore what it sends when it goes, and nobody is left there who would end them."""
+    with hanging() as process:
+        record = next(impatient.glob("places/*/runs/*/record.json"))
+        killed = json.loads(record.read_text())
+        rank_pid = min(processes.descendants(killed["pid"]))
+        until(lambda: any(str(rank_pid) in path.read_text().split() for path in record.parent.glob("pids")))
+        rendezvous = killed["rendezvous"].replace(":", "_")
+        names = (f"deepspeed_allreduce_buffer_{os.geteuid()}_{rendezvous}_0", f"torch_{rank_pid}_1_0")
+        for name in names:
+            (impatient / "shm" / name).write_text("")
+        os.kill(killed["pid"], signal.SIGKILL)
+        assert process.wait(20) == 1
+        wait_until_gone(impatient)
+        until(lambda: not [*impatient.glob("places/*/runs/*")])
+        assert [*(impatient / "shm").iterdir()] == []
+
+
+def until(done: Callable[[], bool], seconds: float = 20) -> None:
+    deadline = time.monotonic() + seconds
+    while not done():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
 
 
 def _words(pid: int) -> list[bytes]:
@@ -357,7 +391,7 @@ def test_dry_run_shows_settings_and_commands(
     lines = done.stdout.splitlines()
     assert {"FROM=cluster", "LEVEL=user", "FROM_FILE=1", "X=a b"} <= set(lines)
     assert not [line for line in lines if line.startswith(("NCCL_SOCKET", "GLOO_SOCKET"))]
-    assert lines[-1].startswith("gpu03: python -m torch.distributed.run --nnodes 3 --node_rank 2")
+    assert lines[-1].startswith("gpu03: python -I -m torch.distributed.run --nnodes 3 --node_rank 2")
     assert lines[-1].endswith(" train.py")
 
 
@@ -366,9 +400,9 @@ def test_dry_run_shows_settings_and_commands(
 
 def test_a_port_is_held_for_one_run_and_free_after_it() -> None:
     port = next(port for port in PORTS if agent._is_free(port))
-    held = agent._held(port)
+    held = agent.hold_port(port)
     assert held is not None
-    assert (agent._held(port), agent._is_free(port)) == (None, False)
+    assert (agent.hold_port(port), agent._is_free(port)) == (None, False)
     held.close()
     assert agent._is_free(port)
     with socket.socket() as listening:
@@ -385,6 +419,214 @@ def test_a_rank_has_joined_when_it_is_connected_to_the_rendezvous() -> None:
         assert processes.with_sockets({os.getpid()}, found) == {os.getpid()}
         assert processes.with_sockets({os.getppid()}, found) == set()
         assert processes.sockets_to(port + 1) == {}
+
+
+class Watching(agent.Agent):
+    """On the first node of a run, one of whose ranks is connected to its rendezvous, with what it has started."""
+
+    def __init__(self, port: int, at: int) -> None:
+        self.ours, theirs = socket.socketpair()
+        super().__init__(Lines(theirs.fileno(), theirs.detach()))
+        self.job, self.port, self.at = JOB, port, at
+        program = (
+            "import os, socket, time\n"
+            f"connection = socket.create_connection(('127.0.0.1', {port}))\n"
+            "os.fork()\nprint('there\\n', end='', flush=True)\ntime.sleep(60)"
+        )
+        rank = f'RANK=0 exec {sys.executable} -c "$0"'
+        self.launcher = subprocess.Popen(
+            ["sh", "-c", f"({rank}) & wait", program], stdout=subprocess.PIPE, start_new_session=True
+        )
+        assert self.launcher.stdout
+        assert [self.launcher.stdout.readline() for _process in range(2)] == [b"there\n"] * 2
+
+    def said(self) -> list[dict[str, object]]:
+        self._tell_joined()
+        return [json.loads(line) for line in self.ours.recv(1 << 16).splitlines()]
+
+    def end(self) -> None:
+        assert self.launcher
+        os.killpg(self.launcher.pid, signal.SIGKILL)
+        self.launcher.communicate()
+        self.ours.close()
+
+
+@pytest.fixture
+def watching() -> Iterator[Callable[[int], Watching]]:
+    made: list[Watching] = []
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def make(at: int) -> Watching:
+            made.append(Watching(server.getsockname()[1], at))
+            return made[-1]
+
+        yield make
+        for one in made:
+            one.end()
+
+
+def test_a_rank_joins_once_whatever_it_has_started(watching: Callable[[int], Watching]) -> None:
+    assert watching(0).said() == [{"joined": 1, "why": ""}]
+
+
+@pytest.mark.parametrize("at", [0, 1])
+def test_ranks_do_not_speak_to_somebody_else(
+    watching: Callable[[int], Watching], monkeypatch: pytest.MonkeyPatch, at: int
+) -> None:
+    """Who listens on the first node, where rank 0 should; on the others nobody is spoken to."""
+    seen = watching(at)
+    assert processes.listeners(seen.port) == {os.geteuid()}
+    assert processes.listeners(seen.port + 1) == set()
+    monkeypatch.setattr(os, "geteuid", lambda: 64001)
+    monkeypatch.setattr(processes, "variable", lambda _pid, _name: "0")
+    (said,) = seen.said()
+    if at:
+        assert said == {"joined": 1, "why": ""}
+    else:
+        assert f"{pwd.getpwuid(os.getuid()).pw_name} listens on port" in str(said["refused"])
+        assert seen.ending == "refused"
+
+
+def test_the_first_rank_that_failed_is_that_by_its_time(capsys: pytest.CaptureFixture[str]) -> None:
+    run = head.Run(JOB, None)
+    for name, ago in (("gpu02", 0.1), ("gpu01", 0.7), ("gpu03", 0.3)):
+        remote = object.__new__(head.Remote)
+        remote.name = name
+        run._take(remote, {"failed": {"rank": int(name[-1]), "code": 3, "last": ["boom"], "ago": ago}})
+    assert run._verdict() == 3
+    assert "rank 1 on gpu01 failed first, with status 3" in capsys.readouterr().err
+
+
+# What they leave
+
+
+def test_what_a_run_left_in_shared_memory_is_removed_and_nothing_else(tmp_path: Path) -> None:
+    uid, dead = os.geteuid(), subprocess.Popen(["true"])
+    dead.wait()
+    removed = [f"deepspeed_allreduce_buffer_{uid}_10.0.0.1_29501_{rank}" for rank in (0, 11)]
+    removed += [f"torch_{dead.pid}_77_0", f"__KMP_REGISTERED_LIB_{dead.pid}_{uid}"]
+    stays = [
+        f"deepspeed_allreduce_buffer_{uid}_10.0.0.1_29502_0",  # of another run
+        f"deepspeed_allreduce_buffer_{uid + 1}_10.0.0.1_29501_0",
+        f"deepspeed_allreduce_buffer_{uid}_10a0.0.1_29501_0",
+        f"torch_{os.getpid()}_77_0",  # of what still runs
+        f"torch_{dead.pid}0_77_0",
+        f"torch_{dead.pid}_77_0.txt",
+        "data-of-mine",
+    ]
+    for name in (*removed, *stays):
+        (tmp_path / name).write_text("")
+    link, old = f"torch_{dead.pid}_78_0", f"torch_{dead.pid}_79_0"
+    (tmp_path / link).symlink_to(tmp_path / "data-of-mine")
+    (tmp_path / old).write_text("")
+    since = time.time() + 60  # all of them are older
+    leavings.remove("10.0.0.1", 29501, [dead.pid, os.getpid()], since, tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {*removed[2:], *stays, link, old}
+    (tmp_path / old).unlink()
+    leavings.remove("10.0.0.1", 29501, [dead.pid, os.getpid()], since - 120, tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {*stays, link}
+    leavings.remove("10.0.0.1", 29501, [], 0, tmp_path / "none")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="gives files to others")
+def test_what_is_anothers_in_shared_memory_stays(tmp_path: Path) -> None:
+    path = tmp_path / f"deepspeed_allreduce_buffer_{os.geteuid()}_10.0.0.1_29501_0"
+    path.write_text("")
+    os.chown(path, 64001, 64001)
+    leavings.remove("10.0.0.1", 29501, [], 0, tmp_path)
+    assert path.exists()
+
+
+def test_a_run_leaves_nothing_in_shared_memory(impatient: Path) -> None:
+    name = f"deepspeed_allreduce_buffer_{os.geteuid()}_$MASTER_ADDR'_'$MASTER_PORT'_'0"
+    for end in ("true", "kill -9 $$"):
+        done = call(*everywhere("sh", "-c", f"echo here > {impatient}/shm/{name}; ls {impatient}/shm; {end}"))
+        assert f"gpu02: deepspeed_allreduce_buffer_{os.geteuid()}_10.0.0.2_295" in done.stdout, done.stderr
+        assert [*(impatient / "shm").iterdir()] == []
+
+
+def test_what_is_left_of_a_dead_run_is_removed_when_somebody_looks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(places, "ACCOUNTS", tmp_path)
+    monkeypatch.setattr(places, "account", lambda: "ada")
+    port = next(port for port in PORTS if agent._is_free(port))
+    removed: list[object] = []
+    monkeypatch.setattr(leavings, "remove", lambda *words: removed.append(words))
+    place = tmp_path / "ada/runs/a-run.x"
+    place.mkdir(parents=True)
+    (place / "pids").write_text("7\n8\n")
+    record = {"id": "a-run", "pid": os.getpid(), "rendezvous": f"fd00::1:{port}", "started": 9.5}
+    (place / "record.json").write_text(json.dumps(record))
+    with agent.hold_port(port) or socket.socket():  # another run has the port, and files of the same names
+        assert [*runs.here()] == []
+    assert removed == [] and place.exists()
+    assert [*runs.here()] == []
+    assert removed == [("fd00::1", port, {7, 8}, 9.5)]
+    assert not place.exists()
+
+
+# Root's view
+
+
+def test_what_accounts_say_is_shown_to_root_escaped(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    people = [accounts.Account(name, 1500 + at, 1500) for at, name in enumerate(("ada", "bob", "carol"))]
+    answers = {"ada": (0, ["\x1b]0;x\x07run"]), "bob": (1, ["no answer"]), "carol": (2, ["none"])}
+    monkeypatch.setattr(accounts, "current", lambda: people)
+    monkeypatch.setattr(
+        runs, "_as_account", lambda one, words: (one.name == "carol", []) if words[0] == "test" else answers[one.name]
+    )
+    assert runs._as_each(["ps"]) == 1
+    assert capsys.readouterr().out == "ada: \\x1b]0;x\\x07run\nbob: no answer\n"
+    assert runs._as_each(["stop", "a-run"]) == 0
+    assert "bob" not in capsys.readouterr().out
+    answers["ada"] = (2, [])
+    with pytest.raises(Refused, match="no run is called a-run"):
+        runs._as_each(["stop", "a-run"])
+    assert runs._as_each(["stop", "all"]) == 0
+
+
+DAEMON = accounts.Account("daemon", 1, 1)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="becomes another account")
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        ("id -u; exit 3", 3, "1"),
+        ("sleep 60", 124, "no answer within"),
+        ("setsid sleep 5 & echo out", 0, "out"),
+        ("yes", 124, "y"),
+    ],
+)
+def test_root_does_not_give_an_account_its_time(
+    monkeypatch: pytest.MonkeyPatch, words: str, code: int, said: str
+) -> None:
+    monkeypatch.setattr(runs, "_ANSWER", 1.0)
+    began = time.monotonic()
+    found, lines = runs._as_account(DAEMON, ["sh", "-c", words])
+    assert (found, time.monotonic() - began < 20) == (code, True)
+    assert any(line.startswith(said) for line in lines), lines[-3:]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="becomes another account")
+def test_root_does_not_give_an_account_its_terminal() -> None:
+    """What is typed there would be read by it, and it could type."""
+    pid, terminal = pty.fork()
+    if not pid:
+        try:
+            _code, lines = runs._as_account(DAEMON, ["sh", "-c", "(exec 3<> /dev/tty) 2> /dev/null; echo $?; tty"])
+            os.write(1, f"{lines} {os.isatty(1)}.".encode())
+        finally:
+            os._exit(0)
+    said = b""
+    while not said.endswith(b"."):
+        said += os.read(terminal, 1024)
+    os.close(terminal)
+    os.waitpid(pid, 0)
+    assert said == b"['2', 'not a tty'] True."
 
 
 def test_what_waits_to_be_sent_keeps_nobody_waiting() -> None:
@@ -446,14 +688,29 @@ def test_a_key_is_made_once_and_is_its_owners_alone(tmp_path: Path) -> None:
     assert len([*key.parent.iterdir()]) == 2
 
 
-def test_the_door_hands_over_a_connection(tmp_path: Path) -> None:
-    (tmp_path / "door").mkdir()
+@pytest.mark.parametrize("there", [True, False])
+def test_sshd_may_trust_the_way_to_a_key(tmp_path: Path, there: bool) -> None:
+    before = os.umask(0o002)  # as where accounts have a group in common
+    try:
+        if there:
+            (tmp_path / ".config").mkdir()
+        key = front.ensure_key(tmp_path)
+    finally:
+        os.umask(before)
+    assert [directory.stat().st_mode & 0o022 for directory in (key.parent, key.parent.parent)] == [0, 0]
+
+
+@pytest.mark.parametrize("place", ["door", "of the node"])
+def test_the_door_hands_over_a_connection(tmp_path: Path, place: str) -> None:
+    assert places.DOORS[1] == Path(mesh_places.DOOR)
+    (tmp_path / place).mkdir()
     with socket.socket(socket.AF_UNIX) as server:
-        server.bind(str(tmp_path / "door/socket"))
+        server.bind(str(tmp_path / place / "socket"))
         server.listen()
         program = (
             f"import sys; sys.path.insert(0, {str(SCRIPT.parent)!r}); from pathlib import Path; "
-            f"from mesh_run import front; front.door(Path({str(tmp_path)!r}))"
+            f"from mesh_run import front, places; places.DOORS = (Path({str(tmp_path / 'of the node')!r}),); "
+            f"front.door(Path({str(tmp_path)!r}))"
         )
         ours, theirs = socket.socketpair()
         subprocess.run([sys.executable, "-c", program], stdout=theirs.fileno(), check=True)

@@ -13,6 +13,7 @@ import ctypes
 import fcntl
 import json
 import os
+import pwd
 import selectors
 import shutil
 import signal
@@ -24,7 +25,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from mesh_run import places, processes
+from mesh_run import leavings, places, processes
 from mesh_run.lines import FULL, Lines
 from mesh_run.request import LAUNCHERS, PORTS, Job, Refused, activated, launch, prefix_of
 
@@ -45,6 +46,8 @@ class Agent:
         self.port = 0
         self.launcher: subprocess.Popen[bytes] | None = None
         self.place: Path | None = None
+        self.pids: set[int] = set()
+        self.began = time.time()
         self.joined = -1
         self.told: set[str] = set()
         self.came = b""
@@ -64,7 +67,7 @@ class Agent:
                 self.start(bool(message["start"]["gpus"]))
             elif "stop" in message:
                 self.ending = "stop"
-        except (Refused, OSError) as error:
+        except (Refused, OSError, subprocess.SubprocessError) as error:
             self.head.send({"refused": str(error)})
             self.ending = "refused"
 
@@ -129,7 +132,7 @@ class Agent:
         """Keep a port for this run, as all runs do: by a name that only one of them can have on a node."""
         if self.held:
             self.held.close()
-        self.held = _held(port) if port is not None and _is_free(port, ours=True) else None
+        self.held = hold_port(port) if port is not None and _is_free(port, ours=True) else None
         self.port = port or 0
         self.head.send({"held": self.held is not None})
 
@@ -140,7 +143,9 @@ class Agent:
         self.place = Path(tempfile.mkdtemp(prefix=f"{self.job.id}.", dir=runs))
         job = {"command": self.job.request.command, "launcher": self.job.request.launcher, "logs": self.job.logs}
         (self.place / "job.json").write_text(json.dumps(job))
-        words, more = launch(self.job, self.at, self.port, self.python, gpus)
+        # Of a run that had this port before: the ranks would take them for theirs.
+        leavings.remove(self.job.address, self.port, (), self.began)
+        words, more = launch(self.job, self.at, self.port, self.python, gpus=gpus, scratch=str(self.place))
         environment = {
             **self.environment,
             **more,
@@ -176,7 +181,7 @@ class Agent:
             "nodes": nodes,
             "ranks": self.job.ranks,
             "rendezvous": f"{self.job.address}:{self.port}",
-            "started": time.time(),
+            "started": self.began,
             "logs": self.job.logs,
             "command": list(self.job.request.command),
         }
@@ -205,16 +210,26 @@ class Agent:
         for path in sorted(self.place.glob("failed-*.json")):
             if path.name not in self.told:
                 self.told.add(path.name)
-                self.head.send({"failed": json.loads(path.read_text())})
+                with contextlib.suppress(OSError, ValueError, LookupError, TypeError):
+                    failed = json.loads(path.read_text())
+                    # Of nodes whose clocks differ the head finds the first one nevertheless.
+                    self.head.send({"failed": {**failed, "ago": time.time() - failed["at"]}})
 
     def _tell_joined(self) -> None:
         """A rank that has joined is connected to the rendezvous; the launcher itself is none."""
         assert self.launcher
+        others = processes.listeners(self.port) - {os.geteuid()} if self.at == 0 else set()
+        if others:
+            what = f"{', '.join(map(_who, others))} listens on port {self.port}, to which the ranks would speak"
+            self.head.send({"refused": f"{what}; it was free a moment ago: start the run again"})
+            self.ending = "refused"
+            return
         ranks = processes.descendants(self.launcher.pid)
         sockets = processes.sockets_to(self.port)
         connected = {inode for inode, state in sockets.items() if state == processes.ESTABLISHED}
         asking = {inode for inode, state in sockets.items() if state == processes.SYN_SENT}
-        joined = len(processes.with_sockets(ranks, connected))
+        # Of one rank, several may have it: what it has started.
+        joined = len({processes.variable(pid, "RANK") for pid in processes.with_sockets(ranks, connected)})
         if joined != self.joined:
             self.joined = joined
             why = "no answer from there" if processes.with_sockets(ranks, asking) else ""
@@ -241,9 +256,18 @@ class Agent:
 
     # Its end
 
+    def note(self) -> None:
+        """Which processes are its, for when they are gone; also for when this one is."""
+        new = processes.descendants(os.getpid()) - self.pids
+        self.pids |= new
+        if self.place and new:
+            with contextlib.suppress(OSError), open(self.place / "pids", "a") as file:
+                file.write("".join(f"{pid}\n" for pid in new))
+
     def finish(self) -> None:
         """End what there is left of the run, and everything it has left."""
         run, me = f"{self.job.id}.{self.at}" if self.job else "", os.getpid()
+        self.note()
 
         def left() -> set[int]:
             processes.reap()
@@ -256,6 +280,8 @@ class Agent:
         self.forward()
         if self.place:
             self._tell_failed()
+        if self.place and self.job and not rest:
+            leavings.remove(self.job.address, self.port, self.pids, self.began)
             shutil.rmtree(self.place, True)
         self.head.send({"gone": not rest})
 
@@ -264,7 +290,14 @@ def _gpus() -> int:
     return sum(1 for device in Path("/dev").glob("nvidia[0-9]*"))
 
 
-def _held(port: int) -> socket.socket | None:
+def _who(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return f"uid {uid}"
+
+
+def hold_port(port: int) -> socket.socket | None:
     """A name in the network of the node: who has it, has the port; it is free as soon as that process is gone."""
     name = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
@@ -278,7 +311,7 @@ def _held(port: int) -> socket.socket | None:
 def _is_free(port: int, ours: bool = False) -> bool:
     """Whether no run holds it, and nothing listens there. With `ours` the former is left to who asks."""
     if not ours:
-        name = _held(port)
+        name = hold_port(port)
         if name is None:
             return False
         name.close()
@@ -312,14 +345,17 @@ def main() -> int:
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, stop)
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)
-    _listen(agent)
-    if agent.ending == "stopped":
-        head.send({"stopped": True})
-    agent.finish()
-    deadline = time.monotonic() + 5
-    while head.waiting and not head.closed and time.monotonic() < deadline:
-        head.flush()
-        time.sleep(0.05)
+    try:
+        _listen(agent)
+        if agent.ending == "stopped":
+            head.send({"stopped": True})
+    finally:
+        # Whatever went wrong here, too.
+        agent.finish()
+        deadline = time.monotonic() + 5
+        while head.waiting and not head.closed and time.monotonic() < deadline:
+            head.flush()
+            time.sleep(0.05)
     return 0
 
 
@@ -347,6 +383,8 @@ def _listen(agent: Agent) -> None:
         if now - beat >= BEAT:
             beat = now
             head.send({"beat": True})
+            if agent.launcher:
+                agent.note()
         if head.closed or now - head.heard > SILENCE:
             agent.ending = agent.ending or "alone"
 

@@ -78,7 +78,12 @@ def ensure_key(home: Path) -> Path:
     if key.exists() and public.exists():
         return key
     try:
-        key.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        # What a group may write sshd does not trust.
+        for directory in (key.parent.parent, key.parent):
+            directory.mkdir(mode=0o700, exist_ok=True)
+            mode = directory.stat().st_mode & 0o7777
+            if mode & 0o022:
+                directory.chmod(mode & ~0o022)
         new = key.with_name(f"{key.name}.{os.getpid()}")
         argv = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", f"{places.account()}@mesh", "-f", str(new)]
         subprocess.run(argv, check=True, stdin=subprocess.DEVNULL)
@@ -140,7 +145,7 @@ def relay(here: Here, message: Mapping[str, Any]) -> int:
 
 def door(here: Path = places.PROGRAMS) -> int:
     """For ssh (ProxyUseFdpass): connect to the door, and hand the connection over."""
-    place = next((one for one in (here / "door" / "socket", Path("/run/gpustead/door/socket")) if one.exists()), None)
+    place = next((one / "socket" for one in (here / "door", *places.DOORS) if (one / "socket").exists()), None)
     if place is None:
         print("mesh-run: the mesh of this node has no door here: its container does not run", file=sys.stderr)
         return 1

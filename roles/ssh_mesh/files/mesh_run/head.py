@@ -27,7 +27,7 @@ from mesh_run.agent import BEAT, SILENCE
 from mesh_run.lines import Lines
 from mesh_run.request import Job, Node, Refused, Request, choose, environment_file, launch, read_hostfile
 
-SSH = ("ssh", "-T", "-o", "BatchMode=yes", "-o", "ConnectTimeout=10", "-o", "LogLevel=ERROR")
+SSH = ("ssh", "-F", places.SSH_CONFIG, "-T", "-o", "BatchMode=yes", "-o", "ConnectTimeout=10", "-o", "LogLevel=ERROR")
 AGENT = (sys.executable, "-I", str(places.PROGRAMS / "mesh-run"), "agent")
 _READY, _END = 60.0, 18.0  # seconds for all nodes to be ready, and to have ended
 # What a launcher does by itself once a rank has failed, before it is ended.
@@ -196,7 +196,7 @@ class Run:
             say(f"stopped on {self.stopped} (mesh-run stop)")
             return 128 + signal.SIGTERM
         if self.failed:
-            first = self.failed[0]
+            first = min(self.failed, key=lambda one: one["at"])
             code: int = first["code"]
             how = f"status {code}" if code > 0 else f"signal {_signal(-code)}"
             say(f"rank {first['rank']} on {first['node']} failed first, with {how}; its last lines:")
@@ -218,9 +218,22 @@ class Run:
         while any(not (remote.gone or remote.lost) for remote in self.remotes) and time.monotonic() < deadline:
             self._turn()
         for remote in self.remotes:
+            if remote.ready is not None and not remote.gone:
+                self._sweep(remote)
+        for remote in self.remotes:
             if not remote.gone and remote.ready is not None:
                 say(f"{remote.name}: it has not said that all has ended there; what is left ends within 30 s")
             remote.close()
+
+    def _sweep(self, remote: Remote) -> None:
+        """Where the agent may be gone and its ranks not, by another connection; nobody waits for that."""
+        subprocess.Popen(
+            [*SSH, remote.name, shlex.join([*AGENT[:-1], "stop-here", self.job.id])],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
 
     # One turn
 
@@ -264,7 +277,8 @@ class Run:
         elif "joined" in message:
             remote.joined, remote.why = message["joined"], message["why"]
         elif "failed" in message:
-            self.failed.append({**message["failed"], "node": remote.name})
+            failed = message["failed"]
+            self.failed.append({**failed, "node": remote.name, "at": time.monotonic() - failed.get("ago", 0)})
         elif "ended" in message:
             remote.code = message["ended"]
         elif "stopped" in message:
@@ -304,15 +318,16 @@ def nodes() -> tuple[Node, ...]:
     """All nodes of the mesh. Raises Refused."""
     hostfile = places.MESH / "hostfile"
     try:
-        return read_hostfile(hostfile.read_text(), str(hostfile))
-    except OSError as error:
-        raise Refused(
-            f"{hostfile}: {error.strerror}; the share is not mounted, or the site playbook has not run"
-        ) from None
+        return read_hostfile(places.read(hostfile), str(hostfile))
+    except (OSError, ValueError) as error:
+        said = error.strerror if isinstance(error, OSError) else error
+        raise Refused(f"{hostfile}: {said}; the share is not mounted, or the site playbook has not run") from None
 
 
 def address_of(node: Node) -> str:
-    done = subprocess.run(["ssh", "-G", node.name], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        ["ssh", "-F", places.SSH_CONFIG, "-G", node.name], capture_output=True, text=True, check=False
+    )
     match = re.search(r"^hostname (\S+)$", done.stdout, re.MULTILINE)
     if not match:
         raise Refused(f"{node.name}: no address in the SSH configuration: {done.stderr.strip()}")
@@ -323,7 +338,7 @@ def plan(request: Request) -> Job:
     """What is to run where. Raises Refused."""
     chosen = choose(nodes(), request.nodes, request.per_node, here())
     environment = {
-        **environment_file(places.MESH / "deepspeed_env"),
+        **environment_file(places.SETTINGS),
         **environment_file(Path.home() / ".deepspeed_env"),
         **request.environment,
     }

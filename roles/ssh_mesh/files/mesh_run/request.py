@@ -12,6 +12,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from mesh_run.names import NAME
+
 PORTS = range(29500, 29511)  # open between the nodes
 PER_SHELL = ("NCCL_", "GLOO_")  # taken from the shell to all nodes
 LAUNCHERS = {"deepspeed": "deepspeed", "torchrun": "torch", "accelerate": "accelerate", "none": ""}
@@ -104,8 +106,9 @@ def read_hostfile(text: str, place: str = "hostfile") -> tuple[Node, ...]:
     """The nodes of the mesh. Raises Refused for what is none."""
     nodes = []
     for line in _lines(text):
-        match = re.match(r"(\S+)\s+slots=(\d+)\s*$", line)
-        if not match:
+        match = re.match(r"(\S+)\s+slots=(\d{1,4})\s*$", line)
+        # ssh is called with it, and takes what begins with a dash for an option.
+        if not match or not NAME.match(match[1]):
             raise Refused(f"{place}: line {line!r} is not '<node> slots=<number>'")
         nodes.append(Node(match[1], int(match[2])))
     if not nodes:
@@ -175,13 +178,17 @@ def own_settings(shell: Mapping[str, str], node: Mapping[str, str]) -> dict[str,
     return {name: value for name, value in shell.items() if name.startswith(PER_SHELL) and node.get(name) != value}
 
 
-def launch(job: Job, at: int, port: int, python: str, gpus: bool) -> tuple[list[str], dict[str, str]]:
+def launch(
+    job: Job, at: int, port: int, python: str, *, gpus: bool, scratch: str = ""
+) -> tuple[list[str], dict[str, str]]:
     """The launcher's command on one node, and what it needs in its environment. Each rank is rank.py.
 
     Args:
         at: which of the nodes it is.
-        python: of the environment that the ranks run in.
+        python: of the environment that the ranks run in. It is isolated for the launcher: the directory of the run may
+            be everybody's, and what lies in there no module of it.
         gpus: whether the nodes have any.
+        scratch: a directory of the run's own, which is removed with it; empty: for no more than to show the command.
 
     Raises:
         Refused: the launcher cannot do it.
@@ -195,19 +202,21 @@ def launch(job: Job, at: int, port: int, python: str, gpus: bool) -> tuple[list[
         world = json.dumps({node.name: list(range(node.slots)) for node in job.nodes}).encode()
         words = [f"--world_info={base64.urlsafe_b64encode(world).decode()}", f"--node_rank={at}"]
         head_words = [f"--master_addr={job.address}", f"--master_port={port}"]
-        return [python, "-u", "-m", "deepspeed.launcher.launch", *words, *head_words, RANK], {}
+        return [python, "-I", "-u", "-m", "deepspeed.launcher.launch", *words, *head_words, RANK], {}
+    # By itself it makes a directory in /tmp, and leaves it there.
+    logs = ["--log_dir", scratch] if scratch else []
     if launcher == "accelerate" and gpus:
         if len({node.slots for node in job.nodes}) > 1:
             uneven = ", ".join(f"{node.name} {node.slots}" for node in job.nodes)
             raise Refused(f"accelerate needs as many ranks on each node ({uneven}): say --gpus-per-node")
         words = ["--multi_gpu", "--num_machines", str(count), "--machine_rank", str(at)]
         words += ["--num_processes", str(job.ranks), "--main_process_ip", job.address, "--main_process_port", str(port)]
-        return [python, "-m", "accelerate.commands.launch", *words, RANK], {}
+        return [python, "-I", "-m", "accelerate.commands.launch", *words, *logs, RANK], {}
     # Without GPUs accelerate starts one process alone; its library takes torchrun's.
     words = ["--nnodes", str(count), "--node_rank", str(at), "--nproc_per_node", str(slots)]
     words += ["--master_addr", job.address, "--master_port", str(port)]
     cpu = {"ACCELERATE_USE_CPU": "true"} if launcher == "accelerate" else {}
-    return [python, "-m", "torch.distributed.run", *words, RANK], cpu
+    return [python, "-I", "-m", "torch.distributed.run", *words, *logs, RANK], cpu
 
 
 def prefix_of(request: Request, home: str) -> str:

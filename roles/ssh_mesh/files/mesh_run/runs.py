@@ -8,29 +8,50 @@ import contextlib
 import fcntl
 import json
 import os
+import select
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from mesh_run import accounts, head, places, processes
+from mesh_run import accounts, agent, head, leavings, places, processes
 from mesh_run.request import Refused
 
-_WAIT = 20.0  # seconds for a run to end on a node
+_WAIT = 8.0  # seconds for an agent to end its run on a node
+_ANSWER, _SAID = 90.0, 1 << 18  # seconds, and bytes, of an account that root asks
 
 
 def here() -> Iterator[dict[str, Any]]:
-    """What runs of this account on this node: as its agents wrote it, which hold a lock while they live."""
+    """What runs of this account on this node: as its agents wrote it, which hold a lock while they live.
+
+    One whose agent was killed runs as long as one of its ranks does. What is left of those that are dead is removed.
+    """
+    alive = processes.runs()
     for path in sorted((places.own() / "runs").glob("*/record.json")):
-        with contextlib.suppress(OSError, ValueError):
+        with contextlib.suppress(OSError, ValueError, LookupError, TypeError):
             record = json.loads(path.read_text())
-            if isinstance(record, dict) and _locked(path):
-                yield record
+            if _locked(path) or record["id"] in alive:
+                yield {**record, "pid": int(record["pid"]) if _locked(path) else 0}
+            else:
+                _remove(path.parent, record)
+
+
+def _remove(place: Path, record: Mapping[str, Any]) -> None:
+    address, _colon, port = record["rendezvous"].rpartition(":")
+    held = agent.hold_port(int(port))
+    if held:  # else another run has it, and may have files of the same names
+        pids = place / "pids"
+        of_it = {int(line) for line in pids.read_text().split()} if pids.exists() else set()
+        leavings.remove(address, int(port), of_it, float(record["started"]))
+        shutil.rmtree(place, True)
+        held.close()
 
 
 def _locked(path: Path) -> bool:
@@ -44,21 +65,28 @@ def _locked(path: Path) -> bool:
 
 def stop_here(names: Sequence[str]) -> list[str]:
     """End these runs of this account on this node, and return the names of those of which something was there."""
-    found = []
-    for record in here():
-        if record["id"] in names or "all" in names:
-            found.append(record["id"])
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(int(record["pid"]), signal.SIGTERM)
+
+    def chosen() -> list[dict[str, Any]]:
+        return [record for record in here() if record["id"] in names or "all" in names]
+
+    found = {record["id"] for record in chosen()} | {run for run in processes.runs() if run in names or "all" in names}
+    _signal_agents(chosen(), signal.SIGTERM)
     deadline = time.monotonic() + _WAIT
-    while time.monotonic() < deadline and any(record["id"] in found for record in here()):
+    while time.monotonic() < deadline and chosen():
         time.sleep(0.1)
-    # Of one whose agent was killed, its ranks are known by their mark alone.
-    for name in {*names, *found} - {"all"}:
-        if processes.of_run(name):
-            found.append(name)
-            processes.end(partial(processes.of_run, name))
-    return sorted(set(found))
+    # Of one whose agent was killed, or hangs, its ranks are known by their mark alone.
+    for name in found:
+        processes.end(partial(processes.of_run, name))
+    _signal_agents(chosen(), signal.SIGKILL)
+    chosen()  # removes what they left
+    return sorted(found)
+
+
+def _signal_agents(records: Sequence[Mapping[str, Any]], number: signal.Signals) -> None:
+    for record in records:
+        if record["pid"]:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(record["pid"], number)
 
 
 def show() -> int:
@@ -69,13 +97,14 @@ def show() -> int:
     runs: dict[str, dict[str, Any]] = {}
     for code, said in answers.values():
         for line in said.splitlines() if code == 0 else ():
-            record = json.loads(line)
-            runs.setdefault(record["id"], record)
+            with contextlib.suppress(ValueError, LookupError, TypeError):  # a shell may say something, too
+                record = json.loads(line)
+                runs.setdefault(record["id"], record)
     for record in sorted(runs.values(), key=lambda record: record["started"]):
         since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(record["started"]))
         ranks = f"{record['ranks']} ranks on {', '.join(record['nodes'])}"
         what = shlex.join(record["command"])[:100]
-        print(f"{record['id']}  {places.account()}  since {since}  {ranks}  {record['rendezvous']}  {what}")
+        print(places.shown(f"{record['id']}  since {since}  {ranks}  {record['rendezvous']}  {what}", 1000))
     return _unanswered(answers)
 
 
@@ -106,14 +135,61 @@ def _unanswered(answers: dict[str, tuple[int, str]]) -> int:
 
 def _as_each(words: Sequence[str]) -> int:
     """As each account that has the mesh: root has no key of its own. One that never started a run has none, either."""
-    status = 0
-    for account in accounts.current():
-        ids = ["--reuid", str(account.uid), "--regid", str(account.gid), "--init-groups"]
-        environment = {"HOME": f"/home/{account.name}", "USER": account.name, "PATH": os.environ["PATH"]}
-        ours = ["setpriv", *ids, "--inh-caps=-all", sys.executable, "-I", str(places.PROGRAMS / "mesh-run"), *words]
-        key = ["setpriv", *ids, "test", "-e", f"/home/{account.name}/{places.KEY}"]
-        if subprocess.run(key, env=environment, check=False).returncode == 0:
-            done = subprocess.run(ours, env=environment, stdin=subprocess.DEVNULL, check=False)
+    try:
+        people = accounts.current()
+    except (OSError, ValueError) as error:
+        raise Refused(f"{accounts.LIST}: {places.shown(error)}") from None
+    codes = []
+    with ThreadPoolExecutor(8) as pool:
+        for account, answer in zip(people, pool.map(partial(_ask, words=words), people)):
+            code, said = answer
+            codes += [] if code is None else [code]
             # That another has no run of that name says nothing.
-            status = status or (done.returncode if words[0] == "ps" else 0)
-    return status
+            for line in said if words[0] == "ps" or code == 0 else ():
+                print(f"{account.name}: {places.shown(line, 1000)}")
+    if words[0] == "ps":
+        return next(filter(None, codes), 0)
+    if "all" not in words and 0 not in codes:
+        raise Refused(f"no run is called {', '.join(words[1:])}, or its nodes do not answer: see mesh-run ps")
+    return 0
+
+
+def _ask(account: accounts.Account, words: Sequence[str]) -> tuple[int | None, list[str]]:
+    if _as_account(account, ["test", "-e", f"/home/{account.name}/{places.KEY}"])[0]:
+        return None, []
+    return _as_account(account, [sys.executable, "-I", str(places.PROGRAMS / "mesh-run"), *words])
+
+
+def _as_account(account: accounts.Account, words: Sequence[str]) -> tuple[int, list[str]]:
+    """What a command says that runs as it; its exit status, 124 where it took too long.
+
+    It gets nothing of root's terminal, by which it could type there, and neither its time nor what it says is without
+    an end.
+    """
+    ids = ["--reuid", str(account.uid), "--regid", str(account.gid), "--init-groups"]
+    environment = {"HOME": f"/home/{account.name}", "USER": account.name, "PATH": os.environ["PATH"]}
+    with subprocess.Popen(
+        ["setpriv", *ids, "--inh-caps=-all", *words],
+        env=environment,
+        cwd="/",
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+    ) as child:
+        assert child.stdout
+        said, deadline = b"", time.monotonic() + _ANSWER
+        while len(said) < _SAID:
+            ready, _write, _other = select.select([child.stdout], [], [], max(0.0, deadline - time.monotonic()))
+            data = os.read(child.stdout.fileno(), 1 << 16) if ready else b""
+            if not data:
+                break
+            said += data
+        try:
+            code = child.wait(max(0.0, deadline - time.monotonic()) if len(said) < _SAID else 0)
+        except subprocess.TimeoutExpired:
+            code = 124
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(child.pid, signal.SIGKILL)
+    lines = said.decode("utf-8", "replace").splitlines()
+    return code, [*lines, f"no answer within {_ANSWER:.0f} s"] if code == 124 else lines
