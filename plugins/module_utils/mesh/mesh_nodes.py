@@ -23,5 +23,6 @@ def endpoints(nodes: Iterable[str], variables: Mapping[str, Mapping[str, Any]], 
         own: Mapping[str, Any] = {}
         if node in variables:  # Ansible's own give something undefined for others
             own = variables[node]
-        found[node] = {"address": address_of(own, node), "port": own.get("ssh_mesh_port", port)}
+        # From the command line it is a text.
+        found[node] = {"address": address_of(own, node), "port": int(own.get("ssh_mesh_port", port))}
     return found

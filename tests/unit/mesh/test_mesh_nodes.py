@@ -19,7 +19,7 @@ TEMPLATES = Path(__file__).parents[3] / "roles/ssh_mesh/templates"
 
 def test_each_node_has_its_own_address_and_port_as_far_as_it_is_known() -> None:
     variables: dict[str, dict[str, Any]] = {
-        "b": {"cluster_address": "10.0.0.2", "ansible_host": "192.0.2.2", "ssh_mesh_port": 2300},
+        "b": {"cluster_address": "10.0.0.2", "ansible_host": "192.0.2.2", "ssh_mesh_port": "2300"},
         "a": {"ansible_host": "192.0.2.1"},
         "c": {},
     }

@@ -10,7 +10,7 @@
     mesh-run stop 20261130-101500-a1b2                 end it on all nodes; all: all that is yours
 
 Run it in your workspace, at a login on a node, or in the mesh's container, from a directory that all nodes share: your
-home on the share, or /shared. Settings for the training come from /mesh/deepspeed_env (cluster), ~/.deepspeed_env
+home on the share, or /shared. Settings for the training come from the cluster's (ssh_mesh_env), ~/.deepspeed_env
 (yours, on the share), NCCL_* and GLOO_* of this shell, --env-file and --env; later ones win. The network interface is
 each node's own unless one of these says otherwise.
 """
