@@ -98,6 +98,15 @@ def test_a_group_has_nothing_but_names(member: Any) -> None:
         accounts.parse(json.dumps(raw))
 
 
+@pytest.mark.parametrize("name", ["a:b", "a,b", "a\nb", " a", "a ", "-a", ""])
+def test_a_name_of_a_group_is_no_more_than_that(name: str) -> None:
+    raw = {"schema": 1, "accounts": [], "groups": [{"name": "domain users", "gid": 1600, "members": ["ada"]}]}
+    assert accounts.parse(json.dumps(raw)).groups == (Group("domain users", 1600, ("ada",)),)
+    raw["groups"] = [{"name": name, "gid": 1600, "members": []}]
+    with pytest.raises(ValueError, match="is no name of a group"):
+        accounts.parse(json.dumps(raw))
+
+
 @pytest.mark.parametrize("kind", ["link", "FIFO", "directory", "size"])
 def test_what_lies_in_the_place_of_a_file_on_the_share_is_not_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
@@ -241,22 +250,24 @@ def test_what_a_former_account_of_that_name_had_is_not_the_new_ones(tmp_path: Pa
 
 @pytest.mark.parametrize("name", ["root", "sshd", "nobody", "staff", "nogroup"])
 def test_nobody_takes_the_name_of_an_account_of_the_systems(name: str) -> None:
-    with pytest.raises(ValueError, match=name):
-        accounts.refuse_systems(People((Account(name, 1500, 1500),)), PASSWD, GROUP)
+    ada, lab = Account("ada", 1501, 1501), Group("lab", 1601, ())
+    people = People((Account(name, 1500, 1500), ada), (lab,))
+    assert accounts.without_systems(people, PASSWD, GROUP) == (People((ada,), (lab,)), [name])
+    people = People((ada,), (lab, Group(name, 1600, ())))
     group = f"{GROUP}{name}:x:90:\n"
-    with pytest.raises(ValueError, match=name):
-        accounts.refuse_systems(People((), (Group(name, 1600, ()),)), PASSWD, group)
+    assert accounts.without_systems(people, PASSWD, group) == (People((ada,), (lab,)), [name])
 
 
 def test_the_images_own_people_are_nobody_of_the_systems() -> None:
-    accounts.refuse_systems(People((Account("ubuntu", 1500, 1500),), (Group("dan", 1503, ()),)), PASSWD, GROUP)
+    people = People((Account("ubuntu", 1500, 1500),), (Group("dan", 1503, ()),))
+    assert accounts.without_systems(people, PASSWD, GROUP) == (people, [])
 
 
 def test_a_container_that_starts_again_finds_the_accounts_it_had() -> None:
     """Of a directory service they may have large numbers."""
-    people = People((Account("eve", 1100200, 1100200),), (Group("lab", 70000, ("eve",)),))
+    people = People((Account("eve", 1100200, 1100200),), (Group("domain users", 70000, ("eve",)),))
     passwd, group = accounts.passwd(PASSWD, people, "/bin/bash"), accounts.group(GROUP, people)
-    accounts.refuse_systems(people, passwd, group)
+    assert accounts.without_systems(people, passwd, group) == (people, [])
     assert (accounts.passwd(passwd, people, "/bin/bash"), accounts.group(group, people)) == (passwd, group)
 
 
@@ -300,9 +311,9 @@ if not root:
 begin(64001, multiply)
 time.sleep(1)
 assert service.present() == {64001, 64002}, service.present()
-signal.signal(signal.SIGCHLD, signal.SIG_DFL)
 assert 64001 in service.present()
 service.end_all(64001)
+assert os.getresuid() == (0, 0, 0)
 assert service.present() == {64002}, service.present()
 os.kill(root, 0)
 print("done")

@@ -535,6 +535,9 @@ def test_what_is_anothers_in_shared_memory_stays(tmp_path: Path) -> None:
     os.chown(path, 64001, 64001)
     leavings.remove("10.0.0.1", 29501, [], 0, tmp_path)
     assert path.exists()
+    found = [leavings.of_others("10.0.0.1", port, tmp_path) for port in (29501, 29502)]
+    os.chown(path, os.geteuid(), -1)
+    assert (found, leavings.of_others("10.0.0.1", 29501, tmp_path)) == ([True, False], False)
 
 
 def test_a_run_leaves_nothing_in_shared_memory(impatient: Path) -> None:

@@ -17,6 +17,7 @@ from mesh_run import places
 LIST = Path(os.environ.get("GPUSTEAD_MESH_ACCOUNTS", "/run/gpustead/accounts/accounts.json"))
 MARK = "gpustead"  # in the comment of the accounts that are the cluster's, as the entrypoint makes them
 _NAME = re.compile(r"(?!\d+\Z)[A-Za-z0-9_][A-Za-z0-9_.-]{0,31}\Z")
+_GROUP = re.compile(r"[^\s:,-][^:,]*(?<!\s)\Z")  # a directory has `domain users`
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ def parse(text: str) -> People:
     if not isinstance(raw, dict) or raw.get("schema") != 1:
         raise ValueError("it is no list of accounts")
     accounts = tuple(Account(_name(one), _id(one, "uid"), _id(one, "gid")) for one in raw["accounts"])
-    groups = tuple(Group(_name(one), _id(one, "gid"), tuple(map(_like, one["members"]))) for one in raw["groups"])
+    groups = tuple(Group(_group(one), _id(one, "gid"), tuple(map(_like, one["members"]))) for one in raw["groups"])
     for values in ([one.name for one in accounts], [one.uid for one in accounts], [one.gid for one in groups]):
         if len(set(values)) < len(values):
             raise ValueError("a name or id stands there twice")
@@ -61,6 +62,13 @@ def is_persons(number: int) -> bool:
 
 def _name(one: Mapping[str, Any]) -> str:
     return _like(one["name"])
+
+
+def _group(one: Mapping[str, Any]) -> str:
+    name = one["name"]
+    if not isinstance(name, str) or not name.isprintable() or not _GROUP.match(name):
+        raise ValueError(f"{name!r} is no name of a group")
+    return name
 
 
 def _like(name: Any) -> str:
@@ -89,17 +97,25 @@ def current(path: Path = LIST) -> Sequence[Account]:
     return people.accounts if people else ()
 
 
-def refuse_systems(people: People, passwd_text: str, group_text: str) -> None:
-    """Raises ValueError for one with the name of an account or group of the system's, such as root or sshd."""
-    names = {one.name for one in people.accounts}
-    for kind, text, wanted in (
-        ("account", passwd_text, names),
-        ("group", group_text, names | {one.name for one in people.groups}),
-    ):
-        lines = (line.split(":") for line in text.splitlines())
-        systems = {fields[0] for fields in lines if len(fields) > 3 and not is_persons(int(fields[2]))}
-        if systems & wanted:
-            raise ValueError(f"{', '.join(sorted(systems & wanted))} is the name of a system's {kind}")
+def without_systems(people: People, passwd_text: str, group_text: str) -> tuple[People, list[str]]:
+    """The list without those with the name of an account or group of the system's, such as root or sshd; and these.
+
+    Who else is on it is in the mesh all the same.
+    """
+    users, groups = (
+        {fields[0] for fields in map(_fields, text.splitlines()) if len(fields) > 3 and not is_persons(int(fields[2]))}
+        for text in (passwd_text, group_text)
+    )
+    left = People(
+        tuple(one for one in people.accounts if one.name not in users | groups),
+        tuple(one for one in people.groups if one.name not in groups),
+    )
+    out = {one.name for one in people.accounts if one not in left.accounts}
+    return left, sorted(out | {one.name for one in people.groups if one not in left.groups})
+
+
+def _fields(line: str) -> list[str]:
+    return line.split(":")
 
 
 def passwd(text: str, people: People, shell: str) -> str:
@@ -132,7 +148,7 @@ def group(text: str, people: People) -> str:
 
 def uid_of(name: str, passwd_text: str) -> int | None:
     """Of an account of the system's."""
-    lines = (line.split(":") for line in passwd_text.splitlines())
+    lines = map(_fields, passwd_text.splitlines())
     return next((int(fields[2]) for fields in lines if len(fields) > 3 and fields[0] == name), None)
 
 

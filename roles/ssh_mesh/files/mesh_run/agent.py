@@ -132,7 +132,9 @@ class Agent:
         """Keep a port for this run, as all runs do: by a name that only one of them can have on a node."""
         if self.held:
             self.held.close()
-        self.held = hold_port(port) if port is not None and _is_free(port, ours=True) else None
+        assert self.job
+        usable = port is not None and _is_free(port, ours=True) and not leavings.of_others(self.job.address, port)
+        self.held = hold_port(port) if port is not None and usable else None
         self.port = port or 0
         self.head.send({"held": self.held is not None})
 

@@ -51,6 +51,17 @@ def remove(address: str, port: int, pids: Collection[int], since: float, shm: Pa
                 os.unlink(entry.path)
 
 
+def of_others(address: str, port: int, shm: Path = SHM) -> bool:
+    """Whether somebody has put a file where a rank of this account would make its own."""
+    uid = os.geteuid()
+    names = _names(uid, address, port, ())
+    for entry in _entries(shm):
+        with contextlib.suppress(OSError):
+            if names.match(entry.name) and entry.stat(follow_symlinks=False).st_uid != uid:
+                return True
+    return False
+
+
 def _entries(shm: Path) -> Iterator[os.DirEntry[str]]:
     with contextlib.suppress(OSError):
         yield from os.scandir(shm)

@@ -69,7 +69,9 @@ class Service:
         with self._readable(accounts.LIST):
             found = accounts.read()
             if found:
-                accounts.refuse_systems(found, self.base["passwd"], self.base["group"])
+                found, refused = accounts.without_systems(found, self.base["passwd"], self.base["group"])
+                if refused and found != self.people:
+                    say(f"the system has the names of {', '.join(refused)}: they are left out")
                 self.leaving |= accounts.gone(self.people.accounts if self.people else (), found.accounts)
                 self.people = found
         if self.people and self.people != self.written:
@@ -145,7 +147,8 @@ class Service:
                     return code if code >= 0 else 128 - code
                 # Somebody may have taken its port while it began anew, for instance. The runs go on without it.
                 say(f"sshd has ended with {code}, and is started again")
-                self.sshd = subprocess.Popen([SSHD], env=self.environment())
+                with self._readable(Path(SSHD)):
+                    self.sshd = subprocess.Popen([SSHD], env=self.environment())
             ran = True
             with self._readable(DOOR):
                 if door < 0 or (door and os.waitpid(door, os.WNOHANG)[0]):
@@ -190,10 +193,7 @@ def end_all(uid: int) -> None:
     for _turn in range(100):
         if uid not in processes.owners():
             return
-        child = os.fork()
-        if not child:
-            _kill_all(uid)
-        os.waitpid(child, 0)
+        _kill_all(uid)
         time.sleep(0.05)
     say(f"processes of uid {uid}, which is not to be here, do not end")
 
@@ -201,15 +201,15 @@ def end_all(uid: int) -> None:
 def _kill_all(uid: int) -> None:
     """All at once, as it: one by one, some would have others, and a number might be another's by then.
 
-    Of this process only what may kill is the account's, so that the account cannot stop it.
+    Only what may kill is the account's meanwhile, and not what it may stop. It takes no process more, which there may
+    not be.
     """
+    os.setresuid(_NO_ONE, uid, 0)
     try:
-        os.setgroups([])
-        os.setresgid(_NO_ONE, _NO_ONE, _NO_ONE)
-        os.setresuid(_NO_ONE, uid, _NO_ONE)
-        os.kill(-1, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.kill(-1, signal.SIGKILL)
     finally:
-        os._exit(0)
+        os.setresuid(0, 0, 0)
 
 
 def configuration() -> str:
