@@ -134,6 +134,9 @@ def test_two_people_train_at_the_same_time(people: People) -> None:
         assert {line.split()[0] for line in owners.splitlines()} == {f"{UIDS[who]}:{UIDS[who]}"}
     ports = {who: re.findall(r":(295\d\d)", done.stderr)[0] for who, done in both.items()}
     assert ports[ADA] != ports[GRACE]
+    # Of the ranks' buffers nothing is left in the nodes' memory.
+    for node in people.lab.nodes:
+        assert node.check_output("ls /dev/shm | grep -c deepspeed_ || true") == "0"
 
 
 @pytest.mark.parametrize("launcher", ["torchrun", "accelerate"])
@@ -141,6 +144,24 @@ def test_other_launchers(people: People, launcher: str) -> None:
     done = people.run(GRACE, f"mesh-run --launcher {launcher} --nodes 2 --gpus-per-node 1 {EXAMPLE}")
     assert done.rc == 0, done.stdout + done.stderr
     assert "OK world_size=2" in done.stdout
+    for node in people.lab.nodes:
+        assert (
+            node.check_output("docker exec gpustead-mesh sh -c 'ls -d /tmp/torchelastic_* 2> /dev/null | wc -l'") == "0"
+        )
+
+
+def test_a_launcher_takes_nothing_from_where_it_runs(people: People) -> None:
+    """The directory may be everybody's; so may what a person has told ssh."""
+    hostile = "mkdir -p hostile && cd hostile && echo 'raise SystemExit(9)' | tee deepspeed.py torch.py > accelerate.py"
+    try:
+        people.output(GRACE, hostile)
+        for launcher in ("deepspeed", "torchrun"):
+            done = people.run(
+                GRACE, f"cd hostile && mesh-run --launcher {launcher} --nodes 1 --gpus-per-node 1 {EXAMPLE}"
+            )
+            assert done.rc == 0, done.stdout + done.stderr
+    finally:
+        people.run(GRACE, "rm -rf hostile")
 
 
 def test_from_a_login_on_a_node(people: People) -> None:
@@ -212,6 +233,15 @@ def test_a_front_that_is_killed_ends_it_everywhere(people: People) -> None:
     people.begin(GRACE, "gpu01,gpu02", "by-kill")
     people.output(GRACE, "kill -KILL $(cat by-kill.pid)")
     gone(people.lab, "by-kill")
+
+
+def test_a_killed_agent_ends_it_everywhere(people: People) -> None:
+    """Its ranks ignore what it sends when it goes; the head has the node end them."""
+    people.begin(GRACE, "gpu01,gpu02", "by-agent")
+    people.lab["gpu02"].check_output(f"kill -KILL $(pgrep -u {UIDS[GRACE]} -f 'mesh-run [a]gent')")
+    gone(people.lab, "by-agent")
+    assert re.search(r"gpu02: .*; stopping the run", people.log(GRACE, "by-agent"))
+    assert people.output(GRACE, "mesh-run ps") == ""
 
 
 def test_a_killed_container_ends_it_everywhere(people: People) -> None:

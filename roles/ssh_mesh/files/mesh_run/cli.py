@@ -127,7 +127,10 @@ def _show_here() -> int:
 
 
 def _stop_here(names: Sequence[str]) -> int:
-    print(" ".join(runs.stop_here(names)))
+    ended, stays = runs.stop_here(names)
+    print(" ".join(ended))
+    if stays:
+        raise Refused(f"{', '.join(stays)} does not end here")
     return 0
 
 

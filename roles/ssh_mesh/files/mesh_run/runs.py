@@ -63,8 +63,8 @@ def _locked(path: Path) -> bool:
     return False
 
 
-def stop_here(names: Sequence[str]) -> list[str]:
-    """End these runs of this account on this node, and return the names of those of which something was there."""
+def stop_here(names: Sequence[str]) -> tuple[list[str], list[str]]:
+    """End these runs of this account on this node; names of those that have ended, and of those that have not."""
 
     def chosen() -> list[dict[str, Any]]:
         return [record for record in here() if record["id"] in names or "all" in names]
@@ -79,7 +79,8 @@ def stop_here(names: Sequence[str]) -> list[str]:
         processes.end(partial(processes.of_run, name))
     _signal_agents(chosen(), signal.SIGKILL)
     chosen()  # removes what they left
-    return sorted(found)
+    stays = found & processes.runs()
+    return sorted(found - stays), sorted(stays)
 
 
 def _signal_agents(records: Sequence[Mapping[str, Any]], number: signal.Signals) -> None:
