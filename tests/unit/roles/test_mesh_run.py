@@ -302,7 +302,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch, place: Path) -> Path:
     for path in (*SCRIPT.parent.glob("mesh_run/*.py"), SCRIPT):
         text = path.read_text().replace("_TERM, _KILL = 5.0, 10.0", "_TERM, _KILL = 0.3, 10.0")
         text = text.replace("BEAT, SILENCE = 3.0, 12.0", "BEAT, SILENCE = 0.3, 1.5")
-        text = text.replace("_WAIT = 8.0", "_WAIT = 1.0").replace('Path("/dev/shm")', f"Path({str(place / 'shm')!r})")
+        text = text.replace("_WAIT = 6.0", "_WAIT = 1.0").replace('Path("/dev/shm")', f"Path({str(place / 'shm')!r})")
         (copy / path.relative_to(SCRIPT.parent)).write_text(text)
     monkeypatch.setattr(sys.modules[__name__], "SCRIPT", copy / "mesh-run")
     return place

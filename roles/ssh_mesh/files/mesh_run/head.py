@@ -71,6 +71,7 @@ class Remote:
         self.code: int | None = None
         self.gone = False
         self.lost = ""
+        self.swept = False
 
     def silent(self) -> str:
         """Why nothing is to be expected from it any more, or empty."""
@@ -216,24 +217,26 @@ class Run:
                 remote.lines.send({"stop": True})
         deadline = time.monotonic() + _END
         while any(not (remote.gone or remote.lost) for remote in self.remotes) and time.monotonic() < deadline:
+            self._sweep([remote for remote in self.remotes if remote.lost])
             self._turn()
-        for remote in self.remotes:
-            if remote.ready is not None and not remote.gone:
-                self._sweep(remote)
+        self._sweep(self.remotes)
         for remote in self.remotes:
             if not remote.gone and remote.ready is not None:
                 say(f"{remote.name}: it has not said that all has ended there; what is left ends within 30 s")
             remote.close()
 
-    def _sweep(self, remote: Remote) -> None:
+    def _sweep(self, remotes: Sequence[Remote]) -> None:
         """Where the agent may be gone and its ranks not, by another connection; nobody waits for that."""
-        subprocess.Popen(
-            [*SSH, remote.name, shlex.join([*AGENT[:-1], "stop-here", self.job.id])],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
+        for remote in remotes:
+            if remote.ready is not None and not (remote.gone or remote.swept):
+                remote.swept = True
+                subprocess.Popen(
+                    [*SSH, remote.name, shlex.join([*AGENT[:-1], "stop-here", self.job.id])],
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL,
+                    stderr=subprocess.DEVNULL,
+                    start_new_session=True,
+                )
 
     # One turn
 

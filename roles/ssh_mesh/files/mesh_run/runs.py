@@ -24,14 +24,15 @@ from typing import Any
 from mesh_run import accounts, agent, head, leavings, places, processes
 from mesh_run.request import Refused
 
-_WAIT = 8.0  # seconds for an agent to end its run on a node
+_WAIT = 6.0  # seconds for an agent to end its run on a node
 _ANSWER, _SAID = 90.0, 1 << 18  # seconds, and bytes, of an account that root asks
 
 
 def here() -> Iterator[dict[str, Any]]:
     """What runs of this account on this node: as its agents wrote it, which hold a lock while they live.
 
-    One whose agent was killed runs as long as one of its ranks does. What is left of those that are dead is removed.
+    One whose agent was killed runs as long as one of its ranks does; its `pid` is 0. What is left of those that are
+    dead is removed.
     """
     alive = processes.runs()
     for path in sorted((places.own() / "runs").glob("*/record.json")):
@@ -72,7 +73,7 @@ def stop_here(names: Sequence[str]) -> tuple[list[str], list[str]]:
     found = {record["id"] for record in chosen()} | {run for run in processes.runs() if run in names or "all" in names}
     _signal_agents(chosen(), signal.SIGTERM)
     deadline = time.monotonic() + _WAIT
-    while time.monotonic() < deadline and chosen():
+    while time.monotonic() < deadline and any(record["pid"] for record in chosen()):
         time.sleep(0.1)
     # Of one whose agent was killed, or hangs, its ranks are known by their mark alone.
     for name in found:
