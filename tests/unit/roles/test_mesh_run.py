@@ -73,7 +73,7 @@ if sys.argv[1:] == ["hang"]:
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A mesh of three nodes, seen from gpu02."""
-    for name in ("bin", "home/.config/gpustead", "places"):
+    for name in ("bin", "home/.config/gpustead", "places", "shm"):
         (tmp_path / name).mkdir(parents=True)
     (tmp_path / "bin/ssh").write_text(SSH)
     (tmp_path / "bin/ssh").chmod(0o755)
@@ -91,6 +91,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "GPUSTEAD_MESH_DIR": str(tmp_path),
         "GPUSTEAD_MESH_ENV": str(tmp_path / "mesh.env"),
         "GPUSTEAD_MESH_PLACES": str(tmp_path / "places"),
+        "GPUSTEAD_MESH_SHM": str(tmp_path / "shm"),
         "GPUSTEAD_MESH_SETTINGS": str(tmp_path / "deepspeed_env"),
         "GPUSTEAD_MESH_SSH_CONFIG": str(tmp_path / "ssh_config"),
         "NCCL_SOCKET_IFNAME": "=eth7",
@@ -295,14 +296,13 @@ def left(place: Path) -> list[str]:
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch, place: Path) -> Path:
-    """The same mesh, in which nobody waits for seconds, and whose shared memory is of its own."""
+    """The same mesh, in which nobody waits for seconds."""
     copy = place / "programs"
-    (place / "shm").mkdir()
     (copy / "mesh_run").mkdir(parents=True)
     for path in (*SCRIPT.parent.glob("mesh_run/*.py"), SCRIPT):
         text = path.read_text().replace("_TERM, _KILL = 5.0, 10.0", "_TERM, _KILL = 0.3, 10.0")
         text = text.replace("BEAT, SILENCE = 3.0, 12.0", "BEAT, SILENCE = 0.3, 1.5")
-        text = text.replace("_WAIT = 6.0", "_WAIT = 1.0").replace('Path("/dev/shm")', f"Path({str(place / 'shm')!r})")
+        text = text.replace("_WAIT = 6.0", "_WAIT = 1.0")
         (copy / path.relative_to(SCRIPT.parent)).write_text(text)
     monkeypatch.setattr(sys.modules[__name__], "SCRIPT", copy / "mesh-run")
     return place
@@ -556,6 +556,7 @@ def test_what_is_left_of_a_dead_run_is_removed_when_somebody_looks(
     port = next(port for port in PORTS if agent._is_free(port))
     removed: list[object] = []
     monkeypatch.setattr(leavings, "remove", lambda *words: removed.append(words))
+    monkeypatch.setattr(leavings, "remove_dead", lambda _hold: None)
     place = tmp_path / "ada/runs/a-run.x"
     place.mkdir(parents=True)
     (place / "pids").write_text("7\n8\n")
@@ -567,6 +568,20 @@ def test_what_is_left_of_a_dead_run_is_removed_when_somebody_looks(
     assert [*runs.here()] == []
     assert removed == [("fd00::1", port, {7, 8}, 9.5)]
     assert not place.exists()
+
+
+def test_what_is_left_of_a_container_that_is_gone_is_removed(tmp_path: Path) -> None:
+    """Nobody knows its runs any more: of ports that no run has, the files are nobody's."""
+    free, taken = [port for port in PORTS if agent._is_free(port)][:2]
+    names = {port: f"deepspeed_allreduce_buffer_{os.geteuid()}_fd00::1_{port}_3" for port in (free, taken, 31000)}
+    for name in (*names.values(), f"x{names[free]}", f"{names[free]}x"):
+        (tmp_path / name).write_text("")
+    with agent.hold_port(taken) or socket.socket():
+        leavings.remove_dead(agent.hold_port, tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {
+        *(names[taken], names[31000], f"x{names[free]}", f"{names[free]}x")
+    }
+    assert agent._is_free(free)
 
 
 # Root's view

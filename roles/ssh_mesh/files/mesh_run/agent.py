@@ -147,6 +147,7 @@ class Agent:
         (self.place / "job.json").write_text(json.dumps(job))
         # Of a run that had this port before: the ranks would take them for theirs.
         leavings.remove(self.job.address, self.port, (), self.began)
+        leavings.remove_dead(hold_port)
         words, more = launch(self.job, self.at, self.port, self.python, gpus=gpus, scratch=str(self.place))
         environment = {
             **self.environment,

@@ -12,13 +12,14 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import socket
 import stat
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
 from mesh_run import processes
-
-SHM = Path("/dev/shm")
+from mesh_run.places import SHM
+from mesh_run.request import PORTS
 
 
 def _names(uid: int, address: str, port: int, pids: Collection[int]) -> re.Pattern[str]:
@@ -49,6 +50,25 @@ def remove(address: str, port: int, pids: Collection[int], since: float, shm: Pa
             by_process = not entry.name.startswith("deepspeed_")
             if ours and names.match(entry.name) and not (by_process and status.st_ctime < since):
                 os.unlink(entry.path)
+
+
+def remove_dead(hold: Callable[[int], socket.socket | None], shm: Path = SHM) -> None:
+    """Remove DeepSpeed's files of this account for ports that no run has on this node: a container was killed, say.
+
+    Args:
+        hold: takes a port for a run, as long as what it returns is open; None where another has it.
+    """
+    name = re.compile(rf"deepspeed_allreduce_buffer_{os.geteuid()}_.+_(\d+)_\d+\Z")
+    found = [match for match in (name.match(entry.name) for entry in _entries(shm)) if match]
+    for port in {int(match[1]) for match in found} & set(PORTS):
+        held = hold(port)
+        if held:
+            with held:
+                for match in found:
+                    path = shm / match.string
+                    with contextlib.suppress(OSError):
+                        if int(match[1]) == port and path.lstat().st_uid == os.geteuid():
+                            path.unlink()
 
 
 def of_others(address: str, port: int, shm: Path = SHM) -> bool:

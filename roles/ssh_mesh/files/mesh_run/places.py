@@ -23,6 +23,8 @@ SSH_CONFIG = os.environ.get("GPUSTEAD_MESH_SSH_CONFIG", "/run/gpustead/ssh_confi
 DOORS = (Path("/run/gpustead/door"), Path("/var/lib/gpustead-mesh"))
 # Root's, with a directory of each account's own.
 ACCOUNTS = Path(os.environ.get("GPUSTEAD_MESH_PLACES", "/var/lib/gpustead/accounts"))
+# Of the node, for all.
+SHM = Path(os.environ.get("GPUSTEAD_MESH_SHM", "/dev/shm"))
 KEY = ".config/gpustead/mesh_key"  # below the home on the share
 LOGS = "mesh-runs"  # likewise
 _SIZE = 1 << 22  # bytes

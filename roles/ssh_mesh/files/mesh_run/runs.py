@@ -34,6 +34,7 @@ def here() -> Iterator[dict[str, Any]]:
     One whose agent was killed runs as long as one of its ranks does; its `pid` is 0. What is left of those that are
     dead is removed.
     """
+    leavings.remove_dead(agent.hold_port)
     alive = processes.runs()
     for path in sorted((places.own() / "runs").glob("*/record.json")):
         with contextlib.suppress(OSError, ValueError, LookupError, TypeError):
