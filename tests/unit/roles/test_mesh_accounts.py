@@ -137,6 +137,7 @@ def container(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> service.Servic
     ended: list[int] = []
     monkeypatch.setattr(service, "_replace", lambda path, text: real(tmp_path / path.name, text))
     monkeypatch.setattr(service, "make_place", lambda _account: None)
+    monkeypatch.setattr(service, "close_places", lambda _people: None)
     monkeypatch.setattr(service, "end_all", ended.append)
     monkeypatch.setattr(service, "present", lambda: {1500})
     monkeypatch.setattr(accounts, "read", lambda: accounts.parse((tmp_path / "list").read_text()))
@@ -246,6 +247,13 @@ def test_what_a_former_account_of_that_name_had_is_not_the_new_ones(tmp_path: Pa
     status = (tmp_path / "ada").stat()
     assert (status.st_uid, stat.S_IMODE(status.st_mode)) == (64002, 0o700)
     assert not (tmp_path / "ada/secret").exists()
+    service.make_place(Account("bob", 64003, 64003), tmp_path)
+    (tmp_path / "bob").chmod(0o777)
+    service.close_places(People((Account("ada", 64002, 64002), Account("carol", 64003, 64003))), tmp_path)
+    owners = {path.name.partition(".")[0]: path.stat().st_uid for path in sorted(tmp_path.iterdir(), reverse=True)}
+    assert owners == {"ada": 64002, "bob": 0}
+    assert {path.stat().st_uid for path in tmp_path.glob("ada.*")} == {0}
+    assert stat.S_IMODE((tmp_path / "bob").stat().st_mode) == 0o700
 
 
 @pytest.mark.parametrize("name", ["root", "sshd", "nobody", "staff", "nogroup"])

@@ -110,6 +110,7 @@ class Service:
         _replace(Path("/etc/group"), accounts.group(self.base["group"], people))
         for account in people.accounts:
             make_place(account)
+        close_places(people)
         if self.sshd:
             # It re-reads its files and keeps the sessions.
             subprocess.run([SSHD, "configure"], env=self.environment(), check=True)
@@ -181,6 +182,16 @@ def make_place(account: Account, above: Path = places.ACCOUNTS) -> None:
         place.rename(above / f"{account.name}.{owner}.{time.time_ns()}")
     place.mkdir(mode=0o700)
     os.chown(place, account.uid, account.gid)
+
+
+def close_places(people: People, above: Path = places.ACCOUNTS) -> None:
+    """Nobody enters any more what those have left who are gone, also not who gets their number."""
+    stay = {(one.name, one.uid) for one in people.accounts}
+    with contextlib.suppress(FileNotFoundError):
+        for entry in os.scandir(above):
+            if (entry.name, entry.stat(follow_symlinks=False).st_uid) not in stay:
+                os.chown(entry.path, 0, 0, follow_symlinks=False)
+                os.chmod(entry.path, 0o700)  # only root makes something here: it is no link
 
 
 def present() -> set[int]:
