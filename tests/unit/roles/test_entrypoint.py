@@ -118,6 +118,16 @@ def test_each_account_has_its_own_compiled_extensions(container: Container) -> N
 
 
 @pytest.mark.parametrize(
+    "hostile",
+    [f"mkdir -p {PLACES}/bob && ln -s /none {PLACES}/bob/torch_extensions", "chmod 0 /opt/torch_extensions/op"],
+)
+def test_what_an_account_does_to_its_extensions_keeps_no_container_from_starting(
+    container: Container, hostile: str
+) -> None:
+    assert container.succeed("id", "-u", before=hostile) == f"{ADA}\n"
+
+
+@pytest.mark.parametrize(
     ("given", "seen"), [("/opt/torch_extensions", f"{PLACES}/ada/torch_extensions"), ("/scratch/x", "/scratch/x")]
 )
 def test_the_directory_of_the_image_is_nobodys_to_write(container: Container, given: str, seen: str) -> None:

@@ -289,6 +289,9 @@ def test_an_account_gets_a_copy_of_the_extensions_that_the_image_brings(containe
         copy = place / "extensions/op/op.so"
         assert copy.read_text() == text
         copy.write_text("changed")  # what is there stays
+    os.symlink("/none", place / "link")
+    container.succeed("extensions", GPUSTEAD_EXTENSIONS=str(prebuilt), TORCH_EXTENSIONS_DIR=str(place / "link"))
+    (place / "link").unlink()
     assert {path.stat().st_uid for path in place.rglob("*")} == {USER}
     assert (prebuilt / "op/op.so").read_text() == "built"
 
