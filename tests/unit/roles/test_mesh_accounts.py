@@ -7,9 +7,11 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import stat
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -277,6 +279,51 @@ def test_a_container_that_starts_again_finds_the_accounts_it_had() -> None:
     passwd, group = accounts.passwd(PASSWD, people, "/bin/bash"), accounts.group(GROUP, people)
     assert accounts.without_systems(people, passwd, group) == (people, [])
     assert (accounts.passwd(passwd, people, "/bin/bash"), accounts.group(group, people)) == (passwd, group)
+
+
+def test_the_door_leads_to_sshd_and_leaves_each_account_a_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service, "_EACH", 2)
+    monkeypatch.setattr(service, "_NOBODY", os.getuid())
+    with socket.create_server(("127.0.0.1", 0)) as sshd:
+        sshd.settimeout(20)
+        pid = service.open_door(sshd.getsockname()[1], tmp_path / "socket")
+        try:
+            assert stat.S_IMODE((tmp_path / "socket").stat().st_mode) == 0o666
+            inside = [(_enter(tmp_path), sshd.accept()[0]) for _connection in range(2)]
+            for here, there in inside:
+                here.sendall(b"hello")
+                assert there.recv(5) == b"hello"
+                there.sendall(b"SSH-2")
+                assert here.recv(5) == b"SSH-2"
+            assert _enter(tmp_path).recv(1) == b""
+            for one in inside[0]:
+                one.close()
+            until = time.monotonic() + 10
+            while not _enter_and_speak(tmp_path, sshd):
+                assert time.monotonic() < until
+        finally:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+
+
+def _enter(place: Path) -> socket.socket:
+    connection = socket.socket(socket.AF_UNIX)
+    connection.settimeout(20)
+    connection.connect(str(place / "socket"))
+    return connection
+
+
+def _enter_and_speak(place: Path, sshd: socket.socket) -> bool:
+    connection = _enter(place)
+    sshd.settimeout(0.5)
+    try:
+        there = sshd.accept()[0]
+    except TimeoutError:
+        return False
+    connection.sendall(b"x")
+    return there.recv(1) == b"x"
 
 
 # In a list of processes of its own: nothing else of this machine is looked at. Of two accounts, one ignores all that it

@@ -10,12 +10,14 @@ goes wrong in here ends no run: that is tried again.
 from __future__ import annotations
 
 import asyncio
+import collections
 import contextlib
 import ctypes
 import json
 import os
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import time
@@ -30,6 +32,7 @@ SSHD = "/usr/local/lib/gpustead/services/sshd"
 RUN = Path("/run/gpustead")
 DOOR = RUN / "door" / "socket"
 _EVERY = 2.0  # seconds
+_EACH = 100  # connections of one account by the door
 _NOBODY, _NO_ONE = 65534, 65535  # the latter has nothing, and no account may be it
 _REMOUNT = 0x20 | 0x2 | 0x4 | 0x8  # MS_REMOUNT, as it is: nosuid, nodev, noexec
 
@@ -257,15 +260,23 @@ def open_door(port: int, door: Path = DOOR) -> int:
 
 
 async def _serve(listening: socket.socket, port: int) -> None:
+    inside: collections.Counter[int] = collections.Counter()
+
     async def come_in(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        credentials = writer.get_extra_info("socket").getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
+        _pid, uid, _gid = struct.unpack("3i", credentials)
+        inside[uid] += 1
         try:
-            there, to_there = await asyncio.open_connection("127.0.0.1", port)
+            # One account leaves the others their place: to sshd all of these come from one address.
+            if inside[uid] <= _EACH:
+                there, to_there = await asyncio.open_connection("127.0.0.1", port)
+                await asyncio.gather(_copy(reader, to_there), _copy(there, writer))
+                to_there.close()
         except OSError:
+            pass  # sshd is not there now
+        finally:
+            inside[uid] -= 1
             writer.close()
-            return
-        await asyncio.gather(_copy(reader, to_there), _copy(there, writer))
-        for one in (to_there, writer):
-            one.close()
 
     server = await asyncio.start_unix_server(come_in, sock=listening)
     async with server:
