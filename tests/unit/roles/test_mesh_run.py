@@ -370,6 +370,7 @@ def _words(pid: int) -> list[bytes]:
     ("words", "said"),
     [
         (["--launcher", "none", "ls"], "gpu03: ssh: connect to host gpu03 port 2222: Connection refused"),
+        (["--nodes", "gpu02", "--master-port", "99999", "train.py"], "a port is from 1024 to 65535"),
         (["--nodes", "gpu02", "missing.py"], "gpu02: missing.py: no such file there"),
         (["--nodes", "gpu02", "--launcher", "none", "no-such"], "gpu02: no-such: no such command there"),
         (["--nodes", "gpu02", "--launcher", "accelerate", "train.py"], "bin/python has no accelerate"),

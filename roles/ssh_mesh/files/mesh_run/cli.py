@@ -62,6 +62,8 @@ def asked(options: argparse.Namespace, directory: str, node: dict[str, str], *, 
         node: what this node has by itself.
         same: whether programs lie here where they lie in the mesh.
     """
+    if options.master_port is not None and not 1024 <= options.master_port < 1 << 16:
+        raise Refused(f"--master-port {options.master_port}: a port is from 1024 to 65535")
     environment = own_settings(dict(os.environ), node)
     for path in options.env_file:
         environment.update(environment_file(Path(path), needed=True))

@@ -145,7 +145,9 @@ def relay(here: Here, message: Mapping[str, Any]) -> int:
 
 def door(here: Path = places.PROGRAMS) -> int:
     """For ssh (ProxyUseFdpass): connect to the door, and hand the connection over."""
-    place = next((one / "socket" for one in (here / "door", *places.DOORS) if (one / "socket").exists()), None)
+    # On the node, what of the former lies in /run may be root's alone.
+    sockets = [one / "socket" for one in (here / "door", *places.DOORS)]
+    place = next(filter(os.path.exists, sockets), None)
     if place is None:
         print("mesh-run: the mesh of this node has no door here: its container does not run", file=sys.stderr)
         return 1
