@@ -578,6 +578,10 @@ def test_what_is_left_of_a_container_that_is_gone_is_removed(tmp_path: Path) -> 
     for name in (*names.values(), f"x{names[free]}", f"{names[free]}x"):
         (tmp_path / name).write_text("")
     with agent.hold_port(taken) or socket.socket():
+        with socket.create_server(("127.0.0.1", free)) as server, socket.socket() as by_hand:
+            by_hand.connect(server.getsockname())
+            leavings.remove_dead(agent.hold_port, tmp_path)
+        assert (tmp_path / names[free]).exists()
         leavings.remove_dead(agent.hold_port, tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {
         *(names[taken], names[31000], f"x{names[free]}", f"{names[free]}x")
@@ -591,14 +595,17 @@ def test_what_is_left_of_a_container_that_is_gone_is_removed(tmp_path: Path) -> 
 def test_what_accounts_say_is_shown_to_root_escaped(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    people = [accounts.Account(name, 1500 + at, 1500) for at, name in enumerate(("ada", "bob", "carol"))]
-    answers = {"ada": (0, ["\x1b]0;x\x07run"]), "bob": (1, ["no answer"]), "carol": (2, ["none"])}
+    people = [accounts.Account(name, 1500 + at, 1500) for at, name in enumerate(("ada", "bob", "carol", "dan"))]
+    answers = {"ada": (0, ["\x1b]0;x\x07run"]), "bob": (1, ["no answer"])}
     monkeypatch.setattr(accounts, "current", lambda: people)
     monkeypatch.setattr(
-        runs, "_as_account", lambda one, words: (one.name == "carol", []) if words[0] == "test" else answers[one.name]
+        runs, "_as_account", lambda one, words: (one.name > "bob", []) if words[0] == "test" else answers[one.name]
     )
+    monkeypatch.setattr(processes, "owners", lambda: {0, 1500, 1503})
     assert runs._as_each(["ps"]) == 1
-    assert capsys.readouterr().out == "ada: \\x1b]0;x\\x07run\nbob: no answer\n"
+    said = capsys.readouterr()
+    assert said.out == "ada: \\x1b]0;x\\x07run\nbob: no answer\n"
+    assert [line.split()[1] for line in said.err.splitlines()] == ["dan"]  # who has put its key away, say
     assert runs._as_each(["stop", "a-run"]) == 0
     assert "bob" not in capsys.readouterr().out
     answers["ada"] = (2, [])

@@ -61,7 +61,8 @@ def remove_dead(hold: Callable[[int], socket.socket | None], shm: Path = SHM) ->
     name = re.compile(rf"deepspeed_allreduce_buffer_{os.geteuid()}_.+_(\d+)_\d+\Z")
     found = [match for match in (name.match(entry.name) for entry in _entries(shm)) if match]
     for port in {int(match[1]) for match in found} & set(PORTS):
-        held = hold(port)
+        # What was started by hand holds nothing, but speaks to its rendezvous.
+        held = None if processes.ESTABLISHED in processes.sockets_to(port).values() else hold(port)
         if held:
             with held:
                 for match in found:

@@ -138,6 +138,7 @@ def _unanswered(answers: dict[str, tuple[int, str]]) -> int:
 
 def _as_each(words: Sequence[str]) -> int:
     """As each account that has the mesh: root has no key of its own. One that never started a run has none, either."""
+    present = processes.owners()
     try:
         people = accounts.current()
     except (OSError, ValueError) as error:
@@ -146,6 +147,10 @@ def _as_each(words: Sequence[str]) -> int:
     with ThreadPoolExecutor(8) as pool:
         for account, answer in zip(people, pool.map(partial(_ask, words=words), people)):
             code, said = answer
+            if code is None and account.uid in present:
+                head.say(
+                    f"{account.name} has processes here, and no key by which other nodes could be asked for its runs"
+                )
             codes += [] if code is None else [code]
             # That another has no run of that name says nothing.
             for line in said if words[0] == "ps" or code == 0 else ():

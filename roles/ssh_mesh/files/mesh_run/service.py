@@ -218,12 +218,14 @@ def _kill_all(uid: int) -> None:
     Only what may kill is the account's meanwhile, and not what it may stop. It takes no process more, which there may
     not be.
     """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGHUP, signal.SIGTERM))  # passed on as root
     os.setresuid(_NO_ONE, uid, 0)
     try:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.kill(-1, signal.SIGKILL)
     finally:
         os.setresuid(0, 0, 0)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def configuration() -> str:
