@@ -7,8 +7,8 @@ A block of commands is fenced as `sh`, and the line before it says, in a comment
     <!-- on PLACE: run, fails, shows: … -->      it ends with another status
     <!-- on PLACE: not run, REASON -->           no test runs it, and why
 
-A table with the column `Here` has the same before it. In a row of it `Here` ends with a command; settings before it stand
-in the inventory when it is run:
+A table with the column `Here` has the same before it. `Here` ends with a command, and settings before that stand in the
+inventory when it is run:
 
     | Today | Here | What is different |
     |---|---|---|

@@ -1,4 +1,4 @@
-"""docs/from-scripts.md: what stands there for the scripts that people have is typed into a converged lab, row by row."""
+"""docs/from-scripts.md: what stands there in place of people's scripts is typed into a converged lab, row by row."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def command(lab: Lab, row: Row, case: Case, trial: Trial | None, folder: Path) -
         text = json.dumps(settings)
         (folder / "inventory.json").write_text(text.replace(OURS, str(trial.path / "ours")) if trial else text)
         words += ["-e", f"@{folder}/inventory.json"]
-    return shlex.join([row.command, *words]).replace(shlex.quote(row.command), row.command, 1)
+    return " ".join([row.command, *map(shlex.quote, words)])
 
 
 @pytest.mark.parametrize("row", list(rows(PAGE)), ids=lambda row: row.today)
@@ -83,11 +83,9 @@ def test_what_stands_in_place_of_a_script(lab: Lab, row: Row, tmp_path: Path, re
 
 @pytest.mark.parametrize("block", [one for one in blocks(PAGE) if not one.reason], ids=lambda one: f"line {one.line}")
 def test_what_moves_what_there_was(lab: Lab, block: Block) -> None:
-    node = lab.nodes[0]
-    node.check_output(
-        "mkdir -p /srv/old/ada/work && echo old > /srv/old/ada/work/from-scripts && chown -R ada: /srv/old/ada"
-    )
+    old = "/srv/old/ada/workspace"
+    lab.nodes[0].check_output(f"mkdir -p {old} && echo old > {old}/from-scripts && chown -R ada: /srv/old/ada")
     status, said = typed(lab, block.place, block.script)
     assert status == 0 and re.search(block.shows, said, re.DOTALL), f"line {block.line}: {status}\n{said}"
     if "/srv/old" in block.script:
-        assert typed(lab, "workspace", "cat work/from-scripts && rm -r work") == (0, "old\n")
+        assert typed(lab, "workspace", "cat workspace/from-scripts && rm -r workspace") == (0, "old\n")

@@ -88,6 +88,7 @@ def on_node(who: str, command: str) -> str:
 
 
 COMMON = {
+    "cluster_workspace_port_range": "19000:19999",
     "cluster_group": {"name": "cluster", "gid": 1400},
     "cluster_group_dirs": [{"name": "vision", "gid": 1410, "members": [GRACE]}],
     "cluster_datasets": {"name": "datasets", "gid": 1401, "members": [ADA]},

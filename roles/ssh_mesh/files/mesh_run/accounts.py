@@ -85,7 +85,7 @@ def refuse_systems(people: People, passwd_text: str, group_text: str) -> None:
     """Raises ValueError for one with the name of an account or group of the system's, such as root or sshd."""
     for kind, text, wanted in (
         ("account", passwd_text, {one.name for one in people.accounts}),
-        ("group", group_text, {one.name for one in (*people.accounts, *people.groups)}),
+        ("group", group_text, {*(one.name for one in people.accounts), *(one.name for one in people.groups)}),
     ):
         lines = (line.split(":") for line in text.splitlines())
         systems = {fields[0] for fields in lines if len(fields) > 3 and int(fields[2]) not in PEOPLE}
