@@ -45,7 +45,7 @@ IMAGE = "docker run --rm --entrypoint cat $(cat /etc/gpustead/image)"
 CASES = {
     # In the workspace
     "setup_multinode.sh": Case("gpu01: gpu01.*gpu02: gpu02|gpu02: gpu02.*gpu01: gpu01"),
-    "train_online_multinode.sh": Case("OK world_size=2 ", after=[("workspace", "ls mesh-runs/*/rank-1.log")]),
+    "train_online_multinode.sh": Case("OK world_size=2 ", after=[("workspace", "ls mesh-runs/*/rank-0.log")]),
     "deepspeed --hostfile hostfile --ssh_port 2222 --master_addr … train.py": Case("OK world_size=6 "),
     "torchrun --nnodes 2 --node_rank … --master_addr … train.py": Case("OK world_size=2 "),
     "accelerate launch --num_machines 2 --machine_rank … train.py": Case("OK world_size=2 "),
@@ -53,7 +53,7 @@ CASES = {
     "make shell-multinode": Case("gpu02: .*/dev/shm"),
     "ps aux": Case("2 ranks on gpu01.*sleep 987", before=[("workspace", BEGIN)], end=[("workspace", END)]),
     "pkill -f train.py": Case(
-        "stopped on gpu01, gpu02",
+        "stopped on gpu0",
         before=[("workspace", BEGIN)],
         after=[("workspace", "! mesh-run ps | grep 987"), (ROOT, "! pgrep -f '^sleep 987'")],
     ),
@@ -100,7 +100,7 @@ CASES = {
             (ROOT, "runuser -u grace -- sh -c 'echo his >> /mnt/nas/shared/of-ada && rm /mnt/nas/shared/of-ada'"),
         ],
     ),
-    "make build": Case("nodes run .*gpustead"),
+    "make build py=3.12 torch=2.13.0 cu=126": Case("nodes run .*gpustead"),
     "build.sh -b nvidia/cuda:12.8.1-devel-ubuntu24.04 -r ~/projects -i ours": Case(
         r"\bours +\d+ MB",
         before=[(ROOT, f"docker load --quiet --input /var/lib/gpustead/images/base.tar && docker tag LAB_BASE {BASE}")],
