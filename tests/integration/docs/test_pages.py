@@ -28,7 +28,7 @@ FAULTS = {
     "A port is closed": ("gpu01", f"{PROJECT_OF_ADA} stop tensorboard", f"{PROJECT_OF_ADA} start tensorboard"),
 }
 # What the pages have people make.
-MADE_IN_HOME = "hello.txt hello.py hello.log runs/first venvs/mine .local/share/jupyter/kernels/mine"
+MADE_IN_HOME = "hello.txt hello.py hello.log mesh-runs runs/first venvs/mine .local/share/jupyter/kernels/mine"
 
 
 def follow(lab: Lab, block: Block) -> None:
