@@ -7,13 +7,20 @@ A block of commands is fenced as `sh`, and the line before it says, in a comment
     <!-- on PLACE: run, fails, shows: … -->      it ends with another status
     <!-- on PLACE: not run, REASON -->           no test runs it, and why
 
+A table with the column `Here` has the same before it. `Here` ends with a command, and settings before that stand in the
+inventory when it is run:
+
+    | Today | Here | What is different |
+    |---|---|---|
+    | `run.sh` | `nas_quota: 500G`, then `ansible-playbook …` | It is declared. |
+
 The site shows the place above the block (scripts/docs_site.py, which has the list of places).
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 MARK = re.compile(
@@ -70,3 +77,55 @@ def blocks(text: str) -> Iterator[Block]:
             number = end
         before = lines[number]
         number += 1
+
+
+@dataclass(frozen=True)
+class Row:
+    """What one types elsewhere, and here.
+
+    Attributes:
+        line: its line in the file.
+        place: where one types it here.
+        today: what one types elsewhere, the first of it.
+        settings: lines of YAML that the inventory has for it.
+        command: what one types here.
+        told: what is different.
+    """
+
+    line: int
+    place: str
+    today: str
+    settings: Sequence[str]
+    command: str
+    told: str
+
+
+def rows(text: str) -> Iterator[Row]:
+    """The rows of a page's tables of commands, in its order.
+
+    Raises:
+        ValueError: a table does not say where it is run, or a row has no command.
+    """
+    lines = text.splitlines()
+    for head, line in enumerate(lines):
+        if not line.startswith("|") or "Here" not in _cells(line):
+            continue
+        mark = MARK.fullmatch(lines[head - 1])
+        if not mark:
+            raise ValueError(f"line {head + 1}: no place before the table, but {lines[head - 1]!r}")
+        for number in range(head + 2, len(lines)):
+            if not lines[number].startswith("|"):
+                break
+            today, here, told = _cells(lines[number])
+            theirs, ours = _code(today), _code(here)
+            if not theirs or not ours:
+                raise ValueError(f"line {number + 1}: {lines[number]!r} has no command on both sides")
+            yield Row(number + 1, mark["place"], theirs[0], tuple(ours[:-1]), ours[-1], told)
+
+
+def _cells(line: str) -> list[str]:
+    return [cell.strip() for cell in line.strip("|").split("|")]
+
+
+def _code(cell: str) -> list[str]:
+    return re.findall(r"`([^`]+)`", cell)

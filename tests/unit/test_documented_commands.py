@@ -10,8 +10,8 @@ from ansible_collections.gpustead.cluster.scripts.docs_site import PLACES, place
 from ansible_collections.gpustead.cluster.tests.integration.pages import Block, blocks
 
 PROJECT = Path(__file__).resolve().parents[2]
-# Whose commands are marked. The first three are run in the lab.
-GUIDES = ("researchers", "troubleshooting", "getting-started", "one-server", "day-two", "upgrade")
+# Whose commands are marked. The first four are run in the lab.
+GUIDES = ("researchers", "troubleshooting", "getting-started", "from-scripts", "one-server", "day-two", "upgrade")
 MARKED = [(page, block) for page in GUIDES for block in blocks((PROJECT / f"docs/{page}.md").read_text())]
 PLAYBOOKS = {path.stem for path in (PROJECT / "playbooks").glob("*.yml")}
 

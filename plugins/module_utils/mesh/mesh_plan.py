@@ -28,7 +28,7 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.nas.node_records 
 PROJECT, SERVICE = "gpustead-mesh", "mesh"
 # These variables stand on the share and in the container's description, where all of a node, or of the site, read them.
 SECRETS = (
-    "Put it into ~/.deepspeed_env in the home on the share of the mesh's user, with mode 0600: mesh-run reads it there."
+    "Put it into ~/.deepspeed_env in the home on the share of who trains, with mode 0600: mesh-run reads it there."
 )
 SET = "ssh_mesh"
 # The layout of the share. In that of the mesh its user owns the key, and can neither rename it nor put another entry

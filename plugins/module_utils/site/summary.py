@@ -17,7 +17,6 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.firewall.reach im
     reach,
 )
 from ansible_collections.gpustead.cluster.plugins.module_utils.inventory.services import (
-    MESH_PROJECT,
     WORKSPACE_SERVICES,
     WorkspaceService,
     listening,
@@ -87,7 +86,7 @@ class Summary:
         of_others: whether others have workspaces, too.
         read_token: command that shows the token that was made, on a node.
         log_in: command that logs in to a node.
-        train: command that trains over all nodes, on one of them.
+        train: command that trains over all nodes, in a workspace.
         reach: who reaches which ports of which hosts.
         networks: of the callers that `reach` names, `nodes` and `clients`.
         verified: what it found.
@@ -163,7 +162,7 @@ def summary(
         of_others={one.owner for found in workspaces.values() for one in found} != {owner},
         read_token=f"sudo -u {owner} cat {token}",
         log_in=_log_in(variables, example),
-        train=f"sudo docker compose -p {MESH_PROJECT} exec --user {owner} mesh mesh-run {EXAMPLE}",
+        train=f"mesh-run {EXAMPLE}",
         reach=merged(
             {host: _reach(firewall, workspaces.get(host, ())) for host, firewall in (firewalls or {}).items()}
         ),

@@ -87,7 +87,17 @@ def on_node(who: str, command: str) -> str:
     return f"runuser -u {who} -- sh -c {shlex.quote(f'cd /mnt/nas/users/{who} && {command}')}"
 
 
+def login(who: str, key: str, host: Host) -> str:
+    """The command by which one comes into the mesh of a node with a key that root has."""
+    return (
+        f"ssh -i {key} -o IdentitiesOnly=yes -o BatchMode=yes -o StrictHostKeyChecking=yes -p 2222 -F none"
+        " -o UserKnownHostsFile=/mnt/nas/.cluster/mesh/known_hosts -o KexAlgorithms=sntrup761x25519-sha512@openssh.com"
+        f" -o HostKeyAlias={host.name} {who}@{host.address} true"
+    )
+
+
 COMMON = {
+    "cluster_workspace_port_range": "19000:19999",
     "cluster_group": {"name": "cluster", "gid": 1400},
     "cluster_group_dirs": [{"name": "vision", "gid": 1410, "members": [GRACE]}],
     "cluster_datasets": {"name": "datasets", "gid": 1401, "members": [ADA]},
@@ -288,26 +298,34 @@ def test_an_account_that_comes_makes_no_mesh_stale(people: People) -> None:
     # Taken off while one node is down: out at once where the mesh runs, and on the other before it lets anybody in.
     copy = "/root/hedy-key"
     node.check_output(f"umask 077; {on_node('hedy', 'cat .config/gpustead/mesh_key')} > {copy}")
-    login = (
-        f"ssh -i {copy} -o IdentitiesOnly=yes -o BatchMode=yes -o StrictHostKeyChecking=yes -p 2222 -F none"
-        " -o UserKnownHostsFile=/mnt/nas/.cluster/mesh/known_hosts -o KexAlgorithms=sntrup761x25519-sha512@openssh.com"
-        " -o HostKeyAlias={0} hedy@{1} true"
-    )
     down = people.lab["gpu03"]
     try:
-        assert [node.run(login.format(one.name, one.address)).rc for one in people.lab.nodes] == [0, 0, 0]
+        assert [node.run(login("hedy", copy, one)).rc for one in people.lab.nodes] == [0, 0, 0]
         down.check_output("docker stop gpustead-mesh")
         site(people.lab, "--limit", "gpu01,gpu02", "--tags", "accounts")
         down.check_output("docker start gpustead-mesh")
         healthy = "docker inspect -f '{{.State.Health.Status}}' gpustead-mesh"
         until(lambda: down.check_output(healthy) == "healthy", 90)
         for one in people.lab.nodes:
-            said = node.run(login.format(one.name, one.address)).stderr
+            said = node.run(login("hedy", copy, one)).stderr
             assert "Permission denied" in said, f"{one.name}: {said}"
     finally:
         down.run("docker start gpustead-mesh")
         node.run(f"rm -f {copy}")
         site(people.lab)
+
+
+def test_a_key_that_is_removed_lets_in_nobody_and_the_next_run_makes_another(people: People) -> None:
+    node, copy = people.lab.nodes[0], "/root/grace-key"
+    people.output(GRACE, "mesh-run --launcher none true")
+    node.check_output(f"umask 077; {on_node(GRACE, 'cat .config/gpustead/mesh_key')} > {copy}")
+    try:
+        assert node.run(login(GRACE, copy, node)).rc == 0
+        node.check_output(on_node(GRACE, "rm .config/gpustead/mesh_key*"))
+        people.output(GRACE, "mesh-run --launcher none true")
+        assert "Permission denied" in node.run(login(GRACE, copy, node)).stderr
+    finally:
+        node.run(f"rm -f {copy}")
 
 
 # The common place
