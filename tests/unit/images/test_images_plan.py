@@ -383,3 +383,32 @@ def test_the_node_gets_a_registry() -> None:
     # An earlier image that no registry has cannot be chosen for all nodes.
     assert plan(Settings(**ROLE, tag="cc"), built_here(registry="r:5000", pull_from="r:5000")).selected == []
     assert plan(Settings(**ROLE, tag="cc", alone=True), built_here()).selected != []
+
+
+# What a node that asks the share finds there, and what is said where it names no image for it.
+UNRECORDED: dict[str, tuple[dict[str, Any], str]] = {
+    "an image": ({"shared": record("a")}, ""),
+    "nothing": ({"shared": ""}, "is not there: no image was pushed yet"),
+    "nothing to be read": ({"shared": "", "unread": "it is a FIFO"}, "cannot be read"),
+    "no record": ({"shared": "{}\nx"}, "is damaged"),
+    "a tag": ({"shared": {**record("a"), "workspace": {"ref": "r:5000/x:latest", "key": "a" * 64}}}, "is damaged"),
+    "no image": ({"shared": {**record("a"), "workspace": {}}}, "names no image"),
+    "another registry": (
+        {"shared": record("a"), "registry": "s:5000"}, "names an image of another registry or repository",
+    ),
+    "a variant": ({"shared": record("a", variants={"volta": record("b")}), "variant": "volta"}, ""),
+    "no variant": (
+        {"shared": record("a"), "variant": "volta"}, "has no image for the nodes of volta (images_variants) yet",
+    ),
+    "no variant of this run": (
+        {"announced": record("a"), "variant": "volta"}, "has no image for the nodes of volta (images_variants) yet",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", UNRECORDED)
+def test_a_record_without_an_image_is_called_what_it_is(case: str) -> None:
+    observed, words = UNRECORDED[case]
+    texts = {name: value if isinstance(value, str) else json.dumps(value) for name, value in observed.items()}
+    found = plan(Settings(**ROLE), Observed(**{"registry": "r:5000", "pull_from": "r:5000", **texts}))
+    assert (found.unrecorded, bool(found.ref)) == (words, not words)
