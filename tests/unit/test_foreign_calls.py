@@ -96,6 +96,7 @@ ALLOWED: dict[str, dict[str, str]] = {
     "module_utils/images/image_squash.py": {
         **all_of(WORK, "_copy", "observe"),
         **all_of(PRIVATE, "_through", "convert"),
+        "workplace": BUILDER,
         "publish": "root's file of this run; on the share in work of as_account.run",
     },
     "module_utils/images/image_stack.py": all_of(BUILDER, "_check_sources", "digest_of_tree", "dockerfile"),
@@ -212,7 +213,6 @@ ALLOWED: dict[str, dict[str, str]] = {
     "modules/docker_daemon_config.py": {"main": SYSTEM},
     "modules/gpu_proof.py": {"main": CAPPED},
     "modules/image_contexts.py": {"contents": "what Ansible has brought for this run"},
-    "modules/image_squash.py": {"main": PRIVATE},
     "modules/image_stack.py": {"alone": OURS, "private": PRIVATE},
     "modules/nas_quotas.py": {"main": "the export, on the server itself: a path of root's, nothing is opened"},
     "modules/nas_mounts.py": all_of(SYSTEM, "main", "read", "write"),

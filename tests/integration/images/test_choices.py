@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from conftest import Host, Lab
-from image_trial import Trial
+from image_trial import BOARD, Trial
 
 WORD = 'true\nARG word\nRUN echo "$word" > /word'
 # An account of the lab that is nobody in particular on the nodes.
@@ -124,11 +124,13 @@ def test_an_image_is_on_the_share_for_enroot(lab: Lab, trial: Trial) -> None:
 
 
 def test_pytorch_is_imported_from_the_share_without_root(lab: Lab, trial: Trial) -> None:
-    """In the lab's own image."""
+    """In the lab's own image: by name, and as its rc runs it."""
     done = lab.playbook("playbooks/images.yml", "-e", "images_squash=true")
     assert done.returncode == 0, done.stdout + done.stderr
     node = lab.nodes[0]
+    assert "torch" in json.loads(node.check_output(f"cat {BOARD}"))["history"][0]["contents"]["pip"]
     root = unpacked(node, "gpustead")
     command = "python -c 'import torch; print(torch.ones(2).sum().item())'"
-    assert inside(node, root, f"set -a; . /etc/environment; HOME=/tmp; {command}") == "2.0"
+    for words in (command, f"sh /etc/rc {command}"):
+        assert inside(node, root, f"set -a; . /etc/environment; HOME=/tmp; {words}") == "2.0"
     node.run(f"rm -rf {Path(root).parent}; rm -f /mnt/nas/images/gpustead*.sqsh")
