@@ -480,12 +480,14 @@ def _stack(settings: Settings) -> list[Mapping[str, Any]]:
     """The layers, with those of the tools, of the projects and of the accounts on top."""
     layers = _with_python(settings.stack, settings.python) if settings.python else [*settings.stack]
     if settings.flash_attn_index:
-        given = {"flash_attn_version": settings.flash_attn_version, "flash_attn_index": settings.flash_attn_index}
+        # Not by the name that layer deepspeed has for what it compiles: one of the variants may have another wheel.
+        given = {"flash_attn_wheel": settings.flash_attn_version, "flash_attn_index": settings.flash_attn_index}
         layers.append({"name": "flash-attn", "args": given})
     layers += [{"name": one["name"], "args": one["args"]} for one in settings.optional if one["when"]]
     if settings.packages or settings.requirements:
         index = next(filter(None, map(_index, layers)), "")
-        layers.append({"name": "packages", "args": {"packages": " ".join(settings.packages), "torch_index": index}})
+        given = {"further_packages": " ".join(settings.packages), "torch_index": index}
+        layers.append({"name": "packages", "args": given})
     if settings.tools:
         layers.append({"name": "tools", "args": {"tools": " ".join(settings.tools)}})
     for project in settings.projects:

@@ -250,11 +250,27 @@ def test_another_python_is_a_layer_on_that_of_uv_and_packages_are_one_on_top() -
     assert layers["docs"]["parent"] == "python" and "parent" not in layers["torch"]
     assert layers["site"]["contexts"] == {"site": "/b/sources/site/site"} and found.sources == ["/srv/site"]
     assert layers["python"]["args"] == {"python_version": "3.12"}
-    assert layers["packages"]["args"] == {"packages": "torchvision einops", "torch_index": "https://mirror/whl/cu126"}
-    assert layers["flash-attn"]["args"] == {"flash_attn_version": "2.8.3+x", "flash_attn_index": "https://wheels"}
+    further = {"further_packages": "torchvision einops", "torch_index": "https://mirror/whl/cu126"}
+    assert layers["packages"]["args"] == further
+    assert layers["flash-attn"]["args"] == {"flash_attn_wheel": "2.8.3+x", "flash_attn_index": "https://wheels"}
     place = "/b/stack/packages/requirements.txt"
     assert found.files == [{"source": "/srv/requirements.txt", "destination": place}]
     assert [one.destination for one in found.contexts][2] == "/b/stack/python"
+
+
+def test_a_variant_has_other_packages_without_compiling_anything() -> None:
+    """Arguments go by their names in all layers: none of ours has two meanings."""
+    deepspeed = {"name": "deepspeed", "args": {"packages": "accelerate", "flash_attn_version": ""}}
+    settings: dict[str, Any] = {
+        **{**ROLE, "stack": [*ROLE["stack"], deepspeed]},
+        **{"packages": ["einops"], "flash_attn_version": "2.8.3+x", "flash_attn_index": "https://wheels"},
+    }
+    args = {"further_packages": "timm", "flash_attn_wheel": ""}
+    found = plan(Settings(**settings, variants=[{**VOLTA, "args": args}]), Observed(registry="r:5000", members=MEMBERS))
+    layers = {layer["name"]: layer.get("args") for layer in found.variants[0]["layers"]}
+    assert (found.problem, layers["deepspeed"]) == ("", deepspeed["args"])
+    assert layers["packages"] == {"further_packages": "timm", "torch_index": ""}
+    assert layers["flash-attn"] == {"flash_attn_wheel": "", "flash_attn_index": "https://wheels"}
 
 
 REFUSED: dict[str, tuple[dict[str, Any], str, str]] = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 from pathlib import Path
@@ -46,6 +47,12 @@ def stub(tmp_path: Path, name: str, text: str) -> None:
     (tmp_path / name).chmod(0o755)
 
 
+def venv(tmp_path: Path, text: str) -> None:
+    """The Python of the environment that everything is installed into."""
+    (tmp_path / "bin").mkdir(exist_ok=True)
+    stub(tmp_path / "bin", "python", text)
+
+
 SETTINGS = {
     "deepspeed_version": "0.19.8",
     "ops": "",
@@ -74,16 +81,31 @@ def installed(tmp_path: Path, **settings: str) -> list[list[str]]:
 def test_packages_leave_what_is_there_at_its_version(tmp_path: Path) -> None:
     stub(tmp_path, "uv", 'echo torch==2.13.0; echo "ours @ file:///x"')
     stub(tmp_path, "gpustead-install", 'echo "$*"; while [ "$1" != --constraint ]; do shift; done; cat "$2"')
-    stub(tmp_path, "python", 'echo "python"')
+    venv(tmp_path, 'echo "python"')
     (command,) = runs("packages")
     command = command.replace("/tmp/", f"{tmp_path}/")
     (tmp_path / "requirements.txt").touch()
-    done = shell(tmp_path, command, packages="torchvision 'einops>=0.8'", torch_index="https://i/cu126")
+    settings = {"further_packages": "torchvision 'einops>=0.8'", "torch_index": "https://i/cu126"}
+    done = shell(tmp_path, command, **settings, VIRTUAL_ENV=str(tmp_path))
     assert done.returncode == 0, done.stderr
     given, there, last = done.stdout.splitlines()
     assert given.startswith("--index https://i/cu126 --index-strategy unsafe-best-match --constraint ")
     assert (there, last) == ("torch==2.13.0", "python")
     assert not (tmp_path / "there.txt").exists()
+
+
+@pytest.mark.parametrize(("wheel", "lines"), [("2.8.3+x", ["install", "import"]), ("", [])])
+def test_a_wheel_of_flash_attn_must_load_where_there_is_one(tmp_path: Path, wheel: str, lines: list[str]) -> None:
+    stub(tmp_path, "gpustead-install", 'case "$*" in *" flash-attn==2.8.3+x") echo install ;; esac')
+    venv(tmp_path, "echo import")
+    # Another Python may be in front: that of mamba.
+    stub(tmp_path, "python", "exit 1")
+    (command,) = runs("flash-attn")
+    settings = {"flash_attn_wheel": wheel, "flash_attn_index": "https://w", "VIRTUAL_ENV": str(tmp_path)}
+    done = shell(tmp_path, command, **settings)
+    assert (done.returncode, done.stdout.splitlines()) == (0, lines), done.stderr
+    venv(tmp_path, "exit 1")
+    assert shell(tmp_path, command, **settings).returncode == (1 if wheel else 0)
 
 
 def tools(tmp_path: Path, names: str) -> subprocess.CompletedProcess[str]:
@@ -127,13 +149,15 @@ def test_a_site_adds_lines_to_the_shells_and_programs_to_the_start(tmp_path: Pat
     assert not (tmp_path / "etc/zsh/zshrc").exists() and not (tmp_path / "tmp/site").exists()
 
 
-@pytest.mark.parametrize(("status", "lines"), [(0, ["first", "second", "entry sshd"]), (3, ["first"])])
+@pytest.mark.parametrize(
+    ("status", "lines"), [(0, ["first / /root none", "second", "entry sshd"]), (3, ["first / /root none"])]
+)
 def test_what_a_site_has_for_the_start_runs_before_the_entrypoint(
     tmp_path: Path, status: int, lines: list[str]
 ) -> None:
     hooks = tmp_path / "start.d"
     hooks.mkdir()
-    stub(hooks, "10-first", f"echo first; exit {status}")
+    stub(hooks, "10-first", f'echo first "$PWD" "$HOME" "${{XDG_CACHE_HOME-none}}"; exit {status}')
     stub(hooks, "20-second", "echo second")
     (hooks / "30-text").write_text("echo no program")
     stub(tmp_path, "gpustead-entrypoint", 'echo "entry $*"')
@@ -141,7 +165,10 @@ def test_what_a_site_has_for_the_start_runs_before_the_entrypoint(
     text = text.replace("/etc/gpustead/start.d", str(hooks)).replace(
         "/usr/local/bin/gpustead-entry", f"{tmp_path}/gpustead-entry"
     )
-    done = subprocess.run(["bash", "-c", text, "site", "sshd"], capture_output=True, text=True, check=False)
+    environment = {"PATH": os.environ["PATH"], "HOME": "/home/ada", "XDG_CACHE_HOME": "/local/cache"}
+    done = subprocess.run(
+        ["bash", "-c", text, "site", "sshd"], env=environment, capture_output=True, text=True, check=False
+    )
     assert (done.stdout.splitlines(), done.returncode) == (lines, 1 if status else 0)
     assert ("10-first ended with 3" in done.stderr) is bool(status)
 
