@@ -128,7 +128,8 @@ def entries(
         for path in (_CACHES, *(f"{_CACHES}/{place}" for place in places)) if places else ():
             found.append(_directory(path, "2775", shared, True, once=True))
     if common.datasets:
-        found.append(_directory(DATASETS, "2775", {**kept, "group": common.datasets.gid}, True))
+        datasets = {**kept, "group": common.datasets.gid}
+        found.append(_directory(DATASETS, "2775", datasets, True, through=service.gid))
     if common.directories:
         found.append(_directory(GROUPS, "0755", {**kept, "group": service.gid}, False))
     for group in common.directories:

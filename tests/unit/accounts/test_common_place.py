@@ -24,6 +24,12 @@ RAW: dict[str, Any] = {
 ADA = {"uid": 1500, "gid": 1600}
 
 
+def test_the_places_in_the_root_of_the_share_are_made_by_the_group_that_may_write_there() -> None:
+    found = entries(parse(RAW), ADA, Owner(941, 942), [1500])
+    top = [one for one in found if "/" not in one["path"]]
+    assert [942 in (one["group"], one.get("through")) for one in top] == [True] * 3
+
+
 def test_nothing_is_opened_again_where_several_may_write() -> None:
     found = entries(parse(RAW), ADA, Owner(941, 942), [1500])
     assert {one["path"] for one in found if one.get("once")} == {"shared/.cache", "shared/.cache/huggingface"}
