@@ -236,8 +236,13 @@ def _through(giver: Sequence[str], taker: Sequence[str], files: Mapping[str, byt
     ):
         assert given.stdout and taken.stdin  # pipes, as asked for
         failed = ""
-        late = threading.Timer(timeout, lambda: [one.kill() for one in (given, taken)])
-        began = time.monotonic()
+
+        def end() -> None:
+            given.kill()
+            taken.kill()
+
+        late, began = threading.Timer(timeout, end), time.monotonic()
+        late.daemon = True
         late.start()
         try:
             convert(given.stdout, taken.stdin, files)
@@ -252,8 +257,8 @@ def _through(giver: Sequence[str], taker: Sequence[str], files: Mapping[str, byt
         late.cancel()
         if any(statuses) or failed:
             words.seek(max(0, words.tell() - 400))
-            ended = f"it took more than {timeout:.0f} s" if time.monotonic() - began >= timeout else "it was killed"
-            said = words.read().decode(errors="replace").strip() or failed or ended
+            over = f"it took more than {timeout:.0f} s" if time.monotonic() - began >= timeout else ""
+            said = words.read().decode(errors="replace").strip() or over or failed or "it was killed"
             what = f"{' '.join(giver[:2])} into {taker[0]} ended: {shown(said)}"
             raise GpusteadError(what, "the image as a squashfs", "See the space in images_build_dir, and docker info.")
 

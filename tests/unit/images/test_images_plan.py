@@ -425,6 +425,7 @@ UNRECORDED: dict[str, tuple[dict[str, Any], str]] = {
 @pytest.mark.parametrize("case", UNRECORDED)
 def test_a_record_without_an_image_is_called_what_it_is(case: str) -> None:
     observed, words = UNRECORDED[case]
-    texts = {name: value if isinstance(value, str) else json.dumps(value) for name, value in observed.items()}
-    found = plan(Settings(**ROLE), Observed(**{"registry": "r:5000", "pull_from": "r:5000", **texts}))
+    texts: dict[str, Any] = {"registry": "r:5000", "pull_from": "r:5000"}
+    texts |= {name: value if isinstance(value, str) else json.dumps(value) for name, value in observed.items()}
+    found = plan(Settings(**ROLE), Observed(**texts))
     assert (found.unrecorded, bool(found.ref)) == (words, not words)
