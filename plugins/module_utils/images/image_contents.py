@@ -41,7 +41,9 @@ for file in /opt/mamba/conda-meta/*.json; do
   echo "$file" | sed -n 's/^.*\/\([^*]*\)-\([^-]*\)-[^-]*[.]json$/conda \1 \2/p'
 done
 node --version 2>/dev/null | sed -n 's/^v/npm node /p'
-npm ls --global --depth=0 --parseable --long 2>/dev/null | sed -n 's/^[^:]*:\(.*\)@\([^@:]*\).*/npm \1 \2/p'
+for where in --global --prefix=/opt/coding; do
+  npm ls $where --depth=0 --parseable --long 2>/dev/null | sed -n 's/^[^:]*:\(.*\)@\([^@:]*\).*/npm \1 \2/p'
+done
 true
 """
 _LINE = re.compile("(apt|pip|tensorflow|conda|npm) ([!-~]{1,200}) ([!-~]{1,500})")

@@ -111,7 +111,8 @@ TOOLS = {
     "dpkg-query": "printf 'apt bash 5.2\\napt libc6:amd64 2.41\\n'",
     "uv": "test $VIRTUAL_ENV = /opt/venv && printf 'torch==2.13.0+cu126\\nours @ file:///opt/projects/ours\\n-e /x\\n'",
     "node": "echo v24.19.0",
-    "npm": "printf '/usr/lib/node_modules/npm:npm@10.8.2:/x\\n/usr/lib/node_modules/@a/b:@a/b@1.0\\n'",
+    "npm": "test $2 = --global && printf '/lib/npm:npm@10.8.2:/x\\n/lib/@a/b:@a/b@1.0\\n' "
+    "|| printf '/opt/coding::\\n/opt/coding/node_modules/code-server:code-server@4.1:\\n'",
 }
 
 
@@ -135,7 +136,7 @@ def test_an_image_is_asked_with_the_tools_that_it_has(tmp_path: Path, there: lis
         "dpkg-query": {"apt": {"bash": "5.2", "libc6:amd64": "2.41"}},
         "uv": {"pip": {"torch": "2.13.0+cu126", "ours": "file:///opt/projects/ours"}},
         "node": {},
-        "npm": {"npm": {"node": "24.19.0", "npm": "10.8.2", "@a/b": "1.0"}},
+        "npm": {"npm": {"node": "24.19.0", "npm": "10.8.2", "@a/b": "1.0", "code-server": "4.1"}},
     }
     assert asked(tmp_path, _ASK) == {kind: value for name in there for kind, value in expected[name].items()}
 

