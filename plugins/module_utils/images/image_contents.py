@@ -37,8 +37,8 @@ frozen() {
 dpkg-query --show --showformat 'apt ${binary:Package} ${Version}\n' 2>/dev/null
 frozen pip "$VIRTUAL_ENV"
 if [ -d /opt/tensorflow ]; then frozen tensorflow /opt/tensorflow; fi
-for file in /opt/mamba/conda-meta/*.json; do
-  echo "$file" | sed -n 's/^.*\/\([^*]*\)-\([^-]*\)-[^-]*[.]json$/conda \1 \2/p'
+for file in /opt/mamba/conda-meta/*.json /opt/mamba/envs/*/conda-meta/*.json; do
+  echo "$file" | sed -n 's,^.*/mamba/,,; s,^envs/,,; s,conda-meta/,,; s/^\([^*]*\)-\([^-]*\)-[^-]*.json$/conda \1 \2/p'
 done
 node --version 2>/dev/null | sed -n 's/^v/npm node /p'
 for where in --global --prefix=/opt/coding; do
@@ -116,7 +116,8 @@ def _purl(kind: str, name: str, version: str) -> str:
         return f"pkg:deb/{quote(package)}@{quote(version)}{f'?arch={architecture}' if architecture else ''}"
     if kind in ("pip", "tensorflow"):
         return f"pkg:pypi/{name.lower().replace('_', '-')}@{quote(version)}"
-    return f"pkg:{kind}/{quote(name)}@{quote(version)}"
+    package = name.rpartition("/")[2] if kind == "conda" else name  # of a named environment
+    return f"pkg:{kind}/{quote(package)}@{quote(version)}"
 
 
 def of_key(history: Sequence[Mapping[str, Any]], key: str) -> Mapping[str, Any]:

@@ -187,6 +187,8 @@ def convert(source: IO[bytes], target: IO[bytes], files: Mapping[str, bytes]) ->
         for member in read:
             name = member.name[2:] if member.name.startswith("./") else member.name
             if name not in files and not _LEFT_OUT.fullmatch(member.name):
+                # Who unpacks it is not root, and reads and removes by permissions alone.
+                member.mode |= stat.S_IRWXU if member.isdir() else stat.S_IRUSR
                 written.addfile(member, read.extractfile(member) if member.isreg() else None)
         for name, content in files.items():
             member = tarfile.TarInfo(name)

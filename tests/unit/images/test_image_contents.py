@@ -148,13 +148,15 @@ def test_environments_beside_the_usual_one_are_asked_for(tmp_path: Path) -> None
     (tmp_path / "opt/mamba/conda-meta").mkdir(parents=True)
     (tmp_path / "opt/mamba/conda-meta/ca-certificates-2026.1-h0_0.json").touch()
     (tmp_path / "opt/mamba/conda-meta/history").touch()
+    (tmp_path / "opt/mamba/envs/vision/conda-meta").mkdir(parents=True)
+    (tmp_path / "opt/mamba/envs/vision/conda-meta/opencv-5.1-py311_0.json").touch()
     script = _ASK.replace("/opt/tensorflow", f"{tmp_path}/opt/tensorflow").replace(
         "/opt/mamba", f"{tmp_path}/opt/mamba"
     )
     assert asked(tmp_path, script) == {
         "pip": {"venv": "1.0"},
         "tensorflow": {"tensorflow": "1.0"},
-        "conda": {"ca-certificates": "2026.1"},
+        "conda": {"ca-certificates": "2026.1", "vision/opencv": "5.1"},
     }
 
 

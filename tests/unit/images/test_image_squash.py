@@ -107,6 +107,19 @@ def test_a_root_file_system_gets_the_files_of_enroot() -> None:
         assert found["usr/bin/python"].size == 3000
 
 
+def test_who_unpacks_an_image_may_read_all_of_it() -> None:
+    given, out = io.BytesIO(), io.BytesIO()
+    with tarfile.open(fileobj=given, mode="w") as archive:
+        for name, kind, mode in (("etc/x", tarfile.REGTYPE, 0o4011), ("y", tarfile.DIRTYPE, 0o500)):
+            one = tarfile.TarInfo(name)
+            one.type, one.mode = kind, mode
+            archive.addfile(one)
+    given.seek(0)
+    convert(given, out, {})
+    with tarfile.open(fileobj=io.BytesIO(out.getvalue())) as archive:
+        assert [(one.name, oct(one.mode)) for one in archive] == [("etc/x", "0o4411"), ("y", "0o700")]
+
+
 def tools(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, **programs: str) -> None:
     for name, text in programs.items():
         (tmp_path / name).write_text(f"#!/bin/sh\n{text}\n")

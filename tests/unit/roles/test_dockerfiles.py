@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
+import shlex
 import subprocess
 from pathlib import Path
 
@@ -261,6 +263,26 @@ def test_a_package_that_does_not_install_ends_the_build(tmp_path: Path) -> None:
     stub(tmp_path, "nvcc", "true")
     stub(tmp_path, "gpustead-install", 'case "$*" in *flash-attn*) exit 3 ;; esac')
     assert shell(tmp_path, runs("deepspeed")[1], **{**SETTINGS, **COMPILED}).returncode != 0
+
+
+def test_mamba_has_the_environments_that_are_named(tmp_path: Path) -> None:
+    installer = f"mkdir -p {tmp_path}/opt/mamba/bin; cp {tmp_path}/made {tmp_path}/opt/mamba/bin/mamba\n"
+    stub(tmp_path, "made", 'echo "$*"')
+    stub(tmp_path, "curl", f'while [ "$1" != -fsSLo ]; do shift; done; printf %s {shlex.quote(installer)} > "$2"')
+    digest = hashlib.sha256(installer.encode()).hexdigest()
+    sums = {"mamba_version": "1", "mamba_sha256_x86_64": digest, "mamba_sha256_aarch64": digest}
+    (command,) = runs("mamba")
+    command = command.replace("/tmp/miniforge.sh", f"{tmp_path}/miniforge.sh").replace(
+        "/opt/mamba", f"{tmp_path}/opt/mamba"
+    )
+    done = shell(tmp_path, command, **sums, environments="vision:python=3.11,opencv nlp:python=3.12")
+    assert done.returncode == 0, done.stderr
+    place = f"{tmp_path}/opt/mamba/envs"
+    assert done.stdout.splitlines() == [
+        f"create --yes --quiet --prefix {place}/vision python=3.11 opencv",
+        f"create --yes --quiet --prefix {place}/nlp python=3.12",
+        "clean --all --yes",
+    ]
 
 
 def test_miniforge_with_another_checksum_is_refused(tmp_path: Path) -> None:
