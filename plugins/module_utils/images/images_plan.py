@@ -325,6 +325,7 @@ def _images(
         try:
             if name:
                 _refuse_variant(settings, found, one, stack)
+                _check_stack(settings, layers)
             layers = _indexed(layers, [gpus[node] for node in gpus if _variant_of(settings, found, node) == name])
         except GpusteadError as error:
             problem = problem or f"{f'images_variants, {name}: ' if name else ''}{error}"

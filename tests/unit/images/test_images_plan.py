@@ -162,6 +162,14 @@ BAD_VARIANTS: dict[str, tuple[list[dict[str, Any]], str]] = {
     "a node twice": ([VOLTA, {"name": "two", "nodes": "gpu_nodes"}], "images_variants, volta: v1 is in two, too"),
     "a name twice": ([VOLTA, {**VOLTA, "nodes": "hopper"}], "images_variants, volta: it is there twice"),
     "no name": ([{**VOLTA, "name": "Volta!"}], "images_variants, Volta!: its name 'Volta!': expected"),
+    "an index without its release": (
+        [{**VOLTA, "args": {"torch_version": "2.15.0", "torch_index": "https://mirror/whl/cu126"}}],
+        "images_variants, volta: images_stack: layer torch: torch 2.15.0 from cu126",
+    ),
+    "a password": (
+        [{**VOLTA, "args": {"torch_index": "https://ada:hunter2@mirror/whl/cu126"}}],
+        "images_variants, volta: layer 'torch': the argument torch_index is 'https://***@mirror",
+    ),
 }
 
 
