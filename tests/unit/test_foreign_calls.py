@@ -119,7 +119,7 @@ ALLOWED: dict[str, dict[str, str]] = {
     "module_utils/mesh/mesh_user_key.py": {"generate": PRIVATE},
     "module_utils/nas/apply_nas_files.py": {
         **all_of(WORK, "_held", "_look", "_make_directories", "_names_of_a_file", "finish", "check_root", "make"),
-        **all_of(WORK, "_inherits", "_have_inherited"),
+        **all_of(WORK, "_inherits", "_have_inherited", "_refuse_to_open"),
         **all_of(MOUNTPOINT, "_answers", "is_mounted"),
     },
     "module_utils/nas/copy_tree.py": {
