@@ -8,6 +8,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
 from ansible_collections.gpustead.cluster.plugins.module_utils.images import image_contents
 from ansible_collections.gpustead.cluster.plugins.plugin_utils.filters import filter_errors, filter_module
 
@@ -50,7 +51,9 @@ _value:
   type: dict
   contains:
     key: {description: Its key., type: str}
-    contents: {description: "Versions by name, for each kind: base, apt, pip, npm and git.", type: dict}
+    contents:
+      description: "Versions by name, for each kind: base, apt, pip, tensorflow, conda, npm and git."
+      type: dict
     diff: {description: "What the other has otherwise, a line each.", type: list, elements: str}
     lock: {description: "The packages of Python as C(images_python_lock) takes them.", type: str}
     sbom: {description: A bill of materials in CycloneDX's JSON., type: str}
@@ -59,6 +62,8 @@ _value:
 
 @filter_errors()
 def contents(record: Mapping[str, Any], image: str = "", other: str = "") -> dict[str, Any]:
+    if record.get("problem"):
+        raise GpusteadError(f"the record of the images: {record['problem']}", "one that is whole", "Run images.yml.")
     history = [one for part in (record, *record.get("variants", {}).values()) for one in part["history"]]
     found = image_contents.of_key(history, image)
     against = image_contents.of_key(history, other) if other else found

@@ -74,6 +74,7 @@ _value:
     handed: {description: "The same without what is in the images, for the nodes of the run.", type: dict}
     record: {description: "The record of the images in use, with its C(problem).", type: dict}
     ref: {description: "The image in use, as this node pulls it or by its id, or empty.", type: str}
+    unrecorded: {description: "What is said of the record on the share where there is none, or empty.", type: str}
     wanted: {description: All images that the node is to have., type: list, elements: str}
     places: {description: Registries by which images of the stack may be named here., type: list, elements: str}
     former_extra: {description: Images beside the stack that are no longer declared., type: list, elements: str}

@@ -12,7 +12,7 @@ version_added: "0.3.0"
 author: The gpustead developers (@gpustead)
 description:
   - Makes a squashfs of the root file system of an image, with C(/etc/rc), C(/etc/environment) and C(/etc/fstab) as
-    C(enroot import) writes them.
+    C(enroot import) writes them. The entrypoint of role images, which takes root to make accounts, is left out.
   - The file is named by the image's digest. C(<name>.sqsh) beside it is a link to it, which changes in one go; the file
     that it led to before stays until the next one is written, and those of O(keep) stay.
   - The image must be on this host. The share is written with the ids of the directory's owner alone.
@@ -105,8 +105,6 @@ path:
   sample: /mnt/nas/images/gpustead.sqsh
 """
 
-import tempfile
-
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.gpustead.cluster.plugins.module_utils.as_account import Identity
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError, of_system
@@ -138,10 +136,10 @@ def main() -> None:
         found = library.observe(desired)
         order = library.plan(desired, found)
         if not (order.empty or module.check_mode):
-            with tempfile.TemporaryDirectory(prefix=".squash-", dir=asked["work"]) as work:
+            with library.workplace(asked["work"]) as work:
                 path = f"{work}/image.sqsh" if order.make else ""
                 if order.make:
-                    library.squash(within(asked["timeout"]), desired.image, path)
+                    library.squash(within(asked["timeout"]), desired.image, path, asked["timeout"])
                 library.publish(desired, order, path, asked["timeout"])
     except GpusteadError as error:
         module.fail_json(msg=str(error))

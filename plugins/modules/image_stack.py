@@ -186,7 +186,7 @@ built:
 contents:
   description:
     - What is in the target, where it was built in this run. Versions by name, for each of C(base), C(apt), C(pip),
-      C(npm) and C(git).
+      C(tensorflow), C(conda), C(npm) and C(git).
   returned: success
   type: dict
 pushed:

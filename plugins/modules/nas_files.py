@@ -103,7 +103,10 @@ options:
         type: bool
         default: false
       once:
-        description: Whether O(entries[].content) is only for a file that is not there yet.
+        description:
+          - Whether O(entries[].content) is only for a file that is not there yet.
+          - A directory with it gets its group and mode only while it is empty; it is for those in places where several
+            accounts may write, and could put another's in its stead.
         type: bool
         default: false
       through:

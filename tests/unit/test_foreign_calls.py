@@ -96,6 +96,7 @@ ALLOWED: dict[str, dict[str, str]] = {
     "module_utils/images/image_squash.py": {
         **all_of(WORK, "_copy", "observe"),
         **all_of(PRIVATE, "_through", "convert"),
+        "workplace": BUILDER,
         "publish": "root's file of this run; on the share in work of as_account.run",
     },
     "module_utils/images/image_stack.py": all_of(BUILDER, "_check_sources", "digest_of_tree", "dockerfile"),
@@ -118,7 +119,7 @@ ALLOWED: dict[str, dict[str, str]] = {
     "module_utils/mesh/mesh_user_key.py": {"generate": PRIVATE},
     "module_utils/nas/apply_nas_files.py": {
         **all_of(WORK, "_held", "_look", "_make_directories", "_names_of_a_file", "finish", "check_root", "make"),
-        **all_of(WORK, "_inherits", "_have_inherited"),
+        **all_of(WORK, "_inherits", "_have_inherited", "_refuse_to_open"),
         **all_of(MOUNTPOINT, "_answers", "is_mounted"),
     },
     "module_utils/nas/copy_tree.py": {
@@ -212,7 +213,6 @@ ALLOWED: dict[str, dict[str, str]] = {
     "modules/docker_daemon_config.py": {"main": SYSTEM},
     "modules/gpu_proof.py": {"main": CAPPED},
     "modules/image_contexts.py": {"contents": "what Ansible has brought for this run"},
-    "modules/image_squash.py": {"main": PRIVATE},
     "modules/image_stack.py": {"alone": OURS, "private": PRIVATE},
     "modules/nas_quotas.py": {"main": "the export, on the server itself: a path of root's, nothing is opened"},
     "modules/nas_mounts.py": all_of(SYSTEM, "main", "read", "write"),

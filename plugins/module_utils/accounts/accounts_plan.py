@@ -89,7 +89,12 @@ def plan(
         shared.append(_mesh_list(named, accounts, layout_owner, users, shares))
     directories = _directories(accounts, layout_owner)
     return Plan(
-        problems=[*_mistaken(users), *_strangers(shares, named), *(_no_owner(owner, named) if share else [])],
+        problems=[
+            *_mistaken(users),
+            *_strangers(shares, named),
+            *_clashes(shares, users),
+            *(_no_owner(owner, named) if share else []),
+        ],
         layout_owner=asdict(layout_owner),
         service_account=_service_account(str(service_account["name"]), layout_owner),
         users=_to_match(named, refused, previous),
@@ -127,13 +132,28 @@ def _strangers(common: Common, named: Mapping[str, User]) -> list[str]:
     ]
 
 
+def _clashes(common: Common, users: Sequence[User]) -> list[str]:
+    """Groups of the cluster of which an account has the name or the gid for its own: a gid would have two names."""
+    found = []
+    for group in common.groups:
+        own = [(str(user.get("group") or user.get("name")), _gid({"uid": None, **user})) for user in users]
+        other = [(name, gid) for name, gid in own if gid and (name == group.name) != (int(gid) == group.gid)]
+        found += [
+            f"Group {group.name} is declared with gid {group.gid}, and accounts have a group {name} with gid {gid}:"
+            " give it a name and a gid of its own."
+            for name, gid in other[:1]
+        ]
+    return found
+
+
 def _with_groups(user: User, common: Common) -> User:
     """The account, in the groups of the cluster that it is in, too: they have the same gid on all hosts."""
-    mine = [] if user.get("system") or not user.get("name") else common.names_of(str(user["name"]))
-    if not mine:
+    every = [group for group in common.groups if group.has(str(user.get("name")))]
+    # A system account is in those that name it.
+    ids = {group.name: group.gid for group in every if group.members is not None or not user.get("system")}
+    if not ids:
         return user
-    ids = {group.name: group.gid for group in common.groups if group.name in mine}
-    return {**user, "groups": [*dict.fromkeys([*(user.get("groups") or []), *mine])], "group_ids": ids}
+    return {**user, "groups": [*dict.fromkeys([*(user.get("groups") or []), *ids])], "group_ids": ids}
 
 
 def _no_owner(owner: str, named: Mapping[str, User]) -> list[str]:

@@ -26,7 +26,7 @@ _IDS = range(1000, 60000)
 
 @dataclass(frozen=True)
 class ClusterGroup:
-    """A group that has the same gid on all hosts; `members` None: all accounts of the cluster."""
+    """A group that has the same gid on all hosts; `members` None: all accounts of the cluster but system accounts."""
 
     name: str
     gid: int
@@ -55,10 +55,6 @@ class Common:
     @property
     def groups(self) -> tuple[ClusterGroup, ...]:
         return tuple(filter(None, (self.group, *self.directories, self.datasets)))
-
-    def names_of(self, account: str) -> list[str]:
-        """The groups that an account is in."""
-        return [group.name for group in self.groups if group.has(account)]
 
 
 def parse(raw: Mapping[str, Any]) -> Common:
@@ -130,9 +126,10 @@ def entries(
         found.append(_directory(SHARED, "2775", shared, bool(common.group), through=service.gid))
         places = dict.fromkeys(path.split("/")[0] for name in common.caches for path in CACHES[name].values())
         for path in (_CACHES, *(f"{_CACHES}/{place}" for place in places)) if places else ():
-            found.append(_directory(path, "2775", shared, True))
+            found.append(_directory(path, "2775", shared, True, once=True))
     if common.datasets:
-        found.append(_directory(DATASETS, "2775", {**kept, "group": common.datasets.gid}, True))
+        datasets = {**kept, "group": common.datasets.gid}
+        found.append(_directory(DATASETS, "2775", datasets, True, through=service.gid))
     if common.directories:
         found.append(_directory(GROUPS, "0755", {**kept, "group": service.gid}, False))
     for group in common.directories:

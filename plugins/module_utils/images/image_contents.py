@@ -24,26 +24,40 @@ KINDS = {
     "base": "the image that it is built on",
     "apt": "packages of the distribution",
     "pip": "packages of Python",
-    "npm": "packages of Node.js",
+    "tensorflow": "packages of Python in TensorFlow's environment",
+    "conda": "packages of mamba",
+    "npm": "packages of Node.js, and itself",
     "git": "git revisions",
 }
-_ASK = """
-dpkg-query --show --showformat 'apt ${binary:Package} ${Version}\\n' 2>/dev/null
-uv pip freeze 2>/dev/null |
-  sed -n 's/^\\([^ =]*\\)==\\([^ ]*\\)$/pip \\1 \\2/p; s/^\\([^ =]*\\) @ \\(.*\\)$/pip \\1 \\2/p'
-npm ls --global --depth=0 --parseable --long 2>/dev/null | sed -n 's/^[^:]*:\\(.*\\)@\\([^@:]*\\).*/npm \\1 \\2/p'
+_ASK = r"""
+frozen() {
+  VIRTUAL_ENV=$2 uv pip freeze 2>/dev/null |
+    sed -n 's/^\([^ =]*\)==\([^ ]*\)$/'$1' \1 \2/p; s/^\([^ =]*\) @ \(.*\)$/'$1' \1 \2/p'
+}
+dpkg-query --show --showformat 'apt ${binary:Package} ${Version}\n' 2>/dev/null
+frozen pip "$VIRTUAL_ENV"
+if [ -d /opt/tensorflow ]; then frozen tensorflow /opt/tensorflow; fi
+for file in /opt/mamba/conda-meta/*.json /opt/mamba/envs/*/conda-meta/*.json; do
+  echo "$file" | sed -n 's,^.*/mamba/,,; s,^envs/,,; s,conda-meta/,,; s/^\([^*]*\)-\([^-]*\)-[^-]*.json$/conda \1 \2/p'
+done
+node --version 2>/dev/null | sed -n 's/^v/npm node /p'
+for where in --global --prefix=/opt/coding; do
+  npm ls $where --depth=0 --parseable --long 2>/dev/null | sed -n 's/^[^:]*:\(.*\)@\([^@:]*\).*/npm \1 \2/p'
+done
 true
 """
-_LINE = re.compile("(apt|pip|npm) ([!-~]{1,200}) ([!-~]{1,500})")
+_LINE = re.compile("(apt|pip|tensorflow|conda|npm) ([!-~]{1,200}) ([!-~]{1,500})")
+# It can neither write nor reach anything; but uv says nothing without a place for its cache.
+_ALONE = ("--network", "none", "--read-only", "--cap-drop", "ALL", "--security-opt", "no-new-privileges")
+_SCRATCH = ("--tmpfs", "/tmp", "--env", "HOME=/tmp", "--env", "TMPDIR=/tmp", "--env", "UV_CACHE_DIR=/tmp/uv")
 
 
 def ask(run: Run, ref: str) -> dict[str, dict[str, str]]:
-    """Ask an image of this host what is in it, in a container that can neither write nor reach anything.
+    """Ask an image of this host what is in it, in a container that keeps nothing and reaches nothing.
 
     Empty where it cannot be asked: an image is not worse for it.
     """
-    alone = ["--rm", "--network", "none", "--read-only", "--cap-drop", "ALL", "--security-opt", "no-new-privileges"]
-    code, out, _err = run(["docker", "run", *alone, "--entrypoint", "/bin/sh", ref, "-c", _ASK])
+    code, out, _err = run(["docker", "run", "--rm", *_ALONE, *_SCRATCH, "--entrypoint", "/bin/sh", ref, "-c", _ASK])
     return parse(out) if code == 0 else {}
 
 
@@ -85,7 +99,8 @@ def sbom(contents: Contents, name: str) -> dict[str, Any]:
     """The contents as a software bill of materials (CycloneDX 1.5, https://cyclonedx.org/docs/1.5/json/)."""
     components = [
         {"type": "library", "name": package, "version": version, "purl": _purl(kind, package, version)}
-        for kind in ("apt", "pip", "npm", "git")
+        for kind in KINDS
+        if kind != "base"
         for package, version in sorted(contents.get(kind, {}).items())
     ]
     about = {"component": {"type": "container", "name": name}}
@@ -93,14 +108,16 @@ def sbom(contents: Contents, name: str) -> dict[str, Any]:
 
 
 def _purl(kind: str, name: str, version: str) -> str:
-    """Source: https://github.com/package-url/purl-spec, types deb, pypi, npm and generic."""
+    """Source: https://github.com/package-url/purl-spec, types deb, pypi, conda, npm and generic."""
     if kind == "git":
         return f"pkg:generic/{quote(name.rpartition('/')[2])}?vcs_url={quote(f'git+{name}@{version}', safe='')}"
     if kind == "apt":
         package, _colon, architecture = name.partition(":")
         return f"pkg:deb/{quote(package)}@{quote(version)}{f'?arch={architecture}' if architecture else ''}"
-    type_, package = ("pypi", name.lower().replace("_", "-")) if kind == "pip" else ("npm", quote(name))
-    return f"pkg:{type_}/{package}@{quote(version)}"
+    if kind in ("pip", "tensorflow"):
+        return f"pkg:pypi/{name.lower().replace('_', '-')}@{quote(version)}"
+    package = name.rpartition("/")[2] if kind == "conda" else name  # of a named environment
+    return f"pkg:{kind}/{quote(package)}@{quote(version)}"
 
 
 def of_key(history: Sequence[Mapping[str, Any]], key: str) -> Mapping[str, Any]:

@@ -15,24 +15,33 @@ import os
 import re
 import secrets
 import shlex
+import shutil
 import stat
 import subprocess
 import tarfile
 import tempfile
-from collections.abc import Mapping, Sequence
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import IO, Any
 
 from ansible_collections.gpustead.cluster.plugins.module_utils import as_account
 from ansible_collections.gpustead.cluster.plugins.module_utils.as_account import Identity
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
 from ansible_collections.gpustead.cluster.plugins.module_utils.run import Run
+from ansible_collections.gpustead.cluster.plugins.module_utils.terminal import shown
 
 DIGEST_LENGTH = 12
 _DIGEST = re.compile(r"(?:^|@)sha256:([0-9a-f]{64})$")
 # What a container's own files are, and Docker's mark of one.
 _LEFT_OUT = re.compile(r"(?:\./)?(?:dev/.*|\.dockerenv)")
 _BLOCK = 1 << 20
+# They make accounts, which takes root; enroot runs an image as the account that calls it.
+_MAKES_ACCOUNTS = {"/usr/local/bin/gpustead-entrypoint", "/usr/local/bin/gpustead-site"}
+_WORK = ".squash-"
+_LEFT_BEHIND = 86400  # seconds after which nobody works there any more
 
 
 @dataclass(frozen=True)
@@ -142,8 +151,11 @@ def configuration(config: Mapping[str, Any]) -> dict[str, bytes]:
     volumes = sorted(config.get("Volumes") or {})
     fstab = "".join(f"${{ENROOT_ROOTFS}}{one} {one} none x-create=dir,bind,rw,nosuid,nodev\n" for one in volumes)
     where = shlex.quote(config.get("WorkingDir") or "/")
-    entry = [shlex.quote(word) for word in config.get("Entrypoint") or ()]
-    command = [shlex.quote(word) for word in config.get("Cmd") or ([] if entry else ["/bin/sh"])]
+    entry, command = config.get("Entrypoint") or [], config.get("Cmd") or []
+    if _MAKES_ACCOUNTS.intersection(entry):
+        entry, command = [], ["/bin/bash"]
+    command = command or ([] if entry else ["/bin/sh"])
+    entry, command = [[*map(shlex.quote, words)] for words in (entry, command)]
     given, usual = " ".join(["exec", *entry, '"$@"']), " ".join(["exec", *entry, *command])
     rc = f"""mkdir -p {where} 2> /dev/null
 cd {where} && unset OLDPWD || exit 1
@@ -175,6 +187,8 @@ def convert(source: IO[bytes], target: IO[bytes], files: Mapping[str, bytes]) ->
         for member in read:
             name = member.name[2:] if member.name.startswith("./") else member.name
             if name not in files and not _LEFT_OUT.fullmatch(member.name):
+                # Who unpacks it is not root, and reads and removes by permissions alone.
+                member.mode |= stat.S_IRWXU if member.isdir() else stat.S_IRUSR
                 written.addfile(member, read.extractfile(member) if member.isreg() else None)
         for name, content in files.items():
             member = tarfile.TarInfo(name)
@@ -182,8 +196,21 @@ def convert(source: IO[bytes], target: IO[bytes], files: Mapping[str, bytes]) ->
             written.addfile(member, io.BytesIO(content))
 
 
-def squash(run: Run, image: str, path: str) -> None:
+@contextlib.contextmanager
+def workplace(directory: str) -> Iterator[str]:
+    """A directory in one of root's, for a file as long as the image. Those that killed runs left there go."""
+    for old in Path(directory).glob(f"{_WORK}*"):
+        if old.lstat().st_mtime < time.time() - _LEFT_BEHIND:
+            shutil.rmtree(old)
+    with tempfile.TemporaryDirectory(prefix=_WORK, dir=directory) as work:
+        yield work
+
+
+def squash(run: Run, image: str, path: str, timeout: float) -> None:
     """Write an image of this host to a file that is not there.
+
+    Args:
+        timeout: seconds for the writing.
 
     Raises:
         GpusteadError: Docker does not give it, or it cannot be written.
@@ -197,14 +224,13 @@ def squash(run: Run, image: str, path: str) -> None:
         raise GpusteadError(f"no container can be made of {image}: {err.strip()[:400]}", "one", "See docker info.")
     container = out.strip()
     try:
-        _through(
-            ["docker", "export", container], ["sqfstar", "-all-root", "-no-progress", "-comp", "zstd", path], files
-        )
+        taker = ["sqfstar", "-all-root", "-no-progress", "-comp", "zstd", path]
+        _through(["docker", "export", container], taker, files, timeout)
     finally:
         run(["docker", "rm", "--force", "--volumes", container])
 
 
-def _through(giver: Sequence[str], taker: Sequence[str], files: Mapping[str, bytes]) -> None:
+def _through(giver: Sequence[str], taker: Sequence[str], files: Mapping[str, bytes], timeout: float) -> None:
     with (
         tempfile.TemporaryFile() as words,
         subprocess.Popen(giver, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=words) as given,
@@ -212,6 +238,14 @@ def _through(giver: Sequence[str], taker: Sequence[str], files: Mapping[str, byt
     ):
         assert given.stdout and taken.stdin  # pipes, as asked for
         failed = ""
+
+        def end() -> None:
+            given.kill()
+            taken.kill()
+
+        late, began = threading.Timer(timeout, end), time.monotonic()
+        late.daemon = True
+        late.start()
         try:
             convert(given.stdout, taken.stdin, files)
             while given.stdout.read(_BLOCK):  # what pads the archive
@@ -221,10 +255,13 @@ def _through(giver: Sequence[str], taker: Sequence[str], files: Mapping[str, byt
             given.kill()
         with contextlib.suppress(OSError):
             taken.stdin.close()
-        if taken.wait() or given.wait() or failed:
+        statuses = taken.wait(), given.wait()
+        late.cancel()
+        if any(statuses) or failed:
             words.seek(max(0, words.tell() - 400))
-            said = words.read().decode(errors="replace").strip() or failed or "it was killed"
-            what = f"{' '.join(giver[:2])} into {taker[0]} ended: {said}"
+            over = f"it took more than {timeout:.0f} s" if time.monotonic() - began >= timeout else ""
+            said = words.read().decode(errors="replace").strip() or over or failed or "it was killed"
+            what = f"{' '.join(giver[:2])} into {taker[0]} ended: {shown(said)}"
             raise GpusteadError(what, "the image as a squashfs", "See the space in images_build_dir, and docker info.")
 
 

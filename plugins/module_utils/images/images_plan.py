@@ -96,6 +96,7 @@ class Observed:
         variant: name of the variant that this node runs; empty: what all others run.
         announced: the text of the record that the builder wrote in this run.
         shared: the text of the record on the share, as this node read it.
+        unread: why it could not be read; or empty.
         local: a line for each name of an image of the stack: id, name with tag, name with digest.
         used: images that have a container.
         extra_recorded: the names that the role remembers to have pulled beside the stack.
@@ -112,6 +113,7 @@ class Observed:
     built: Mapping[str, Any] = field(default_factory=dict)
     announced: str = ""
     shared: str = ""
+    unread: str = ""
     local: Sequence[str] = ()
     used: Sequence[str] = ()
     extra_recorded: Sequence[str] = ()
@@ -156,6 +158,7 @@ class Plan:
         record: of the images in use, as this node sees it.
         ref: the image in use, by its digest and by where this node pulls it from, or by its id where there is no
             registry; empty where there is none.
+        unrecorded: what is then to be said of the record on the share.
         wanted: all images that the node is to have.
         places: by the names of which registries images of the stack may lie on the node.
         former_extra: images beside the stack that are no longer declared.
@@ -184,6 +187,7 @@ class Plan:
     handed: Mapping[str, Any]
     record: Mapping[str, Any]
     ref: str
+    unrecorded: str
     wanted: Sequence[str]
     places: Sequence[str]
     former_extra: Sequence[str]
@@ -232,6 +236,7 @@ def plan(settings: Settings, found: Observed) -> Plan:
         handed=_without_contents(announcement),
         record=record,
         ref=ref,
+        unrecorded="" if ref else _unrecorded(found, record),
         wanted=[*([ref] if ref else []), *settings.extra],
         places=places,
         former_extra=_former_extra(settings, found, places),
@@ -251,6 +256,18 @@ def plan(settings: Settings, found: Observed) -> Plan:
         }),
         squashes=_squashes(settings, record, found),
     )  # fmt: skip
+
+
+def _unrecorded(found: Observed, record: Mapping[str, Any]) -> str:
+    if found.unread:
+        return "cannot be read"
+    if not (found.announced or found.shared):
+        return "is not there: no image was pushed yet"
+    if record["problem"]:
+        # A registry that has moved since leaves a record that is whole.
+        sound = not image_record.read(found.shared)["problem"]
+        return "names an image of another registry or repository" if sound else "is damaged"
+    return f"has no image for the nodes of {found.variant} (images_variants) yet" if found.variant else "names no image"
 
 
 def _problem(settings: Settings, registry: str) -> str:
@@ -308,6 +325,7 @@ def _images(
         try:
             if name:
                 _refuse_variant(settings, found, one, stack)
+                _check_stack(settings, layers)
             layers = _indexed(layers, [gpus[node] for node in gpus if _variant_of(settings, found, node) == name])
         except GpusteadError as error:
             problem = problem or f"{f'images_variants, {name}: ' if name else ''}{error}"
@@ -463,12 +481,14 @@ def _stack(settings: Settings) -> list[Mapping[str, Any]]:
     """The layers, with those of the tools, of the projects and of the accounts on top."""
     layers = _with_python(settings.stack, settings.python) if settings.python else [*settings.stack]
     if settings.flash_attn_index:
-        given = {"flash_attn_version": settings.flash_attn_version, "flash_attn_index": settings.flash_attn_index}
+        # Not by the name that layer deepspeed has for what it compiles: one of the variants may have another wheel.
+        given = {"flash_attn_wheel": settings.flash_attn_version, "flash_attn_index": settings.flash_attn_index}
         layers.append({"name": "flash-attn", "args": given})
     layers += [{"name": one["name"], "args": one["args"]} for one in settings.optional if one["when"]]
     if settings.packages or settings.requirements:
         index = next(filter(None, map(_index, layers)), "")
-        layers.append({"name": "packages", "args": {"packages": " ".join(settings.packages), "torch_index": index}})
+        given = {"further_packages": " ".join(settings.packages), "torch_index": index}
+        layers.append({"name": "packages", "args": given})
     if settings.tools:
         layers.append({"name": "tools", "args": {"tools": " ".join(settings.tools)}})
     for project in settings.projects:

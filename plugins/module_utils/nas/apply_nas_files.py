@@ -37,8 +37,8 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.nas.nas_files imp
     root_problems,
 )
 
-# More than any file of ours has; a longer one is another content.
-SIZE = 1 << 20
+# More than any file of ours has, images.json the longest; a longer one is another content.
+SIZE = 8 << 20
 _KINDS = {stat.S_IFDIR: "directory", stat.S_IFREG: "file", stat.S_IFLNK: "link"}
 _ROOT = Identity(0, 0)
 _T = TypeVar("_T")
@@ -185,12 +185,25 @@ def finish(root: str, entry: ShareEntry) -> None:
         if found.kind != entry.kind or found.owner not in ours:
             remedy = "Look who works there, and run again."
             raise GpusteadError(f"{path} was exchanged meanwhile", f"a {entry.kind} of uid {entry.owner}", remedy)
+        _refuse_to_open(held, entry, found, path)
         if (found.owner, found.group) != (entry.owner, entry.group):
             os.chown(_through(held), entry.owner if found.owner != entry.owner else -1, entry.group)
         if stat.S_IMODE(os.fstat(held).st_mode) != entry.mode:
             os.chmod(_through(held), entry.mode)
         if found.inherits is False:
             _have_inherited(held, entry)
+
+
+def _refuse_to_open(held: int, entry: ShareEntry, found: Observed, path: str) -> None:
+    """What holds something may be the owner's own, moved there by others."""
+    right = (found.owner, found.group, found.mode) == (entry.owner, entry.group, entry.mode)
+    if entry.once and entry.kind == "directory" and not right and os.listdir(_through(held)):
+        ids = f"{entry.owner}:{entry.group}"
+        raise GpusteadError(
+            f"{path} has {found.owner}:{found.group} {found.mode:04o} and is not empty",
+            f"{ids} {entry.mode:04o}, or an empty directory",
+            f"Look whose it is: as that, chown {ids} and chmod {entry.mode:04o}; or move it out of the way.",
+        )
 
 
 def apply(root: str, entry: ShareEntry, check: bool, steps: Sequence[str] = ("make", "finish")) -> list[str]:
@@ -327,7 +340,7 @@ def _apply_as_owner(root: str, entry: ShareEntry, check: bool, timeout: float, t
     path = os.path.join(root, entry.path)
 
     def do(work: Callable[[], list[str]], who: Identity) -> EntryChange:
-        return EntryChange(*as_account.run(work, who, timeout=timeout, size=16 * SIZE, memory=128 * SIZE, place=path))
+        return EntryChange(*as_account.run(work, who, timeout=timeout, size=16 * SIZE, memory=64 * SIZE, place=path))
 
     owner = Identity(entry.owner, entry.group)
     try:

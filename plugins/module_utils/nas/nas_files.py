@@ -31,7 +31,8 @@ class ShareEntry:
         generate: number of random bytes of a token that is written once; 0 for none.
         secret: whether the content must stay out of diffs.
         target: where a link leads; it need not be there.
-        once: whether the content is only for a file that is not there yet.
+        once: whether the content is only for a file that is not there yet. A directory is opened to others only while
+            it is empty: in a place where several may write, one of them may have put another's in its stead.
         through: gid with which it is made, where that may write in the directory above; it gets its own afterwards.
         former: uids from which it is taken, should it belong to one of them.
         inherit: whether what is made in a directory gets its permissions for the group, whatever the umask (a default

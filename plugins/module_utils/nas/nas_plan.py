@@ -271,12 +271,15 @@ def _refuse_another_version(settings: Settings, mounts: Sequence[DeclaredMount])
 
 
 def _nfs_conf(settings: Settings, mounts: Sequence[DeclaredMount]) -> str:
-    """What a server of one version must have, and who has locks by NFS 3: fixed ports, for a firewall to open."""
+    """What a server of one version must have, and who has locks by NFS 3: fixed ports, for a firewall to open.
+
+    The server takes groups from the nodes, as it does ids. Debian's looks them up, and knows none of the cluster's.
+    """
     lines = []
     if settings.backend in NFS:
-        lines += ["[nfsd]", f"vers3={'y' if settings.backend == NFS3 else 'n'}"]
+        lines += ["[nfsd]", f"vers3={'y' if settings.backend == NFS3 else 'n'}", "[mountd]", "manage-gids=n"]
     if settings.backend == NFS3:
-        lines += ["[mountd]", f"port={MOUNTD}"]
+        lines += [f"port={MOUNTD}"]
     if _has_locks(settings, mounts):
         lines += ["[statd]", f"port={STATD}", "[lockd]", f"port={LOCKD}", f"udp-port={LOCKD}"]
     return "".join(f"{line}\n" for line in ["# Ansible managed", *lines]) if lines else ""

@@ -459,7 +459,7 @@ def _environment(workspace: Workspace, left: Available, torch_index: str, settin
         for group in common.groups
         if any(group.has(name) for name in theirs)
     )
-    own["GPUSTEAD_UMASK"] = common_place.UMASK if common.group else ""
+    own["GPUSTEAD_UMASK"] = common_place.UMASK if own["GPUSTEAD_GROUPS"] else ""
     caches = common_place.environment(common.caches)
     return {**_filled(own), **caches, **settings.proxy_env, **settings.environment}
 

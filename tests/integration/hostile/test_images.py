@@ -155,19 +155,19 @@ def test_a_node_runs_no_image_of_an_accounts_choice(lab: Lab) -> None:
     running = node.check_output("cat /etc/gpustead/image")
     evil = json.loads(before)
     evil["workspace"]["ref"] = f"evil.example:5000/gpustead/x@sha256:{'a' * 64}"
-    texts = [
-        json.dumps(evil),
-        "[" * 60_000,
-        '{"schema": 1, "layers": [{}], "history": []}',
-        before + "\x1b]0;owned\x07",
-    ]
+    texts = {
+        json.dumps(evil): "names an image of another registry or repository",
+        "[" * 60_000: "is damaged",
+        '{"schema": 1, "layers": [{}], "history": []}': "is damaged",
+        before + "\x1b]0;owned\x07": "is damaged",
+    }
     try:
-        for text in texts:
+        for text, words in texts.items():
             tamper(node, text)
             done = lab.playbook("playbooks/images.yml", "--limit", node.name)
             said = " ".join((done.stdout + done.stderr).split())
             assert done.returncode == 2, said
-            assert f"{BOARD} is damaged" in said
+            assert f"{BOARD} {words}" in said
             assert f"--limit {builder.name},{node.name}: the builder writes it anew" in said
             assert "\x1b" not in said
             assert node.check_output("cat /etc/gpustead/image") == running

@@ -88,7 +88,7 @@ def test_a_trap_in_the_place_of_the_record_is_named(lab: Lab, shadow: None, trap
         run = lab.playbook("site.yml", "--tags", "images", "--limit", node.name, "-e", "site_force=true")
         text = " ".join((run.stdout + run.stderr).split())
         assert time.monotonic() - began < SECONDS
-        assert run.returncode != 0 and f"{record} is damaged" in text and "Traceback" not in text, text
+        assert run.returncode != 0 and f"{record} cannot be read" in text and "Traceback" not in text, text
     finally:
         as_keeper(node, f"rm -rf {record} && mv {NAS}/.cluster/.kept {record}")
         converge(lab)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from conftest import Host, Lab
-from image_trial import Trial
+from image_trial import BOARD, Trial
 
 WORD = 'true\nARG word\nRUN echo "$word" > /word'
 # An account of the lab that is nobody in particular on the nodes.
@@ -124,11 +124,46 @@ def test_an_image_is_on_the_share_for_enroot(lab: Lab, trial: Trial) -> None:
 
 
 def test_pytorch_is_imported_from_the_share_without_root(lab: Lab, trial: Trial) -> None:
-    """In the lab's own image."""
+    """In the lab's own image: by name, and as its rc runs it."""
     done = lab.playbook("playbooks/images.yml", "-e", "images_squash=true")
     assert done.returncode == 0, done.stdout + done.stderr
     node = lab.nodes[0]
+    assert "torch" in json.loads(node.check_output(f"cat {BOARD}"))["history"][0]["contents"]["pip"]
     root = unpacked(node, "gpustead")
     command = "python -c 'import torch; print(torch.ones(2).sum().item())'"
-    assert inside(node, root, f"set -a; . /etc/environment; HOME=/tmp; {command}") == "2.0"
+    for words in (command, f"sh /etc/rc {command}"):
+        assert inside(node, root, f"set -a; . /etc/environment; HOME=/tmp; {words}") == "2.0"
     node.run(f"rm -rf {Path(root).parent}; rm -f /mnt/nas/images/gpustead*.sqsh")
+
+
+def test_layers_by_choice_are_built_and_said_to_be_in_the_image(lab: Lab, trial: Trial, tmp_path: Path) -> None:
+    """Those of our layers that come from Debian, PyPI and npm alone."""
+    site = tmp_path / "site"
+    (site / "start.d").mkdir(parents=True)
+    (site / "bashrc").write_text("export SITE=ours\n")
+    (site / "start.d/10-mark").write_text('#!/bin/sh\necho "$HOME ${XDG_CACHE_HOME-none}" > /started\n')
+    (tmp_path / "requirements.txt").write_text("einops>=0.8\n")
+    trial.succeed(
+        images_stack=[
+            {"name": "base"},
+            {"name": "ssh"},
+            {"name": "uv", "args": {"uv_version": "{{ images_uv_version }}"}},
+        ],
+        images_packages=["humanize"],
+        images_requirements=str(tmp_path / "requirements.txt"),
+        images_tools=["tmux", "zsh"],
+        images_coding_tools=["opencode"],
+        images_site=str(site),
+    )
+    inside = trial.latest()["contents"]
+    assert {"einops", "humanize"} <= {*inside["pip"]} and {"node", "opencode-ai"} <= {*inside["npm"]}
+    assert "tmux" in {name.partition(":")[0] for name in inside["apt"]}
+
+    node = lab.nodes[1]
+    home = node.check_output("mktemp -d /var/tmp/home.XXXXXX && chown 1500:1500 /var/tmp/home.*").strip()
+    image = node.check_output("cat /etc/gpustead/image").strip()
+    words = "-e GPUSTEAD_USER=ada -e GPUSTEAD_SHELL=zsh -e XDG_CACHE_HOME=/home/ada/cache"
+    command = 'cat /started; bash -ic "echo \\$SITE" 2>/dev/null; id -u; python -c "import einops"; opencode --version'
+    said = node.check_output(f"docker run --rm {words} -v {home}:/home/ada {image} bash -c {shlex.quote(command)}")
+    assert said.split()[:4] == ["/root", "none", "ours", "1500"] and len(said.split()) == 5
+    node.run("rm -rf /var/tmp/home.*")

@@ -41,3 +41,16 @@ def test_root_of_a_container_is_nobody_in_anothers_directory(lab: Lab, what: str
     run = "docker run --rm --user 0:0 --volume /mnt/nas/users/grace:/place"
     done = ask(node, f"{run} --entrypoint {program} {image} {' '.join(rest)}")
     assert done.returncode != 0 and ("denied" in done.stderr or "not permitted" in done.stderr), done.stderr
+
+
+def test_groups_come_from_the_node_and_not_from_the_server(lab: Lab) -> None:
+    """Which has none of the cluster's: Debian's looks them up there."""
+    node, nas, place = lab.nodes[0], lab["nas"], "lab-common"
+    tell(nas, f"install --directory --owner 1500 --group 1400 --mode 2775 {SERVER}/{place}")
+    try:
+        member, other = (f"setpriv --reuid 1501 --regid 1501 {more}" for more in ("--groups 1400", "--clear-groups"))
+        assert ask(node, f"{other} touch /mnt/nas/{place}/others").returncode != 0
+        tell(node, f"{member} touch /mnt/nas/{place}/members")
+        assert tell(nas, f"stat --format %u:%g {SERVER}/{place}/members") == "1501:1400"
+    finally:
+        tell(nas, f"rm -r {SERVER}/{place}")

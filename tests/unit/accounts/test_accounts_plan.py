@@ -141,6 +141,27 @@ def test_a_member_that_is_no_account_is_a_problem() -> None:
     assert "Group data has member zoe" in planned(common=common).problems[0]
 
 
+def test_a_system_account_is_in_the_groups_that_name_it() -> None:
+    common = {**COMMON, "datasets": {"name": "data", "gid": 1401, "members": ["svc"]}}
+    users = {user["name"]: user for user in planned(common=common).users}
+    assert (users["svc"]["groups"], users["svc"]["group_ids"]) == (["data"], {"data": 1401})
+
+
+CLASHES = {
+    "the name of an account": ({"name": "ada", "gid": 1400}, "accounts have a group ada with gid 1500"),
+    "the gid of an account": ({"name": "cluster", "gid": 1500}, "accounts have a group ada with gid 1500"),
+    "a gid that is declared": ({"name": "cluster", "gid": "1600"}, "accounts have a group bob with gid 1600"),
+    "a group that all have": ({"name": "bob", "gid": 1600}, ""),
+}
+
+
+@pytest.mark.parametrize("case", CLASHES)
+def test_a_group_that_is_an_accounts_own_is_a_problem(case: str) -> None:
+    group, words = CLASHES[case]
+    problems = planned(common={"group": group}).problems
+    assert len(problems) == bool(words) and words in "".join(problems)
+
+
 def test_directories_are_of_people_with_the_ids_that_are_known() -> None:
     found = planned(known=KNOWN)
     assert found.declared_directories == [directory("ada", 1500, 1500), directory("bob", 1501, 1600)]

@@ -24,6 +24,17 @@ RAW: dict[str, Any] = {
 ADA = {"uid": 1500, "gid": 1600}
 
 
+def test_the_places_in_the_root_of_the_share_are_made_by_the_group_that_may_write_there() -> None:
+    found = entries(parse(RAW), ADA, Owner(941, 942), [1500])
+    top = [one for one in found if "/" not in one["path"]]
+    assert [942 in (one["group"], one.get("through")) for one in top] == [True] * 3
+
+
+def test_nothing_is_opened_again_where_several_may_write() -> None:
+    found = entries(parse(RAW), ADA, Owner(941, 942), [1500])
+    assert {one["path"] for one in found if one.get("once")} == {"shared/.cache", "shared/.cache/huggingface"}
+
+
 def made(raw: dict[str, Any]) -> dict[str, tuple[int, int, str, bool]]:
     found = entries(parse(raw), ADA, Owner(941, 942), [1500])
     return {one["path"]: (one["owner"], one["group"], one["mode"], one.get("inherit", False)) for one in found}
@@ -47,7 +58,8 @@ def test_without_a_group_the_shared_place_is_its_owners_as_before() -> None:
 
 def test_who_is_in_which_group() -> None:
     common = parse(RAW)
-    assert {name: common.names_of(name) for name in ("ada", "bob", "carol")} == {
+    names = ("ada", "bob", "carol")
+    assert {name: [group.name for group in common.groups if group.has(name)] for name in names} == {
         "ada": ["cluster", "vision"],
         "bob": ["cluster", "data"],
         "carol": ["cluster"],

@@ -6,13 +6,15 @@ from __future__ import annotations
 
 import json
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 from ansible.errors import AnsibleFilterError
 from ansible_collections.gpustead.cluster.plugins.filter.image_contents import FilterModule
-from ansible_collections.gpustead.cluster.plugins.module_utils.images.image_contents import _ASK, parse
+from ansible_collections.gpustead.cluster.plugins.module_utils.images.image_contents import _ASK, ask, parse
+from ansible_collections.gpustead.cluster.plugins.module_utils.images.image_record import read
 from ansible_collections.gpustead.cluster.plugins.module_utils.images.image_stack import parse as parse_stack
 from ansible_collections.gpustead.cluster.plugins.module_utils.images.image_stack import plan
 
@@ -107,23 +109,71 @@ def test_what_is_no_line_of_it_is_passed_over() -> None:
 
 TOOLS = {
     "dpkg-query": "printf 'apt bash 5.2\\napt libc6:amd64 2.41\\n'",
-    "uv": "printf 'torch==2.13.0+cu126\\nours @ file:///opt/projects/ours\\n-e /x\\n'",
-    "npm": "printf '/usr/lib/node_modules/npm:npm@10.8.2:/x\\n/usr/lib/node_modules/@a/b:@a/b@1.0\\n'",
+    "uv": "test $VIRTUAL_ENV = /opt/venv && printf 'torch==2.13.0+cu126\\nours @ file:///opt/projects/ours\\n-e /x\\n'",
+    "node": "echo v24.19.0",
+    "npm": "test $2 = --global && printf '/lib/npm:npm@10.8.2:/x\\n/lib/@a/b:@a/b@1.0\\n' "
+    "|| printf '/opt/coding::\\n/opt/coding/node_modules/code-server:code-server@4.1:\\n'",
 }
+
+
+def asked(tmp_path: Path, script: str) -> dict[str, dict[str, str]]:
+    environment = {"PATH": str(tmp_path), "VIRTUAL_ENV": "/opt/venv"}
+    done = subprocess.run(["/bin/sh", "-c", script], env=environment, capture_output=True, text=True, check=True)
+    return parse(done.stdout)
+
+
+def stub(tmp_path: Path, name: str, text: str) -> None:
+    (tmp_path / name).write_text(f"#!/bin/sh\n{text}\n")
+    (tmp_path / name).chmod(0o755)
 
 
 @pytest.mark.parametrize("there", [[], ["dpkg-query"], list(TOOLS)])
 def test_an_image_is_asked_with_the_tools_that_it_has(tmp_path: Path, there: list[str]) -> None:
     (tmp_path / "sed").symlink_to("/usr/bin/sed")
     for name in there:
-        (tmp_path / name).write_text(f"#!/bin/sh\n{TOOLS[name]}\n")
-        (tmp_path / name).chmod(0o755)
-    done = subprocess.run(
-        ["/bin/sh", "-c", _ASK], env={"PATH": str(tmp_path)}, capture_output=True, text=True, check=True
-    )
+        stub(tmp_path, name, TOOLS[name])
     expected = {
         "dpkg-query": {"apt": {"bash": "5.2", "libc6:amd64": "2.41"}},
         "uv": {"pip": {"torch": "2.13.0+cu126", "ours": "file:///opt/projects/ours"}},
-        "npm": {"npm": {"npm": "10.8.2", "@a/b": "1.0"}},
+        "node": {},
+        "npm": {"npm": {"node": "24.19.0", "npm": "10.8.2", "@a/b": "1.0", "code-server": "4.1"}},
     }
-    assert parse(done.stdout) == {kind: value for name in there for kind, value in expected[name].items()}
+    assert asked(tmp_path, _ASK) == {kind: value for name in there for kind, value in expected[name].items()}
+
+
+def test_environments_beside_the_usual_one_are_asked_for(tmp_path: Path) -> None:
+    (tmp_path / "sed").symlink_to("/usr/bin/sed")
+    stub(tmp_path, "uv", 'echo "${VIRTUAL_ENV##*/}==1.0"')
+    (tmp_path / "opt/tensorflow").mkdir(parents=True)
+    (tmp_path / "opt/mamba/conda-meta").mkdir(parents=True)
+    (tmp_path / "opt/mamba/conda-meta/ca-certificates-2026.1-h0_0.json").touch()
+    (tmp_path / "opt/mamba/conda-meta/history").touch()
+    (tmp_path / "opt/mamba/envs/vision/conda-meta").mkdir(parents=True)
+    (tmp_path / "opt/mamba/envs/vision/conda-meta/opencv-5.1-py311_0.json").touch()
+    script = _ASK.replace("/opt/tensorflow", f"{tmp_path}/opt/tensorflow").replace(
+        "/opt/mamba", f"{tmp_path}/opt/mamba"
+    )
+    assert asked(tmp_path, script) == {
+        "pip": {"venv": "1.0"},
+        "tensorflow": {"tensorflow": "1.0"},
+        "conda": {"ca-certificates": "2026.1", "vision/opencv": "5.1"},
+    }
+
+
+def test_who_is_asked_has_a_place_for_a_cache_and_nothing_else() -> None:
+    """uv does not list what is there where it cannot make its cache."""
+    words: list[str] = []
+
+    def run(argv: Sequence[str]) -> tuple[int, str, str]:
+        words.extend(argv)
+        return 0, "pip torch 2.13.0\n", ""
+
+    assert ask(run, "r:5000/x") == {"pip": {"torch": "2.13.0"}}
+    assert {"--read-only", "none", "no-new-privileges"} < {*words}
+    cache = next(word for word in words if word.startswith("UV_CACHE_DIR=")).partition("=")[2]
+    assert cache.startswith(f"{words[words.index('--tmpfs') + 1]}/")
+
+
+def test_a_record_that_is_none_is_not_said_to_keep_nothing() -> None:
+    with pytest.raises(AnsibleFilterError, match="the record of the images: the text: expected a JSON object"):
+        contents({**read("{}x"), "history": []})

