@@ -56,7 +56,7 @@ def test_ssh_audit_fails_nothing_that_the_workspaces_take() -> None:
 
 def test_ssh_audit_warns_of_nothing_that_the_mesh_takes() -> None:
     of_sshd = {**settings(SSHD_CONF.read_text()), "KexAlgorithms": [MESH_KEX]}
-    of_ssh = settings(names.configuration({"gpu01": names.Place("10.1.0.1", 2222)}, "/known", MESH_KEX))
+    of_ssh = settings(names.configuration({"gpu01": names.Place("10.1.0.1", 2222)}, "/known", MESH_KEX, "any"))
     assert blamed(of_sshd, FAIL, WARN) == []
     assert blamed(of_ssh, FAIL, WARN) == []
     # What one end asks for, the other one has.
