@@ -118,8 +118,8 @@ def test_the_unit_makes_the_nodes_before_containers_start() -> None:
     last = {"cdi": "nvidia-ctk cdi generate --output=/run/x.yaml", "runtime": "nvidia-container-cli --load-kmods info"}
     for mode, command in last.items():
         text = Environment(autoescape=False).from_string(template).render(values, __nvidia_containers={"mode": mode})
-        commands = [line.partition("=-")[2] for line in text.splitlines() if line.startswith("ExecStart=")]
-        assert commands == ["nvidia-smi -L", CTK, command]
+        commands = [line.strip(" ;\\") for line in text.splitlines() if line.startswith("  ")]
+        assert commands == ["nvidia-smi -L", CTK, command, "true'"]
 
 
 @given(st.text())
