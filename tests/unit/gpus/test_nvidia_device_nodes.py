@@ -114,12 +114,15 @@ def test_nothing_is_known_where_there_is_nothing(tmp_path: Path) -> None:
 
 def test_the_unit_makes_the_nodes_before_containers_start() -> None:
     template = (PROJECT / "roles/nvidia/templates/gpustead-gpus.service.j2").read_text()
-    values = {"__nvidia_smi": "nvidia-smi", "__nvidia_boot_commands": [], "__nvidia_cdi_path": "/run/x.yaml"}
+    at_boot = [["-pm", "1"], ["mig", "-i", "0", "-cgi", "9", "-C"]]
+    values = {"__nvidia_smi": "nvidia-smi", "__nvidia_boot_commands": at_boot, "__nvidia_cdi_path": "/run/x.yaml"}
+    divided = 'nvidia-smi mig -i 0 -lgi | grep -q " MIG " || nvidia-smi mig -i 0 -cgi 9 -C'
     last = {"cdi": "nvidia-ctk cdi generate --output=/run/x.yaml", "runtime": "nvidia-container-cli --load-kmods info"}
     for mode, command in last.items():
         text = Environment(autoescape=False).from_string(template).render(values, __nvidia_containers={"mode": mode})
         commands = [line.strip(" ;\\") for line in text.splitlines() if line.startswith("  ")]
-        assert commands == ["nvidia-smi -L", CTK, command, "true'"]
+        assert commands == ["nvidia-smi -L", CTK, "nvidia-smi -pm 1", divided, command, "true'"]
+        assert text.count("ExecStart=") == 1, "one that hangs would have its time once for each"
 
 
 @given(st.text())
