@@ -19,7 +19,7 @@ short_description: What role base writes on a host
 version_added: "0.2.0"
 author: The gpustead developers (@gpustead)
 description:
-  - Makes files of the host of the proxies, of the authorities that are trusted beside the system's own, and of the umask.
+  - Makes files of a host of the proxies, the authorities that are trusted beside the system's own, and the umask.
   - Fails where a file on the controller is not one certificate that is valid.
 options:
   _input:
