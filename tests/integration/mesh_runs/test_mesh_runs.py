@@ -38,7 +38,7 @@ class People:
 
     def run(self, who: str, command: str, at: int = 0) -> Any:
         """A command in somebody's workspace, as they are logged in there."""
-        return self.lab.nodes[at].compose(COMPOSE[who], "ssh", f"bash -lc {shlex.quote(command)}", user=who)
+        return self.lab.nodes[at].compose(COMPOSE[who], "ssh", f"bash -lc {shlex.quote(f'cd; {command}')}", user=who)
 
     def output(self, who: str, command: str, at: int = 0) -> str:
         done = self.run(who, command, at)
