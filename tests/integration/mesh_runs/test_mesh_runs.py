@@ -352,6 +352,7 @@ WHERE: dict[str, Callable[[People, str, str], Any]] = {"host": on_host, "jupyter
 def test_what_one_makes_in_the_common_place_the_other_edits(people: People, makes: str, edits: str) -> None:
     for one, other in ((ADA, GRACE), (GRACE, ADA)):
         place = f"/shared/{makes}-{edits}-{one}"
+        WHERE[makes](people, one, f"rm -rf {place}")
         done = WHERE[makes](people, one, f"mkdir {place} && echo made > {place}/file && stat -c %g {place}/file")
         assert done.rc == 0 and "1400" in done.stdout, done.stdout + done.stderr
         # Names of a directory that another node has made may take a moment.
