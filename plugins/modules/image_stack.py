@@ -194,6 +194,10 @@ contents:
       each of C(base), C(apt), C(pip), C(tensorflow), C(conda), C(npm) and C(git). Empty where it could not be asked.
   returned: success
   type: dict
+unasked:
+  description: Whether a run that is no check would ask an image that is there for its RV(contents).
+  returned: success
+  type: bool
 pushed:
   description: References that were pushed, or would be.
   returned: success

@@ -154,6 +154,7 @@ def test_an_image_that_was_built_is_asked_once_what_is_in_it(bench: Bench) -> No
     assert bench.run(contents_known=[key])["contents"] == {} and len(bench.docker.asked) == 1
     # A record that has lost it, or is of a version that did not ask.
     assert bench.run(contents_known=["0" * 64])["contents"]["apt"] == {"bash": "5.2"}
+    assert [bench.run(check=True, contents_known=known)["unasked"] for known in ([key], [])] == [False, True]
 
 
 def test_the_first_run_builds_and_pushes_all_and_the_second_nothing(bench: Bench) -> None:
