@@ -83,6 +83,7 @@ CASES: Sequence[Case] = (
     ),
     Case(r"base/file /etc/apt/apt.conf.d/90gpustead-proxy$", FILES, APPEND),
     Case(r"base/file /etc/apt/auth.conf.d/90gpustead-proxy.conf$", FILES, APPEND),
+    Case(r"base/file /etc/profile.d/gpustead-umask.sh$", FILES, APPEND),
     Case(r"base/tree /usr/local/share/ca-certificates$", FILES, "echo >> $(ls {}/gpustead-*.crt | head -n 1)"),
     Case(r"base/file /etc/ssl/certs/ca-certificates.crt$", RUNNING, "chmod 0600 {}"),
     Case(r"base/contains ", FILES, "sed -i d {}"),
