@@ -154,7 +154,12 @@ CASES: Sequence[Case] = (
     Case(r"registry/file \S+/registry.crt$", RUNNING, "chmod 0 {}"),
     Case(r"registry/unit ", RUNNING, "systemctl stop {}"),
     Case(r"registry/file \S+(/cache.conf|/cache.htpasswd|/hosts.toml|-cache.service)$", FILES, APPEND),
-    Case(r"registry/file \S+/docker-registry.service.d/gpustead.conf$", FILES, APPEND),
+    Case(
+        r"registry/file \S+/docker-registry.service.d/gpustead.conf$",
+        FILES,
+        APPEND,
+        also=(r"registry/unit docker-registry\.service$",),
+    ),
     # images
     Case(r"(images|workspace)/tree ", FILES, "echo tampered > {}/tampered"),
     Case(r"images/image ", RUNNING, "docker tag {} tampered/with:it && docker rmi {}"),
