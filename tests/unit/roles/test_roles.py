@@ -108,7 +108,7 @@ def test_task_files_are_short(role: str) -> None:
 
 @pytest.mark.parametrize("role", ROLES)
 def test_no_run_warns_of_keys_given_twice(role: str) -> None:
-    """Ansible says of each key beside a YAML merge ("<<") that it is a duplicate, at every run: module_defaults do not."""
+    """Ansible calls each key beside a YAML merge ("<<") a duplicate, at every run; module_defaults have none."""
     assert [path.name for path in task_files(role) if re.search(r"^\s+<<:", path.read_text(), re.MULTILINE)] == []
 
 
