@@ -9,7 +9,8 @@ from dataclasses import asdict
 from typing import Any
 
 from ansible.utils.display import Display
-from ansible_collections.gpustead.cluster.plugins.module_utils.images.images_plan import Observed, Settings, plan
+from ansible_collections.gpustead.cluster.plugins.module_utils.images.images_plan import plan
+from ansible_collections.gpustead.cluster.plugins.module_utils.images.images_settings import Observed, Settings
 from ansible_collections.gpustead.cluster.plugins.module_utils.images.torch_wheel import beyond
 from ansible_collections.gpustead.cluster.plugins.plugin_utils.filters import filter_module
 

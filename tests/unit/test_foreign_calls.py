@@ -100,7 +100,7 @@ ALLOWED: dict[str, dict[str, str]] = {
         "publish": "root's file of this run; on the share in work of as_account.run",
     },
     "module_utils/images/image_stack.py": all_of(BUILDER, "_check_sources", "digest_of_tree", "dockerfile"),
-    "module_utils/images/images_plan.py": {"_check_stack": CONTROLLER},
+    "module_utils/images/images_layers.py": {"refuse_layers": CONTROLLER},
     "module_utils/accounts/keys_trial.py": {"apply": "run by systemd as the account"},
     "module_utils/base/base_info.py": {"_lists_age": SYSTEM},
     "module_utils/files/apply_host_files.py": {

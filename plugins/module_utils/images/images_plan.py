@@ -4,19 +4,20 @@
 
 from __future__ import annotations
 
-import os
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from difflib import get_close_matches
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
-from ansible_collections.gpustead.cluster.plugins.module_utils.images import image_record
+from ansible_collections.gpustead.cluster.plugins.module_utils.images import image_record, images_layers
 from ansible_collections.gpustead.cluster.plugins.module_utils.images.image_contexts import MARK, OWN
-from ansible_collections.gpustead.cluster.plugins.module_utils.images.image_stack import NAME, declared, is_git
-from ansible_collections.gpustead.cluster.plugins.module_utils.images.requirements import refuse_requirements
-from ansible_collections.gpustead.cluster.plugins.module_utils.images.torch_wheel import index_of_nodes, refuse_index
+from ansible_collections.gpustead.cluster.plugins.module_utils.images.images_layers import Context
+from ansible_collections.gpustead.cluster.plugins.module_utils.images.images_settings import (
+    Observed,
+    Settings,
+    refuse_settings,
+)
 
 # A tag that is a key, or none at all: any other is somebody's own.
 _OF_STACK = re.compile(r".*:([0-9a-f]{12}|<none>)")
@@ -24,114 +25,6 @@ _REGISTRY = re.compile("^[^/]+")
 # Stands for a registry in the names of images that none has. They are run by their ids: nothing is asked of it.
 HERE = "localhost"
 _ID = re.compile("sha256:[0-9a-f]{64}")
-_PLACE = re.compile("[^:]+:[0-9]+")
-# The last part of an index that follows the GPUs of the nodes, and the index that it is while that serves them all.
-AUTO, USUAL_INDEX = "/auto", "cu126"
-_CAPABILITY = re.compile(r"[0-9]+[.][0-9]([+]PTX)?")
-
-
-@dataclass(frozen=True)
-class Settings:
-    """The variables of role images that are the same for all nodes, without `images_` before each.
-
-    Attributes:
-        files: the role's own directory with contexts.
-        python: version of the Python that packages are installed for; empty: that of the base.
-        packages, requirements: further Python packages, and a file on the controller that names some.
-        requirements_text: what it holds; None: there is no such file.
-        flash_attn_version, flash_attn_index: of wheels that somebody has built.
-        optional: layers of ours on top of the stack, each with `when`: whether the site wants it.
-        site: directory on the controller with the site's bashrc, zshrc and start.d; empty: none.
-        site_found: whether that is a directory.
-        base, variants: the image that the stack is built on; images beside it for some nodes, with what is otherwise.
-        wheelhouse, python_lock: wheels of the site's own, and the lock of the Python packages; empty: none.
-        lock_found: whether the lock is a file on the controller.
-        alone: whether there is no other node: then no registry is needed.
-    """
-
-    files: str
-    build_dir: str
-    repository: str
-    stack: Sequence[Mapping[str, Any]]
-    tools: Sequence[str] = ()
-    projects: Sequence[Mapping[str, Any]] = ()
-    bake_users: Sequence[Mapping[str, Any]] = ()
-    ca_certificates: Sequence[str] = ()
-    wheelhouse: str = ""
-    python_lock: str = ""
-    lock_found: bool = True
-    cuda_architectures: Sequence[Any] = ()
-    tag: Any = ""
-    keep: Any = 3
-    extra: Sequence[str] = ()
-    alone: bool = False
-    python: str = ""
-    packages: Sequence[str] = ()
-    requirements: str = ""
-    requirements_text: str | None = ""
-    flash_attn_version: str = ""
-    flash_attn_index: str = ""
-    optional: Sequence[Mapping[str, Any]] = ()
-    site: str = ""
-    site_found: bool = True
-    base: str = ""
-    variants: Sequence[Mapping[str, Any]] = ()
-
-
-@dataclass(frozen=True)
-class Observed:
-    """Where a node has its images from, and what was found there; what is left out is not known yet.
-
-    Attributes:
-        registry, pull_from: host and port that the builder pushes to, and that this node pulls from; empty: the only
-            node runs the image that it has built.
-        caches: host and port of all caches of the registry.
-        previous: what the role left last time, as its receipt says: kind and subject.
-        record: the text of root's own record on the builder.
-        former: the text of the record on the share, as the builder found it.
-        built: what module image_stack returned.
-        built_variants: the same for each of the variants, in their order.
-        nodes: what role nvidia left on the nodes of this run (gpus.json); the builder alone sees it.
-        members: hosts of each group of the inventory; the builder alone sees them.
-        variant: name of the variant that this node runs; empty: what all others run.
-        announced: the text of the record that the builder wrote in this run.
-        shared: the text of the record on the share, as this node read it.
-        unread: why it could not be read; or empty.
-        local: a line for each name of an image of the stack: id, name with tag, name with digest.
-        used: images that have a container.
-        extra_recorded: the names that the role remembers to have pulled beside the stack.
-        pulled: results of the pulls of this run.
-        former_extra: results of docker_image_info of images beside the stack that are no longer declared.
-    """
-
-    registry: str = ""
-    pull_from: str = ""
-    caches: Sequence[str] = ()
-    previous: Sequence[tuple[str, Mapping[str, Any]]] = ()
-    record: str = ""
-    former: str = ""
-    built: Mapping[str, Any] = field(default_factory=dict)
-    announced: str = ""
-    shared: str = ""
-    unread: str = ""
-    local: Sequence[str] = ()
-    used: Sequence[str] = ()
-    extra_recorded: Sequence[str] = ()
-    pulled: Sequence[Mapping[str, Any]] = ()
-    former_extra: Sequence[Mapping[str, Any]] = ()
-    built_variants: Sequence[Mapping[str, Any]] = ()
-    nodes: Mapping[str, Any] = field(default_factory=dict)
-    members: Mapping[str, Sequence[str]] = field(default_factory=dict)
-    variant: str = ""
-
-
-@dataclass(frozen=True)
-class Context:
-    """A directory of the controller and where the builder has it."""
-
-    name: str
-    source: str
-    destination: str
 
 
 @dataclass(frozen=True)
@@ -212,26 +105,24 @@ def plan(settings: Settings, found: Observed) -> Plan:
     # Those of the time before there was a registry go as others do.
     local = [HERE] if not found.registry or any(one.startswith(f"{HERE}/") for one in _refs(former)) else []
     places = _unique(filter(None, [found.registry, found.pull_from, *found.caches, *local]))
-    stack = _stack(settings)
-    _check_stack(settings, stack)
-    sources = [*_sources(settings, stack)]
-    gpus = _known_gpus(former, found)
-    announcement = _announcement(settings, former, found, gpus if _follows_gpus(stack) else {})
-    built, problem = _images(settings, found, stack, gpus)
+    stack = images_layers.layers_of(settings)
+    images_layers.refuse_layers(settings, stack)
+    gpus = images_layers.known_gpus(former, found)
+    announcement = _announcement(settings, former, found, gpus if images_layers.follows_gpus(stack) else {})
+    built, problem = images_layers.images_of(settings, found, stack, gpus)
     return Plan(
         problem=_problem(settings, found.registry) or problem,
         place=place,
         pushes=bool(found.registry),
         layers=built[0]["layers"],
         variants=built[1:],
-        contents_known=sorted({
-            image["key"] for part in _parts(former) for image in part["history"] if image.get("contents")
-        }),
-        follows_gpus=_follows_gpus(stack),
-        contexts=[*(Context(layer["name"], _context(settings, layer), _directory(settings, layer)) for layer in stack),
-                  *sources],
-        sources=[source.source for source in sources],
-        files=[*_files(settings)],
+        contents_known=sorted(
+            {image["key"] for part in _parts(former) for image in part["history"] if image.get("contents")}
+        ),
+        follows_gpus=images_layers.follows_gpus(stack),
+        contexts=images_layers.contexts(settings, stack),
+        sources=[source.source for source in images_layers.sources(settings, stack)],
+        files=images_layers.files(settings),
         known={f"{settings.build_dir}/{name}" for name in OWN} <= {*_subjects(found, "tree")},
         own_mark=f"{settings.build_dir}/{MARK}",
         recorded=recorded,
@@ -245,22 +136,26 @@ def plan(settings: Settings, found: Observed) -> Plan:
         wanted=[*([ref] if ref else []), *settings.extra],
         places=places,
         former_extra=_former_extra(settings, found, places),
-        removable=sorted({
-            one["item"]
-            for one in found.former_extra
-            if one.get("images") and one["images"][0].get("RepoDigests") and one["item"] in found.extra_recorded
-        }),
+        removable=sorted(
+            {
+                one["item"]
+                for one in found.former_extra
+                if one.get("images") and one["images"][0].get("RepoDigests") and one["item"] in found.extra_recorded
+            }
+        ),
         extra_pulled=sorted(
             {*(one["item"] for one in found.pulled if one.get("changed")), *found.extra_recorded} & {*settings.extra}
         ),
         superfluous=_superfluous(found, [*_refs(record), ref]),
-        registry_kept=sorted({
-            *(part["workspace"]["ref"] for part in _parts(record) if part["workspace"]),
-            *_refs(record),
-            *(layer for part in _parts(record) for image in part["history"] for layer in image["layers"]),
-        }),
+        registry_kept=sorted(
+            {
+                *(part["workspace"]["ref"] for part in _parts(record) if part["workspace"]),
+                *_refs(record),
+                *(layer for part in _parts(record) for image in part["history"] for layer in image["layers"]),
+            }
+        ),
         squashes=_squashes(settings, record, found),
-    )  # fmt: skip
+    )
 
 
 def _unrecorded(found: Observed, record: Mapping[str, Any]) -> str:
@@ -278,144 +173,10 @@ def _unrecorded(found: Observed, record: Mapping[str, Any]) -> str:
 def _problem(settings: Settings, registry: str) -> str:
     """The first of the settings that cannot be met."""
     try:
-        _refuse(settings, registry)
+        refuse_settings(settings, registry)
     except GpusteadError as error:
         return str(error)
     return ""
-
-
-def _refuse(settings: Settings, registry: str) -> None:
-    if not _PLACE.fullmatch(registry) and (registry or not settings.alone):
-        remedy = "Put a host into group registry, or set cluster_registry."
-        raise GpusteadError(f"images_registry is {registry!r}", "host:port", remedy)
-    if not isinstance(settings.tag, str):
-        remedy = "Put it in quotes, since digits may be lost otherwise."
-        raise GpusteadError(f"images_tag is {settings.tag}", "a text", remedy)
-    wrong = [str(one) for one in settings.cuda_architectures if not _CAPABILITY.fullmatch(str(one))]
-    if wrong:
-        what, expected = f"images_cuda_architectures has {', '.join(wrong)}", 'compute capabilities such as "8.0"'
-        raise GpusteadError(what, expected, "Write them in quotes; the GPUs' are in gpus.json of each node.")
-    accounts = [(user.get("name", ""), user.get("uid", 0)) for user in settings.bake_users]
-    if any(len({*filter(None, values)}) < len(accounts) for values in zip(*accounts)):
-        named = ", ".join(f"{name or '?'} {uid or '?'}" for name, uid in accounts)
-        what = f"images_bake_users has {named} (name and uid)"
-        raise GpusteadError(what, "a name and a uid of each, and none of them twice", "Correct them.")
-    if settings.python_lock and not settings.lock_found:
-        what = f"images_python_lock is {settings.python_lock!r}, no file on the controller"
-        raise GpusteadError(what, "the lock of the Python packages", "Correct it, or empty it.")
-    if settings.requirements and settings.requirements_text is None:
-        what = f"images_requirements is {settings.requirements!r}, no file on the controller"
-        raise GpusteadError(what, "a requirements.txt", "Correct it, or empty it.")
-    refuse_requirements(f"images_requirements, {settings.requirements}", settings.requirements_text or "")
-    if settings.site and not settings.site_found:
-        what = f"images_site is {settings.site!r}, no directory on the controller"
-        raise GpusteadError(what, "one with bashrc, zshrc or start.d in it", "Correct it, or empty it.")
-    if settings.python and "uv" not in [layer["name"] for layer in settings.stack]:
-        what = f"images_python is {settings.python!r}, and images_stack has no layer uv"
-        raise GpusteadError(what, "one, which makes the environment", "Add it, or empty images_python.")
-    if settings.flash_attn_index and not settings.flash_attn_version:
-        remedy = "Set it to that of a wheel there, such as 2.8.3+cu12torch2.8cxx11abiTRUE."
-        raise GpusteadError("images_flash_attn_index is set, images_flash_attn_version is not", "a version", remedy)
-
-
-def _images(
-    settings: Settings, found: Observed, stack: Sequence[Mapping[str, Any]], gpus: Mapping[str, Any]
-) -> tuple[list[dict[str, Any]], str]:
-    """What the builder builds, the image of most nodes first; and why a part of it cannot be had."""
-    images: list[dict[str, Any]] = []
-    problem = ""
-    groups: dict[str, Mapping[str, Any]] = {"": {}, **{str(one["name"]): one for one in settings.variants}}
-    for name, one in groups.items():
-        layers = _replaced(stack, one.get("args") or {})
-        try:
-            if name:
-                _refuse_variant(settings, found, one, stack)
-                _check_stack(settings, layers)
-            layers = _indexed(layers, [gpus[node] for node in gpus if _variant_of(settings, found, node) == name])
-        except GpusteadError as error:
-            problem = problem or f"{f'images_variants, {name}: ' if name else ''}{error}"
-        base = str(one.get("base") or settings.base)
-        images.append({"name": name, "base": base, "layers": [_on_builder(settings, layer) for layer in layers]})
-    return images, problem
-
-
-def _refuse_variant(
-    settings: Settings, found: Observed, one: Mapping[str, Any], stack: Sequence[Mapping[str, Any]]
-) -> None:
-    taken = {str(name) for layer in stack for name in layer.get("args") or {}}
-    unknown = sorted({*map(str, one.get("args") or {})} - taken)
-    if not NAME.fullmatch(str(one["name"])):
-        raise GpusteadError(f"its name {one['name']!r}", "lower-case letters, digits, . _ -", "Rename it.")
-    if [other["name"] for other in settings.variants].count(one["name"]) > 1:
-        raise GpusteadError("it is there twice", "names used once", "Rename one of them.")
-    if unknown:
-        raise GpusteadError(f"args has {', '.join(unknown)}", f"one of {', '.join(sorted(taken))}", "Correct it.")
-    if found.members and one["nodes"] not in found.members:
-        raise GpusteadError(f"nodes is {one['nodes']!r}", "a group of the inventory", "Correct it, or make the group.")
-    own = {*found.members.get(one["nodes"], ())}
-    for other in settings.variants:
-        both = sorted(own & {*found.members.get(other["nodes"], ())}) if other["name"] != one["name"] else []
-        if both:
-            raise GpusteadError(f"{both[0]} is in {other['name']}, too", "one image for each node", "Part the groups.")
-
-
-def _variant_of(settings: Settings, found: Observed, node: str) -> str:
-    names = (str(one["name"]) for one in settings.variants if node in found.members.get(one["nodes"], ()))
-    return next(names, "")
-
-
-def _replaced(stack: Sequence[Mapping[str, Any]], args: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """The layers with other values for arguments of these names."""
-    return [
-        {**layer, "args": {name: args.get(name, value) for name, value in layer["args"].items()}}
-        if layer.get("args")
-        else layer
-        for layer in stack
-    ]
-
-
-def _follows_gpus(stack: Sequence[Mapping[str, Any]]) -> bool:
-    return any(_index(layer).endswith(AUTO) for layer in stack)
-
-
-def _index(layer: Mapping[str, Any]) -> str:
-    return str((layer.get("args") or {}).get("torch_index", ""))
-
-
-def _indexed(stack: Sequence[Mapping[str, Any]], hosts: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """The layers with the index that serves these hosts, where they ask for it."""
-    versions = [str((layer.get("args") or {}).get("torch_version", "")) for layer in stack]
-    torch = next(filter(None, versions), "")
-
-    def indexed(layer: Mapping[str, Any]) -> Mapping[str, Any]:
-        index = _index(layer)
-        if not index.endswith(AUTO):
-            return layer
-        chosen = index_of_nodes(hosts, torch, USUAL_INDEX)
-        return {**layer, "args": {**layer["args"], "torch_index": f"{index[: -len(AUTO)]}/{chosen}"}}
-
-    return [indexed(layer) for layer in stack]
-
-
-def _known_gpus(former: Mapping[str, Any], found: Observed) -> dict[str, dict[str, Any]]:
-    """GPUs of the nodes: as they are in this run, and of others as the builder last saw them.
-
-    A node that joins without the builder is seen by it in the first run of the role that both are in.
-    """
-    nodes = found.members.get("gpu_nodes", ())
-    known = {one["host"]: one for one in former.get("gpus", ()) if one["host"] in nodes}
-    return {**known, **{host: _gpus(host, left) for host, left in found.nodes.items() if left and host in nodes}}
-
-
-def _gpus(host: str, left: Mapping[str, Any]) -> dict[str, Any]:
-    """Of what role nvidia left, what an index goes by."""
-    usable = [gpu for gpu in left.get("gpus") or () if not gpu.get("withheld") and gpu.get("compute_capability")]
-    return {
-        "host": host,
-        "machine": left.get("machine") or "x86_64",
-        "driver": left.get("driver_version"),
-        "compute_capabilities": sorted({str(gpu["compute_capability"]) for gpu in usable}),
-    }
 
 
 def _parts(record: Mapping[str, Any]) -> list[Mapping[str, Any]]:
@@ -482,106 +243,8 @@ def _unique(values: Iterable[str]) -> list[str]:
     return [*dict.fromkeys(values)]
 
 
-def _stack(settings: Settings) -> list[Mapping[str, Any]]:
-    """The layers, with those of the tools, of the projects and of the accounts on top."""
-    layers = _with_python(settings.stack, settings.python) if settings.python else [*settings.stack]
-    if settings.flash_attn_index:
-        # Not by the name that layer deepspeed has for what it compiles: one of the variants may have another wheel.
-        given = {"flash_attn_wheel": settings.flash_attn_version, "flash_attn_index": settings.flash_attn_index}
-        layers.append({"name": "flash-attn", "args": given})
-    layers += [{"name": one["name"], "args": one["args"]} for one in settings.optional if one["when"]]
-    if settings.packages or settings.requirements:
-        index = next(filter(None, map(_index, layers)), "")
-        given = {"further_packages": " ".join(settings.packages), "torch_index": index}
-        layers.append({"name": "packages", "args": given})
-    if settings.tools:
-        layers.append({"name": "tools", "args": {"tools": " ".join(settings.tools)}})
-    for project in settings.projects:
-        layers.append({
-            "name": project["name"],
-            "context": f"{settings.files}/stack/project",
-            "args": {"project": project["name"]},
-            "contexts": {"source": project["source"]},
-        })  # fmt: skip
-    if settings.site:
-        layers.append({"name": "site", "contexts": {"site": settings.site}})
-    if settings.bake_users:
-        layers.append({"name": "users", "args": {"accounts": " ".join(map(_account, settings.bake_users))}})
-    return layers
-
-
-def _with_python(stack: Sequence[Mapping[str, Any]], version: str) -> list[Mapping[str, Any]]:
-    """The layers with one on that of uv, which makes the environment anew; what stood on that stands on this one."""
-    layers: list[Mapping[str, Any]] = []
-    for layer in stack:
-        layers.append({**layer, "parent": "python"} if layer.get("parent") == "uv" else layer)
-        if layer["name"] == "uv":
-            layers.append({"name": "python", "args": {"python_version": version}})
-    return layers
-
-
-def _check_stack(settings: Settings, stack: Sequence[Mapping[str, Any]]) -> None:
-    """Refuse layers that cannot be built; whether their directories are whole is seen where they are copied."""
-    ours = sorted(os.listdir(f"{settings.files}/stack")) if os.path.isdir(f"{settings.files}/stack") else []
-    for layer in stack:
-        if ours and not layer.get("context") and layer["name"] not in ours:
-            meant = get_close_matches(str(layer["name"]), ours, 1)
-            raise GpusteadError(
-                f"images_stack: layer {str(layer['name'])!r} has no context and is none of ours",
-                f"one of {', '.join(ours)}",
-                f"Did you mean {meant[0]}?" if meant else "Correct its name, or give it a context.",
-            )
-        arguments = layer.get("args") or {}
-        # A site's own wheels may be of any CUDA.
-        if not settings.wheelhouse and not settings.python_lock:
-            place = f"images_stack: layer {layer['name']}"
-            refuse_index(place, str(arguments.get("torch_version", "")), str(arguments.get("torch_index", "")))
-    declared([{**layer, "context": _context(settings, layer)} for layer in stack])
-
-
-def _account(user: Mapping[str, Any]) -> str:
-    uid = user.get("uid", "")
-    return ":".join(map(str, (user.get("name", ""), uid, user.get("gid", uid), ",".join(user.get("groups") or []))))
-
-
-def _context(settings: Settings, layer: Mapping[str, Any]) -> str:
-    return str(layer.get("context", f"{settings.files}/stack/{layer['name']}"))
-
-
-def _directory(settings: Settings, layer: Mapping[str, Any]) -> str:
-    return f"{settings.build_dir}/stack/{layer['name']}"
-
-
-def _sources(settings: Settings, stack: Sequence[Mapping[str, Any]]) -> Iterator[Context]:
-    for layer in stack:
-        for name, path in (layer.get("contexts") or {}).items():
-            if not is_git(str(path)):
-                place = f"{settings.build_dir}/sources/{layer['name']}/{name}"
-                yield Context(f"{layer['name']} {name}", str(path), place)
-
-
-def _on_builder(settings: Settings, layer: Mapping[str, Any]) -> dict[str, Any]:
-    brought = {source.name.partition(" ")[2]: source.destination for source in _sources(settings, [layer])}
-    return {
-        **layer,
-        "context": _directory(settings, layer),
-        "contexts": {**(layer.get("contexts") or {}), **brought},
-    }
-
-
 def _subjects(found: Observed, kind: str) -> list[str]:
     return [subject["name"] for one, subject in found.previous if one == kind]
-
-
-def _files(settings: Settings) -> Iterator[dict[str, str]]:
-    for path in settings.ca_certificates:
-        place = f"{_directory(settings, settings.stack[0])}/ca/{os.path.basename(path)}"
-        yield {"source": path, "destination": place}
-    if settings.requirements:
-        place = f"{settings.build_dir}/stack/packages/requirements.txt"
-        yield {"source": settings.requirements, "destination": place}
-    if settings.python_lock:
-        yield {"source": settings.python_lock, "destination": f"{settings.build_dir}/wheelhouse/python.lock"}
 
 
 def _new_record(settings: Settings, former: Mapping[str, Any], built: Mapping[str, Any], place: str) -> dict[str, Any]:

@@ -10,7 +10,8 @@ import pytest
 from ansible.utils.display import Display
 from ansible_collections.gpustead.cluster.plugins.filter.images_plan import FilterModule
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
-from ansible_collections.gpustead.cluster.plugins.module_utils.images.images_plan import Observed, Settings, plan
+from ansible_collections.gpustead.cluster.plugins.module_utils.images.images_plan import plan
+from ansible_collections.gpustead.cluster.plugins.module_utils.images.images_settings import Observed, Settings
 
 CASES = json.loads((Path(__file__).parents[1] / "fixtures/images/plans.json").read_text())
 ROLE: dict[str, Any] = {
