@@ -15,6 +15,12 @@ from image_trial import BOARD, Trial
 WORD = 'true\nARG word\nRUN echo "$word" > /word'
 # An account of the lab that is nobody in particular on the nodes.
 AS_ADA = "setpriv --reuid 1500 --regid 1500 --clear-groups"
+# Beside Debian 12's own Python, and before it in PATH.
+SECOND_PYTHON = (
+    "echo deb http://deb.debian.org/debian trixie main > /etc/apt/sources.list.d/second.list && apt-get update"
+    " && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends -t trixie python3.13-dev"
+    " && ln -s /usr/bin/python3.13 /usr/local/bin/python3"
+)
 PACKAGE = (
     "printf '\\nPackage: probe\\nStatus: install ok installed\\nMaintainer: x\\nArchitecture: all\\nVersion: 1.0\\n"
     "Description: x\\n' >> /var/lib/dpkg/status"
@@ -169,3 +175,23 @@ def test_layers_by_choice_are_built_and_said_to_be_in_the_image(lab: Lab, trial:
     said = node.check_output(f"docker run --rm {words} -v {home}:/home/ada {image} bash -c {shlex.quote(command)}")
     assert said.split()[:4] == ["/root", "none", "ours", "1500"] and len(said.split()) == 5
     node.run("rm -rf /var/tmp/home.*")
+
+
+def test_the_environment_has_the_python_that_is_asked_for(lab: Lab, trial: Trial) -> None:
+    """Of a base with two: its own unless images_python names the other."""
+    trial.edit("top", SECOND_PYTHON)
+    second = {"name": "second", "context": str(trial.path / "top")}
+    stack = [{"name": "base"}, second, {"name": "uv", "args": {"uv_version": "{{ images_uv_version }}"}}]
+    node = lab.nodes[1]
+
+    def versions(**settings: str) -> list[str]:
+        trial.succeed(images_stack=stack, images_packages=["humanize"], **settings)
+        image = node.check_output("cat /etc/gpustead/image").strip()
+        command = "import sys, humanize; print('%d.%d' % sys.version_info[:2], humanize.__version__)"
+        said: str = node.check_output(f"docker run --rm --entrypoint python {image} -c {shlex.quote(command)}")
+        return said.split()
+
+    own, humanize = versions()
+    assert own == "3.11"
+    assert versions(images_python="3.13") == ["3.13", humanize]
+    assert trial.latest()["contents"]["pip"]["humanize"] == humanize
