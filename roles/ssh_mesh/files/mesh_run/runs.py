@@ -129,6 +129,40 @@ def stop(names: Sequence[str]) -> int:
     return status
 
 
+def show_all_here() -> int:
+    """For root, which drains the node: a line of JSON for each run of all accounts here, and a last one."""
+    for account, code, said in _of_present(["ps-here"]):
+        for line in said if code == 0 else ():
+            with contextlib.suppress(ValueError, TypeError, RecursionError):
+                print(json.dumps({**json.loads(line), "account": account}))
+        if code:
+            print(json.dumps({"account": account, "error": places.shown((said or ["no answer"])[-1])}))
+    print(json.dumps({"end": True}))  # an earlier release says nothing at all
+    return 0
+
+
+def stop_all_here() -> int:
+    """Likewise: end the runs of all accounts here."""
+    answers = _of_present(["stop-here", "all"])
+    for account, code, said in answers:
+        if code:
+            head.say(f"{account}: {places.shown((said or ['no answer'])[-1])}")
+    return max((code for _account, code, _said in answers), default=0)
+
+
+def _of_present(words: Sequence[str]) -> list[tuple[str, int, list[str]]]:
+    """What each account says that has processes here: (name, exit status, lines)."""
+    present = processes.owners()
+    try:
+        people = [account for account in accounts.current() if account.uid in present]
+    except (OSError, ValueError) as error:
+        raise Refused(f"{accounts.LIST}: {places.shown(error)}") from None
+    argv = [sys.executable, "-I", str(places.PROGRAMS / "mesh-run"), *words]
+    with ThreadPoolExecutor(8) as pool:
+        said = pool.map(lambda account: _as_account(account, argv), people)
+        return [(account.name, *answer) for account, answer in zip(people, said)]
+
+
 def _unanswered(answers: dict[str, tuple[int, str]]) -> int:
     silent = [f"{name}: {said}" for name, (code, said) in answers.items() if code]
     for line in silent:
