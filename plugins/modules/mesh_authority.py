@@ -29,6 +29,7 @@ options:
     required: true
 seealso:
   - module: gpustead.cluster.mesh_certificate
+  - module: gpustead.cluster.mesh_revocation
 """
 
 EXAMPLES = r"""
@@ -63,12 +64,17 @@ public:
   type: str
   returned: always
   sample: ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAA… ssh_mesh_ca
+revoked:
+  description: Host keys that M(gpustead.cluster.mesh_revocation) has revoked, as lines of C(known_hosts).
+  type: str
+  returned: always
 """
 
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError, of_system
+from ansible_collections.gpustead.cluster.plugins.module_utils.mesh.host_keys import HostKeys
 from ansible_collections.gpustead.cluster.plugins.module_utils.mesh.mesh_certificate import ensure_authority, unlocked
 
 ARGUMENTS = {
@@ -87,7 +93,7 @@ def main() -> None:
         module.fail_json(msg=str(error))
     except OSError as error:
         module.fail_json(msg=str(of_system(error, f"authority {key}")))
-    module.exit_json(changed=changed, public=public)
+    module.exit_json(changed=changed, public=public, revoked=HostKeys(Path(key)).revoked_lines())
 
 
 if __name__ == "__main__":

@@ -117,8 +117,8 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.gpustead.cluster.plugins.module_utils.as_account import Identity
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
 from ansible_collections.gpustead.cluster.plugins.module_utils.mesh.node_drain import drain, undrain
+from ansible_collections.gpustead.cluster.plugins.module_utils.nas.drained import Drained
 from ansible_collections.gpustead.cluster.plugins.module_utils.nas.nas_files import diff
-from ansible_collections.gpustead.cluster.plugins.module_utils.nodes.drained import Drained
 from ansible_collections.gpustead.cluster.plugins.module_utils.terminal import shown
 
 IDS = {"uid": {"type": "int", "required": True}, "gid": {"type": "int", "required": True}}

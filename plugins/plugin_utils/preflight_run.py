@@ -12,6 +12,7 @@ from typing import Any
 from ansible.module_utils.common.yaml import yaml_load
 from ansible.parsing.dataloader import DataLoader
 from ansible_collections.gpustead.cluster.plugins.module_utils.credentials.secret_settings import without
+from ansible_collections.gpustead.cluster.plugins.module_utils.mesh.host_keys import HostKeys
 from ansible_collections.gpustead.cluster.plugins.module_utils.site.preflight import names
 from ansible_collections.gpustead.cluster.plugins.module_utils.site.preflight.check import check
 from ansible_collections.gpustead.cluster.plugins.module_utils.site.preflight.inventory import GROUPS, Problem, Site
@@ -98,5 +99,12 @@ def of_inventory(
     plain = {str(group): [str(host) for host in hosts] for group, hosts in groups.items()}
     values = {host: one.values for host, one in looked.items()}
     problems = check(Site(plain, values, lambda path: Path(path).read_text(encoding="utf-8"), found, where))
+    for host in map(str, groups.get("gpu_nodes", ())):
+        key = values[host].get("ssh_mesh_ca_key")
+        beside = HostKeys(Path(loader.get_basedir(), key)) if isinstance(key, str) else None
+        if beside and host in beside.removed():
+            remedy = f"Delete its line; or, for a machine that is to have the name, its line in {beside.removed_file}."
+            what = f"remove.yml took it out of the cluster ({beside.removed()[host]})"
+            problems.append(Problem(host, what, remedy, place_of_group(loader, sources, host)))
     secrets = [*settings.secrets(looked.values())] if problems else []
     return [replace(one, what=without(one.what, secrets), remedy=without(one.remedy, secrets)) for one in problems]

@@ -66,7 +66,7 @@ ALLOWED: dict[str, dict[str, str]] = {
     "module_utils/kernel/terminals.py": {
         "_tell": "what a process has for its input, by a child with a time; written to where that is a terminal alone",
     },
-    "module_utils/nodes/drained.py": {"read_drained": WORK},
+    "module_utils/nas/drained.py": {"read_drained": WORK},
     "module_utils/nodes/lease.py": all_of(DESCRIPTOR, "_put_aside"),
     "module_utils/kernel/processes.py": all_of(SYSTEM, "_files", "_threads", "holds_files", "numbers", "uids"),
     "module_utils/as_account.py": {"become": SYSTEM, **all_of(LIBRARY, "open_beneath", "parent", "put")},
@@ -122,6 +122,10 @@ ALLOWED: dict[str, dict[str, str]] = {
         **all_of(OURS, "_copy", "_described", "_make_place", "_make_roots", "_present", "_put", "forget_others"),
         "make_top": OURS,
     },
+    "module_utils/mesh/host_keys.py": all_of(
+        CONTROLLER, "HostKeys._nodes", "HostKeys.note", "HostKeys.revoke", "_lines", "_write"
+    ),
+    "module_utils/nodes/node_wipe.py": all_of(OURS, "observe_trust", "wipe"),
     "module_utils/mesh/mesh_user_key.py": {"generate": PRIVATE},
     "module_utils/nas/apply_nas_files.py": {
         **all_of(WORK, "_held", "_look", "_make_directories", "_names_of_a_file", "finish", "check_root", "make"),

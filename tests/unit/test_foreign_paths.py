@@ -41,6 +41,7 @@ OURS = {
     "mesh_share": "as the owner of each entry, and of the key; the records as the account that owns them",
     "nas_files": "as the owner of each entry",
     "node_drain": "as the account that owns the layout of the share",
+    "node_removal": "as the account that owns the layout of the share",
     "node_offer_info": "no path of theirs: files that roles left for containers, and ports out of the plan",
     "node_verify": "each file as who may read it",
     "share_read_info": "as the account that is named",

@@ -10,13 +10,13 @@ from dataclasses import dataclass, replace
 from ansible_collections.gpustead.cluster.plugins.module_utils.as_account import Identity
 from ansible_collections.gpustead.cluster.plugins.module_utils.mesh.mesh_user_key import ensure_key
 from ansible_collections.gpustead.cluster.plugins.module_utils.nas.apply_nas_files import apply_all, is_mounted
+from ansible_collections.gpustead.cluster.plugins.module_utils.nas.drained import read_drained
 from ansible_collections.gpustead.cluster.plugins.module_utils.nas.nas_files import EntryChange, ShareEntry, foreseen
 from ansible_collections.gpustead.cluster.plugins.module_utils.nas.node_records import (
     NodeRecord,
     NodeRecords,
     read_records,
 )
-from ansible_collections.gpustead.cluster.plugins.module_utils.nodes.drained import read_drained
 from ansible_collections.gpustead.cluster.plugins.module_utils.run import Run
 
 

@@ -13,9 +13,9 @@ from dataclasses import dataclass, replace
 from ansible_collections.gpustead.cluster.plugins.module_utils.as_account import Identity
 from ansible_collections.gpustead.cluster.plugins.module_utils.mesh.mesh_share import write_hostfile
 from ansible_collections.gpustead.cluster.plugins.module_utils.nas.apply_nas_files import apply_all, is_mounted
+from ansible_collections.gpustead.cluster.plugins.module_utils.nas.drained import Drained, path_of, read_drained
 from ansible_collections.gpustead.cluster.plugins.module_utils.nas.layout import DRAINED, MESH
 from ansible_collections.gpustead.cluster.plugins.module_utils.nas.nas_files import EntryChange, ShareEntry
-from ansible_collections.gpustead.cluster.plugins.module_utils.nodes.drained import Drained, path_of, read_drained
 
 
 @dataclass(frozen=True)

@@ -14,9 +14,9 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.as_account import
 from ansible_collections.gpustead.cluster.plugins.module_utils.binds.declared import DECLARED, kept, read
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
 from ansible_collections.gpustead.cluster.plugins.module_utils.kernel.mountinfo import AUTOFS, HARMLESS
+from ansible_collections.gpustead.cluster.plugins.module_utils.nas.drained import Drained, read_drained
 from ansible_collections.gpustead.cluster.plugins.module_utils.nas.nas_files import root_problems
 from ansible_collections.gpustead.cluster.plugins.module_utils.nas.nas_mounts import is_kind, is_source, what_is_wrong
-from ansible_collections.gpustead.cluster.plugins.module_utils.nodes.drained import Drained, read_drained
 from ansible_collections.gpustead.cluster.plugins.module_utils.receipts.probes import Host, observe
 from ansible_collections.gpustead.cluster.plugins.module_utils.receipts.probes.host import mountpoints
 from ansible_collections.gpustead.cluster.plugins.module_utils.run import Run

@@ -17,14 +17,14 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.as_account import
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
 from ansible_collections.gpustead.cluster.plugins.module_utils.mesh import mesh_share, node_drain
 from ansible_collections.gpustead.cluster.plugins.module_utils.nas import apply_nas_files
-from ansible_collections.gpustead.cluster.plugins.module_utils.nas.nas_files import ShareEntry
-from ansible_collections.gpustead.cluster.plugins.module_utils.nodes.drained import (
+from ansible_collections.gpustead.cluster.plugins.module_utils.nas.drained import (
     DAMAGED,
     Drained,
     parse,
     path_of,
     read_drained,
 )
+from ansible_collections.gpustead.cluster.plugins.module_utils.nas.nas_files import ShareEntry
 
 SERVICE = 61941
 LAYOUT = Identity(SERVICE, SERVICE)

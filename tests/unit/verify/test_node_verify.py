@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.gpustead.cluster.plugins.module_utils.as_account import Identity
-from ansible_collections.gpustead.cluster.plugins.module_utils.nodes.drained import Drained
+from ansible_collections.gpustead.cluster.plugins.module_utils.nas.drained import Drained
 from ansible_collections.gpustead.cluster.plugins.module_utils.receipts.probes import docker
 from ansible_collections.gpustead.cluster.plugins.module_utils.verify.containers import parse_container
 from ansible_collections.gpustead.cluster.plugins.module_utils.verify.findings import (
