@@ -123,8 +123,9 @@ ALLOWED: dict[str, dict[str, str]] = {
         "make_top": OURS,
     },
     "module_utils/mesh/host_keys.py": all_of(
-        CONTROLLER, "HostKeys._nodes", "HostKeys.note", "HostKeys.revoke", "_lines", "_write"
+        CONTROLLER, "HostKeys._nodes", "HostKeys.note", "HostKeys.revoke", "_lines", "replace_whole"
     ),
+    "module_utils/mesh/authority_rotation.py": all_of(CONTROLLER, "_put_right", "rotate", "trusted"),
     "module_utils/nodes/node_wipe.py": all_of(OURS, "observe_trust", "wipe"),
     "module_utils/mesh/mesh_user_key.py": {"generate": PRIVATE},
     "module_utils/nas/apply_nas_files.py": {

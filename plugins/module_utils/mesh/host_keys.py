@@ -143,10 +143,14 @@ def _lines(path: Path) -> list[str]:
 
 
 def _write(path: Path, lines: list[str]) -> None:
-    """As a whole, or not."""
+    replace_whole(path, "".join(f"{line}\n" for line in lines))
+
+
+def replace_whole(path: Path, text: str) -> None:
+    """Write a file on the controller as a whole, or not."""
     new = path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")
     try:
-        new.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+        new.write_text(text, encoding="utf-8")
         os.replace(new, path)
     except OSError:
         new.unlink(missing_ok=True)
