@@ -23,8 +23,10 @@ class ActionModule(FollowedAction):
         args = dict(self._task.args)
         plan = self._module(args, task_vars, check=True)
         # Where there is nothing to do, one call is all.
-        if self._task.check_mode or plan.get("failed") or not plan.get("changed"):
+        if self._task.check_mode or plan.get("failed") or not (plan.get("changed") or plan.get("unasked")):
             return {**result, **plan}
+        if not plan.get("changed"):
+            return {**result, **self._module(args, task_vars, check=False)}
         words = Progress(str(task_vars.get("inventory_hostname", "")), QUIET)
         seconds = int(args.get("timeout", 7200))  # the module has seen that it is a number
         return {**result, **self._follow_module(MODULE, args, seconds, words, task_vars)}

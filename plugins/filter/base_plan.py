@@ -19,7 +19,7 @@ short_description: What role base writes on a host
 version_added: "0.2.0"
 author: The gpustead developers (@gpustead)
 description:
-  - Makes the proxies, and the authorities that are trusted beside the system's own, files of the host.
+  - Makes files of a host of the proxies, the authorities that are trusted beside the system's own, and the umask.
   - Fails where a file on the controller is not one certificate that is valid.
 options:
   _input:
@@ -31,6 +31,10 @@ options:
     description: What programs are told of the proxies, as filter P(gpustead.cluster.proxy_plan#filter) has it.
     type: dict
     required: true
+  umask:
+    description: umask of login shells of accounts, octal; empty leaves the system's.
+    type: str
+    default: ""
   previous:
     description: What the role left before, C(previous) of M(gpustead.cluster.receipt_write).
     type: list
@@ -56,9 +60,10 @@ _value:
 
 @filter_errors()
 def base_plan(
-    certificates: Sequence[str], proxies: Mapping[str, Any], previous: Sequence[Sequence[Any]] = ()
+    certificates: Sequence[str], proxies: Mapping[str, Any], umask: str = "", previous: Sequence[Sequence[Any]] = ()
 ) -> dict[str, Any]:
-    return asdict(plan(certificates, proxies, previous, lambda path: Path(path).read_bytes(), time.time()))
+    found = plan(certificates, proxies, previous, lambda path: Path(path).read_bytes(), time.time(), umask=umask)
+    return asdict(found)
 
 
 FilterModule = filter_module(base_plan=base_plan)

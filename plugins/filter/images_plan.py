@@ -55,6 +55,7 @@ _value:
       description: "The same for nodes with another image, each with C(name), C(base) and C(layers)."
       type: list
       elements: dict
+    contents_known: {description: Keys of images of which the record has what is in them., type: list, elements: str}
     follows_gpus: {description: Whether the GPUs of the nodes choose an index of PyTorch., type: bool}
     contexts:
       description: "Directories that the builder is given, each with C(name), C(source) and C(destination)."

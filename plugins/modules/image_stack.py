@@ -102,6 +102,11 @@ options:
     elements: str
     choices: [provenance, sbom]
     default: [provenance]
+  contents_known:
+    description: Keys of images that are not asked for their RV(contents), where they are not built.
+    type: list
+    elements: str
+    default: []
   push:
     description: Whether to push.
     type: bool
@@ -185,10 +190,14 @@ built:
   elements: str
 contents:
   description:
-    - What is in the target, where it was built in this run. Versions by name, for each of C(base), C(apt), C(pip),
-      C(tensorflow), C(conda), C(npm) and C(git).
+    - What is in the target, where it was built in this run or O(contents_known) has not its key. Versions by name, for
+      each of C(base), C(apt), C(pip), C(tensorflow), C(conda), C(npm) and C(git). Empty where it could not be asked.
   returned: success
   type: dict
+unasked:
+  description: Whether a run that is no check would ask an image that is there for its RV(contents).
+  returned: success
+  type: bool
 pushed:
   description: References that were pushed, or would be.
   returned: success
@@ -244,6 +253,8 @@ ARGUMENTS = {
         "choices": ["provenance", "sbom"],
         "default": ["provenance"],
     },
+    # Digests, and no keys of anything.
+    "contents_known": {"type": "list", "elements": "str", "default": [], "no_log": False},
     "push": {"type": "bool", "default": True},
     "timeout": {"type": "int", "default": 7200},
     "progress": {"type": "path"},

@@ -1,6 +1,6 @@
 # Copyright: gpustead developers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""What role base writes on a host: the proxies, and the authorities that it trusts beside the system's own."""
+"""What role base writes on a host: the proxies, the authorities it trusts beside the system's own, and the umask."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ DIRECTORY = "/usr/local/share/ca-certificates"
 PREFIX = "gpustead-"
 APT_PROXY = "/etc/apt/apt.conf.d/90gpustead-proxy"
 APT_AUTH = "/etc/apt/auth.conf.d/90gpustead-proxy.conf"
+UMASK = "/etc/profile.d/gpustead-umask.sh"
 _HEAD = "# Written by role base: change base_proxy_env, not this file.\n"
 
 
@@ -38,6 +39,8 @@ def plan(
     previous: Sequence[Sequence[Any]],
     read: Callable[[str], bytes],
     now: float,
+    *,
+    umask: str = "",
 ) -> Plan:
     """What is written on a host.
 
@@ -47,6 +50,7 @@ def plan(
         previous: what the role left before, as [kind, subject].
         read: reads a file on the controller.
         now: seconds since the epoch.
+        umask: of login shells of accounts, octal; empty leaves the system's.
 
     Raises:
         GpusteadError: a file is not one valid certificate, or two of them would lie in one place.
@@ -68,6 +72,7 @@ def plan(
         files,
         [
             *_proxies(proxies),
+            _umask(umask),
             place,
             *({"path": file, "mode": "0644", "content": content} for file, content in zip(files, contents)),
             # Those that the receipt knows: one that somebody else gave such a name is theirs.
@@ -109,3 +114,10 @@ def _proxies(proxies: Mapping[str, Any]) -> list[dict[str, Any]]:
             for file, content in zip(files, contents)
         ),
     ]
+
+
+def _umask(umask: str) -> dict[str, Any]:
+    if not umask:
+        return {"path": UMASK, "state": "absent"}
+    head = "# Written by role base: change base_umask, not this file. Not root's.\n"
+    return {"path": UMASK, "mode": "0644", "content": f'{head}[ "$(id -u)" -lt 1000 ] || umask {umask}\n'}

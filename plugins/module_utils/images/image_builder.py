@@ -290,9 +290,11 @@ def apply(tools: Tools, layers: Sequence[Layer], params: Mapping[str, Any], chec
     here = todo.here if check or (todo.empty and not pulls) else images(tools.run, [item.ref for item in planned])
     image = here.get(targeted.ref)
     contents: dict[str, dict[str, str]] = {}
-    if not check and target in todo.build:
+    unasked = bool(image) and (target in todo.build or targeted.key not in params["contents_known"])
+    if unasked and not check:
+        inside = image_contents.ask(tools.run, targeted.ref)
         below = _with_parents(planned, target)
-        contents = {**image_contents.declared(below, base, there), **image_contents.ask(tools.run, targeted.ref)}
+        contents = {**image_contents.declared(below, base, there), **inside} if inside else {}
     return {
         "changed": pulls or not todo.empty,
         "layers": [_row(item, here, seconds) for item in planned],
@@ -300,6 +302,7 @@ def apply(tools: Tools, layers: Sequence[Layer], params: Mapping[str, Any], chec
         "ref": ((image.digest(targeted.ref) if pushes else image.id) if image else ""),
         "built": list(todo.build),
         "contents": contents,
+        "unasked": unasked and check,
         "pushed": [*todo.push, *(further for _first, further in todo.tag)],
         "store": ("containerd" if kind.containerd else "classic") if kind else None,
         "diff": {

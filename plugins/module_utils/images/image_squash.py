@@ -236,7 +236,8 @@ def _through(giver: Sequence[str], taker: Sequence[str], files: Mapping[str, byt
         subprocess.Popen(giver, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=words) as given,
         subprocess.Popen(taker, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=words) as taken,
     ):
-        assert given.stdout and taken.stdin  # pipes, as asked for
+        if given.stdout is None or taken.stdin is None:
+            raise AssertionError("pipes, as asked for")
         failed = ""
 
         def end() -> None:

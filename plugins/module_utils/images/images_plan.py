@@ -144,6 +144,7 @@ class Plan:
         pushes: whether there is such a registry.
         layers: for module image_stack.
         variants: the same for each variant, with its name and base.
+        contents_known: keys of the images of which the record has what is in them.
         follows_gpus: whether the GPUs of the nodes choose an index of PyTorch.
         contexts: what is copied to the builder.
         sources: directories of the controller that Dockerfiles take from.
@@ -174,6 +175,7 @@ class Plan:
     pushes: bool
     layers: Sequence[Mapping[str, Any]]
     variants: Sequence[Mapping[str, Any]]
+    contents_known: Sequence[str]
     follows_gpus: bool
     contexts: Sequence[Context]
     sources: Sequence[str]
@@ -222,6 +224,9 @@ def plan(settings: Settings, found: Observed) -> Plan:
         pushes=bool(found.registry),
         layers=built[0]["layers"],
         variants=built[1:],
+        contents_known=sorted({
+            image["key"] for part in _parts(former) for image in part["history"] if image.get("contents")
+        }),
         follows_gpus=_follows_gpus(stack),
         contexts=[*(Context(layer["name"], _context(settings, layer), _directory(settings, layer)) for layer in stack),
                   *sources],

@@ -38,7 +38,7 @@ class People:
 
     def run(self, who: str, command: str, at: int = 0) -> Any:
         """A command in somebody's workspace, as they are logged in there."""
-        return self.lab.nodes[at].compose(COMPOSE[who], "ssh", f"bash -lc {shlex.quote(command)}", user=who)
+        return self.lab.nodes[at].compose(COMPOSE[who], "ssh", f"bash -lc {shlex.quote(f'cd; {command}')}", user=who)
 
     def output(self, who: str, command: str, at: int = 0) -> str:
         done = self.run(who, command, at)
@@ -352,6 +352,7 @@ WHERE: dict[str, Callable[[People, str, str], Any]] = {"host": on_host, "jupyter
 def test_what_one_makes_in_the_common_place_the_other_edits(people: People, makes: str, edits: str) -> None:
     for one, other in ((ADA, GRACE), (GRACE, ADA)):
         place = f"/shared/{makes}-{edits}-{one}"
+        WHERE[makes](people, one, f"rm -rf {place}")
         done = WHERE[makes](people, one, f"mkdir {place} && echo made > {place}/file && stat -c %g {place}/file")
         assert done.rc == 0 and "1400" in done.stdout, done.stdout + done.stderr
         # Names of a directory that another node has made may take a moment.

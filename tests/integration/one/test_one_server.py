@@ -210,7 +210,7 @@ def grown(site: Site) -> dict[str, Any]:
     found: dict[str, Any] = yaml.safe_load(site.one.check_output(f"cat {MINE}/inventory/hosts.yml"))
     found["all"]["vars"].update(NAS)
     found["gpu_nodes"]["hosts"] = {
-        "gpu01": {"ansible_connection": "local", "cluster_address": site.one.address},
+        "gpu01": {**found["gpu_nodes"]["hosts"]["gpu01"], "cluster_address": site.one.address},
         "gpu02": {"ansible_host": site.two.address, "ansible_user": "root"},
     }
     nas = {"nas": {"ansible_host": site.nas.address, "ansible_user": "root"}}

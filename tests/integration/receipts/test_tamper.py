@@ -83,6 +83,7 @@ CASES: Sequence[Case] = (
     ),
     Case(r"base/file /etc/apt/apt.conf.d/90gpustead-proxy$", FILES, APPEND),
     Case(r"base/file /etc/apt/auth.conf.d/90gpustead-proxy.conf$", FILES, APPEND),
+    Case(r"base/file /etc/profile.d/gpustead-umask.sh$", FILES, APPEND),
     Case(r"base/tree /usr/local/share/ca-certificates$", FILES, "echo >> $(ls {}/gpustead-*.crt | head -n 1)"),
     Case(r"base/file /etc/ssl/certs/ca-certificates.crt$", RUNNING, "chmod 0600 {}"),
     Case(r"base/contains ", FILES, "sed -i d {}"),
@@ -153,7 +154,12 @@ CASES: Sequence[Case] = (
     Case(r"registry/file \S+/registry.crt$", RUNNING, "chmod 0 {}"),
     Case(r"registry/unit ", RUNNING, "systemctl stop {}"),
     Case(r"registry/file \S+(/cache.conf|/cache.htpasswd|/hosts.toml|-cache.service)$", FILES, APPEND),
-    Case(r"registry/file \S+/docker-registry.service.d/gpustead.conf$", FILES, APPEND),
+    Case(
+        r"registry/file \S+/docker-registry.service.d/gpustead.conf$",
+        FILES,
+        APPEND,
+        also=(r"registry/unit docker-registry\.service$",),
+    ),
     # images
     Case(r"(images|workspace)/tree ", FILES, "echo tampered > {}/tampered"),
     Case(r"images/image ", RUNNING, "docker tag {} tampered/with:it && docker rmi {}"),

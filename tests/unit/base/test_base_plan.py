@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.gpustead.cluster.plugins.module_utils.base.base_plan import DIRECTORY, plan
+from ansible_collections.gpustead.cluster.plugins.module_utils.base.base_plan import DIRECTORY, UMASK, plan
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
 from ansible_collections.gpustead.cluster.plugins.module_utils.files.host_files import parse
 from ansible_collections.gpustead.cluster.tests.unit.role_variables import render
@@ -65,6 +65,14 @@ def test_what_is_refused(certificate: str) -> None:
         plan(["/a/x.pem", "/b/x.crt"], NO_PROXY, (), lambda path: certificate.encode(), time.time())
 
 
+@pytest.mark.parametrize("umask", ["", "0002"])
+def test_a_umask_is_a_file_and_none_is_no_file(umask: str) -> None:
+    written = plan([], NO_PROXY, (), lambda path: b"", 0, umask=umask).entries
+    found = [entry for entry in written if entry["path"] == UMASK]
+    assert [parse(entry | {"state": entry.get("state", "file")}).path for entry in found] == [UMASK]
+    assert [entry.get("content", "").endswith(f"umask {umask}\n") for entry in found] == [bool(umask)]
+
+
 def test_a_file_that_is_not_there_is_refused() -> None:
     with pytest.raises(GpusteadError, match="Correct the path"):
         plan(["/no/such"], NO_PROXY, (), lambda path: Path(path).read_bytes(), time.time())
@@ -95,4 +103,5 @@ def test_without_proxies_their_files_go() -> None:
     assert {path for path, entry in found.items() if entry.get("state") == "absent"} == {
         "/etc/apt/apt.conf.d/90gpustead-proxy",
         "/etc/apt/auth.conf.d/90gpustead-proxy.conf",
+        UMASK,
     }

@@ -203,6 +203,7 @@ def test_what_is_in_an_image_stays_with_it() -> None:
     observed: dict[str, Any] = {"registry": "r:5000", "record": json.dumps(former)}
     same = plan(Settings(**ROLE), Observed(**observed, built=built("a"))).announcement["history"]
     assert [image.get("contents") for image in same] == [inside, None]
+    assert plan(Settings(**ROLE), Observed(**observed)).contents_known == ["a" * 64]
     new = plan(Settings(**ROLE), Observed(**observed, built={**built("b"), "contents": {"pip": {}}})).announcement
     assert [image.get("contents") for image in new["history"]] == [{"pip": {}}, inside, None]
 

@@ -107,6 +107,12 @@ def test_task_files_are_short(role: str) -> None:
 
 
 @pytest.mark.parametrize("role", ROLES)
+def test_no_run_warns_of_keys_given_twice(role: str) -> None:
+    """Ansible calls each key beside a YAML merge ("<<") a duplicate, at every run; module_defaults have none."""
+    assert [path.name for path in task_files(role) if re.search(r"^\s+<<:", path.read_text(), re.MULTILINE)] == []
+
+
+@pytest.mark.parametrize("role", ROLES)
 def test_errors_and_host_keys_are_not_ignored(role: str) -> None:
     forbidden = r"ignore_errors|failed_when: false|StrictHostKeyChecking[ =](no|off)"
     assert re.findall(forbidden, role_text(role), re.IGNORECASE) == []

@@ -127,6 +127,13 @@ def published(service: dict[str, Any]) -> set[tuple[str, str, int]]:
     return {(port["host_ip"], port["published"], port["target"]) for port in service["ports"]}
 
 
+# Of the mesh, root's, and read-only: what mesh-run is, and the sockets that let it in. Place inside: place outside.
+OF_MESH = {
+    "/usr/local/lib/gpustead/mesh": "/usr/local/lib/gpustead/mesh",
+    "/run/gpustead/door": "/var/lib/gpustead-mesh",
+}
+
+
 def keys(folder: Path, name: str) -> list[str]:
     return (folder / "ssh/authorized_keys.d" / name).read_text().splitlines()[1:]
 
@@ -167,7 +174,12 @@ def test_by_default(usual: Path) -> None:
     for name, service in every.items():
         assert service["environment"]["GPUSTEAD_UID"] == "1500"
         assert service["environment"]["GPUSTEAD_GID"] == "1600"
-        assert {bind["target"] for bind in service["volumes"]} == {"/home/ada", "/shared", "/etc/gpustead/ssh"}
+        assert {bind["target"] for bind in service["volumes"]} == {
+            "/home/ada",
+            "/shared",
+            "/etc/gpustead/ssh",
+            *OF_MESH,
+        }
         assert not any(bind["bind"]["create_host_path"] for bind in service["volumes"])
         assert service["image"] == f"${{GPUSTEAD_IMAGE:-{IMAGE}}}"
         assert not {"deploy", "cpuset", "mem_limit"} & set(service)
@@ -212,7 +224,8 @@ def test_no_container_has_a_way_to_the_host_that_is_not_declared(several: Path) 
             assert service.get("user", "root") == "root" and set(service.get("devices", [])) == set()
             for bind in [*service["volumes"], *services(folder, "compose.local.yml")["ssh"]["volumes"]]:
                 own = (f"{folder}/ssh", "/run/gpustead/binds/workspace/", "/var/lib/gpustead/workspace/.settings/")
-                assert bind["source"].startswith(own), bind
+                of_mesh = OF_MESH.get(bind["target"]) == bind["source"] and bind["read_only"]
+                assert of_mesh or bind["source"].startswith(own), bind
                 assert bind["bind"].get("propagation", "rprivate") in ("rprivate", "rslave", "private")
 
 
@@ -283,6 +296,7 @@ def test_several_workspaces(several: Path) -> None:
         "/home/carol": "/run/gpustead/binds/workspace/home-carol",
         "/shared": "/run/gpustead/binds/workspace/shared",
         "/etc/gpustead/ssh": f"{several}/users/bob/ssh",
+        **OF_MESH,
     }
     environment = service["environment"]
     assert (environment["GPUSTEAD_USER"], environment["GPUSTEAD_ACCOUNTS"]) == ("bob", "carol:1502:1502")

@@ -537,6 +537,10 @@ BAD: dict[str, tuple[dict[str, Any], list[str]]] = {
         site(images_builder="gpu1"),
         [f"images_builder ({FILE}:", "'gpu1', no host of gpu_nodes", "mean gpu01?"],
     ),
+    "a umask without quotes": (
+        site(base_umask=18),
+        [f"base_umask ({FILE}:", "18 is no umask in quotes", '"0002"'],
+    ),
     "a time zone": (
         site(images_timezone="Berlin time"),
         [f"images_timezone ({FILE}:", "'Berlin time'", "Europe/Berlin"],

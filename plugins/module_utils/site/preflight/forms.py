@@ -151,6 +151,7 @@ _LOCALE = Form(
     _like(r"[a-z]{2,3}_[A-Z]{2}(?:\.[\w-]+)?(?:@\w+)?|C(?:\.UTF-8)?|POSIX"), "no locale", "Write it as en_US.UTF-8."
 )
 _TIMEZONE = Form(_like(r"[A-Za-z][\w+-]*(?:/[A-Za-z][\w+-]*)*"), "no time zone", "Write it as Europe/Berlin.")
+_UMASK = Form(_like(r"0[0-7]{2,3}"), "no umask in quotes", 'Write it in quotes, as "0002".')
 _CAPABILITY = Form(_like(r"\d{1,2}\.\d[a-z]?"), "no compute capability", 'Write it in quotes, as "9.0".')
 _PACKAGE = Form(
     _like(r"[a-z0-9][a-z0-9+.-]+(?::[a-z0-9]+)?(?:[=/]\S+)?"),
@@ -216,6 +217,7 @@ FORMS: Mapping[str, Form] = {
     **dict.fromkeys(("ssh_mesh_env", "ssh_mesh_node_env", "workspace_environment"), _ENVIRONMENT),
     **dict.fromkeys(("client_name", "cluster_name", "nas_server_volume"), _NAME),
     "registry_username": _LOGIN,
+    **dict.fromkeys(("base_umask", "ssh_mesh_umask"), _UMASK),
     "ssh_mesh_interface": _INTERFACE,
     "images_repository": _REPOSITORY,
     **dict.fromkeys(("images_base", "images_extra", "registry_image", "ssh_mesh_image", "workspace_image"), _IMAGE),
