@@ -137,7 +137,7 @@ def _key_or_none(line: str) -> str | None:
 
 def _lines(path: Path) -> list[str]:
     try:
-        return [line for line in path.read_text(encoding="utf-8").splitlines() if line and not line.startswith("#")]
+        return [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip() and line[0] != "#"]
     except FileNotFoundError:
         return []
 

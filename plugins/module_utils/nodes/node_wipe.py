@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
 from ansible_collections.gpustead.cluster.plugins.module_utils.receipts.receipt_store import ReceiptStore
-from ansible_collections.gpustead.cluster.plugins.module_utils.run import Run, must
+from ansible_collections.gpustead.cluster.plugins.module_utils.run import NOT_FOUND, Run, must
 
 _OURS = "gpustead-"  # how compose projects of ours begin
 _LIST = ("docker", "ps", "--all", "--format", '{{.Label "com.docker.compose.project"}}')
@@ -54,9 +54,12 @@ def observe_trust(run: Run, config_dir: str, state_dir: str) -> TrustLeft:
         run: runs docker.
         config_dir: `cluster_config_dir`.
         state_dir: `cluster_state_dir`.
+
+    Raises:
+        GpusteadError: Docker is there and does not answer: it would start the containers again.
     """
-    code, out, _err = run(_LIST)
-    projects = sorted({name for name in out.split() if name.startswith(_OURS)}) if code == 0 else []
+    out = must(run, _LIST, good=(0, NOT_FOUND), remedy="Start Docker, and run again.")
+    projects = sorted({name for name in out.split() if name.startswith(_OURS)})
     paths = [f"{config_dir}/ssh_mesh", *_PLACES, f"{state_dir}/receipts"]
     return TrustLeft(projects, _logins(state_dir), [path for path in paths if os.path.lexists(path)])
 

@@ -52,6 +52,12 @@ def test_what_a_node_may_not_show(keys: HostKeys, node: str, shown: str, said: s
         keys.note(node, shown)
 
 
+def test_a_file_that_somebody_has_edited_is_read(keys: HostKeys) -> None:
+    keys.remove("gpu02", "noon by ops")
+    keys.removed_file.write_text(f"# mine\n  \n{keys.removed_file.read_text()}\n")
+    assert keys.removed() == {"gpu02": "noon by ops"}
+
+
 def test_what_was_certified_is_revoked_whatever_the_node_shows(keys: HostKeys) -> None:
     keys.note("gpu01", key("a"))
     keys.note("gpu02", key("b"))

@@ -47,7 +47,12 @@ def test_what_goes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ]
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["etc", "state", "workspace"]
     assert Path("/etc/passwd").exists()
-    assert observe_trust(lambda _argv: (1, "", "no docker"), str(config), str(state)).lines() == []
+    assert observe_trust(lambda _argv: (127, "", "no docker"), str(config), str(state)).lines() == []
+
+
+def test_containers_that_docker_does_not_tell_of_are_not_taken_for_none(tmp_path: Path) -> None:
+    with pytest.raises(GpusteadError, match="Cannot connect to the Docker daemon"):
+        observe_trust(lambda _argv: (1, "", "Cannot connect to the Docker daemon"), str(tmp_path), str(tmp_path))
 
 
 def test_what_docker_does_not_take_down_keeps_the_keys(tmp_path: Path) -> None:
