@@ -98,8 +98,11 @@ ARGUMENTS = {
 
 
 def trust_of(given: dict[str, Any]) -> NodeTrust | None:
-    """What a node has; None where it has not said."""
-    texts = [base64.b64decode(given.get(name) or "").decode("utf-8", "replace") for name in NodeTrust.FIELDS]
+    """What a node has; None where it has not said, or anything that it would not have."""
+    try:
+        texts = [base64.b64decode(given[name]).decode("utf-8", "replace") for name in NodeTrust.FIELDS]
+    except (LookupError, TypeError, ValueError):
+        return None
     return NodeTrust(*texts) if all(texts) else None
 
 

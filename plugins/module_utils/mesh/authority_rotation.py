@@ -88,8 +88,10 @@ def former_of(key: Path) -> Path:
 
 def trusted(key: Path) -> list[str]:
     """Public keys that are trusted beside the authority's own, each as type and key."""
-    paths = (next_of(key).with_name(f"{next_of(key).name}.pub"), former_of(key))
-    texts = [path.read_text(encoding="utf-8") for path in paths if path.exists()]
+    following = next_of(key)
+    # What is public of the next one is there first: a run that was killed has left nobody who could sign.
+    paths = [following.with_name(f"{following.name}.pub")] if following.exists() else []
+    texts = [path.read_text(encoding="utf-8") for path in (*paths, former_of(key)) if path.exists()]
     return list(dict.fromkeys(" ".join(line.split()[:2]) for text in texts for line in text.splitlines() if line))
 
 

@@ -8,6 +8,7 @@ import os
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
@@ -25,6 +26,7 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.mesh.mesh_certifi
     sign,
     unlocked,
 )
+from ansible_collections.gpustead.cluster.plugins.modules import mesh_rotation
 
 PASSPHRASE = "correct horse"
 NODES = ("a", "b")
@@ -178,6 +180,26 @@ def test_without_an_authority_or_its_passphrase_nothing_is_begun(cluster: Cluste
     with pytest.raises(GpusteadError, match=r"Run site\.yml first"):
         rotate(run, cluster.top / "other", PASSPHRASE, {}, begin=True, check=False)
     assert os.listdir(cluster.top).count("ca.next") == 0
+
+
+def test_half_an_authority_is_not_trusted(cluster: Cluster) -> None:
+    following = next_of(cluster.key)
+    following.with_name(f"{following.name}.pub").write_text("ssh-ed25519 AAAA next")
+    assert trusted(cluster.key) == []
+
+
+@pytest.mark.parametrize(
+    ("given", "found"),
+    [
+        ({"known_hosts": "YQ==", "certificate": "Yg=="}, NodeTrust("a", "b")),
+        ({"known_hosts": "YQ==", "certificate": ""}, None),
+        ({}, None),
+        ({"known_hosts": "YQ==", "certificate": "A"}, None),  # as root of a node may have it
+        ({"known_hosts": ["a"], "certificate": "é"}, None),
+    ],
+)
+def test_what_a_node_says_holds_up_no_more_than_itself(given: dict[str, Any], found: NodeTrust | None) -> None:
+    assert mesh_rotation.trust_of(given) == found
 
 
 def test_a_line_of_another_kind_is_no_trust() -> None:
