@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import getpass
 import os
 import socket
@@ -14,6 +15,7 @@ from ansible.plugins.action import ActionBase
 
 MODULE = "gpustead.cluster.lease"
 _BOOT = Path("/proc/sys/kernel/random/boot_id")
+_MACHINE, _PIDS = Path("/etc/machine-id"), Path("/proc/self/ns/pid")
 
 
 def began(pid: int) -> str:
@@ -24,18 +26,33 @@ def began(pid: int) -> str:
         return ""
 
 
+def here() -> str:
+    """This machine, and where its processes have these numbers: others have the same name."""
+    machine = ""
+    with contextlib.suppress(OSError):
+        machine = _MACHINE.read_text().strip()
+    return f"{socket.gethostname()} {machine} {os.readlink(_PIDS)}"
+
+
 def token_of(pid: int) -> str:
     """What no other process has, on no machine."""
-    return f"{socket.gethostname()}/{_BOOT.read_text().strip()}/{pid}/{began(pid)}"
+    return f"{here()}/{_BOOT.read_text().strip()}/{pid}/{began(pid)}"
 
 
 def is_gone(token: str) -> bool:
     """Whether it is a process of this machine that has ended."""
-    host, _slash, rest = token.partition("/")
-    boot, pid, since = ([*rest.split("/"), "", "", ""])[:3]
-    if host != socket.gethostname() or not pid.isdigit():
+    machine, boot, pid, since = ["", "", "", *token.rsplit("/", 3)][-4:]
+    if machine != here() or not pid.isdigit():
         return False
-    return boot != _BOOT.read_text().strip() or began(int(pid)) != since
+    if boot != _BOOT.read_text().strip():
+        return True
+    try:
+        os.kill(int(pid), 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        pass  # another administrator's, which the kernel may hide
+    return began(int(pid)) not in (since, "")
 
 
 class ActionModule(ActionBase):

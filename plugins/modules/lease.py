@@ -100,6 +100,7 @@ import time
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.gpustead.cluster.plugins.module_utils.as_account import Identity
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
+from ansible_collections.gpustead.cluster.plugins.module_utils.nas.layout import LEASES
 from ansible_collections.gpustead.cluster.plugins.module_utils.nodes.lease import Lease, release, take
 
 IDS = {"uid": {"type": "int", "required": True}, "gid": {"type": "int", "required": True}}
@@ -134,7 +135,8 @@ def main() -> None:
         until = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(found.until))
         what = f"{found.by} is at work: {found.what}"
         module.fail_json(
-            msg=f"{what}: expected one at a time. Wait for its end; if it was killed, {until} at the latest.",
+            msg=f"{what}: expected one at a time. Wait for its end, {until} at the latest; "
+            f"if it was killed, or is none of yours, remove {asked['root']}/{LEASES}/{name}.json.",
             holder={"token": found.token, "by": found.by},
         )
     module.exit_json(changed=False, by=by)  # that somebody is at work is no state of the cluster

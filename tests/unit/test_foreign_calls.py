@@ -33,7 +33,9 @@ def all_of(why: str, *functions: str) -> dict[str, str]:
 
 ALLOWED: dict[str, dict[str, str]] = {
     "filter/base_plan.py": {"base_plan": CONTROLLER},
-    "action/lease.py": all_of("what the kernel says of processes of the controller", "began", "is_gone", "token_of"),
+    "action/lease.py": all_of(
+        "what the kernel says of processes of the controller", "began", "here", "is_gone", "token_of"
+    ),
     "action/image_contexts.py": all_of(
         CONTROLLER, "ActionModule._collect", "ActionModule._send", "_digest", "_lies_in", "_pack"
     ),

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import secrets
 import time
@@ -25,6 +26,7 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.nas.nas_files imp
 from ansible_collections.gpustead.cluster.plugins.module_utils.terminal import shown
 
 SIZE = 1 << 14
+LONGEST = 8 * 86400  # seconds; the share is no place of root's, and what ends later nobody has taken
 _TURNS = 10
 
 
@@ -49,9 +51,12 @@ class Lease:
         """What a file holds; one that is damaged is nobody's."""
         try:
             raw = json.loads(text)
-            return cls(shown(raw["token"]), shown(raw["by"]), shown(raw["what"]), float(raw["until"]))
-        except (ValueError, LookupError, TypeError, RecursionError):
-            return cls("", "", "", 0.0)
+            until = float(raw["until"])
+            if math.isfinite(until):  # what is no number is not even itself
+                return cls(shown(raw["token"]), shown(raw["by"]), shown(raw["what"]), until)
+        except (ValueError, LookupError, TypeError, RecursionError, OverflowError):
+            pass
+        return cls("", "", "", 0.0)
 
 
 def take(root: str, layout: Identity, name: str, wanted: Lease, *, gone: str = "", timeout: float = 30) -> Lease | None:
@@ -110,7 +115,8 @@ def _take(directory: int, file: str, wanted: Lease, gone: str) -> Mapping[str, A
             as_account.put(directory, file, json.dumps(asdict(wanted)).encode(), 0o644, exclusive=True)
             return None
         found = _read(directory, file)
-        if found and found.token not in (wanted.token, gone) and found.until > time.time():
+        now = time.time()
+        if found and found.token not in (wanted.token, gone) and now < found.until < now + LONGEST:
             return asdict(found)
         if found:
             _put_aside(directory, file, found)

@@ -5,8 +5,8 @@
 from __future__ import annotations
 
 import json
+import math
 import os
-import socket
 import subprocess
 import sys
 import tempfile
@@ -62,11 +62,14 @@ def test_one_has_it_until_it_gives_it_back(share: Path) -> None:
 
 
 @needs_root
-@pytest.mark.parametrize("left", ["over", "gone", "damaged"])
+@pytest.mark.parametrize("left", ["over", "gone", "damaged", "for ever", "not a number"])
 def test_what_nobody_needs_any_more_is_taken(share: Path, left: str) -> None:
     taken(share, "one", seconds=-1 if left == "over" else 60)
-    if left == "damaged":
-        (share / ".cluster/leases/b.json").write_text("{")
+    text = {"damaged": "{"}
+    for case, until in {"for ever": math.inf, "not a number": math.nan}.items():
+        text[case] = json.dumps({**vars(wanted("one")), "until": until})
+    if left in text:
+        (share / ".cluster/leases/b.json").write_text(text[left])
     assert taken(share, "two", gone="one" if left == "gone" else "") == ""
     assert taken(share, "one") == "two"
 
@@ -107,16 +110,21 @@ def test_what_another_has_put_there_meanwhile_stays(share: Path, monkeypatch: py
     assert taken(share, "slow") == "fast"
 
 
-@pytest.mark.parametrize("text", ["", "[]", "[" * 100000, '{"token": "a", "by": "b", "what": "c", "until": "soon"}'])
+UNTIL = '{{"token": "a", "by": "b", "what": "c", "until": {}}}'
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[]", "[" * 100000, *map(UNTIL.format, ('"soon"', "NaN", "1e999", "1" + "0" * 400))]
+)
 def test_a_damaged_lease_is_nobodys(text: str) -> None:
     assert Lease.of(text) == Lease("", "", "", 0.0)
 
 
 def test_whose_run_it_is_and_whether_it_lives() -> None:
-    here, boot = socket.gethostname(), Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     child = subprocess.Popen(["sleep", "60"])
     token = action.token_of(child.pid)
-    assert token == f"{here}/{boot}/{child.pid}/{action.began(child.pid)}" and not action.is_gone(token)
+    here, boot, pid, began = token.rsplit("/", 3)
+    assert (pid, began) == (str(child.pid), action.began(child.pid)) and not action.is_gone(token)
     child.kill()
     child.wait()
     assert action.is_gone(token)
@@ -124,6 +132,26 @@ def test_whose_run_it_is_and_whether_it_lives() -> None:
     assert action.is_gone(f"{here}/another-boot/1/1")
     for others in ("", "a", f"elsewhere/{boot}/{child.pid}/1", f"{here}/{boot}/x/1"):
         assert not action.is_gone(others)
+
+
+@pytest.mark.parametrize("place", ["_MACHINE", "_PIDS"])
+def test_a_machine_or_a_container_of_the_same_name_is_another(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, place: str
+) -> None:
+    """Its processes are not seen from here."""
+    token = action.token_of(os.getpid()) + "0"
+    assert action.is_gone(token)
+    other = tmp_path / "other"
+    other.write_text("other") if place == "_MACHINE" else other.symlink_to("pid:[1]")
+    monkeypatch.setattr(action, place, other)
+    assert not action.is_gone(token)
+
+
+def test_a_process_that_the_kernel_hides_is_not_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of another administrator, with hidepid."""
+    token = action.token_of(os.getpid())
+    monkeypatch.setattr(action, "began", lambda _pid: "")
+    assert not action.is_gone(token)
 
 
 class Host(action.ActionModule):
