@@ -12,12 +12,13 @@ version_added: "0.2.0"
 author: The gpustead developers (@gpustead)
 description:
   - Ends the runs of C(mesh-run) that have a part on the node, on all their nodes, and the processes that use a GPU.
-    These are asked to end, and made to after 10 seconds.
+    These are asked to end, and made to after 10 seconds. An account that does not end its runs loses all that it has
+    in the mesh's container of the node.
 options:
   timeout:
     description: Seconds that each command has.
     type: int
-    default: 180
+    default: 300
 extends_documentation_fragment: [gpustead.cluster.attributes.no_diff]
 seealso:
   - module: gpustead.cluster.node_work_info
@@ -59,7 +60,7 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.run import within
 
 
 def main() -> None:
-    module = AnsibleModule(argument_spec={"timeout": {"type": "int", "default": 180}}, supports_check_mode=True)
+    module = AnsibleModule(argument_spec={"timeout": {"type": "int", "default": 300}}, supports_check_mode=True)
     run = within(module.params["timeout"])
     try:
         found = observe(run, users) if module.check_mode else end(run, users)

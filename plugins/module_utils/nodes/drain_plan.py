@@ -25,7 +25,7 @@ class Plan:
         node, reason: as they were given.
         since: now, in UTC.
         until: when what runs there is to have ended, in UTC; empty: nobody waits for that.
-        seconds, looks: how long that is, and how many times it is looked at.
+        seconds, looks: how long that is, and how many times it is looked at again until then at most.
         told: what people read in their terminals.
     """
 
@@ -65,7 +65,7 @@ def plan(
     told = f"{named} takes no new runs: {why}."
     if until:
         told += f" What runs there has until {until}" + (", and is ended then." if stop else ".")
-    return Plan(named, why, _utc(now), until, seconds, max(1, seconds // EVERY), told)
+    return Plan(named, why, _utc(now), until, seconds, seconds // EVERY + 1, told)
 
 
 def node_of(node: str, nodes: Sequence[str]) -> str:

@@ -23,7 +23,7 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.accounts.observe_
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
 from ansible_collections.gpustead.cluster.plugins.module_utils.gpus.gpu_users import User
 from ansible_collections.gpustead.cluster.plugins.module_utils.inventory.services import MESH_PROJECT
-from ansible_collections.gpustead.cluster.plugins.module_utils.run import Run, must
+from ansible_collections.gpustead.cluster.plugins.module_utils.run import NOT_FOUND, Run, must
 from ansible_collections.gpustead.cluster.plugins.module_utils.terminal import shown
 
 # Root of the mesh's container.
@@ -76,7 +76,7 @@ def observe(run: Run, users: Callable[[], Sequence[User]], proc: Path = Path("/p
     """
     using = [user for user in users() if user.account != "root" or is_in_container(proc, user.pid)]
     code, out, err = run([*_MESH_RUN, "ps-here", "--of-all"])
-    if code and any(word in err for word in _AWAY):
+    if code == NOT_FOUND or (code and any(word in err for word in _AWAY)):
         return NodeWork(users=using)
     said = _lines(out)
     if code or {"end": True} not in said:
@@ -112,9 +112,8 @@ def end(run: Run, users: Callable[[], Sequence[User]], proc: Path = Path("/proc"
         GpusteadError: the mesh does not answer.
     """
     found = observe(run, users, proc)
-    if found.runs:
-        # Of an account that does not answer in time it says so, and ends the others' all the same.
-        must(run, [*_MESH_RUN, "stop-here", "--of-all"], good=(0, 1, 2, 124), remedy="See docker logs gpustead-mesh.")
+    if found.runs or found.unknown:
+        must(run, [*_MESH_RUN, "stop-here", "--of-all"], remedy="See docker logs gpustead-mesh.")
     if found.users:
         _end_all([user.pid for user in found.users], users)
     return found

@@ -37,7 +37,7 @@ NOON = 1796040000.0  # 2026-11-30T12:00:00Z
 def test_plan(asked: dict[str, Any], seconds: int, until: str, told: str) -> None:
     found = plan("gpu02", NODES, NOON, **asked)
     assert (found.since, found.seconds, found.until, found.told) == ("2026-11-30T12:00:00Z", seconds, until, told)
-    assert found.looks == max(1, seconds // 10)
+    assert found.looks == seconds // 10 + 1
 
 
 @pytest.mark.parametrize(
@@ -73,8 +73,9 @@ RUN = ["run a of ada"]
         (WAITED, {"lines": RUN, "left": []}, [], True, "nothing runs there"),
         (WAITED, {"lines": RUN, "left": ["run b"]}, [], False, "- run b"),
         (WAITED, {"lines": RUN, "skipped": True}, [], False, "- run a of ada"),
-        (WAITED, {}, ["gpu02"], True, "it does not answer: what runs there is not known"),
-        (WAITED, {"unreachable": True, "msg": "gone"}, [], True, "it does not answer"),
+        (PLAN, {}, ["gpu02"], True, "it does not answer: what runs there is not known"),
+        (WAITED, {}, ["gpu02"], False, "it does not answer"),  # whoever waits goes on with its hardware next
+        (WAITED, {"unreachable": True, "msg": "gone"}, [], False, "it does not answer"),
         (PLAN, {"msg": "the mesh\x1b is away"}, [], False, "could not be looked at: the mesh\\x1b is away"),
         (PLAN, {"lines": []}, ["gpu03"], True, "see it on the share when they are back: gpu03"),
     ],

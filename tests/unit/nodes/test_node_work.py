@@ -44,6 +44,7 @@ def answering(code: int, out: str = "", err: str = "") -> Any:
         ((0, said({"account": "bob", "error": "no answer"}, END)), ["bob: no answer"]),
         ((1, "", "Error response from daemon: No such container: gpustead-mesh"), []),
         ((1, "", "container 1a is not running"), []),
+        ((127, "", "No such file or directory: docker"), []),  # a node that never was set up
     ],
 )
 def test_what_runs(answer: tuple[int, str] | tuple[int, str, str], lines: list[str]) -> None:

@@ -26,7 +26,7 @@ from pathlib import Path
 import pytest
 import yaml
 from ansible_collections.gpustead.cluster.plugins.module_utils.mesh import mesh_places
-from mesh_run import accounts, agent, cli, front, head, leavings, places, processes, rank, runs
+from mesh_run import accounts, agent, cli, front, head, leavings, places, processes, rank, runs, service
 from mesh_run.lines import Lines
 from mesh_run.request import (
     PORTS,
@@ -79,6 +79,8 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "bin/ssh").chmod(0o755)
     (tmp_path / "bin/python").symlink_to(sys.executable)
     (tmp_path / "hostfile").write_text("gpu01 slots=2\ngpu02 slots=4\ngpu03 slots=2\n")
+    known = {name: {"address": "10.0.0.1", "port": 2222} for name in ("gpu01", "gpu02", "gpu03")}
+    (tmp_path / "nodes.json").write_text(json.dumps({"schema": 1, "nodes": known}))
     (tmp_path / "deepspeed_env").write_text("FROM=cluster\nLEVEL=cluster\n")
     (tmp_path / "mesh.env").write_text("GPUSTEAD_NODE=gpu02\nNCCL_SOCKET_IFNAME==eth7\nGLOO_SOCKET_IFNAME=eth7\n")
     (tmp_path / "home/.deepspeed_env").write_text("# mine\n\nLEVEL=user\n")
@@ -187,6 +189,7 @@ def test_a_drained_node_is_left_out_with_a_sentence(place: Path, record: str, sa
     (place / "drained/gpu02.json").write_text(record)
     (place / "drained/-oProxyCommand=x.json").write_text(record)
     (place / "drained/.gpu01.json.0123456789ab.tmp").write_text(record)
+    (place / "drained/gpu09.json").write_text(record)  # its line is not in the inventory any more
     done = call("--dry-run", "--nodes", "2", "train.py")
     assert done.returncode == 0, done.stderr
     (line,) = [line for line in done.stderr.splitlines() if "left out" in line]
@@ -200,13 +203,25 @@ def test_runs_on_a_drained_node_are_still_asked_for(place: Path) -> None:
     """Its hostfile has no line for it."""
     (place / "hostfile").write_text("gpu01 slots=2\n")
     (place / "drained").mkdir()
-    (place / "drained/gpu03.json").write_text("{}")
+    for name in ("gpu03", "gpu09"):
+        (place / f"drained/{name}.json").write_text("{}")
     ask = "import json; from mesh_run import head; print(json.dumps(head.on_all(['ps-here'])))"
     done = subprocess.run(
         [sys.executable, "-c", ask], cwd=SCRIPT.parent, capture_output=True, text=True, check=True, timeout=60
     )
     answers = json.loads(done.stdout)
     assert [*answers] == ["gpu01", "gpu03"] and "connect to host gpu03" in answers["gpu03"][1]
+
+
+@pytest.mark.parametrize("text", [None, "[]", "["])
+def test_where_the_share_does_not_say_which_nodes_there_are_nothing_begins(place: Path, text: str | None) -> None:
+    (place / "drained").mkdir()
+    (place / "drained/gpu03.json").write_text("{}")
+    (place / "nodes.json").unlink()
+    if text is not None:
+        (place / "nodes.json").write_text(text)
+    done = call("--dry-run", "train.py")
+    assert done.returncode == 2 and "which nodes there are cannot be read" in done.stderr
 
 
 @pytest.mark.parametrize("text", ["gpu01\n", "gpu01 slots=two\n", "-oProxyCommand=id slots=1\n", "gpu01 slots=99999\n"])
@@ -700,9 +715,20 @@ def test_root_sees_and_ends_what_runs_on_the_node(
         {"account": "bob", "error": "no\\x07answer"},
         {"end": True},
     ]
-    assert cli.main(["stop-here", "--of-all"]) == 1
-    assert capsys.readouterr().err == "mesh-run: bob: no\\x07answer\n"
-    assert sorted(asked)[1::2] == [("ada", ["stop-here", "all"]), ("bob", ["stop-here", "all"])]
+    asked.clear()
+    ended: list[int] = []
+    monkeypatch.setattr(service, "end_all", ended.append)
+    answers["dan"] = (0, ["a word of a shell"])
+    people.append(accounts.Account("dan", 1504, 1500))
+    monkeypatch.setattr(processes, "owners", lambda: {0, 1500, 1501, 1504})
+    # Neither who says that it does, nor who does not answer, keeps a node from being drained.
+    assert cli.main(["stop-here", "--of-all"]) == 0
+    assert ended == [1500, 1501]
+    said = capsys.readouterr().err.splitlines()
+    assert [line.split()[1] for line in said] == ["ada", "bob"] and "all that it has in the mesh here is ended" in said[
+        0
+    ]
+    assert [words for name, words in asked if name == "dan"] == [["stop-here", "all"], ["ps-here"]]
 
 
 DAEMON = accounts.Account("daemon", 1, 1)

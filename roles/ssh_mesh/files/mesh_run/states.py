@@ -1,6 +1,9 @@
 # Copyright: gpustead developers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Nodes that take no new runs, as the share says: playbooks/drain.yml leaves a record there for each."""
+"""Nodes that take no new runs, as the share says: playbooks/drain.yml leaves a record there for each.
+
+One whose line was deleted from the inventory is no node any more, and its record nobody's.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +11,7 @@ import json
 import os
 from pathlib import Path
 
-from mesh_run import places
-from mesh_run.names import NAME
+from mesh_run import names, places
 from mesh_run.request import Refused
 
 _DRAINED = "drained"
@@ -27,7 +29,11 @@ def left_out() -> dict[str, str]:
         return {}
     except OSError as error:
         raise Refused(f"{place}: {error.strerror}") from None
-    return {name: f"is drained{_more(place / f'{name}.json')}" for name in found if NAME.match(name)}
+    try:
+        nodes = names.parse(places.read(places.MESH / "nodes.json")) if found else {}
+    except (OSError, ValueError, RecursionError) as error:
+        raise Refused(f"which nodes there are cannot be read: {places.shown(error)}") from None
+    return {name: f"is drained{_more(place / f'{name}.json')}" for name in found if name in nodes}
 
 
 def _more(path: Path) -> str:
