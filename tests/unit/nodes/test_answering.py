@@ -16,7 +16,6 @@ SSH = "#!/bin/sh\ncase $* in *' -o ControlPersist') exit 0;; esac\nexec sleep 60
 PLAY = f"""
 - hosts: all
   gather_facts: false
-  vars: {{__answer_seconds: 3}}
   tasks:
     - ansible.builtin.import_tasks: {ROOT}/playbooks/tasks/answering.yml
     - ansible.builtin.copy:
@@ -31,9 +30,10 @@ def test_one_that_hangs_is_silent(tmp_path: Path) -> None:
     (tmp_path / "ssh").write_text(SSH)
     (tmp_path / "ssh").chmod(0o755)
     (tmp_path / "play.yml").write_text(PLAY)
-    local = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable}
-    hosts = {"hung": {"ansible_ssh_executable": str(tmp_path / "ssh"), "ansible_user": "root"}, "well": local}
-    (tmp_path / "hosts.json").write_text(json.dumps({"all": {"hosts": hosts}}))
+    hung = {"ansible_ssh_executable": str(tmp_path / "ssh"), "ansible_user": "root", "__answer_seconds": 3}
+    # One that is slow to answer is not silent.
+    well = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable, "__answer_seconds": 200}
+    (tmp_path / "hosts.json").write_text(json.dumps({"all": {"hosts": {"hung": hung, "well": well}}}))
     done = subprocess.run(
         [Path(sys.executable).with_name("ansible-playbook"), "-i", tmp_path / "hosts.json", tmp_path / "play.yml"],
         capture_output=True,
