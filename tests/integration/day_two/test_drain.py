@@ -111,7 +111,7 @@ def test_what_runs_is_waited_for_and_ended_on_request(lab: Lab) -> None:
     until(lambda: not any(runs(one, PROGRAM) for one in lab.nodes), 40)
 
     drain(lab, playbook="undrain")
-    begin(lab, 0, 1, program="sleep 45")
+    begin(lab, 0, 1, program="sleep 75")
     began = time.monotonic()
     assert "nothing runs there" in flat(drained(lab, "-e", "deadline=10m"))
     assert time.monotonic() - began < 300
