@@ -23,8 +23,8 @@ MESH = ("gpustead-mesh", "mesh")
 SHARED = "/mnt/nas/.cluster/mesh"
 CA = ".secrets/ssh_mesh_ca"
 KEY = "/etc/gpustead/ssh_mesh/ssh/ssh_host_ed25519_key"
-# A module of Ansible's that runs on a host; not the shell that looks for it.
-MODULE = "pgrep -f '[p]ython3 && sleep 0'"
+# A module of Ansible's that runs on a host: it is read from what it is given.
+MODULE = "pgrep -fx /usr/bin/python3"
 
 
 def flat(text: str) -> str:
