@@ -12,7 +12,8 @@ version_added: "0.2.0"
 author: The gpustead developers (@gpustead)
 description:
   - Leaves a record on the share, C(.cluster/mesh/drained/<node>.json), and the node out of the hostfile. C(mesh-run)
-    leaves out a node with such a record whatever stands in the hostfile: an interrupted run leaves nothing half done.
+    leaves out a node with such a record whatever stands in the hostfile, so that an interrupted run leaves nothing half
+    done.
   - It runs on any node that has the share; the one that is drained may be down.
 options:
   root:
