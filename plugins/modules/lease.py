@@ -59,6 +59,9 @@ extends_documentation_fragment: [gpustead.cluster.attributes.no_diff]
 attributes:
   check_mode:
     description: Nothing is taken.
+seealso:
+  - module: gpustead.cluster.node_drain
+  - module: gpustead.cluster.mesh_rotation
 """
 
 EXAMPLES = r"""

@@ -36,6 +36,10 @@ EXAMPLES = r"""
   until: work.lines | length == 0
   retries: 60
   delay: 60
+
+- name: Say what runs
+  ansible.builtin.debug:
+    var: work.lines
 """
 
 RETURN = r"""

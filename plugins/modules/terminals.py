@@ -27,6 +27,8 @@ attributes:
   check_mode:
     support: full
     description: Nobody is told.
+seealso:
+  - module: gpustead.cluster.node_drain
 """
 
 EXAMPLES = r"""
