@@ -58,7 +58,7 @@ step 'tests from outside' pytest -v --durations=10 tests/integration --ignore te
     --ignore tests/integration/receipts --ignore tests/integration/gpu --ignore tests/integration/images \
     --ignore tests/integration/workspaces --ignore tests/integration/hostile --ignore tests/integration/first_run \
     --ignore tests/integration/kernel --ignore tests/integration/one --ignore tests/integration/mesh_runs \
-    --inventory "$inventory"
+    --ignore tests/integration/day_two --inventory "$inventory"
 # Without FULL those that run no playbook; the others make well over a hundred runs.
 attacks=(tests/integration/hostile/test_container_output.py tests/integration/hostile/test_ssh_audit.py)
 if [ "${FULL:-}" ]; then attacks=(tests/integration/hostile); fi
@@ -68,5 +68,6 @@ if [ "${FULL:-}" ]; then
     step 'images' pytest -v -p no:cacheprovider tests/integration/images --inventory "$inventory"
     step 'several workspaces on a node' pytest -v -p no:cacheprovider tests/integration/workspaces --inventory "$inventory"
     step 'runs over nodes' pytest -v -p no:cacheprovider tests/integration/mesh_runs --inventory "$inventory"
+    step 'day two' pytest -v -p no:cacheprovider --durations=10 tests/integration/day_two --inventory "$inventory"
     step 'a node joins, nodes come back' pytest -v -p no:cacheprovider tests/integration/lifecycle --inventory "$inventory"
 fi

@@ -11,6 +11,7 @@ from typing import Any
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError, of_system
+from ansible_collections.gpustead.cluster.plugins.module_utils.mesh.host_keys import HostKeys
 from ansible_collections.gpustead.cluster.plugins.module_utils.mesh.mesh_certificate import (
     DesiredCertificate,
     parse_certificate,
@@ -70,8 +71,12 @@ class ActionModule(ActionBase):
             public, args["authority"], args["key_id"], tuple(args["principals"]), args["days"], args["renew_days"]
         )
         result["reason"] = reason_to_sign(parse_certificate(result["certificate"]), desired, time.time())
-        if not result["reason"] or self._task.check_mode:
+        if self._task.check_mode:
+            return ""
+        # Where mesh_authority has made it, which Ansible runs in the directory of the playbook.
+        authority = Path(self._loader.get_basedir(), args["authority_key"])
+        HostKeys(authority).note(args["key_id"], public)
+        if not result["reason"]:
             return ""
         with unlocked(args["passphrase"]) as (run, work):
-            # Where mesh_authority has made it, which Ansible runs in the directory of the playbook.
-            return sign(run, Path(self._loader.get_basedir(), args["authority_key"]), desired, work)
+            return sign(run, authority, desired, work)

@@ -29,6 +29,7 @@ options:
     required: true
 seealso:
   - module: gpustead.cluster.mesh_certificate
+  - module: gpustead.cluster.mesh_revocation
 """
 
 EXAMPLES = r"""
@@ -63,12 +64,25 @@ public:
   type: str
   returned: always
   sample: ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAA… ssh_mesh_ca
+trusted:
+  description:
+    - What is trusted beside RV(public), each type and key. Of a rotation that is under way, the next authority or the
+      former one.
+  type: list
+  elements: str
+  returned: always
+revoked:
+  description: Host keys that M(gpustead.cluster.mesh_revocation) has revoked, as lines of C(known_hosts).
+  type: str
+  returned: always
 """
 
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError, of_system
+from ansible_collections.gpustead.cluster.plugins.module_utils.mesh.authority_rotation import trusted
+from ansible_collections.gpustead.cluster.plugins.module_utils.mesh.host_keys import HostKeys
 from ansible_collections.gpustead.cluster.plugins.module_utils.mesh.mesh_certificate import ensure_authority, unlocked
 
 ARGUMENTS = {
@@ -87,7 +101,9 @@ def main() -> None:
         module.fail_json(msg=str(error))
     except OSError as error:
         module.fail_json(msg=str(of_system(error, f"authority {key}")))
-    module.exit_json(changed=changed, public=public)
+    module.exit_json(
+        changed=changed, public=public, trusted=trusted(Path(key)), revoked=HostKeys(Path(key)).revoked_lines()
+    )
 
 
 if __name__ == "__main__":

@@ -11,6 +11,8 @@ short_description: SSH host key of a node in the mesh, and its certificate
 description:
   - Has M(gpustead.cluster.ssh_host_key) make the host key on the node, where it stays, and looks at its certificate.
   - Where a new one is due, signs the public key on the controller and has it written on the node.
+  - Notes beside the authority's key which keys it has certified for which host. A key of another host's, as a copied
+    disk has it, and one that was revoked are refused.
   - The passphrase reaches C(ssh-keygen) through C(SSH_ASKPASS), never through a command line, and never the node.
 version_added: 0.1.0
 author: The gpustead developers (@gpustead)

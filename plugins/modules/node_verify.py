@@ -189,7 +189,7 @@ seen:
   returned: always
 notices:
   description:
-    - What will be wrong soon, with the same keys as RV(problems). Certificates that end within 30 days.
+    - What will be wrong soon, with the same keys as RV(problems). Certificates that end within 60 days.
     - A runtime of containers with a hole that is known to lead out of them.
   type: list
   elements: dict

@@ -126,12 +126,14 @@ def _names(loader: DataLoader, path: str) -> set[str]:
 
 
 def place_of_group(loader: DataLoader, sources: Sequence[str], name: str) -> str:
-    """File and line of a group in the YAML files of an inventory."""
+    """File and line of a group, or of a host, in the YAML files of an inventory."""
 
     def keys(content: Any) -> Iterator[Any]:
         for key, inner in content.items() if isinstance(content, Mapping) else ():
             yield key
-            yield from keys(inner.get("children") if isinstance(inner, Mapping) else None)
+            if isinstance(inner, Mapping):
+                yield from inner.get("hosts") or ()
+                yield from keys(inner.get("children"))
 
     for path in (os.path.abspath(source) for source in sources if os.path.exists(source)):
         files = [os.path.join(path, entry) for entry in sorted(os.listdir(path))] if os.path.isdir(path) else [path]

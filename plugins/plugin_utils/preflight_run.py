@@ -12,6 +12,7 @@ from typing import Any
 from ansible.module_utils.common.yaml import yaml_load
 from ansible.parsing.dataloader import DataLoader
 from ansible_collections.gpustead.cluster.plugins.module_utils.credentials.secret_settings import without
+from ansible_collections.gpustead.cluster.plugins.module_utils.mesh.host_keys import HostKeys
 from ansible_collections.gpustead.cluster.plugins.module_utils.site.preflight import names
 from ansible_collections.gpustead.cluster.plugins.module_utils.site.preflight.check import check
 from ansible_collections.gpustead.cluster.plugins.module_utils.site.preflight.inventory import GROUPS, Problem, Site
@@ -98,5 +99,24 @@ def of_inventory(
     plain = {str(group): [str(host) for host in hosts] for group, hosts in groups.items()}
     values = {host: one.values for host, one in looked.items()}
     problems = check(Site(plain, values, lambda path: Path(path).read_text(encoding="utf-8"), found, where))
+    problems += _removed(settings, values, groups, loader, sources)
     secrets = [*settings.secrets(looked.values())] if problems else []
     return [replace(one, what=without(one.what, secrets), remedy=without(one.remedy, secrets)) for one in problems]
+
+
+def _removed(
+    settings: InventorySettings,
+    values: Mapping[str, Mapping[str, Any]],
+    groups: Mapping[str, Sequence[str]],
+    loader: DataLoader,
+    sources: Sequence[str],
+) -> Iterator[Problem]:
+    """Nodes that remove.yml took out: a run would bring them back, and their keys are revoked."""
+    for host in map(str, groups.get("gpu_nodes", ())):
+        own = values.get(host, {})
+        secrets = own.get("cluster_secrets_dir") or f"{settings.raw(host).get('inventory_dir')}/.secrets"
+        beside = HostKeys(Path(loader.get_basedir(), str(own.get("ssh_mesh_ca_key") or f"{secrets}/ssh_mesh_ca")))
+        if words := beside.removed().get(host):
+            what = f"remove.yml took it out of the cluster ({words})"
+            remedy = f"Delete its line; or, for a machine that is to have the name, its line in {beside.removed_file}."
+            yield Problem(host, what, remedy, place_of_group(loader, sources, host))

@@ -33,6 +33,9 @@ def all_of(why: str, *functions: str) -> dict[str, str]:
 
 ALLOWED: dict[str, dict[str, str]] = {
     "filter/base_plan.py": {"base_plan": CONTROLLER},
+    "action/lease.py": all_of(
+        "what the kernel says of processes of the controller", "began", "here", "is_gone", "token_of"
+    ),
     "action/image_contexts.py": all_of(
         CONTROLLER, "ActionModule._collect", "ActionModule._send", "_digest", "_lies_in", "_pack"
     ),
@@ -62,6 +65,11 @@ ALLOWED: dict[str, dict[str, str]] = {
         *("_is_closed_home", "_is_closed_root", "_may_write", "_mount_of"),
     ),
     "module_utils/kernel/mounts.py": {"detach": OURS, "listed": SYSTEM},
+    "module_utils/kernel/terminals.py": {
+        "_tell": "what a process has for its input, by a child with a time; written to where that is a terminal alone",
+    },
+    "module_utils/nas/drained.py": {"read_drained": WORK},
+    "module_utils/nodes/lease.py": all_of(DESCRIPTOR, "_put_aside"),
     "module_utils/kernel/processes.py": all_of(SYSTEM, "_files", "_threads", "holds_files", "numbers", "uids"),
     "module_utils/as_account.py": {"become": SYSTEM, **all_of(LIBRARY, "open_beneath", "parent", "put")},
     "module_utils/accounts/apply_authorized_keys.py": {
@@ -116,6 +124,11 @@ ALLOWED: dict[str, dict[str, str]] = {
         **all_of(OURS, "_copy", "_described", "_make_place", "_make_roots", "_present", "_put", "forget_others"),
         "make_top": OURS,
     },
+    "module_utils/mesh/host_keys.py": all_of(
+        CONTROLLER, "HostKeys._nodes", "HostKeys.note", "HostKeys.revoke", "_lines", "replace_whole"
+    ),
+    "module_utils/mesh/authority_rotation.py": all_of(CONTROLLER, "_put_right", "rotate", "trusted"),
+    "module_utils/nodes/node_wipe.py": all_of(OURS, "observe_trust", "wipe"),
     "module_utils/mesh/mesh_user_key.py": {"generate": PRIVATE},
     "module_utils/nas/apply_nas_files.py": {
         **all_of(WORK, "_held", "_look", "_make_directories", "_names_of_a_file", "finish", "check_root", "make"),

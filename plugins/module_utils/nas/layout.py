@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from typing import Any
 
 NODES, MESH, USERS = ".cluster/nodes", ".cluster/mesh", "users"
+# Which nodes take no new runs, where the containers of the mesh see it; and who is at work with what.
+DRAINED, LEASES = f"{MESH}/drained", ".cluster/leases"
 # Who may be in the mesh. Its containers read it there, so that it counts at once on all nodes.
 ACCOUNTS = ".cluster/accounts"
 ACCOUNT_LIST = f"{ACCOUNTS}/accounts.json"

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 """Certificates of a host that end: the authorities', which nothing renews by itself, and what they have signed.
 
-The SSH authority of the mesh is a key alone, which has no end; nothing here has lists of what was revoked.
+The SSH authority of the mesh is a key alone, and what was revoked a list of keys: neither has an end.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 
 from ansible_collections.gpustead.cluster.plugins.module_utils.receipts.probes.certificates import last_day
 
-WARN_DAYS = 30
+WARN_DAYS = 60
 DAY = 86400
 _AUTHORITY = "3=gpustead registry authority"  # its common name, as role registry makes it
 _REGISTRY_CA = (

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Callable
 
 from ansible_collections.gpustead.cluster.plugins.module_utils import as_account
@@ -14,12 +14,13 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.as_account import
 from ansible_collections.gpustead.cluster.plugins.module_utils.binds.declared import DECLARED, kept, read
 from ansible_collections.gpustead.cluster.plugins.module_utils.errors import GpusteadError
 from ansible_collections.gpustead.cluster.plugins.module_utils.kernel.mountinfo import AUTOFS, HARMLESS
+from ansible_collections.gpustead.cluster.plugins.module_utils.nas.drained import Drained, read_drained
 from ansible_collections.gpustead.cluster.plugins.module_utils.nas.nas_files import root_problems
 from ansible_collections.gpustead.cluster.plugins.module_utils.nas.nas_mounts import is_kind, is_source, what_is_wrong
 from ansible_collections.gpustead.cluster.plugins.module_utils.receipts.probes import Host, observe
 from ansible_collections.gpustead.cluster.plugins.module_utils.receipts.probes.host import mountpoints
 from ansible_collections.gpustead.cluster.plugins.module_utils.run import Run
-from ansible_collections.gpustead.cluster.plugins.module_utils.verify.findings import Desired, Findings
+from ansible_collections.gpustead.cluster.plugins.module_utils.verify.findings import Desired, Finding, Findings
 
 HOSTFILE = ".cluster/mesh/hostfile"
 FIRST_USER_ID = 1000
@@ -38,12 +39,14 @@ class ExpectedFile:
 
 @dataclass(frozen=True)
 class ObservedShare:
-    """What was there: of each path what the probe `file` says, and the text of the hostfile, or why there is none."""
+    """What was there: of each path what the probe `file` says, the text of the hostfile, or why there is none, and the
+    nodes that take no new runs."""
 
     root: Any
     files: Mapping[str, Any]
     hostfile: str
     problem: str = ""
+    drained: Mapping[str, Drained] = field(default_factory=dict)
 
 
 def expected_files(
@@ -86,9 +89,10 @@ def observe_share(nas_path: str, service: Identity, paths: Sequence[str], timeou
     try:
         data = as_account.read(nas_path, HOSTFILE, service, timeout=timeout, owner=service.uid)
         text, problem = (data or b"").decode("utf-8", "replace"), "" if data is not None else "it is not there"
+        drained = read_drained(nas_path, service, timeout)
     except GpusteadError as error:
-        text, problem = "", error.what
-    return ObservedShare(found.pop(""), found, text, problem)
+        text, problem, drained = "", error.what, {}
+    return ObservedShare(found.pop(""), found, text, problem, drained)
 
 
 def problems(service: Identity, wanted: Sequence[ExpectedFile], seen: ObservedShare) -> Iterator[tuple[str, str, str]]:
@@ -214,5 +218,12 @@ def _hostfile(desired: Desired, seen: ObservedShare, findings: Findings) -> None
         if names.count(name) > 1:
             findings.add("hostfile", f"names {name} more than once", desired.again)
     for name in desired.nodes:
-        if name not in names:
+        drained = seen.drained.get(name)
+        if drained and name == desired.host:
+            remedy = f"undrain.yml -e node={name} has it take runs again."
+            findings.notices.append(Finding("node", str(drained).partition(" ")[2], remedy))
+        if drained and name in names:
+            remedy = f"Run drain.yml -e node={name} again, or undrain.yml."
+            findings.add("hostfile", f"names {name}, which is drained", remedy)
+        if not drained and name not in names:
             findings.add("hostfile", f"lacks {name}", f"Run site.yml --limit {name}.")

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from ansible.errors import AnsibleActionFail
 from ansible_collections.gpustead.cluster.plugins.action.mesh_certificate import ActionModule
+from ansible_collections.gpustead.cluster.plugins.module_utils.mesh.host_keys import HostKeys
 from ansible_collections.gpustead.cluster.plugins.module_utils.mesh.mesh_certificate import ensure_authority, unlocked
 from ansible_collections.gpustead.cluster.plugins.module_utils.mesh.ssh_host_key import ensure
 
@@ -63,6 +64,22 @@ def top() -> Iterator[Path]:
 def authority(top: Path) -> str:
     with unlocked(PASSPHRASE) as (keygen, _work):
         return ensure_authority(keygen, top / "ca", PASSPHRASE, False)[0]
+
+
+def test_what_is_certified_is_noted_and_a_copied_disk_is_refused(top: Path, authority: str) -> None:
+    Here(top, False, authority=authority).run(task_vars={})
+    keys = HostKeys(top / "ca")
+    (mine,) = keys.certified("gpu01")
+    assert (top / "node/key.pub").read_text().startswith(mine)
+    # A cluster of an earlier release has noted nothing: what is good is noted, too.
+    (top / "ca.hosts/gpu01").unlink()
+    assert Here(top, False, authority=authority).run(task_vars={})["reason"] == ""
+    assert keys.certified("gpu01") == [mine]
+    with pytest.raises(AnsibleActionFail, match="gpu02 has the host key of gpu01"):
+        Here(top, False, authority=authority, key_id="gpu02").run(task_vars={})
+    keys.revoke("gpu01")
+    with pytest.raises(AnsibleActionFail, match="gpu01 has a host key that was revoked"):
+        Here(top, False, authority=authority).run(task_vars={})
 
 
 def test_a_new_node_is_certified_once(top: Path, authority: str) -> None:

@@ -150,6 +150,40 @@ def container(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> service.Servic
     return made
 
 
+REVOKED = f"@revoked * ssh-ed25519 {'A' * 68}"
+
+
+@pytest.mark.parametrize(
+    ("text", "refused"),
+    [("", 0), (f"{REVOKED} gpu02\n{REVOKED.replace('A' * 68, 'B' * 68)}\n", 2)],
+)
+def test_of_the_share_ssh_is_told_no_more_than_whom_to_refuse(
+    container: Any, monkeypatch: pytest.MonkeyPatch, text: str, refused: int
+) -> None:
+    for name in ("MESH", "PROGRAMS"):
+        monkeypatch.setattr(places, name, container.place)
+    monkeypatch.setattr(service, "RUN", container.place / "run")
+    ours = "@cert-authority * ssh-ed25519 ours\n"
+    (container.place / "known_hosts").write_text(ours)
+    assert service.known_hosts() == ours  # an earlier release has written no list
+    (container.place / "revoked").write_text(text)
+    told = service.known_hosts()
+    assert told.startswith(ours) and told.count("@revoked * ssh-ed25519 ") == refused == len(told.splitlines()) - 1
+    assert "gpu02" not in told
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("@cert-authority * ssh-ed25519 AAAA", f"{REVOKED}\n@cert-authority * x", f"{REVOKED} a b", "# words"),
+        *(REVOKED.replace("*", "gpu02"), f" {REVOKED}", REVOKED.replace("A" * 68, "A")),
+    ],
+)
+def test_a_list_of_the_revoked_holds_nothing_else(text: str) -> None:
+    with pytest.raises(ValueError, match="no list of revoked keys"):
+        names.revoked(text)
+
+
 SSHD = 105  # in PASSWD, whom it is before one has shown a key
 
 

@@ -26,7 +26,7 @@ from pathlib import Path
 import pytest
 import yaml
 from ansible_collections.gpustead.cluster.plugins.module_utils.mesh import mesh_places
-from mesh_run import accounts, agent, cli, front, head, leavings, places, processes, rank, runs
+from mesh_run import accounts, agent, cli, front, head, leavings, places, processes, rank, runs, service
 from mesh_run.lines import Lines
 from mesh_run.request import (
     PORTS,
@@ -79,6 +79,8 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "bin/ssh").chmod(0o755)
     (tmp_path / "bin/python").symlink_to(sys.executable)
     (tmp_path / "hostfile").write_text("gpu01 slots=2\ngpu02 slots=4\ngpu03 slots=2\n")
+    known = {name: {"address": "10.0.0.1", "port": 2222} for name in ("gpu01", "gpu02", "gpu03")}
+    (tmp_path / "nodes.json").write_text(json.dumps({"schema": 1, "nodes": known}))
     (tmp_path / "deepspeed_env").write_text("FROM=cluster\nLEVEL=cluster\n")
     (tmp_path / "mesh.env").write_text("GPUSTEAD_NODE=gpu02\nNCCL_SOCKET_IFNAME==eth7\nGLOO_SOCKET_IFNAME=eth7\n")
     (tmp_path / "home/.deepspeed_env").write_text("# mine\n\nLEVEL=user\n")
@@ -148,12 +150,90 @@ def test_choose_refuses(requested: str | None, per_node: int | None, said: str) 
         choose(NODES, requested, per_node, "gpu01")
 
 
+DRAINED = {"gpu02": "is drained since noon by ops: new driver"}
+
+
 @pytest.mark.parametrize(
-    "text", ["", "# none\n", "gpu01\n", "gpu01 slots=two\n", "-oProxyCommand=id slots=1\n", "gpu01 slots=99999\n"]
+    ("requested", "here", "chosen"),
+    [(None, "gpu02", "gpu01 gpu03"), ("2", "gpu03", "gpu03 gpu01"), ("gpu03", "gpu02", "gpu03")],
 )
+def test_choose_leaves_out_a_drained_node(requested: str | None, here: str, chosen: str) -> None:
+    assert " ".join(node.name for node in choose(NODES, requested, None, here, DRAINED)) == chosen
+
+
+@pytest.mark.parametrize(
+    ("nodes", "requested", "said"),
+    [
+        (NODES, "3", "the mesh has 2 node(s): gpu01, gpu03; without gpu02, which is drained since noon by ops"),
+        (NODES, "gpu01,gpu02", "--nodes gpu01,gpu02: gpu02 is drained since noon by ops: new driver"),
+        (NODES[1:2], None, "the mesh has no node; without gpu02, which is drained"),
+        ((), "gpu02", "the mesh has no node; without gpu02"),
+    ],
+)
+def test_choose_says_who_is_drained(nodes: tuple[Node, ...], requested: str | None, said: str) -> None:
+    with pytest.raises(Refused, match=re.escape(said)):
+        choose(nodes, requested, None, "gpu01", DRAINED)
+
+
+@pytest.mark.parametrize(
+    ("record", "said"),
+    [
+        ('{"since": "noon", "by": "ops", "reason": "new\\u001b[31m driver"}', "since noon by ops: new\\x1b[31m driver"),
+        ("[]", "; its record cannot be read"),
+        ("{}", "; its record cannot be read"),
+        ("[" * 100000, "; its record cannot be read"),
+    ],
+)
+def test_a_drained_node_is_left_out_with_a_sentence(place: Path, record: str, said: str) -> None:
+    (place / "drained").mkdir()
+    (place / "drained/gpu02.json").write_text(record)
+    (place / "drained/-oProxyCommand=x.json").write_text(record)
+    (place / "drained/.gpu01.json.0123456789ab.tmp").write_text(record)
+    (place / "drained/gpu09.json").write_text(record)  # its line is not in the inventory any more
+    done = call("--dry-run", "--nodes", "2", "train.py")
+    assert done.returncode == 0, done.stderr
+    (line,) = [line for line in done.stderr.splitlines() if "left out" in line]
+    assert line.startswith("mesh-run: gpu02 is left out: it is drained") and said in line
+    assert [line.partition(":")[0] for line in done.stdout.splitlines() if line.startswith("gpu")] == ["gpu01", "gpu03"]
+    refused = call("--dry-run", "--nodes", "gpu02", "train.py")
+    assert refused.returncode == 2 and "--nodes gpu02: gpu02 is drained" in refused.stderr
+
+
+def test_runs_on_a_drained_node_are_still_asked_for(place: Path) -> None:
+    """Its hostfile has no line for it."""
+    (place / "hostfile").write_text("gpu01 slots=2\n")
+    (place / "drained").mkdir()
+    for name in ("gpu03", "gpu09"):
+        (place / f"drained/{name}.json").write_text("{}")
+    ask = "import json; from mesh_run import head; print(json.dumps(head.on_all(['ps-here'])))"
+    done = subprocess.run(
+        [sys.executable, "-c", ask], cwd=SCRIPT.parent, capture_output=True, text=True, check=True, timeout=60
+    )
+    answers = json.loads(done.stdout)
+    assert [*answers] == ["gpu01", "gpu03"] and "connect to host gpu03" in answers["gpu03"][1]
+
+
+@pytest.mark.parametrize("text", [None, "[]", "["])
+def test_where_the_share_does_not_say_which_nodes_there_are_nothing_begins(place: Path, text: str | None) -> None:
+    (place / "drained").mkdir()
+    (place / "drained/gpu03.json").write_text("{}")
+    (place / "nodes.json").unlink()
+    if text is not None:
+        (place / "nodes.json").write_text(text)
+    done = call("--dry-run", "train.py")
+    assert done.returncode == 2 and "which nodes there are cannot be read" in done.stderr
+
+
+@pytest.mark.parametrize("text", ["gpu01\n", "gpu01 slots=two\n", "-oProxyCommand=id slots=1\n", "gpu01 slots=99999\n"])
 def test_bad_hostfile(text: str) -> None:
     with pytest.raises(Refused, match="hostfile"):
         read_hostfile(text)
+
+
+def test_an_empty_hostfile_is_no_mesh(place: Path) -> None:
+    (place / "hostfile").write_text("# none\n")
+    done = call("--dry-run", "train.py")
+    assert done.returncode == 2 and "hostfile has no node: run the site playbook" in done.stderr
 
 
 def test_settings_of_a_shell_are_those_that_the_node_does_not_have() -> None:
@@ -612,6 +692,43 @@ def test_what_accounts_say_is_shown_to_root_escaped(
     with pytest.raises(Refused, match="no run is called a-run"):
         runs._as_each(["stop", "a-run"])
     assert runs._as_each(["stop", "all"]) == 0
+
+
+def test_root_sees_and_ends_what_runs_on_the_node(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    people = [accounts.Account(name, 1500 + at, 1500) for at, name in enumerate(("ada", "bob", "carol"))]
+    run = json.dumps({"id": "a-run", "account": "carol"})  # whose it is the account does not decide
+    answers = {"ada": (0, ["a word of a shell", "[" * 100000, "[]", run]), "bob": (1, ["x", "no\aanswer"])}
+    asked = []
+
+    def ask(account: accounts.Account, words: list[str]) -> tuple[int, list[str]]:
+        asked.append((account.name, words[3:]))
+        return answers[account.name]
+
+    monkeypatch.setattr(accounts, "current", lambda: people)
+    monkeypatch.setattr(processes, "owners", lambda: {0, 1500, 1501})
+    monkeypatch.setattr(runs, "_as_account", ask)
+    assert cli.main(["ps-here", "--of-all"]) == 0
+    assert [json.loads(line) for line in capsys.readouterr().out.splitlines()] == [
+        {"id": "a-run", "account": "ada"},
+        {"account": "bob", "error": "no\\x07answer"},
+        {"end": True},
+    ]
+    asked.clear()
+    ended: list[int] = []
+    monkeypatch.setattr(service, "end_all", ended.append)
+    answers["dan"] = (0, ["a word of a shell"])
+    people.append(accounts.Account("dan", 1504, 1500))
+    monkeypatch.setattr(processes, "owners", lambda: {0, 1500, 1501, 1504})
+    # Neither who says that it does, nor who does not answer, keeps a node from being drained.
+    assert cli.main(["stop-here", "--of-all"]) == 0
+    assert ended == [1500, 1501]
+    said = capsys.readouterr().err.splitlines()
+    assert [line.split()[1] for line in said] == ["ada", "bob"] and "all that it has in the mesh here is ended" in said[
+        0
+    ]
+    assert [words for name, words in asked if name == "dan"] == [["stop-here", "all"], ["ps-here"]]
 
 
 DAEMON = accounts.Account("daemon", 1, 1)

@@ -100,7 +100,7 @@ def registered(found: dict[str, Any]) -> dict[str, Any]:
         **{"__ssh_mesh_begun": receipt, "__ssh_mesh_offer": offer},
         "__ssh_mesh_mounted": {**mounted, **found.get("mesh_mounted", {})},
         "__ssh_mesh_user_key_made": {"public": "ssh-ed25519 AAAAMESH bob@mesh"},
-        "__ssh_mesh_authority": {"public": "ssh-ed25519 AAAACA ca"},
+        "__ssh_mesh_authority": {"public": "ssh-ed25519 AAAACA ca", **found.get("authority", {})},
     }
 
 

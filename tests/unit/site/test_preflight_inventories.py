@@ -113,6 +113,10 @@ BAD: dict[str, tuple[dict[str, Any], list[str]]] = {
         site(images_stack=[{"name": "base", "argz": {}}]),
         ["images_stack (", "base has the key 'argz'", "Did you mean args?"],
     ),
+    "a node that was removed": (
+        site(files={".secrets/ssh_mesh_ca.removed": "gpu09 long ago\ngpu01 2026-11-30T12:00:00Z by ops@here\n"}),
+        ["gpu01 (mine/hosts.yml:", "remove.yml took it out of the cluster (2026-11-30T12:00:00Z by ops@here)"],
+    ),
     "a tag": (site(args=["--tags", "firewal"]), ["--tags: no role has the tag 'firewal'", "mean firewall?"]),
     "a tag to skip": (site(args=["--skip-tags", "imags"]), ["--skip-tags: ", "Did you mean images?"]),
     "a tag like nothing": (site(args=["--tags", "zzz"]), ["'zzz'", "There are accounts, base,"]),

@@ -22,7 +22,7 @@ def command(*argv: str | Path) -> str:
     return done.stdout
 
 
-def certificate(path: Path, subject: str = "/CN=x", days: int = 40) -> None:
+def certificate(path: Path, subject: str = "/CN=x", days: int = 70) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     key = path.with_suffix(".key")
     command("openssl", "req", "-x509", *CURVE, "-keyout", key, "-subj", subject, "-days", str(days), "-out", path)
@@ -30,7 +30,7 @@ def certificate(path: Path, subject: str = "/CN=x", days: int = 40) -> None:
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """A host whose certificates all end in 40 days."""
+    """A host whose certificates all end in 70 days."""
     for registry in ("nas:5000", "nas:5010"):
         certificate(tmp_path / f"etc/docker/certs.d/{registry}/ca.crt", AUTHORITY)
     first, second = sorted(tmp_path.glob("etc/docker/certs.d/*/ca.crt"))
@@ -43,7 +43,7 @@ def root(tmp_path: Path) -> Path:
     mesh.mkdir(parents=True)
     for name in ("ca", "key"):
         command("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", mesh / name)
-    command("ssh-keygen", "-q", "-s", mesh / "ca", "-h", "-I", "gpu01", "-n", "gpu01", "-V", "+40d", mesh / "key.pub")
+    command("ssh-keygen", "-q", "-s", mesh / "ca", "-h", "-I", "gpu01", "-n", "gpu01", "-V", "+70d", mesh / "key.pub")
     return tmp_path
 
 
@@ -60,15 +60,15 @@ ALL = [
 ]
 
 
-def test_certificates_are_told_thirty_days_before_they_end_and_when_they_have(root: Path) -> None:
+def test_certificates_are_told_sixty_days_before_they_end_and_when_they_have(root: Path) -> None:
     assert found(root, 9) == []
     assert found(root, 11) == [(False, name, "ends") for name in ALL]
-    assert found(root, 41) == [(True, name, "ended") for name in ALL]
+    assert found(root, 71) == [(True, name, "ended") for name in ALL]
 
 
 def test_each_says_what_renews_it(root: Path) -> None:
     found = list(endings("gpu01", "/etc/cluster", time.time() + 11 * DAY, root))
-    assert all(one.what.endswith(("in 28 days", "in 29 days")) for one in found)
+    assert all(one.what.endswith(("in 58 days", "in 59 days")) for one in found)
     words = ["move registry_ca.crt out", "registry_certificate_renew_days", "cluster_ca_certificates"]
     words += ["site.yml --tags ssh_mesh --limit gpu01"]
     assert [word for one, word in zip(found, words) if word not in one.remedy] == []

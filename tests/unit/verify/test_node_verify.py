@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.gpustead.cluster.plugins.module_utils.as_account import Identity
+from ansible_collections.gpustead.cluster.plugins.module_utils.nas.drained import Drained
 from ansible_collections.gpustead.cluster.plugins.module_utils.receipts.probes import docker
 from ansible_collections.gpustead.cluster.plugins.module_utils.verify.containers import parse_container
 from ansible_collections.gpustead.cluster.plugins.module_utils.verify.findings import (
@@ -662,6 +663,14 @@ SHARES: dict[str, tuple[ObservedShare, list[str]]] = {
         replace(SHARE, hostfile="gpu01 slots=2\ngpu02 slots=2\n"),
         ["hostfile lacks gpu03"],
     ),
+    "a drained node that stands in the hostfile": (
+        replace(SHARE, drained={"gpu03": Drained("gpu03", "noon", "ops", "disk")}),
+        ["hostfile names gpu03, which is drained"],
+    ),
+    "a drained node that does not, as it should be": (
+        replace(SHARE, hostfile="gpu01 slots=2\ngpu02 slots=2\n", drained={"gpu03": Drained("gpu03", "a", "b", "c")}),
+        [],
+    ),
     "a hostfile with everything wrong": (
         replace(SHARE, hostfile="gpu01\ngpu02 slots=2\ngpu02 slots=2\ngpu03 slots=0\nold slots=1\n"),
         [
@@ -681,6 +690,13 @@ def test_what_is_wrong_on_the_share_is_named(case: str) -> None:
     found = [f"{problem.subject} {problem.what}" for problem in look({}, seen=seen).problems]
     assert [text[: len(line)] for text, line in zip(found, lines)] == lines
     assert len(found) == len(lines)
+
+
+def test_a_drained_node_says_so_of_itself() -> None:
+    drained = {"gpu02": Drained("gpu02", "noon", "ops@here", "disk"), "gpu03": Drained("gpu03", "a", "b", "c")}
+    found = look({}, seen=replace(SHARE, hostfile="gpu01 slots=2\n", drained=drained))
+    (notice,) = [one for one in found.notices if one.subject == "node"]
+    assert notice.what == "is drained since noon by ops@here: disk" and "undrain.yml -e node=gpu02" in notice.remedy
 
 
 def test_the_key_of_a_former_user_of_the_mesh_is_not_to_be_handed_on() -> None:

@@ -27,6 +27,8 @@ from pathlib import Path
 from mesh_run import agent, front, head, places, runs, service
 from mesh_run.request import LAUNCHERS, Refused, Request, environment_file, own_settings, read_environment
 
+OF_ALL = ["--of-all"]  # of all accounts, for root; an earlier release passes over it
+
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
@@ -122,13 +124,17 @@ def _head() -> int:
     return min(head.run(Request.of(message["request"]), told), 254)
 
 
-def _show_here() -> int:
+def _show_here(words: Sequence[str]) -> int:
+    if words == OF_ALL:
+        return runs.show_all_here()
     for record in runs.here():
         print(json.dumps(record))
     return 0
 
 
 def _stop_here(names: Sequence[str]) -> int:
+    if names == OF_ALL:
+        return runs.stop_all_here()
     ended, stays = runs.stop_here(names)
     print(" ".join(ended))
     if stays:
@@ -145,7 +151,7 @@ def main(argv: Sequence[str]) -> int:
         "door": front.door,
         "mesh": service.main,
         "serve": service.main,
-        "ps-here": _show_here,
+        "ps-here": lambda: _show_here(words[1:]),
         "stop-here": lambda: _stop_here(words[1:]),
     }
     try:

@@ -22,7 +22,7 @@ from pathlib import Path
 from types import FrameType
 from typing import IO, Any, Protocol
 
-from mesh_run import places
+from mesh_run import places, states
 from mesh_run.agent import BEAT, SILENCE
 from mesh_run.lines import Lines
 from mesh_run.request import Job, Node, Refused, Request, choose, environment_file, launch, read_hostfile
@@ -318,13 +318,16 @@ def here() -> str:
 
 
 def nodes() -> tuple[Node, ...]:
-    """All nodes of the mesh. Raises Refused."""
+    """The nodes of the mesh that take runs. Raises Refused."""
     hostfile = places.MESH / "hostfile"
     try:
-        return read_hostfile(places.read(hostfile), str(hostfile))
+        found = read_hostfile(places.read(hostfile), str(hostfile))
     except (OSError, ValueError) as error:
         said = error.strerror if isinstance(error, OSError) else error
         raise Refused(f"{hostfile}: {said}; the share is not mounted, or the site playbook has not run") from None
+    if not found and not states.left_out():
+        raise Refused(f"{hostfile} has no node: run the site playbook")
+    return found
 
 
 def address_of(node: Node) -> str:
@@ -339,7 +342,11 @@ def address_of(node: Node) -> str:
 
 def plan(request: Request) -> Job:
     """What is to run where. Raises Refused."""
-    chosen = choose(nodes(), request.nodes, request.per_node, here())
+    left_out = states.left_out()
+    chosen = choose(nodes(), request.nodes, request.per_node, here(), left_out)
+    for name, why in left_out.items():
+        if request.nodes is None or request.nodes.isdigit():
+            say(f"{name} is left out: it {why}")
     environment = {
         **environment_file(places.SETTINGS),
         **environment_file(Path.home() / ".deepspeed_env"),
@@ -399,17 +406,20 @@ def _caught(whole: Run) -> Iterator[None]:
 
 
 def on_all(words: Sequence[str], seconds: float = 40) -> dict[str, tuple[int, str]]:
-    """A command of ours on all nodes at the same time: {node: (exit status, what it printed or why not)}."""
+    """A command of ours on all nodes at the same time: {node: (exit status, what it printed or why not)}.
+
+    Also on those that take no new runs: what was started there before goes on.
+    """
     argv = [*AGENT[:-1], *words]
     started = {
-        node.name: subprocess.Popen(
-            [*SSH, node.name, shlex.join(argv)],
+        name: subprocess.Popen(
+            [*SSH, name, shlex.join(argv)],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
         )
-        for node in nodes()
+        for name in dict.fromkeys((*(node.name for node in nodes()), *states.left_out()))
     }
     deadline = time.monotonic() + seconds
     answers: dict[str, tuple[int, str]] = {}

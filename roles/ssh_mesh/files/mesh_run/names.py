@@ -16,6 +16,8 @@ from typing import Any, NamedTuple
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,252}\Z")
 _ADDRESS = re.compile(r"[A-Za-z0-9:][A-Za-z0-9_.:-]{0,252}\Z")
 
+_REVOKED = re.compile(r"@revoked \* (ssh-ed25519 [A-Za-z0-9+/]{68})(?: [\w.-]*)?\Z")
+
 _OF_ALL = """\
   IdentityFile ~/.config/gpustead/mesh_key
   IdentityFile /mesh/id_ed25519
@@ -41,6 +43,14 @@ def parse(text: str) -> dict[str, Place]:
     if not isinstance(raw, dict) or raw.get("schema") != 1 or not isinstance(raw.get("nodes"), dict):
         raise ValueError("it is no list of nodes")
     return {_like(NAME, name): _place(one) for name, one in raw["nodes"].items()}
+
+
+def revoked(text: str) -> tuple[str, ...]:
+    """Host keys that nobody trusts any more. Raises ValueError for what role ssh_mesh would not write."""
+    found = [_REVOKED.match(line) for line in text.splitlines()]
+    if None in found:
+        raise ValueError("it is no list of revoked keys")
+    return tuple(match[1] for match in found if match)
 
 
 def _place(one: Any) -> Place:

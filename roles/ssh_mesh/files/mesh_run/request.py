@@ -103,7 +103,7 @@ class Job:
 
 
 def read_hostfile(text: str, place: str = "hostfile") -> tuple[Node, ...]:
-    """The nodes of the mesh. Raises Refused for what is none."""
+    """The nodes that take runs. Raises Refused for a line that is none."""
     nodes = []
     for line in _lines(text):
         match = re.match(r"(\S+)\s+slots=(\d{1,4})\s*$", line)
@@ -111,8 +111,6 @@ def read_hostfile(text: str, place: str = "hostfile") -> tuple[Node, ...]:
         if not match or not NAME.match(match[1]):
             raise Refused(f"{place}: line {line!r} is not '<node> slots=<number>'")
         nodes.append(Node(match[1], int(match[2])))
-    if not nodes:
-        raise Refused(f"{place} has no node: run the site playbook")
     return tuple(nodes)
 
 
@@ -145,22 +143,38 @@ def environment_file(path: Path, *, needed: bool = False) -> dict[str, str]:
         raise Refused(f"{path} cannot be read: {error}") from None
 
 
-def choose(available: Sequence[Node], requested: str | None, per_node: int | None, here: str) -> tuple[Node, ...]:
+def choose(
+    available: Sequence[Node],
+    requested: str | None,
+    per_node: int | None,
+    here: str,
+    left_out: Mapping[str, str] | None = None,
+) -> tuple[Node, ...]:
     """The nodes of a run, the head first: this node where it takes part, else the first chosen one.
 
+    Args:
+        left_out: why nodes take no new runs, by their names.
+
     Raises:
-        Refused: a node that is none, or more ranks than slots.
+        Refused: a node that is none or takes no runs, or more ranks than slots.
     """
-    by_name = {node.name: node for node in available}
-    first_here = sorted(available, key=lambda node: node.name != here)
+    out = left_out or {}
+    by_name = {node.name: node for node in available if node.name not in out}
+    first_here = sorted(by_name.values(), key=lambda node: node.name != here)
+    without = f"; without {', '.join(f'{name}, which {why}' for name, why in out.items())}" if out else ""
+    if not by_name:
+        raise Refused(f"the mesh has no node{without}")
     if requested is None:
         chosen = first_here
     elif requested.isdigit():
-        if not 0 < int(requested) <= len(available):
-            raise Refused(f"--nodes {requested}: the mesh has {len(available)} node(s): {', '.join(by_name)}")
+        if not 0 < int(requested) <= len(by_name):
+            raise Refused(f"--nodes {requested}: the mesh has {len(by_name)} node(s): {', '.join(by_name)}{without}")
         chosen = first_here[: int(requested)]
     else:
         names = list(dict.fromkeys(name.strip() for name in requested.split(",") if name.strip()))
+        barred = [f"{name} {out[name]}" for name in names if name in out]
+        if barred:
+            raise Refused(f"--nodes {requested}: {'; '.join(barred)}")
         unknown = [name for name in names if name not in by_name]
         if unknown or not names:
             raise Refused(f"--nodes {requested}: not in the mesh: {', '.join(unknown)}; it has {', '.join(by_name)}")

@@ -21,7 +21,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from mesh_run import accounts, agent, head, leavings, places, processes
+from mesh_run import accounts, agent, head, leavings, places, processes, service
 from mesh_run.request import Refused
 
 _WAIT = 6.0  # seconds for an agent to end its run on a node
@@ -127,6 +127,50 @@ def stop(names: Sequence[str]) -> int:
     if missing:
         raise Refused(f"no run of yours is called {', '.join(missing)}: see mesh-run ps")
     return status
+
+
+def show_all_here() -> int:
+    """For root, which drains the node: a line of JSON for each run of all accounts here, and a last one."""
+    for account, code, said in _of_present(["ps-here"]):
+        for record in _records(said) if code == 0 else ():
+            print(json.dumps({**record, "account": account.name}))
+        if code:
+            print(json.dumps({"account": account.name, "error": places.shown((said or ["no answer"])[-1])}))
+    print(json.dumps({"end": True}))  # an earlier release says nothing at all
+    return 0
+
+
+def stop_all_here() -> int:
+    """Likewise: end the runs of all accounts here; of those that do not do it themselves, all that they have here."""
+    _of_present(["stop-here", "all"])
+    for account, code, said in _of_present(["ps-here"]):
+        if code or _records(said):
+            head.say(f"{account.name} has not ended its runs: all that it has in the mesh here is ended")
+            service.end_all(account.uid)
+    return 0
+
+
+def _records(said: Sequence[str]) -> list[dict[str, Any]]:
+    """Of what an account says the runs."""
+    found: list[dict[str, Any]] = []
+    for line in said:
+        with contextlib.suppress(ValueError, RecursionError):
+            record = json.loads(line)
+            found += [record] if isinstance(record, dict) else []
+    return found
+
+
+def _of_present(words: Sequence[str]) -> list[tuple[accounts.Account, int, list[str]]]:
+    """What each account says that has processes here: (account, exit status, lines)."""
+    present = processes.owners()
+    try:
+        people = [account for account in accounts.current() if account.uid in present]
+    except (OSError, ValueError) as error:
+        raise Refused(f"{accounts.LIST}: {places.shown(error)}") from None
+    argv = [sys.executable, "-I", str(places.PROGRAMS / "mesh-run"), *words]
+    with ThreadPoolExecutor(8) as pool:
+        said = pool.map(lambda account: _as_account(account, argv), people)
+        return [(account, *answer) for account, answer in zip(people, said)]
 
 
 def _unanswered(answers: dict[str, tuple[int, str]]) -> int:

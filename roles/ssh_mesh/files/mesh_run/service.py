@@ -86,11 +86,12 @@ class Service:
 
     def configure(self) -> None:
         """Likewise of the nodes."""
+        RUN.mkdir(mode=0o755, parents=True, exist_ok=True)
+        # First: what ssh is told names this file.
+        with self._readable(places.MESH / "revoked"):
+            _keep(RUN / "known_hosts", known_hosts())
         with self._readable(places.MESH / "nodes.json"):
-            text, mine = configuration(), RUN / "ssh_config"
-            RUN.mkdir(mode=0o755, parents=True, exist_ok=True)
-            if not mine.exists() or mine.read_text("utf-8") != text:
-                _replace(mine, text)
+            _keep(RUN / "ssh_config", configuration())
 
     @contextlib.contextmanager
     def _readable(self, path: Path) -> Iterator[None]:
@@ -167,6 +168,11 @@ class Service:
             self.sshd.send_signal(number)
 
 
+def _keep(path: Path, text: str) -> None:
+    if not path.exists() or path.read_text("utf-8") != text:
+        _replace(path, text)
+
+
 def _replace(path: Path, text: str) -> None:
     new = path.with_name(f"{path.name}.gpustead")
     new.write_text(text)
@@ -228,11 +234,24 @@ def _kill_all(uid: int) -> None:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
+def known_hosts() -> str:
+    """Whom ssh trusts: what root has on the node, and of the share no more than keys that are refused.
+
+    Raises OSError and others.
+    """
+    ours = (places.PROGRAMS / "known_hosts").read_text()
+    try:
+        refused = names.revoked(places.read(places.MESH / "revoked"))
+    except FileNotFoundError:
+        refused = ()
+    return ours + "".join(f"@revoked * {key}\n" for key in refused)
+
+
 def configuration() -> str:
     """What ssh is told of the nodes: of the share no more than their names and places. Raises OSError and others."""
     nodes = names.parse(places.read(places.MESH / "nodes.json"))
     here = json.loads((places.PROGRAMS / "node.json").read_text())
-    return names.configuration(nodes, str(places.PROGRAMS / "known_hosts"), here["kex"], here["family"])
+    return names.configuration(nodes, str(RUN / "known_hosts"), here["kex"], here["family"])
 
 
 def open_door(port: int, door: Path = DOOR) -> int:
