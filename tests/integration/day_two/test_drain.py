@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import random
 import re
+import shlex
 import subprocess
 import threading
 import time
@@ -176,16 +177,31 @@ def test_the_second_controller_is_told_who_is_at_work(lab: Lab) -> None:
 class Reader(threading.Thread):
     """Reads the shared files all the time; what it could not make sense of is in `torn`."""
 
-    # What has just been replaced may have to be asked for once more.
     LOOK = f"""
-cd {SHARED}
-twice() {{ "$@" 2> /dev/null || {{ sleep 0.2; "$@"; }}; }}
-for turn in $(seq 40); do
-    twice cat hostfile || echo torn
-    for record in drained/*.json; do
-        [ ! -e $record ] || twice python3 -m json.tool $record > /dev/null || [ ! -e $record ] || echo torn
-    done
-done | grep -vxE 'gpu[0-9]+ slots=[0-9]+' || true"""
+import errno, glob, json, re, time
+def read(path):
+    for _ in range(20):
+        try:
+            return open(path).read()
+        except OSError as error:
+            if error.errno != errno.ESTALE:  # it has just been replaced, and is asked for once more
+                raise
+        time.sleep(0.05)
+for turn in range(40):
+    try:
+        lines = read("{SHARED}/hostfile").splitlines()
+        print(*(line for line in lines if not re.fullmatch("gpu[0-9]+ slots=[0-9]+", line)), sep="", end="")
+    except OSError as error:
+        print(error)
+    for record in glob.glob("{SHARED}/drained/*.json"):
+        try:
+            json.loads(read(record))
+        except FileNotFoundError:
+            pass  # the node has just been undrained
+        except (OSError, ValueError) as error:
+            print(record, error)
+    time.sleep(0.05)
+"""
 
     def __init__(self, lab: Lab) -> None:
         super().__init__(daemon=True)
@@ -194,7 +210,8 @@ done | grep -vxE 'gpu[0-9]+ slots=[0-9]+' || true"""
 
     def run(self) -> None:
         while not self.ended.is_set():
-            self.torn += str(self.host.run(self.LOOK).stdout).splitlines()
+            done = self.host.run(f"python3 -c {shlex.quote(self.LOOK)}")
+            self.torn += f"{done.stdout}{done.stderr}".splitlines()
 
 
 def test_killed_at_any_moment_it_is_drained_or_not(lab: Lab) -> None:

@@ -50,8 +50,9 @@ def test_ssh_finds_a_node_that_is_written_in_capital_letters(tmp_path: Path, typ
     assert (told["hostkeyalias"], told["addressfamily"]) == ("gpu01", "inet")
     assert told["userknownhostsfile"] == "/known"
     assert "HostKeyAlias gpu01\n" in (tmp_path / "config").read_text()  # which ssh itself would make small, too
-    authority = {"public": "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAINJhszxqdNZ7p6NBFWsw8DTQAYKtEfXesg2ypqIADe6K"}
-    assert rendered("known_hosts.j2", nodes=nodes, authority=authority).startswith("@cert-authority gpu01 ssh-ed25519 ")
+    keys = [f"ssh-ed25519 {key}" for key in ("AAAA", "BBBB")]
+    lines = rendered("known_hosts.j2", nodes=nodes, authorities=keys).splitlines()
+    assert lines == [f"@cert-authority gpu01 {key}" for key in keys]
 
 
 @pytest.mark.parametrize(
