@@ -10,6 +10,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from functools import partial
@@ -54,7 +55,7 @@ def place() -> Iterator[Path]:
 def answer(capfd: pytest.CaptureFixture[str]) -> Answer:
     """Runs a module; its answer as Ansible reads it."""
 
-    def run(name: str, **arguments: Any) -> dict[str, Any]:
+    def run(name: str, /, **arguments: Any) -> dict[str, Any]:
         capfd.readouterr()
         with patch_module_args({**arguments, "_ansible_diff": True}), pytest.raises(SystemExit):
             import_module(f"{MODULES}.{name}").main()
@@ -280,6 +281,86 @@ def move_share(answer: Answer, place: Path, tmp_path: Path, monkeypatch: pytest.
     return found
 
 
+@case
+def lease(answer: Answer, place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    library = "ansible_collections.gpustead.cluster.plugins.module_utils.nodes.lease"
+    monkeypatch.setattr(f"{library}.is_mounted", all_there)
+    (place / ".cluster/leases").mkdir(parents=True)
+    taken = {"token": HOSTILE, "by": HOSTILE, "what": HOSTILE, "until": time.time() + 100}
+    (place / ".cluster/leases/gpu02.json").write_text(json.dumps(taken))
+    given(place)
+    holder = {"token": "t", "by": "ops@desk"}
+    found = answer("lease", root=str(place), layout_owner={"uid": UID, "gid": UID}, name="gpu02", holder=holder)
+    assert "owned" in found["msg"] and "owned" in found["holder"]["by"]
+    return found
+
+
+@case
+def node_drain(answer: Answer, place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    library = "ansible_collections.gpustead.cluster.plugins.module_utils.mesh.node_drain"
+    monkeypatch.setattr(f"{library}.is_mounted", all_there)
+    drained = place / ".cluster/mesh/drained"
+    drained.mkdir(parents=True)
+    record = dict.fromkeys(("since", "by", "reason", "until"), HOSTILE)
+    (drained / "gpu02.json").write_text(json.dumps({"schema": 1, "node": "gpu02", **record}))
+    (drained.parent / "hostfile").write_bytes(BYTES)
+    given(place)
+    about = {"root": str(place), "layout_owner": {"uid": UID, "gid": UID}, "node": "gpu02", "hosts": ["gpu02"]}
+    found = {"drained": answer("node_drain", **about), "undrained": answer("node_drain", **about, state="undrained")}
+    assert "owned" in found["drained"]["before"]["reason"]
+    return found
+
+
+@case
+def node_removal(answer: Answer, place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    library = "ansible_collections.gpustead.cluster.plugins.module_utils.mesh.node_removal"
+    monkeypatch.setattr(f"{library}.is_mounted", all_there)
+    mesh = place / ".cluster/mesh"
+    mesh.mkdir(parents=True)
+    (mesh / "hostfile").write_bytes(BYTES)
+    (mesh / "nodes.json").write_text(json.dumps({"schema": 1, "nodes": {"gpu02": {}, HOSTILE: {HOSTILE: HOSTILE}}}))
+    given(place)
+    about = {"layout_owner": {"uid": UID, "gid": UID}, "node": "gpu02", "hosts": ["gpu01"], "revoked": ""}
+    found = answer("node_removal", root=str(place), **about)
+    assert any("owned" in text for text in texts(found))
+    return found
+
+
+def at_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A node where an account runs what it has named."""
+    docker(tmp_path, monkeypatch, 0)
+    one = {"id": HOSTILE, "account": HOSTILE, "nodes": [HOSTILE], "command": [HOSTILE]}
+    lines = (one, {"account": HOSTILE, "error": HOSTILE}, {"end": True})
+    (tmp_path / "said").write_text("\n".join(map(json.dumps, lines)))
+    for module in ("node_work_info", "node_work"):
+        monkeypatch.setattr(f"{MODULES}.{module}.users", tuple)
+
+
+@case
+def node_work_info(answer: Answer, place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    at_work(tmp_path, monkeypatch)
+    found = answer("node_work_info")
+    assert len(found["lines"]) == 2 and all("owned" in line for line in found["lines"])
+    return found
+
+
+@case
+def node_work(answer: Answer, place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    at_work(tmp_path, monkeypatch)
+    found = answer("node_work")
+    assert len(found["ended"]) == len(found["left"]) == 2
+    return found
+
+
+@case
+def node_wipe(answer: Answer, place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    docker(tmp_path, monkeypatch, 0)
+    (tmp_path / "said").write_bytes(b"gpustead-mesh\ngpustead-" + BYTES)
+    found = answer("node_wipe", config_dir=str(place), state_dir=str(place))
+    assert [line for line in found["gone"] if "containers" in line] == ["containers of gpustead-mesh"]
+    return found
+
+
 ROOTS = "all that it returns is root's, or declared"
 CHECKED = "what accounts could choose of it is matched by a regular expression before"
 NO_ANSWER = "an action of the controller, whose findings are shown: test_receipt_check"
@@ -295,7 +376,8 @@ OTHERS: dict[str, str] = {
     **dict.fromkeys(("node_offer_info", "nvidia_device_nodes"), ROOTS),
     **dict.fromkeys(("leftovers", "nvidia_containers_info", "nvidia_settings", "pinned_file"), ROOTS),
     **dict.fromkeys(("ufw_enabled", "ufw_live", "foreign_openings", "ufw_rules", "ufw_trial"), ROOTS),
-    **dict.fromkeys(("closed_directories", "docker_setup_info"), CHECKED),
+    **dict.fromkeys(("mesh_rotation", "terminals"), ROOTS),
+    **dict.fromkeys(("closed_directories", "docker_setup_info", "mesh_revocation"), CHECKED),
     "compose_project": "an action of the controller: what it returns is docker_compose_v2's or of modules of ours",
     "preflight": "an action of the controller, on the inventory alone",
     **dict.fromkeys(("receipt_check", "receipt_survey", "receipt_write"), NO_ANSWER),

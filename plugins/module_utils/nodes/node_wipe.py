@@ -9,6 +9,7 @@ as they are there, they say where it had logged in.
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,7 +18,8 @@ from ansible_collections.gpustead.cluster.plugins.module_utils.errors import Gpu
 from ansible_collections.gpustead.cluster.plugins.module_utils.receipts.receipt_store import ReceiptStore
 from ansible_collections.gpustead.cluster.plugins.module_utils.run import NOT_FOUND, Run, must
 
-_OURS = "gpustead-"  # how compose projects of ours begin
+# Compose projects of ours. A label may say anything, and compose takes no other name.
+_OURS = re.compile(r"gpustead-[a-z0-9][a-z0-9_-]*")
 _LIST = ("docker", "ps", "--all", "--format", '{{.Label "com.docker.compose.project"}}')
 _LOGINS = "/root/.docker/config.json"
 # What role ssh_mesh leaves beside its directory of settings: root's, and no path of an account's.
@@ -59,7 +61,7 @@ def observe_trust(run: Run, config_dir: str, state_dir: str) -> TrustLeft:
         GpusteadError: Docker is there and does not answer: it would start the containers again.
     """
     out = must(run, _LIST, good=(0, NOT_FOUND), remedy="Start Docker, and run again.")
-    projects = sorted({name for name in out.split() if name.startswith(_OURS)})
+    projects = sorted({name for name in out.split() if _OURS.fullmatch(name)})
     paths = [f"{config_dir}/ssh_mesh", *_PLACES, f"{state_dir}/receipts"]
     return TrustLeft(projects, _logins(state_dir), [path for path in paths if os.path.lexists(path)])
 
